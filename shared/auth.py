@@ -1,0 +1,64 @@
+"""Who may do what: admin tokens, and the tokens and keys that are derived for nodes."""
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Iterable
+from enum import StrEnum
+
+from pydantic import SecretStr
+
+
+class Role(StrEnum):
+    """What the bearer of a token may do."""
+
+    READ = "read"
+    ADMIN = "admin"
+
+
+class Purpose(StrEnum):
+    """What a derived secret is for; one derived for one purpose is worthless for another."""
+
+    NODE = "node"
+    """The node's bearer token towards the control plane."""
+    AGENT = "agent"
+    """The control plane's bearer token towards the node's agent."""
+    ENDPOINT = "endpoint"
+    """The API key of the node's vLLM."""
+
+
+def _matches(token: str, candidates: Iterable[SecretStr]) -> bool:
+    """Compare with every candidate, each in constant time, so that time tells nothing."""
+    found = False
+    for candidate in candidates:
+        found |= hmac.compare_digest(token.encode(), candidate.get_secret_value().encode())
+    return found
+
+
+def role_of(token: str, admin: Iterable[SecretStr], read: Iterable[SecretStr]) -> Role | None:
+    """The role that a token gives, or None."""
+    is_admin, is_reader = _matches(token, admin), _matches(token, read)
+    if is_admin:
+        return Role.ADMIN
+    return Role.READ if is_reader else None
+
+
+class Deriver:
+    """Derives secrets from the master key, so that none has to be stored."""
+
+    def __init__(self, master_key: SecretStr) -> None:
+        self._key = master_key.get_secret_value().encode()
+
+    def derive(self, instance_id: str, attempt: int, purpose: Purpose) -> str:
+        """The secret of one attempt for one purpose: 43 URL-safe characters (HMAC-SHA-256)."""
+        text = f"gpulaunch/1|{instance_id}|{attempt}|{purpose.value}".encode()
+        digest = hmac.new(self._key, text, hashlib.sha256).digest()
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+    def endpoint_key(self, instance_id: str, attempt: int) -> str:
+        """The API key of an attempt's vLLM, `gl-` and 43 characters."""
+        return "gl-" + self.derive(instance_id, attempt, Purpose.ENDPOINT)
+
+    def is_node(self, token: str, instance_id: str, attempt: int) -> bool:
+        """Whether a token is that attempt's node token, compared in constant time."""
+        return hmac.compare_digest(token.encode(), self.derive(instance_id, attempt, Purpose.NODE).encode())

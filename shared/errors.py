@@ -1,0 +1,41 @@
+"""The errors of the program, all under one base.
+
+GpulaunchError
+├── SettingsError            a setting is missing or wrong; stops the app
+├── StoreError
+│   ├── StaleRecordError     somebody else changed the record first (ETag)
+│   ├── AlreadyExistsError   an insert met an existing row
+│   └── StoreUnavailableError storage did not answer; try again
+├── MessageError             a queue message that can never be understood
+├── ProviderError            see shared.providers.base
+└── NodeError                see shared.providers.base
+Problems of the HTTP interface live in shared.problems.
+"""
+
+
+class GpulaunchError(Exception):
+    """Base of every error this program raises on purpose."""
+
+
+class SettingsError(GpulaunchError):
+    """A setting is missing or has a value that can't be used. The message is one line for the operator."""
+
+
+class StoreError(GpulaunchError):
+    """Base of storage errors."""
+
+
+class StaleRecordError(StoreError):
+    """The record changed since it was read; whoever changed it carries on, this caller stops or reads again."""
+
+
+class AlreadyExistsError(StoreError):
+    """A row that was to be inserted is there already."""
+
+
+class StoreUnavailableError(StoreError):
+    """Storage did not answer in time or refused for load; the write may or may not have happened."""
+
+
+class MessageError(GpulaunchError):
+    """A queue message that no retry can make readable."""

@@ -1,0 +1,57 @@
+"""Queue messages: hints, never facts. Any of them may be lost, doubled, late or out of order."""
+
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import StringConstraints, ValidationError
+
+from shared.errors import MessageError
+from shared.models.base import Stored
+
+INSTANCE_ID = r"^inst-[0-7][0-9A-HJKMNP-TV-Z]{25}$"
+InstanceId = Annotated[str, StringConstraints(pattern=INSTANCE_ID)]
+
+LAUNCHES = "gpulaunch-launches"
+"""Queue of steps that bring an instance forward."""
+TEARDOWNS = "gpulaunch-teardowns"
+"""Queue of steps that take nodes away; its own, so that it never waits behind launches."""
+HEALTH = "gpulaunch-health"
+"""Queue of slices of live instances to probe."""
+QUEUES = (LAUNCHES, TEARDOWNS, HEALTH)
+
+
+class StepMessage(Stored):
+    """Please bring this instance one step forward."""
+
+    instanceId: InstanceId  # noqa: N815 - the field's name on the wire: `id` would overwrite binding data in the host
+    epoch: int
+    """The record's epoch when this was sent; a message of an earlier epoch is dropped."""
+    step: Literal["advance", "teardown"]
+
+
+class ProbeMessage(Stored):
+    """Please probe the ready nodes of one slice of live instances, both ends included."""
+
+    instanceId: InstanceId  # noqa: N815
+    """The newest instance of the slice."""
+    lastInstanceId: InstanceId  # noqa: N815
+    """The oldest instance of the slice."""
+    step: Literal["probe"] = "probe"
+
+
+M = TypeVar("M", StepMessage, ProbeMessage)
+
+
+def read_message(kind: type[M], body: bytes) -> M:
+    """Understand a message's body.
+
+    Raises
+    ------
+    MessageError
+        It is no JSON or lacks a field; no retry will help.
+    """
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "body"
+        raise MessageError(f"{where}: {first['msg']}") from error

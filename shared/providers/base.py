@@ -1,0 +1,214 @@
+"""What the lifecycle needs of a provider of GPU nodes, and of the nodes themselves.
+
+ProviderError
+├── LaunchRefusedError        this offer can't be had; carries a Failure (capacity, quota, permission, …)
+├── ProviderUnavailableError  no answer, or not now; try again later, nothing is known
+└── ProviderNotEnabledError   credentials or set-up missing; says what to do
+NodeError
+└── NodeUnreachableError      the node did not answer
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from shared.errors import GpulaunchError
+from shared.models.node import Assignment, NodeStatus
+from shared.models.offers import Offer
+from shared.models.records import Failure
+from shared.models.requests import ProviderName
+
+
+class ProviderError(GpulaunchError):
+    """Base of what a provider can say no with."""
+
+
+class LaunchRefusedError(ProviderError):
+    """The offer can't be had; another one may."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class ProviderUnavailableError(ProviderError):
+    """The provider did not answer, or can't now. Nothing is known about what it did."""
+
+
+class ProviderNotEnabledError(ProviderError):
+    """The provider can't be used as things are set up; the message says what to do."""
+
+
+class NodeError(GpulaunchError):
+    """Base of what can go wrong in talking to a node."""
+
+
+class NodeUnreachableError(NodeError):
+    """The node did not give an answer that could be understood."""
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether launches on one provider can work."""
+
+    enabled: bool
+    reason: str
+    """For people: why not and what to do, or what is used."""
+    wait_seconds: float = 0.0
+    """More than 0: the check is still going on, ask again after this."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What to launch: one attempt, with everything that the provider hands to the node."""
+
+    cluster_name: str
+    instance_id: str
+    attempt: int
+    offer: Offer
+    labels: Mapping[str, str]
+    """The user's labels."""
+    environment: Mapping[str, str]
+    """Plain environment of the node's agent; no secret."""
+    secrets: Mapping[str, str]
+    """Environment that is never logged: the node's token, good for this attempt only (or, locally, its assignment)."""
+    started_at: datetime
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where one attempt is to be found; enough to ask for it and to take it away."""
+
+    cluster_name: str
+    instance_id: str
+    attempt: int
+    offer: Offer
+    request_id: str | None
+    labels: Mapping[str, str]
+    started_at: datetime
+
+
+class NodeState(StrEnum):
+    """What the provider knows of an attempt's node."""
+
+    ABSENT = "absent"
+    """No request under way and no node: it never came, or it is gone."""
+    PENDING = "pending"
+    """A request is under way; a node may exist."""
+    UP = "up"
+    """The node runs."""
+    STOPPED = "stopped"
+    """The machine is there but does not run (a spot eviction on Azure looks so)."""
+
+
+@dataclass(frozen=True)
+class NodeView:
+    """One look at one attempt through the provider."""
+
+    state: NodeState
+    detail: str = ""
+    address: str | None = None
+    """Host name or IP address at which the node can be reached, once known."""
+    request_id: str | None = None
+    failure: Failure | None = None
+    """The launch or the node's job failed; the node may exist all the same and has to be taken away."""
+    look_again_seconds: float | None = None
+    """When something is expected to change; None: after the usual interval."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One node that the provider runs, as found in its own listing."""
+
+    cluster_name: str
+    state: NodeState
+    created_at: datetime | None
+    exempt: bool = False
+    """Carries the label that exempts it from garbage collection."""
+
+
+class Provider(Protocol):
+    """A way to get GPU nodes. Calls may block for some seconds; all are safe to repeat."""
+
+    def availability(self, provider: ProviderName, elapsed_seconds: float) -> Availability:
+        """Whether launches on `provider` can work; `elapsed_seconds` since the launch began to be validated.
+
+        Raises ProviderUnavailableError when that can't be told now.
+        """
+        ...
+
+    def submit(self, placement: Placement) -> str | None:
+        """Start a node, or adopt the live request or node of that cluster name; the request's id, if there is one.
+
+        Returns when the provider took it, not when the node runs. Raises LaunchRefusedError,
+        ProviderUnavailableError (it may have been taken all the same), ProviderNotEnabledError.
+        """
+        ...
+
+    def look(self, placed: Placed) -> NodeView:
+        """What has become of an attempt. Raises ProviderUnavailableError."""
+        ...
+
+    def release(self, placed: Placed) -> bool:
+        """Take the attempt's node away, and whatever request is under way; True once nothing of it is left.
+
+        Never waits for the end: False means "call again". An attempt of which nothing was ever there is True.
+        Raises ProviderUnavailableError when that can't be told now.
+        """
+        ...
+
+    def clusters(self) -> Sequence[Cluster]:
+        """All nodes of ours that the provider runs, known to the records or not. Raises ProviderUnavailableError."""
+        ...
+
+    def log_tail(self, placed: Placed, lines: int) -> list[str]:
+        """The last lines of the launch's log; empty when there is none. Raises ProviderUnavailableError."""
+        ...
+
+
+@dataclass(frozen=True)
+class NodeTarget:
+    """A node to be asked, and how."""
+
+    instance_id: str
+    cluster_name: str
+    attempt: int
+    address: str
+    port: int | None
+    """vLLM's port; None while unknown."""
+    agent_port: int
+    """The port on which the agent answers."""
+    agent_token: str
+    """Bearer token with which the agent is asked; derived."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one probe of a ready node found."""
+
+    alive: bool
+    message: str = ""
+    running_requests: float | None = None
+    waiting_requests: float | None = None
+
+
+class Nodes(Protocol):
+    """The nodes themselves, asked directly."""
+
+    def status(self, target: NodeTarget) -> NodeStatus:
+        """The agent's account of its node. Raises NodeUnreachableError."""
+        ...
+
+    def probe(self, targets: Sequence[NodeTarget]) -> dict[str, Probe]:
+        """Ask vLLM's /health and /metrics on each node, side by side; by cluster name, one entry for every target."""
+        ...
+
+
+class Assignments(Protocol):
+    """Makes what a node needs to know out of its record: model files with signed URLs, key, deadline."""
+
+    def assignment(self, instance_id: str, attempt: int) -> Assignment:
+        """The assignment of one attempt. Raises LaunchRefusedError when the model's source can't be read."""
+        ...

@@ -1,0 +1,123 @@
+"""All settings, read once from the environment; a wrong value stops the app with one clear line."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.errors import SettingsError
+
+
+class Settings(BaseSettings):
+    """The settings. Names with `GPULAUNCH_` are ours; the others belong to Azure Functions, SkyPilot, R2 or the Hub."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=True, env_ignore_empty=True)
+
+    orchestrator: Literal["auto", "skypilot", "simulation"] = Field("auto", alias="GPULAUNCH_ORCHESTRATOR")
+    """auto: SkyPilot where it is enabled, else simulation; skypilot: no simulation ever; simulation: no machine ever."""
+    admin_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = Field((), alias="GPULAUNCH_ADMIN_TOKENS")
+    """Tokens that may do everything, separated by commas; several at once for rotation; each 16 characters or more."""
+    read_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = Field((), alias="GPULAUNCH_READ_TOKENS")
+    """Tokens that may only look, separated by commas."""
+    master_key: SecretStr | None = Field(None, alias="GPULAUNCH_MASTER_KEY")
+    """Key from which node tokens and endpoint keys are derived; 32 characters or more."""
+    public_url: str | None = Field(None, alias="GPULAUNCH_PUBLIC_URL")
+    """Address at which nodes reach this app, such as https://app.azurewebsites.net; unset: nodes are asked instead."""
+    workspace: str = Field("default", alias="GPULAUNCH_WORKSPACE", pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
+    """Name of the partition that holds all rows; two workspaces in one storage account don't see each other."""
+    simulation_speed: float = Field(1.0, alias="GPULAUNCH_SIMULATION_SPEED", gt=0, le=10_000)
+    """How many simulated seconds pass in one second."""
+    default_lifetime_minutes: int = Field(720, alias="GPULAUNCH_DEFAULT_LIFETIME_MINUTES", ge=1, le=43_200)
+    """Lifetime of a launch that names none: half a day bounds what a forgotten one can cost."""
+    default_idle_minutes: int | None = Field(None, alias="GPULAUNCH_DEFAULT_IDLE_MINUTES", ge=1, le=43_200)
+    """Idle time of a launch that names none; unset: idle nodes live until their deadline."""
+    lease_seconds: int = Field(900, alias="GPULAUNCH_LEASE_SECONDS", ge=60, le=86_400)
+    """How long a node lives without hearing from us: long enough for a deployment or a storage outage of minutes."""
+    node_port: int | None = Field(8000, alias="GPULAUNCH_NODE_PORT", ge=1, le=65_535)
+    """vLLM's port on machines that are ours alone; on Slurm, where nodes are shared, a free port is chosen."""
+    vllm_requirement: str = Field(
+        "vllm==0.11.0", alias="GPULAUNCH_VLLM_REQUIREMENT", pattern=r"^[A-Za-z0-9._\[\]=<>!~,+-]+$"
+    )
+    """What is installed on a node, as a pip requirement."""
+    vllm_executable: str | None = Field(None, alias="GPULAUNCH_VLLM_EXECUTABLE", pattern=r"^/[A-Za-z0-9._/-]+$")
+    """Path of a vllm that is on the nodes' image already; where it exists nothing is installed."""
+    hub_token: SecretStr | None = Field(None, alias="HF_TOKEN")
+    """Token for gated models of the Hugging Face Hub."""
+    hub_endpoint: str = Field("https://huggingface.co", alias="HF_ENDPOINT")
+    r2_endpoint: str | None = Field(None, alias="R2_ENDPOINT")
+    """Address of the R2 account, https://<account>.r2.cloudflarestorage.com."""
+    r2_access_key_id: SecretStr | None = Field(None, alias="R2_ACCESS_KEY_ID")
+    r2_secret_access_key: SecretStr | None = Field(None, alias="R2_SECRET_ACCESS_KEY")
+    s3_endpoint: str | None = Field(None, alias="AWS_ENDPOINT_URL_S3")
+    s3_region: str = Field("us-east-1", alias="AWS_REGION")
+    s3_access_key_id: SecretStr | None = Field(None, alias="AWS_ACCESS_KEY_ID")
+    s3_secret_access_key: SecretStr | None = Field(None, alias="AWS_SECRET_ACCESS_KEY")
+    skypilot_endpoint: str | None = Field(None, alias="SKYPILOT_API_SERVER_ENDPOINT")
+    """Address of a remote SkyPilot API server; unset: one is started on this machine when it is needed."""
+    skypilot_token: SecretStr | None = Field(None, alias="SKYPILOT_SERVICE_ACCOUNT_TOKEN")
+    skypilot_user_id: str = Field("67706c61", alias="SKYPILOT_USER_ID", pattern=r"^[0-9a-f]{8}$")
+    """Part of every cluster's name in the cloud; must never change while nodes run."""
+    storage_connection: SecretStr | None = Field(None, alias="AzureWebJobsStorage")
+    storage_account: str | None = Field(None, alias="AzureWebJobsStorage__accountName")
+    storage_queue_uri: str | None = Field(None, alias="AzureWebJobsStorage__queueServiceUri")
+    storage_table_uri: str | None = Field(None, alias="AzureWebJobsStorage__tableServiceUri")
+    storage_client_id: str | None = Field(None, alias="AzureWebJobsStorage__clientId")
+    environment: str = Field("Production", alias="AZURE_FUNCTIONS_ENVIRONMENT")
+    """`Development` on a developer's machine, set by the local host."""
+
+    @field_validator("admin_tokens", "read_tokens", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(token.strip() for token in value.split(",") if token.strip())
+        return value
+
+    @field_validator("admin_tokens", "read_tokens")
+    @classmethod
+    def _long_enough(cls, tokens: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if any(len(token.get_secret_value()) < 16 for token in tokens):
+            raise ValueError("a token has at least 16 characters; `openssl rand -hex 24` makes one")
+        return tokens
+
+    @field_validator("master_key")
+    @classmethod
+    def _strong(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and len(key.get_secret_value()) < 32:
+            raise ValueError("the master key has at least 32 characters; `openssl rand -hex 32` makes one")
+        return key
+
+    @field_validator("public_url", "skypilot_endpoint", "r2_endpoint", "s3_endpoint", "hub_endpoint")
+    @classmethod
+    def _address(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("https://", "http://")):
+            raise ValueError("an address begins with https:// (or http:// on one's own machine)")
+        return None if url is None else url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _needs_key(self) -> "Settings":
+        if self.master_key is None and not self.development:
+            raise ValueError("GPULAUNCH_MASTER_KEY is not set; `openssl rand -hex 32` makes one")
+        return self
+
+    @property
+    def development(self) -> bool:
+        """Whether this is a developer's machine."""
+        return self.environment == "Development"
+
+
+def read_settings() -> Settings:
+    """Read the environment.
+
+    Raises
+    ------
+    SettingsError
+        One line per wrong setting, naming it and never showing a value.
+    """
+    try:
+        return Settings()  # pyright: ignore[reportCallIssue] - every field has a default; pydantic-settings fills them
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
+        raise SettingsError("; ".join(lines)) from None
