@@ -14,7 +14,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=True, env_ignore_empty=True)
 
     orchestrator: Literal["auto", "skypilot", "simulation"] = Field("auto", alias="GPULAUNCH_ORCHESTRATOR")
-    """auto: SkyPilot where it is enabled, else simulation; skypilot: no simulation ever; simulation: no machine ever."""
+    """auto: SkyPilot where it is enabled, else simulation; skypilot: never a simulation; simulation: no machine."""
     admin_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = Field((), alias="GPULAUNCH_ADMIN_TOKENS")
     """Tokens that may do everything, separated by commas; several at once for rotation; each 16 characters or more."""
     read_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = Field((), alias="GPULAUNCH_READ_TOKENS")
@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     node_port: int | None = Field(8000, alias="GPULAUNCH_NODE_PORT", ge=1, le=65_535)
     """vLLM's port on machines that are ours alone; on Slurm, where nodes are shared, a free port is chosen."""
     vllm_requirement: str = Field(
-        "vllm==0.11.0", alias="GPULAUNCH_VLLM_REQUIREMENT", pattern=r"^[A-Za-z0-9._\[\]=<>!~,+-]+$"
+        "vllm==0.32.0", alias="GPULAUNCH_VLLM_REQUIREMENT", pattern=r"^[A-Za-z0-9._\[\]=<>!~,+-]+$"
     )
     """What is installed on a node, as a pip requirement."""
     vllm_executable: str | None = Field(None, alias="GPULAUNCH_VLLM_EXECUTABLE", pattern=r"^/[A-Za-z0-9._/-]+$")
