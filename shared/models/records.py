@@ -138,6 +138,8 @@ class Health(Stored):
     """Since when vLLM reports neither running nor waiting requests; None: busy or unknown."""
     running_requests: float | None = None
     waiting_requests: float | None = None
+    finished_requests: float | None = None
+    """vLLM's count of finished requests when `idle_since` was set; a higher one later means that it was not idle."""
 
 
 class InstanceRecord(Stored):
@@ -163,6 +165,8 @@ class InstanceRecord(Stored):
     """The planned offers, in the order in which they are tried."""
     next_offer: int = 0
     """Index into `offers` of the next one to try."""
+    tried_in_round: int = 0
+    """Offers tried since the launch or the last recovery; a round ends when every offer had its turn."""
     attempts: list[Attempt] = []
     recoveries: int = 0
     health: Health | None = None

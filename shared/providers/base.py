@@ -192,6 +192,8 @@ class Probe:
     message: str = ""
     running_requests: float | None = None
     waiting_requests: float | None = None
+    finished_requests: float | None = None
+    """vLLM's count of finished requests since its start: tells that a node was busy between two probes."""
 
 
 class Nodes(Protocol):

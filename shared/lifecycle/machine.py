@@ -1,0 +1,163 @@
+"""The lifecycle in two questions: what is to be done for this record now, and what follows from what was found.
+
+Both are pure: record, observation and time in, act or decision out.
+"""
+
+from datetime import datetime, timedelta
+
+from shared.lifecycle import health, progress, provisioning, release, termination, validation
+from shared.lifecycle.decision import Decision, Draft, unchanged
+from shared.lifecycle.limits import Limits
+from shared.lifecycle.observations import (
+    Act,
+    Check,
+    Checked,
+    Decide,
+    EndAsked,
+    Look,
+    Looked,
+    NotEnabled,
+    Nothing,
+    Noticed,
+    Observation,
+    Probed,
+    Refused,
+    Registered,
+    Release,
+    Released,
+    Reported,
+    Submit,
+    Submitted,
+    Tick,
+    Unanswered,
+)
+from shared.models.records import AttemptState, Failure, InstanceRecord, Phase, Reason
+from shared.policy.termination import next_check, verdict
+
+EARLY = timedelta(seconds=1)
+"""A message may come this much before its step is due: queues count delays in whole seconds."""
+
+
+def next_act(record: InstanceRecord, now: datetime, *, claimed: bool) -> Act:
+    """What to do for an instance whose step message came.
+
+    `claimed`: this very step wrote the attempt's submit lease a moment ago.
+    """
+    if record.ended or (not claimed and record.due_at is not None and now + EARLY < record.due_at):
+        return Nothing()
+    if record.phase is Phase.TERMINATING or _releasing(record):
+        return Release()
+    if verdict(record, now) is not None or record.phase in (Phase.QUEUED, Phase.READY):
+        return Decide()
+    if record.phase is Phase.VALIDATING:
+        return Check()
+    attempt = record.attempt
+    if attempt is None or attempt.state is AttemptState.GONE:
+        return Decide()
+    if attempt.state is AttemptState.SUBMITTING:
+        return Submit() if claimed else Decide()
+    return Look()
+
+
+def decide(record: InstanceRecord, found: Observation, now: datetime, limits: Limits) -> Decision:
+    """What follows from what was found. An observation that no longer fits the record changes nothing."""
+    if record.ended:
+        return unchanged(record)
+    draft = Draft(record, now)
+    match found:
+        case EndAsked():
+            return termination.end(draft, found.failure)
+        case Released():
+            if record.phase is Phase.TERMINATING or _releasing(record):
+                return release.released(draft, found.gone, limits)
+            return unchanged(record)
+        case Unanswered() if record.phase is Phase.TERMINATING or _releasing(record):
+            return termination.not_gone(draft, found.message, limits)
+        case _ if record.phase is Phase.TERMINATING or _releasing(record):
+            return unchanged(record)
+        case Probed() | Noticed() | Reported() | Registered():
+            return _told(draft, found, limits)
+        case _:
+            pass
+    ending = verdict(record, now)
+    if ending is not None:
+        return termination.end(draft, ending)
+    return _step(draft, found, limits)
+
+
+def _step(draft: Draft, found: Observation, limits: Limits) -> Decision:
+    """A step's own observation, for a record that goes on."""
+    record = draft.record
+    match record.phase, found:
+        case Phase.QUEUED, Tick():
+            return validation.begin(draft)
+        case Phase.VALIDATING, Checked():
+            return validation.checked(draft, found, limits)
+        case Phase.VALIDATING, Unanswered():
+            return validation.unanswered(draft, found, limits)
+        case Phase.READY, Tick():
+            due = next_check(record, draft.now)
+            return unchanged(record) if record.due_at == due else draft.rest(due)
+        case Phase.RECOVERING | Phase.PROVISIONING, Tick():
+            return _provision(draft, limits)
+        case Phase.PROVISIONING, Submitted() if _submitting(record):
+            return provisioning.submitted(draft, found.request_id, limits)
+        case Phase.PROVISIONING, Refused() if _submitting(record):
+            return provisioning.give_up_attempt(draft, found.failure)
+        case Phase.PROVISIONING, NotEnabled():
+            failure = Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=found.message)
+            return termination.end(draft, failure)
+        case _, Looked() if _submitted(record) and record.phase is not Phase.READY:
+            return progress.looked(draft, found, limits)
+        case _, Unanswered() if record.attempt is not None and record.phase is not Phase.READY:
+            return progress.unanswered(draft, found, limits)
+        case _:
+            return unchanged(record)
+
+
+def _provision(draft: Draft, limits: Limits) -> Decision:
+    attempt = draft.record.attempt
+    if attempt is None or attempt.state is AttemptState.GONE:
+        return provisioning.next_attempt(draft, limits)
+    if attempt.state is not AttemptState.SUBMITTING:
+        return unchanged(draft.record)
+    if draft.now < attempt.submit_lease_until:
+        # Another step holds the lease: it may be submitting at this moment.
+        return draft.follow("advance", (attempt.submit_lease_until - draft.now).total_seconds())
+    return provisioning.claim_again(draft, limits)
+
+
+def _told(draft: Draft, found: Probed | Noticed | Reported | Registered, limits: Limits) -> Decision:
+    """What a node or a probe said, for the present attempt only."""
+    record = draft.record
+    attempt = record.attempt
+    if attempt is None or attempt.state not in (AttemptState.SUBMITTING, AttemptState.SUBMITTED):
+        return unchanged(record)
+    if not isinstance(found, Probed) and found.attempt != attempt.number:
+        return unchanged(record)
+    ready = record.phase is Phase.READY
+    match found:
+        case Probed():
+            return health.probed(draft, found, limits) if ready else unchanged(record)
+        case Noticed() if ready:
+            return health.noticed(draft, found, limits)
+        case Noticed():
+            reason = Reason.EVICTED
+            message = f"The node goes away before it was ready ({found.notice.value})."
+            return provisioning.give_up_attempt(draft, Failure(reason=reason, message=message))
+        case Reported():
+            return health.reported(draft, found, limits) if ready else progress.reported(draft, found, limits)
+        case Registered():
+            return unchanged(record) if ready else progress.registered(draft, found)
+
+
+def _releasing(record: InstanceRecord) -> bool:
+    return record.attempt is not None and record.attempt.state is AttemptState.RELEASING
+
+
+def _submitting(record: InstanceRecord) -> bool:
+    return record.attempt is not None and record.attempt.state is AttemptState.SUBMITTING
+
+
+def _submitted(record: InstanceRecord) -> bool:
+    return record.attempt is not None and record.attempt.state is AttemptState.SUBMITTED

@@ -1,0 +1,158 @@
+"""What the shell may be asked to do for one step, and what it can find."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from shared.models.node import NodeNotice, NodeRegistration, NodeStatus
+from shared.models.records import Failure
+from shared.providers.base import Availability, NodeView, Probe
+
+# What to do.
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """No step is due: an ended record, or a message that came too early."""
+
+
+@dataclass(frozen=True)
+class Decide:
+    """Nothing has to be looked at; time alone decides."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Ask whether the provider can be used."""
+
+
+@dataclass(frozen=True)
+class Submit:
+    """Submit the latest attempt."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """Look at the latest attempt."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """Take the latest attempt's node away."""
+
+
+Act = Nothing | Decide | Check | Submit | Look | Release
+
+# What was found.
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time passed."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The provider can or can't be used."""
+
+    availability: Availability
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The provider took the attempt."""
+
+    request_id: str | None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The provider won't start this attempt."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class NotEnabled:
+    """The provider can't be used as things are set up."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """The provider did not answer; nothing is known."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Looked:
+    """One look at the latest attempt: through the provider and, where that was possible, at the node itself."""
+
+    view: NodeView
+    status: NodeStatus | None = None
+    probe: Probe | None = None
+
+
+@dataclass(frozen=True)
+class Released:
+    """The answer to a release."""
+
+    gone: bool
+
+
+@dataclass(frozen=True)
+class Probed:
+    """A health probe of a ready node; with what the provider says when the node did not answer."""
+
+    probe: Probe
+    view: NodeView | None = None
+
+
+@dataclass(frozen=True)
+class Reported:
+    """The node of one attempt told us how it stands."""
+
+    attempt: int
+    status: NodeStatus
+
+
+@dataclass(frozen=True)
+class Registered:
+    """The node of one attempt serves."""
+
+    attempt: int
+    registration: NodeRegistration
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """The node of one attempt expects to go away."""
+
+    attempt: int
+    notice: NodeNotice
+    leaves_at: datetime | None
+
+
+@dataclass(frozen=True)
+class EndAsked:
+    """Somebody, or something, wants the instance ended: the user, or a poisoned message."""
+
+    failure: Failure
+
+
+Observation = (
+    Tick
+    | Checked
+    | Submitted
+    | Refused
+    | NotEnabled
+    | Unanswered
+    | Looked
+    | Released
+    | Probed
+    | Reported
+    | Registered
+    | Noticed
+    | EndAsked
+)

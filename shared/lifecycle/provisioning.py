@@ -1,0 +1,93 @@
+"""provisioning: one offer after the other, each an attempt written down before anything is created."""
+
+from datetime import timedelta
+
+from shared.lifecycle.decision import Decision, Draft
+from shared.lifecycle.limits import Limits
+from shared.lifecycle.termination import end
+from shared.models.records import Attempt, AttemptState, EventType, Failure, Phase, Reason, seconds_between
+from shared.policy.retries import Retry, retry_after
+
+
+def cluster_name(instance_id: str, number: int) -> str:
+    """The name of an attempt's cluster: 32 characters, all of one length, so that none is a prefix of another.
+
+    Azure takes 42 for this name and SkyPilot's `-<8 hex of the user>` after it.
+    """
+    return f"gl-{instance_id.removeprefix('inst-').lower()}-{number:02d}"
+
+
+def next_attempt(draft: Draft, limits: Limits) -> Decision:
+    """Begin an attempt on the next offer, or end the instance when there is none."""
+    record = draft.record
+    number = len(record.attempts) + 1
+    last = record.attempts[-1].failure if record.attempts else None
+    because = f" The last one failed: {last.message}" if last else ""
+    if record.tried_in_round >= len(record.offers):
+        message = f"All {len(record.offers)} planned offers were tried.{because}"
+        return end(draft, Failure(reason=Reason.NO_OFFERS_LEFT, message=message))
+    if number > limits.max_attempts:
+        message = f"{limits.max_attempts} attempts were made, which is the limit.{because}"
+        return end(draft, Failure(reason=Reason.TOO_MANY_ATTEMPTS, message=message))
+    offer = record.offers[record.next_offer % len(record.offers)]
+    attempt = Attempt(
+        number=number,
+        offer=offer,
+        cluster_name=cluster_name(record.instance_id, number),
+        submit_lease_until=draft.now + timedelta(seconds=limits.submit_lease),
+        started_at=draft.now,
+    )
+    draft.change(
+        attempts=[*record.attempts, attempt],
+        next_offer=(record.next_offer + 1) % len(record.offers),
+        tried_in_round=record.tried_in_round + 1,
+    )
+    draft.event(
+        EventType.ATTEMPT_STARTED,
+        f"Attempt {number}: {offer.key} at {offer.price_per_hour:.4g} USD per hour.",
+        data={
+            "cluster_name": attempt.cluster_name,
+            "region": offer.region,
+            "instance_type": offer.instance_type,
+            "gpu": f"{offer.gpu}:{offer.gpu_count}",
+            "use_spot": offer.use_spot,
+            "price_per_hour": offer.price_per_hour,
+        },
+    )
+    return draft.follow("advance", claimed=True)
+
+
+def claim_again(draft: Draft, limits: Limits) -> Decision:
+    """The step that was to submit died or got no answer, and its lease is over: this step takes it."""
+    draft.change_attempt(submit_lease_until=draft.now + timedelta(seconds=limits.submit_lease))
+    return draft.follow("advance", claimed=True)
+
+
+def submitted(draft: Draft, request_id: str | None, limits: Limits) -> Decision:
+    """The provider took the attempt."""
+    # From here the absence of a node means something again: nobody else is submitting.
+    draft.change_attempt(state=AttemptState.SUBMITTED, request_id=request_id, submit_lease_until=draft.now)
+    return draft.follow("advance", limits.poll_min)
+
+
+def give_up_attempt(draft: Draft, failure: Failure) -> Decision:
+    """The attempt failed: release whatever there is of it, then go on as its reason says."""
+    attempt = draft.record.attempts[-1]
+    draft.change_attempt(state=AttemptState.RELEASING, failure=failure, release_since=draft.now)
+    if retry_after(failure.reason) is Retry.SAME_OFFER:
+        index = draft.record.next_offer - 1
+        draft.change(
+            next_offer=index % len(draft.record.offers), tried_in_round=max(0, draft.record.tried_in_round - 1)
+        )
+    draft.event(
+        EventType.ATTEMPT_FAILED,
+        failure.message,
+        reason=failure.reason,
+        duration=seconds_between(attempt.started_at, draft.now),
+        data={"region": attempt.offer.region, "offer": attempt.offer.key},
+    )
+    if retry_after(failure.reason) is Retry.GIVE_UP:
+        return end(draft, failure)
+    if draft.record.phase is not Phase.PROVISIONING:
+        draft.move(Phase.PROVISIONING, "Back to provisioning.", failure.reason)
+    return draft.follow("advance")

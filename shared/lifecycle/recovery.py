@@ -1,0 +1,26 @@
+"""ready → recovering: a lost node is taken away for sure, then the next offer is tried."""
+
+from shared.lifecycle.decision import Decision, Draft
+from shared.lifecycle.limits import Limits
+from shared.lifecycle.termination import end
+from shared.models.records import AttemptState, EventType, Failure, Phase, Reason, seconds_between
+
+
+def recover(draft: Draft, failure: Failure, limits: Limits) -> Decision:
+    """Give up the node of a ready instance and begin a new round of offers, unless it was lost too often."""
+    record = draft.record
+    attempt = record.attempts[-1]
+    draft.change_attempt(state=AttemptState.RELEASING, failure=failure, release_since=draft.now)
+    draft.event(
+        EventType.ATTEMPT_FAILED,
+        failure.message,
+        reason=failure.reason,
+        duration=seconds_between(attempt.started_at, draft.now),
+        data={"region": attempt.offer.region, "offer": attempt.offer.key},
+    )
+    if record.recoveries >= limits.max_recoveries:
+        message = f"The node was lost {record.recoveries + 1} times. The last time: {failure.message}"
+        return end(draft, Failure(reason=Reason.TOO_MANY_RECOVERIES, message=message))
+    draft.change(recoveries=record.recoveries + 1, tried_in_round=0, epoch=record.epoch + 1, health=None)
+    draft.move(Phase.RECOVERING, "Taking the lost node away, then provisioning again.", failure.reason)
+    return draft.follow("advance")

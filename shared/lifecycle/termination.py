@@ -1,0 +1,60 @@
+"""→ terminating → terminated or failed: nothing is called ended before the provider says that nothing is left."""
+
+from datetime import timedelta
+
+from shared.lifecycle.decision import Decision, Draft, unchanged
+from shared.lifecycle.limits import Limits
+from shared.models.records import AttemptState, EventType, Failure, Phase
+from shared.policy.termination import final_phase
+
+
+def end(draft: Draft, failure: Failure) -> Decision:
+    """Begin to end the instance, from any live phase; harmless when it is ending already."""
+    record = draft.record
+    if record.ended or record.phase is Phase.TERMINATING:
+        return unchanged(draft.before)
+    ends_as = final_phase(record, failure.reason)
+    draft.change(epoch=record.epoch + 1, ending=failure, ends_as=ends_as.value)
+    draft.event(EventType.TERMINATION, failure.message, reason=failure.reason)
+    draft.move(
+        Phase.TERMINATING, "Taking the node away." if record.attempts else "Nothing to take away.", failure.reason
+    )
+    attempt = draft.record.attempt
+    if attempt is not None and attempt.state is not AttemptState.GONE:
+        if attempt.state is not AttemptState.RELEASING:
+            draft.change_attempt(state=AttemptState.RELEASING, release_since=draft.now)
+        return draft.follow("teardown")
+    return finish(draft)
+
+
+def finish(draft: Draft) -> Decision:
+    """Nothing is left: the final phase."""
+    record = draft.record
+    final = Phase(record.ends_as or "failed")
+    message = record.ending.message if record.ending else ""
+    draft.change(ended_at=draft.now)
+    draft.move(final, message, record.ending.reason if record.ending else None)
+    return draft.rest(None)
+
+
+def release_delay(tries: int, limits: Limits) -> float:
+    """Seconds until a release is asked for again: 2, 4, 8, … up to the limit."""
+    return min(limits.release_poll_max, 2.0 ** min(tries, 10))
+
+
+def not_gone(draft: Draft, message: str, limits: Limits) -> Decision:
+    """The node is not confirmed gone: ask again, and raise an alert once when it takes too long."""
+    attempt = draft.record.attempts[-1]
+    tries = attempt.release_tries + 1
+    draft.change_attempt(release_tries=tries)
+    since = attempt.release_since or draft.now
+    alert_at = since + timedelta(seconds=limits.release_alert)
+    if draft.before.updated_at < alert_at <= draft.now:
+        draft.event(
+            EventType.ALERT,
+            f"{attempt.cluster_name} is not confirmed gone after {limits.release_alert / 60:.0f} minutes and "
+            f"{tries} tries; it may be billing. {message}".rstrip(),
+            data={"cluster_name": attempt.cluster_name, "tries": tries},
+        )
+    step = "teardown" if draft.record.phase is Phase.TERMINATING else "advance"
+    return draft.follow(step, release_delay(tries, limits))

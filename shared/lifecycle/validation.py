@@ -1,0 +1,32 @@
+"""queued → validating → provisioning: can the provider be used at all?"""
+
+from shared.lifecycle.decision import Decision, Draft
+from shared.lifecycle.limits import Limits
+from shared.lifecycle.observations import Checked, Unanswered
+from shared.lifecycle.provisioning import next_attempt
+from shared.lifecycle.termination import end
+from shared.models.records import Failure, Phase, Reason
+
+
+def begin(draft: Draft) -> Decision:
+    """The first step of an instance."""
+    draft.move(Phase.VALIDATING, "Checking the provider and the plan.")
+    return draft.follow("advance")
+
+
+def checked(draft: Draft, found: Checked, limits: Limits) -> Decision:
+    """The provider answered."""
+    availability = found.availability
+    if not availability.enabled:
+        return end(draft, Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=availability.reason))
+    if availability.wait_seconds > 0:
+        return draft.follow("advance", availability.wait_seconds)
+    draft.move(Phase.PROVISIONING, availability.reason)
+    return next_attempt(draft, limits)
+
+
+def unanswered(draft: Draft, found: Unanswered, limits: Limits) -> Decision:
+    """The provider did not answer: ask again, for as long as provisioning itself may take."""
+    if (draft.now - draft.record.phase_since).total_seconds() >= limits.provisioning:
+        return end(draft, Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=found.message))
+    return draft.follow("advance", limits.unanswered_poll)
