@@ -1,0 +1,5 @@
+import sys
+
+from devhost.main import main
+
+sys.exit(main())

@@ -1,0 +1,287 @@
+"""Storage Queue triggers: the real extension's polling, leases, retries and poison queues."""
+
+import asyncio
+import base64
+import binascii
+import json
+import logging
+import random
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Protocol, cast
+
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.functions.queue import QueueMessage
+from azure.storage.queue import QueueMessage as StorageMessage
+from azure.storage.queue.aio import QueueServiceClient
+
+from devhost.app import QueueFunction
+from devhost.config import DEVELOPMENT_ACCOUNT, DEVELOPMENT_KEY, DEVELOPMENT_STORAGE, HostError, QueueOptions
+from devhost.invoke import Invoker
+
+log = logging.getLogger("devhost.queue")
+
+_MINIMUM_DELAY = 0.1
+_POISON = "-poison"
+
+
+class Queue(Protocol):
+    """What the listener needs of azure.storage.queue.aio.QueueClient."""
+
+    queue_name: str
+
+    def receive_messages(self, **options: Any) -> Any: ...
+    async def update_message(self, message: str, pop_receipt: str, **options: Any) -> StorageMessage: ...
+    async def delete_message(self, message: str, pop_receipt: str) -> None: ...
+    async def send_message(self, content: str, **options: Any) -> StorageMessage: ...
+    async def create_queue(self) -> None: ...
+
+
+def service_client(connection: str, settings: Mapping[str, str]) -> QueueServiceClient:
+    """Open the storage account that the setting `connection` names.
+
+    Either a connection string, or `<connection>__queueServiceUri` (or `__accountName`) with a managed identity or
+    whatever else DefaultAzureCredential finds. Raises HostError if neither is set, or the string cannot be read.
+    """
+    text = settings.get(connection)
+    if text is None:
+        account = settings.get(f"{connection}__accountName")
+        uri = settings.get(f"{connection}__queueServiceUri") or (
+            f"https://{account}.queue.core.windows.net" if account else None
+        )
+        if uri is None:
+            raise HostError(f"the setting '{connection}' (or '{connection}__queueServiceUri') is missing")
+        from azure.identity.aio import DefaultAzureCredential
+
+        client_id = settings.get(f"{connection}__clientId")
+        return QueueServiceClient(uri, DefaultAzureCredential(managed_identity_client_id=client_id))
+    if text.strip().rstrip(";") == DEVELOPMENT_STORAGE:
+        text = (
+            f"DefaultEndpointsProtocol=http;AccountName={DEVELOPMENT_ACCOUNT};AccountKey={DEVELOPMENT_KEY};"
+            f"QueueEndpoint=http://127.0.0.1:10001/{DEVELOPMENT_ACCOUNT};"
+        )
+    try:
+        return QueueServiceClient.from_connection_string(text)
+    except ValueError as error:
+        raise HostError(f"the setting '{connection}' is no connection string: {error}") from error
+
+
+class Backoff:
+    """Seconds until the next poll: 100 ms after a message, then doubling, ±20 %, up to `maximum`."""
+
+    def __init__(self, maximum: float, rng: random.Random | None = None) -> None:
+        self._maximum = maximum
+        self._rng = rng or random.Random()  # noqa: S311 - it only spreads polls
+        self._exponent = 0
+        self._current = 0.0
+
+    def next(self, *, found: bool) -> float:
+        if found:
+            self._current, self._exponent = _MINIMUM_DELAY, 1
+        elif self._current != self._maximum:
+            delay = _MINIMUM_DELAY
+            if self._exponent:
+                delay += self._rng.uniform(0.8, 1.2) * 2 ** (self._exponent - 1) * _MINIMUM_DELAY
+            self._current = min(delay, self._maximum)
+            self._exponent += 1
+        return self._current
+
+
+def decode(content: str, options: QueueOptions) -> bytes:
+    """The body's bytes. Raises ValueError for what the configured encoding cannot read."""
+    if not options.base64:
+        return content.encode()
+    try:
+        return base64.b64decode("".join(content.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError(f"no base64: {error}") from error
+
+
+def trigger_value(message: StorageMessage, body: bytes, *, binary: bool) -> QueueMessage:
+    """Build what the function is given.
+
+    Top-level properties of a JSON body overwrite the message's own id, dequeue count and pop receipt, without regard to
+    case: so does the real host, which puts both into the same binding data.
+    """
+    text = body.decode("utf-8", "replace")
+    fields: dict[str, Any] = {}
+    with suppress(ValueError):
+        parsed: Any = json.loads(text)
+        if isinstance(parsed, dict):
+            fields = {name.lower(): value for name, value in cast(dict[str, Any], parsed).items()}
+    return QueueMessage(
+        id=str(fields.get("id", message.id)),
+        body=body if binary else text,
+        dequeue_count=int(fields.get("dequeuecount", message.dequeue_count)),
+        expiration_time=message.expires_on,
+        insertion_time=message.inserted_on,
+        time_next_visible=message.next_visible_on,
+        pop_receipt=str(fields.get("popreceipt", message.pop_receipt)),
+    )
+
+
+class QueueListener:
+    """Feeds one function from its queue. `poison` is None for a queue that is itself a poison queue."""
+
+    def __init__(
+        self, function: QueueFunction, queue: Queue, poison: Queue | None, options: QueueOptions, invoker: Invoker
+    ) -> None:
+        self._function = function
+        self._queue = queue
+        self._poison = poison
+        self._options = options
+        self._invoker = invoker
+        self._backoff = Backoff(options.max_polling_interval)
+        self._processing: set[asyncio.Task[None]] = set()
+        self._trouble = ""
+
+    @classmethod
+    def open(
+        cls, function: QueueFunction, service: QueueServiceClient, options: QueueOptions, invoker: Invoker
+    ) -> "QueueListener":
+        queue = cast(Queue, service.get_queue_client(function.queue))
+        own_poison = function.queue.endswith(_POISON)
+        poison = None if own_poison else cast(Queue, service.get_queue_client(function.queue + _POISON))
+        return cls(function, queue, poison, options, invoker)
+
+    async def run(self) -> None:
+        """Poll until cancelled. Messages already taken are finished by `drain`."""
+        while True:
+            while len(self._processing) > self._options.new_batch_threshold:
+                await asyncio.wait(self._processing, return_when=asyncio.FIRST_COMPLETED)
+            batch = await self._receive()
+            for message in batch:
+                task = asyncio.create_task(self._process(message))
+                self._processing.add(task)
+                task.add_done_callback(self._processing.discard)
+            if not batch:
+                await asyncio.sleep(self._backoff.next(found=False))
+            else:
+                self._backoff.next(found=True)
+
+    async def drain(self, seconds: float) -> None:
+        """Wait for running functions; give the messages of those that did not end back to the queue."""
+        if not self._processing:
+            return
+        _, late = await asyncio.wait(set(self._processing), timeout=seconds)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=1.0)
+
+    async def _receive(self) -> list[StorageMessage]:
+        trouble = ""
+        messages: list[StorageMessage] = []
+        try:
+            pages = self._queue.receive_messages(
+                messages_per_page=self._options.batch_size, visibility_timeout=round(self._options.lease)
+            ).by_page()
+            # One page is one call; going on would ask a queue that was just emptied once more.
+            async for page in pages:
+                messages = [message async for message in page]
+                break
+        except ResourceNotFoundError:
+            trouble = "does not exist yet; waiting for it"
+        except AzureError as error:
+            trouble = f"cannot be read: {str(error).splitlines()[0]}"
+        if trouble != self._trouble:
+            log.info("queue '%s' %s", self._queue.queue_name, trouble or "is there")
+            self._trouble = trouble
+        return messages
+
+    async def _process(self, message: StorageMessage) -> None:
+        try:
+            if (message.dequeue_count or 0) > self._options.max_dequeue_count:
+                await self._to_poison(message, "was taken too often without an end")
+                return
+            try:
+                body = decode(str(message.content), self._options)
+            except ValueError as error:
+                # The host moves what it cannot decode at once, without running the function.
+                await self._to_poison(message, f"cannot be decoded ({error})")
+                return
+            async with self._renewed(message):
+                outcome = await self._invoke(message, body)
+            await self._complete(message, outcome)
+        except AzureError:
+            log.exception("message %s of queue '%s' could not be settled", message.id, self._queue.queue_name)
+
+    async def _invoke(self, message: StorageMessage, body: bytes) -> bool | None:
+        """Whether the function succeeded; None if the host stopped before it ended."""
+        name = self._function.name
+        try:
+            await self._invoker(self._function, trigger_value(message, body, binary=self._function.binary))
+        except asyncio.CancelledError:
+            log.warning("function '%s' was stopped; message %s goes back to the queue", name, message.id)
+            return None
+        except Exception:
+            log.exception("function '%s' failed on message %s, try %s", name, message.id, message.dequeue_count)
+            return False
+        log.info("function '%s' handled message %s, try %s", name, message.id, message.dequeue_count)
+        return True
+
+    async def _complete(self, message: StorageMessage, outcome: bool | None) -> None:
+        try:
+            if outcome:
+                await self._queue.delete_message(message.id, str(message.pop_receipt))
+            elif outcome is None or (self._poison and (message.dequeue_count or 0) < self._options.max_dequeue_count):
+                delay = 0 if outcome is None else round(self._options.visibility_timeout)
+                await self._queue.update_message(message.id, str(message.pop_receipt), visibility_timeout=delay)
+            else:
+                # Without a poison queue the message stays invisible until its lease ends, to prevent a fast loop.
+                await self._to_poison(message, "failed for the last time")
+        except HttpResponseError as error:
+            if not _lost(error):
+                raise
+            log.debug("message %s is no longer ours: %s", message.id, error.message)
+
+    async def _to_poison(self, message: StorageMessage, why: str) -> None:
+        if self._poison is None:
+            return
+        log.warning(
+            "message %s of queue '%s' %s; moving it to '%s'",
+            message.id, self._queue.queue_name, why, self._poison.queue_name,
+        )  # fmt: skip
+        try:
+            # The text goes over as it is, in whatever encoding it came.
+            await self._poison.send_message(str(message.content))
+        except ResourceNotFoundError:
+            with suppress(ResourceExistsError):
+                await self._poison.create_queue()
+            await self._poison.send_message(str(message.content))
+        with suppress(ResourceNotFoundError):
+            await self._queue.delete_message(message.id, str(message.pop_receipt))
+
+    @asynccontextmanager
+    async def _renewed(self, message: StorageMessage) -> AsyncGenerator[None]:
+        renewal = asyncio.create_task(self._renew(message))
+        try:
+            yield
+        finally:
+            renewal.cancel()
+            await asyncio.wait({renewal})
+
+    async def _renew(self, message: StorageMessage) -> None:
+        lease = self._options.lease
+        delay = lease / 2
+        while True:
+            await asyncio.sleep(delay)
+            try:
+                updated = await self._queue.update_message(
+                    message.id, str(message.pop_receipt), visibility_timeout=round(lease)
+                )
+            except HttpResponseError as error:
+                if _lost(error):
+                    return
+                delay = max(delay / 2, 1.0)
+            except AzureError:
+                delay = max(delay / 2, 1.0)
+            else:
+                message.pop_receipt = updated.pop_receipt
+                delay = lease / 2
+
+
+def _lost(error: HttpResponseError) -> bool:
+    """Whether somebody else has the message, or it is gone: then there is nothing left to do."""
+    code = str(getattr(error, "error_code", ""))
+    return isinstance(error, ResourceNotFoundError) or "PopReceiptMismatch" in code or "QueueBeingDeleted" in code

@@ -1,0 +1,156 @@
+"""`python -m devhost.run`, which is `make run`: Azurite and the app on one machine, with no account anywhere."""
+
+import fcntl
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from io import TextIOWrapper
+from pathlib import Path
+from typing import cast
+
+from devhost import azurite
+from devhost.config import HostError
+
+_ROOT = Path(__file__).resolve().parent.parent
+# The app is up in 3-5 s; a first `func start` may fetch its extension bundle before.
+_HEALTH_LIMIT = 120.0
+# Running functions get 5 s from the host; beyond twice that something hangs.
+_STOP_LIMIT = 10.0
+
+_EXAMPLE = (
+    '{"model_name": "meta-llama/Llama-3.1-8B-Instruct", "provider": "azure", "region": "eastus", '
+    '"instance_type": "Standard_NV36ads_A10_v5", "use_spot": true}'
+)
+
+
+def main(root: Path = _ROOT) -> int:
+    """Run until Ctrl-C or SIGTERM (status 0), or until Azurite or the app dies (status 1)."""
+    cast(TextIOWrapper, sys.stdout).reconfigure(line_buffering=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        with ExitStack() as stack:
+            return _run(root, int(os.environ.get("PORT") or 7071), stack)
+    except KeyboardInterrupt:
+        print("Stopped. The next `make run` continues here.")
+        return 0
+    except ValueError:
+        print(f"PORT={os.environ.get('PORT')!r} is no number", file=sys.stderr)
+    except HostError as error:
+        print(f"run: {error}", file=sys.stderr)
+    return 1
+
+
+def _run(root: Path, port: int, stack: ExitStack) -> int:
+    local = root / ".local"
+    lock = _lock(local, stack)
+    if not azurite.port_is_free(port):
+        raise HostError(f"port {port} is in use; choose another one with `make run PORT=…`")
+    ports = azurite.DEFAULT_PORTS
+    if not all(azurite.port_is_free(one) for one in ports):
+        blob, queue, table = azurite.free_ports(3)
+        ports = (blob, queue, table)
+        print(f"Azurite's usual ports are in use; it takes {ports}.")
+    # Azurite inherits the lock: should it outlive this process, a second one must not open the same data.
+    storage = azurite.start(local / "azurite", ports, root=root, pass_fds=(lock,))
+    stack.callback(storage.stop)
+    token = _secret("GPULAUNCH_ADMIN_TOKENS", local / "admin-token")
+    environment = {
+        **os.environ,
+        "GPULAUNCH_ADMIN_TOKENS": token,
+        "GPULAUNCH_MASTER_KEY": _secret("GPULAUNCH_MASTER_KEY", local / "master-key"),
+        "AzureWebJobsStorage": storage.connection_string,
+        "AZURE_FUNCTIONS_ENVIRONMENT": "Development",
+        "FUNCTIONS_WORKER_RUNTIME": "python",
+    }
+    app = subprocess.Popen(_command(root, local, port), cwd=root, env=environment, start_new_session=True)  # noqa: S603
+    stack.callback(_end, app)
+    _wait_until_healthy(f"http://127.0.0.1:{port}/api/health", lambda: app.poll() is None)
+    address = f"http://localhost:{port}"
+    print(
+        f"\ngpulaunch is ready on {address}\nToken: {token}\n\nLaunch an instance:\n"
+        f"curl -sS -X POST {address}/api/instances/launch -H 'X-Admin-Token: {token.split(',')[0].strip()}' \\\n"
+        f"  -H 'Content-Type: application/json' \\\n  -d '{_EXAMPLE}'\n\nCtrl-C stops everything."
+    )
+    while True:
+        for name, process in (("the app", app), ("Azurite", storage.process)):
+            if (status := process.poll()) is not None:
+                raise HostError(f"{name} ended by itself (status {status}); everything is stopped")
+        time.sleep(0.3)
+
+
+def _lock(local: Path, stack: ExitStack) -> int:
+    """Hold .local for this run and return the lock's file descriptor; HostError if another run has it."""
+    local.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(local / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    stack.callback(os.close, lock)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise HostError(f"another run uses {local}; stop it first (`fuser {local / 'lock'}` names it)") from None
+    return lock
+
+
+def _secret(variable: str, path: Path) -> str:
+    """The variable's value, else the kept one, else a new one that only its owner can read."""
+    if os.environ.get(variable):
+        return os.environ[variable]
+    path.touch(mode=0o600)
+    kept = path.read_text("ascii").strip()
+    if not kept:
+        kept = secrets.token_urlsafe(32)
+        path.write_text(kept + "\n", "ascii")
+    return kept
+
+
+def _command(root: Path, local: Path, port: int) -> list[str]:
+    """`func start` where the Core Tools work (their npm package may be there without its program), else devhost."""
+    for candidate in (shutil.which("func"), str(root / "node_modules" / ".bin" / "func")):
+        if candidate is None or not Path(candidate).exists():
+            continue
+        with suppress(OSError, subprocess.TimeoutExpired):
+            # Reading its version takes a second; a broken launcher must not hang the start.
+            if subprocess.run([candidate, "--version"], capture_output=True, timeout=30, check=False).returncode == 0:  # noqa: S603
+                return [candidate, "start", "--port", str(port)]
+    timers = str(local / "timers.json")
+    return [sys.executable, "-m", "devhost", "--app", str(root), "--port", str(port), "--timer-state", timers]
+
+
+def _wait_until_healthy(url: str, alive: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _HEALTH_LIMIT
+    answer = "no answer"
+    while time.monotonic() < deadline:
+        if not alive():
+            raise HostError("the app did not start; its reason stands above")
+        try:
+            with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - always http on this machine
+                return
+        except urllib.error.HTTPError as error:
+            answer = f"status {error.code}"
+        except OSError:
+            pass
+        time.sleep(0.2)
+    raise HostError(f"{url} gave {answer} for {_HEALTH_LIMIT:.0f} s")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Stop the app as Ctrl-C would; what still runs after the limit is killed, with whatever it started."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(_STOP_LIMIT)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
