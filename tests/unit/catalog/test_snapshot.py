@@ -1,0 +1,191 @@
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from shared.catalog.base import ANY_REGION, Catalog, NotCataloguedError
+from shared.catalog.corrections import LeftOut, correct
+from shared.catalog.snapshot import DATA, SnapshotCatalog, read_rows, rented_listing, snapshot
+from shared.models.offers import Offer
+from shared.models.requests import ProviderName
+
+CATALOG: Catalog = snapshot()
+
+
+def azure(instance_type: str, region: str | None = None) -> list[Offer]:
+    return [
+        offer
+        for offer in CATALOG.offers("azure")
+        if offer.instance_type == instance_type and region in (None, offer.region)
+    ]
+
+
+def test_the_files_are_those_that_the_snapshot_names() -> None:
+    facts = json.loads((DATA / "snapshot.json").read_text("utf-8"))
+    for source in facts["sources"]:
+        assert hashlib.sha256((DATA / source["file"]).read_bytes()).hexdigest() == source["sha256"]
+    listed = {source["file"] for source in facts["sources"]} | {"snapshot.json"}
+    assert {path.relative_to(DATA).as_posix() for path in DATA.rglob("*") if path.is_file()} == listed
+
+
+def test_every_rule_of_the_corrections_is_told() -> None:
+    facts = json.loads((DATA / "snapshot.json").read_text("utf-8"))
+    with (DATA / "azure" / "vms.csv").open(encoding="utf-8", newline="") as file:
+        rows = read_rows(file)
+    applied: set[str] = set()
+    for row in rows:
+        outcome = correct(row)
+        if isinstance(outcome, LeftOut):
+            applied.add(outcome.rule)
+        elif outcome.gpu_count != row.gpu_count:
+            applied.add("gpu-count")
+        elif outcome.spot_price != row.spot_price:
+            applied.add("no-spot-price")
+    assert {"retired", "no-gpu", "gpu-count", "no-spot-price"} <= applied <= set(facts["corrections"])
+    assert set(facts["corrections"].values()) <= set(CATALOG.notes("azure"))
+
+
+def test_the_age_is_told_and_no_day_is_made_up() -> None:
+    assert "20291d7e" in CATALOG.as_of
+    assert "no day known" in CATALOG.as_of
+
+
+def test_a_whole_row_becomes_an_on_demand_and_a_spot_offer() -> None:
+    offers = azure("Standard_NV36ads_A10_v5", "eastus")
+    assert [(offer.use_spot, offer.price_per_hour) for offer in offers] == [(False, 3.2), (True, 0.8)]
+    assert offers[0] == Offer(
+        provider="azure",
+        region="eastus",
+        instance_type="Standard_NV36ads_A10_v5",
+        gpu="A10",
+        gpu_count=1,
+        gpu_memory_gib=24,
+        vcpus=36,
+        memory_gib=440,
+        use_spot=False,
+        price_per_hour=3.2,
+    )
+
+
+def test_every_remaining_price_is_the_source_s() -> None:
+    with (DATA / "azure" / "vms.csv").open(encoding="utf-8", newline="") as file:
+        source = {(row["InstanceType"], row["Region"]): row for row in csv.DictReader(file)}
+    offers = CATALOG.offers("azure")
+    assert len(offers) == len({offer.key for offer in offers}) == 179
+    for offer in offers:
+        row = source[str(offer.instance_type), offer.region]
+        assert offer.price_per_hour == float(row["SpotPrice" if offer.use_spot else "Price"]) > 0
+
+
+def test_h100_count_is_corrected_and_only_there() -> None:
+    assert {offer.gpu_count for offer in azure("Standard_ND96isr_H100_v5")} == {8}
+    assert {offer.gpu_count for offer in azure("Standard_NC80adis_H100_v5")} == {2}
+
+
+def test_h100_has_no_spot_offer_and_others_do() -> None:
+    kinds = {(offer.gpu, offer.use_spot) for offer in CATALOG.offers("azure")}
+    assert ("H100", True) not in kinds
+    assert {("H100", False), ("A10", True), ("A100-80GB", True), ("T4", True)} <= kinds
+    assert any("H100 rows have a spot price equal" in note for note in CATALOG.notes("azure"))
+
+
+def test_a_spot_price_is_below_the_on_demand_price() -> None:
+    on_demand = {
+        (offer.instance_type, offer.region): offer.price_per_hour
+        for offer in CATALOG.offers("azure")
+        if not offer.use_spot
+    }
+    spot = [offer for offer in CATALOG.offers("azure") if offer.use_spot]
+    assert spot
+    assert all(offer.price_per_hour < on_demand[offer.instance_type, offer.region] for offer in spot)
+
+
+@pytest.mark.parametrize(
+    ("instance_type", "reason"),
+    [
+        ("Standard_NC6", "2023-09-06"),
+        ("Standard_NC24r_Promo", "2023-09-06"),
+        ("Standard_NV12_Promo", "2023-09-06"),
+        ("Standard_NC12s_v3", "2025-09-30"),
+        ("Standard_NV24s_v3", "2026-09-30"),
+        ("Standard_NV32as_v4", "2026-09-30"),
+        ("Standard_NV6ads_A10_v5", "a sixth of an A10"),
+        ("Standard_NV4as_v4", "an eighth"),
+        ("Standard_D4s_v5", "no GPU"),
+    ],
+)
+def test_left_out_with_a_reason(instance_type: str, reason: str) -> None:
+    assert not azure(instance_type)
+    assert instance_type not in CATALOG.instance_types("azure")
+    assert reason in CATALOG.left_out("azure")[instance_type]
+
+
+def test_what_is_offered_is_not_left_out() -> None:
+    assert not set(CATALOG.instance_types("azure")) & set(CATALOG.left_out("azure"))
+    assert "Standard_NC4as_T4_v3" in CATALOG.instance_types("azure")
+
+
+def test_the_lists_are_those_of_the_offers() -> None:
+    assert list(CATALOG.gpus("azure")) == ["A10", "A100", "A100-80GB", "H100", "T4", "V100-32GB"]
+    assert list(CATALOG.regions("azure")) == sorted({offer.region for offer in CATALOG.offers("azure")})
+    assert "westcentralus" not in CATALOG.regions("azure")
+
+
+def test_a_row_without_a_price_gives_no_offer_but_its_type_stays_where_it_has_one() -> None:
+    lines = [
+        "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,GpuInfo,Price,SpotPrice,Region,Generation",
+        'Standard_X,T4,1,4.0,28,T4,,,westus,"V1,V2"',
+        'Standard_X,T4,1,4.0,28,T4,1.5,,eastus,"V1,V2"',
+        'Standard_Y,T4,1,,,T4,,,westus,"V1,V2"',
+        'Standard_Z,A10,0.5,18,220,A10,1.6,0.4,eastus,"V1,V2"',
+    ]
+    listing = rented_listing("azure", read_rows(lines))
+    assert [offer.key for offer in listing.offers] == ["azure/eastus/Standard_Xx1/on-demand"]
+    assert "Standard_X" not in listing.left_out
+    assert "no price" in listing.left_out["Standard_Y"]
+    assert "0.5 A10" in listing.left_out["Standard_Z"]
+
+
+@pytest.mark.parametrize("provider", ["slurm", "kubernetes"])
+def test_infrastructure_of_one_s_own_has_any_gpu_at_no_price(provider: ProviderName) -> None:
+    offers = CATALOG.offers(provider)
+    assert {offer.gpu for offer in offers} >= {"A10", "H100", "RTX4090"}
+    assert {(offer.price_per_hour, offer.use_spot, offer.gpu_count, offer.region) for offer in offers} == {
+        (0.0, False, 1, ANY_REGION)
+    }
+    assert all(offer.instance_type is None for offer in offers)
+    assert list(CATALOG.gpus(provider)) == [offer.gpu for offer in offers]
+    assert not CATALOG.regions(provider)
+    assert not CATALOG.instance_types(provider)
+    assert not CATALOG.left_out(provider)
+    assert CATALOG.notes(provider)
+
+
+def test_a_tpu_is_no_gpu() -> None:
+    assert not [name for name in CATALOG.gpus("kubernetes") if name.startswith("tpu")]
+
+
+@pytest.mark.parametrize("provider", ["aws", "gcp"])
+@pytest.mark.parametrize("call", ["offers", "regions", "instance_types", "gpus", "left_out", "notes"])
+def test_without_prices_every_question_is_refused(provider: ProviderName, call: str) -> None:
+    with pytest.raises(NotCataloguedError, match=f"no {provider} prices.*say azure") as caught:
+        getattr(CATALOG, call)(provider)
+    assert caught.value.provider == provider
+    assert caught.value.nearest == ["azure", "kubernetes", "slurm"]
+
+
+def test_nothing_is_read_before_the_first_question_and_then_once(tmp_path: Path) -> None:
+    catalog = SnapshotCatalog(tmp_path)
+    for name in ("azure/vms.csv", "snapshot.json"):
+        target = tmp_path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((DATA / name).read_bytes())
+    first = catalog.offers("azure")
+    (tmp_path / "azure" / "vms.csv").unlink()
+    assert catalog.offers("azure") is first
+
+
+def test_one_for_the_process() -> None:
+    assert snapshot() is snapshot()
