@@ -126,6 +126,8 @@ def _add(app: App, function: Any, name: str, settings: Mapping[str, str]) -> Non
             raise HostError(f"the binding name {binding['name']!r} is refused by the host: letters and digits only")
         if binding["type"] != kind and not (kind == "httpTrigger" and binding["type"] == "http"):
             raise HostError(f"the binding type {binding['type']!r} is not supported by devhost")
+    if kind not in {"httpTrigger", "queueTrigger", "timerTrigger"}:
+        raise HostError(f"the trigger type {kind!r} is not supported by devhost")
     common = _signature(function.get_user_function(), name, trigger, kind)
     if kind == "httpTrigger":
         app.http.append(_http(common, trigger, app.http))
@@ -135,7 +137,7 @@ def _add(app: App, function: Any, name: str, settings: Mapping[str, str]) -> Non
             raise HostError(f"{queue!r} is no queue name")
         connection = resolve(str(trigger.get("connection") or "AzureWebJobsStorage"), settings)
         app.queues.append(QueueFunction(**common, queue=queue, connection=connection))
-    elif kind == "timerTrigger":
+    else:
         expression = resolve(str(trigger["schedule"]), settings)
         startup, monitor = bool(trigger.get("runOnStartup", False)), bool(trigger.get("useMonitor", True))
         following = parse(expression)
@@ -143,8 +145,6 @@ def _add(app: App, function: Any, name: str, settings: Mapping[str, str]) -> Non
             **common, expression=expression, following=following, run_on_startup=startup, use_monitor=monitor
         )
         app.timers.append(timer)
-    else:
-        raise HostError(f"the trigger type {kind!r} is not supported by devhost")
 
 
 def _http(common: dict[str, Any], trigger: dict[str, Any], others: list[HttpFunction]) -> HttpFunction:

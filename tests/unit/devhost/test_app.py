@@ -102,12 +102,15 @@ def test_a_disabled_function_should_be_left_out() -> None:
     assert [one.name for one in indexed.http] == ["one"]
 
 
-def takes_msg(msg: Any) -> None: ...
+def takes_msg(msg: func.QueueMessage) -> None: ...
+
+
+def takes_timer(timer: func.TimerRequest) -> None: ...
 
 
 def test_a_bad_schedule_should_be_refused() -> None:
     app = func_app()
-    app.timer_trigger("msg", "61 * * * * *")(takes_msg)
+    app.timer_trigger("timer", "61 * * * * *")(takes_timer)
     assert "is no second" in refused(app)
 
 

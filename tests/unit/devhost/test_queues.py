@@ -1,0 +1,283 @@
+import asyncio
+import base64
+import json
+import random
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
+from typing import Any
+
+import azure.functions as func
+import pytest
+from azure.core.exceptions import ResourceNotFoundError, ServiceRequestError
+from azure.storage.queue import QueueMessage as StorageMessage
+
+from devhost.app import QueueFunction
+from devhost.config import HostError, QueueOptions
+from devhost.invoke import Invoker
+from devhost.queues import Backoff, QueueListener, decode, service_client, trigger_value
+
+OPTIONS = QueueOptions(batch_size=2, new_batch_threshold=1, max_polling_interval=0.1, max_dequeue_count=3)
+
+
+Body = Callable[[func.QueueMessage], object]
+
+
+def message(content: str, *, dequeued: int = 1, number: int = 1, encoded: bool = True) -> StorageMessage:
+    text = base64.b64encode(content.encode()).decode() if encoded else content
+    return StorageMessage(text, id=f"m{number}", dequeue_count=dequeued, pop_receipt=f"r{number}")
+
+
+class FakeQueue:
+    """Hands out the given pages, and writes down every call."""
+
+    def __init__(self, name: str, *pages: list[StorageMessage] | Exception, exists: bool = True) -> None:
+        self.queue_name = name
+        self.pages = list(pages)
+        self.exists = exists
+        self.calls: list[tuple[Any, ...]] = []
+        self.fail_update: Exception | None = None
+
+    def receive_messages(self, **options: Any) -> "FakeQueue":
+        self.calls.append(("receive", options["messages_per_page"], options["visibility_timeout"]))
+        return self
+
+    async def by_page(self) -> AsyncGenerator[AsyncGenerator[StorageMessage]]:
+        async def items(page: list[StorageMessage]) -> AsyncGenerator[StorageMessage]:
+            for one in page:
+                yield one
+
+        if self.pages:
+            page = self.pages.pop(0)
+            if isinstance(page, Exception):
+                raise page
+            yield items(page)
+
+    async def update_message(self, message: str, pop_receipt: str, **options: Any) -> StorageMessage:
+        self.calls.append(("update", message, pop_receipt, options["visibility_timeout"]))
+        if self.fail_update:
+            raise self.fail_update
+        return StorageMessage(None, id=message, pop_receipt=pop_receipt + "+")
+
+    async def delete_message(self, message: str, pop_receipt: str) -> None:
+        self.calls.append(("delete", message, pop_receipt))
+
+    async def send_message(self, content: str, **options: Any) -> StorageMessage:
+        if not self.exists:
+            raise ResourceNotFoundError
+        self.calls.append(("send", content))
+        return StorageMessage(content)
+
+    async def create_queue(self) -> None:
+        self.calls.append(("create",))
+        self.exists = True
+
+    @property
+    def changes(self) -> list[tuple[Any, ...]]:
+        return [call for call in self.calls if call[0] != "receive"]
+
+
+async def swallow(msg: func.QueueMessage) -> None: ...
+
+
+async def fail(msg: func.QueueMessage) -> None:
+    raise RuntimeError("on purpose")
+
+
+def run(
+    queue: FakeQueue,
+    poison: FakeQueue | None,
+    body: Body = swallow,
+    *,
+    options: QueueOptions = OPTIONS,
+    seconds: float = 0.05,
+    drain: float = 1,
+) -> None:
+    """Listen for a moment, then stop as the host does."""
+
+    async def listen() -> None:
+        function = QueueFunction(
+            name="work", call=body, argument="msg", is_async=asyncio.iscoroutinefunction(body), takes_context=False,
+            binary=False, queue=queue.queue_name, connection="AzureWebJobsStorage",
+        )  # fmt: skip
+        listener = QueueListener(function, queue, poison, options, Invoker(4, "."))
+        task = asyncio.create_task(listener.run())
+        await asyncio.sleep(seconds)
+        task.cancel()
+        await asyncio.wait({task})
+        await listener.drain(drain)
+
+    asyncio.run(listen())
+
+
+def test_success_should_delete_the_message() -> None:
+    queue = FakeQueue("work", [message("hello")])
+    run(queue, FakeQueue("work-poison"))
+    assert queue.calls[0] == ("receive", 2, 600)
+    assert queue.changes == [("delete", "m1", "r1")]
+
+
+def test_failure_should_release_the_message_after_the_visibility_timeout() -> None:
+    queue, poison = FakeQueue("work", [message("hello", dequeued=2)]), FakeQueue("work-poison")
+    run(queue, poison, fail, options=replace(OPTIONS, visibility_timeout=7.0))
+    assert queue.changes == [("update", "m1", "r1", 7)]
+    assert poison.calls == []
+
+
+def test_the_last_failure_should_move_the_message_to_the_poison_queue() -> None:
+    queue, poison = FakeQueue("work", [message("hello", dequeued=3)]), FakeQueue("work-poison", exists=False)
+    run(queue, poison, fail)
+    assert poison.calls == [("create",), ("send", base64.b64encode(b"hello").decode())]
+    assert queue.changes == [("delete", "m1", "r1")]
+
+
+def test_a_message_taken_too_often_should_be_poisoned_without_being_run() -> None:
+    ran: list[str | None] = []
+    queue, poison = FakeQueue("work", [message("hello", dequeued=4)]), FakeQueue("work-poison")
+    run(queue, poison, lambda msg: ran.append(msg.id))
+    assert (ran, [call[0] for call in poison.calls]) == ([], ["send"])
+    assert queue.changes == [("delete", "m1", "r1")]
+
+
+def test_a_poison_queues_own_failure_should_stay_invisible() -> None:
+    queue = FakeQueue("work-poison", [message("hello", dequeued=3)])
+    run(queue, None, fail)
+    assert queue.changes == []
+
+
+def test_what_cannot_be_decoded_should_be_poisoned_at_once_as_it_is() -> None:
+    ran: list[str | None] = []
+    queue, poison = FakeQueue("work", [message("no base64!", encoded=False)]), FakeQueue("work-poison")
+    run(queue, poison, lambda msg: ran.append(msg.id))
+    assert (ran, poison.calls) == ([], [("send", "no base64!")])
+    assert queue.changes == [("delete", "m1", "r1")]
+
+
+def test_plain_text_should_be_run_where_the_encoding_is_none() -> None:
+    seen: list[bytes] = []
+    queue = FakeQueue("work", [message("no base64!", encoded=False)])
+    run(
+        queue, FakeQueue("work-poison"), lambda msg: seen.append(msg.get_body()), options=replace(OPTIONS, base64=False)
+    )
+    assert seen == [b"no base64!"]
+
+
+def test_a_returned_value_should_count_as_a_failure() -> None:
+    queue = FakeQueue("work", [message("hello")])
+    run(queue, FakeQueue("work-poison"), func.QueueMessage.get_body)
+    assert queue.changes == [("update", "m1", "r1", 0)]
+
+
+def test_a_long_run_should_renew_its_lease_and_delete_with_the_new_receipt() -> None:
+    async def slow(msg: func.QueueMessage) -> None:
+        await asyncio.sleep(0.15)
+
+    queue = FakeQueue("work", [message("hello")])
+    run(queue, FakeQueue("work-poison"), slow, options=replace(OPTIONS, lease=0.2))
+    assert queue.changes == [("update", "m1", "r1", 0), ("delete", "m1", "r1+")]
+
+
+def test_a_lost_lease_should_end_the_renewal_quietly(caplog: pytest.LogCaptureFixture) -> None:
+    async def slow(msg: func.QueueMessage) -> None:
+        await asyncio.sleep(0.25)
+
+    queue = FakeQueue("work", [message("hello")])
+    queue.fail_update = ResourceNotFoundError()
+    run(queue, FakeQueue("work-poison"), slow, options=replace(OPTIONS, lease=0.1))
+    assert [call[0] for call in queue.changes] == ["update", "delete"]
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_a_new_batch_should_wait_until_few_enough_are_running() -> None:
+    started: list[str] = []
+
+    async def hang(msg: func.QueueMessage) -> None:
+        started.append(str(msg.id))
+        await asyncio.Event().wait()
+
+    pages = [[message("a", number=n), message("b", number=n + 1)] for n in (1, 3)]
+    queue = FakeQueue("work", *pages)
+    run(queue, FakeQueue("work-poison"), hang, drain=0.01)
+    assert started == ["m1", "m2"]
+    assert len([call for call in queue.calls if call[0] == "receive"]) == 1
+
+
+def test_a_stop_should_give_unfinished_messages_back_at_once_and_never_poison_them() -> None:
+    async def hang(msg: func.QueueMessage) -> None:
+        await asyncio.Event().wait()
+
+    queue, poison = FakeQueue("work", [message("hello", dequeued=3)]), FakeQueue("work-poison")
+    run(queue, poison, hang, options=replace(OPTIONS, visibility_timeout=30.0), drain=0.01)
+    assert queue.changes == [("update", "m1", "r1", 0)]
+    assert poison.calls == []
+
+
+def test_a_missing_queue_should_be_waited_for_quietly(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "devhost")
+    queue = FakeQueue("work", ResourceNotFoundError(), ResourceNotFoundError(), [message("hello")])
+    run(queue, FakeQueue("work-poison"), seconds=0.4)
+    assert [record.getMessage() for record in caplog.records if "queue 'work'" in record.getMessage()] == [
+        "queue 'work' does not exist yet; waiting for it",
+        "queue 'work' is there",
+    ]
+    assert queue.changes == [("delete", "m1", "r1")]
+
+
+def test_an_unreachable_account_should_not_end_the_listener() -> None:
+    queue = FakeQueue("work", ServiceRequestError("refused"), [message("hello")])
+    run(queue, FakeQueue("work-poison"), seconds=0.3)
+    assert queue.changes == [("delete", "m1", "r1")]
+
+
+def test_the_delay_should_grow_from_a_tenth_of_a_second_and_start_over_after_a_message() -> None:
+    backoff = Backoff(2.0, random.Random(1))
+    delays = [backoff.next(found=False) for _ in range(8)]
+    assert delays[0] == 0.1
+    assert delays == sorted(delays)
+    assert delays[-1] == 2.0
+    assert 0.18 <= delays[1] <= 0.22
+    backoff.next(found=True)
+    assert 0.18 <= backoff.next(found=False) <= 0.22
+
+
+def test_base64_should_be_read_with_white_space_and_nothing_else() -> None:
+    assert decode("aGVs\nbG8=", OPTIONS) == b"hello"
+    with pytest.raises(ValueError, match="base64"):
+        decode("aGVsbG8", OPTIONS)
+
+
+def test_properties_of_a_json_body_should_overwrite_the_messages_own() -> None:
+    body = json.dumps({"ID": "other", "dequeueCount": 9, "popReceipt": "stolen", "instanceId": "inst-1"}).encode()
+    value: Any = trigger_value(message("x", dequeued=2), body, binary=False)
+    assert (value.id, value.dequeue_count, value.pop_receipt) == ("other", 9, "stolen")
+    assert value.get_json()["instanceId"] == "inst-1"
+
+
+@pytest.mark.parametrize("body", [b'{"instanceId": "i"}', b"[1]", b"no json", b""])
+def test_other_bodies_should_not(body: bytes) -> None:
+    value: Any = trigger_value(message("x", dequeued=2), body, binary=False)
+    assert (value.id, value.dequeue_count, value.pop_receipt, value.get_body()) == ("m1", 2, "r1", body)
+
+
+def test_a_connection_should_be_a_string_or_an_identity() -> None:
+    async def names() -> list[str]:
+        found: list[str] = []
+        for settings in (
+            {"S": "UseDevelopmentStorage=true"},
+            {"S__accountName": "acme"},
+            {"S__queueServiceUri": "https://acme.queue.core.windows.net", "S__clientId": "x"},
+        ):
+            async with service_client("S", settings) as service:
+                found.append(str(service.url))
+        return found
+
+    assert asyncio.run(names()) == [
+        "http://127.0.0.1:10001/devstoreaccount1/",
+        "https://acme.queue.core.windows.net/",
+        "https://acme.queue.core.windows.net/",
+    ]
+
+
+@pytest.mark.parametrize("settings", [{}, {"S": "nonsense"}])
+def test_a_missing_or_wrong_connection_should_be_refused_by_name(settings: dict[str, str]) -> None:
+    with pytest.raises(HostError, match="'S'"):
+        service_client("S", settings)
