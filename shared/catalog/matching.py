@@ -166,7 +166,7 @@ def _rented(request: LaunchRequest, catalog: Catalog, offers: Sequence[Offer]) -
         problems.append(
             FieldProblem(
                 "use_spot",
-                f"no spot price is known for {_name(request)} there; on-demand costs from {price:g} USD an hour: "
+                f"no spot price is known for {_name(request)} there; on-demand costs from {price:.10g} USD an hour: "
                 "say use_spot false, or spot_fallback true",
                 ["false"],
             )
@@ -269,7 +269,7 @@ def _check_price(request: LaunchRequest, offers: Sequence[Offer], problems: list
         problems.append(
             FieldProblem(
                 "max_hourly_cost",
-                f"the cheapest offer, {cheapest.key}, costs {cheapest.price_per_hour:g} USD an hour",
-                [f"{cheapest.price_per_hour:g}"],
+                f"the cheapest offer, {cheapest.key}, costs {cheapest.price_per_hour:.10g} USD an hour",
+                [f"{cheapest.price_per_hour:.10g}"],
             )
         )

@@ -82,7 +82,7 @@ def _struck(offer: Offer, request: LaunchRequest) -> str | None:
     if request.use_spot and not request.spot_fallback and not offer.use_spot and offer.price_per_hour > 0:
         return "on-demand was ruled out (spot_fallback is false)"
     if request.max_hourly_cost is not None and offer.price_per_hour > request.max_hourly_cost:
-        return f"{offer.price_per_hour:g} USD an hour is above max_hourly_cost {request.max_hourly_cost:g}"
+        return f"{offer.price_per_hour:.10g} USD an hour is above max_hourly_cost {request.max_hourly_cost:.10g}"
     return None
 
 
