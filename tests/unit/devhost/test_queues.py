@@ -1,5 +1,6 @@
 import asyncio
 import base64
+import inspect
 import json
 import random
 from collections.abc import AsyncGenerator, Callable
@@ -96,7 +97,7 @@ def run(
 
     async def listen() -> None:
         function = QueueFunction(
-            name="work", call=body, argument="msg", is_async=asyncio.iscoroutinefunction(body), takes_context=False,
+            name="work", call=body, argument="msg", is_async=inspect.iscoroutinefunction(body), takes_context=False,
             binary=False, queue=queue.queue_name, connection="AzureWebJobsStorage",
         )  # fmt: skip
         listener = QueueListener(function, queue, poison, options, Invoker(4, "."))

@@ -1,0 +1,62 @@
+"""A small app for the tests of the development host: what happens is appended to the file RESULTS."""
+
+# pyright: reportUnknownMemberType=false
+import json
+import os
+import time
+from pathlib import Path
+
+import azure.functions as func
+
+app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
+
+
+def record(**entry: object) -> None:
+    with Path(os.environ["RESULTS"]).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
+@app.route("health", methods=["GET"])
+def health(req: func.HttpRequest) -> func.HttpResponse:
+    return func.HttpResponse('{"status": "ok"}', mimetype="application/json")
+
+
+@app.route("echo/{id:int}")
+async def echo(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    body = {
+        "function": context.function_name,
+        "method": req.method,
+        "url": req.url,
+        "query": dict(req.params),
+        "route": dict(req.route_params),
+        "body": len(req.get_body()),
+    }
+    headers = {"Set-Cookie": "a=1; Path=/", "X-Several": "yes"}
+    return func.HttpResponse(json.dumps(body), mimetype="application/json", status_code=201, headers=headers)
+
+
+@app.route("broken")
+def broken(req: func.HttpRequest) -> func.HttpResponse:
+    raise RuntimeError("broken on purpose")
+
+
+@app.route("slow")
+def slow(req: func.HttpRequest) -> func.HttpResponse:
+    time.sleep(float(req.params["seconds"]))
+    return func.HttpResponse("done")
+
+
+@app.queue_trigger("msg", "%WORK_QUEUE%", "AzureWebJobsStorage")
+def work(msg: func.QueueMessage) -> None:
+    text = msg.get_body().decode()
+    record(work=text, dequeue=msg.dequeue_count)
+    if text == "fail":
+        raise RuntimeError("failed on purpose")
+    if text.startswith("sleep"):
+        time.sleep(float(text.split()[1]))
+        record(slept=text)
+
+
+@app.timer_trigger("timer", "*/1 * * * * *")
+def tick(timer: func.TimerRequest) -> None:
+    record(tick=timer.past_due)
