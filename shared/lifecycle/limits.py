@@ -34,7 +34,7 @@ class Limits:
     release_poll_max: float = 30.0
     """Between two calls for a teardown that takes its time; at worst half a minute more is paid than needed."""
     release_alert: float = 600.0
-    """A teardown takes seconds (Kubernetes, Slurm) to five minutes (Azure's group deletion); twice that is for a person."""
+    """A teardown takes seconds (Kubernetes, Slurm) to five minutes (Azure's group deletion); twice that is too long."""
     max_attempts: int = 12
     """Bounds what a launch can burn on a model that fails everywhere."""
     max_recoveries: int = 5

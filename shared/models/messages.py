@@ -10,14 +10,6 @@ from shared.models.base import Stored
 INSTANCE_ID = r"^inst-[0-7][0-9A-HJKMNP-TV-Z]{25}$"
 InstanceId = Annotated[str, StringConstraints(pattern=INSTANCE_ID)]
 
-LAUNCHES = "gpulaunch-launches"
-"""Queue of steps that bring an instance forward."""
-TEARDOWNS = "gpulaunch-teardowns"
-"""Queue of steps that take nodes away; its own, so that it never waits behind launches."""
-HEALTH = "gpulaunch-health"
-"""Queue of slices of live instances to probe."""
-QUEUES = (LAUNCHES, TEARDOWNS, HEALTH)
-
 
 class StepMessage(Stored):
     """Please bring this instance one step forward."""

@@ -17,7 +17,7 @@ from typing import Protocol
 from shared.errors import GpulaunchError
 from shared.models.node import Assignment, NodeStatus
 from shared.models.offers import Offer
-from shared.models.records import Failure
+from shared.models.records import Failure, InstanceRecord
 from shared.models.requests import ProviderName
 
 
@@ -211,6 +211,9 @@ class Nodes(Protocol):
 class Assignments(Protocol):
     """Makes what a node needs to know out of its record: model files with signed URLs, key, deadline."""
 
-    def assignment(self, instance_id: str, attempt: int) -> Assignment:
-        """The assignment of one attempt. Raises LaunchRefusedError when the model's source can't be read."""
+    def make(self, record: InstanceRecord, attempt: int) -> Assignment:
+        """The assignment of one attempt of a record.
+
+        Raises LaunchRefusedError (the model's source can't be read) and ProviderUnavailableError (no answer now).
+        """
         ...

@@ -1,0 +1,52 @@
+# gpulaunch. `make run` starts everything on this machine; `make test` needs no root, no account and no cloud.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 7071
+STAMP := $(VENV)/.installed
+NODE_STAMP := node_modules/.installed
+
+.PHONY: help install run test check e2e lint types clean
+
+help:
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+install: $(STAMP) $(NODE_STAMP) ## environment of Python and the npm packages, nothing else
+
+$(STAMP): requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "gpulaunch needs Python 3.11 or later; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+	  || { echo "the module venv is missing; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@echo "installing Python packages into $(VENV) (two minutes the first time) …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(NODE_STAMP): package.json package-lock.json $(STAMP)
+	@echo "installing npm packages …"
+	@$(BIN)/python -m devhost.npm ci --omit=optional --no-audit --no-fund --loglevel=error
+	@touch $@
+
+run: install ## start Azurite and the app on http://localhost:$(PORT)
+	@PORT=$(PORT) $(BIN)/python -m devhost.run
+
+test: install ## all tests that need no root and no cloud, then the checks
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/unit/lifecycle tests/unit/policy \
+	  --cov=shared/lifecycle --cov=shared/policy --cov-branch --cov-report=term:skip-covered --cov-fail-under=95
+
+check: install lint types test ## everything that CI checks
+
+lint: install
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: install
+	@$(BIN)/python -m devhost.npm exec --offline -- pyright
+
+e2e: install ## real SkyPilot on a one-node Slurm with real vLLM; needs root on Debian
+	@$(BIN)/python -m pytest -q -s -m e2e tests/e2e
+
+clean: ## remove what was installed and made here
+	rm -rf $(VENV) node_modules .cache .local

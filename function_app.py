@@ -1,0 +1,9 @@
+"""The Azure Functions app: registers the blueprints, nothing else."""
+
+import azure.functions as func
+
+from functions import health, instance_api, launch_api, node_api, ops_api, provisioning, sweep, teardown
+
+app = func.FunctionApp()
+for module in (launch_api, instance_api, node_api, ops_api, provisioning, teardown, health, sweep):
+    app.register_functions(module.bp)

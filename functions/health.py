@@ -1,0 +1,18 @@
+"""Health probes of one slice of the live instances."""
+
+import azure.functions as func
+
+from functions.queue import handle
+from shared.api.queues import HEALTH
+
+bp = func.Blueprint()
+
+
+@bp.function_name("health")
+@bp.queue_trigger(arg_name="msg", queue_name=HEALTH, connection="AzureWebJobsStorage")
+def health(msg: func.QueueMessage) -> None:
+    """Probe the ready nodes of a slice."""
+    from shared.engine.probing import run_probe
+    from shared.models.messages import ProbeMessage
+
+    handle(HEALTH, ProbeMessage, msg, run_probe)

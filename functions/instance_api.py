@@ -1,0 +1,84 @@
+"""GET and DELETE below /api/instances."""
+
+import azure.functions as func
+
+from functions.http import instance_id, operation, reply, reply_if_changed
+from shared.api import operations
+
+bp = func.Blueprint()
+
+
+@operation(bp, operations.LIST)
+def list_instances(req: func.HttpRequest) -> func.HttpResponse:
+    """A page of instances."""
+    from shared.engine.listing import list_page
+    from shared.runtime import runtime
+
+    page, marks = list_page(runtime(), dict(req.params))
+    return reply_if_changed(req, page, marks)
+
+
+@operation(bp, operations.SHOW)
+def show_instance(req: func.HttpRequest) -> func.HttpResponse:
+    """One instance."""
+    from shared.engine.listing import find
+    from shared.runtime import runtime
+
+    from shared.engine.views import instance_view
+
+    parts = runtime()
+    found = find(parts, instance_id(req))
+    return reply_if_changed(req, instance_view(found.record, parts.clock.now()), [found.etag])
+
+
+@operation(bp, operations.EVENTS)
+def instance_events(req: func.HttpRequest) -> func.HttpResponse:
+    """An instance's timeline."""
+    from shared.engine.listing import find, whole_number
+    from shared.runtime import runtime
+
+    from shared.engine.views import event_list
+
+    parts = runtime()
+    after = whole_number(dict(req.params), "after", -1, -1, 1_000_000)
+    found = find(parts, instance_id(req))
+    events = parts.store.events(found.record.instance_id, after=after)
+    return reply_if_changed(req, event_list(found.record, events, parts.clock.now()), [found.etag, str(after)])
+
+
+@operation(bp, operations.LOGS)
+def instance_logs(req: func.HttpRequest) -> func.HttpResponse:
+    """The last log lines of an instance's node."""
+    from shared.engine.listing import find
+    from shared.runtime import runtime
+
+    from shared.engine.views import log_answer
+
+    return reply(log_answer(find(runtime(), instance_id(req)).record))
+
+
+@operation(bp, operations.CREDENTIALS)
+def instance_credentials(req: func.HttpRequest) -> func.HttpResponse:
+    """Address and key of a ready endpoint; not to be cached anywhere."""
+    from shared.engine.listing import find
+    from shared.runtime import runtime
+
+    from shared.engine.views import credentials
+
+    parts = runtime()
+    answer = credentials(parts, find(parts, instance_id(req)).record)
+    return reply(answer, headers={"Cache-Control": "no-store"})
+
+
+@operation(bp, operations.END)
+def end_instance(req: func.HttpRequest) -> func.HttpResponse:
+    """Begin to end an instance."""
+    from shared.runtime import runtime
+
+    from shared.engine.ending import end_instance as end
+    from shared.engine.views import instance_view
+
+    parts = runtime()
+    record = end(parts, instance_id(req))
+    location = {"Location": f"/api/instances/{record.instance_id}"}
+    return reply(instance_view(record, parts.clock.now()), 202, location)

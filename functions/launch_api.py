@@ -1,0 +1,19 @@
+"""POST /api/instances/launch."""
+
+import azure.functions as func
+
+from functions.http import operation, reply
+from shared.api import operations
+
+bp = func.Blueprint()
+
+
+@operation(bp, operations.LAUNCH)
+def launch_instance(req: func.HttpRequest) -> func.HttpResponse:
+    """Accept a launch: 202, with the place to look in Location."""
+    from shared.runtime import runtime
+
+    from shared.engine.launching import launch
+
+    instance_id, answer = launch(runtime(), req.get_body(), req.headers.get("Idempotency-Key"))
+    return reply(answer, 202, {"Location": f"/api/instances/{instance_id}"})

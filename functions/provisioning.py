@@ -1,0 +1,18 @@
+"""Steps that bring instances forward."""
+
+import azure.functions as func
+
+from functions.queue import handle
+from shared.api.queues import LAUNCHES
+
+bp = func.Blueprint()
+
+
+@bp.function_name("provisioning")
+@bp.queue_trigger(arg_name="msg", queue_name=LAUNCHES, connection="AzureWebJobsStorage")
+def provisioning(msg: func.QueueMessage) -> None:
+    """One step of one instance."""
+    from shared.engine.stepping import run_step
+    from shared.models.messages import StepMessage
+
+    handle(LAUNCHES, StepMessage, msg, run_step)

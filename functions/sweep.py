@@ -1,0 +1,16 @@
+"""The timer that makes good what was lost."""
+
+import azure.functions as func
+
+bp = func.Blueprint()
+
+
+@bp.function_name("sweep")
+@bp.timer_trigger(arg_name="timer", schedule="*/30 * * * * *", run_on_startup=False)
+def sweep(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the host binds it by name
+    """One sweep over all live instances, every 30 seconds: the longest that a lost message or a dead node is unseen."""
+    from shared.runtime import runtime
+
+    from shared.engine.sweeping import run_sweep
+
+    run_sweep(runtime())

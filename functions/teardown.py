@@ -1,0 +1,18 @@
+"""Steps that take nodes away; apart from launches, so that they never wait behind them."""
+
+import azure.functions as func
+
+from functions.queue import handle
+from shared.api.queues import TEARDOWNS
+
+bp = func.Blueprint()
+
+
+@bp.function_name("teardown")
+@bp.queue_trigger(arg_name="msg", queue_name=TEARDOWNS, connection="AzureWebJobsStorage")
+def teardown(msg: func.QueueMessage) -> None:
+    """One step of one instance."""
+    from shared.engine.stepping import run_step
+    from shared.models.messages import StepMessage
+
+    handle(TEARDOWNS, StepMessage, msg, run_step)

@@ -1,0 +1,133 @@
+"""The OpenAPI 3.1 document, made from the table of operations and the models; nothing in it is written by hand."""
+
+from functools import lru_cache
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from shared.api.operations import OPERATIONS, Operation
+from shared.models import node, requests, responses
+from shared.models.messages import INSTANCE_ID
+from shared.problems import PROBLEM_TYPE, Problem
+from shared.version import VERSION
+
+_SCHEMES = {"read": "readToken", "admin": "adminToken", "node": "nodeToken"}
+_TITLES = {
+    200: "OK",
+    202: "Accepted",
+    304: "Not modified",
+    400: "The request can't be read",
+    401: "No token, or an unknown one",
+    403: "The token does not allow this",
+    404: "Not found",
+    409: "Conflict",
+    410: "This attempt is over",
+    413: "Body too large",
+    422: "Fields are invalid",
+    500: "A fault of the control plane",
+    503: "Not available now",
+}
+
+
+def _model(name: str) -> type[BaseModel]:
+    for module in (requests, responses, node):
+        found: object = getattr(module, name, None)
+        if isinstance(found, type) and issubclass(found, BaseModel):
+            return found
+    raise LookupError(f"no model is called {name}")
+
+
+def _models() -> list[type[BaseModel]]:
+    names: dict[str, None] = {}
+    for operation in OPERATIONS:
+        for name in (operation.body, *operation.answers.values()):
+            if name is not None:
+                names[name] = None
+    return [*(_model(name) for name in names), Problem]
+
+
+@lru_cache(maxsize=1)
+def document() -> dict[str, Any]:
+    """The whole document."""
+    bodies = {operation.body for operation in OPERATIONS}
+    _, schemas = models_json_schema(
+        [(model, "validation" if model.__name__ in bodies else "serialization") for model in _models()],
+        ref_template="#/components/schemas/{model}",
+    )
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+    token = {"type": "apiKey", "in": "header", "name": "X-Admin-Token"}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "gpulaunch",
+            "version": VERSION,
+            "summary": "Serverless control plane for GPU nodes that serve models with vLLM",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas["$defs"],
+            "securitySchemes": {
+                "adminToken": {**token, "description": "A token of GPULAUNCH_ADMIN_TOKENS."},
+                "readToken": {**token, "description": "A token of GPULAUNCH_READ_TOKENS or GPULAUNCH_ADMIN_TOKENS."},
+                "nodeToken": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A node's own token, for its attempt only.",
+                },
+            },
+        },
+    }
+
+
+def _reference(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    parameters: list[dict[str, Any]] = []
+    if "{instanceId}" in operation.path:
+        schema = {"type": "string", "pattern": INSTANCE_ID}
+        parameters.append({"name": "instanceId", "in": "path", "required": True, "schema": schema})
+    parameters += [
+        {"name": p.name, "in": p.where, "required": False, "description": p.description, "schema": dict(p.schema)}
+        for p in operation.parameters
+    ]
+    answers: dict[str, Any] = {}
+    for status, name in operation.answers.items():
+        answers[str(status)] = _answer(operation, status, name)
+    guarded = () if operation.access == "open" else (401,) if operation.access in ("read", "node") else (401, 403)
+    for status in sorted({*operation.problems, *guarded, 500, 503} - set(operation.answers)):
+        content = {PROBLEM_TYPE: {"schema": _reference("Problem")}}
+        answers[str(status)] = {"description": _TITLES[status], "content": content}
+    made: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "responses": answers,
+        "security": [{_SCHEMES[operation.access]: []}] if operation.access in _SCHEMES else [],
+    }
+    if parameters:
+        made["parameters"] = parameters
+    if operation.body is not None:
+        content = {"application/json": {"schema": _reference(operation.body)}}
+        made["requestBody"] = {"required": True, "content": content}
+    return made
+
+
+def _answer(operation: Operation, status: int, name: str | None) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": _TITLES[status]}
+    if name is not None:
+        answer["content"] = {"application/json": {"schema": _reference(name)}}
+    elif status == 200:
+        answer["content"] = {"application/json": {"schema": {"type": "object"}}}
+    headers: dict[str, Any] = {}
+    text = {"schema": {"type": "string"}}
+    if status == 202:
+        headers["Location"] = text
+    if 304 in operation.answers and status in (200, 304):
+        headers["ETag"] = text
+    if headers:
+        answer["headers"] = headers
+    return answer

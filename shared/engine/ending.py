@@ -1,0 +1,24 @@
+"""A user wants an instance gone."""
+
+from shared.engine.changing import change
+from shared.engine.parts import Parts
+from shared.lifecycle.observations import EndAsked
+from shared.models.records import Failure, InstanceRecord, Reason
+from shared.problems import not_found
+
+
+def end_instance(parts: Parts, instance_id: str) -> InstanceRecord:
+    """Begin to end an instance, in whatever phase; harmless when it is ending or has ended.
+
+    Raises
+    ------
+    ProblemError
+        404: there is no such instance.
+    StaleRecordError
+        The record kept changing; the caller may ask again.
+    """
+    failure = Failure(reason=Reason.USER_REQUEST, message="A user asked for the end of the instance.")
+    record = change(parts, instance_id, EndAsked(failure))
+    if record is None:
+        raise not_found(f"instance {instance_id}")
+    return record

@@ -1,0 +1,167 @@
+"""Accepting a launch: everything that can be known to be wrong is said at once, the rest is written down and begun."""
+
+import hashlib
+import json
+import logging
+from typing import Any
+
+from shared.catalog.base import CatalogMismatch, NotCataloguedError
+from shared.catalog.matching import match
+from shared.engine.changing import send
+from shared.engine.modes import choose_mode
+from shared.engine.parts import Parts
+from shared.engine.reading import read_json, read_model
+from shared.errors import AlreadyExistsError, StoreUnavailableError
+from shared.lifecycle.acceptance import accept
+from shared.lifecycle.decision import Follow
+from shared.models.offers import Offer
+from shared.models.records import Mode
+from shared.models.requests import LaunchRequest
+from shared.models.responses import Estimate, LaunchAnswer
+from shared.policy.planning import estimate, plan
+from shared.problems import FieldError, conflict, invalid_request
+from shared.providers.faults import FAULT_PREFIX, read_faults
+from shared.store.base import IdempotencyEntry
+
+log = logging.getLogger("gpulaunch.launch")
+
+MESSAGES: dict[Mode, str] = {
+    "real": "Real GPU instance launch initiated via SkyPilot",
+    "simulation": "GPU instance launch initiated (SIMULATION)",
+}
+MAX_KEY = 255
+"""Characters of an Idempotency-Key; a UUID has 36."""
+
+
+def launch(parts: Parts, body: bytes, idempotency_key: str | None) -> tuple[str, LaunchAnswer]:
+    """Accept a launch: the instance's id and the answer. The same key with the same body gives the same answer.
+
+    Raises
+    ------
+    ProblemError
+        400, 413, 422 for the request, 409 for a key used with another body, 503 when SkyPilot can't be used.
+    StoreUnavailableError
+        The record could not be written; with an Idempotency-Key the caller may safely repeat.
+    """
+    value = read_json(body)
+    request = read_model(LaunchRequest, value)
+    key_hash = _key_hash(idempotency_key)
+    body_hash = _hash(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True))
+    if key_hash is not None:
+        # Asked first: a replay is answered as before even where prices, limits or providers have changed since.
+        known = parts.store.idempotency(key_hash)
+        if known is not None:
+            return _replayed(known, body_hash)
+    offers = _offers(parts, request)
+    mode, why = choose_mode(parts, request.provider)
+    _check_labels(request, mode)
+    request = _with_defaults(parts, request)
+    lifetime = request.max_lifetime_minutes or parts.settings.default_lifetime_minutes
+    costs = estimate(offers, lifetime, parts.catalog.as_of)
+    now = parts.clock.now()
+    record, events = accept(
+        request,
+        instance_id=parts.ids.instance_id(now),
+        now=now,
+        offers=offers,
+        mode=mode,
+        mode_reason=why,
+        lifetime_minutes=lifetime,
+        estimated_hourly_usd=costs.hourly_usd,
+        worst_case_usd=costs.worst_case_usd,
+    )
+    answer = LaunchAnswer(
+        message=MESSAGES[mode],
+        instance_id=record.instance_id,
+        mode=mode,
+        mode_reason=why,
+        phase=record.phase,
+        offers=offers,
+        estimate=Estimate(
+            hourly_usd=costs.hourly_usd,
+            worst_case_usd=costs.worst_case_usd,
+            lifetime_minutes=lifetime,
+            prices_as_of=costs.as_of,
+        ),
+    )
+    entry = None
+    if key_hash is not None:
+        entry = IdempotencyEntry(
+            key_hash=key_hash,
+            body_hash=body_hash,
+            instance_id=record.instance_id,
+            answer=answer.model_dump_json(),
+            created_at=now,
+        )
+    try:
+        parts.store.create(record, events, entry)
+    except AlreadyExistsError:
+        # The same key came twice at the same time, and the other was first.
+        known = parts.store.idempotency(key_hash) if key_hash is not None else None
+        if known is None:
+            raise
+        return _replayed(known, body_hash)
+    try:
+        send(parts, record, Follow("advance", 0.0))
+    except StoreUnavailableError:
+        log.warning("%s is accepted, but its first message was not sent; the sweep sends it", record.instance_id)
+    return record.instance_id, answer
+
+
+def _replayed(known: IdempotencyEntry, body_hash: str) -> tuple[str, LaunchAnswer]:
+    if known.body_hash != body_hash:
+        detail = "This Idempotency-Key was used with another body; use a new key for a new launch."
+        raise conflict("idempotency_key_reused", detail)
+    return known.instance_id, LaunchAnswer.model_validate_json(known.answer)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _key_hash(key: str | None) -> str | None:
+    if key is None:
+        return None
+    if not 1 <= len(key) <= MAX_KEY or not key.isprintable():
+        message = f"1 to {MAX_KEY} printable characters, such as a UUID."
+        raise invalid_request([FieldError(field="Idempotency-Key", message=message)])
+    return _hash(key)
+
+
+def _offers(parts: Parts, request: LaunchRequest) -> list[Offer]:
+    try:
+        found = match(request, parts.catalog)
+    except CatalogMismatch as error:
+        problems = [FieldError(field=p.field, message=p.message, nearest=p.nearest) for p in error.problems]
+        raise invalid_request(problems) from error
+    except NotCataloguedError as error:
+        raise invalid_request([FieldError(field="provider", message=str(error), nearest=error.nearest)]) from error
+    planned = plan(found, request, now=parts.clock.now())
+    if not planned:
+        message = "No offer is left under use_spot, spot_fallback, region and max_hourly_cost; allow more of them."
+        raise invalid_request([FieldError(field="body", message=message)])
+    return planned
+
+
+def _check_labels(request: LaunchRequest, mode: Mode) -> None:
+    """Labels that ask for simulated faults are understood in a simulation and refused elsewhere."""
+    asked = [key for key in request.labels if key.startswith(FAULT_PREFIX)]
+    if not asked:
+        return
+    if mode != "simulation":
+        message = "Labels that begin with `simulate.` ask for faults of a simulation; this launch is a real one."
+        raise invalid_request([FieldError(field=f"labels.{asked[0]}", message=message)])
+    try:
+        read_faults(request.labels)
+    except ValueError as error:
+        raise invalid_request([FieldError(field="labels", message=str(error))]) from error
+
+
+def _with_defaults(parts: Parts, request: LaunchRequest) -> LaunchRequest:
+    """The request with the deployment's defaults filled in, so that the record says what holds for it."""
+    defaults: dict[str, Any] = {}
+    if request.max_lifetime_minutes is None:
+        defaults["max_lifetime_minutes"] = parts.settings.default_lifetime_minutes
+    if request.idle_minutes is None and parts.settings.default_idle_minutes is not None:
+        defaults["idle_minutes"] = parts.settings.default_idle_minutes
+    return request.model_copy(update=defaults)

@@ -1,0 +1,41 @@
+"""What the engine works with; put together in one place, shared.runtime, or in a test."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from shared.auth import Deriver
+from shared.catalog.base import Catalog
+from shared.clock import Clock, Ids
+from shared.lifecycle.limits import Limits
+from shared.models.records import Mode
+from shared.providers.base import Assignments, Nodes, Provider
+from shared.redaction import Redactor
+from shared.settings import Settings
+from shared.store.base import InstanceStore, Queues
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What one mode works with."""
+
+    provider: Provider
+    nodes: Nodes
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything the engine needs, behind Protocols."""
+
+    settings: Settings
+    clock: Clock
+    ids: Ids
+    store: InstanceStore
+    queues: Queues
+    kit: Callable[[Mode], Kit]
+    """The kit of a mode, made on first use: the real one costs imports that a simulation never needs."""
+    catalog: Catalog
+    deriver: Deriver
+    assignments: Assignments
+    redactor: Redactor
+    sleep: Callable[[float], None]
+    limits: Limits = field(default_factory=Limits)

@@ -1,0 +1,63 @@
+"""The health of a slice of live instances: probes side by side, and a write only where something changed."""
+
+import logging
+
+from shared.engine.changing import commit, send
+from shared.engine.parts import Parts
+from shared.engine.placing import node_target, placed
+from shared.errors import StaleRecordError
+from shared.lifecycle.machine import decide
+from shared.lifecycle.observations import Probed
+from shared.models.messages import ProbeMessage
+from shared.models.records import InstanceRecord, Mode, Phase
+from shared.providers.base import NodeTarget, NodeView, Probe, ProviderUnavailableError
+from shared.store.base import Versioned
+
+log = logging.getLogger("gpulaunch.health")
+
+
+def run_probe(parts: Parts, message: ProbeMessage) -> None:
+    """Probe the ready nodes from `instanceId` down to `lastInstanceId`."""
+    ready = [
+        found
+        for found in parts.store.live(message.instanceId, message.lastInstanceId)
+        if found.record.phase is Phase.READY
+    ]
+    for mode in ("real", "simulation"):
+        _probe_mode(parts, mode, [found for found in ready if found.record.mode == mode])
+
+
+def _probe_mode(parts: Parts, mode: Mode, ready: list[Versioned]) -> None:
+    targets: list[NodeTarget] = []
+    for found in ready:
+        target = node_target(parts, found.record, None)
+        if target is not None:
+            targets.append(target)
+    if not targets:
+        return
+    probes = parts.kit(mode).nodes.probe(targets)
+    for found in ready:
+        attempt = found.record.attempts[-1]
+        probe = probes.get(attempt.cluster_name, Probe(alive=False, message="The node has no known address."))
+        _judge(parts, found, probe)
+
+
+def _judge(parts: Parts, found: Versioned, probe: Probe) -> None:
+    view = None if probe.alive else _ask_provider(parts, found.record)
+    decision = decide(found.record, Probed(probe, view), parts.clock.now(), parts.limits)
+    try:
+        commit(parts, found, decision)
+    except StaleRecordError:
+        log.debug("%s changed while it was probed; the next sweep looks again", found.record.instance_id)
+        return
+    if decision.changed and decision.follow is not None:
+        send(parts, decision.record, decision.follow)
+
+
+def _ask_provider(parts: Parts, record: InstanceRecord) -> NodeView | None:
+    """What the provider says of a node that did not answer; None when it does not say."""
+    try:
+        return parts.kit(record.mode).provider.look(placed(record))
+    except ProviderUnavailableError as error:
+        log.warning("%s: the provider did not say what became of its node: %s", record.instance_id, error)
+        return None

@@ -1,0 +1,143 @@
+"""One step of one instance: load, observe or act, decide, write, send the follow-up."""
+
+import logging
+
+from shared.engine.changing import commit, queue_of, send
+from shared.engine.parts import Parts
+from shared.engine.placing import node_target, placed, placement, reaches_us
+from shared.errors import MessageError, StaleRecordError
+from shared.lifecycle.decision import Follow
+from shared.lifecycle.machine import decide, next_act
+from shared.lifecycle.observations import (
+    Act,
+    Check,
+    Checked,
+    Decide,
+    Look,
+    Looked,
+    NotEnabled,
+    Nothing,
+    Observation,
+    Refused,
+    Release,
+    Released,
+    Submit,
+    Submitted,
+    Tick,
+    Unanswered,
+)
+from shared.models.messages import StepMessage
+from shared.models.node import NodePhase, NodeStatus
+from shared.models.records import InstanceRecord, Phase, seconds_between
+from shared.providers.base import (
+    LaunchRefusedError,
+    NodeState,
+    NodeUnreachableError,
+    NodeView,
+    Probe,
+    ProviderNotEnabledError,
+    ProviderUnavailableError,
+)
+
+log = logging.getLogger("gpulaunch.steps")
+
+_ROUNDS = 8
+"""Follow-ups that one invocation takes itself; more than any legal run of undelayed steps, fewer than a loop."""
+_IN_PLACE = 1.0
+"""Seconds that a step waits itself rather than by a message: queues count in whole seconds."""
+
+
+def run_step(parts: Parts, message: StepMessage) -> None:
+    """Bring an instance forward as far as it goes without waiting.
+
+    Raises
+    ------
+    MessageError
+        There is no such instance.
+    """
+    before = parts.store.load(message.instanceId)
+    if before is None:
+        raise MessageError(f"there is no instance {message.instanceId}")
+    if message.epoch < before.record.epoch:
+        return
+    here = queue_of(Follow(message.step, 0))
+    claimed = False
+    for round_number in range(1, _ROUNDS + 1):
+        record = before.record
+        act = next_act(record, parts.clock.now(), claimed=claimed)
+        if isinstance(act, Nothing):
+            return
+        found = perform(parts, record, act)
+        decision = decide(record, found, parts.clock.now(), parts.limits)
+        if not decision.changed:
+            return
+        try:
+            before = commit(parts, before, decision)
+        except StaleRecordError:
+            log.debug("%s: somebody else took this step", record.instance_id)
+            return
+        follow = decision.follow
+        if follow is None:
+            return
+        if queue_of(follow) != here or follow.delay_seconds >= _IN_PLACE or round_number == _ROUNDS:
+            send(parts, decision.record, follow)
+            return
+        if follow.delay_seconds > 0:
+            parts.sleep(follow.delay_seconds)
+        claimed = decision.claimed
+
+
+def perform(parts: Parts, record: InstanceRecord, act: Act) -> Observation:
+    """Do what a step asks for and say what was found; errors of providers are findings too."""
+    provider = parts.kit(record.mode).provider
+    try:
+        match act:
+            case Check():
+                elapsed = seconds_between(record.phase_since, parts.clock.now())
+                return Checked(provider.availability(record.request.provider, elapsed))
+            case Submit():
+                return Submitted(provider.submit(placement(parts, record)))
+            case Look():
+                view = provider.look(placed(record))
+                return _look_at_node(parts, record, view)
+            case Release():
+                return Released(provider.release(placed(record)))
+            case Decide() | Nothing():
+                return Tick()
+    except LaunchRefusedError as error:
+        return Refused(error.failure.model_copy(update={"message": parts.redactor.text(error.failure.message)}))
+    except ProviderNotEnabledError as error:
+        return NotEnabled(parts.redactor.text(str(error)))
+    except ProviderUnavailableError as error:
+        return Unanswered(parts.redactor.text(str(error)))
+
+
+def _look_at_node(parts: Parts, record: InstanceRecord, view: NodeView) -> Looked:
+    """Ask the node itself for what the provider can't know, where it can be asked."""
+    if view.failure is not None:
+        failure = view.failure.model_copy(update={"message": parts.redactor.text(view.failure.message)})
+        view = NodeView(view.state, view.detail, view.address, view.request_id, failure, view.look_again_seconds)
+    nodes = parts.kit(record.mode).nodes
+    target = node_target(parts, record, view.address)
+    if view.state is not NodeState.UP or target is None:
+        return Looked(view)
+    status: NodeStatus | None = None
+    if not reaches_us(parts, record):
+        try:
+            answer = nodes.status(target)
+        except NodeUnreachableError as error:
+            # Its agent may not have started yet; the phase's time limit decides how long that is believed.
+            log.debug("%s: the node does not answer yet: %s", record.instance_id, error)
+        else:
+            status = answer.model_copy(
+                update={
+                    "detail": parts.redactor.text(answer.detail),
+                    "log_tail": parts.redactor.lines(answer.log_tail),
+                }
+            )
+            target = node_target(parts, record, view.address, status.port) or target
+    serves = record.phase is Phase.REGISTERING or (status is not None and status.phase is NodePhase.SERVING)
+    probe: Probe | None = None
+    if serves and target.port is not None:
+        probe = nodes.probe([target])[target.cluster_name]
+    return Looked(view, status, probe)

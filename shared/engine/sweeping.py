@@ -1,0 +1,109 @@
+"""The sweep: one walk over the live instances that makes good what was lost, and has the ready ones probed."""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from shared.api.queues import HEALTH, QUEUES
+from shared.engine.changing import change, send
+from shared.engine.parts import Parts
+from shared.errors import MessageError, StaleRecordError
+from shared.lifecycle.decision import Follow, StepName
+from shared.lifecycle.observations import EndAsked
+from shared.models.messages import ProbeMessage, StepMessage, read_message
+from shared.models.records import Failure, InstanceRecord, Phase, Reason
+from shared.store.base import QueuedMessage
+
+log = logging.getLogger("gpulaunch.sweep")
+
+GRACE = timedelta(seconds=20)
+"""How late a step may be before it is sent again: polling and a busy queue cost seconds, a lost message never comes."""
+SLICE = 200
+"""Ready instances per probe message: with 20 ms a probe and 50 at once, well under a second of work."""
+QUIET_CHECK = timedelta(minutes=10)
+"""The poison queues are read when something is overdue, and this often anyway."""
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """What one sweep did."""
+
+    live: int
+    ready: int
+    resent: int
+    probes: int
+    poisoned: int
+
+
+def run_sweep(parts: Parts) -> SweepReport:
+    """Walk once over all live instances."""
+    now = parts.clock.now()
+    live = ready = resent = 0
+    slices: list[tuple[str, str, int]] = []
+    for found in parts.store.live():
+        record = found.record
+        live += 1
+        if _overdue(record, now):
+            send(parts, record, Follow(_step_of(record), 0.0))
+            resent += 1
+        if record.phase is Phase.READY:
+            ready += 1
+            _add_to_slice(slices, record.instance_id)
+    for newest, oldest, _ in slices:
+        parts.queues.send(HEALTH, ProbeMessage(instanceId=newest, lastInstanceId=oldest))
+    quiet = now.minute % (QUIET_CHECK.seconds // 60) == 0 and now.second < 30
+    poisoned = sum(_read_poison(parts, queue) for queue in QUEUES) if resent or quiet else 0
+    report = SweepReport(live, ready, resent, len(slices), poisoned)
+    log.info("sweep: %s", report)
+    return report
+
+
+def _overdue(record: InstanceRecord, now: datetime) -> bool:
+    if record.due_at is None:
+        return False
+    # Nobody sends a message for a ready instance's deadline or idle time: the sweep is what enforces them.
+    grace = timedelta(0) if record.phase is Phase.READY else GRACE
+    return record.due_at + grace <= now
+
+
+def _step_of(record: InstanceRecord) -> StepName:
+    return "teardown" if record.phase is Phase.TERMINATING else "advance"
+
+
+def _add_to_slice(slices: list[tuple[str, str, int]], instance_id: str) -> None:
+    """Live instances come newest first; a slice goes from its newest ready one to its oldest."""
+    if slices and slices[-1][2] < SLICE:
+        newest, _, count = slices[-1]
+        slices[-1] = (newest, instance_id, count + 1)
+    else:
+        slices.append((instance_id, instance_id, 1))
+
+
+def _read_poison(parts: Parts, queue: str) -> int:
+    """End the instances whose messages failed again and again; what can't be understood stays where it is."""
+    ended = 0
+    for message in parts.queues.poisoned(queue):
+        if _settle(parts, message):
+            parts.queues.forget(message)
+            ended += 1
+    return ended
+
+
+def _settle(parts: Parts, message: QueuedMessage) -> bool:
+    """Whether a poisoned message is dealt with for good."""
+    try:
+        if message.queue == HEALTH:
+            read_message(ProbeMessage, message.body)
+            log.error("a probe of %s failed again and again; the next sweep sends a new one", message.body.decode())
+            return True
+        step = read_message(StepMessage, message.body)
+    except MessageError:
+        return False
+    failure = Failure(
+        reason=Reason.POISON_MESSAGE,
+        message="A step of this instance failed again and again; see the app's log. Its node is taken away.",
+    )
+    try:
+        return change(parts, step.instanceId, EndAsked(failure)) is not None
+    except StaleRecordError:
+        return False

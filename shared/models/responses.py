@@ -1,0 +1,192 @@
+"""What users get back."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from shared.models.base import UtcTime
+from shared.models.offers import Offer
+from shared.models.records import EventType, Mode, Phase, Reason
+from shared.models.requests import LaunchRequest
+
+
+class Answer(BaseModel):
+    """Base of answers."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Estimate(Answer):
+    """What a launch is expected to cost, in USD."""
+
+    hourly_usd: float
+    """Price of the first planned offer, USD per hour."""
+    worst_case_usd: float
+    """Highest price among the planned offers, for the whole lifetime, USD; rounded up to the cent."""
+    lifetime_minutes: int
+    prices_as_of: str
+    """How old the prices are."""
+
+
+class LaunchAnswer(Answer):
+    """Answer to an accepted launch."""
+
+    message: str
+    instance_id: str
+    mode: Mode
+    mode_reason: str
+    """Why this mode."""
+    phase: Phase
+    offers: list[Offer]
+    """The planned offers, in the order in which they are tried."""
+    estimate: Estimate
+    warnings: list[str] = []
+
+
+class ReasonView(Answer):
+    """Why something failed or ended."""
+
+    reason: Reason
+    message: str
+
+
+class AttemptView(Answer):
+    """One try to provision on one offer."""
+
+    number: int
+    offer: Offer
+    cluster_name: str
+    state: Literal["submitting", "submitted", "releasing", "gone"]
+    started_at: UtcTime
+    node_up_at: UtcTime | None
+    ready_at: UtcTime | None
+    gone_at: UtcTime | None
+    detail: str
+    fetched_bytes: int | None
+    total_bytes: int | None
+    failure: ReasonView | None
+    cost_usd: float
+    """What it has cost so far, USD."""
+
+
+class HealthView(Answer):
+    """What the probes of a ready instance say."""
+
+    state: Literal["healthy", "unhealthy"]
+    since: UtcTime
+    failures: int
+    message: str
+    idle_since: UtcTime | None
+    running_requests: float | None
+    waiting_requests: float | None
+
+
+class InstanceView(Answer):
+    """An instance as users see it."""
+
+    instance_id: str
+    name: str | None
+    mode: Mode
+    phase: Phase
+    phase_since: UtcTime
+    created_at: UtcTime
+    updated_at: UtcTime
+    deadline_at: UtcTime
+    ended_at: UtcTime | None
+    model_name: str
+    provider: str
+    endpoint: str | None
+    """Base address of the OpenAI-compatible API while the instance is ready."""
+    ending: ReasonView | None
+    """Why it ends or ended."""
+    attempts: list[AttemptView]
+    recoveries: int
+    health: HealthView | None
+    estimated_hourly_usd: float
+    worst_case_usd: float
+    cost_usd: float
+    """What it has cost so far, USD, at the offers' list prices."""
+    labels: dict[str, str]
+    request: LaunchRequest
+
+
+class InstanceList(Answer):
+    """A page of instances, newest first."""
+
+    instances: list[InstanceView]
+    next_token: str | None
+    """Pass it as `continuation_token` for the next page; null at the end."""
+
+
+class EventView(Answer):
+    """One line of an instance's story."""
+
+    sequence: int
+    at: UtcTime
+    type: EventType
+    phase: Phase
+    message: str
+    reason: Reason | None
+    attempt: int | None
+    duration_seconds: float | None
+    data: dict[str, Any]
+
+
+class EventList(Answer):
+    """An instance's timeline with its ledger of attempts."""
+
+    instance_id: str
+    events: list[EventView]
+    attempts: list[AttemptView]
+
+
+class LogAnswer(Answer):
+    """The last lines of a node's log, redacted."""
+
+    instance_id: str
+    attempt: int | None
+    lines: list[str]
+
+
+class Credentials(Answer):
+    """How to use a ready endpoint."""
+
+    instance_id: str
+    endpoint: str
+    """Base address of the OpenAI-compatible API."""
+    api_key: str
+    model_name: str
+
+
+class ConfigAnswer(Answer):
+    """The settings that matter to users; no secrets."""
+
+    version: str
+    orchestrator: str
+    workspace: str
+    simulation_speed: float
+    default_lifetime_minutes: int
+    default_idle_minutes: int | None
+    lease_seconds: int
+    public_url: str | None
+    vllm_requirement: str
+
+
+class CatalogAnswer(Answer):
+    """What can be launched on a provider."""
+
+    provider: str
+    prices_as_of: str
+    notes: list[str]
+    regions: list[str]
+    instance_types: list[str]
+    gpus: list[str]
+    offers: list[Offer]
+
+
+class HealthAnswer(Answer):
+    """Whether the control plane works."""
+
+    status: Literal["ok", "degraded"]
+    version: str
+    storage: Literal["ok", "unavailable"]

@@ -1,0 +1,61 @@
+"""One filter for everything that people read: log records, events, log tails."""
+
+import logging
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+HIDDEN = "[redacted]"
+
+_PATTERNS = (
+    # Header values and assignments that carry credentials, whatever their form.
+    re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"),
+    re.compile(
+        r"(?i)\b(api[_-]?key|token|secret|password|passwd|accountkey|sharedaccesskey|authorization|x-admin-token)"
+        r"(\"?'?\s*[=:]\s*\"?'?)[A-Za-z0-9._~+/=-]{8,}"
+    ),
+    # Signed addresses: S3 and R2, Azure SAS.
+    re.compile(r"(?i)([?&](?:x-amz-(?:signature|credential|security-token)|sig|code)=)[^&\s\"']+"),
+    # Tokens that tell themselves by their form: the Hub's, ours, AWS's.
+    re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|gl-[A-Za-z0-9_-]{43}|(?:AKIA|ASIA)[A-Z0-9]{16})\b"),
+)
+
+
+class Redactor:
+    """Replaces secrets by `[redacted]`: the ones it was told of, and whatever looks like one."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        # Short values would hide innocent text; the longest first, so that none hides a part of another.
+        known = sorted({secret for secret in secrets if len(secret) >= 8}, key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, known))) if known else None
+
+    def text(self, text: str) -> str:
+        """The text without secrets."""
+        if self._known is not None:
+            text = self._known.sub(HIDDEN, text)
+        text = _PATTERNS[0].sub(lambda found: f"{found[1]} {HIDDEN}", text)
+        text = _PATTERNS[1].sub(lambda found: f"{found[1]}{found[2]}{HIDDEN}", text)
+        text = _PATTERNS[2].sub(lambda found: f"{found[1]}{HIDDEN}", text)
+        return _PATTERNS[3].sub(HIDDEN, text)
+
+    def lines(self, lines: Iterable[str]) -> list[str]:
+        """Each line without secrets."""
+        return [self.text(line) for line in lines]
+
+
+def redact_all_logging(redactor: Redactor) -> None:
+    """Make every log record of the process pass the redactor when it is made, whichever logger or handler it meets."""
+    make: Callable[..., logging.LogRecord] = logging.getLogRecordFactory()
+    if getattr(make, "redacts", False):
+        make = make.__wrapped__  # pyright: ignore[reportFunctionMemberAccess] - set below, on our own factory
+
+    def redacting(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make(*args, **kwargs)
+        record.msg, record.args = redactor.text(record.getMessage()), ()
+        if record.exc_info and record.exc_info[1] is not None:
+            record.exc_text = redactor.text(logging.Formatter().formatException(record.exc_info))
+        return record
+
+    redacting.redacts = True  # pyright: ignore[reportFunctionMemberAccess]
+    redacting.__wrapped__ = make  # pyright: ignore[reportFunctionMemberAccess]
+    logging.setLogRecordFactory(redacting)

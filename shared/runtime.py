@@ -1,0 +1,112 @@
+"""The one place where the program is put together."""
+
+import os
+import threading
+import time
+from collections.abc import Iterable
+from functools import cache
+
+from pydantic import SecretStr
+
+from shared.api.queues import QUEUES
+from shared.auth import Deriver
+from shared.catalog.snapshot import SnapshotCatalog
+from shared.clock import Clock, SystemClock, UlidIds
+from shared.engine.parts import Kit, Parts
+from shared.models.records import Mode
+from shared.redaction import Redactor, redact_all_logging
+from shared.settings import Settings, read_settings
+from shared.sources.assignment import AssignmentMaker
+from shared.sources.files import SourceFiles
+from shared.store.connect import ensure, queue_service, table_client
+from shared.store.queues import StorageQueues
+from shared.store.tables import TableInstanceStore
+
+_DEVELOPMENT_KEY = SecretStr("only-for-development-on-ones-own-machine")
+"""Stands in for the master key where `AZURE_FUNCTIONS_ENVIRONMENT=Development`; elsewhere the app does not start."""
+
+_lock = threading.Lock()
+_made: list[Parts] = []
+
+
+def runtime() -> Parts:
+    """The program's parts, made on the first call of a process.
+
+    Raises SettingsError and StoreUnavailableError; the next call tries again.
+    """
+    if not _made:
+        with _lock:
+            if not _made:
+                _made.append(build(read_settings()))
+    return _made[0]
+
+
+def use(parts: Parts | None) -> None:
+    """Put other parts in place, for tests; None: make them anew on the next call."""
+    with _lock:
+        _made.clear()
+        if parts is not None:
+            _made.append(parts)
+
+
+def build(settings: Settings) -> Parts:
+    """Put everything together for the given settings; makes the table and the queues where they are missing."""
+    clock = SystemClock()
+    redactor = Redactor(secrets_of(settings))
+    redact_all_logging(redactor)
+    table, queues = table_client(settings), queue_service(settings)
+    ensure(table, queues, QUEUES)
+    deriver = Deriver(settings.master_key or _DEVELOPMENT_KEY)
+
+    @cache
+    def kit(mode: Mode) -> Kit:
+        return _simulation(settings, clock) if mode == "simulation" else _real(settings, clock)
+
+    return Parts(
+        settings=settings,
+        clock=clock,
+        ids=UlidIds(),
+        store=TableInstanceStore(table, settings.workspace),
+        queues=StorageQueues(queues),
+        kit=kit,
+        catalog=SnapshotCatalog(),
+        deriver=deriver,
+        assignments=AssignmentMaker(settings, deriver, SourceFiles(settings, clock), clock),
+        redactor=redactor,
+        sleep=time.sleep,
+    )
+
+
+def _simulation(settings: Settings, clock: Clock) -> Kit:
+    from shared.providers.simulated_cloud import TableSimulatedCloud
+    from shared.providers.simulation import SimulatedNodes, SimulationProvider
+
+    cloud = TableSimulatedCloud(table_client(settings), settings.workspace)
+    return Kit(
+        SimulationProvider(cloud, clock, settings.simulation_speed),
+        SimulatedNodes(cloud, clock, settings.simulation_speed),
+    )
+
+
+def _real(settings: Settings, clock: Clock) -> Kit:
+    from shared.providers.nodes import HttpNodes
+    from shared.providers.skypilot import SkyPilotProvider
+
+    return Kit(SkyPilotProvider(settings, clock), HttpNodes())
+
+
+def secrets_of(settings: Settings) -> Iterable[str]:
+    """Every secret value the process holds, for the redactor."""
+    held: list[str] = []
+    for name in type(settings).model_fields:
+        value: object = getattr(settings, name)
+        values: Iterable[object] = value if isinstance(value, tuple) else (value,)
+        held += [item.get_secret_value() for item in values if isinstance(item, SecretStr)]
+    connection = settings.storage_connection
+    if connection is not None:
+        for part in connection.get_secret_value().split(";"):
+            name, _, value = part.partition("=")
+            if name in ("AccountKey", "SharedAccessSignature"):
+                held.append(value)
+    site_key = os.environ.get("WEBSITE_AUTH_ENCRYPTION_KEY", "")
+    return [*held, site_key]
