@@ -3,7 +3,7 @@
 Rules of the order:
 1. Offers that failed lately come last; they are kept, because an old refusal is better than nothing to try.
 2. Spot before on-demand. Without `use_spot` there is no spot offer; with it and without `spot_fallback` there is no
-   on-demand offer, save on infrastructure of one's own (price 0), where there is no spot to speak of.
+   on-demand offer, save on infrastructure of one's own, where there is no spot.
 3. Cheapest first; at the same price, regions in the order in which the request lists them.
 """
 
@@ -79,7 +79,9 @@ def _struck(offer: Offer, request: LaunchRequest) -> str | None:
         return f"region {offer.region} was not asked for"
     if offer.use_spot and not request.use_spot:
         return "spot was not asked for"
-    if request.use_spot and not request.spot_fallback and not offer.use_spot and offer.price_per_hour > 0:
+    # Without machine types it is infrastructure of one's own.
+    rented = offer.instance_type is not None
+    if rented and request.use_spot and not request.spot_fallback and not offer.use_spot:
         return "on-demand was ruled out (spot_fallback is false)"
     if request.max_hourly_cost is not None and offer.price_per_hour > request.max_hourly_cost:
         return f"{offer.price_per_hour:.10g} USD an hour is above max_hourly_cost {request.max_hourly_cost:.10g}"

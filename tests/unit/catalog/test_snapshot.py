@@ -7,9 +7,10 @@ import pytest
 
 from shared.catalog.base import ANY_REGION, Catalog, NotCataloguedError
 from shared.catalog.corrections import LeftOut, correct
+from shared.catalog.matching import match
 from shared.catalog.snapshot import DATA, SnapshotCatalog, read_rows, rented_listing, snapshot
 from shared.models.offers import Offer
-from shared.models.requests import ProviderName
+from shared.models.requests import LaunchRequest, ProviderName
 
 CATALOG: Catalog = snapshot()
 
@@ -161,6 +162,22 @@ def test_infrastructure_of_one_s_own_has_any_gpu_at_no_price(provider: ProviderN
     assert not CATALOG.instance_types(provider)
     assert not CATALOG.left_out(provider)
     assert CATALOG.notes(provider)
+
+
+def test_a_price_for_the_slurm_cluster_counts_by_gpu(tmp_path: Path) -> None:
+    (tmp_path / "common").mkdir()
+    (tmp_path / "slurm").mkdir()
+    (tmp_path / "common" / "accelerators.csv").write_bytes((DATA / "common" / "accelerators.csv").read_bytes())
+    (tmp_path / "slurm" / "pricing.csv").write_text(
+        "Region,Zone,PricePerVCPU,PricePerMemoryGB,AcceleratorName,PricePerAccelerator\n"
+        ",,0.0,0.0,,0.5\n,,0.0,0.0,H100,2.0\nhost,,0.0,0.0,A10,9.0\n"
+    )
+    catalog = SnapshotCatalog(tmp_path)
+    prices = {offer.gpu: offer.price_per_hour for offer in catalog.offers("slurm")}
+    assert (prices["H100"], prices["A10"], prices["T4"]) == (2.0, 0.5, 0.5)
+    assert {offer.price_per_hour for offer in catalog.offers("kubernetes")} == {0.0}
+    request = LaunchRequest(model_name="m", provider="slurm", gpu="H100:3")
+    assert [offer.price_per_hour for offer in match(request, catalog)] == [6.0]
 
 
 def test_a_tpu_is_no_gpu() -> None:

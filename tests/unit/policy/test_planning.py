@@ -98,7 +98,7 @@ class TestStruck:
         assert [one.use_spot for one in plan([offer(1), offer(3, spot=False)], ask(spot_fallback=False))] == [True]
 
     def test_not_a_machine_of_one_s_own_without_fallback(self) -> None:
-        own = offer(0, "host", spot=False, provider="slurm", instance_type=None)
+        own = offer(0.5, "host", spot=False, provider="slurm", instance_type=None)
         assert plan([own], ask(provider="slurm", spot_fallback=False)) == [own]
 
     def test_another_region(self) -> None:
