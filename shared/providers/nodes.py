@@ -1,0 +1,157 @@
+"""The nodes themselves, asked over HTTP: the agent for its account, vLLM for its health and its load.
+
+A node is not trusted: answers are limited in size and time, redirects are not followed, and junk is an error, not a
+crash. The environment's proxies are not used: nodes are reached directly or not at all.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+
+import httpx
+from pydantic import ValidationError
+
+from shared.models.node import NodeStatus
+from shared.providers.base import NodeTarget, NodeUnreachableError, Probe
+
+PROBE_SECONDS = 3.0
+"""vLLM answers /health in milliseconds also under load; 3 s lets one lost packet be sent again (1 s, then 2 s)."""
+STATUS_SECONDS = 5.0
+"""The agent may be unpacking wheels on every core of a small node while it is asked; a step can wait that long."""
+_AT_ONCE = 64
+"""Connections open at the same time: a slice of nodes takes one or two rounds, within a worker's socket limits."""
+_STATUS_BYTES = 1_000_000
+"""An account has at most 200 log lines of 2000 characters."""
+_METRICS_BYTES = 4_000_000
+"""vLLM's metrics have about 100 KiB; more than this is not vLLM."""
+_OK = 200
+
+
+class _TooLongError(Exception):
+    """An answer is larger than any honest one."""
+
+
+def _url(address: str, port: int, path: str) -> httpx.URL:
+    return httpx.URL(scheme="http", host=address, port=port, path=path)
+
+
+class HttpNodes:
+    """Nodes over HTTP. Holds no connection between calls, so it is safe for several threads.
+
+    Parameters
+    ----------
+    transport
+        Makes the transport of one call's client; by default httpx's own. For tests.
+    """
+
+    def __init__(self, transport: Callable[[], httpx.AsyncBaseTransport] | None = None) -> None:
+        self._transport = transport
+
+    def status(self, target: NodeTarget) -> NodeStatus:
+        """The agent's account of its node, within 5 s. Raises NodeUnreachableError."""
+        return asyncio.run(self._status(target))
+
+    def probe(self, targets: Sequence[NodeTarget]) -> dict[str, Probe]:
+        """Ask vLLM's /health and /metrics on each node, side by side; by cluster name, one entry for every target.
+
+        Takes about 3 s for each 64 nodes that don't answer, milliseconds for those that do. Never raises: a node of
+        which nothing can be told is not alive, and its message says why. Metrics that can't be read leave the load
+        unknown and the node alive.
+        """
+        return asyncio.run(self._probe(targets)) if targets else {}
+
+    def _client(self, seconds: float) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            timeout=httpx.Timeout(seconds),
+            follow_redirects=False,
+            trust_env=False,
+            transport=self._transport() if self._transport is not None else None,
+            limits=httpx.Limits(max_connections=_AT_ONCE, max_keepalive_connections=_AT_ONCE),
+        )
+
+    async def _status(self, target: NodeTarget) -> NodeStatus:
+        headers = {"Authorization": f"Bearer {target.agent_token}"}
+        try:
+            url = _url(target.address, target.agent_port, "/v1/status")
+            async with self._client(STATUS_SECONDS) as client, asyncio.timeout(STATUS_SECONDS):
+                code, body = await _get(client, url, _STATUS_BYTES, headers)
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, _TooLongError) as error:
+            raise NodeUnreachableError(f"The agent on {target.address} gave no answer: {_why(error)}") from error
+        if code != _OK:
+            raise NodeUnreachableError(f"The agent on {target.address} answered {code}")
+        try:
+            return NodeStatus.model_validate_json(body)
+        except ValidationError as error:
+            raise NodeUnreachableError(f"The agent on {target.address} gave an answer that can't be read") from error
+
+    async def _probe(self, targets: Sequence[NodeTarget]) -> dict[str, Probe]:
+        places = asyncio.Semaphore(_AT_ONCE)
+        async with self._client(PROBE_SECONDS) as client:
+            probes = await asyncio.gather(*(_probe_one(client, places, target) for target in targets))
+        return {target.cluster_name: probe for target, probe in zip(targets, probes, strict=True)}
+
+
+async def _probe_one(client: httpx.AsyncClient, places: asyncio.Semaphore, target: NodeTarget) -> Probe:
+    if target.port is None:
+        return Probe(alive=False, message="vLLM's port is not known yet")
+    async with places:
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                code, _ = await _get(client, _url(target.address, target.port, "/health"), _STATUS_BYTES)
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, _TooLongError) as error:
+            return Probe(alive=False, message=f"vLLM gave no answer: {_why(error)}")
+        if code != _OK:
+            return Probe(alive=False, message=f"vLLM's /health answered {code}")
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                code, body = await _get(client, _url(target.address, target.port, "/metrics"), _METRICS_BYTES)
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, _TooLongError) as error:
+            return Probe(alive=True, message=f"no metrics: {_why(error)}")
+    if code != _OK:
+        return Probe(alive=True, message=f"no metrics: vLLM answered {code}")
+    text = body.decode(errors="replace")
+    running, waiting = total(text, "vllm:num_requests_running"), total(text, "vllm:num_requests_waiting")
+    message = "" if running is not None and waiting is not None else "vLLM's metrics don't show its requests"
+    return Probe(alive=True, message=message, running_requests=running, waiting_requests=waiting)
+
+
+async def _get(
+    client: httpx.AsyncClient, url: httpx.URL, most: int, headers: dict[str, str] | None = None
+) -> tuple[int, bytes]:
+    """Status and body. Compression is declined, so that a small answer can't unpack into a large one."""
+    async with client.stream("GET", url, headers={"Accept-Encoding": "identity", **(headers or {})}) as response:
+        body = bytearray()
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > most:
+                raise _TooLongError(f"more than {most} bytes")
+        return response.status_code, bytes(body)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError | httpx.TimeoutException):
+        return "no answer in time"
+    if isinstance(error, httpx.ConnectError):
+        return "no connection"
+    return str(error) or type(error).__name__
+
+
+def total(metrics: str, name: str) -> float | None:
+    """Sum of a metric's samples over all its labels, in Prometheus' text format; None where there is none to read."""
+    found: list[float] = []
+    for line in metrics.splitlines():
+        if not line.startswith(name):
+            continue
+        rest = line[len(name) :]
+        if rest.startswith("{"):
+            # A label's value may hold any character, so the labels end at the last brace.
+            rest = rest[rest.rfind("}") + 1 :]
+        elif not rest[:1].isspace():
+            continue
+        try:
+            value = float(rest.split()[0])
+        except (IndexError, ValueError):
+            continue
+        if math.isfinite(value) and value >= 0:
+            found.append(value)
+    return sum(found) if found else None
