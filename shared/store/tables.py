@@ -1,0 +1,337 @@
+"""Records, events and idempotency entries in Azure Table Storage.
+
+A write is one entity-group transaction. The SDK repeats a transaction that was answered with 500, 503 or 504, and the
+first try may have been carried out all the same; the repetition then meets its own work as a conflict. Every write of
+a record therefore carries a mark of its own (`writer`), and a conflict is judged by reading the row again: our mark
+means that the write was done. A broken connection is not repeated by the SDK: the outcome stays unknown and is
+StoreUnavailableError, as the contract says.
+"""
+
+import base64
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from azure.core import MatchConditions
+from azure.core.exceptions import AzureError, ResourceNotFoundError
+from azure.core.paging import ItemPaged
+from azure.data.tables import TableClient, TableEntity, TableTransactionError, UpdateMode
+
+from shared.errors import AlreadyExistsError, StaleRecordError
+from shared.models.records import Event, InstanceRecord, Phase
+from shared.store import rows
+from shared.store.base import IdempotencyEntry, InstanceFilter, RecordPage, Versioned
+from shared.store.failures import code_of, translate, translated
+
+QUERY_PAGE: Final = 1000
+"""Rows asked for in one request of a query; the service gives no more."""
+SCAN_ROWS: Final = 2000
+"""Rows that one call of `page` reads at most for a filter that the table can't apply (labels)."""
+MAX_PAGE: Final = 1000
+
+_CONFLICTS: Final = frozenset({"EntityAlreadyExists", "InvalidDuplicateRow"})
+_STALE: Final = frozenset({"UpdateConditionNotSatisfied", "ConditionNotMet", "ResourceNotFound", "EntityNotFound"})
+_TOKEN: Final = re.compile(r"older:(inst-.*)")
+
+Operation = tuple[str, Mapping[str, Any]] | tuple[str, Mapping[str, Any], Mapping[str, Any]]
+
+
+class _Table(Protocol):
+    """What we use of the SDK's TableClient, whose own types are half unknown."""
+
+    def submit_transaction(self, operations: Iterable[Operation], /) -> list[Mapping[str, Any]]: ...
+
+    def get_entity(self, partition_key: str, row_key: str, /) -> TableEntity: ...
+
+    def query_entities(
+        self,
+        query_filter: str,
+        /,
+        *,
+        results_per_page: int | None,
+        select: list[str] | None = None,
+        parameters: dict[str, Any] | None,
+    ) -> ItemPaged[TableEntity]: ...
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Some records of one range, newest first."""
+
+    records: list[Versioned]
+    more: bool
+    """The range may go on after the last of them."""
+
+
+def make_token(instance_id: str) -> str:
+    """The opaque mark of a listing that has come down to an instance."""
+    return base64.urlsafe_b64encode(f"older:{instance_id}".encode()).decode().rstrip("=")
+
+
+def read_token(token: str) -> str:
+    """The instance at which a listing stopped. Raises ValueError when we did not make the token."""
+    try:
+        text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode("ascii")
+    except ValueError as error:
+        raise ValueError("not a continuation token of this listing") from error
+    match = _TOKEN.fullmatch(text)
+    if match is None or not rows.is_instance_id(match[1]) or make_token(match[1]) != token:
+        raise ValueError("not a continuation token of this listing")
+    return match[1]
+
+
+def fits(record: InstanceRecord, wanted: InstanceFilter) -> bool:
+    """Whether a listing wants a record."""
+    if wanted.label is not None:
+        key, value = wanted.label
+        if key not in record.request.labels or (value is not None and record.request.labels[key] != value):
+            return False
+    return (
+        (wanted.phase is None or record.phase.value == wanted.phase)
+        and (wanted.provider is None or record.request.provider == wanted.provider)
+        and (wanted.live is None or record.ended != wanted.live)
+    )
+
+
+def check_commit(before: InstanceRecord, record: InstanceRecord, events: Sequence[Event]) -> None:
+    """Refuse a commit that no lifecycle asks for. Raises ValueError."""
+    if before.instance_id != record.instance_id:
+        raise ValueError("a commit is about one instance")
+    if before.ended and not record.ended:
+        raise ValueError("an ended instance does not come back to life")
+    check_events(events)
+
+
+def check_events(events: Sequence[Event]) -> None:
+    """Refuse more events than a transaction holds. Raises ValueError."""
+    if len(events) > rows.MAX_EVENTS:
+        raise ValueError(f"{len(events)} events in one write; at most {rows.MAX_EVENTS}")
+
+
+class TableInstanceStore:
+    """The records of one workspace in one table. Safe to use from several threads."""
+
+    def __init__(self, table: TableClient, workspace: str) -> None:
+        self._table: _Table = table
+        self._partition = workspace
+
+    def create(self, record: InstanceRecord, events: Sequence[Event], idempotency: IdempotencyEntry | None) -> str:
+        """Insert all or nothing, in one request; the record's ETag.
+
+        Raises AlreadyExistsError, StoreUnavailableError; StoreError for a record that no row holds.
+        """
+        check_events(events)
+        row = rows.record_row(self._partition, record, secrets.token_hex(8))
+        operations: list[Operation] = [("create", row)]
+        if idempotency is not None:
+            operations.append(("create", rows.idempotency_row(self._partition, idempotency)))
+        operations.extend(self._event_inserts(record.instance_id, events))
+        doing = f"create {record.instance_id}"
+        try:
+            return self._transact(operations)
+        except TableTransactionError as error:
+            if code_of(error) not in _CONFLICTS:
+                raise translate(error, doing) from error
+            own = self._written_by_us(row, doing)
+            if own is not None:
+                return own
+            raise AlreadyExistsError(f"{doing}: a row of it is there already") from error
+        except AzureError as error:
+            raise translate(error, doing) from error
+
+    def idempotency(self, key_hash: str) -> IdempotencyEntry | None:
+        """What was answered to that key, in one request. Raises StoreUnavailableError."""
+        entity = self._get(rows.idempotency_key(key_hash), "read an idempotency key")
+        return None if entity is None else rows.read(IdempotencyEntry, entity)
+
+    def load(self, instance_id: str) -> Versioned | None:
+        """The record, live (one request) or ended (two); None when there is none. Raises StoreUnavailableError."""
+        if not rows.is_instance_id(instance_id):
+            return None
+        # live first: a record that ends between the two reads is then found by the second
+        for ended in (False, True):
+            entity = self._get(rows.record_key(instance_id, ended), f"load {instance_id}")
+            if entity is not None:
+                return _versioned(entity)
+        return None
+
+    def commit(self, before: Versioned, record: InstanceRecord, events: Sequence[Event]) -> str:
+        """Write the record and its new events in one request, if nobody changed it since; the new ETag.
+
+        Raises StaleRecordError, StoreUnavailableError; AlreadyExistsError when an event of that number is there
+        although the record did not change; StoreError for a record that no row holds.
+        """
+        check_commit(before.record, record, events)
+        row = rows.record_row(self._partition, record, secrets.token_hex(8))
+        unchanged = {"etag": before.etag, "match_condition": MatchConditions.IfNotModified}
+        old_key = rows.record_key(record.instance_id, before.record.ended)
+        operations: list[Operation]
+        if row["RowKey"] == old_key:
+            operations = [("update", row, {"mode": UpdateMode.REPLACE, **unchanged})]
+        else:
+            old = {"PartitionKey": self._partition, "RowKey": old_key}
+            operations = [("create", row), ("delete", old, unchanged)]
+        operations.extend(self._event_inserts(record.instance_id, events))
+        doing = f"commit {record.instance_id}"
+        try:
+            return self._transact(operations)
+        except TableTransactionError as error:
+            code = code_of(error)
+            if code not in _CONFLICTS | _STALE:
+                raise translate(error, doing) from error
+            own = self._written_by_us(row, doing)
+            if own is not None:
+                return own
+            if code in _CONFLICTS and self._unchanged(old_key, before.etag, doing):
+                raise AlreadyExistsError(f"{doing}: an event of that number is there already") from error
+            raise StaleRecordError(f"{record.instance_id} was changed by somebody else") from error
+        except AzureError as error:
+            raise translate(error, doing) from error
+
+    def events(self, instance_id: str, after: int = -1, limit: int = 1000) -> list[Event]:
+        """Events with a sequence above `after`, in order, at most `limit`. Raises StoreUnavailableError."""
+        if not rows.is_instance_id(instance_id) or limit < 1:
+            return []
+        found: list[Event] = []
+        for entity in self._query(rows.event_range(instance_id, after), f"events of {instance_id}", limit):
+            found.append(rows.read(Event, entity))
+            if len(found) == limit:
+                break
+        return found
+
+    def live(self, newest: str | None = None, oldest: str | None = None) -> Iterator[Versioned]:
+        """Live records, newest first, one request for a thousand; with bounds, those from `newest` down to `oldest`.
+
+        Raises StoreUnavailableError while it is walked over, ValueError for a bound that is no instance id.
+        """
+        for entity in self._query(rows.record_range(rows.LIVE, newest, oldest), "walk over the live records"):
+            yield _versioned(entity)
+
+    def page(self, wanted: InstanceFilter, size: int, token: str | None) -> RecordPage:
+        """A page of at most `size` records (1 to 1000), live and ended in one order, newest first.
+
+        A page may be short, even empty, and still carry a token: filtering by label stops after some thousand rows.
+        Raises ValueError on a foreign token or a wrong size, StoreUnavailableError.
+        """
+        if not 1 <= size <= MAX_PAGE:
+            raise ValueError(f"a page has 1 to {MAX_PAGE} records")
+        after = None if token is None else read_token(token)
+        areas = _areas(wanted)
+        # one more than wanted tells whether there is another page; a label is looked for in big strides
+        stride = min(size + 1, QUERY_PAGE) if wanted.label is None else QUERY_PAGE
+        found: list[Versioned] = []
+        scanned = 0
+        while areas:
+            # live before ended: a record that ends in between is then seen twice rather than never
+            chunks = [self._chunk(area, after, wanted, stride) for area in areas]
+            scanned += sum(len(chunk.records) for chunk in chunks)
+            merged, more = _merge(chunks)
+            for one in merged:
+                if fits(one.record, wanted):
+                    if len(found) == size:
+                        return RecordPage(found, make_token(found[-1].record.instance_id))
+                    found.append(one)
+            if not more:
+                break
+            after = merged[-1].record.instance_id
+            if scanned >= SCAN_ROWS or len(found) == size:
+                return RecordPage(found, make_token(after))
+        return RecordPage(found, None)
+
+    def ping(self) -> None:
+        """Read one row key at most. Raises StoreUnavailableError."""
+        with translated("ping"):
+            pages = self._table.query_entities(
+                "PartitionKey eq @partition",
+                parameters={"partition": self._partition},
+                select=["RowKey"],
+                results_per_page=1,
+            ).by_page()
+            next(pages, None)
+
+    def _event_inserts(self, instance_id: str, events: Sequence[Event]) -> list[Operation]:
+        return [("create", rows.event_row(self._partition, instance_id, event)) for event in events]
+
+    def _transact(self, operations: Sequence[Operation]) -> str:
+        """Carry out all or nothing; the ETag of the first operation's row."""
+        return str(self._table.submit_transaction(operations)[0]["etag"])
+
+    def _get(self, key: str, doing: str) -> TableEntity | None:
+        try:
+            return self._table.get_entity(self._partition, key)
+        except ResourceNotFoundError as error:
+            # a missing table says nothing about the row
+            if code_of(error) not in _STALE:
+                raise translate(error, doing) from error
+            return None
+        except AzureError as error:
+            raise translate(error, doing) from error
+
+    def _written_by_us(self, row: Mapping[str, str], doing: str) -> str | None:
+        """The ETag of a row if this very write is the last one to it."""
+        entity = self._get(row["RowKey"], doing)
+        return None if entity is None or entity["writer"] != row["writer"] else _etag(entity)
+
+    def _unchanged(self, key: str, etag: str, doing: str) -> bool:
+        entity = self._get(key, doing)
+        return entity is not None and _etag(entity) == etag
+
+    def _query(
+        self, keys: rows.KeyRange, doing: str, limit: int = QUERY_PAGE, columns: Mapping[str, str] | None = None
+    ) -> Iterator[TableEntity]:
+        """Rows of a range in order; columns have to equal the given values."""
+        equal = columns or {}
+        query = " and ".join(
+            ["PartitionKey eq @partition", keys.filter(), *(f"{column} eq @{column}" for column in equal)]
+        )
+        parameters = {"partition": self._partition, "first": keys.first, "last": keys.last, **equal}
+        with translated(doing):
+            yield from self._table.query_entities(query, parameters=parameters, results_per_page=min(limit, QUERY_PAGE))
+
+    def _chunk(self, area: str, after: str | None, wanted: InstanceFilter, stride: int) -> _Chunk:
+        """Up to `stride` records of a range, older than `after`."""
+        columns: dict[str, str] = {}
+        if wanted.phase is not None:
+            columns["phase"] = wanted.phase
+        if wanted.provider is not None:
+            columns["provider"] = wanted.provider
+        records: list[Versioned] = []
+        for entity in self._query(rows.record_range(area, after=after), "list instances", stride, columns):
+            records.append(_versioned(entity))
+            if len(records) == stride:
+                return _Chunk(records, more=True)
+        return _Chunk(records, more=False)
+
+
+def _areas(wanted: InstanceFilter) -> list[str]:
+    """The ranges in which a listing can find anything, live first."""
+    ended = None if wanted.live is None else not wanted.live
+    if wanted.phase is not None:
+        if wanted.phase not in set(Phase):
+            return []
+        by_phase = Phase(wanted.phase).ended
+        if ended not in (None, by_phase):
+            return []
+        ended = by_phase
+    return [area for area, is_ended in ((rows.LIVE, False), (rows.DONE, True)) if ended in (None, is_ended)]
+
+
+def _merge(chunks: Sequence[_Chunk]) -> tuple[list[Versioned], bool]:
+    """Records of all chunks, newest first and each once, down to where every chunk is known; whether there is more."""
+    merged = {one.record.instance_id: one for chunk in chunks for one in chunk.records}
+    newest_first = sorted(merged.values(), key=lambda one: one.record.instance_id, reverse=True)
+    # below the end of a chunk that goes on, that chunk's range is not known yet
+    edge = max((chunk.records[-1].record.instance_id for chunk in chunks if chunk.more), default=None)
+    if edge is None:
+        return newest_first, False
+    return [one for one in newest_first if one.record.instance_id >= edge], True
+
+
+def _versioned(entity: TableEntity) -> Versioned:
+    return Versioned(rows.read(InstanceRecord, entity), _etag(entity))
+
+
+def _etag(entity: TableEntity) -> str:
+    return str(entity.metadata["etag"])

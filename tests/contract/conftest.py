@@ -1,0 +1,107 @@
+"""Azurite as the contract suites see it: clients made from settings, over a transport that can count and lose."""
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+from azure.core.exceptions import ServiceResponseTimeoutError
+from azure.core.pipeline.transport import RequestsTransport
+from azure.data.tables import TableClient
+from azure.storage.queue import QueueServiceClient
+
+from shared.settings import Settings
+from shared.store import connect
+from tests.conftest import Azurite
+
+_NUMBERS = itertools.count(1)
+
+
+class WatchedTransport(RequestsTransport):
+    """Sends requests for real, writes them down, and tampers with answers as told."""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)  # pyright: ignore[reportUnknownMemberType]
+        self.requests: list[str] = []
+        """Methods and addresses of the requests sent."""
+        self.answers: deque[int | Exception | Callable[[], int]] = deque()
+        """What becomes of the next answers, once the service did its work: another status, a call for one, an error."""
+
+    def send(self, request: Any, **kwargs: Any) -> Any:
+        """Send, then tamper."""
+        self.requests.append(f"{request.method} {request.url}")
+        response = cast(Any, super().send(request, **kwargs))  # pyright: ignore[reportUnknownMemberType]
+        if self.answers:
+            change = self.answers.popleft()
+            if isinstance(change, Exception):
+                raise change
+            _refuse(response, change if isinstance(change, int) else change())
+        return response
+
+
+def _refuse(response: Any, status: int) -> None:
+    """Turn an answer into the service's refusal of that status."""
+    inner = response.internal_response
+    inner.content  # noqa: B018 - reads the true answer off the connection, which is used again
+    code = "QueueNotFound" if status == 404 else "ServerBusy"
+    response.status_code = inner.status_code = status
+    response._content = inner._content = (
+        f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>no.</Message></Error>'.encode()
+    )
+    inner.headers.clear()
+    inner.headers.update({"Content-Type": "application/xml", "x-ms-error-code": code})
+    response.headers = inner.headers
+    response.content_type = "application/xml"
+
+
+def timed_out() -> ServiceResponseTimeoutError:
+    """The error of a request that was sent and never answered."""
+    return ServiceResponseTimeoutError("no answer in time")
+
+
+@dataclass
+class Account:
+    """A storage account on Azurite, watched."""
+
+    settings: Settings
+    table: TableClient
+    queues: QueueServiceClient
+    transport: WatchedTransport = field(repr=False)
+
+    def start_counting(self) -> None:
+        """Forget the requests so far."""
+        self.transport.requests.clear()
+
+    @property
+    def requests(self) -> list[str]:
+        """The requests since then."""
+        return list(self.transport.requests)
+
+
+def unique(prefix: str) -> str:
+    """A name that no other test uses, in this process or another on the same Azurite."""
+    return f"{prefix}-{os.getpid()}-{next(_NUMBERS)}"
+
+
+@pytest.fixture(scope="session")
+def whole_account(azurite: Azurite) -> Account:
+    """Clients of the session's Azurite, with the table made."""
+    settings = Settings.model_validate(
+        {"AzureWebJobsStorage": azurite.connection, "AZURE_FUNCTIONS_ENVIRONMENT": "Development"}
+    )
+    transport = WatchedTransport(connection_timeout=5, read_timeout=15)
+    table = connect.table_client(settings, transport=transport, retry_backoff_factor=0)
+    queues = connect.queue_service(settings, transport=transport)
+    connect.ensure(table, queues, [])
+    return Account(settings, table, queues, transport)
+
+
+@pytest.fixture
+def account(whole_account: Account) -> Account:
+    """The session's account, with whatever an earlier test still wanted done to answers forgotten."""
+    whole_account.transport.answers.clear()
+    whole_account.start_counting()
+    return whole_account

@@ -1,0 +1,121 @@
+"""An InstanceStore in memory, with the semantics of the table: ETags, all-or-nothing writes, live and ended apart."""
+
+import threading
+from collections.abc import Iterator, Sequence
+
+from shared.errors import AlreadyExistsError, StaleRecordError
+from shared.models.records import Event, InstanceRecord
+from shared.store import rows
+from shared.store.base import IdempotencyEntry, InstanceFilter, RecordPage, Versioned
+from shared.store.tables import MAX_PAGE, check_commit, check_events, fits, make_token, read_token
+from tests.twins.faults import Calls
+
+
+class MemoryInstanceStore:
+    """Rows are kept as the table keeps them, so that a record comes back as it would from there (milliseconds only)."""
+
+    def __init__(self) -> None:
+        self.calls = Calls()
+        self._rows: dict[str, tuple[str, rows.Row]] = {}
+        self._writes = 0
+        self._lock = threading.RLock()
+
+    def create(self, record: InstanceRecord, events: Sequence[Event], idempotency: IdempotencyEntry | None) -> str:
+        """See InstanceStore."""
+        check_events(events)
+        inserts = [rows.record_row("", record, ""), *self._event_rows(record.instance_id, events)]
+        if idempotency is not None:
+            inserts.append(rows.idempotency_row("", idempotency))
+        with self.calls.call("create"), self._lock:
+            return self._write(inserts)
+
+    def idempotency(self, key_hash: str) -> IdempotencyEntry | None:
+        """See InstanceStore."""
+        with self.calls.call("idempotency"), self._lock:
+            found = self._rows.get(rows.idempotency_key(key_hash))
+            return None if found is None else rows.read(IdempotencyEntry, found[1])
+
+    def load(self, instance_id: str) -> Versioned | None:
+        """See InstanceStore."""
+        with self.calls.call("load"), self._lock:
+            if not rows.is_instance_id(instance_id):
+                return None
+            for ended in (False, True):
+                key = rows.record_key(instance_id, ended)
+                if key in self._rows:
+                    return self._versioned(key)
+            return None
+
+    def commit(self, before: Versioned, record: InstanceRecord, events: Sequence[Event]) -> str:
+        """See InstanceStore."""
+        check_commit(before.record, record, events)
+        row = rows.record_row("", record, "")
+        old_key = rows.record_key(record.instance_id, before.record.ended)
+        with self.calls.call("commit"), self._lock:
+            if old_key not in self._rows or self._rows[old_key][0] != before.etag:
+                raise StaleRecordError(f"{record.instance_id} was changed by somebody else")
+            return self._write([row, *self._event_rows(record.instance_id, events)], instead_of=old_key)
+
+    def events(self, instance_id: str, after: int = -1, limit: int = 1000) -> list[Event]:
+        """See InstanceStore."""
+        with self.calls.call("events"), self._lock:
+            if not rows.is_instance_id(instance_id):
+                return []
+            keys = sorted(key for key in self._rows if key.startswith(f"ev|{rows.turned(instance_id)}|"))
+            found = [rows.read(Event, self._rows[key][1]) for key in keys]
+            return [event for event in found if event.sequence > after][: max(limit, 0)]
+
+    def live(self, newest: str | None = None, oldest: str | None = None) -> Iterator[Versioned]:
+        """See InstanceStore. The records are those of the moment when the walk begins."""
+        with self.calls.call("live"), self._lock:
+            found = self._records(rows.LIVE)
+        for bound in (newest, oldest):
+            if bound is not None:
+                rows.turned(bound)
+        for one in found:
+            instance_id = one.record.instance_id
+            if (newest is None or instance_id <= newest) and (oldest is None or instance_id >= oldest):
+                yield one
+
+    def page(self, wanted: InstanceFilter, size: int, token: str | None) -> RecordPage:
+        """See InstanceStore."""
+        if not 1 <= size <= MAX_PAGE:
+            raise ValueError(f"a page has 1 to {MAX_PAGE} records")
+        after = None if token is None else read_token(token)
+        with self.calls.call("page"), self._lock:
+            everything = [*self._records(rows.LIVE), *self._records(rows.DONE)]
+        everything.sort(key=lambda one: one.record.instance_id, reverse=True)
+        found = [
+            one for one in everything if (after is None or one.record.instance_id < after) and fits(one.record, wanted)
+        ]
+        if len(found) <= size:
+            return RecordPage(found, None)
+        return RecordPage(found[:size], make_token(found[size - 1].record.instance_id))
+
+    def ping(self) -> None:
+        """See InstanceStore."""
+        with self.calls.call("ping"):
+            return
+
+    def _event_rows(self, instance_id: str, events: Sequence[Event]) -> list[rows.Row]:
+        return [rows.event_row("", instance_id, event) for event in events]
+
+    def _write(self, written: Sequence[rows.Row], instead_of: str | None = None) -> str:
+        """All or nothing; the ETag of the first row, which may take the place of another."""
+        keys = [row["RowKey"] for row in written]
+        if len(set(keys)) < len(keys) or any(key in self._rows and key != instead_of for key in keys):
+            raise AlreadyExistsError("a row of it is there already")
+        if instead_of is not None:
+            del self._rows[instead_of]
+        self._writes += 1
+        etag = f'W/"{self._writes}"'
+        for key, row in zip(keys, written, strict=True):
+            self._rows[key] = (etag, row)
+        return etag
+
+    def _versioned(self, key: str) -> Versioned:
+        etag, row = self._rows[key]
+        return Versioned(rows.read(InstanceRecord, row), etag)
+
+    def _records(self, area: str) -> list[Versioned]:
+        return [self._versioned(key) for key in sorted(self._rows) if key.startswith(f"{area}|")]
