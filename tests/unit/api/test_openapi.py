@@ -1,0 +1,62 @@
+"""The OpenAPI document is valid, complete and made of the models."""
+
+import json
+from typing import Any
+
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from shared.api.openapi import document
+from shared.api.operations import OPERATIONS
+from shared.models.requests import LaunchRequest
+
+SEED = {
+    "model_name": "meta-llama/Llama-3.1-8B-Instruct",
+    "provider": "azure",
+    "region": "eastus",
+    "instance_type": "Standard_NV36ads_A10_v5",
+    "use_spot": True,
+}
+
+
+def test_the_document_should_be_valid_openapi_3_1() -> None:
+    OpenAPIV31SpecValidator(document()).validate()  # pyright: ignore[reportUnknownMemberType]
+    assert document()["openapi"] == "3.1.0"
+
+
+def test_every_operation_should_be_in_it_once() -> None:
+    found = {
+        (method.upper(), path, described["operationId"])
+        for path, methods in document()["paths"].items()
+        for method, described in methods.items()
+    }
+    assert found == {(operation.method, operation.path, operation.name) for operation in OPERATIONS}
+
+
+def test_every_reference_should_lead_somewhere() -> None:
+    text = json.dumps(document())
+    schemas = document()["components"]["schemas"]
+    names = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
+    assert names
+    assert names <= set(schemas)
+
+
+def test_guarded_calls_should_say_what_token_they_want() -> None:
+    for operation in OPERATIONS:
+        described = document()["paths"][operation.path][operation.method.lower()]
+        assert bool(described["security"]) == (operation.access != "open")
+        assert ("401" in described["responses"]) == (operation.access != "open")
+
+
+def test_the_launch_body_should_be_the_model_that_validates_it() -> None:
+    schema: dict[str, Any] = document()["components"]["schemas"]["LaunchRequest"]
+    assert set(schema["properties"]) == set(LaunchRequest.model_fields)
+    assert schema["additionalProperties"] is False
+    assert LaunchRequest.model_validate(SEED).region == "eastus"
+
+
+@pytest.mark.parametrize("secret", ["master_key", "hub_token", "admin_tokens"])
+def test_no_secret_should_have_a_place_in_what_users_see(secret: str) -> None:
+    schemas = document()["components"]["schemas"]
+    for name in ("ConfigAnswer", "InstanceView", "LaunchAnswer", "EventList"):
+        assert secret not in schemas[name]["properties"]

@@ -1,0 +1,66 @@
+"""What people read carries no secret."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from shared.redaction import HIDDEN, Redactor, redact_all_logging
+
+
+@pytest.fixture
+def own_factory() -> Iterator[None]:
+    factory = logging.getLogRecordFactory()
+    yield
+    logging.setLogRecordFactory(factory)
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("the value planted-secret-one here", "planted-secret-one"),
+        ("Authorization: Bearer abcdefgh12345678", "abcdefgh12345678"),
+        ("api_key=abcdefgh12345678", "abcdefgh12345678"),
+        ('{"token": "abcdefgh12345678"}', "abcdefgh12345678"),
+        ("AccountKey=abcdefgh12345678==;Blob", "abcdefgh12345678"),
+        ("GET https://x.r2/b/k?X-Amz-Credential=AB%2F1&X-Amz-Signature=deadbeef01 done", "deadbeef01"),
+        ("https://a.blob.core.windows.net/c?sv=1&sig=abc%2Bdef%3D", "abc%2Bdef%3D"),
+        ("hf_abcdefghijklmnopqrst", "hf_abcdefghijklmnopqrst"),
+        ("key gl-" + "A" * 43 + " shown", "gl-" + "A" * 43),
+        ("AKIAABCDEFGHIJKLMNOP", "AKIAABCDEFGHIJKLMNOP"),
+    ],
+)
+def test_secrets_should_be_hidden(text: str, secret: str) -> None:
+    redacted = Redactor(["planted-secret-one"]).text(text)
+    assert secret not in redacted
+    assert HIDDEN in redacted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "inst-01K0000000000000000000000A provisioning: Attempt 1: azure/eastus at 0.64 USD per hour.",
+        "cluster gl-01k0000000000000000000000a-01 is gone",
+        "The token is not one of a node of this instance.",
+        "https://huggingface.co/meta-llama/Llama-3.1-8B-Instruct?download=true",
+    ],
+)
+def test_ordinary_text_should_stay_as_it_is(text: str) -> None:
+    assert Redactor(["short", ""]).text(text) == text
+
+
+def test_a_secret_that_contains_another_should_be_hidden_whole() -> None:
+    assert Redactor(["abcdefgh", "abcdefgh-and-more"]).text("abcdefgh-and-more") == HIDDEN
+
+
+@pytest.mark.usefixtures("own_factory")
+def test_log_records_should_be_redacted_with_their_arguments_and_tracebacks(caplog: pytest.LogCaptureFixture) -> None:
+    redact_all_logging(Redactor(["planted-secret-one"]))
+    redact_all_logging(Redactor(["planted-secret-one"]))
+    try:
+        raise ValueError("planted-secret-one in an error")
+    except ValueError:
+        logging.getLogger("somebody").exception("with %s and %d", "planted-secret-one", 7)
+    assert "planted-secret-one" not in caplog.text
+    assert f"with {HIDDEN} and 7" in caplog.text
+    assert f"{HIDDEN} in an error" in caplog.text

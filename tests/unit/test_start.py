@@ -1,0 +1,67 @@
+"""Starting the app is cheap, and indexes everything that the documentation promises."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared.api.operations import OPERATIONS
+
+ROOT = Path(__file__).parents[2]
+
+_INDEX = """
+import json, sys
+import function_app
+functions = function_app.app.get_functions()
+print(json.dumps({
+    "functions": [[f.get_function_name(), f.get_trigger().get_dict_repr()] for f in functions],
+    "heavy": sorted(m for m in sys.modules if m.split(".")[0] in ("sky", "boto3", "botocore", "ray", "pandas")
+                    or m.startswith(("azure.mgmt", "azure.identity"))),
+}, default=str))
+"""
+
+
+@pytest.fixture(scope="module")
+def index() -> dict[str, list[list[object]]]:
+    done = subprocess.run([sys.executable, "-c", _INDEX], cwd=ROOT, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_starting_should_load_none_of_the_heavy_libraries(index: dict[str, list[list[object]]]) -> None:
+    assert index["heavy"] == []
+
+
+def test_every_operation_should_be_a_function_with_its_route_and_method(index: dict[str, list[list[object]]]) -> None:
+    found = {
+        (name, str(trigger["route"]), str(trigger["methods"]))
+        for name, trigger in ((str(name), dict(trigger)) for name, trigger in index["functions"])
+        if trigger["type"] == "httpTrigger"
+    }
+    names = {(name, route) for name, route, _ in found}
+    assert names >= {(operation.name, operation.route) for operation in OPERATIONS}
+    for operation in OPERATIONS:
+        methods = next(methods for name, _, methods in found if name == operation.name)
+        assert operation.method in methods
+
+
+def test_no_name_or_route_should_be_one_that_the_host_refuses(index: dict[str, list[list[object]]]) -> None:
+    for name, trigger in index["functions"]:
+        route = str(dict(trigger).get("route") or "")
+        assert re.fullmatch(r"[a-z][a-z0-9_-]{0,127}", str(name))
+        assert not str(name).startswith(("admin", "runtime"))
+        assert not route.startswith(("admin", "runtime"))
+
+
+def test_importing_the_app_should_take_at_most_three_times_the_library_alone() -> None:
+    def seconds(module: str) -> float:
+        code = f"import time; start = time.perf_counter(); import {module}; print(time.perf_counter() - start)"
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+        return float(done.stdout)
+
+    # The quickest of several runs, taken in turn: what else the machine does only ever makes them slower.
+    pairs = [(seconds("azure.functions"), seconds("function_app")) for _ in range(5)]
+    library, app = (min(times) for times in zip(*pairs, strict=True))
+    assert app <= 3 * library, f"function_app {app * 1000:.0f} ms, azure.functions {library * 1000:.0f} ms"
