@@ -38,7 +38,11 @@ class QueueOptions:
 
 @dataclass(frozen=True, slots=True)
 class HostConfig:
+    """host.json. None for the two request limits means no limit."""
+
     route_prefix: str
+    max_outstanding: int | None
+    max_concurrent: int | None
     queues: QueueOptions
 
 
@@ -132,16 +136,21 @@ def load_host_config(
         raise HostError('host.json: "version": "2.0" is missing')
     _overrides(settings, content)
     extensions: dict[str, Any] = content.get("extensions", {})
+    http: dict[str, Any] = extensions.get("http", {})
     queues: dict[str, Any] = extensions.get("queues", {})
 
-    def number(name: str, default: int, low: int, high: int) -> int:
+    def number(name: str, default: int, low: int, high: int, section: dict[str, Any] = queues) -> int:
         try:
-            value = int(queues.get(name, default))
+            value = int(section.get(name, default))
         except (TypeError, ValueError):
             value = low - 1
         if not low <= value <= high:
-            raise HostError(f"host.json: extensions.queues.{name} must be a number from {low} to {high}")
+            raise HostError(f"host.json: extensions: {name} must be a number from {low} to {high}")
         return value
+
+    def limit(name: str) -> int | None:
+        value = number(name, -1, -1, 10**6, http)
+        return None if value == -1 else value
 
     def seconds(name: str, default: float, low: float) -> float:
         if name not in queues:
@@ -161,7 +170,9 @@ def load_host_config(
         raise HostError("host.json: extensions.queues.messageEncoding must be base64 or none")
     polling = seconds("maxPollingInterval", 60.0, 0.1)
     return HostConfig(
-        route_prefix=str(extensions.get("http", {}).get("routePrefix", "api")).strip("/"),
+        route_prefix=str(http.get("routePrefix", "api")).strip("/"),
+        max_outstanding=limit("maxOutstandingRequests"),
+        max_concurrent=limit("maxConcurrentRequests"),
         queues=QueueOptions(
             batch_size=batch_size,
             new_batch_threshold=number("newBatchThreshold", batch_size // 2 * (cores or os.cpu_count() or 1), 0, 10**6),

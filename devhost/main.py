@@ -149,6 +149,8 @@ async def _serve(options: Options, config: HostConfig, app: apps.App, settings: 
             invoker,
             keys=_keys(options, settings),
             homepage=settings.get("AzureWebJobsDisableHomepage", "").lower() not in {"1", "true"},
+            max_outstanding=config.max_outstanding,
+            max_concurrent=config.max_concurrent,
         )
         runner = await _listen(options, http)
         _print_functions(options, config, app)

@@ -5,6 +5,7 @@ import hmac
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from http.cookies import SimpleCookie
 from typing import Any
@@ -54,7 +55,11 @@ def _path(request: web.Request) -> str:
 
 
 class HttpHost:
-    """Answers requests from the app's HTTP functions. `keys`: None leaves function keys unchecked, as `func start`."""
+    """Answers requests from the app's HTTP functions.
+
+    `keys`: None leaves function keys unchecked, as `func start`. Above `max_concurrent` requests wait, above
+    `max_outstanding` they are refused with 429.
+    """
 
     def __init__(
         self,
@@ -65,6 +70,8 @@ class HttpHost:
         keys: Keys | None = None,
         homepage: bool = True,
         response_limit: float = RESPONSE_LIMIT,
+        max_outstanding: int | None = None,
+        max_concurrent: int | None = None,
     ) -> None:
         self._router = Router(
             (Route(f"{prefix}/{function.route.strip('/')}"), function.methods, function) for function in functions
@@ -73,6 +80,9 @@ class HttpHost:
         self._keys = keys
         self._homepage = homepage
         self._response_limit = response_limit
+        self._max_outstanding = max_outstanding
+        self._outstanding = 0
+        self._turn = asyncio.Semaphore(max_concurrent) if max_concurrent else nullcontext()
 
     def application(self) -> web.Application:
         application = web.Application(client_max_size=BODY_LIMIT + 1)
@@ -111,7 +121,14 @@ class HttpHost:
             refused = web.Response(status=413)
             refused.force_close()
             return refused
-        return await self._invoke(request, function, parameters)
+        if self._max_outstanding is not None and self._outstanding >= self._max_outstanding:
+            return web.Response(status=429)
+        self._outstanding += 1
+        try:
+            async with self._turn:
+                return await self._invoke(request, function, parameters)
+        finally:
+            self._outstanding -= 1
 
     async def _invoke(
         self, request: web.Request, function: HttpFunction, parameters: Mapping[str, str]

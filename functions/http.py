@@ -81,7 +81,7 @@ def bearer(req: func.HttpRequest) -> str:
 
 
 def _answer(access: Access, handler: Handler, req: func.HttpRequest) -> func.HttpResponse:
-    from shared.errors import StaleRecordError, StoreUnavailableError
+    from shared.errors import SettingsError, StaleRecordError, StoreUnavailableError
     from shared.problems import ProblemError, conflict, unavailable
     from shared.providers.base import LaunchRefusedError, ProviderUnavailableError
 
@@ -95,6 +95,10 @@ def _answer(access: Access, handler: Handler, req: func.HttpRequest) -> func.Htt
         answer = _problem(conflict("busy", "The instance kept changing; ask again in a second."), request_id)
     except LaunchRefusedError as error:
         answer = _problem(ProblemError(422, error.failure.reason.value, "Refused", error.failure.message), request_id)
+    except SettingsError as error:
+        # Names of settings and what is wrong with them, never a value: the operator sees it wherever he looks first.
+        log.error("the app is not set up: %s", error)  # noqa: TRY400 - one clear line
+        answer = _problem(unavailable("misconfigured", f"The app is not set up: {error}", 60), request_id)
     except (StoreUnavailableError, ProviderUnavailableError) as error:
         log.warning("%s %s answered 503: %s", req.method, req.url, error, extra={"request_id": request_id})
         answer = _problem(unavailable("unavailable", "Storage or provider do not answer; try again."), request_id)
@@ -109,10 +113,9 @@ def _answer(access: Access, handler: Handler, req: func.HttpRequest) -> func.Htt
 
 def check_access(access: Access, req: func.HttpRequest) -> None:
     """Let pass who may. Raises ProblemError, 401 or 403. Nodes prove themselves in their own handlers."""
-    from shared.runtime import runtime
-
     from shared.auth import Role, role_of
     from shared.problems import forbidden, unauthorized
+    from shared.runtime import runtime
 
     if access in ("open", "node"):
         return

@@ -13,9 +13,8 @@ bp = func.Blueprint()
 @operation(bp, operations.CATALOG)
 def show_catalog(req: func.HttpRequest) -> func.HttpResponse:
     """What can be launched on a provider."""
-    from shared.runtime import runtime
-
     from shared.engine.listing import catalog_answer
+    from shared.runtime import runtime
 
     return reply(catalog_answer(runtime(), dict(req.params)))
 
@@ -23,9 +22,8 @@ def show_catalog(req: func.HttpRequest) -> func.HttpResponse:
 @operation(bp, operations.CONFIG)
 def show_config(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the host binds it by name
     """The settings that matter to users."""
-    from shared.runtime import runtime
-
     from shared.engine.listing import config_answer
+    from shared.runtime import runtime
 
     return reply(config_answer(runtime()))
 
@@ -33,9 +31,8 @@ def show_config(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - t
 @operation(bp, operations.HEALTH)
 def show_health(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001
     """Whether the control plane works: 200, or 503 when storage does not answer."""
-    from shared.runtime import runtime
-
     from shared.engine.listing import health_answer
+    from shared.runtime import runtime
 
     answer = health_answer(runtime())
     return reply(answer, 200 if answer.status == "ok" else 503)

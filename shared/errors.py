@@ -7,6 +7,7 @@ GpulaunchError
 │   ├── AlreadyExistsError   an insert met an existing row
 │   └── StoreUnavailableError storage did not answer; try again
 ├── MessageError             a queue message that can never be understood
+├── CatalogError             see shared.catalog.base
 ├── ProviderError            see shared.providers.base
 └── NodeError                see shared.providers.base
 Problems of the HTTP interface live in shared.problems.

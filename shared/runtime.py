@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from shared.api.queues import QUEUES
 from shared.auth import Deriver
-from shared.catalog.snapshot import SnapshotCatalog
+from shared.catalog.snapshot import snapshot
 from shared.clock import Clock, SystemClock, UlidIds
 from shared.engine.parts import Kit, Parts
 from shared.models.records import Mode
@@ -60,7 +60,7 @@ def build(settings: Settings) -> Parts:
 
     @cache
     def kit(mode: Mode) -> Kit:
-        return _simulation(settings, clock) if mode == "simulation" else _real(settings, clock)
+        return _simulation(settings, clock) if mode == "simulation" else _real(settings, clock, redactor)
 
     return Parts(
         settings=settings,
@@ -69,7 +69,7 @@ def build(settings: Settings) -> Parts:
         store=TableInstanceStore(table, settings.workspace),
         queues=StorageQueues(queues),
         kit=kit,
-        catalog=SnapshotCatalog(),
+        catalog=snapshot(),
         deriver=deriver,
         assignments=AssignmentMaker(settings, deriver, SourceFiles(settings, clock), clock),
         redactor=redactor,
@@ -88,11 +88,11 @@ def _simulation(settings: Settings, clock: Clock) -> Kit:
     )
 
 
-def _real(settings: Settings, clock: Clock) -> Kit:
+def _real(settings: Settings, clock: Clock, redactor: Redactor) -> Kit:
     from shared.providers.nodes import HttpNodes
     from shared.providers.skypilot import SkyPilotProvider
 
-    return Kit(SkyPilotProvider(settings, clock), HttpNodes())
+    return Kit(SkyPilotProvider(settings, clock, redactor), HttpNodes())
 
 
 def secrets_of(settings: Settings) -> Iterable[str]:

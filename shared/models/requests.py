@@ -15,12 +15,14 @@ LABEL_VALUE = r"^([A-Za-z0-9]([A-Za-z0-9._:@/ -]{0,61}[A-Za-z0-9])?)?$"
 NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
 MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?$"
 GPU = r"^[A-Za-z][A-Za-z0-9-]{0,39}(:[1-9][0-9]{0,2})?$"
+REGION = r"^[A-Za-z0-9][A-Za-z0-9._:/@ -]{0,127}$"
+"""A cloud's region, the ssh host of a Slurm cluster, or a Kubernetes context, which may be as long as an ARN."""
 WORD = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 SOURCE = r"^(hf|r2|s3|https)://[A-Za-z0-9][^\s\x00-\x1f\x7f\"'\\<>`{}|^]{0,1023}$"
 
 LabelKey = Annotated[str, StringConstraints(pattern=LABEL_KEY)]
 LabelValue = Annotated[str, StringConstraints(pattern=LABEL_VALUE)]
-Region = Annotated[str, StringConstraints(pattern=WORD)]
+Region = Annotated[str, StringConstraints(pattern=REGION)]
 VllmArg = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 _OURS = frozenset(

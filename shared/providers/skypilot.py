@@ -285,6 +285,9 @@ class SkyPilotProvider:
                         "The SkyPilot server on this machine does not become healthy; see ~/.sky/api_server/server.log"
                     )
                 return Availability(enabled=False, reason="The SkyPilot server is starting", wait_seconds=2.0)
+            if self._client.live_checks():
+                # A server that has just started checks every cloud first; a question behind that took 12 s.
+                return self._checking(elapsed_seconds)
         elif not healthy:
             raise ProviderUnavailableError(f"The SkyPilot server at {self._client.endpoint} is not healthy")
         names = self._client.enabled_clouds()
@@ -305,21 +308,24 @@ class SkyPilotProvider:
         """A server that has just started, or got credentials since, knows nothing yet: have it check once."""
         now = self._now()
         if self._client.live_checks():
-            if elapsed_seconds > _CHECK_SECONDS:
-                raise ProviderUnavailableError("SkyPilot's check of credentials does not end")
-            return Availability(enabled=False, reason="SkyPilot is checking credentials", wait_seconds=1.0)
+            return self._checking(elapsed_seconds)
         with self._lock:
             asked_at, request_id = self._checks.get(provider, (-_KNOWN_SECONDS, ""))
         if now - asked_at >= _KNOWN_SECONDS:
             request_id = self._client.check(provider)
             with self._lock:
                 self._checks[provider] = (now, request_id)
-            return Availability(enabled=False, reason="SkyPilot is checking credentials", wait_seconds=1.0)
+            return self._checking(elapsed_seconds)
         said = _check_reason(self._client.log(request_id, _LOG_LINES))
         reason = f"{provider} is not enabled in SkyPilot: {set_up_advice(provider)}"
         if self._local is None:
             reason += f" on the server at {self._client.endpoint}"
         return Availability(enabled=False, reason=reason + (f" ({self._redactor.text(said)})" if said else ""))
+
+    def _checking(self, elapsed_seconds: float) -> Availability:
+        if elapsed_seconds > _CHECK_SECONDS:
+            raise ProviderUnavailableError("SkyPilot's check of credentials does not end")
+        return Availability(enabled=False, reason="SkyPilot is checking credentials", wait_seconds=1.0)
 
     def _cluster(self, name: str) -> SkyCluster | None:
         return next((cluster for cluster in self._client.clusters([name]) if cluster.name == name), None)

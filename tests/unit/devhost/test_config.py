@@ -63,7 +63,7 @@ def test_wrong_local_settings_should_be_refused(tmp_path: Path, content: object)
 
 
 def host(
-    folder: Path, queues: dict[str, Any] | None = None, settings: dict[str, str] | None = None, **http: str
+    folder: Path, queues: dict[str, Any] | None = None, settings: dict[str, str] | None = None, **http: str | int
 ) -> Any:
     write(folder, "host.json", {"version": "2.0", "extensions": {"http": http, "queues": queues or {}}})
     return load_host_config(folder, settings or {}, cores=2)
@@ -81,6 +81,13 @@ def test_development_should_poll_every_two_seconds_at_most(tmp_path: Path) -> No
     development = {"AZURE_FUNCTIONS_ENVIRONMENT": "Development"}
     assert host(tmp_path, settings=development).queues.max_polling_interval == 2
     assert host(tmp_path, {"maxPollingInterval": "00:00:00.5"}, development).queues.max_polling_interval == 0.5
+
+
+def test_request_limits_should_be_read_and_minus_one_be_none(tmp_path: Path) -> None:
+    limited = host(tmp_path, maxOutstandingRequests=200, maxConcurrentRequests=-1)
+    assert (limited.max_outstanding, limited.max_concurrent) == (200, None)
+    with pytest.raises(HostError, match="maxConcurrentRequests"):
+        host(tmp_path, maxConcurrentRequests="many")
 
 
 def test_an_empty_route_prefix_should_stay_empty(tmp_path: Path) -> None:

@@ -168,6 +168,17 @@ def test_synchronous_functions_should_run_side_by_side() -> None:
     call(test)
 
 
+def test_requests_beyond_the_limits_should_wait_and_then_be_refused() -> None:
+    async def test(client: Client) -> None:
+        started = time.perf_counter()
+        answers = await asyncio.gather(*(status(client, "GET", "/api/block") for _ in range(4)))
+        assert sorted(answers) == [200, 200, 200, 429]
+        assert time.perf_counter() - started >= 0.4
+        assert await status(client, "GET", "/api/block") == 200
+
+    call(test, max_concurrent=2, max_outstanding=3)
+
+
 KEYS = Keys(function="fk", master="mk")
 
 
