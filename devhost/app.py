@@ -9,6 +9,7 @@ import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +140,12 @@ def _add(app: App, function: Any, name: str, settings: Mapping[str, str]) -> Non
         app.queues.append(QueueFunction(**common, queue=queue, connection=connection))
     else:
         expression = resolve(str(trigger["schedule"]), settings)
-        startup, monitor = bool(trigger.get("runOnStartup", False)), bool(trigger.get("useMonitor", True))
         following = parse(expression)
+        first = following(datetime.now().astimezone())
+        startup = bool(trigger.get("runOnStartup", False))
+        # The host keeps no status for what occurs more than once a minute; such a timer is never past due.
+        frequent = following(first) - first < timedelta(minutes=1)
+        monitor = bool(trigger.get("useMonitor", True)) and not frequent
         timer = TimerFunction(
             **common, expression=expression, following=following, run_on_startup=startup, use_monitor=monitor
         )

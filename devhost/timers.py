@@ -82,6 +82,8 @@ class TimerListener:
         stored = self._state.next(function) if function.use_monitor else None
         following = stored or function.following(now)
         past_due = stored is not None and stored < now
+        if stored is None and function.use_monitor:
+            self._state.store(function, following)
         if past_due or function.run_on_startup:
             following = await self._fire(now, following, past_due=past_due, scheduled=False)
         while True:

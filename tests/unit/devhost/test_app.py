@@ -114,6 +114,16 @@ def test_a_bad_schedule_should_be_refused() -> None:
     assert "is no second" in refused(app)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "monitored"),
+    [("*/30 * * * * *", False), ("00:00:59", False), ("0 * * * * *", True), ("00:01:00", True)],
+)
+def test_a_timer_of_more_than_one_run_a_minute_should_not_be_monitored(schedule: str, monitored: bool) -> None:
+    app = func_app()
+    app.timer_trigger("timer", schedule)(takes_timer)
+    assert [one.use_monitor for one in index(app.get_functions(), {}).timers] == [monitored]
+
+
 def test_an_unresolved_setting_should_be_refused() -> None:
     app = func_app()
     app.queue_trigger("msg", "%NOWHERE%", "")(takes_msg)

@@ -109,6 +109,21 @@ def test_an_occurrence_missed_while_down_should_be_past_due(tmp_path: Path) -> N
     assert world.runs == [("12:01:00", False), ("13:02:00", True), ("13:03:00", False)]
 
 
+def test_an_occurrence_missed_before_the_first_run_should_be_past_due(tmp_path: Path) -> None:
+    state = tmp_path / "timers.json"
+    world = World(timedelta(seconds=10))
+
+    async def body(timer: func.TimerRequest) -> None:
+        world.record(timer)
+
+    listen(world, body, state=state)
+    assert world.runs == []
+    world.now += timedelta(hours=1)
+    world.end = world.now + timedelta(seconds=10)
+    listen(world, body, state=state)
+    assert [past_due for _, past_due in world.runs] == [True]
+
+
 def test_another_schedule_should_not_be_past_due(tmp_path: Path) -> None:
     state = tmp_path / "timers.json"
     world = World(timedelta(minutes=1))
