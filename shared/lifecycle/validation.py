@@ -17,10 +17,10 @@ def begin(draft: Draft) -> Decision:
 def checked(draft: Draft, found: Checked, limits: Limits) -> Decision:
     """The provider answered."""
     availability = found.availability
-    if not availability.enabled:
-        return end(draft, Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=availability.reason))
     if availability.wait_seconds > 0:
         return draft.follow("advance", availability.wait_seconds)
+    if not availability.enabled:
+        return end(draft, Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=availability.reason))
     draft.move(Phase.PROVISIONING, availability.reason)
     return next_attempt(draft, limits)
 
