@@ -165,3 +165,10 @@ def test_without_a_python_the_script_says_so(tmp_path: Path) -> None:
     output, _ = process.communicate(timeout=20)
     assert process.returncode == 3
     assert "no Python" in output
+
+
+def test_the_agent_fits_into_a_task_and_needs_nothing_of_the_project() -> None:
+    script = task.run_script()
+    assert len(script) < 40_000, "SkyPilot puts the script into its own job script; keep it small"
+    lines = task.agent_source().splitlines()
+    assert not [line for line in lines if line.lstrip().startswith(("from shared", "import shared", "import httpx"))]

@@ -1,0 +1,84 @@
+"""Speaks vLLM's protocol without a model: `serve`, /health, /metrics, /v1 with the key of VLLM_API_KEY.
+
+Arguments of its own: `--fake-exit N` ends with N at once; `--fake-running N` reports so many running requests.
+"""
+
+import argparse
+import json
+import os
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+
+class Server(ThreadingHTTPServer):
+    model: str
+    running: float
+    request_queue_size = 64
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def _answer(self, status: int, body: str, kind: str = "application/json") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body.encode())))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def _allowed(self) -> bool:
+        if self.headers.get("Authorization") == f"Bearer {os.environ['VLLM_API_KEY']}":
+            return True
+        self._answer(401, json.dumps({"error": "Unauthorized"}))
+        return False
+
+    def do_GET(self) -> None:
+        if self.path == "/health":
+            self._answer(200, "")
+        elif self.path == "/metrics":
+            label = f'{{engine="0",model_name="{self.server.model}"}}'
+            lines = [
+                "# TYPE vllm:num_requests_running gauge",
+                f"vllm:num_requests_running{label} {self.server.running}",
+            ]
+            lines += [f"vllm:num_requests_waiting{label} 0.0", f"vllm:num_requests_waiting_by_reason{label} 9.0"]
+            self._answer(200, "\n".join(lines) + "\n", "text/plain; version=0.0.4")
+        elif self.path == "/v1/models" and self._allowed():
+            self._answer(200, json.dumps({"object": "list", "data": [{"id": self.server.model, "object": "model"}]}))
+
+    def do_POST(self) -> None:
+        if self.path == "/v1/chat/completions" and self._allowed():
+            message = {"role": "assistant", "content": "hello"}
+            self._answer(200, json.dumps({"model": self.server.model, "choices": [{"message": message}]}))
+
+    def log_message(self, format: str, *args: object) -> None:
+        print(format % args, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("command", choices=["serve"])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--served-model-name", required=True)
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--fake-exit", type=int)
+    parser.add_argument("--fake-running", type=float, default=0.0)
+    args, _ = parser.parse_known_args()
+    work = args.model.parent
+    (work / "vllm.argv").write_text(json.dumps(sys.argv))
+    print(f"INFO loading {sorted(str(path.relative_to(args.model)) for path in args.model.rglob('*'))}", flush=True)
+    print(f"INFO the key is {os.environ['VLLM_API_KEY']}", flush=True)
+    if args.fake_exit is not None:
+        print("ValueError: no GPU has that much memory", file=sys.stderr, flush=True)
+        return args.fake_exit
+    server = Server((args.host, args.port), Handler)
+    server.model, server.running = args.served_model_name, args.fake_running
+    (work / "vllm.pid").write_text(str(os.getpid()))
+    server.serve_forever()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
