@@ -112,9 +112,14 @@ def _keys(options: Options, settings: Mapping[str, str]) -> Keys | None:
     return keys
 
 
+def _address(options: Options) -> str:
+    name = "localhost" if options.host in {"127.0.0.1", "0.0.0.0"} else options.host  # noqa: S104 - only compared
+    return f"http://{name}:{options.port}"
+
+
 def _print_functions(options: Options, config: HostConfig, app: apps.App) -> None:
     prefix = f"{config.route_prefix}/" if config.route_prefix else ""
-    base = f"http://{options.host}:{options.port}/{prefix}"
+    base = f"{_address(options)}/{prefix}"
     rows = [
         (one.name, f"[{','.join(sorted(one.methods)) or 'any method'}] {base}{one.route.strip('/')}")
         for one in app.http
@@ -156,7 +161,7 @@ async def _serve(options: Options, config: HostConfig, app: apps.App, settings: 
         _print_functions(options, config, app)
         listeners = [*queues, *timers]
         tasks = [asyncio.create_task(listener.run()) for listener in listeners]
-        log.info("host started on http://%s:%d", options.host, options.port)
+        log.info("host started on %s", _address(options))
         stopped = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
         stop.set()

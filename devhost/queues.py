@@ -22,6 +22,8 @@ from devhost.invoke import Invoker
 log = logging.getLogger("devhost.queue")
 
 _MINIMUM_DELAY = 0.1
+# Seconds, as in the .NET client. The Python client waits 15 s before its first retry: a whole outage of Azurite.
+_RETRIES: dict[str, Any] = {"initial_backoff": 0.5, "increment_base": 2, "random_jitter_range": 0, "retry_total": 2}
 _POISON = "-poison"
 
 
@@ -54,14 +56,14 @@ def service_client(connection: str, settings: Mapping[str, str]) -> QueueService
         from azure.identity.aio import DefaultAzureCredential
 
         client_id = settings.get(f"{connection}__clientId")
-        return QueueServiceClient(uri, DefaultAzureCredential(managed_identity_client_id=client_id))
+        return QueueServiceClient(uri, DefaultAzureCredential(managed_identity_client_id=client_id), **_RETRIES)
     if text.strip().rstrip(";") == DEVELOPMENT_STORAGE:
         text = (
             f"DefaultEndpointsProtocol=http;AccountName={DEVELOPMENT_ACCOUNT};AccountKey={DEVELOPMENT_KEY};"
             f"QueueEndpoint=http://127.0.0.1:10001/{DEVELOPMENT_ACCOUNT};"
         )
     try:
-        return QueueServiceClient.from_connection_string(text)
+        return QueueServiceClient.from_connection_string(text, **_RETRIES)
     except ValueError as error:
         raise HostError(f"the setting '{connection}' is no connection string: {error}") from error
 

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -25,11 +25,11 @@ Sleep = Callable[[float], Awaitable[object]]
 _LONGEST_SLEEP = 3600.0
 
 
-def zone(settings: Mapping[str, str]) -> ZoneInfo:
-    """The schedules' time zone: WEBSITE_TIME_ZONE, else TZ, else UTC as in Azure."""
-    name = settings.get("WEBSITE_TIME_ZONE") or settings.get("TZ") or "UTC"
+def zone(settings: Mapping[str, str]) -> tzinfo:
+    """The schedules' time zone: WEBSITE_TIME_ZONE, else UTC, as in Azure and unlike the machine's own."""
+    name = settings.get("WEBSITE_TIME_ZONE")
     try:
-        return ZoneInfo(name.removeprefix(":"))
+        return ZoneInfo(name) if name else UTC
     except (ZoneInfoNotFoundError, ValueError) as error:
         raise HostError(f"the time zone {name!r} is unknown") from error
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from devhost import azurite
 from devhost.azurite import free_ports
 
 from .conftest import APP, PATIENCE, ROOT, Host, wait_for
@@ -18,7 +19,7 @@ from .conftest import APP, PATIENCE, ROOT, Host, wait_for
 
 def test_an_app_should_serve_requests_and_stop_with_status_0(host: Host) -> None:
     host.start()
-    assert f"health  [GET] http://127.0.0.1:{host.port}/api/health" in host.text
+    assert f"health  [GET] http://localhost:{host.port}/api/health" in host.text
     assert f"work    queue '{host.queue_name}' (AzureWebJobsStorage)" in host.text
     assert "tick    timer '*/1 * * * * *'" in host.text
     assert host.get("/api/health") == b'{"status": "ok"}'
@@ -73,6 +74,27 @@ def test_after_a_crash_a_message_should_come_back_when_its_lease_ends(host: Host
         wait_for(lambda: host.recorded("slept"), "the second run's end")
         wait_for(lambda: queue.get_queue_properties().approximate_message_count == 0, "an empty queue")
     assert [run["dequeue"] for run in host.recorded("work")] == [1, 2]
+
+
+def test_an_outage_of_storage_should_be_outlived(tmp_path: Path) -> None:
+    first = azurite.start(tmp_path / "data")
+    host = Host(first, tmp_path, "work").start()
+    try:
+        with host.queue() as queue:
+            queue.create_queue()
+            queue.send_message("before")
+            wait_for(lambda: host.recorded("work"), "the first message")
+            first.stop()
+            wait_for(lambda: "cannot be read" in host.text, "the outage to be noticed")
+            second = azurite.start(tmp_path / "data", first.ports)
+            queue.send_message("after")
+            wait_for(lambda: len(host.recorded("work")) == 2, "the second message")
+            assert host.stop() == 0
+            second.stop()
+    finally:
+        first.stop()
+        if not host.exited:
+            host.stop(signal.SIGKILL)
 
 
 def test_a_stop_should_let_running_functions_end(host: Host) -> None:
