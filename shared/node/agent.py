@@ -585,6 +585,7 @@ class Fetcher:
         self._refresh = refresh
         self._refresh_lock = threading.Lock()
         self._refreshes = 0
+        self._remotes: list[Remote] = []
 
     def fetch(self, files: Sequence[dict[str, Any]], headers: Mapping[str, str] | None = None) -> None:
         """Fetch `{path, url, size}` into the folder. Raises FailureError or StoppedError."""
@@ -599,7 +600,7 @@ class Fetcher:
             )
             for entry in files
         }
-        missing = [remote for remote in remotes.values() if not self._is_here(remote)]
+        missing = self._remotes = [remote for remote in remotes.values() if not self._is_here(remote)]
         for remote in missing:
             if remote.size is None:
                 remote.size = self._retry(remote, lambda remote=remote: self._ask_size(remote))
@@ -715,7 +716,8 @@ class Fetcher:
                 if remote.url == url:
                     self._refreshes += 1
                     fresh = self._refresh()
-                    remote.url, remote.location = fresh.get(remote.path, url), None
+                    for other in self._remotes:
+                        other.url, other.location = fresh.get(other.path, other.url), None
             raise AgainError("its address had expired")
         if status in (408, 425, 429) or status >= 500:
             raise AgainError(f"answered {status}", retry_after(answer.headers))

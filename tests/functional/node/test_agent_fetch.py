@@ -1,0 +1,242 @@
+"""How the agent fetches models and installs vLLM, as a real process."""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import zipfile
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.functional.node.harness import (
+    API_KEY,
+    SIGNATURE,
+    ControlPlane,
+    Nodes,
+    StandIn,
+    Store,
+    eventually,
+)
+
+MIB = 1024 * 1024
+RANGE = 16 * MIB
+
+
+def test_after_a_kill_only_missing_ranges_are_fetched_again(nodes: Nodes, store: Store) -> None:
+    body = os.urandom(5 * RANGE + 1000)
+    files = [store.file("config.json", b"{}"), store.file("model.safetensors", body)]
+    store.hold_after = 4
+    first = nodes.start(pull=nodes.assignment(files))
+    sidecar = first.work / "model" / "model.safetensors.part.json"
+    done = {"bytes=0-1"}
+
+    def three() -> bool:
+        return sidecar.exists() and sidecar.read_text().count(",") >= 5
+
+    eventually(three)
+    first.process.send_signal(signal.SIGKILL)
+    first.wait()
+    fetched = {asked for path, asked in store.ranges if path == "/model.safetensors"}
+    assert len(fetched) == 3
+    store.resume.set()
+    store.hold_after = None
+    store.ranges.clear()
+    second = nodes.start(pull=nodes.assignment(files))
+    status = second.reaches("serving")
+    again = {asked for path, asked in store.ranges if path == "/model.safetensors"}
+    assert len(again) == 3
+    assert not again & (fetched | done)
+    assert not [path for path, _ in store.ranges if path == "/config.json"]
+    assert (second.work / "model" / "model.safetensors").read_bytes() == body
+    assert status.fetched_bytes == status.total_bytes == len(body) + 2
+
+
+def test_another_size_than_expected_is_a_failure(nodes: Nodes, store: Store) -> None:
+    node = nodes.start(pull=nodes.assignment([store.file("model.safetensors", b"x" * 100, size=101)]))
+    status = node.reaches("failed")
+    assert status.failure == "model_fetch_failed"
+    assert status.detail == "model.safetensors: size mismatch: the store has 100 bytes, 101 were expected"
+    assert not (node.work / "model" / "model.safetensors").exists()
+
+
+def test_an_unknown_size_is_asked_for_and_an_empty_file_is_a_file(nodes: Nodes, store: Store) -> None:
+    first = store.file("model.safetensors", b"x" * 100).model_copy(update={"size": None})
+    empty = store.file("empty.txt", b"").model_copy(update={"size": 0})
+    node = nodes.start(pull=nodes.assignment([first, empty]))
+    assert node.reaches("serving").total_bytes == 100
+    assert (node.work / "model" / "empty.txt").read_bytes() == b""
+
+
+@pytest.mark.parametrize("path", ["../outside", "/etc/passwd", "a/../../b", "a//b", "a\\b", ""])
+def test_a_path_that_leaves_the_folder_is_refused(nodes: Nodes, store: Store, path: str) -> None:
+    file = store.file("x", b"x").model_copy(update={"path": path})
+    status = nodes.start(pull=nodes.assignment([file])).reaches("failed")
+    assert status.failure == "model_fetch_failed"
+    assert "would leave" in status.detail
+    assert not store.ranges
+
+
+def test_a_busy_store_is_asked_again_as_it_wishes(nodes: Nodes, store: Store) -> None:
+    store.troubles = [(503, {}), (429, {"Retry_After": "1"}), (500, {})]
+    node = nodes.start(pull=nodes.assignment([store.file("model.safetensors", b"x" * 100)]))
+    node.reaches("serving")
+    assert not store.troubles
+
+
+def test_a_missing_file_is_a_failure_at_once(nodes: Nodes, store: Store) -> None:
+    store.troubles = [(404, {})]
+    node = nodes.start(pull=nodes.assignment([store.file("model.safetensors", b"x")]))
+    assert node.reaches("failed").detail == "model.safetensors: the store answered 404"
+
+
+def test_expired_addresses_are_asked_for_anew(nodes: Nodes, store: Store, control: ControlPlane) -> None:
+    files = [store.file(f"part-{number}.safetensors", os.urandom(1000)) for number in range(3)]
+    control.assignment = nodes.assignment(files)
+    store.good_signature = "fresh4343"
+    fresh = [file.model_copy(update={"url": file.url.replace(SIGNATURE, "fresh4343")}) for file in files]
+
+    def second_time() -> None:
+        if any(call.name == "assignment" for call in control.calls):
+            control.assignment = nodes.assignment(fresh)
+
+    control.on_assignment = second_time
+    nodes.start(push=control)
+    eventually(lambda: control.bodies("register"))
+    assert len([call for call in control.calls if call.name == "assignment"]) == 2, "one renewal serves all files"
+
+
+def test_without_a_control_plane_an_expired_address_is_a_failure(nodes: Nodes, store: Store) -> None:
+    file = store.file("model.safetensors", b"x")
+    store.good_signature = "fresh4343"
+    assert nodes.start(pull=nodes.assignment([file])).reaches("failed").detail.endswith("the store answered 403")
+
+
+class CDN(StandIn):
+    """Where the Hub sends for large files; it must never see the Hub's token."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__()
+        self.body = body
+        self.tokens: list[str | None] = []
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        self.tokens.append(request.headers.get("Authorization"))
+        said = f"bytes 0-{len(self.body) - 1}/{len(self.body)}"
+        self.send(request, 206, self.body, Content_Range=said)
+
+
+class HubStandIn(StandIn):
+    """The Hub's listing and files of one gated model."""
+
+    FILES = {
+        "config.json": b"{}",
+        "tokenizer.json": b"[]",
+        "model.safetensors": b"",
+        "pytorch_model.bin": b"x",
+        "original/consolidated.00.pth": b"x",
+        "model-q4.gguf": b"x",
+        "README.md": b"x",
+        ".gitattributes": b"x",
+    }
+
+    def __init__(self, cdn: CDN) -> None:
+        super().__init__()
+        self.cdn = cdn
+        self.paths: list[str] = []
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        self.paths.append(request.path)
+        if request.headers.get("Authorization") != "Bearer hf_secret":
+            return self.send(request, 401, b"gated")
+        if request.path == "/api/models/org/m/revision/main?blobs=true":
+            sizes = {name: len(body) for name, body in self.FILES.items()} | {"model.safetensors": len(self.cdn.body)}
+            siblings = [{"rfilename": name, "size": size} for name, size in sizes.items()]
+            return self.send(request, 200, json_bytes({"sha": "abc123", "siblings": siblings}))
+        name = request.path.removeprefix("/org/m/resolve/abc123/")
+        if name == "model.safetensors":
+            return self.send(request, 302, b"", Location=f"{self.cdn.url.replace('127.0.0.1', 'localhost')}/blob?sig=1")
+        return self.send(request, 200, self.FILES[name])
+
+
+def json_bytes(value: Any) -> bytes:
+
+    return json.dumps(value).encode()
+
+
+def test_from_the_hub_come_only_the_files_that_are_needed_and_the_token_stays_there(nodes: Nodes) -> None:
+    cdn = CDN(os.urandom(5000))
+    hub = HubStandIn(cdn)
+    try:
+        given = nodes.assignment([], hub_model="org/m", hub_endpoint=hub.url, hub_token="hf_secret")
+        node = nodes.start(pull=given)
+        status = node.reaches("serving")
+        folder = node.work / "model"
+        assert sorted(path.name for path in folder.rglob("*")) == ["config.json", "model.safetensors", "tokenizer.json"]
+        assert (folder / "model.safetensors").read_bytes() == cdn.body
+        assert status.total_bytes == 5004
+        assert cdn.tokens == [None]
+        assert "hf_secret" not in node.log() + "".join(status.log_tail)
+        denied = nodes.assignment([], hub_model="org/m", hub_endpoint=hub.url)
+        other = nodes.start(pull=denied, GPULAUNCH_WORK_DIR=str(nodes.folder / "other"))
+        assert "HF_TOKEN" in other.reaches("failed").detail
+    finally:
+        hub.close()
+        cdn.close()
+
+
+def wheel(folder: Path, source: Path) -> None:
+    """A package `vllm` whose command is the stand-in."""
+    info = "vllm-9.9.9.dist-info"
+    files = {
+        "vllm.py": source.read_text(),
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: vllm\nVersion: 9.9.9\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/entry_points.txt": "[console_scripts]\nvllm = vllm:main\n",
+    }
+    record = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
+    with zipfile.ZipFile(folder / "vllm-9.9.9-py3-none-any.whl", "w") as archive:
+        for name, text in {**files, f"{info}/RECORD": record}.items():
+            archive.writestr(name, text)
+
+
+@pytest.fixture
+def installing(nodes: Nodes) -> dict[str, Any]:
+    """Environment in which pip finds nothing but our wheel, and no uv is there."""
+    wheels, tools = nodes.folder / "wheels", nodes.folder / "python-only"
+    wheels.mkdir()
+    tools.mkdir()
+    wheel(wheels, Path(__file__).parent / "fake_vllm.py")
+    (tools / "python3.11").symlink_to(Path(sys.executable).resolve())
+    base = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    path = os.pathsep.join([str(tools), "/usr/bin", "/bin"])
+    return {**base, "PATH": path, "GPULAUNCH_VLLM_EXECUTABLE": "", "GPULAUNCH_VLLM_REQUIREMENT": "vllm==9.9.9"}
+
+
+@pytest.mark.skipif(shutil.which("uv", path="/usr/bin:/bin") is not None, reason="uv of the system would be used")
+def test_vllm_is_installed_once_for_all_attempts_on_a_machine(
+    nodes: Nodes, store: Store, control: ControlPlane, installing: dict[str, Any]
+) -> None:
+    control.assignment = nodes.assignment([store.file("config.json", b"{}")])
+    nodes.start(push=control, **installing)
+    registered = eventually(lambda: control.bodies("register"), seconds=40)[0]
+    assert registered.vllm_version == "9.9.9"
+    other = nodes.start(
+        pull=nodes.assignment([]),
+        GPULAUNCH_WORK_DIR=str(nodes.folder / "other"),
+        **(installing | {"PIP_FIND_LINKS": "/"}),
+    )
+    other.reaches("serving")
+    assert "running" not in other.log()
+
+
+def test_an_installation_that_fails_says_why(nodes: Nodes, store: Store, installing: dict[str, Any]) -> None:
+    more = installing | {"GPULAUNCH_VLLM_REQUIREMENT": "vllm==0.0.1"}
+    node = nodes.start(pull=nodes.assignment([store.file("config.json", b"{}")]), **more)
+    status = eventually(lambda: found if (found := node.status()) and found.failure else None, seconds=40)
+    assert status.failure == "install_failed"
+    assert "vllm==0.0.1" in status.detail
+    assert API_KEY not in "".join(status.log_tail)
