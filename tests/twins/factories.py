@@ -56,7 +56,7 @@ def make_attempt(instance_id: str | None = None, **given: Any) -> Attempt:
     fields: dict[str, Any] = {
         "number": number,
         "offer": make_offer(),
-        "cluster_name": f"gl-{ulid}-{number}",
+        "cluster_name": f"gl-{ulid}-{number:02d}",
         "started_at": started_at,
         "submit_lease_until": started_at + timedelta(seconds=120),
     }
