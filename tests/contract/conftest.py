@@ -13,9 +13,9 @@ from azure.core.pipeline.transport import RequestsTransport
 from azure.data.tables import TableClient
 from azure.storage.queue import QueueServiceClient
 
+from devhost.azurite import Azurite
 from shared.settings import Settings
 from shared.store import connect
-from tests.conftest import Azurite
 
 _NUMBERS = itertools.count(1)
 
@@ -90,7 +90,7 @@ def unique(prefix: str) -> str:
 def whole_account(azurite: Azurite) -> Account:
     """Clients of the session's Azurite, with the table made."""
     settings = Settings.model_validate(
-        {"AzureWebJobsStorage": azurite.connection, "AZURE_FUNCTIONS_ENVIRONMENT": "Development"}
+        {"AzureWebJobsStorage": azurite.connection_string, "AZURE_FUNCTIONS_ENVIRONMENT": "Development"}
     )
     transport = WatchedTransport(connection_timeout=5, read_timeout=15)
     table = connect.table_client(settings, transport=transport, retry_backoff_factor=0)

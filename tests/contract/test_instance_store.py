@@ -11,13 +11,13 @@ import pytest
 from azure.core.credentials import AzureNamedKeyCredential
 from azure.data.tables import TableClient, TableServiceClient
 
+from devhost.azurite import free_ports
 from shared.clock import UlidIds
 from shared.errors import AlreadyExistsError, StaleRecordError, StoreError, StoreUnavailableError
 from shared.models.records import Event, InstanceRecord, Phase
 from shared.store import rows
 from shared.store.base import InstanceFilter, InstanceStore, Versioned
 from shared.store.tables import TableInstanceStore
-from tests.conftest import free_ports
 from tests.contract.conftest import Account, timed_out, unique
 from tests.twins.factories import make_event, make_idempotency, make_instance_id, make_record, make_request
 from tests.twins.store import MemoryInstanceStore
