@@ -1,0 +1,126 @@
+"""The table of phases, the draft of a change, and acceptance."""
+
+from datetime import timedelta
+
+import pytest
+
+from shared.lifecycle.acceptance import accept
+from shared.lifecycle.decision import LEGAL, Draft, Follow, IllegalTransitionError, unchanged
+from shared.models.records import EventType, Phase, Reason
+from tests.twins.clock import START
+from tests.twins.factories import make_attempt, make_instance_id, make_record, make_request
+from tests.unit.lifecycle.story import OFFERS
+
+LATER = START + timedelta(seconds=30)
+PAIRS = [(here, there) for here in Phase for there in Phase]
+
+
+class TestPhases:
+    def test_every_phase_should_be_in_the_table(self) -> None:
+        assert set(LEGAL) == set(Phase)
+
+    @pytest.mark.parametrize(("here", "there"), [pair for pair in PAIRS if pair[1] in LEGAL[pair[0]]])
+    def test_a_legal_move_should_be_made_and_told(self, here: Phase, there: Phase) -> None:
+        draft = Draft(make_record(phase=here, event_count=7), LATER)
+        draft.move(there, "on it goes", Reason.EVICTED)
+        decision = draft.rest(LATER)
+        assert (decision.record.phase, decision.record.phase_since) == (there, LATER)
+        (event,) = decision.events
+        assert (event.type, event.phase, event.sequence, event.at) == (EventType.PHASE, there, 7, LATER)
+        assert (event.duration_seconds, event.reason) == (30.0, Reason.EVICTED)
+        assert event.data == {"from": here.value, "to": there.value}
+
+    @pytest.mark.parametrize(("here", "there"), [pair for pair in PAIRS if pair[1] not in LEGAL[pair[0]]])
+    def test_an_illegal_move_should_raise_and_change_nothing(self, here: Phase, there: Phase) -> None:
+        record = make_record(phase=here)
+        draft = Draft(record, LATER)
+        with pytest.raises(IllegalTransitionError, match=f"{here.value} is not followed by {there.value}"):
+            draft.move(there, "never")
+        assert draft.record == record
+
+    @pytest.mark.parametrize("phase", [Phase.TERMINATED, Phase.FAILED])
+    def test_nothing_should_follow_an_end(self, phase: Phase) -> None:
+        assert LEGAL[phase] == ()
+
+    @pytest.mark.parametrize("phase", [phase for phase in Phase if not phase.ended and phase is not Phase.TERMINATING])
+    def test_every_live_phase_should_be_able_to_end(self, phase: Phase) -> None:
+        assert Phase.TERMINATING in LEGAL[phase]
+
+    @pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.TERMINATING])
+    def test_only_terminating_should_lead_to_an_end(self, phase: Phase) -> None:
+        assert not {Phase.TERMINATED, Phase.FAILED} & set(LEGAL[phase])
+
+
+class TestDraft:
+    def test_the_record_it_began_with_should_stay_as_it_was(self) -> None:
+        record = make_record(attempts=[make_attempt()])
+        draft = Draft(record, LATER)
+        draft.change_attempt(detail="new")
+        draft.event(EventType.HEALTH, "something")
+        assert draft.before is record
+        assert (record.attempts[0].detail, record.event_count) == ("", 0)
+
+    def test_only_the_latest_attempt_should_be_changed(self) -> None:
+        draft = Draft(make_record(attempts=[make_attempt(), make_attempt(number=2)]), LATER)
+        draft.change_attempt(detail="new")
+        assert [attempt.detail for attempt in draft.record.attempts] == ["", "new"]
+
+    def test_events_should_be_numbered_on_without_gaps(self) -> None:
+        draft = Draft(make_record(event_count=3), LATER)
+        for _ in range(3):
+            draft.event(EventType.HEALTH, "something")
+        decision = draft.rest(None)
+        assert [event.sequence for event in decision.events] == [3, 4, 5]
+        assert decision.record.event_count == 6
+
+    def test_an_event_should_name_the_latest_attempt(self) -> None:
+        draft = Draft(make_record(attempts=[make_attempt(), make_attempt(number=2)]), LATER)
+        draft.event(EventType.HEALTH, "something")
+        assert draft.rest(None).events[0].attempt == 2
+
+    def test_a_duration_should_be_rounded_to_milliseconds_and_never_be_negative(self) -> None:
+        draft = Draft(make_record(phase_since=LATER + timedelta(seconds=5)), LATER)
+        draft.move(Phase.VALIDATING, "a clock went back")
+        draft.event(EventType.ATTEMPT_FAILED, "failed", duration=1.23456)
+        assert [event.duration_seconds for event in draft.rest(None).events] == [0.0, 1.235]
+
+    def test_a_follow_should_be_due_when_its_message_is(self) -> None:
+        decision = Draft(make_record(), LATER).follow("teardown", 8.0)
+        assert decision.follow == Follow("teardown", 8.0)
+        assert (decision.record.due_at, decision.record.updated_at) == (LATER + timedelta(seconds=8), LATER)
+        assert (decision.claimed, decision.changed) == (False, True)
+
+    def test_a_rest_should_send_nothing(self) -> None:
+        decision = Draft(make_record(), LATER).rest(LATER + timedelta(hours=1))
+        assert decision.follow is None
+        assert (decision.record.due_at, decision.record.updated_at) == (LATER + timedelta(hours=1), LATER)
+
+    def test_unchanged_should_write_and_send_nothing(self) -> None:
+        record = make_record()
+        decision = unchanged(record)
+        assert decision.record is record
+        assert (decision.events, decision.follow, decision.claimed, decision.changed) == ((), None, False, False)
+
+
+class TestAcceptance:
+    def test_a_new_instance_should_be_queued_and_due_at_once(self) -> None:
+        record, events = accept(
+            make_request(),
+            instance_id=make_instance_id(),
+            now=START,
+            offers=OFFERS,
+            mode="simulation",
+            mode_reason="asked for",
+            lifetime_minutes=90,
+            estimated_hourly_usd=0.64,
+            worst_case_usd=0.96,
+        )
+        assert (record.phase, record.due_at, record.epoch, record.attempts) == (Phase.QUEUED, START, 1, [])
+        assert record.deadline_at == START + timedelta(minutes=90)
+        assert record.offers == list(OFFERS)
+        assert (record.estimated_hourly_usd, record.worst_case_usd) == (0.64, 0.96)
+        (event,) = events
+        assert (event.sequence, event.type, event.phase) == (0, EventType.ACCEPTED, Phase.QUEUED)
+        assert event.message == "Launch of meta-llama/Llama-3.1-8B-Instruct on azure accepted (simulation)."
+        assert event.data["offers"] == [offer.key for offer in OFFERS]
+        assert record.event_count == 1
