@@ -9,7 +9,7 @@ bp = func.Blueprint()
 
 
 @bp.function_name("health")
-@bp.queue_trigger(arg_name="msg", queue_name=HEALTH, connection="AzureWebJobsStorage")
+@bp.queue_trigger(arg_name="msg", queue_name=HEALTH, connection="AzureWebJobsStorage")  # pyright: ignore[reportUnknownMemberType]
 def health(msg: func.QueueMessage) -> None:
     """Probe the ready nodes of a slice."""
     from shared.engine.probing import run_probe

@@ -51,10 +51,16 @@ def reply_if_changed(req: func.HttpRequest, model: "BaseModel", marks: list[str]
     """A JSON answer with an ETag made of what was read; 304 when the caller has it already."""
     digest = hashlib.sha256("\n".join(marks).encode()).hexdigest()[:32]
     etag = f'W/"{digest}"'
-    known = [part.strip() for part in req.headers.get("If-None-Match", "").split(",")]
+    known = [part.strip() for part in header(req, "If-None-Match").split(",")]
     if etag in known or f'"{digest}"' in known or "*" in known:
         return func.HttpResponse(status_code=304, headers={"ETag": etag})
     return reply(model, headers={"ETag": etag, "Cache-Control": "private, no-cache"})
+
+
+def header(req: func.HttpRequest, name: str) -> str:
+    """A header's value; empty when it is not there."""
+    value: object = req.headers.get(name)  # pyright: ignore[reportUnknownMemberType] - the library leaves it open
+    return value if isinstance(value, str) else ""
 
 
 def instance_id(req: func.HttpRequest) -> str:
@@ -74,7 +80,7 @@ def bearer(req: func.HttpRequest) -> str:
     """The bearer token. Raises ProblemError (401) without one."""
     from shared.problems import unauthorized
 
-    scheme, _, token = req.headers.get("Authorization", "").partition(" ")
+    scheme, _, token = header(req, "Authorization").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise unauthorized("Send the node's token as `Authorization: Bearer …`.")
     return token.strip()
@@ -124,7 +130,7 @@ def check_access(access: Access, req: func.HttpRequest) -> None:
         if settings.development:
             return
         raise unauthorized("No token is configured, so nobody may call this; set GPULAUNCH_ADMIN_TOKENS.")
-    token = req.headers.get("X-Admin-Token", "")
+    token = header(req, "X-Admin-Token")
     if not token:
         raise unauthorized("Send a token in the header X-Admin-Token.")
     role = role_of(token, settings.admin_tokens, settings.read_tokens)

@@ -9,7 +9,7 @@ bp = func.Blueprint()
 
 
 @bp.function_name("teardown")
-@bp.queue_trigger(arg_name="msg", queue_name=TEARDOWNS, connection="AzureWebJobsStorage")
+@bp.queue_trigger(arg_name="msg", queue_name=TEARDOWNS, connection="AzureWebJobsStorage")  # pyright: ignore[reportUnknownMemberType]
 def teardown(msg: func.QueueMessage) -> None:
     """One step of one instance."""
     from shared.engine.stepping import run_step

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterable
 from functools import cache
+from typing import cast
 
 from pydantic import SecretStr
 
@@ -14,10 +15,9 @@ from shared.catalog.snapshot import snapshot
 from shared.clock import Clock, SystemClock, UlidIds
 from shared.engine.parts import Kit, Parts
 from shared.models.records import Mode
+from shared.providers.base import Assignments
 from shared.redaction import Redactor, redact_all_logging
 from shared.settings import Settings, read_settings
-from shared.sources.assignment import AssignmentMaker
-from shared.sources.files import SourceFiles
 from shared.store.connect import ensure, queue_service, table_client
 from shared.store.queues import StorageQueues
 from shared.store.tables import TableInstanceStore
@@ -71,10 +71,17 @@ def build(settings: Settings) -> Parts:
         kit=kit,
         catalog=snapshot(),
         deriver=deriver,
-        assignments=AssignmentMaker(settings, deriver, SourceFiles(settings, clock), clock),
+        assignments=_assignments(settings, deriver, clock),
         redactor=redactor,
         sleep=time.sleep,
     )
+
+
+def _assignments(settings: Settings, deriver: Deriver, clock: Clock) -> Assignments:
+    from shared.sources.assignment import AssignmentMaker
+    from shared.sources.files import SourceFiles
+
+    return AssignmentMaker(settings, deriver, SourceFiles(settings, clock), clock)
 
 
 def _simulation(settings: Settings, clock: Clock) -> Kit:
@@ -100,7 +107,7 @@ def secrets_of(settings: Settings) -> Iterable[str]:
     held: list[str] = []
     for name in type(settings).model_fields:
         value: object = getattr(settings, name)
-        values: Iterable[object] = value if isinstance(value, tuple) else (value,)
+        values = cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,)
         held += [item.get_secret_value() for item in values if isinstance(item, SecretStr)]
     connection = settings.storage_connection
     if connection is not None:

@@ -1,0 +1,237 @@
+"""The whole program in one process: the real functions on a simulated clock, with stores in memory.
+
+Messages and the timer are delivered as the host would deliver them, in the order of time, five tries and the poison
+queue included; nothing waits.
+"""
+
+import json
+import re
+import urllib.parse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
+
+import azure.functions as func
+from azure.functions.timer import TimerRequest
+from pydantic import SecretStr
+
+import function_app
+from shared import runtime
+from shared.api.queues import QUEUES
+from shared.auth import Deriver
+from shared.catalog.snapshot import snapshot
+from shared.clock import UlidIds
+from shared.engine.parts import Kit, Parts
+from shared.models.node import Assignment
+from shared.models.records import InstanceRecord, Mode
+from shared.providers.base import ProviderUnavailableError
+from shared.providers.simulation import SimulatedNodes, SimulationProvider
+from shared.redaction import Redactor
+from shared.settings import Settings
+from tests.twins.clock import ManualClock
+from tests.twins.queues import MemoryQueues
+from tests.twins.simulated_cloud import MemorySimulatedCloud
+from tests.twins.store import MemoryInstanceStore
+
+ADMIN = "admin-token-of-the-tests"
+READER = "reader-token-of-the-tests"
+MASTER = SecretStr("master-key-of-the-tests-0123456789")
+SWEEP_SECONDS = 30
+RETRY_SECONDS = 5
+"""As host.json says (visibilityTimeout)."""
+SEED = {
+    "model_name": "meta-llama/Llama-3.1-8B-Instruct",
+    "provider": "azure",
+    "region": "eastus",
+    "instance_type": "Standard_NV36ads_A10_v5",
+    "use_spot": True,
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, parsed."""
+        return json.loads(self.body)
+
+
+@cache
+def functions() -> dict[str, Any]:
+    """The app's functions by name; the library counts them as doubled when it is asked twice."""
+    return {str(function.get_function_name()): function for function in function_app.app.get_functions()}
+
+
+class NoAssignments:
+    """Stands where assignments are made, for worlds without real nodes."""
+
+    def make(self, record: InstanceRecord, attempt: int) -> Assignment:
+        """See Assignments."""
+        raise ProviderUnavailableError(f"no model source in this world for {record.instance_id} {attempt}")
+
+
+def settings(**given: str) -> Settings:
+    """Settings of a simulation, with tokens."""
+    values: dict[str, str] = {
+        "GPULAUNCH_ORCHESTRATOR": "simulation",
+        "GPULAUNCH_ADMIN_TOKENS": ADMIN,
+        "GPULAUNCH_READ_TOKENS": READER,
+        "GPULAUNCH_MASTER_KEY": MASTER.get_secret_value(),
+    }
+    return Settings.model_validate(values | given)
+
+
+@dataclass
+class World:
+    """A running program, its cloud and its clock."""
+
+    given: Settings = field(default_factory=settings)
+    kit: Callable[[Mode], Kit] | None = None
+
+    def __post_init__(self) -> None:
+        self.clock = ManualClock()
+        self.store = MemoryInstanceStore()
+        self.queues = MemoryQueues(self.clock)
+        self.cloud = MemorySimulatedCloud()
+        self.simulation = Kit(
+            SimulationProvider(self.cloud, self.clock, self.given.simulation_speed),
+            SimulatedNodes(self.cloud, self.clock, self.given.simulation_speed),
+        )
+        self.parts = Parts(
+            settings=self.given,
+            clock=self.clock,
+            ids=UlidIds(),
+            store=self.store,
+            queues=self.queues,
+            kit=self.kit or (lambda _: self.simulation),
+            catalog=snapshot(),
+            deriver=Deriver(MASTER),
+            assignments=NoAssignments(),
+            redactor=Redactor([ADMIN, READER, MASTER.get_secret_value()]),
+            sleep=self._sleep,
+        )
+        runtime.use(self.parts)
+        self.functions = functions()
+        self.errors: list[Exception] = []
+        self.swept_at = self.clock.now()
+
+    def _sleep(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        token: str | None = ADMIN,
+        headers: Mapping[str, str] | None = None,
+        raw: bytes | None = None,
+    ) -> Answer:
+        """Call the HTTP interface; `path` may have a query."""
+        path, _, query = path.partition("?")
+        params = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
+        sent = {**({"X-Admin-Token": token} if token is not None else {}), **(headers or {})}
+        data = raw if raw is not None else b"" if body is None else json.dumps(body).encode()
+        handler, route_params = self._route(method, path)
+        request = func.HttpRequest(
+            method, f"http://test{path}", headers=sent, params=params, route_params=route_params, body=data
+        )
+        answer: func.HttpResponse = handler(request)
+        typed = {"Content-Type": str(answer.mimetype), **answer.headers}
+        return Answer(answer.status_code, typed, answer.get_body())
+
+    def _route(self, method: str, path: str) -> tuple[Callable[[func.HttpRequest], func.HttpResponse], dict[str, str]]:
+        for literal in (True, False):
+            for function in self.functions.values():
+                trigger: Mapping[str, Any] = function.get_trigger().get_dict_repr()
+                if trigger["type"] != "httpTrigger" or method not in [str(m.value) for m in trigger["methods"]]:
+                    continue
+                route: str = trigger["route"]
+                if ("{" not in route) is not literal:
+                    continue
+                match = re.fullmatch(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", route), path.lstrip("/"))
+                if match is not None:
+                    return function.get_user_function(), match.groupdict()
+        raise LookupError(f"no function answers {method} {path}")
+
+    def launch(self, **changes: Any) -> str:
+        """Launch with the seed's body, changed; the instance's id."""
+        body = {key: value for key, value in (SEED | changes).items() if value is not None}
+        answer = self.call("POST", "/api/instances/launch", body)
+        assert answer.status == 202, answer.body
+        return str(answer.json["instance_id"])
+
+    def show(self, instance_id: str) -> Any:
+        """The instance as users see it."""
+        answer = self.call("GET", f"/api/instances/{instance_id}")
+        assert answer.status == 200, answer.body
+        return answer.json
+
+    def events(self, instance_id: str) -> list[Any]:
+        """The instance's story."""
+        return list(self.call("GET", f"/api/instances/{instance_id}/events").json["events"])
+
+    def phases(self, instance_id: str) -> list[tuple[str, float]]:
+        """Each phase entered, with the second after acceptance."""
+        events = self.events(instance_id)
+        begin = datetime.fromisoformat(events[0]["at"])
+        return [
+            (event["data"]["to"], round((datetime.fromisoformat(event["at"]) - begin).total_seconds(), 1))
+            for event in events
+            if event["type"] == "phase"
+        ]
+
+    def delete(self, instance_id: str) -> Answer:
+        """Ask for the end of an instance."""
+        return self.call("DELETE", f"/api/instances/{instance_id}")
+
+    def run(self, seconds: float, *, sweeping: bool = True) -> None:
+        """Let time pass; messages and the timer are served when they are due."""
+        until = self.clock.now() + timedelta(seconds=seconds)
+        for _ in range(100_000):
+            self._serve()
+            due = [self.queues.next_visible_at(*QUEUES)]
+            if sweeping:
+                due.append(self.swept_at + timedelta(seconds=SWEEP_SECONDS))
+            coming = min((moment for moment in due if moment is not None), default=until)
+            if coming > until:
+                break
+            self.clock.set(max(coming, self.clock.now()))
+            if sweeping and self.clock.now() >= self.swept_at + timedelta(seconds=SWEEP_SECONDS):
+                self.sweep()
+        else:
+            raise AssertionError("the world does not come to rest")
+        self.clock.set(max(until, self.clock.now()))
+
+    def sweep(self) -> None:
+        """Run the timer once."""
+        self.swept_at = self.clock.now()
+        self.functions["sweep"].get_user_function()(TimerRequest(past_due=False))
+
+    def _serve(self) -> None:
+        names = {"gpulaunch-launches": "provisioning", "gpulaunch-teardowns": "teardown", "gpulaunch-health": "health"}
+        served = True
+        while served:
+            served = False
+            for queue, name in names.items():
+                for message in self.queues.take(queue, hide_seconds=RETRY_SECONDS):
+                    served = True
+                    try:
+                        sent = func.QueueMessage(id=message.id, body=message.body, pop_receipt=message.pop_receipt)
+                        self.functions[name].get_user_function()(sent)
+                    except Exception as error:
+                        self.errors.append(error)
+                        if message.dequeue_count >= 5:
+                            self.queues.bury(queue, message.body)
+                            self.queues.forget(message)
+                        continue
+                    self.queues.forget(message)
