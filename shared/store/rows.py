@@ -74,11 +74,6 @@ def turned(instance_id: str) -> str:
     return instance_id.removeprefix(_PREFIX).translate(_TURN)
 
 
-def instance_id_of(row_key: str) -> str:
-    """The instance of a record's or an event's row."""
-    return _PREFIX + row_key.split("|")[1].translate(_TURN)
-
-
 def record_key(instance_id: str, ended: bool) -> str:
     """Row key of a record."""
     return f"{DONE if ended else LIVE}|{turned(instance_id)}"

@@ -147,6 +147,7 @@ def test_no_capacity(cloud: SimulatedCloud) -> None:
     assert not world.alive
     with pytest.raises(NodeUnreachableError):
         world.at(50).status()
+    assert "No capacity" in world.provider.log_tail(world.placed, 5)
     assert World(cloud, attempt=3, no_capacity="2").at(80).alive
 
 
@@ -167,6 +168,8 @@ def test_setup_failure(cloud: SimulatedCloud) -> None:
     assert len(world.provider.clusters()) == 1
     assert world.provider.release(world.placed)
     assert world.state is NodeState.ABSENT
+    with pytest.raises(NodeUnreachableError, match="no such"):
+        world.status()
     assert World(cloud, attempt=2, setup_failure="1").at(80).alive
 
 
