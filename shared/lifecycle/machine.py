@@ -71,7 +71,7 @@ def decide(record: InstanceRecord, found: Observation, now: datetime, limits: Li
             if record.phase is Phase.TERMINATING or _releasing(record):
                 return release.released(draft, found.gone, limits)
             return unchanged(record)
-        case Unanswered() if record.phase is Phase.TERMINATING or _releasing(record):
+        case Unanswered() | NotEnabled() if record.phase is Phase.TERMINATING or _releasing(record):
             return termination.not_gone(draft, found.message, limits)
         case _ if record.phase is Phase.TERMINATING or _releasing(record):
             return unchanged(record)
@@ -104,12 +104,12 @@ def _step(draft: Draft, found: Observation, limits: Limits) -> Decision:
             return provisioning.submitted(draft, found.request_id, limits)
         case Phase.PROVISIONING, Refused() if _submitting(record):
             return provisioning.give_up_attempt(draft, found.failure)
-        case Phase.PROVISIONING, NotEnabled():
+        case Phase.VALIDATING | Phase.PROVISIONING, NotEnabled():
             failure = Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=found.message)
             return termination.end(draft, failure)
         case _, Looked() if _submitted(record) and record.phase is not Phase.READY:
             return progress.looked(draft, found, limits)
-        case _, Unanswered() if record.attempt is not None and record.phase is not Phase.READY:
+        case _, Unanswered() | NotEnabled() if record.attempt is not None and record.phase is not Phase.READY:
             return progress.unanswered(draft, found, limits)
         case _:
             return unchanged(record)

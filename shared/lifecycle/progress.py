@@ -2,7 +2,7 @@
 
 from shared.lifecycle.decision import Decision, Draft
 from shared.lifecycle.limits import Limits
-from shared.lifecycle.observations import Looked, Registered, Reported, Unanswered
+from shared.lifecycle.observations import Looked, NotEnabled, Registered, Reported, Unanswered
 from shared.lifecycle.provisioning import give_up_attempt
 from shared.models.node import NodePhase, NodeStatus
 from shared.models.records import (
@@ -64,7 +64,7 @@ def looked(draft: Draft, found: Looked, limits: Limits) -> Decision:
     return draft.follow("advance", _next_look(draft, view, limits))
 
 
-def unanswered(draft: Draft, found: Unanswered, limits: Limits) -> Decision:
+def unanswered(draft: Draft, found: Unanswered | NotEnabled, limits: Limits) -> Decision:
     """The provider did not answer a look or a submission: the attempt's time runs on."""
     overdue = _overdue(draft, limits)
     if overdue is not None:
