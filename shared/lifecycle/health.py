@@ -6,9 +6,10 @@ from shared.lifecycle.decision import Decision, Draft, unchanged
 from shared.lifecycle.limits import Limits
 from shared.lifecycle.observations import Noticed, Probed, Reported
 from shared.lifecycle.recovery import recover
+from shared.lifecycle.termination import end
 from shared.models.node import NodeNotice
 from shared.models.records import EventType, Failure, Health, Reason
-from shared.policy.termination import next_check
+from shared.policy.termination import next_check, verdict
 from shared.providers.base import NodeState, Probe
 
 
@@ -49,15 +50,19 @@ def noticed(draft: Draft, found: Noticed, limits: Limits) -> Decision:
 def reported(draft: Draft, found: Reported, limits: Limits) -> Decision:
     """A ready node told us of its job, its log, or its end."""
     status = found.status
-    if status.notice is not None:
-        return noticed(draft, Noticed(found.attempt, status.notice, None), limits)
     attempt = draft.record.attempts[-1]
     draft.change_attempt(job=status.job or attempt.job, detail=status.detail)
     if status.log_tail:
         draft.change(log_tail=status.log_tail)
+    # A job that ended comes before a node that goes away: it must not be run a second time.
+    ending = verdict(draft.record, draft.now)
+    if ending is not None:
+        return end(draft, ending)
+    if status.notice is not None:
+        return noticed(draft, Noticed(found.attempt, status.notice, None), limits)
     if draft.record == draft.before:
         return unchanged(draft.before)
-    return draft.follow("advance") if status.job else draft.rest(next_check(draft.record, draft.now))
+    return draft.rest(next_check(draft.record, draft.now))
 
 
 def _healthy(before: Health, probe: Probe, now: datetime) -> Health:

@@ -101,7 +101,7 @@ def _step(draft: Draft, found: Observation, limits: Limits) -> Decision:
         case Phase.RECOVERING | Phase.PROVISIONING, Tick():
             return _provision(draft, limits)
         case Phase.PROVISIONING, Submitted() if _submitting(record):
-            return provisioning.submitted(draft, found.request_id, limits)
+            return provisioning.submitted(draft, found.request_id)
         case Phase.PROVISIONING, Refused() if _submitting(record):
             return provisioning.give_up_attempt(draft, found.failure)
         case Phase.VALIDATING | Phase.PROVISIONING, NotEnabled():
@@ -135,6 +135,11 @@ def _told(draft: Draft, found: Probed | Noticed | Reported | Registered, limits:
         return unchanged(record)
     if not isinstance(found, Probed) and found.attempt != attempt.number:
         return unchanged(record)
+    # A node ends itself at its deadline and says so: that is no loss to recover from. Only a good probe goes first,
+    # since it may show that the node was not idle.
+    ending = None if isinstance(found, Probed) and found.probe.alive else verdict(record, draft.now)
+    if ending is not None:
+        return termination.end(draft, ending)
     ready = record.phase is Phase.READY
     match found:
         case Probed():

@@ -4,6 +4,7 @@ from shared.lifecycle.decision import Decision, Draft
 from shared.lifecycle.limits import Limits
 from shared.lifecycle.observations import Looked, NotEnabled, Registered, Reported, Unanswered
 from shared.lifecycle.provisioning import give_up_attempt
+from shared.lifecycle.termination import end
 from shared.models.node import NodePhase, NodeStatus
 from shared.models.records import (
     AttemptState,
@@ -13,7 +14,7 @@ from shared.models.records import (
     Reason,
     seconds_between,
 )
-from shared.policy.termination import next_check
+from shared.policy.termination import next_check, verdict
 from shared.providers.base import NodeState, NodeView, Probe
 
 _PHASES = {
@@ -52,6 +53,9 @@ def looked(draft: Draft, found: Looked, limits: Limits) -> Decision:
     view, status = found.view, found.status
     if status is not None:
         _take_status(draft, status)
+        ending = verdict(draft.record, draft.now)
+        if ending is not None:
+            return end(draft, ending)
     failure = _failure_of(draft, view, status) or _overdue(draft, limits)
     if failure is not None:
         return give_up_attempt(draft, failure)
@@ -76,6 +80,9 @@ def reported(draft: Draft, found: Reported, limits: Limits) -> Decision:
     """The node told us its progress."""
     _node_is_up(draft)
     _take_status(draft, found.status)
+    ending = verdict(draft.record, draft.now)
+    if ending is not None:
+        return end(draft, ending)
     failure = _node_failure(found.status)
     if failure is not None:
         return give_up_attempt(draft, failure)

@@ -7,6 +7,7 @@ from shared.lifecycle.limits import Limits
 from shared.lifecycle.termination import end
 from shared.models.records import Attempt, AttemptState, EventType, Failure, Phase, Reason, seconds_between
 from shared.policy.retries import Retry, retry_after
+from shared.policy.termination import verdict
 
 
 def cluster_name(instance_id: str, number: int) -> str:
@@ -18,8 +19,11 @@ def cluster_name(instance_id: str, number: int) -> str:
 
 
 def next_attempt(draft: Draft, limits: Limits) -> Decision:
-    """Begin an attempt on the next offer, or end the instance when there is none."""
+    """Begin an attempt on the next offer, or end the instance when there is none or its time is up."""
     record = draft.record
+    ending = verdict(record, draft.now)
+    if ending is not None:
+        return end(draft, ending)
     number = len(record.attempts) + 1
     last = record.attempts[-1].failure if record.attempts else None
     because = f" The last one failed: {last.message}" if last else ""
@@ -63,11 +67,12 @@ def claim_again(draft: Draft, limits: Limits) -> Decision:
     return draft.follow("advance", claimed=True)
 
 
-def submitted(draft: Draft, request_id: str | None, limits: Limits) -> Decision:
+def submitted(draft: Draft, request_id: str | None) -> Decision:
     """The provider took the attempt."""
     # From here the absence of a node means something again: nobody else is submitting.
     draft.change_attempt(state=AttemptState.SUBMITTED, request_id=request_id, submit_lease_until=draft.now)
-    return draft.follow("advance", limits.poll_min)
+    # Looked at once in the same step: the provider may know when the first change is to come.
+    return draft.follow("advance")
 
 
 def give_up_attempt(draft: Draft, failure: Failure) -> Decision:
