@@ -5,7 +5,7 @@ import hashlib
 import logging
 import uuid
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import azure.functions as func
 
@@ -59,8 +59,8 @@ def reply_if_changed(req: func.HttpRequest, model: "BaseModel", marks: list[str]
 
 def header(req: func.HttpRequest, name: str) -> str:
     """A header's value; empty when it is not there."""
-    value: object = req.headers.get(name)  # pyright: ignore[reportUnknownMemberType] - the library leaves it open
-    return value if isinstance(value, str) else ""
+    headers = cast("Mapping[str, str]", req.headers)
+    return headers.get(name) or ""
 
 
 def instance_id(req: func.HttpRequest) -> str:

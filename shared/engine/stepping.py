@@ -93,7 +93,7 @@ def perform(parts: Parts, record: InstanceRecord, act: Act) -> Observation:
     try:
         match act:
             case Check():
-                elapsed = seconds_between(record.phase_since, parts.clock.now())
+                elapsed = seconds_between(record.created_at, parts.clock.now())
                 return Checked(provider.availability(record.request.provider, elapsed))
             case Submit():
                 return Submitted(provider.submit(placement(parts, record)))

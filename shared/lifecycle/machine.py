@@ -66,6 +66,8 @@ def decide(record: InstanceRecord, found: Observation, now: datetime, limits: Li
     draft = Draft(record, now)
     match found:
         case EndAsked():
+            if _releasing(record):
+                termination.alert_when_late(draft, "", limits)
             return termination.end(draft, found.failure)
         case Released():
             if record.phase is Phase.TERMINATING or _releasing(record):

@@ -47,14 +47,19 @@ def not_gone(draft: Draft, message: str, limits: Limits) -> Decision:
     attempt = draft.record.attempts[-1]
     tries = attempt.release_tries + 1
     draft.change_attempt(release_tries=tries)
-    since = attempt.release_since or draft.now
-    alert_at = since + timedelta(seconds=limits.release_alert)
+    alert_when_late(draft, message, limits)
+    step = "teardown" if draft.record.phase is Phase.TERMINATING else "advance"
+    return draft.follow(step, release_delay(tries, limits))
+
+
+def alert_when_late(draft: Draft, message: str, limits: Limits) -> None:
+    """Raise the alert of a release that takes too long, in the one change of the record that first comes too late."""
+    attempt = draft.record.attempts[-1]
+    alert_at = (attempt.release_since or draft.now) + timedelta(seconds=limits.release_alert)
     if draft.before.updated_at < alert_at <= draft.now:
         draft.event(
             EventType.ALERT,
             f"{attempt.cluster_name} is not confirmed gone after {limits.release_alert / 60:.0f} minutes and "
-            f"{tries} tries; it may be billing. {message}".rstrip(),
-            data={"cluster_name": attempt.cluster_name, "tries": tries},
+            f"{attempt.release_tries} tries; it may be billing. {message}".rstrip(),
+            data={"cluster_name": attempt.cluster_name, "tries": attempt.release_tries},
         )
-    step = "teardown" if draft.record.phase is Phase.TERMINATING else "advance"
-    return draft.follow(step, release_delay(tries, limits))

@@ -982,8 +982,9 @@ def try_lock(file: Any) -> bool:
     """Take the lock of an open file if nobody has it; it is held until the file is closed."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
+    except OSError as error:
+        # A file system without locks can't tell: go on, the script that started us holds a lock too.
+        return error.errno not in (errno.EAGAIN, errno.EACCES)
     return True
 
 
@@ -1175,10 +1176,16 @@ class Cloud:
         )
         events: list[dict[str, Any]] = json.loads(text).get("Events", []) if status == 200 else []
         for event in events:
-            if event.get("EventType") in ("Preempt", "Terminate"):
+            # In an availability set events of the other machines are shown as well.
+            mine = not event.get("Resources") or self._azure_name() in (None, *event["Resources"])
+            if event.get("EventType") in ("Preempt", "Terminate") and mine:
                 moment = email.utils.parsedate_to_datetime(event["NotBefore"]) if event.get("NotBefore") else None
                 return True, max(0.0, moment.timestamp() - self._clock.now()) if moment else None
         return False, None
+
+    def _azure_name(self) -> str | None:
+        status, text = self._metadata("/metadata/instance/compute?api-version=2021-02-01", {"Metadata": "true"})
+        return json.loads(text).get("name") if status == 200 else None
 
     def _aws_notice(self) -> tuple[bool, float | None]:
         token, since = self._imds_token
@@ -1205,7 +1212,7 @@ class Cloud:
         while not over.is_set():
             try:
                 coming, left = self.eviction()
-            except (*QUIET, ValueError, KeyError) as error:
+            except (*QUIET, ValueError, KeyError, TypeError, AttributeError) as error:
                 self._log(f"no word from the metadata service: {error}")
                 self._clock.wait(over, 30)
                 continue
@@ -1552,6 +1559,8 @@ class Agent:
         self._job.stop()
         self._server.stop()
         self._over.set()
+        # From here on only the machine's end is waited for, and whoever ends it sooner is welcome.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         shutil.rmtree(self._config.work / "model", ignore_errors=True)
         self._cloud.end_machine()
         self._log("ended")

@@ -133,7 +133,7 @@ class Provider(Protocol):
     """A way to get GPU nodes. Calls may block for some seconds; all are safe to repeat."""
 
     def availability(self, provider: ProviderName, elapsed_seconds: float) -> Availability:
-        """Whether launches on `provider` can work; `elapsed_seconds` since the launch began to be validated.
+        """Whether launches on `provider` can work; `elapsed_seconds` since the launch was accepted.
 
         Raises ProviderUnavailableError when that can't be told now.
         """

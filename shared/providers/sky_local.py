@@ -84,8 +84,12 @@ class LocalServer:
     @property
     def endpoint(self) -> str:
         """Address at which the server is, or will be."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def _port(self) -> int:
         port = self._environ.get("SKYPILOT_API_SERVER_LOCAL_PORT", "")
-        return f"http://127.0.0.1:{int(port) if port.isdecimal() else DEFAULT_PORT}"
+        return int(port) if port.isdecimal() else DEFAULT_PORT
 
     def ever_ran(self) -> bool:
         """Whether SkyPilot has ever kept books on this machine."""
@@ -117,6 +121,10 @@ class LocalServer:
                     raise ProviderUnavailableError(
                         "The SkyPilot server could not be started; see ~/.sky/api_server/server.log"
                     )
+            # Imported here: a fifth of a second that only a machine with a server of its own has to pay.
+            from shared.providers.sky_orphans import end_orphans
+
+            end_orphans(self._home, self._port)
             # SkyPilot's own start holds a lock between processes, waits until the server is healthy and then ends.
             self._starting = subprocess.Popen(
                 [sys.executable, "-c", "from sky.client import sdk; sdk.api_start()"],

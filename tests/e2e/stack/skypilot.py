@@ -128,7 +128,8 @@ class SkyPilot:
         """
         node_folder.mkdir(parents=True, exist_ok=True)
         shutil.copytree(CATALOGS, self.home / ".sky" / "catalogs" / CATALOG_VERSION, dirs_exist_ok=True)
-        (self.home / ".slurm").mkdir(exist_ok=True)
+        for name in (".slurm", "tmp"):
+            (self.home / name).mkdir(exist_ok=True)
         (self.home / ".slurm" / "config").write_text(slurm_config)
         (self.home / ".sky" / "config.yaml").write_text(
             f"{CONFIG}slurm:\n  cluster_configs:\n    {slurm_host}:\n      tmpdir: {node_folder}\n"
@@ -141,6 +142,7 @@ class SkyPilot:
         """
         return {
             "HOME": str(self.home),
+            "TMPDIR": str(self.home / "tmp"),
             "PATH": f"{Path(sys.executable).parent}:{SEARCH}",
             "LC_ALL": "C.UTF-8",
             "SKYPILOT_USER_ID": self.user_id,

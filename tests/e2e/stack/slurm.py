@@ -134,7 +134,7 @@ class Slurm:
         )
 
     def _write(self) -> None:
-        for name in ("home", "ssh", "spool", "state", "log", "dev", "munge"):
+        for name in ("home", "ssh", "spool", "state", "log", "dev", "munge", "tmp"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
             (self.folder / name).chmod(0o700)
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd's own, fixed at its compilation
@@ -156,6 +156,7 @@ AuthInfo=socket={self.folder}/munge/socket
 CredType=cred/munge
 StateSaveLocation={self.folder}/state
 SlurmdSpoolDir={self.folder}/spool
+TmpFS={self.folder}/tmp
 SlurmctldPidFile={self.folder}/slurmctld.pid
 SlurmdPidFile={self.folder}/slurmd.pid
 SlurmctldLogFile={self.folder}/log/slurmctld.log

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
@@ -51,8 +51,7 @@ def endpoint() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def bucket(endpoint: str) -> Any:
     access = {"aws_access_key_id": "AKIAIOSFODNN7EXAMPLE", "aws_secret_access_key": "s" * 40}
-    connect: Any = boto3.client  # pyright: ignore[reportUnknownMemberType] - boto3 has no types
-    client = connect("s3", endpoint_url=endpoint, region_name="us-east-1", **access)
+    client = cast("Any", boto3).client("s3", endpoint_url=endpoint, region_name="us-east-1", **access)
     client.create_bucket(Bucket="models")
     client.put_object(Bucket="models", Key="tiny/", Body=b"")
     client.put_object(Bucket="models", Key="tiny/config.json", Body=b"{}")
