@@ -1,0 +1,268 @@
+"""Taking nodes away: repeated until nothing is left, never called gone too early, and loud when it takes too long."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from shared.lifecycle.decision import Follow
+from shared.lifecycle.observations import EndAsked, Observation, Release, Submitted, Unanswered
+from shared.lifecycle.termination import release_delay
+from shared.models.node import NodePhase
+from shared.models.records import AttemptState, EventType, Phase, Reason
+from shared.providers.base import NodeState
+from tests.unit.lifecycle.story import (
+    GONE,
+    IDLE,
+    LIMITS,
+    LIVE,
+    STILL_THERE,
+    TAKEN,
+    TICK,
+    USER,
+    Story,
+    completed,
+    failure,
+    in_phase,
+    looked,
+    noticed,
+    probed,
+    ready,
+    recovering,
+    refused,
+    registered,
+    releasing,
+    reported,
+    submitted,
+    submitting,
+    terminated,
+    terminating,
+    validating,
+)
+
+SILENT = Unanswered("The SkyPilot server does not answer.")
+
+
+class TestBeginning:
+    @pytest.mark.parametrize("phase", [Phase.PROVISIONING, *list(Phase)[3:8], Phase.RECOVERING])
+    def test_a_user_should_be_able_to_end_an_instance_with_a_node_in_any_phase(self, phase: Phase) -> None:
+        story = in_phase(phase)
+        epoch = story.record.epoch
+        decision = story.see(USER)
+        assert (story.phase, story.ending, story.record.ends_as) == (
+            Phase.TERMINATING,
+            Reason.USER_REQUEST,
+            "terminated",
+        )
+        assert story.attempt.state is AttemptState.RELEASING
+        assert story.record.epoch == epoch + 1
+        assert decision.follow == Follow("teardown", 0.0)
+        assert story.act() == Release()
+
+    @pytest.mark.parametrize("make", [Story, validating])
+    def test_an_instance_without_a_node_should_end_at_once(self, make: Callable[[], Story]) -> None:
+        story = make()
+        decision = story.see(USER)
+        assert (story.phase, story.record.ended_at, story.record.due_at) == (Phase.TERMINATED, story.now, None)
+        assert decision.follow is None
+        assert [event.message for event in decision.events[1:]] == [
+            "Nothing to take away.",
+            "A user asked for the end of the instance.",
+        ]
+
+    @pytest.mark.parametrize("make", [terminating, terminated])
+    def test_asking_again_should_change_nothing(self, make: Callable[[], Story]) -> None:
+        story = make()
+        decision = story.decide(USER)
+        assert (decision.changed, decision.events) == (False, ())
+        assert decision.record is story.record
+
+    def test_the_first_reason_should_stay(self) -> None:
+        story = terminating()
+        story.see(EndAsked(failure(Reason.POISON_MESSAGE)))
+        assert (story.ending, story.record.ends_as) == (Reason.USER_REQUEST, "terminated")
+
+    @pytest.mark.parametrize(
+        ("reason", "phase"),
+        [(Reason.USER_REQUEST, Phase.TERMINATED), (Reason.POISON_MESSAGE, Phase.FAILED)],
+    )
+    def test_the_reason_should_decide_how_it_ends(self, reason: Reason, phase: Phase) -> None:
+        assert submitted().tell(EndAsked(failure(reason)), GONE).phase is phase
+
+    def test_a_release_under_way_should_be_taken_over_with_its_tries(self) -> None:
+        story = releasing().tell(STILL_THERE, STILL_THERE)
+        since = story.attempt.release_since
+        story.wait(3).tell(USER)
+        assert (story.attempt.release_since, story.attempt.release_tries) == (since, 2)
+        assert story.attempt.failure is not None
+        assert story.attempt.failure.reason is Reason.NO_CAPACITY
+
+
+class TestRepeating:
+    def test_the_delay_should_double_up_to_its_limit(self) -> None:
+        assert [release_delay(tries, LIMITS) for tries in (1, 2, 3, 4, 5, 6, 100, 10_000)] == [2, 4, 8, 16] + [30] * 4
+
+    @pytest.mark.parametrize("answer", [STILL_THERE, SILENT])
+    def test_it_should_be_asked_again_until_the_provider_says_gone(self, answer: Observation) -> None:
+        story = terminating()
+        delays: list[float] = []
+        for _ in range(7):
+            decision = story.see(answer)
+            assert decision.follow is not None
+            assert decision.follow.step == "teardown"
+            delays.append(decision.follow.delay_seconds)
+            story.wait(decision.follow.delay_seconds)
+            assert story.act() == Release()
+        assert delays == [2, 4, 8, 16, 30, 30, 30]
+        assert (story.phase, story.attempt.state) == (Phase.TERMINATING, AttemptState.RELEASING)
+        assert story.tell(GONE).phase is Phase.TERMINATED
+
+    def test_it_should_never_be_given_up(self) -> None:
+        story = terminating(lifetime=60)
+        for _ in range(500):
+            story.wait(3600).tell(SILENT)
+        assert (story.phase, story.attempt.gone_at) == (Phase.TERMINATING, None)
+        assert story.record.due_at == story.now + timedelta(seconds=LIMITS.release_poll_max)
+
+    @pytest.mark.parametrize("make", [releasing, recovering])
+    def test_before_another_attempt_it_should_stay_among_the_launches(self, make: Callable[[], Story]) -> None:
+        story = make()
+        assert story.act() == Release()
+        assert story.see(STILL_THERE).follow == Follow("advance", 2.0)
+        assert len(story.record.attempts) == 1
+
+    def test_gone_should_be_written_with_its_time(self) -> None:
+        story = terminating().wait(12)
+        decision = story.see(GONE)
+        assert (story.attempt.state, story.attempt.gone_at, story.attempt.node_phase) == (
+            AttemptState.GONE,
+            story.now,
+            None,
+        )
+        assert [event.type for event in decision.events] == [EventType.ATTEMPT_GONE, EventType.PHASE]
+        assert decision.events[1].duration_seconds == 12.0
+        assert (story.record.ended_at, story.record.due_at, decision.follow) == (story.now, None, None)
+
+
+class TestAlert:
+    def test_it_should_be_raised_exactly_once_after_ten_minutes(self) -> None:
+        story = terminating()
+        raised: list[float] = []
+        for second in range(0, 3600, 30):
+            decision = story.see(STILL_THERE)
+            raised += [float(second) for event in decision.events if event.type is EventType.ALERT]
+            story.wait(30)
+        assert raised == [600.0]
+
+    def test_it_should_not_be_raised_a_moment_before(self) -> None:
+        story = terminating().wait(LIMITS.release_alert - 0.001).tell(STILL_THERE)
+        assert story.of(EventType.ALERT) == []
+
+    def test_it_should_name_what_may_be_billing_and_the_last_answer(self) -> None:
+        (alert,) = terminating().wait(LIMITS.release_alert).tell(SILENT).of(EventType.ALERT)
+        assert "is not confirmed gone after 10 minutes and 1 tries; it may be billing" in alert.message
+        assert alert.message.endswith("The SkyPilot server does not answer.")
+        assert alert.data == {"cluster_name": terminating().attempt.cluster_name, "tries": 1}
+
+    def test_it_should_be_raised_when_nobody_looked_for_an_hour(self) -> None:
+        story = terminating().wait(3600).tell(STILL_THERE).wait(30).tell(STILL_THERE)
+        assert len(story.of(EventType.ALERT)) == 1
+
+    def test_it_should_be_raised_for_a_failed_attempt_too(self) -> None:
+        assert len(releasing().wait(LIMITS.release_alert).tell(STILL_THERE).of(EventType.ALERT)) == 1
+
+    @pytest.mark.parametrize("asked_at", [580.0, 599.0, 600.0, 605.0, 640.0])
+    def test_it_should_be_raised_once_though_a_user_asks_for_the_end_meanwhile(self, asked_at: float) -> None:
+        story = releasing().wait(570).tell(STILL_THERE).wait(asked_at - 570).tell(USER, STILL_THERE)
+        story.wait(60).tell(STILL_THERE).wait(60).tell(STILL_THERE)
+        assert len(story.of(EventType.ALERT)) == 1
+
+    def test_it_should_not_be_raised_by_a_user_who_asks_early(self) -> None:
+        assert releasing().wait(599).tell(USER).of(EventType.ALERT) == []
+
+    def test_a_second_attempt_s_teardown_should_have_its_own(self) -> None:
+        story = releasing().wait(600).tell(STILL_THERE, GONE)
+        story.tell(TAKEN, looked(NodeState.PENDING, failure=failure(Reason.NO_CAPACITY)))
+        story.wait(600).tell(STILL_THERE)
+        assert [event.attempt for event in story.of(EventType.ALERT)] == [1, 2]
+
+
+class TestMidSubmission:
+    def test_absence_should_prove_nothing_before_the_lease_ended(self) -> None:
+        story = submitting().wait(10).tell(USER)
+        decision = story.see(GONE)
+        assert (story.phase, story.attempt.state) == (Phase.TERMINATING, AttemptState.RELEASING)
+        assert decision.follow == Follow("teardown", LIMITS.submit_lease - 10)
+        assert story.wait(LIMITS.submit_lease - 10).act() == Release()
+        assert story.tell(GONE).phase is Phase.TERMINATED
+
+    def test_a_moment_before_the_lease_ends_should_still_be_too_early(self) -> None:
+        story = submitting().tell(USER).wait(LIMITS.submit_lease - 0.001).tell(GONE)
+        assert story.phase is Phase.TERMINATING
+
+    def test_a_submission_that_succeeds_after_the_deletion_should_change_nothing(self) -> None:
+        story = submitting().tell(USER)
+        assert not story.decide(Submitted("late")).changed
+        assert not story.decide(refused(Reason.NO_CAPACITY)).changed
+
+    def test_a_submission_that_was_answered_should_be_called_gone_at_once(self) -> None:
+        assert submitted().tell(USER, GONE).phase is Phase.TERMINATED
+
+    def test_a_failed_attempt_s_lease_should_be_waited_for_among_the_launches(self) -> None:
+        story = submitting().tell(noticed())
+        assert story.see(GONE).follow == Follow("advance", LIMITS.submit_lease)
+        assert (story.phase, len(story.record.attempts)) == (Phase.PROVISIONING, 1)
+
+
+LATE: list[Observation] = [
+    TICK,
+    TAKEN,
+    refused(Reason.NO_CAPACITY),
+    looked(NodeState.UP, NodePhase.SERVING, probe=IDLE),
+    looked(NodeState.ABSENT),
+    registered(),
+    reported(NodePhase.SERVING),
+    reported(NodePhase.FAILED, failure="server_failed"),
+    completed(),
+    noticed(),
+    probed(IDLE),
+    probed(state=NodeState.ABSENT),
+]
+
+
+class TestLate:
+    @pytest.mark.parametrize("make", [terminating, recovering, releasing])
+    @pytest.mark.parametrize("found", LATE, ids=lambda found: type(found).__name__)
+    def test_nothing_but_an_answer_to_the_release_should_matter(
+        self, make: Callable[[], Story], found: Observation
+    ) -> None:
+        story = make().wait(5)
+        decision = story.decide(found)
+        assert (decision.changed, decision.events, decision.follow) == (False, (), None)
+        assert decision.record is story.record
+
+    @pytest.mark.parametrize("phase", [Phase.TERMINATED, Phase.FAILED])
+    @pytest.mark.parametrize("found", [*LATE, USER, GONE, STILL_THERE, SILENT], ids=lambda found: type(found).__name__)
+    def test_an_ended_record_should_never_change(self, phase: Phase, found: Observation) -> None:
+        story = in_phase(phase).wait(86_400)
+        decision = story.decide(found)
+        assert not decision.changed
+        assert decision.record is story.record
+
+    @pytest.mark.parametrize("phase", [phase for phase in LIVE if phase not in (Phase.RECOVERING, Phase.TERMINATING)])
+    @pytest.mark.parametrize("found", [GONE, STILL_THERE])
+    def test_an_answer_to_a_release_that_nobody_wants_should_change_nothing(
+        self, phase: Phase, found: Observation
+    ) -> None:
+        assert not in_phase(phase).decide(found).changed
+
+    def test_a_doubled_answer_should_not_take_the_next_attempt_for_gone(self) -> None:
+        story = releasing().tell(GONE)
+        assert len(story.record.attempts) == 2
+        assert not story.decide(GONE).changed
+
+
+def test_a_ready_node_s_release_should_keep_what_it_cost_until_it_was_gone() -> None:
+    story = ready().wait(100).tell(USER).wait(20).tell(GONE)
+    assert story.attempt.node_up_at is not None
+    assert story.attempt.gone_at == story.attempt.node_up_at + timedelta(seconds=120)
