@@ -1235,25 +1235,21 @@ class Cloud:
         }
         if self._config.cloud not in steps:
             return
-        for round_ in range(1000):
+        machine = self._config.cloud in ("azure", "gcp", "aws")
+        for number in range(1000):
+            granted = False
             for step in steps[self._config.cloud]:
                 try:
-                    done = step()
+                    granted |= step()
                 except (*QUIET, ValueError, KeyError, subprocess.SubprocessError) as error:
                     self._log(f"{step.__name__}: {error}")
-                    done = False
-                if done:
+                # Granted and yet alive after some rounds: deletions fail too, so the next best is asked for as well.
+                if granted and number < 3:
                     break
-            else:
-                if self._config.cloud not in ("azure", "gcp", "aws") and round_ >= 3:
-                    self._log("this node can't take itself away; only its processes end")
-                    return
-                self._clock.wait(threading.Event(), 10)
-                continue
-            if self._config.cloud not in ("azure", "gcp", "aws"):
+            if not machine and (granted or number >= 3):
+                self._log("asked for its end" if granted else "this node can't take itself away; only processes end")
                 return
-            # Asked and granted, and yet we live: deletions fail too, so ask again.
-            self._clock.wait(threading.Event(), 60)
+            self._clock.wait(threading.Event(), 60 if granted else 10)
 
     def _azure_call(self, method: str, path: Callable[[Mapping[str, str]], str | None]) -> bool:
         headers = {"Metadata": "true"}
