@@ -35,6 +35,9 @@ class Limits:
     """Between two calls for a teardown that takes its time; at worst half a minute more is paid than needed."""
     release_alert: float = 600.0
     """A teardown takes seconds (Kubernetes, Slurm) to five minutes (Azure's group deletion); twice that is too long."""
+    same_offer: int = 3
+    """Tries of one offer in a row that fails for reasons of its surroundings, such as a port in use: a third failure
+    is no accident any more, and each may have cost a set-up and a model's download."""
     max_attempts: int = 12
     """Bounds what a launch can burn on a model that fails everywhere."""
     max_recoveries: int = 5

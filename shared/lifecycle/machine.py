@@ -105,7 +105,7 @@ def _step(draft: Draft, found: Observation, limits: Limits) -> Decision:
         case Phase.PROVISIONING, Submitted() if _submitting(record):
             return provisioning.submitted(draft, found.request_id)
         case Phase.PROVISIONING, Refused() if _submitting(record):
-            return provisioning.give_up_attempt(draft, found.failure)
+            return provisioning.refused(draft, found.failure, limits)
         case Phase.VALIDATING | Phase.PROVISIONING, NotEnabled():
             failure = Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=found.message)
             return termination.end(draft, failure)
@@ -151,7 +151,7 @@ def _told(draft: Draft, found: Probed | Noticed | Reported | Registered, limits:
         case Noticed():
             reason = Reason.EVICTED
             message = f"The node goes away before it was ready ({found.notice.value})."
-            return provisioning.give_up_attempt(draft, Failure(reason=reason, message=message))
+            return provisioning.give_up_attempt(draft, Failure(reason=reason, message=message), limits)
         case Reported():
             return health.reported(draft, found, limits) if ready else progress.reported(draft, found, limits)
         case Registered():

@@ -58,7 +58,7 @@ def looked(draft: Draft, found: Looked, limits: Limits) -> Decision:
             return end(draft, ending)
     failure = _failure_of(draft, view, status) or _overdue(draft, limits)
     if failure is not None:
-        return give_up_attempt(draft, failure)
+        return give_up_attempt(draft, failure, limits)
     if view.state is NodeState.UP and attempt.node_up_at is None:
         draft.change_attempt(node_up_at=draft.now)
     draft.change_attempt(address=view.address or attempt.address, detail=_detail(view, status))
@@ -72,7 +72,9 @@ def unanswered(draft: Draft, found: Unanswered | NotEnabled, limits: Limits) -> 
     """The provider did not answer a look or a submission: the attempt's time runs on."""
     overdue = _overdue(draft, limits)
     if overdue is not None:
-        return give_up_attempt(draft, overdue.model_copy(update={"message": f"{overdue.message} {found.message}"}))
+        return give_up_attempt(
+            draft, overdue.model_copy(update={"message": f"{overdue.message} {found.message}"}), limits
+        )
     return draft.follow("advance", limits.unanswered_poll)
 
 
@@ -85,7 +87,7 @@ def reported(draft: Draft, found: Reported, limits: Limits) -> Decision:
         return end(draft, ending)
     failure = _node_failure(found.status)
     if failure is not None:
-        return give_up_attempt(draft, failure)
+        return give_up_attempt(draft, failure, limits)
     _advance(draft, NodeView(NodeState.UP), found.status)
     return draft.follow("advance", _next_look(draft, NodeView(NodeState.UP), limits))
 

@@ -5,7 +5,16 @@ from datetime import timedelta
 from shared.lifecycle.decision import Decision, Draft
 from shared.lifecycle.limits import Limits
 from shared.lifecycle.termination import end
-from shared.models.records import Attempt, AttemptState, EventType, Failure, Phase, Reason, seconds_between
+from shared.models.records import (
+    Attempt,
+    AttemptState,
+    EventType,
+    Failure,
+    InstanceRecord,
+    Phase,
+    Reason,
+    seconds_between,
+)
 from shared.policy.retries import Retry, retry_after
 from shared.policy.termination import verdict
 
@@ -75,11 +84,17 @@ def submitted(draft: Draft, request_id: str | None) -> Decision:
     return draft.follow("advance")
 
 
-def give_up_attempt(draft: Draft, failure: Failure) -> Decision:
+def refused(draft: Draft, failure: Failure, limits: Limits) -> Decision:
+    """The provider said no to the submission, which is over with that: the next offer need not wait for its lease."""
+    draft.change_attempt(submit_lease_until=draft.now)
+    return give_up_attempt(draft, failure, limits)
+
+
+def give_up_attempt(draft: Draft, failure: Failure, limits: Limits) -> Decision:
     """The attempt failed: release whatever there is of it, then go on as its reason says."""
     attempt = draft.record.attempts[-1]
     draft.change_attempt(state=AttemptState.RELEASING, failure=failure, release_since=draft.now)
-    if retry_after(failure.reason) is Retry.SAME_OFFER:
+    if retry_after(failure.reason) is Retry.SAME_OFFER and _tries_of_offer(draft.record) < limits.same_offer:
         index = draft.record.next_offer - 1
         draft.change(
             next_offer=index % len(draft.record.offers), tried_in_round=max(0, draft.record.tried_in_round - 1)
@@ -96,3 +111,14 @@ def give_up_attempt(draft: Draft, failure: Failure) -> Decision:
     if draft.record.phase is not Phase.PROVISIONING:
         draft.move(Phase.PROVISIONING, "Back to provisioning.", failure.reason)
     return draft.follow("advance")
+
+
+def _tries_of_offer(record: InstanceRecord) -> int:
+    """How many of the latest attempts in a row were on one offer and failed for reasons that say nothing against it."""
+    tries = 0
+    for attempt in reversed(record.attempts):
+        again = attempt.failure is not None and retry_after(attempt.failure.reason) is Retry.SAME_OFFER
+        if attempt.offer != record.attempts[-1].offer or not again:
+            break
+        tries += 1
+    return tries
