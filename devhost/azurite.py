@@ -1,5 +1,6 @@
 """Starts Azurite, Microsoft's storage emulator, for `make run` and the tests."""
 
+import atexit
 import importlib.util
 import shutil
 import socket
@@ -102,6 +103,8 @@ def start(
             command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=pass_fds
         )
     azurite = Azurite(process, ports)
+    # In its own session it would outlive a caller that ends by an exception.
+    atexit.register(azurite.stop)
     deadline = time.monotonic() + _START_LIMIT
     for port in ports:
         while not _answers(port):

@@ -1,0 +1,168 @@
+"""Apps under azure-functions-runtime, the worker library of Azure's Python 3.13."""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devhost import azurite
+from devhost.schedule import parse
+
+from .apps import FIXTURE, GPULAUNCH, HERE, ROOT, App
+
+# Making the environment downloads some 40 packages once; everything after that takes seconds.
+pytestmark = [pytest.mark.conformance, pytest.mark.timeout(900)]
+
+RUNTIME = "azure-functions-runtime==1.3.0"
+
+
+def interpreter() -> str | None:
+    candidates = [shutil.which("python3.13"), *map(str, Path.home().glob(".pyenv/versions/3.13*/bin/python"))]
+    for candidate in candidates:
+        # A pyenv shim is found on PATH even where that version is not active, and then fails.
+        check = [candidate or "false", "-c", "import sys; sys.exit(sys.version_info[:2] != (3, 13))"]
+        if candidate and subprocess.run(check, capture_output=True, check=False, timeout=30).returncode == 0:
+            return candidate
+    return None
+
+
+@pytest.fixture(scope="session")
+def python() -> str:
+    """The Python of `.cache/py313`: requirements.txt without SkyPilot, which the app imports only when it launches."""
+    base = interpreter()
+    if base is None:
+        pytest.skip("no Python 3.13 on PATH or in ~/.pyenv/versions")
+    lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
+    wanted = "\n".join([*(line for line in lines if not line.startswith("skypilot")), RUNTIME, ""])
+    folder, mark = ROOT / ".cache" / "py313", hashlib.sha256(wanted.encode()).hexdigest()
+    stamp, program = folder / "requirements.sha256", folder / "bin" / "python"
+    folder.parent.mkdir(exist_ok=True)
+    with (folder.parent / "py313.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not stamp.exists() or stamp.read_text("ascii") != mark:
+            subprocess.run([base, "-m", "venv", "--clear", str(folder)], check=True, timeout=120)
+            requirements = folder / "requirements.txt"
+            requirements.write_text(wanted, "utf-8")
+            install = [str(program), "-m", "pip", "install", "-q", "-r", str(requirements)]
+            made = subprocess.run(install, check=False, timeout=700, capture_output=True, text=True)
+            assert made.returncode == 0, made.stderr
+            stamp.write_text(mark, "ascii")
+    return str(program)
+
+
+Report = dict[str, Any]
+
+
+def run(python: str, app: App, connection: str = "", folder: Path | None = None) -> Report:
+    environment = {**os.environ, **app.environment, "AzureWebJobsStorage": connection, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment.pop("PYTHONPATH", None)
+    ended = subprocess.run(
+        [python, str(HERE / "runner.py"), str(folder or app.folder)],
+        input=json.dumps([one.call for one in app.calls]), env=environment, cwd=folder or app.folder,
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+@pytest.fixture(scope="session", params=[FIXTURE, GPULAUNCH], ids=lambda app: app.name)
+def reported(
+    request: pytest.FixtureRequest, python: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[App, Report]]:
+    app: App = request.param
+    if not app.storage:
+        yield app, run(python, app)
+        return
+    storage = azurite.start(tmp_path_factory.mktemp("azurite"))
+    try:
+        yield app, run(python, app, storage.connection_string)
+    finally:
+        storage.stop()
+
+
+def test_every_function_should_index(reported: tuple[App, Report]) -> None:
+    _, report = reported
+    assert report["index"]["success"], f"{report['index']['error']}\n{report['index']['trace']}"
+    assert report["functions"]
+
+
+def test_indexing_should_not_load_heavy_libraries(reported: tuple[App, Report]) -> None:
+    assert reported[1]["loaded"] == []
+
+
+def test_the_host_should_refuse_none_of_the_functions(reported: tuple[App, Report]) -> None:
+    faults = list(refusals(reported[1]["functions"]))
+    assert faults == []
+
+
+def test_calls_should_be_answered(reported: tuple[App, Report]) -> None:
+    app, report = reported
+    answers = zip(app.calls, report["calls"], strict=True)
+    wrong = [f"{call.name}: {json.dumps(answer, indent=1)}" for call, answer in answers if not call.expect(answer)]
+    assert wrong == [], "\n".join(wrong)
+
+
+def test_an_app_that_cannot_be_indexed_should_be_reported(python: str, tmp_path: Path) -> None:
+    (tmp_path / "function_app.py").write_text("import nowhere", "utf-8")
+    report = run(python, App("broken", tmp_path, []))
+    assert not report["index"]["success"]
+    assert "No module named 'nowhere'" in report["index"]["error"]
+    assert report["functions"] == {}
+
+
+def refusals(functions: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
+    """What the worker takes but the host refuses, by the host's own rules."""
+    taken: dict[tuple[str, str], str] = {}
+    for name, bindings in functions.items():
+        if not re.fullmatch(r"(?!host$)[a-z][a-z0-9_-]{0,127}", name, re.IGNORECASE):
+            yield f"{name}: the name"
+        for binding in bindings:
+            if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9]{0,127}|\$return", binding["name"]):
+                yield f"{name}: the binding name {binding['name']}"
+            if binding["type"] == "timerTrigger":
+                try:
+                    parse(binding["schedule"])
+                except ValueError as error:
+                    yield f"{name}: {error}"
+            if binding["type"] == "httpTrigger":
+                route = (binding.get("route") or name).strip("/").lower()
+                if route.startswith(("admin", "runtime")):
+                    yield f"{name}: the reserved route {route}"
+                for method in binding.get("methods") or ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]:
+                    if (route, method) in taken:
+                        yield f"{name}: {method} {route} belongs to {taken[route, method]}"
+                    taken[route, method] = name
+
+
+def test_the_rules_should_find_what_the_host_refuses() -> None:
+    def http(route: str, *methods: str) -> list[dict[str, Any]]:
+        return [{"type": "httpTrigger", "name": "req", "route": route, "methods": list(methods)}]
+
+    functions = {
+        "1bad": http("a"),
+        "reserved": http("Administration"),
+        "first": http("same", "GET", "POST"),
+        "second": http("same", "POST"),
+        "clock": [{"type": "timerTrigger", "name": "my_timer", "schedule": "61 * * * * *"}],
+    }
+    assert [fault.split(":")[0] for fault in refusals(functions)] == ["1bad", "reserved", "second", "clock", "clock"]
+
+
+def test_import_should_not_load_heavy_libraries_on_this_python_either() -> None:
+    script = (
+        "import sys, function_app; "
+        "print(sorted(m for m in sys.modules if m.split('.')[0] in {'sky', 'boto3'} or m.startswith('azure.mgmt')))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (ended.returncode, ended.stdout.strip()) == (0, "[]"), ended.stderr
