@@ -5,7 +5,7 @@ from shared.lifecycle.limits import Limits
 from shared.lifecycle.observations import Checked, Unanswered
 from shared.lifecycle.provisioning import next_attempt
 from shared.lifecycle.termination import end
-from shared.models.records import Failure, Phase, Reason
+from shared.models.records import Failure, Phase, Reason, seconds_between
 
 
 def begin(draft: Draft) -> Decision:
@@ -18,6 +18,9 @@ def checked(draft: Draft, found: Checked, limits: Limits) -> Decision:
     """The provider answered."""
     availability = found.availability
     if availability.wait_seconds > 0:
+        if _overdue(draft, limits):
+            message = f"The provider's check did not end. {availability.reason}".rstrip()
+            return end(draft, Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=message))
         return draft.follow("advance", availability.wait_seconds)
     if not availability.enabled:
         return end(draft, Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=availability.reason))
@@ -27,6 +30,10 @@ def checked(draft: Draft, found: Checked, limits: Limits) -> Decision:
 
 def unanswered(draft: Draft, found: Unanswered, limits: Limits) -> Decision:
     """The provider did not answer: ask again, for as long as provisioning itself may take."""
-    if (draft.now - draft.record.phase_since).total_seconds() >= limits.provisioning:
+    if _overdue(draft, limits):
         return end(draft, Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=found.message))
     return draft.follow("advance", limits.unanswered_poll)
+
+
+def _overdue(draft: Draft, limits: Limits) -> bool:
+    return seconds_between(draft.record.phase_since, draft.now) >= limits.provisioning

@@ -1,0 +1,94 @@
+"""queued → validating → provisioning."""
+
+import pytest
+
+from shared.lifecycle.decision import Follow
+from shared.lifecycle.observations import Check, Checked, Observation, Unanswered
+from shared.models.node import NodePhase
+from shared.models.records import EventType, Phase, Reason
+from shared.providers.base import Availability, NodeState
+from tests.unit.lifecycle.story import (
+    DEAD,
+    ENABLED,
+    GONE,
+    LIMITS,
+    TAKEN,
+    TICK,
+    Story,
+    completed,
+    looked,
+    noticed,
+    probed,
+    refused,
+    registered,
+    reported,
+    validating,
+)
+
+CHECKING = Checked(Availability(enabled=False, reason="SkyPilot's check still runs.", wait_seconds=2.5))
+SILENT = Unanswered("The SkyPilot server does not answer.")
+NODES: list[Observation] = [
+    looked(NodeState.UP, NodePhase.SERVING),
+    registered(),
+    reported(NodePhase.INSTALLING),
+    completed(),
+    noticed(),
+    probed(DEAD),
+    TAKEN,
+    refused(Reason.NO_CAPACITY),
+    GONE,
+]
+
+
+def test_a_queued_instance_should_be_validated_at_once() -> None:
+    story = Story().wait(3)
+    decision = story.see(TICK)
+    assert (story.phase, decision.follow) == (Phase.VALIDATING, Follow("advance", 0.0))
+    assert decision.events[0].duration_seconds == 3.0
+    assert story.act() == Check()
+
+
+@pytest.mark.parametrize("found", [ENABLED, SILENT, *NODES], ids=lambda found: type(found).__name__)
+def test_a_queued_instance_should_not_be_moved_by_anything_else(found: Observation) -> None:
+    assert not Story().decide(found).changed
+
+
+@pytest.mark.parametrize("found", [TICK, *NODES], ids=lambda found: type(found).__name__)
+def test_a_validating_instance_should_not_be_moved_by_anything_but_its_check(found: Observation) -> None:
+    assert not validating().decide(found).changed
+
+
+def test_an_enabled_provider_should_lead_to_the_first_attempt() -> None:
+    story = validating().wait(1.5).tell(ENABLED)
+    assert (story.phase, story.attempt.number) == (Phase.PROVISIONING, 1)
+    moved = story.of(EventType.PHASE)[-1]
+    assert (moved.message, moved.duration_seconds) == ("SkyPilot's azure is enabled.", 1.5)
+
+
+def test_a_provider_that_is_not_enabled_should_fail_the_launch_and_say_why() -> None:
+    story = validating().tell(Checked(Availability(enabled=False, reason="Run `sky check azure`.")))
+    assert (story.phase, story.ending, story.record.attempts) == (Phase.FAILED, Reason.PROVIDER_UNAVAILABLE, [])
+    assert story.events[-1].message == "Run `sky check azure`."
+
+
+def test_a_check_that_still_runs_should_be_asked_again_when_it_says() -> None:
+    story = validating()
+    decision = story.see(CHECKING)
+    assert decision.follow == Follow("advance", 2.5)
+    assert (story.phase, decision.events) == (Phase.VALIDATING, ())
+
+
+def test_a_provider_that_does_not_answer_should_be_asked_again() -> None:
+    story = validating()
+    assert story.see(SILENT).follow == Follow("advance", LIMITS.unanswered_poll)
+    assert story.phase is Phase.VALIDATING
+
+
+@pytest.mark.parametrize("found", [CHECKING, SILENT])
+def test_a_check_should_not_be_waited_for_without_end(found: Observation) -> None:
+    story = validating().wait(LIMITS.provisioning - 0.001).tell(found)
+    assert story.phase is Phase.VALIDATING
+    story.wait(0.001).tell(found)
+    assert (story.phase, story.ending) == (Phase.FAILED, Reason.PROVIDER_UNAVAILABLE)
+    assert story.record.ending is not None
+    assert story.record.ending.message
