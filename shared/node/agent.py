@@ -1469,7 +1469,7 @@ class Agent:
                 self._log(
                     f"{self._state.phase}: {self._state.fetched // MIB} of {(self._state.total or 0) // MIB} MiB here"
                 )
-            time.sleep(0.2)
+            time.sleep(0.1)
 
     def _listen(self) -> None:
         """Start to report or to answer. A taken port may still be a killed agent's, so there is some patience."""

@@ -1,6 +1,7 @@
 """The agent's parts with injected time and transport."""
 
 import ast
+import errno
 import io
 import json
 import threading
