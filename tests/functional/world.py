@@ -26,7 +26,7 @@ from shared.clock import UlidIds
 from shared.engine.parts import Kit, Parts
 from shared.models.node import Assignment
 from shared.models.records import InstanceRecord, Mode
-from shared.providers.base import ProviderUnavailableError
+from shared.providers.base import Assignments, ProviderUnavailableError
 from shared.providers.simulation import SimulatedNodes, SimulationProvider
 from shared.redaction import Redactor
 from shared.settings import Settings
@@ -95,6 +95,7 @@ class World:
 
     given: Settings = field(default_factory=settings)
     kit: Callable[[Mode], Kit] | None = None
+    assignments: Assignments = field(default_factory=NoAssignments)
 
     def __post_init__(self) -> None:
         self.clock = ManualClock()
@@ -114,7 +115,7 @@ class World:
             kit=self.kit or (lambda _: self.simulation),
             catalog=snapshot(),
             deriver=Deriver(MASTER),
-            assignments=NoAssignments(),
+            assignments=self.assignments,
             redactor=Redactor([ADMIN, READER, MASTER.get_secret_value()]),
             sleep=self._sleep,
         )
