@@ -1,5 +1,6 @@
 """The one place where the program is put together."""
 
+import logging
 import os
 import threading
 import time
@@ -54,6 +55,9 @@ def build(settings: Settings) -> Parts:
     clock = SystemClock()
     redactor = Redactor(secrets_of(settings))
     redact_all_logging(redactor)
+    # One line per request of a library says nothing that our own lines don't, and would carry signed addresses.
+    for library in ("httpx", "azure.core", "azure.identity"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     table, queues = table_client(settings), queue_service(settings)
     ensure(table, queues, QUEUES)
     deriver = Deriver(settings.master_key or _DEVELOPMENT_KEY)
