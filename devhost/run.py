@@ -70,6 +70,8 @@ def _run(root: Path, port: int, stack: ExitStack) -> int:
         "AzureWebJobsStorage": storage.connection_string,
         "AZURE_FUNCTIONS_ENVIRONMENT": "Development",
         "FUNCTIONS_WORKER_RUNTIME": "python",
+        # What host.json lets three queue functions run at once, and as many again for HTTP.
+        "PYTHON_THREADPOOL_THREAD_COUNT": os.environ.get("PYTHON_THREADPOOL_THREAD_COUNT", "48"),
     }
     app = subprocess.Popen(_command(root, local, port), cwd=root, env=environment, start_new_session=True)  # noqa: S603
     stack.callback(_end, app)
