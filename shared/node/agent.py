@@ -428,7 +428,7 @@ class Reporter:
         """Make the call that is due, if any; seconds until it is worth asking again."""
         due = self.due()
         if due is None:
-            return 1.0
+            return 0.5
         name, body = due
         try:
             self._control.call(name, body)
@@ -945,7 +945,7 @@ class Installer:
         # An interpreter of uv's own comes with the C headers that Triton compiles against; a distribution's often not.
         ways = [
             [uv, "venv", "--python", "3.12", "--python-preference", kind, str(folder)]
-            for kind in ("managed", "system")
+            for kind in ("only-managed", "system")
             if uv
         ]
         ways += [[found, "-m", "venv", str(folder)] for found in self._pythons()]
@@ -1208,7 +1208,7 @@ class Cloud:
         return status == 200 and text.strip() == "TRUE", 30.0
 
     def watch(self, state: State, over: threading.Event) -> None:
-        """Look for a notice every two seconds until there is one or the agent ends."""
+        """Look for a notice every second until there is one or the agent ends."""
         while not over.is_set():
             try:
                 coming, left = self.eviction()
@@ -1219,7 +1219,7 @@ class Cloud:
             if coming:
                 state.warn("eviction", None if left is None else min(left, 86400.0))
                 return
-            self._clock.wait(over, 2)
+            self._clock.wait(over, 1)
 
     def end_machine(self) -> None:
         """Take the machine away, as far as the node can; returns when there is nothing more to try.
@@ -1540,7 +1540,7 @@ class Agent:
             left = self._state.seconds_left
             return 20.0 if left is None else max(0.0, min(120.0, left - 8))
         # Slurm and containers kill 30 s after SIGTERM; whom the control plane has lost can't hear much.
-        return {"sigterm": 10.0, "deadline": 2.0, "lease_lost": 2.0}.get(reason, 0.0)
+        return {"sigterm": 10.0, "deadline": 2.0, "lease_lost": 1.0}.get(reason, 0.0)
 
     def _end(self, reason: str) -> None:
         self._log(f"ending: {reason}")

@@ -230,10 +230,40 @@ def test_vllm_is_installed_once_for_all_attempts_on_a_machine(
     assert "running" not in other.log()
 
 
-def test_an_installation_that_fails_says_why(nodes: Nodes, store: Store, installing: dict[str, Any]) -> None:
-    more: dict[str, Any] = {**installing, "GPULAUNCH_VLLM_REQUIREMENT": "vllm==0.0.1"}
-    node = nodes.start(pull=nodes.assignment([store.file("config.json", b"{}")]), **more)
-    status = eventually(lambda: found if (found := node.status()) and found.failure else None, seconds=40)
+UV = """#!/bin/sh
+echo "$@" >>{folder}/uv.calls
+case "$1 $5" in
+  "venv only-managed") exit 1 ;;
+  venv*) for last; do :; done; mkdir -p "$last/bin"; touch "$last/bin/python" ;;
+  pip*) case "$*" in *broken*) echo "error: no solution found for $5"; exit 1 ;; esac
+        cp {folder}/bin/vllm "$(dirname "$4")/vllm" ;;
+esac
+"""
+
+
+@pytest.fixture
+def uv(nodes: Nodes) -> dict[str, Any]:
+    """Environment with a `uv` that has no Python of its own to offer."""
+    tools = nodes.folder / "uv-only"
+    tools.mkdir()
+    (tools / "uv").write_text(UV.format(folder=nodes.folder))
+    (tools / "uv").chmod(0o755)
+    return {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "GPULAUNCH_VLLM_EXECUTABLE": ""}
+
+
+def test_uv_is_used_where_it_is_and_a_system_python_where_it_brings_none(
+    nodes: Nodes, store: Store, uv: dict[str, Any]
+) -> None:
+    node = nodes.start(pull=nodes.assignment([]), GPULAUNCH_VLLM_REQUIREMENT="vllm==9.9.9", **uv)
+    node.reaches("serving")
+    calls = (nodes.folder / "uv.calls").read_text().splitlines()
+    assert [call.split()[0] for call in calls] == ["venv", "venv", "pip"]
+    assert calls[2].endswith(" vllm==9.9.9")
+
+
+def test_an_installation_that_fails_says_why(nodes: Nodes, store: Store, uv: dict[str, Any]) -> None:
+    node = nodes.start(pull=nodes.assignment([]), GPULAUNCH_VLLM_REQUIREMENT="broken==1", **uv)
+    status = node.reaches("failed")
     assert status.failure == "install_failed"
-    assert "vllm==0.0.1" in status.detail
+    assert status.detail == "broken==1 could not be installed: error: no solution found for broken==1"
     assert API_KEY not in "".join(status.log_tail)
