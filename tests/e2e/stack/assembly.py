@@ -89,7 +89,9 @@ def start(cache: Path = ROOT / ".cache" / "e2e") -> Stack:
         azurite = Azurite(folder / "azurite", processes)
         azurite.start()
         done("Azurite")
-        slurm = Slurm("e2e", folder / "slurm", free_port(), processes, folder / "bin", skypilot.node_variables())
+        # As the image of a real node would: vLLM's settings for this kind of machine are the node's, not the launch's.
+        variables = skypilot.node_variables() | environment.variables()
+        slurm = Slurm("e2e", folder / "slurm", free_port(), processes, folder / "bin", variables)
         slurm.start()
         done("Slurm")
         sky = SkyPilot(folder / "sky", free_port(), USER_ID, processes)
