@@ -149,9 +149,7 @@ def _told(draft: Draft, found: Probed | Noticed | Reported | Registered, limits:
         case Noticed() if ready:
             return health.noticed(draft, found, limits)
         case Noticed():
-            reason = Reason.EVICTED
-            message = f"The node goes away before it was ready ({found.notice.value})."
-            return provisioning.give_up_attempt(draft, Failure(reason=reason, message=message), limits)
+            return provisioning.give_up_attempt(draft, progress.leaving(found.notice), limits)
         case Reported():
             return health.reported(draft, found, limits) if ready else progress.reported(draft, found, limits)
         case Registered():

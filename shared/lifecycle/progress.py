@@ -1,11 +1,11 @@
 """provisioning → installing → loading_model → starting_server → registering → ready: the node's way up."""
 
-from shared.lifecycle.decision import Decision, Draft
+from shared.lifecycle.decision import Decision, Draft, unchanged
 from shared.lifecycle.limits import Limits
 from shared.lifecycle.observations import Looked, NotEnabled, Registered, Reported, Unanswered
 from shared.lifecycle.provisioning import give_up_attempt
 from shared.lifecycle.termination import end
-from shared.models.node import NodePhase, NodeStatus
+from shared.models.node import NodeNotice, NodePhase, NodeStatus
 from shared.models.records import (
     AttemptState,
     Failure,
@@ -89,6 +89,11 @@ def reported(draft: Draft, found: Reported, limits: Limits) -> Decision:
     if failure is not None:
         return give_up_attempt(draft, failure, limits)
     _advance(draft, NodeView(NodeState.UP), found.status)
+    if draft.record == draft.before:
+        return unchanged(draft.before)
+    if draft.record.phase is draft.before.phase:
+        # The look that is due stays due: a node that talks often must not put off the end of its phase's time.
+        return draft.rest(draft.before.due_at)
     return draft.follow("advance", _next_look(draft, NodeView(NodeState.UP), limits))
 
 
@@ -104,13 +109,21 @@ def registered(draft: Draft, found: Registered) -> Decision:
     return draft.follow("advance")
 
 
+def leaving(notice: NodeNotice | None) -> Failure:
+    """Why an attempt failed whose node goes away before it was ready."""
+    reason = Reason.EVICTED if notice is NodeNotice.EVICTION else Reason.NODE_LOST
+    said = notice.value if notice else "stopping"
+    return Failure(reason=reason, message=f"The node goes away before it was ready ({said}).")
+
+
 def _node_is_up(draft: Draft) -> None:
     """A node that speaks runs: it costs money from now at the latest, and the provider has taken the attempt."""
     attempt = draft.record.attempts[-1]
     if attempt.node_up_at is None:
         draft.change_attempt(node_up_at=draft.now)
     if attempt.state is AttemptState.SUBMITTING:
-        draft.change_attempt(state=AttemptState.SUBMITTED, submit_lease_until=draft.now)
+        # The lease stays: the step that submits has not come back yet, and may be asking a second time.
+        draft.change_attempt(state=AttemptState.SUBMITTED)
 
 
 def _take_status(draft: Draft, status: NodeStatus) -> None:
@@ -165,8 +178,7 @@ def _node_failure(status: NodeStatus) -> Failure | None:
         reason = _FAILURES.get(status.failure or "", Reason.SETUP_FAILED)
         return Failure(reason=reason, message=status.detail or "The node failed without saying why.")
     if status.notice is not None or status.phase is NodePhase.STOPPING:
-        notice = status.notice.value if status.notice else "stopping"
-        return Failure(reason=Reason.EVICTED, message=f"The node goes away before it was ready ({notice}).")
+        return leaving(status.notice)
     return None
 
 
