@@ -121,7 +121,7 @@ class LocalServer:
                     raise ProviderUnavailableError(
                         "The SkyPilot server could not be started; see ~/.sky/api_server/server.log"
                     )
-            # Imported here: a fifth of a second that only a machine with a server of its own has to pay.
+            # Imported here: only a machine with a server of its own needs it.
             from shared.providers.sky_orphans import end_orphans
 
             end_orphans(self._home, self._port)

@@ -1,0 +1,364 @@
+"""The providers' common suite over SkyPilot, and what only SkyPilot can do to us. The server is a stand-in."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from shared.models.records import Reason
+from shared.providers.base import (
+    LaunchRefusedError,
+    NodeState,
+    NodeView,
+    Placed,
+    Placement,
+    ProviderNotEnabledError,
+    ProviderUnavailableError,
+)
+from shared.providers.skypilot import SkyPilotProvider
+from shared.redaction import Redactor
+from shared.settings import Settings
+from tests.contract import test_provider as suite
+from tests.standins.sky_server import FULL, NO_ROOM, Failing, SkyServer
+from tests.twins.clock import START, ManualClock
+from tests.twins.factories import make_offer
+
+# The suite's tests run here as well, with the `rig` of this file.
+globals().update(
+    {name: value for name, value in vars(suite).items() if name.startswith("test_") and "no_provider" not in name}
+)
+
+SLURM = make_offer(provider="slurm", region="e2e", instance_type=None, use_spot=False, price_per_hour=0)
+
+
+def settings(**given: Any) -> Settings:
+    return Settings.model_validate({"AZURE_FUNCTIONS_ENVIRONMENT": "Development", **given})
+
+
+class SkyRig:
+    """SkyPilotProvider on a stand-in server; both live by one clock."""
+
+    full = {FULL: "1"}
+
+    def __init__(self, server: SkyServer, **given: Any) -> None:
+        self.clock = ManualClock()
+        self.server = server
+        server.now = lambda: self.clock.now().timestamp()
+        self.offer = make_offer()
+        self.provider = SkyPilotProvider(
+            settings(SKYPILOT_API_SERVER_ENDPOINT=server.url, **given), self.clock, Redactor(), script=lambda: "echo hi"
+        )
+
+    def now(self) -> datetime:
+        return self.clock.now()
+
+    def until(self, placed: Placed, state: NodeState) -> NodeView:
+        for _ in range(20):
+            self.clock.advance(1.0)
+            view = self.provider.look(placed)
+            if view.state is state:
+                return view
+            self.server.settle()
+        raise AssertionError(f"never {state}")
+
+    def unreachable(self) -> None:
+        self.server.answer = 503
+
+    def place(self, number: int = 1, **given: Any) -> Placement:
+        return replace(suite.placement(self, number), **given)
+
+    def up(self, number: int = 1, **given: Any) -> Placed:
+        placed = suite.submit(self, self.place(number, **given))
+        self.until(placed, NodeState.UP)
+        return placed
+
+
+@pytest.fixture
+def server() -> Iterator[SkyServer]:
+    with SkyServer() as server:
+        yield server
+
+
+@pytest.fixture
+def rig(server: SkyServer) -> Iterator[SkyRig]:
+    rig = SkyRig(server)
+    yield rig
+    rig.provider.close()
+
+
+def test_a_launch_whose_answer_was_lost_is_adopted_and_its_job_runs_once(rig: SkyRig) -> None:
+    rig.server.swallow_launch_answers = 1
+    given = rig.place()
+    with pytest.raises(ProviderUnavailableError):
+        rig.provider.submit(given)
+    request_id = rig.provider.submit(given)
+    rig.server.settle()
+    assert rig.provider.submit(given) == request_id
+    assert rig.server.jobs == [given.cluster_name]
+
+
+def test_a_launch_that_failed_is_not_launched_again_under_its_name(rig: SkyRig) -> None:
+    rig.server.launch_failures = [NO_ROOM]
+    given = rig.place()
+    first = rig.provider.submit(given)
+    rig.server.settle()
+    assert rig.provider.submit(given) == first
+    assert len(rig.server.of("sky.launch")) == 1
+    view = rig.provider.look(suite.placed(given, None))
+    assert view.failure is not None
+    assert view.failure.reason is Reason.NO_CAPACITY
+    assert view.failure.message.startswith("Azure has no room for Standard_NV36ads_A10_v5 (spot) in eastus: ")
+    assert "AllocationFailed" in view.failure.message
+
+
+def test_a_server_that_forgot_its_requests_is_asked_for_the_cluster(rig: SkyRig) -> None:
+    placed = rig.up()
+    rig.server.restart()
+    view = rig.provider.look(placed)
+    assert (view.state, view.failure, view.request_id) == (NodeState.UP, None, None)
+    assert rig.provider.submit(rig.place()) is None
+    assert len(rig.server.jobs) == 1
+    suite.release(rig, placed)
+    assert rig.server.machines() == []
+
+
+def test_a_restart_in_mid_launch_is_a_failure_and_the_machine_is_taken_away(rig: SkyRig) -> None:
+    placed = suite.submit(rig, rig.place())
+    rig.server.begin()
+    rig.server.restart()
+    view = rig.provider.look(placed)
+    assert view.failure is not None
+    assert (view.failure.reason, view.state) == (Reason.PROVISIONING_FAILED, NodeState.UP)
+    assert rig.server.machines() == [placed.cluster_name]
+    suite.release(rig, placed)
+    assert rig.server.machines() == []
+
+
+def test_a_waiting_launch_is_cancelled_since_a_teardown_would_not_stop_it(rig: SkyRig) -> None:
+    placed = suite.submit(rig, rig.place())
+    assert not rig.provider.release(placed)
+    rig.server.settle()
+    assert [request.status for request in rig.server.of("sky.launch")] == ["CANCELLED"]
+    assert rig.server.jobs == []
+
+
+def test_absence_right_after_a_cancellation_proves_nothing(rig: SkyRig) -> None:
+    placed = suite.submit(rig, rig.place())
+    assert not rig.provider.release(placed)
+    assert not rig.provider.release(placed)
+    rig.clock.advance(6.0)
+    assert rig.provider.release(placed)
+
+
+def test_a_launch_that_runs_is_taken_down_by_name_once(rig: SkyRig) -> None:
+    placed = suite.submit(rig, rig.place())
+    rig.server.begin()
+    for _ in range(3):
+        assert not rig.provider.release(placed)
+    assert len(rig.server.of("sky.down")) == 1
+    rig.server.settle()
+    rig.clock.advance(6.0)
+    assert rig.provider.release(placed)
+    assert rig.server.machines() == []
+
+
+def test_a_teardown_that_says_done_and_is_not_is_repeated(rig: SkyRig) -> None:
+    placed = rig.up()
+    rig.server.lying_downs = 2
+    for _ in range(3):
+        assert not rig.provider.release(placed)
+        assert rig.server.machines() == [placed.cluster_name]
+        rig.clock.advance(1.0)
+        rig.server.settle()
+    assert rig.provider.release(placed)
+    assert len(rig.server.of("sky.down")) == 3
+    assert rig.server.machines() == []
+
+
+def test_a_teardown_that_failed_is_reported_and_after_a_while_repeated(rig: SkyRig) -> None:
+    placed = rig.up()
+    rig.server.down_failures = [Failing("RuntimeError", "ScopeLocked: the resource group is locked")]
+    assert not rig.provider.release(placed)
+    rig.server.settle()
+    with pytest.raises(ProviderUnavailableError, match="ScopeLocked"):
+        rig.provider.release(placed)
+    rig.clock.advance(31.0)
+    assert not rig.provider.release(placed)
+    rig.server.settle()
+    assert rig.provider.release(placed)
+    assert len(rig.server.of("sky.down")) == 2
+
+
+def test_nothing_is_ever_purged(rig: SkyRig) -> None:
+    placed = rig.up()
+    suite.release(rig, placed)
+    assert [request.body.get("purge", False) for request in rig.server.of("sky.down")] == [False]
+
+
+def test_a_name_that_is_being_taken_away_is_not_launched(rig: SkyRig) -> None:
+    placed = rig.up()
+    assert not rig.provider.release(placed)
+    with pytest.raises(ProviderUnavailableError, match="being taken away"):
+        rig.provider.submit(rig.place())
+
+
+def test_a_node_that_died_behind_the_books_is_noticed_after_two_minutes(rig: SkyRig) -> None:
+    placed = rig.up()
+    rig.server.kill_machine(placed.cluster_name)
+    rig.clock.advance(60.0)
+    assert rig.provider.look(placed).state is NodeState.UP
+    rig.clock.advance(61.0)
+    assert rig.provider.look(placed).state is NodeState.UP
+    assert rig.provider.look(placed).state is NodeState.ABSENT
+
+
+def test_books_that_are_fresh_are_not_compared_again(rig: SkyRig) -> None:
+    placed = rig.up()
+    for _ in range(100):
+        rig.clock.advance(5.0)
+        rig.provider.look(placed)
+    forced = [request for request in rig.server.of("sky.status") if request.body["refresh"] == "FORCE"]
+    assert 3 <= len(forced) <= 5
+
+
+def test_a_stopped_machine_is_seen_as_stopped(rig: SkyRig) -> None:
+    placed = rig.up()
+    rig.server.nodes[placed.cluster_name].status = "STOPPED"
+    assert rig.provider.look(placed).state is NodeState.STOPPED
+
+
+def test_the_address_comes_from_the_opened_port_and_is_asked_for_once(rig: SkyRig) -> None:
+    placed = rig.up()
+    assert rig.provider.look(placed).address == "203.0.113.7"
+    rig.provider.look(placed)
+    assert len(rig.server.of("sky.endpoints")) == 1
+
+
+def test_without_an_endpoint_the_address_stays_unknown(rig: SkyRig) -> None:
+    rig.server.endpoints = {}
+    placed = rig.up()
+    view = rig.provider.look(placed)
+    assert (view.state, view.address) == (NodeState.UP, None)
+
+
+def test_a_slurm_node_is_reached_by_its_name(rig: SkyRig) -> None:
+    placed = suite.submit(rig, rig.place(offer=SLURM))
+    assert rig.until(placed, NodeState.UP).address == "gpu-node"
+    assert rig.server.of("sky.endpoints") == []
+
+
+def test_the_task_says_all_that_the_launch_needs_and_no_more(rig: SkyRig) -> None:
+    rig.provider.submit(rig.place(secrets={"GPULAUNCH_NODE_TOKEN": "abc"}, labels={"team": "blue"}))
+    (request,) = rig.server.of("sky.launch")
+    task = json.loads(request.body["task"])
+    resources = task["resources"]
+    assert resources["infra"] == "azure/eastus"
+    assert (resources["instance_type"], resources["use_spot"]) == ("Standard_NV36ads_A10_v5", True)
+    assert resources["ports"] == ["8000", "8001"]
+    assert resources["labels"]["team"] == "blue"
+    assert (task["secrets"], task["run"]) == ({"GPULAUNCH_NODE_TOKEN": "abc"}, "echo hi")
+    assert "setup" not in task
+    assert not request.body.get("retry_until_up", False)
+    assert request.body["env_vars"] == {"SKYPILOT_USER_ID": "67706c61", "SKYPILOT_USER": "gpulaunch"}
+
+
+def test_no_cloud_s_credentials_are_to_be_copied_to_the_node(rig: SkyRig) -> None:
+    rig.provider.submit(rig.place())
+    (request,) = rig.server.of("sky.launch")
+    config = request.body["override_skypilot_config"]
+    assert {"aws", "azure", "gcp", "kubernetes", "slurm"} <= set(config)
+    assert {cloud["remote_identity"] for cloud in config.values()} == {"NO_UPLOAD"}
+
+
+def test_listings_never_ask_for_bodies_keys_or_handles(rig: SkyRig) -> None:
+    rig.up()
+    for request in rig.server.of("sky.status"):
+        assert request.body["include_credentials"] is False
+        assert request.body["include_handle"] is False
+
+
+def test_a_task_that_the_server_refuses_is_refused_at_once(rig: SkyRig) -> None:
+    rig.server.invalid = Failing("InvalidSkyPilotConfigError", "unsupported field")
+    with pytest.raises(LaunchRefusedError) as refused:
+        rig.provider.submit(rig.place())
+    assert refused.value.failure.reason is Reason.INVALID_TASK
+    assert rig.server.of("sky.launch") == []
+
+
+def test_a_server_that_wants_another_token_is_not_enabled(server: SkyServer) -> None:
+    server.token = "sky_right"
+    wrong = SkyRig(server, SKYPILOT_SERVICE_ACCOUNT_TOKEN="sky_wrong")
+    with pytest.raises(ProviderNotEnabledError, match="SKYPILOT_SERVICE_ACCOUNT_TOKEN"):
+        wrong.provider.submit(wrong.place())
+    answer = wrong.provider.availability("azure", 0.0)
+    assert not answer.enabled
+    assert "SKYPILOT_SERVICE_ACCOUNT_TOKEN" in answer.reason
+    right = SkyRig(server, SKYPILOT_SERVICE_ACCOUNT_TOKEN="sky_right")
+    assert right.provider.submit(right.place())
+    right.provider.close()
+    wrong.provider.close()
+
+
+def test_clusters_of_others_are_not_ours(rig: SkyRig) -> None:
+    placed = rig.up()
+    node = rig.server.nodes[placed.cluster_name]
+    rig.server.nodes["somebody-elses"] = replace(node, name="somebody-elses")
+    rig.server.nodes["gl-short-01"] = replace(node, name="gl-short-01")
+    (cluster,) = rig.provider.clusters()
+    assert cluster.cluster_name == placed.cluster_name
+    assert cluster.created_at is not None
+    assert cluster.created_at.astimezone(UTC) > START
+
+
+def test_an_old_server_that_ignores_the_filter_does_not_make_us_adopt_a_stranger(rig: SkyRig) -> None:
+    other = rig.up(2)
+    rig.server.requests[str(other.request_id)].cluster_name = None
+    rig.provider.submit(rig.place(1))
+    assert len(rig.server.of("sky.launch")) == 2
+
+
+def test_availability_is_remembered_for_a_minute(rig: SkyRig) -> None:
+    assert rig.provider.availability("azure", 0.0).enabled
+    rig.server.enabled = []
+    rig.clock.advance(59.0)
+    assert rig.provider.availability("azure", 0.0).enabled
+    rig.clock.advance(2.0)
+    assert not rig.provider.availability("azure", 0.0).enabled
+
+
+def test_what_is_not_enabled_is_checked_once_and_then_says_what_to_do(rig: SkyRig) -> None:
+    rig.server.check_log = (
+        "  GCP: disabled\n    Reason [compute]: no credentials.\n    Run gcloud auth\n\nTo enable a cloud"
+    )
+    first = rig.provider.availability("gcp", 0.0)
+    assert (first.enabled, first.wait_seconds > 0) == (False, True)
+    assert rig.provider.availability("gcp", 1.0).wait_seconds > 0
+    rig.server.settle()
+    answer = rig.provider.availability("gcp", 2.0)
+    assert (answer.enabled, answer.wait_seconds) == (False, 0.0)
+    assert "sky check gcp" in answer.reason
+    assert "no credentials. Run gcloud auth" in answer.reason
+    assert len(rig.server.of("sky.check")) == 1
+
+
+def test_credentials_that_came_later_are_found_by_the_check(rig: SkyRig) -> None:
+    rig.server.after_check = ["gcp"]
+    assert rig.provider.availability("gcp", 0.0).wait_seconds > 0
+    rig.server.settle()
+    assert rig.provider.availability("gcp", 1.0).enabled
+
+
+def test_a_check_that_never_ends_is_no_answer(rig: SkyRig) -> None:
+    rig.provider.availability("gcp", 0.0)
+    with pytest.raises(ProviderUnavailableError):
+        rig.provider.availability("gcp", 61.0)
+
+
+def test_clouds_whose_credentials_can_t_be_kept_back_are_named(rig: SkyRig) -> None:
+    rig.server.enabled = ["azure", "lambda"]
+    assert "lambda" in rig.provider.availability("azure", 0.0).reason
+    rig.server.enabled = ["slurm"]
+    assert "lambda" not in rig.provider.availability("slurm", 0.0).reason

@@ -1,0 +1,372 @@
+"""A stand-in for SkyPilot's API server, over real HTTP, that speaks its protocol well enough for the real SDK.
+
+Nothing happens by itself: a launch is PENDING until `begin` or `settle` is called. What can go wrong is scripted by the
+fields of `SkyServer`. The shapes are those of SkyPilot 0.14.1, seen on a real server.
+"""
+
+import base64
+import json
+import pickle
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+NOTHING = base64.b64encode(pickle.dumps(None)).decode()
+LIVE = ("PENDING", "WAITING", "RUNNING")
+FULL = "standin.full"
+"""A launch with this label finds no room."""
+GOOD_LOG = "Considered resources\n\x1b[2m└── \x1b[0mInstance is up.\n✓ Cluster launched\n⚙︎ Job submitted, ID: 1\n"
+
+
+@dataclass
+class Request:
+    """A request in the server's books."""
+
+    id: str
+    name: str
+    cluster_name: str | None
+    body: dict[str, Any]
+    status: str = "PENDING"
+    created_at: float = 0.0
+    finished_at: float | None = None
+    value: Any = None
+    error: dict[str, str] | None = None
+    log: str = ""
+    status_msg: str | None = None
+
+
+@dataclass
+class Node:
+    """A cluster: what the books say, and whether there is a machine."""
+
+    name: str
+    status: str
+    machine: bool
+    labels: dict[str, str]
+    launched_at: float
+    updated_at: float
+    slurm: bool
+
+
+@dataclass
+class Failing:
+    """What a request is to fail with."""
+
+    kind: str
+    message: str
+    log: str = ""
+
+
+NO_ROOM = Failing(
+    "ResourcesUnavailableError",
+    "Failed to provision all possible launchable resources. Relax the task's resource requirements: 1x Azure(...)",
+    "⚙︎ Launching on Azure eastus.\nFailed to create instances: [azure.core.exceptions.ResourceExistsError] "
+    "(AllocationFailed) Allocation failed. We do not have sufficient capacity for the requested VM size.\n",
+)
+"""What SkyPilot says when Azure has no room: the code stands in the log alone."""
+
+
+@dataclass
+class SkyServer:
+    """The server's state; every field may be changed by a test at any time."""
+
+    now: Callable[[], float] = time.time
+    enabled: list[str] = field(default_factory=lambda: ["azure", "slurm"])
+    after_check: list[str] = field(default_factory=list[str])
+    """Clouds that a check enables."""
+    check_log: str = ""
+    token: str | None = None
+    """Wanted of every caller but the health probe."""
+    launch_failures: list[Failing] = field(default_factory=list[Failing])
+    """Taken one by one by launches as they settle."""
+    down_failures: list[Failing] = field(default_factory=list[Failing])
+    lying_downs: int = 0
+    """So many teardowns will say SUCCEEDED and leave the machine."""
+    invalid: Failing | None = None
+    """What /validate says."""
+    answer: int | None = None
+    """Every call but health gets this status."""
+    swallow_launch_answers: int = 0
+    """So many launches will be taken without an answer."""
+    requests: dict[str, Request] = field(default_factory=dict[str, Request])
+    nodes: dict[str, Node] = field(default_factory=dict[str, Node])
+    jobs: list[str] = field(default_factory=list[str])
+    """Cluster name of every job that was started, in order."""
+    calls: list[str] = field(default_factory=list[str])
+    """`METHOD /path` of every call."""
+    endpoints: dict[str, str] = field(default_factory=lambda: {"8000": "203.0.113.7:8000"})
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def __enter__(self) -> "SkyServer":
+        server = self
+
+        class Bound(_Handler):
+            state = server
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self._http.server_address[1]}"
+
+    def begin(self) -> None:
+        """Launches that wait begin: a machine is there, the books say INIT."""
+        with self.lock:
+            for request in self.requests.values():
+                if request.name == "sky.launch" and request.status == "PENDING":
+                    request.status = "RUNNING"
+                    request.status_msg = "Launching (nodes allocated)"
+                    self._place(request, "INIT")
+
+    def settle(self) -> None:
+        """Every request under way comes to its end."""
+        self.begin()
+        with self.lock:
+            for request in [one for one in self.requests.values() if one.status in LIVE]:
+                if request.status in LIVE:
+                    self._finish(request)
+
+    def restart(self) -> None:
+        """The server restarts: requests are forgotten and ended, clusters stay as they were."""
+        with self.lock:
+            self.requests.clear()
+
+    def kill_machine(self, name: str) -> None:
+        """A machine goes away behind SkyPilot's back."""
+        with self.lock:
+            self.nodes[name].machine = False
+
+    def machines(self) -> list[str]:
+        """Names of clusters with a machine: what would be billed."""
+        with self.lock:
+            return [node.name for node in self.nodes.values() if node.machine]
+
+    def of(self, name: str) -> list[Request]:
+        """Requests of one kind, oldest first."""
+        with self.lock:
+            return [request for request in self.requests.values() if request.name == name]
+
+    def add(self, name: str, body: dict[str, Any], cluster_name: str | None = None, **more: Any) -> Request:
+        """Put a request into the books."""
+        with self.lock:
+            request = Request(str(uuid.uuid4()), name, cluster_name, body, created_at=self.now(), **more)
+            self.requests[request.id] = request
+            return request
+
+    def _place(self, request: Request, status: str) -> None:
+        name = str(request.cluster_name)
+        if name not in self.nodes:
+            text = str(request.body["task"])
+            # The real SDK sends YAML; what it asks for is of no interest here.
+            resources: dict[str, Any] = json.loads(text)["resources"] if text.startswith("{") else {}
+            labels: dict[str, str] = resources.get("labels", {})
+            slurm = str(resources.get("infra", "")).startswith("slurm/")
+            self.nodes[name] = Node(name, status, True, labels, self.now(), self.now(), slurm)
+        self.nodes[name].status, self.nodes[name].updated_at = status, self.now()
+
+    def _finish(self, request: Request) -> None:
+        request.finished_at, request.status, request.status_msg = self.now(), "SUCCEEDED", None
+        name = str(request.cluster_name)
+        match request.name:
+            case "sky.launch" if self.launch_failures:
+                self._fail(request, self.launch_failures.pop(0))
+                self.nodes.pop(name, None)
+            case "sky.launch" if FULL in self.nodes[name].labels:
+                self._fail(request, NO_ROOM)
+                del self.nodes[name]
+            case "sky.launch":
+                self._place(request, "UP")
+                self.jobs.append(name)
+                request.log = GOOD_LOG
+                request.value = {"job_id": 1, "handle": NOTHING}
+            case "sky.down" if name not in self.nodes:
+                self._fail(request, Failing("ClusterDoesNotExist", f"Cluster {name!r} does not exist."))
+            case "sky.down" if self.down_failures:
+                self._fail(request, self.down_failures.pop(0))
+            case "sky.down" if self.lying_downs > 0:
+                self.lying_downs -= 1
+            case "sky.down":
+                del self.nodes[name]
+                self.cancel(lambda other: other.cluster_name == name)
+            case "sky.check":
+                self.enabled = sorted({*self.enabled, *self.after_check})
+            case _:
+                pass
+
+    def _fail(self, request: Request, failing: Failing) -> None:
+        request.status, request.log = "FAILED", failing.log
+        request.error = {"type": failing.kind, "message": failing.message, "object": NOTHING}
+
+    def cancel(self, which: Callable[[Request], bool]) -> None:
+        """Cancel live requests."""
+        for request in self.requests.values():
+            if request.status in LIVE and which(request):
+                request.status, request.finished_at = "CANCELLED", self.now()
+
+    def at_once(self, name: str, body: dict[str, Any], value: Any, error: Failing | None = None) -> str:
+        """A short request that has ended by the time anybody asks."""
+        request = self.add(name, body, status="SUCCEEDED", value=value)
+        if error is not None:
+            self._fail(request, error)
+        return request.id
+
+    def status(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """The books, compared with the cloud first where that is asked for."""
+        wanted = body.get("cluster_names")
+        found = [node for node in self.nodes.values() if wanted is None or node.name in wanted]
+        if body.get("refresh") == "FORCE":
+            for node in found:
+                node.updated_at = self.now()
+                if not node.machine:
+                    del self.nodes[node.name]
+            found = [node for node in found if node.machine]
+        return [
+            {
+                "name": node.name, "status": node.status, "labels": node.labels, "handle": NOTHING,
+                "launched_at": int(node.launched_at), "status_updated_at": int(node.updated_at),
+                "autostop": -1, "to_down": False, "cluster_hash": "0", "cluster_ever_up": True, "user_hash": "67706c61",
+                "user_name": "gpulaunch", "workspace": "default", "is_managed": False, "nodes": 1, "last_use": "",
+                "node_names": "job7-gpu-node" if node.slurm else None, "storage_mounts_metadata": NOTHING,
+            }
+            for node in found
+        ]  # fmt: skip
+
+
+class _Handler(BaseHTTPRequestHandler):
+    state: SkyServer
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one packet, or each answer costs a delayed acknowledgement of 40 ms
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self._answer({})
+
+    def do_POST(self) -> None:
+        self._answer(json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}"))
+
+    def _answer(self, body: dict[str, Any]) -> None:
+        url = urlsplit(self.path)
+        query = parse_qs(url.query)
+        state = self.state
+        with state.lock:
+            state.calls.append(f"{self.command} {url.path}")
+            if url.path == "/api/health":
+                return self._json(200, _HEALTH)
+            if state.token is not None and self.headers.get("Authorization") != f"Bearer {state.token}":
+                return self._json(401, {"detail": "Authentication required"})
+            if state.answer is not None:
+                return self._json(state.answer, {"detail": "told to"})
+            if url.path == "/api/stream":
+                return self._stream(query)
+            if url.path == "/launch" and state.swallow_launch_answers > 0:
+                state.swallow_launch_answers -= 1
+                state.add("sky.launch", body, body["cluster_name"])
+                self.close_connection = True
+                return None
+            return self._route(url.path, query, body)
+
+    def _route(self, path: str, query: dict[str, list[str]], body: dict[str, Any]) -> None:
+        state = self.state
+        match path:
+            case "/validate":
+                return self._json(*((200, None) if state.invalid is None else (400, {"detail": _error(state.invalid)})))
+            case "/launch" | "/down":
+                request = state.add(f"sky.{path[1:]}", body, body["cluster_name"])
+                return self._taken(request.id)
+            case "/check":
+                return self._taken(state.add("sky.check", body, log=state.check_log).id)
+            case "/api/cancel":
+                ids = body["request_ids"]
+                state.cancel(lambda request: request.id in ids)
+                return self._taken(state.at_once("sky.api_cancel", body, ids))
+            case "/status":
+                return self._taken(state.at_once("sky.status", body, state.status(body)))
+            case "/enabled_clouds":
+                return self._taken(state.at_once("sky.enabled_clouds", body, state.enabled))
+            case "/endpoints":
+                port = str(body["port"])
+                known = state.endpoints.get(port)
+                return self._taken(state.at_once("sky.endpoints", body, {} if known is None else {port: known}))
+            case "/api/status":
+                return self._json(200, [_shown(request) for request in self._listed(query)])
+            case "/api/get":
+                return self._get(query["request_id"][0])
+            case _:
+                return self._json(404, {"detail": "Not Found"})
+
+    def _listed(self, query: dict[str, list[str]]) -> list[Request]:
+        found = sorted(self.state.requests.values(), key=lambda request: -request.created_at)
+        if "request_ids" in query:
+            return [request for request in found if request.id in query["request_ids"]]
+        if query.get("all_status", ["false"])[0] != "true":
+            found = [request for request in found if request.status in LIVE]
+        if "cluster_name" in query:
+            found = [request for request in found if request.cluster_name == query["cluster_name"][0]]
+        return found[: int(query.get("limit", ["1000"])[0])]
+
+    def _get(self, request_id: str) -> None:
+        request = self.state.requests.get(request_id)
+        if request is None:
+            return self._json(404, {"detail": f"Request {request_id!r} not found"})
+        shown = {**_shown(request), "return_value": json.dumps(request.value), "error": json.dumps(request.error)}
+        return self._json(500, {"detail": shown}) if request.error is not None else self._json(200, shown)
+
+    def _stream(self, query: dict[str, list[str]]) -> None:
+        request = self.state.requests.get(query["request_id"][0])
+        if request is None:
+            return self._json(404, {"detail": "not found"})
+        lines = request.log.splitlines(keepends=True)[-int(query.get("tail", ["10000"])[0]) :]
+        return self._send(200, "".join(lines).encode(), "text/plain")
+
+    def _taken(self, request_id: str) -> None:
+        self._send(200, b"null", "application/json", request_id)
+
+    def _json(self, status: int, body: Any) -> None:
+        self._send(status, json.dumps(body).encode(), "application/json")
+
+    def _send(self, status: int, body: bytes, kind: str, request_id: str | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-SkyPilot-API-Version", "62")
+        self.send_header("X-SkyPilot-Version", "0.14.1")
+        self.send_header("X-Skypilot-Request-ID", request_id or str(uuid.uuid4()))
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+
+
+_HEALTH = {
+    "status": "healthy", "api_version": "62", "version": "0.14.1", "version_on_disk": "0.14.1", "commit": "7e59597",
+    "basic_auth_enabled": False, "user": None,
+}  # fmt: skip
+
+
+def _error(failing: Failing) -> dict[str, Any]:
+    return {"type": failing.kind, "message": failing.message, "args": [], "attributes": {}, "stacktrace": None}
+
+
+def _shown(request: Request) -> dict[str, Any]:
+    """A request as listings show it: with its name, never with why it failed."""
+    return {
+        "request_id": request.id, "name": request.name, "entrypoint": NOTHING, "request_body": NOTHING,
+        "status": request.status, "created_at": request.created_at, "finished_at": request.finished_at,
+        "user_id": "67706c61", "return_value": "null", "error": "null", "pid": None, "schedule_type": "short",
+        "cluster_name": request.cluster_name, "status_msg": request.status_msg, "should_retry": False,
+    }  # fmt: skip
