@@ -5,9 +5,10 @@ from datetime import datetime
 from shared.lifecycle.decision import Decision, Draft, unchanged
 from shared.lifecycle.limits import Limits
 from shared.lifecycle.observations import Noticed, Probed, Reported
+from shared.lifecycle.progress import LOG_LINES
 from shared.lifecycle.recovery import recover
 from shared.lifecycle.termination import end
-from shared.models.node import NodeNotice
+from shared.models.node import NodeNotice, NodePhase
 from shared.models.records import EventType, Failure, Health, Reason
 from shared.policy.termination import next_check, verdict
 from shared.providers.base import NodeState, Probe
@@ -34,8 +35,9 @@ def probed(draft: Draft, found: Probed, limits: Limits) -> Decision:
     if before.state == "healthy":
         draft.event(EventType.HEALTH, f"The endpoint does not answer: {found.probe.message}")
     since = before.since if before.state == "unhealthy" else draft.now
-    health = Health(state="unhealthy", since=since, failures=failures, message=found.probe.message)
-    draft.change(health=health)
+    # What was known of its load stays: a hiccup does not begin the idle time anew.
+    changes = {"state": "unhealthy", "since": since, "failures": failures, "message": found.probe.message}
+    draft.change(health=before.model_copy(update=changes))
     return draft.rest(next_check(draft.record, draft.now))
 
 
@@ -53,13 +55,16 @@ def reported(draft: Draft, found: Reported, limits: Limits) -> Decision:
     attempt = draft.record.attempts[-1]
     draft.change_attempt(job=status.job or attempt.job, detail=status.detail)
     if status.log_tail:
-        draft.change(log_tail=status.log_tail)
+        draft.change(log_tail=status.log_tail[-LOG_LINES:])
     # A job that ended comes before a node that goes away: it must not be run a second time.
     ending = verdict(draft.record, draft.now)
     if ending is not None:
         return end(draft, ending)
     if status.notice is not None:
         return noticed(draft, Noticed(found.attempt, status.notice, None), limits)
+    if status.phase in (NodePhase.FAILED, NodePhase.STOPPING):
+        message = f"The node does not serve any more ({status.phase.value}). {status.detail}".rstrip()
+        return recover(draft, Failure(reason=Reason.UNHEALTHY, message=message), limits)
     if draft.record == draft.before:
         return unchanged(draft.before)
     return draft.rest(next_check(draft.record, draft.now))

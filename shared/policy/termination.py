@@ -10,9 +10,14 @@ _TERMINATES = frozenset({Reason.USER_REQUEST, Reason.JOB_COMPLETED, Reason.IDLE,
 
 
 def idle_at(record: InstanceRecord) -> datetime | None:
-    """When a ready instance will have been idle for as long as its request allows; None: no such rule, or busy."""
+    """When a ready instance will have been idle for as long as its request allows.
+
+    None: no such rule, busy, or not answering at the moment, so that nothing is known.
+    """
     health = record.health
     if record.phase is not Phase.READY or record.request.idle_minutes is None or health is None:
+        return None
+    if health.state == "unhealthy":
         return None
     return None if health.idle_since is None else health.idle_since + timedelta(minutes=record.request.idle_minutes)
 
