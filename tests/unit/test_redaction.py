@@ -58,7 +58,7 @@ def test_log_records_should_be_redacted_with_their_arguments_and_tracebacks(capl
     redact_all_logging(Redactor(["planted-secret-one"]))
     redact_all_logging(Redactor(["planted-secret-one"]))
     try:
-        raise ValueError("planted-secret-one in an error")
+        int("planted-secret-one in an error")
     except ValueError:
         logging.getLogger("somebody").exception("with %s and %d", "planted-secret-one", 7)
     assert "planted-secret-one" not in caplog.text

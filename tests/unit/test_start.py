@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,33 +26,32 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def index() -> dict[str, list[list[object]]]:
+def index() -> Any:
     done = subprocess.run([sys.executable, "-c", _INDEX], cwd=ROOT, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
 
-def test_starting_should_load_none_of_the_heavy_libraries(index: dict[str, list[list[object]]]) -> None:
+def test_starting_should_load_none_of_the_heavy_libraries(index: Any) -> None:
     assert index["heavy"] == []
 
 
-def test_every_operation_should_be_a_function_with_its_route_and_method(index: dict[str, list[list[object]]]) -> None:
+def test_every_operation_should_be_a_function_with_its_route_and_method(index: Any) -> None:
     found = {
-        (name, str(trigger["route"]), str(trigger["methods"]))
-        for name, trigger in ((str(name), dict(trigger)) for name, trigger in index["functions"])
+        name: (trigger["route"], str(trigger["methods"]))
+        for name, trigger in index["functions"]
         if trigger["type"] == "httpTrigger"
     }
-    names = {(name, route) for name, route, _ in found}
-    assert names >= {(operation.name, operation.route) for operation in OPERATIONS}
     for operation in OPERATIONS:
-        methods = next(methods for name, _, methods in found if name == operation.name)
+        route, methods = found[operation.name]
+        assert route == operation.route
         assert operation.method in methods
 
 
-def test_no_name_or_route_should_be_one_that_the_host_refuses(index: dict[str, list[list[object]]]) -> None:
+def test_no_name_or_route_should_be_one_that_the_host_refuses(index: Any) -> None:
     for name, trigger in index["functions"]:
-        route = str(dict(trigger).get("route") or "")
-        assert re.fullmatch(r"[a-z][a-z0-9_-]{0,127}", str(name))
-        assert not str(name).startswith(("admin", "runtime"))
+        route = trigger.get("route") or ""
+        assert re.fullmatch(r"[a-z][a-z0-9_-]{0,127}", name)
+        assert not name.startswith(("admin", "runtime"))
         assert not route.startswith(("admin", "runtime"))
 
 
