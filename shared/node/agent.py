@@ -1441,7 +1441,11 @@ class Agent:
         try:
             reason = self._live()
         finally:
-            self._end(reason)
+            try:
+                self._end(reason)
+            finally:
+                self._cloud.end_machine()
+                self._log("ended")
         return 0 if reason == "told" else 1
 
     def _on_signal(self, _number: int, _frame: Any) -> None:
@@ -1464,6 +1468,9 @@ class Agent:
                     self._advance(installed, fetched)
                 except FailureError as failure:
                     self._fail(failure)
+                except Exception as error:
+                    # Nobody could tell a node without an agent from one that works: say it and stay.
+                    self._fail(FailureError("server_failed", f"{type(error).__name__}: {error}"))
             if self._clock.ticks() - shown >= 15 and self._state.phase in (INSTALLING, LOADING):
                 shown = self._clock.ticks()
                 self._log(
@@ -1558,8 +1565,6 @@ class Agent:
         # From here on only the machine's end is waited for, and whoever ends it sooner is welcome.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         shutil.rmtree(self._config.work / "model", ignore_errors=True)
-        self._cloud.end_machine()
-        self._log("ended")
 
 
 def protect() -> None:

@@ -8,10 +8,16 @@ import sys
 import zipfile
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import boto3
 import pytest
+from moto.server import ThreadedMotoServer
 
+from shared.clock import SystemClock
+from shared.models.requests import LaunchRequest
+from shared.settings import Settings
+from shared.sources.files import SourceFiles
 from tests.functional.node.harness import (
     API_KEY,
     SIGNATURE,
@@ -53,6 +59,32 @@ def test_after_a_kill_only_missing_ranges_are_fetched_again(nodes: Nodes, store:
     assert not [path for path, _ in store.ranges if path == "/config.json"]
     assert (second.work / "model" / "model.safetensors").read_bytes() == body
     assert status.fetched_bytes == status.total_bytes == len(body) + 2
+
+
+def test_a_folder_of_an_s3_bucket_arrives_by_presigned_addresses(nodes: Nodes, control: ControlPlane) -> None:
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        access = {"aws_access_key_id": "AKIAIOSFODNN7EXAMPLE", "aws_secret_access_key": "s" * 40}
+        client = cast("Any", boto3).client(
+            "s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1", **access
+        )
+        client.create_bucket(Bucket="models")
+        body = os.urandom(RANGE + 1000)
+        client.put_object(Bucket="models", Key="tiny/config.json", Body=b"{}")
+        client.put_object(Bucket="models", Key="tiny/w 1/ü+(1).safetensors", Body=body)
+        values = {"R2_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "R2_SECRET_ACCESS_KEY": "s" * 40}
+        values |= {"R2_ENDPOINT": url, "GPULAUNCH_MASTER_KEY": "k" * 32}
+        files = SourceFiles(Settings.model_validate(values), SystemClock())
+        request = LaunchRequest(model_name="org/tiny", gpu="A10", model_source="r2://models/tiny")
+        control.assignment = nodes.assignment(files.list_files(request).files)
+        node = nodes.start(push=control)
+        eventually(lambda: control.bodies("register"))
+        assert (node.work / "model/w 1/ü+(1).safetensors").read_bytes() == body
+        assert "X-Amz" not in node.log()
+    finally:
+        server.stop()
 
 
 def test_another_size_than_expected_is_a_failure(nodes: Nodes, store: Store) -> None:

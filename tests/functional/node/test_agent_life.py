@@ -142,6 +142,7 @@ def test_a_job_that_can_not_start_is_told_when_asked(nodes: Nodes, store: Store)
 
 def test_a_lease_that_nobody_renews_ends_the_node(nodes: Nodes, store: Store) -> None:
     node = nodes.start(pull=nodes.assignment(model(store)), GPULAUNCH_LEASE_SECONDS="1", **nodes.slurm())
+    node.reaches("serving")
     vllm = node.vllm_pid()
     assert node.wait() == 1
     assert "lease_lost" in node.log()
