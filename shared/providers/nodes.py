@@ -6,7 +6,7 @@ crash. The environment's proxies are not used: nodes are reached directly or not
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import httpx
 from pydantic import ValidationError
@@ -31,21 +31,21 @@ class _TooLongError(Exception):
     """An answer is larger than any honest one."""
 
 
+def _client(seconds: float) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        timeout=httpx.Timeout(seconds),
+        follow_redirects=False,
+        trust_env=False,
+        limits=httpx.Limits(max_connections=_AT_ONCE, max_keepalive_connections=_AT_ONCE),
+    )
+
+
 def _url(address: str, port: int, path: str) -> httpx.URL:
     return httpx.URL(scheme="http", host=address, port=port, path=path)
 
 
 class HttpNodes:
-    """Nodes over HTTP. Holds no connection between calls, so it is safe for several threads.
-
-    Parameters
-    ----------
-    transport
-        Makes the transport of one call's client; by default httpx's own. For tests.
-    """
-
-    def __init__(self, transport: Callable[[], httpx.AsyncBaseTransport] | None = None) -> None:
-        self._transport = transport
+    """Nodes over HTTP. Holds no connection between calls, so it is safe for several threads."""
 
     def status(self, target: NodeTarget) -> NodeStatus:
         """The agent's account of its node, within 5 s. Raises NodeUnreachableError."""
@@ -60,20 +60,11 @@ class HttpNodes:
         """
         return asyncio.run(self._probe(targets)) if targets else {}
 
-    def _client(self, seconds: float) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            timeout=httpx.Timeout(seconds),
-            follow_redirects=False,
-            trust_env=False,
-            transport=self._transport() if self._transport is not None else None,
-            limits=httpx.Limits(max_connections=_AT_ONCE, max_keepalive_connections=_AT_ONCE),
-        )
-
     async def _status(self, target: NodeTarget) -> NodeStatus:
         headers = {"Authorization": f"Bearer {target.agent_token}"}
         try:
             url = _url(target.address, target.agent_port, "/v1/status")
-            async with self._client(STATUS_SECONDS) as client, asyncio.timeout(STATUS_SECONDS):
+            async with _client(STATUS_SECONDS) as client, asyncio.timeout(STATUS_SECONDS):
                 code, body = await _get(client, url, _STATUS_BYTES, headers)
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, _TooLongError) as error:
             raise NodeUnreachableError(f"The agent on {target.address} gave no answer: {_why(error)}") from error
@@ -86,7 +77,7 @@ class HttpNodes:
 
     async def _probe(self, targets: Sequence[NodeTarget]) -> dict[str, Probe]:
         places = asyncio.Semaphore(_AT_ONCE)
-        async with self._client(PROBE_SECONDS) as client:
+        async with _client(PROBE_SECONDS) as client:
             probes = await asyncio.gather(*(_probe_one(client, places, target) for target in targets))
         return {target.cluster_name: probe for target, probe in zip(targets, probes, strict=True)}
 

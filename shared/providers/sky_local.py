@@ -35,7 +35,7 @@ _KEPT_BACK = frozenset({"SKYPILOT_SERVICE_ACCOUNT_TOKEN", "SKYPILOT_API_SERVER_E
 """AZURE_FUNCTIONS_* and the like are harmless; the rest of the app's environment holds its own secrets (master key,
 admin tokens, Hub token, R2 keys, storage), and SkyPilot copies a Hub token that it finds to every node."""
 
-_ALWAYS_COPIED = (
+ALWAYS_COPIED = (
     ".cloudflare/r2.credentials",
     ".config/cudo/cudo.yml",
     ".config/doctl/config.yaml",
@@ -98,7 +98,7 @@ class LocalServer:
     def copied(self) -> str | None:
         """Why no node must be started from this machine: a credential file would be copied to it; None: none would."""
         hub = _HUB_TOKENS if importlib.util.find_spec("huggingface_hub") is not None else ()
-        path = next((path for path in (*_ALWAYS_COPIED, *hub) if self._is_file(path)), None)
+        path = next((path for path in (*ALWAYS_COPIED, *hub) if self._is_file(path)), None)
         if path is None:
             return None
         return (

@@ -1,9 +1,9 @@
 """Workers that a SkyPilot server left behind when it was killed.
 
 A server that ends by SIGKILL (the kernel's, when memory runs out) takes none of its workers along. They hold the port
-of its queue, so that no new server starts (seen with SkyPilot 0.14.1: "port 50030 is already in use"), and a launch that
-one of them was busy with goes on in a request that nobody remembers. `sky api stop` does not find them. Ending them is
-safe: what they began stands in the books as a cluster, and is taken away by its name.
+of its queue, so that no new server starts (SkyPilot 0.14.1: "port 50030 is already in use"), and a launch that one of
+them was busy with goes on in a request that nobody remembers. `sky api stop` does not find them. Ending them is safe:
+what they began stands in the books as a cluster, and is taken away by its name.
 """
 
 import logging
