@@ -351,3 +351,13 @@ class TestRoundsAfterRecovery:
             if not story.phase.ended:
                 story.tell(TAKEN, registered(number), looked(NodeState.UP, NodePhase.SERVING, probe=IDLE))
         assert (len(story.record.attempts), story.ending) == (3, Reason.TOO_MANY_ATTEMPTS)
+
+
+@pytest.mark.parametrize("emptied", [True, False])
+def test_a_record_between_two_attempts_should_go_on_with_the_next(emptied: bool) -> None:
+    story = submitting()
+    gone = story.attempt.model_copy(update={"state": AttemptState.GONE, "gone_at": story.now})
+    story.record = story.record.model_copy(update={"attempts": [] if emptied else [gone]})
+    assert story.act() == Decide()
+    assert story.see(TICK).claimed
+    assert story.attempt.state is AttemptState.SUBMITTING
