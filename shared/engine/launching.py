@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 from shared.catalog.base import CatalogMismatch, NotCataloguedError
@@ -18,6 +19,7 @@ from shared.models.offers import Offer
 from shared.models.records import Mode
 from shared.models.requests import LaunchRequest
 from shared.models.responses import Estimate, LaunchAnswer
+from shared.policy.planning import Estimate as PlanEstimate
 from shared.policy.planning import estimate, plan
 from shared.problems import FieldError, conflict, invalid_request
 from shared.providers.faults import FAULT_PREFIX, read_faults
@@ -31,6 +33,26 @@ MESSAGES: dict[Mode, str] = {
 }
 MAX_KEY = 255
 """Characters of an Idempotency-Key; a UUID has 36."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a launch would do and cost, as far as that is known without asking a provider."""
+
+    request: LaunchRequest
+    """With the deployment's defaults filled in."""
+    offers: list[Offer]
+    """In the order in which they are tried."""
+    lifetime_minutes: int
+    costs: PlanEstimate
+
+
+def plan_launch(parts: Parts, request: LaunchRequest) -> Planned:
+    """Plan a launch; nothing is written, no provider is asked. Raises ProblemError (422)."""
+    offers = _offers(parts, request)
+    filled = _with_defaults(parts, request)
+    lifetime = filled.max_lifetime_minutes or parts.settings.default_lifetime_minutes
+    return Planned(filled, offers, lifetime, estimate(offers, lifetime, parts.catalog.as_of))
 
 
 def launch(parts: Parts, body: bytes, idempotency_key: str | None) -> tuple[str, LaunchAnswer]:
@@ -52,15 +74,13 @@ def launch(parts: Parts, body: bytes, idempotency_key: str | None) -> tuple[str,
         known = parts.store.idempotency(key_hash)
         if known is not None:
             return _replayed(known, body_hash)
-    offers = _offers(parts, request)
+    planned = plan_launch(parts, request)
     mode, why = choose_mode(parts, request.provider)
     _check_labels(request, mode)
-    request = _with_defaults(parts, request)
-    lifetime = request.max_lifetime_minutes or parts.settings.default_lifetime_minutes
-    costs = estimate(offers, lifetime, parts.catalog.as_of)
+    offers, lifetime, costs = planned.offers, planned.lifetime_minutes, planned.costs
     now = parts.clock.now()
     record, events = accept(
-        request,
+        planned.request,
         instance_id=parts.ids.instance_id(now),
         now=now,
         offers=offers,
