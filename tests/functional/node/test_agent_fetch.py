@@ -66,10 +66,9 @@ def test_a_folder_of_an_s3_bucket_arrives_by_presigned_addresses(nodes: Nodes, c
     server.start()
     try:
         host, port = server.get_host_and_port()
+        url = f"http://{host}:{port}"
         access = {"aws_access_key_id": "AKIAIOSFODNN7EXAMPLE", "aws_secret_access_key": "s" * 40}
-        client = cast("Any", boto3).client(
-            "s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1", **access
-        )
+        client = cast("Any", boto3).client("s3", endpoint_url=url, region_name="us-east-1", **access)
         client.create_bucket(Bucket="models")
         body = os.urandom(RANGE + 1000)
         client.put_object(Bucket="models", Key="tiny/config.json", Body=b"{}")
