@@ -29,12 +29,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """Slurm, SkyPilot, vLLM, the model, an S3 server and Azurite, all running; ended with the session for sure."""
-    try:
-        running = assembly.start()
-    except StackError as error:
-        pytest.fail(f"the end-to-end environment can't be had: {error}", pytrace=False)
+    running, reason = _start()
+    if running is None:
+        pytest.fail(f"the end-to-end environment can't be had: {reason}", pytrace=False)
     try:
         yield running
     finally:
         left = running.close()
     assert not left, f"the tests left these processes running: {left}"
+
+
+def _start() -> tuple[Stack | None, str]:
+    # Apart, so that pytest prints the reason alone and not the exception that it came from.
+    try:
+        return assembly.start(), ""
+    except StackError as error:
+        return None, str(error)

@@ -126,6 +126,10 @@ class Processes:
         path = self.logs / f"{name}.log"
         return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
 
+    def last_words(self, name: str) -> str:
+        """The last three lines of that log in one line, for an error message."""
+        return " | ".join(self.log(name, lines=3).splitlines())
+
     def leftovers(self, *entries: str) -> dict[int, str]:
         """Process id and command line of every live process that carries this run's mark.
 

@@ -169,7 +169,7 @@ class SkyPilot:
 
         def healthy() -> bool:
             if self._server is not None and self._server.poll() is not None:
-                raise StackError(f"SkyPilot's API server ended: {self.processes.log('skypilot')}")
+                raise StackError(f"SkyPilot's API server ended: {self.processes.last_words('skypilot')}")
             try:
                 return httpx.get(f"{self.endpoint}/api/health", timeout=5).is_success
             except httpx.TransportError:

@@ -99,7 +99,7 @@ class Slurm:
 
         def idle() -> bool:
             if node.poll() is not None:
-                raise StackError(f"the Slurm node ended at once: {self.processes.log('node')}")
+                raise StackError(f"the Slurm node ended at once: {self.processes.last_words('node')}")
             if not port_open(self.ssh_port):
                 return False
             try:
@@ -134,7 +134,7 @@ class Slurm:
         )
 
     def _write(self) -> None:
-        for name in ("home", "ssh", "spool", "state", "log", "dev", "munge", "tmp"):
+        for name in ("home", "ssh", "spool", "state", "log", "dev", "munge", "scratch"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
             (self.folder / name).chmod(0o700)
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd's own, fixed at its compilation
@@ -156,7 +156,7 @@ AuthInfo=socket={self.folder}/munge/socket
 CredType=cred/munge
 StateSaveLocation={self.folder}/state
 SlurmdSpoolDir={self.folder}/spool
-TmpFS={self.folder}/tmp
+TmpFS={self.folder}/scratch
 SlurmctldPidFile={self.folder}/slurmctld.pid
 SlurmdPidFile={self.folder}/slurmd.pid
 SlurmctldLogFile={self.folder}/log/slurmctld.log
@@ -176,6 +176,8 @@ NodeName={hostname} NodeAddr=127.0.0.1 CPUs={CPUS} RealMemory={MEMORY_MIB} Gres=
 PartitionName=gpus Nodes={hostname} Default=YES MaxTime=1-00:00:00 State=UP
 """
         )
+        # slurmd looks for cgroups even when nothing uses them, and gives up in a container that has none mounted.
+        (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n")
         (self.folder / "gres.conf").write_text(
             f"NodeName={hostname} Name=gpu Type=a10 File={self.folder}/dev/a10_[0-{GPUS - 1}]\n"
         )
