@@ -107,6 +107,7 @@ def test_curl_answers_for_uvs_installer_only(tmp_path: Path) -> None:
 def test_a_process_that_slipped_away_is_found_and_ended(tmp_path: Path) -> None:
     processes = Processes(run_id="slipped-away", logs=tmp_path)
     processes.start("parent", ["sh", "-c", "setsid sleep 600 & exit 0"])
-    wait_until(lambda: any("sleep 600" in command for command in processes.leftovers().values()), seconds=10, what="it")
-    assert any("sleep 600" in command for command in processes.close().values())
+    # Only as `sleep` itself has it left its parent's process group.
+    wait_until(lambda: list(processes.leftovers().values()) == ["sleep 600"], seconds=10, what="the process alone")
+    assert list(processes.close().values()) == ["sleep 600"]
     assert processes.leftovers() == {}
