@@ -9,6 +9,7 @@ import pytest
 
 from tests.e2e.stack import assembly
 from tests.e2e.stack.assembly import Stack
+from tests.e2e.stack.bare import bare_launch
 from tests.e2e.stack.processes import StackError
 
 HERE = Path(__file__).parent
@@ -37,6 +38,12 @@ def stack() -> Iterator[Stack]:
     finally:
         left = running.close()
     assert not left, f"the tests left these processes running: {left}"
+
+
+@pytest.fixture(scope="session")
+def bare(stack: Stack) -> dict[str, float]:
+    """Seconds of each stage of a bare `sky launch` of the same task, once a session: the yardstick."""
+    return bare_launch(stack)
 
 
 def _start() -> tuple[Stack | None, str]:

@@ -11,7 +11,6 @@ import pytest
 
 from tests.e2e.stack.app import MASTER_KEY, TOKEN, App
 from tests.e2e.stack.assembly import Stack
-from tests.e2e.stack.bare import bare_launch
 from tests.e2e.stack.processes import wait_until
 
 READY_SECONDS = 300
@@ -67,9 +66,8 @@ def jobs(stack: Stack) -> list[str]:
 
 
 def test_a_launch_serves_the_model_and_goes_when_told(
-    app: App, stack: Stack, capsys: pytest.CaptureFixture[str]
+    app: App, stack: Stack, bare: dict[str, float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bare = bare_launch(stack)
     began = time.monotonic()
     instance_id = app.launch()
     app.wait(instance_id, "ready", seconds=READY_SECONDS)

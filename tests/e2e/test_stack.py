@@ -15,14 +15,14 @@ from azure.storage.queue import QueueServiceClient
 
 from tests.e2e.stack import assembly, model, packages, skypilot
 from tests.e2e.stack.assembly import Stack
-from tests.e2e.stack.bare import bare_launch
 from tests.e2e.stack.processes import Processes, StackError, run, wait_until
 
 
-def test_a_bare_launch_serves_the_model_and_leaves_nothing(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
-    times = bare_launch(stack)
+def test_a_bare_launch_serves_the_model_and_leaves_nothing(
+    stack: Stack, bare: dict[str, float], capsys: pytest.CaptureFixture[str]
+) -> None:
     with capsys.disabled():
-        for title, seconds in (("the environment", stack.times), ("a bare sky launch", times)):
+        for title, seconds in (("the environment", stack.times), ("a bare sky launch", bare)):
             print(f"\n{title}:")
             print("\n".join(f"  {stage:<34}{value:7.1f} s" for stage, value in seconds.items()))
     assert stack.slurm.squeue() == []
