@@ -87,34 +87,39 @@ def bearer(req: func.HttpRequest) -> str:
 
 
 def _answer(access: Access, handler: Handler, req: func.HttpRequest) -> func.HttpResponse:
-    from shared.errors import SettingsError, StaleRecordError, StoreUnavailableError
-    from shared.problems import ProblemError, conflict, unavailable
-    from shared.providers.base import LaunchRefusedError, ProviderUnavailableError
-
     request_id = uuid.uuid4().hex
     try:
         check_access(access, req)
         answer = handler(req)
-    except ProblemError as error:
-        answer = _problem(error, request_id)
-    except StaleRecordError:
-        answer = _problem(conflict("busy", "The instance kept changing; ask again in a second."), request_id)
-    except LaunchRefusedError as error:
-        answer = _problem(ProblemError(422, error.failure.reason.value, "Refused", error.failure.message), request_id)
-    except SettingsError as error:
-        # Names of settings and what is wrong with them, never a value: the operator sees it wherever he looks first.
-        log.error("the app is not set up: %s", error)  # noqa: TRY400 - one clear line
-        answer = _problem(unavailable("misconfigured", f"The app is not set up: {error}", 60), request_id)
-    except (StoreUnavailableError, ProviderUnavailableError) as error:
-        log.warning("%s %s answered 503: %s", req.method, req.url, error, extra={"request_id": request_id})
-        answer = _problem(unavailable("unavailable", "Storage or provider do not answer; try again."), request_id)
-    except Exception:
-        # The last line of defence: the caller gets an id, the log the whole story under it.
-        log.exception("%s %s failed; request %s", req.method, req.url, request_id)
-        detail = f"This is a fault of the control plane; its log has more under request {request_id}."
-        answer = _problem(ProblemError(500, "internal_error", "Internal error", detail), request_id)
+    except Exception as error:
+        # The last line of defence: nothing leaves a function but an answer.
+        answer = _problem(problem_of(error, req, request_id), request_id)
     answer.headers["X-Request-Id"] = request_id
     return answer
+
+
+def problem_of(error: Exception, req: func.HttpRequest, request_id: str) -> "ProblemError":
+    """What the caller is told of an error; what he isn't told goes to the log under the request's id."""
+    from shared.errors import SettingsError, StaleRecordError, StoreUnavailableError
+    from shared.problems import ProblemError, conflict, unavailable
+    from shared.providers.base import LaunchRefusedError, ProviderUnavailableError
+
+    if isinstance(error, ProblemError):
+        return error
+    if isinstance(error, StaleRecordError):
+        return conflict("busy", "The instance kept changing; ask again in a second.")
+    if isinstance(error, LaunchRefusedError):
+        return ProblemError(422, error.failure.reason.value, "Refused", error.failure.message)
+    if isinstance(error, SettingsError):
+        # Names of settings and what is wrong with them, never a value: the operator sees it wherever he looks first.
+        log.error("the app is not set up: %s", error)
+        return unavailable("misconfigured", f"The app is not set up: {error}", 60)
+    if isinstance(error, StoreUnavailableError | ProviderUnavailableError):
+        log.warning("%s %s answered 503: %s", req.method, req.url, error, extra={"request_id": request_id})
+        return unavailable("unavailable", "Storage or provider do not answer; try again.")
+    log.error("%s %s failed; request %s", req.method, req.url, request_id, exc_info=error)
+    detail = f"This is a fault of the control plane; its log has more under request {request_id}."
+    return ProblemError(500, "internal_error", "Internal error", detail)
 
 
 def check_access(access: Access, req: func.HttpRequest) -> None:
