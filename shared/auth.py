@@ -25,6 +25,8 @@ class Purpose(StrEnum):
     """The control plane's bearer token towards the node's agent."""
     ENDPOINT = "endpoint"
     """The API key of the node's vLLM."""
+    SESSION = "session"
+    """The key that signs the web UI's cookies; belongs to the deployment, not to an attempt."""
 
 
 def _matches(token: str, candidates: Iterable[SecretStr]) -> bool:
