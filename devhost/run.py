@@ -69,6 +69,8 @@ def _run(root: Path, port: int, stack: ExitStack) -> int:
         "GPULAUNCH_MASTER_KEY": _secret("GPULAUNCH_MASTER_KEY", local / "master-key"),
         "AzureWebJobsStorage": storage.connection_string,
         "AZURE_FUNCTIONS_ENVIRONMENT": "Development",
+        # `/` leads to our own pages.
+        "AzureWebJobsDisableHomepage": "true",
         "FUNCTIONS_WORKER_RUNTIME": "python",
         # What host.json lets three queue functions run at once, and as many again for HTTP.
         "PYTHON_THREADPOOL_THREAD_COUNT": os.environ.get("PYTHON_THREADPOOL_THREAD_COUNT", "48"),
@@ -78,7 +80,8 @@ def _run(root: Path, port: int, stack: ExitStack) -> int:
     _wait_until_healthy(f"http://127.0.0.1:{port}/api/health", lambda: app.poll() is None)
     address = f"http://localhost:{port}"
     print(
-        f"\ngpulaunch is ready on {address}\nToken: {token}\n\nLaunch an instance:\n"
+        f"\ngpulaunch is ready on {address}\nToken: {token}\n\n"
+        "Open the address in a browser and sign in with the token, or launch an instance by:\n"
         f"curl -sS -X POST {address}/api/instances/launch -H 'X-Admin-Token: {token.split(',')[0].strip()}' \\\n"
         f"  -H 'Content-Type: application/json' \\\n  -d '{_EXAMPLE}'\n\nCtrl-C stops everything."
     )
