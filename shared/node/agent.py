@@ -365,7 +365,7 @@ class ControlPlane:
         """POST a body, or GET without one; the answer's JSON.
 
         Only an answer of success renews the lease: not one that says that we are unknown, and no error of a server.
-        Raises AgainError.
+        Raises AgainError, and FailureError where the model's source can't be read.
         """
         try:
             answer = self._http.json("GET" if body is None else "POST", f"{self._base}/{name}", self._headers, body)
@@ -374,6 +374,8 @@ class ControlPlane:
         data: dict[str, Any] = answer.data or {}
         if answer.status == 410 or data.get("renewed") is False:
             self._lease.over = True
+        elif answer.status == 422 and body is None:
+            raise FailureError("model_fetch_failed", str(data.get("detail") or "the model's source can't be read"))
         elif not 200 <= answer.status < 300:
             raise AgainError(f"{name}: answered {answer.status}", answer.retry_after)
         elif isinstance(data.get("lease_seconds"), int):

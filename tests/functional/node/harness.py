@@ -174,8 +174,10 @@ class ControlPlane(StandIn):
         token = (request.headers.get("Authorization") or "").removeprefix("Bearer ")
         if name == "assignment":
             self.on_assignment()
-            assert self.assignment is not None
             self.calls.append(Call(name, None, token))
+            if self.assignment is None:
+                problem = {"status": 422, "code": "model_fetch_failed", "detail": "there is no file below r2://m/x"}
+                return self.send(request, 422, json.dumps(problem).encode())
             return self.send(request, 200, self.assignment.model_dump_json().encode())
         body = self.MODELS[name].model_validate_json(text)
         self.calls.append(Call(name, body, token))
