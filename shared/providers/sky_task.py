@@ -18,7 +18,8 @@ NO_UPLOAD: Mapping[str, Mapping[str, str]] = {
 
 These are all clouds for which SkyPilot 0.14.1 knows the setting. By default it copies the files of every cloud that the
 server has credentials for, whichever cloud the node is on. Only `azure` and `kubernetes` are allowed in a task's own
-`config`, so it travels in the request's `override_skypilot_config`, which local and remote servers honour alike.
+`config`, so it travels in the request's `override_skypilot_config`, which local and remote servers honour alike. Only
+a `remote_identity` that the server's own configuration has for a workspace or a region is stronger than this.
 """
 
 _AUTODOWN_MINUTES = 10

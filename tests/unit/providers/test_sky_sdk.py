@@ -95,3 +95,13 @@ def test_every_file_that_is_copied_regardless_is_known(tables: Any) -> None:
     assert [
         path for path in tables["copied"] if not any(Path(path).parent == Path(known).parent for known in ALWAYS_COPIED)
     ] == []
+
+
+def test_no_module_of_ours_loads_skypilot(tmp_path: Path) -> None:
+    code = """
+import json, sys
+sys.path.insert(0, ROOT)
+import shared.providers.skypilot, shared.providers.nodes
+print(json.dumps(sorted({"sky", "psutil", "pandas", "boto3"} & set(sys.modules))))
+"""
+    assert run(code.replace("ROOT", repr(str(Path(__file__).parents[3]))), tmp_path) == []
