@@ -1,0 +1,72 @@
+"""The client and the command against the whole program in one process, on a simulated clock."""
+
+import json
+
+import httpx
+import pytest
+
+from cli.client import AsyncGpuLaunch, GpuLaunch
+from tests.functional.world import ADMIN, World
+from tests.twins.clock import START
+
+ADDRESS = "http://app.test"
+
+
+class WorldTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
+    """Carries requests into a world; `lost` answers get lost on their way back, `sent` is every request."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.sent: list[httpx.Request] = []
+        self.statuses: list[int] = []
+        self.lost = 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.sent.append(request)
+        path = request.url.raw_path.decode()
+        body = request.read()
+        answer = self.world.call(request.method, path, token=None, headers=dict(request.headers), raw=body)
+        self.statuses.append(answer.status)
+        if self.lost:
+            self.lost -= 1
+            raise httpx.ReadTimeout("lost on the way back", request=request)
+        return httpx.Response(answer.status, headers=dict(answer.headers), content=answer.body)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return self.handle_request(request)
+
+    def bodies(self, method: str) -> list[object]:
+        return [json.loads(request.content) for request in self.sent if request.method == method]
+
+
+class WorldTime:
+    """The world's time as a client's clock; sleeping lets the world run."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def clock(self) -> float:
+        return (self._world.clock.now() - START).total_seconds()
+
+    def sleep(self, seconds: float) -> None:
+        self._world.run(seconds)
+
+    async def async_sleep(self, seconds: float) -> None:
+        self._world.run(seconds)
+
+
+@pytest.fixture
+def transport(world: World) -> WorldTransport:
+    return WorldTransport(world)
+
+
+@pytest.fixture
+def gpu(world: World, transport: WorldTransport) -> GpuLaunch:
+    time = WorldTime(world)
+    return GpuLaunch(ADDRESS, ADMIN, transport=transport, sleep=time.sleep, clock=time.clock)
+
+
+@pytest.fixture
+def async_gpu(world: World, transport: WorldTransport) -> AsyncGpuLaunch:
+    time = WorldTime(world)
+    return AsyncGpuLaunch(ADDRESS, ADMIN, transport=transport, sleep=time.async_sleep, clock=time.clock)
