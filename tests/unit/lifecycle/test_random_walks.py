@@ -38,7 +38,7 @@ from shared.models.records import AttemptState, EventType, Failure, InstanceReco
 from shared.providers.base import Availability, NodeState, NodeView, Probe
 from tests.unit.lifecycle.story import ENABLED, GONE, IDLE, OFFERS, STILL_THERE, TAKEN, TICK, Story
 
-LIMITS = Limits(max_attempts=5, max_recoveries=2)
+LIMITS = Limits(max_attempts=3, max_recoveries=2)
 SILENT = Unanswered("no answer")
 LOCKED_OUT = NotEnabled("not set up")
 MOST_STEPS = 40
