@@ -6,6 +6,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from shared.api.queues import LAUNCHES, TEARDOWNS
 from shared.engine.parts import Parts
+from shared.engine.remembering import remember_failures
 from shared.errors import StaleRecordError
 from shared.lifecycle.decision import Decision, Follow
 from shared.lifecycle.machine import decide
@@ -52,6 +53,7 @@ def commit(parts: Parts, before: Versioned, decision: Decision) -> Versioned:
     if not decision.changed:
         return before
     etag = parts.store.commit(before, decision.record, decision.events)
+    remember_failures(parts, before.record, decision.record)
     for event in decision.events:
         level = logging.WARNING if event.type in (EventType.ALERT, EventType.ATTEMPT_FAILED) else logging.INFO
         log.log(

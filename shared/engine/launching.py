@@ -12,6 +12,7 @@ from shared.engine.changing import send
 from shared.engine.modes import choose_mode
 from shared.engine.parts import Parts
 from shared.engine.reading import read_json, read_model
+from shared.engine.remembering import recent_failures
 from shared.errors import AlreadyExistsError, StoreUnavailableError
 from shared.lifecycle.acceptance import accept
 from shared.lifecycle.decision import Follow
@@ -156,7 +157,9 @@ def _offers(parts: Parts, request: LaunchRequest) -> list[Offer]:
         raise invalid_request(problems) from error
     except NotCataloguedError as error:
         raise invalid_request([FieldError(field="provider", message=str(error), nearest=error.nearest)]) from error
-    planned = plan(found, request, now=parts.clock.now())
+    now = parts.clock.now()
+    simulated = parts.settings.orchestrator == "simulation"
+    planned = plan(found, request, () if simulated else recent_failures(parts, now), now)
     if not planned:
         message = "No offer is left under use_spot, spot_fallback, region and max_hourly_cost; allow more of them."
         raise invalid_request([FieldError(field="body", message=message)])

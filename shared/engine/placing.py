@@ -2,6 +2,7 @@
 
 from shared.auth import Purpose
 from shared.engine.parts import Parts
+from shared.models.node import NodeStatus
 from shared.models.records import InstanceRecord
 from shared.node.task import agent_port, node_environment
 from shared.providers.base import NodeTarget, Placed, Placement
@@ -47,6 +48,13 @@ def placed(record: InstanceRecord) -> Placed:
         request_id=attempt.request_id,
         labels=record.request.labels,
         started_at=attempt.started_at,
+    )
+
+
+def redacted(parts: Parts, status: NodeStatus) -> NodeStatus:
+    """A node's account without secrets."""
+    return status.model_copy(
+        update={"detail": parts.redactor.text(status.detail), "log_tail": parts.redactor.lines(status.log_tail)}
     )
 
 

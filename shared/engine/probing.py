@@ -4,13 +4,13 @@ import logging
 
 from shared.engine.changing import commit, send
 from shared.engine.parts import Parts
-from shared.engine.placing import node_target, placed
+from shared.engine.placing import node_target, placed, redacted
 from shared.errors import StaleRecordError
 from shared.lifecycle.machine import decide
-from shared.lifecycle.observations import Probed
+from shared.lifecycle.observations import Probed, Reported
 from shared.models.messages import ProbeMessage
 from shared.models.records import InstanceRecord, Mode, Phase
-from shared.providers.base import NodeTarget, NodeView, Probe, ProviderUnavailableError
+from shared.providers.base import NodeTarget, NodeView, Probe, ProviderNotEnabledError, ProviderUnavailableError
 from shared.store.base import Versioned
 
 log = logging.getLogger("gpulaunch.health")
@@ -35,29 +35,39 @@ def _probe_mode(parts: Parts, mode: Mode, ready: list[Versioned]) -> None:
             targets.append(target)
     if not targets:
         return
-    probes = parts.kit(mode).nodes.probe(targets)
+    nodes = parts.kit(mode).nodes
+    # Nodes that can't call us are asked: it renews their lease, and only they know of their job and of notices.
+    asked = [] if mode == "simulation" or parts.settings.public_url is not None else targets
+    statuses = nodes.statuses(asked)
+    probes = nodes.probe(targets)
     for found in ready:
         attempt = found.record.attempts[-1]
+        status = statuses.get(attempt.cluster_name)
         probe = probes.get(attempt.cluster_name, Probe(alive=False, message="The node has no known address."))
-        _judge(parts, found, probe)
+        told = None if status is None else Reported(attempt.number, redacted(parts, status))
+        _judge(parts, found, told, probe)
 
 
-def _judge(parts: Parts, found: Versioned, probe: Probe) -> None:
+def _judge(parts: Parts, found: Versioned, told: Reported | None, probe: Probe) -> None:
     view = None if probe.alive else _ask_provider(parts, found.record)
-    decision = decide(found.record, Probed(probe, view), parts.clock.now(), parts.limits)
-    try:
-        commit(parts, found, decision)
-    except StaleRecordError:
-        log.debug("%s changed while it was probed; the next sweep looks again", found.record.instance_id)
-        return
-    if decision.changed and decision.follow is not None:
-        send(parts, decision.record, decision.follow)
+    for observation in (told, Probed(probe, view)):
+        if observation is None:
+            continue
+        decision = decide(found.record, observation, parts.clock.now(), parts.limits)
+        try:
+            found = commit(parts, found, decision)
+        except StaleRecordError:
+            log.debug("%s changed while it was probed; the next sweep looks again", found.record.instance_id)
+            return
+        if decision.changed and decision.follow is not None:
+            send(parts, decision.record, decision.follow)
+            return
 
 
 def _ask_provider(parts: Parts, record: InstanceRecord) -> NodeView | None:
     """What the provider says of a node that did not answer; None when it does not say."""
     try:
         return parts.kit(record.mode).provider.look(placed(record))
-    except ProviderUnavailableError as error:
+    except (ProviderUnavailableError, ProviderNotEnabledError) as error:
         log.warning("%s: the provider did not say what became of its node: %s", record.instance_id, error)
         return None

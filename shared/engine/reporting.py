@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from shared.engine.changing import change
 from shared.engine.parts import Parts
+from shared.engine.placing import redacted
 from shared.lifecycle.observations import Noticed, Observation, Registered, Reported
 from shared.models.node import (
     Assignment,
@@ -57,10 +58,7 @@ def assignment(parts: Parts, record: InstanceRecord, attempt: int) -> Assignment
 
 def report(parts: Parts, record: InstanceRecord, attempt: int, status: NodeStatus) -> LeaseAnswer:
     """Take in a node's progress."""
-    redacted = status.model_copy(
-        update={"detail": parts.redactor.text(status.detail), "log_tail": parts.redactor.lines(status.log_tail)}
-    )
-    return _apply(parts, record, attempt, Reported(attempt, redacted))
+    return _apply(parts, record, attempt, Reported(attempt, redacted(parts, status)))
 
 
 def register(parts: Parts, record: InstanceRecord, attempt: int, registration: NodeRegistration) -> LeaseAnswer:

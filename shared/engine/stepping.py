@@ -4,7 +4,7 @@ import logging
 
 from shared.engine.changing import commit, queue_of, send
 from shared.engine.parts import Parts
-from shared.engine.placing import node_target, placed, placement, reaches_us
+from shared.engine.placing import node_target, placed, placement, reaches_us, redacted
 from shared.errors import MessageError, StaleRecordError
 from shared.lifecycle.decision import Follow
 from shared.lifecycle.machine import decide, next_act
@@ -129,12 +129,7 @@ def _look_at_node(parts: Parts, record: InstanceRecord, view: NodeView) -> Looke
             # Its agent may not have started yet; the phase's time limit decides how long that is believed.
             log.debug("%s: the node does not answer yet: %s", record.instance_id, error)
         else:
-            status = answer.model_copy(
-                update={
-                    "detail": parts.redactor.text(answer.detail),
-                    "log_tail": parts.redactor.lines(answer.log_tail),
-                }
-            )
+            status = redacted(parts, answer)
             target = node_target(parts, record, view.address, status.port) or target
     serves = record.phase is Phase.REGISTERING or (status is not None and status.phase is NodePhase.SERVING)
     probe: Probe | None = None

@@ -6,12 +6,13 @@ from datetime import datetime, timedelta
 
 from shared.api.queues import HEALTH, QUEUES
 from shared.engine.changing import change, send
+from shared.engine.collecting import collect, list_clusters
 from shared.engine.parts import Parts
 from shared.errors import MessageError, StaleRecordError
 from shared.lifecycle.decision import Follow, StepName
 from shared.lifecycle.observations import EndAsked
 from shared.models.messages import ProbeMessage, StepMessage, read_message
-from shared.models.records import Failure, InstanceRecord, Phase, Reason
+from shared.models.records import AttemptState, Failure, InstanceRecord, Phase, Reason
 from shared.store.base import QueuedMessage
 
 log = logging.getLogger("gpulaunch.sweep")
@@ -20,6 +21,8 @@ GRACE = timedelta(seconds=20)
 """How late a step may be before it is sent again: polling and a busy queue cost seconds, a lost message never comes."""
 SLICE = 200
 """Ready instances per probe message: with 20 ms a probe and 50 at once, well under a second of work."""
+COLLECT_EVERY = timedelta(minutes=2)
+"""Between two looks for garbage: each costs one listing of the cloud, and an orphan gets five minutes' grace anyway."""
 QUIET_CHECK = timedelta(minutes=10)
 """The poison queues are read when something is overdue, and this often anyway."""
 
@@ -33,16 +36,22 @@ class SweepReport:
     resent: int
     probes: int
     poisoned: int
+    collected: int
+    """Orphans that were taken away."""
 
 
 def run_sweep(parts: Parts) -> SweepReport:
     """Walk once over all live instances."""
     now = parts.clock.now()
+    # The cloud is listed before the records: what is launched in between is in neither list, or in the records' alone.
+    found_clusters = list_clusters(parts) if _is_time(now, COLLECT_EVERY) else None
+    known: set[str] = set()
     live = ready = resent = 0
     slices: list[tuple[str, str, int]] = []
     for found in parts.store.live():
         record = found.record
         live += 1
+        known.update(attempt.cluster_name for attempt in record.attempts if attempt.state is not AttemptState.GONE)
         if _overdue(record, now):
             send(parts, record, Follow(_step_of(record), 0.0))
             resent += 1
@@ -51,11 +60,16 @@ def run_sweep(parts: Parts) -> SweepReport:
             _add_to_slice(slices, record.instance_id)
     for newest, oldest, _ in slices:
         parts.queues.send(HEALTH, ProbeMessage(instanceId=newest, lastInstanceId=oldest))
-    quiet = now.minute % (QUIET_CHECK.seconds // 60) == 0 and now.second < 30
-    poisoned = sum(_read_poison(parts, queue) for queue in QUEUES) if resent or quiet else 0
-    report = SweepReport(live, ready, resent, len(slices), poisoned)
+    poisoned = sum(_read_poison(parts, queue) for queue in QUEUES) if resent or _is_time(now, QUIET_CHECK) else 0
+    collected = 0 if found_clusters is None else collect(parts, found_clusters, known, now)
+    report = SweepReport(live, ready, resent, len(slices), poisoned, collected)
     log.info("sweep: %s", report)
     return report
+
+
+def _is_time(now: datetime, every: timedelta) -> bool:
+    """Whether this is the first sweep of a stretch of time; sweeps come every half minute."""
+    return now.minute % (every.seconds // 60) == 0 and now.second < 30
 
 
 def _overdue(record: InstanceRecord, now: datetime) -> bool:

@@ -127,6 +127,8 @@ class Cluster:
     created_at: datetime | None
     exempt: bool = False
     """Carries the label that exempts it from garbage collection."""
+    workspace: str | None = None
+    """The workspace that launched it, where the provider keeps labels; None: not known."""
 
 
 class Provider(Protocol):
@@ -157,6 +159,10 @@ class Provider(Protocol):
         Never waits for the end: False means "call again". An attempt of which nothing was ever there is True.
         Raises ProviderUnavailableError when that can't be told now.
         """
+        ...
+
+    def discard(self, cluster_name: str) -> bool:
+        """Take a node away of which only its name is known, as found by `clusters`; otherwise as `release`."""
         ...
 
     def clusters(self) -> Sequence[Cluster]:
@@ -201,6 +207,13 @@ class Nodes(Protocol):
 
     def status(self, target: NodeTarget) -> NodeStatus:
         """The agent's account of its node. Raises NodeUnreachableError."""
+        ...
+
+    def statuses(self, targets: Sequence[NodeTarget]) -> dict[str, NodeStatus]:
+        """The accounts of many agents, asked side by side; by cluster name, without those that did not answer.
+
+        Being asked renews an agent's lease: nodes that can't call us live by it.
+        """
         ...
 
     def probe(self, targets: Sequence[NodeTarget]) -> dict[str, Probe]:

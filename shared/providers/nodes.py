@@ -51,6 +51,10 @@ class HttpNodes:
         """The agent's account of its node, within 5 s. Raises NodeUnreachableError."""
         return asyncio.run(self._status(target))
 
+    def statuses(self, targets: Sequence[NodeTarget]) -> dict[str, NodeStatus]:
+        """The accounts of many agents, side by side, each within 5 s; without those that did not answer."""
+        return asyncio.run(self._statuses(targets)) if targets else {}
+
     def probe(self, targets: Sequence[NodeTarget]) -> dict[str, Probe]:
         """Ask vLLM's /health and /metrics on each node, side by side; by cluster name, one entry for every target.
 
@@ -74,6 +78,22 @@ class HttpNodes:
             return NodeStatus.model_validate_json(body)
         except ValidationError as error:
             raise NodeUnreachableError(f"The agent on {target.address} gave an answer that can't be read") from error
+
+    async def _statuses(self, targets: Sequence[NodeTarget]) -> dict[str, NodeStatus]:
+        places = asyncio.Semaphore(_AT_ONCE)
+
+        async def ask(target: NodeTarget) -> NodeStatus | None:
+            async with places:
+                try:
+                    return await self._status(target)
+                except NodeUnreachableError:
+                    # The probe of its endpoint tells whether it lives; a silent agent alone is no verdict.
+                    return None
+
+        answers = await asyncio.gather(*(ask(target) for target in targets))
+        return {
+            target.cluster_name: answer for target, answer in zip(targets, answers, strict=True) if answer is not None
+        }
 
     async def _probe(self, targets: Sequence[NodeTarget]) -> dict[str, Probe]:
         places = asyncio.Semaphore(_AT_ONCE)
@@ -103,7 +123,8 @@ async def _probe_one(client: httpx.AsyncClient, places: asyncio.Semaphore, targe
     text = body.decode(errors="replace")
     running, waiting = total(text, "vllm:num_requests_running"), total(text, "vllm:num_requests_waiting")
     message = "" if running is not None and waiting is not None else "vLLM's metrics don't show its requests"
-    return Probe(alive=True, message=message, running_requests=running, waiting_requests=waiting)
+    finished = total(text, "vllm:request_success_total")
+    return Probe(True, message, running_requests=running, waiting_requests=waiting, finished_requests=finished)
 
 
 async def _get(

@@ -16,7 +16,7 @@ from its labels (see shared.providers.faults), so nothing has to run, and a rest
 
 import math
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -144,6 +144,12 @@ class SimulationProvider:
             self._cloud.remove(placed.cluster_name)
         return True
 
+    def discard(self, cluster_name: str) -> bool:
+        """As `release`, for a node of which only the name is known. Raises ProviderUnavailableError."""
+        with _answers():
+            self._cloud.remove(cluster_name)
+        return True
+
     def clusters(self) -> Sequence[Cluster]:
         """All simulated nodes; one request per thousand. Raises ProviderUnavailableError."""
         with _answers():
@@ -183,6 +189,14 @@ class SimulatedNodes:
         if node is None:
             raise NodeUnreachableError("there is no such simulated node")
         return _course(node, self._clock.now(), self._speed).status()
+
+    def statuses(self, targets: Sequence[NodeTarget]) -> dict[str, NodeStatus]:
+        """The accounts of all targets that answer, one read each."""
+        answers: dict[str, NodeStatus] = {}
+        for target in targets:
+            with suppress(NodeUnreachableError):
+                answers[target.cluster_name] = self.status(target)
+        return answers
 
     def probe(self, targets: Sequence[NodeTarget]) -> dict[str, Probe]:
         """Ask all targets; one read, for several one query over their range of names.

@@ -7,6 +7,7 @@ from shared.models.requests import ProviderName
 from shared.providers.base import Placement
 
 INSTANCE_LABEL, ATTEMPT_LABEL = "gpulaunch-instance", "gpulaunch-attempt"
+WORKSPACE_LABEL = "gpulaunch-workspace"
 EXEMPT_LABEL = "gpulaunch-exempt"
 """A user's label of this name with any value but `false` keeps the node from being collected as garbage."""
 
@@ -66,14 +67,18 @@ _RESERVED = re.compile(r"^(aws:|microsoft|azure|windows|skypilot-|ray-|gpulaunch
 """Prefixes that a cloud, SkyPilot or we keep for themselves."""
 
 
-def labels_for(placement: Placement) -> dict[str, str]:
+def labels_for(placement: Placement, workspace: str) -> dict[str, str]:
     """The user's labels in a form that the cloud takes, and ours.
 
     Two labels that become one keep the first one's value; a label that the cloud can't take at all is left out: labels
     are for people and bills, and no launch fails for one.
     """
     clean_key, clean_value = _CLEAN[placement.offer.provider]
-    labels = {INSTANCE_LABEL: clean_value(placement.instance_id), ATTEMPT_LABEL: str(placement.attempt)}
+    labels = {
+        INSTANCE_LABEL: clean_value(placement.instance_id),
+        ATTEMPT_LABEL: str(placement.attempt),
+        WORKSPACE_LABEL: workspace,
+    }
     for key, value in placement.labels.items():
         if _RESERVED.match(key):
             continue
@@ -88,7 +93,7 @@ def is_exempt(labels: Mapping[str, str]) -> bool:
     return labels.get(EXEMPT_LABEL, "false").lower() not in ("false", "no", "0")
 
 
-def task_for(placement: Placement, script: str, ports: list[int]) -> dict[str, object]:
+def task_for(placement: Placement, script: str, ports: list[int], workspace: str) -> dict[str, object]:
     """The task of one attempt, in the shape of SkyPilot's YAML.
 
     Parameters
@@ -97,11 +102,13 @@ def task_for(placement: Placement, script: str, ports: list[int]) -> dict[str, o
         Text of `run`; there is no `setup`, the agent installs while the model is fetched.
     ports
         Ports to open to the outside; empty on Slurm, which refuses any.
+    workspace
+        Goes into the labels, so that no other workspace on the same server takes the node for garbage of its own.
     """
     offer = placement.offer
     resources: dict[str, object] = {
         "infra": f"{offer.provider}/{offer.region}",
-        "labels": labels_for(placement),
+        "labels": labels_for(placement, workspace),
     }
     if offer.instance_type is not None:
         resources["instance_type"] = offer.instance_type

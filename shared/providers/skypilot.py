@@ -44,7 +44,7 @@ from shared.providers.sky_client import (
 )
 from shared.providers.sky_errors import describe, explain
 from shared.providers.sky_local import LocalServer, set_up_advice
-from shared.providers.sky_task import NO_UPLOAD, is_exempt, task_for
+from shared.providers.sky_task import NO_UPLOAD, WORKSPACE_LABEL, is_exempt, task_for
 from shared.redaction import Redactor
 from shared.settings import Settings
 
@@ -167,7 +167,7 @@ class SkyPilotProvider:
                 if self._cluster(name) is not None:
                     return None
             ports = open_ports(name, placement.offer.provider, self._settings)
-            task = task_for(placement, self._script(), ports)
+            task = task_for(placement, self._script(), ports, self._settings.workspace)
             self._client.validate(task)
             return self._client.launch(task, name, NO_UPLOAD)
         except SkyRefusalError as refusal:
@@ -213,7 +213,11 @@ class SkyPilotProvider:
 
         Raises ProviderUnavailableError, with the cloud's words when the last teardown failed.
         """
-        name = placed.cluster_name
+        return self.discard(placed.cluster_name)
+
+    def discard(self, cluster_name: str) -> bool:
+        """As `release`, for a node of which only the name is known. Raises ProviderUnavailableError."""
+        name = cluster_name
         self._ready()
         with _answers():
             requests = self._client.requests_of(name)
@@ -248,6 +252,7 @@ class SkyPilotProvider:
                 state=_STATES.get(cluster.status, NodeState.PENDING),
                 created_at=None if cluster.launched_at is None else datetime.fromtimestamp(cluster.launched_at, UTC),
                 exempt=is_exempt(cluster.labels or {}),
+                workspace=(cluster.labels or {}).get(WORKSPACE_LABEL),
             )
             for cluster in found
         ]

@@ -37,6 +37,26 @@ class IdempotencyEntry(StoredModel):
     created_at: UtcTime
 
 
+class Note(StoredModel):
+    """Something small to remember that belongs to no instance: an orphan seen, an offer that failed."""
+
+    kind: str
+    """One of the kinds below; notes are listed by it."""
+    key: str
+    """What the note is about; one note for each kind and key."""
+    at: UtcTime
+    """When it was first written down."""
+    until: UtcTime | None = None
+    """From when on it no longer counts; None: until it is dropped."""
+    text: str = ""
+
+
+ORPHAN = "orphan"
+"""Notes about clusters that no live record knows; the key is the cluster's name."""
+REFUSED_OFFER = "refused-offer"
+"""Notes about offers that failed lately; the key is the offer's."""
+
+
 @dataclass(frozen=True)
 class InstanceFilter:
     """Which records a listing wants; None: any."""
@@ -100,6 +120,18 @@ class InstanceStore(Protocol):
 
     def page(self, wanted: InstanceFilter, size: int, token: str | None) -> RecordPage:
         """A page of records, live and ended in one order, newest first. Raises ValueError on a foreign token."""
+        ...
+
+    def notes(self, kind: str) -> list[Note]:
+        """All notes of a kind."""
+        ...
+
+    def put_note(self, note: Note) -> None:
+        """Write a note down, in place of the one about the same."""
+        ...
+
+    def drop_note(self, kind: str, key: str) -> None:
+        """Forget a note; one that is gone already is fine."""
         ...
 
     def ping(self) -> None:

@@ -10,6 +10,7 @@ One partition per workspace. Row keys, with `<inv>` the instance's ULID turned r
 | `idem|<SHA-256 of the key>` | idempotency entry |
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from shared.errors import StoreError
 from shared.models.messages import INSTANCE_ID
 from shared.models.records import Event, InstanceRecord
 from shared.models.times import iso
-from shared.store.base import IdempotencyEntry
+from shared.store.base import IdempotencyEntry, Note
 
 Row = dict[str, str]
 """A row's properties; all of them are strings."""
@@ -87,6 +88,21 @@ def event_key(instance_id: str, sequence: int) -> str:
 def idempotency_key(key_hash: str) -> str:
     """Row key of an idempotency entry."""
     return f"idem|{key_hash}"
+
+
+def note_key(kind: str, key: str) -> str:
+    """Row key of a note; hashed, since a row key can't hold every character."""
+    return f"note|{kind}|{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def note_range(kind: str) -> KeyRange:
+    """The notes of a kind."""
+    return KeyRange(f"note|{kind}|", _end(f"note|{kind}"))
+
+
+def note_row(partition: str, note: Note) -> Row:
+    """The row of a note."""
+    return {"PartitionKey": partition, "RowKey": note_key(note.kind, note.key), **_split(note)}
 
 
 def record_range(area: str, newest: str | None = None, oldest: str | None = None, after: str | None = None) -> KeyRange:

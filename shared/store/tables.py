@@ -22,7 +22,7 @@ from azure.data.tables import TableClient, TableEntity, TableTransactionError, U
 from shared.errors import AlreadyExistsError, StaleRecordError
 from shared.models.records import Event, InstanceRecord, Phase
 from shared.store import rows
-from shared.store.base import IdempotencyEntry, InstanceFilter, RecordPage, Versioned
+from shared.store.base import IdempotencyEntry, InstanceFilter, Note, RecordPage, Versioned
 from shared.store.failures import code_of, translate, translated
 
 QUERY_PAGE: Final = 1000
@@ -44,6 +44,10 @@ class _Table(Protocol):
     def submit_transaction(self, operations: Iterable[Operation], /) -> list[Mapping[str, Any]]: ...
 
     def get_entity(self, partition_key: str, row_key: str, /) -> TableEntity: ...
+
+    def upsert_entity(self, entity: Mapping[str, Any], /, *, mode: UpdateMode) -> Mapping[str, Any]: ...
+
+    def delete_entity(self, partition_key: str, row_key: str, /) -> None: ...
 
     def query_entities(
         self,
@@ -239,6 +243,21 @@ class TableInstanceStore:
             if scanned >= SCAN_ROWS or len(found) == size:
                 return RecordPage(found, make_token(after))
         return RecordPage(found, None)
+
+    def notes(self, kind: str) -> list[Note]:
+        """All notes of a kind, one request for a thousand. Raises StoreUnavailableError."""
+        return [rows.read(Note, entity) for entity in self._query(rows.note_range(kind), f"read the {kind} notes")]
+
+    def put_note(self, note: Note) -> None:
+        """Write a note down in one request. Raises StoreUnavailableError."""
+        with translated("write a note"):
+            self._table.upsert_entity(rows.note_row(self._partition, note), mode=UpdateMode.REPLACE)
+
+    def drop_note(self, kind: str, key: str) -> None:
+        """Forget a note in one request. Raises StoreUnavailableError."""
+        # the SDK takes a row that is gone for deleted
+        with translated("drop a note"):
+            self._table.delete_entity(self._partition, rows.note_key(kind, key))
 
     def ping(self) -> None:
         """Read one row key at most. Raises StoreUnavailableError."""

@@ -16,9 +16,10 @@ from shared.clock import UlidIds
 from shared.errors import AlreadyExistsError, StaleRecordError, StoreError, StoreUnavailableError
 from shared.models.records import Event, InstanceRecord, Phase
 from shared.store import rows
-from shared.store.base import InstanceFilter, InstanceStore, Versioned
+from shared.store.base import InstanceFilter, InstanceStore, Note, Versioned
 from shared.store.tables import TableInstanceStore
 from tests.contract.conftest import Account, timed_out, unique
+from tests.twins.clock import START
 from tests.twins.factories import make_event, make_idempotency, make_instance_id, make_record, make_request
 from tests.twins.store import MemoryInstanceStore
 
@@ -641,3 +642,31 @@ def test_far_apart_ids_keep_their_order(store: InstanceStore) -> None:
         created(store, make_record(instance_id=instance_id))
     assert ids(list(store.live())) == made[::-1]
     assert flat(walk(store, ANY, 5)) == made[::-1]
+
+
+def make_note(**given: Any) -> Note:
+    fields = {"kind": "orphan", "key": "gl-a/b#c?d-01", "at": START, "text": "seen"}
+    return Note.model_validate(fields | given)
+
+
+def test_a_note_is_there_until_it_is_dropped(store: InstanceStore) -> None:
+    store.put_note(make_note())
+    store.put_note(make_note(kind="other"))
+    assert store.notes("orphan") == [make_note()]
+    store.drop_note("orphan", make_note().key)
+    store.drop_note("orphan", make_note().key)
+    assert store.notes("orphan") == []
+    assert len(store.notes("other")) == 1
+
+
+def test_a_second_note_about_the_same_takes_the_place_of_the_first(store: InstanceStore) -> None:
+    store.put_note(make_note())
+    store.put_note(make_note(text="seen again"))
+    store.put_note(make_note(key="another"))
+    assert sorted(note.text for note in store.notes("orphan")) == ["seen", "seen again"]
+
+
+def test_notes_are_no_instances(store: InstanceStore) -> None:
+    store.put_note(make_note())
+    assert list(store.live()) == []
+    assert store.page(ANY, 10, None).records == []

@@ -9,8 +9,8 @@ import pytest
 from shared import runtime
 from shared.auth import Purpose
 from shared.engine.parts import Kit
-from shared.models.node import Assignment, NodeStatus
-from shared.models.records import InstanceRecord
+from shared.models.node import Assignment, JobResult, NodeNotice, NodePhase, NodeStatus
+from shared.models.records import Failure, InstanceRecord
 from shared.providers.base import (
     Availability,
     Cluster,
@@ -33,6 +33,11 @@ class Scripted:
     view: NodeView = field(default_factory=lambda: NodeView(NodeState.PENDING))
     alive: bool = False
     released: int = 0
+    account: NodeStatus | None = None
+    """What the agent says when it is asked."""
+    asked: int = 0
+    spot_failure: Failure | None = None
+    """What every spot offer fails with."""
 
     def availability(self, provider: str, elapsed_seconds: float) -> Availability:
         return Availability(enabled=True, reason=f"{provider} is enabled")
@@ -42,10 +47,15 @@ class Scripted:
         return f"request-{len(self.submitted)}"
 
     def look(self, placed: Placed) -> NodeView:
+        if placed.offer.use_spot and self.spot_failure is not None:
+            return NodeView(NodeState.ABSENT, failure=self.spot_failure)
         return self.view
 
     def release(self, placed: Placed) -> bool:
         self.released += 1
+        return True
+
+    def discard(self, cluster_name: str) -> bool:
         return True
 
     def clusters(self) -> Sequence[Cluster]:
@@ -55,7 +65,13 @@ class Scripted:
         return []
 
     def status(self, target: NodeTarget) -> NodeStatus:
-        raise NodeUnreachableError("nobody asks a node that calls by itself")
+        if self.account is None:
+            raise NodeUnreachableError("nobody asks a node that calls by itself")
+        return self.account
+
+    def statuses(self, targets: Sequence[NodeTarget]) -> dict[str, NodeStatus]:
+        self.asked += len(targets)
+        return {target.cluster_name: self.account for target in targets if self.account is not None}
 
     def probe(self, targets: Sequence[NodeTarget]) -> dict[str, Probe]:
         return {
@@ -84,10 +100,10 @@ class Assigning:
 class Push(World):
     """A world with real nodes that reach us."""
 
-    def __init__(self) -> None:
+    def __init__(self, public_url: str = "https://app.example.com") -> None:
         self.cloud_ = Scripted()
         kit = Kit(self.cloud_, self.cloud_)
-        given = settings(GPULAUNCH_ORCHESTRATOR="skypilot", GPULAUNCH_PUBLIC_URL="https://app.example.com")
+        given = settings(GPULAUNCH_ORCHESTRATOR="skypilot", GPULAUNCH_PUBLIC_URL=public_url or None)
         super().__init__(given=given, kit=lambda _: kit, assignments=Assigning())
 
     def token(self, instance_id: str, attempt: int = 1) -> str:
@@ -268,3 +284,58 @@ def test_a_late_report_of_an_earlier_phase_should_not_go_back(push: Push) -> Non
     push.node(instance_id, "progress", {"phase": "starting_server"})
     push.node(instance_id, "progress", {"phase": "installing"})
     assert push.show(instance_id)["phase"] == "starting_server"
+
+
+class TestNodesThatCannotCall:
+    """Without a public address the nodes are asked."""
+
+    @pytest.fixture
+    def pull(self) -> Iterator[Push]:
+        made = Push(public_url="")
+        yield made
+        runtime.use(None)
+        assert made.errors == []
+
+    def to_ready(self, pull: Push) -> str:
+        instance_id = pull.launch()
+        pull.cloud_.view = NodeView(NodeState.UP, address="203.0.113.7")
+        pull.cloud_.account = NodeStatus(phase=NodePhase.SERVING, port=8000)
+        pull.cloud_.alive = True
+        pull.run(20)
+        assert pull.show(instance_id)["phase"] == "ready"
+        return instance_id
+
+    def test_a_ready_node_should_be_asked_at_every_sweep_which_renews_its_lease(self, pull: Push) -> None:
+        self.to_ready(pull)
+        pull.cloud_.asked = 0
+        pull.run(300)
+        assert pull.cloud_.asked == 10
+
+    def test_a_node_that_calls_by_itself_should_not_be_asked(self, push: Push) -> None:
+        push.to_ready()
+        push.run(300)
+        assert push.cloud_.asked == 0
+
+    def test_the_end_of_its_job_should_be_seen(self, pull: Push) -> None:
+        instance_id = self.to_ready(pull)
+        pull.cloud_.account = NodeStatus(phase=NodePhase.SERVING, port=8000, job=JobResult(exit_code=0))
+        pull.run(60)
+        assert pull.show(instance_id)["ending"]["reason"] == "job_completed"
+
+    def test_its_notice_should_be_seen(self, pull: Push) -> None:
+        instance_id = self.to_ready(pull)
+        pull.cloud_.account = NodeStatus(phase=NodePhase.SERVING, port=8000, notice=NodeNotice.EVICTION)
+        pull.run(31)
+        assert pull.show(instance_id)["attempts"][0]["failure"]["reason"] == "evicted"
+
+    def test_a_silent_agent_alone_should_not_end_a_node_that_serves(self, pull: Push) -> None:
+        instance_id = self.to_ready(pull)
+        pull.cloud_.account = None
+        pull.run(600)
+        assert pull.show(instance_id)["phase"] == "ready"
+
+    def test_its_assignment_should_travel_in_the_tasks_secrets(self, pull: Push) -> None:
+        self.to_ready(pull)
+        (placement,) = pull.cloud_.submitted
+        assert set(placement.secrets) == {"GPULAUNCH_ASSIGNMENT", "GPULAUNCH_AGENT_TOKEN"}
+        assert "GPULAUNCH_URL" not in placement.environment

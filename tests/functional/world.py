@@ -78,9 +78,9 @@ class NoAssignments:
         raise ProviderUnavailableError(f"no model source in this world for {record.instance_id} {attempt}")
 
 
-def settings(**given: str) -> Settings:
+def settings(**given: str | None) -> Settings:
     """Settings of a simulation, with tokens."""
-    values: dict[str, str] = {
+    values: dict[str, str | None] = {
         "GPULAUNCH_ORCHESTRATOR": "simulation",
         "GPULAUNCH_ADMIN_TOKENS": ADMIN,
         "GPULAUNCH_READ_TOKENS": READER,

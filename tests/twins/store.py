@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from shared.errors import AlreadyExistsError, StaleRecordError
 from shared.models.records import Event, InstanceRecord
 from shared.store import rows
-from shared.store.base import IdempotencyEntry, InstanceFilter, RecordPage, Versioned
+from shared.store.base import IdempotencyEntry, InstanceFilter, Note, RecordPage, Versioned
 from shared.store.tables import MAX_PAGE, check_commit, check_events, fits, make_token, read_token
 from tests.twins.faults import Calls
 
@@ -91,6 +91,24 @@ class MemoryInstanceStore:
         if len(found) <= size:
             return RecordPage(found, None)
         return RecordPage(found[:size], make_token(found[size - 1].record.instance_id))
+
+    def notes(self, kind: str) -> list[Note]:
+        """See InstanceStore."""
+        with self.calls.call("notes"), self._lock:
+            keys = sorted(key for key in self._rows if key.startswith(f"note|{kind}|"))
+            return [rows.read(Note, self._rows[key][1]) for key in keys]
+
+    def put_note(self, note: Note) -> None:
+        """See InstanceStore."""
+        with self.calls.call("put_note"), self._lock:
+            row = rows.note_row("", note)
+            self._rows.pop(row["RowKey"], None)
+            self._write([row])
+
+    def drop_note(self, kind: str, key: str) -> None:
+        """See InstanceStore."""
+        with self.calls.call("drop_note"), self._lock:
+            self._rows.pop(rows.note_key(kind, key), None)
 
     def ping(self) -> None:
         """See InstanceStore."""

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from shared.providers.base import Placement
-from shared.providers.sky_task import ATTEMPT_LABEL, INSTANCE_LABEL, is_exempt, labels_for, task_for
+from shared.providers.sky_task import ATTEMPT_LABEL, INSTANCE_LABEL, WORKSPACE_LABEL, is_exempt, labels_for, task_for
 from tests.twins.clock import START
 from tests.twins.factories import make_attempt, make_instance_id, make_offer
 
@@ -28,7 +28,7 @@ def placement(provider: str = "azure", labels: dict[str, str] | None = None, **o
 
 
 def resources(given: Placement, ports: list[int] | None = None) -> dict[str, Any]:
-    return cast("dict[str, Any]", task_for(given, "run", ports or [])["resources"])
+    return cast("dict[str, Any]", task_for(given, "run", ports or [], "default")["resources"])
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def resources(given: Placement, ports: list[int] | None = None) -> dict[str, Any
     ],
 )
 def test_labels_have_the_form_that_the_cloud_takes(provider: str, key: str, value: str) -> None:
-    labels = labels_for(placement(provider))
-    assert len(labels) == 2 + len(LABELS)
+    labels = labels_for(placement(provider), "default")
+    assert len(labels) == 3 + len(LABELS)
     for name, text in labels.items():
         assert re.match(key, name), name
         assert re.match(value, text), text
@@ -54,14 +54,15 @@ def test_labels_have_the_form_that_the_cloud_takes(provider: str, key: str, valu
 
 def test_our_own_labels_can_t_be_forged() -> None:
     forged = {INSTANCE_LABEL: "x", "GPUlaunch-attempt": "9", "skypilot-cluster-name": "y", "aws:x": "z", "ok": "1"}
-    labels = labels_for(placement("aws", forged))
-    assert labels == {INSTANCE_LABEL: make_instance_id(), ATTEMPT_LABEL: "2", "ok": "1"}
+    labels = labels_for(placement("aws", forged), "default")
+    ours = {INSTANCE_LABEL: make_instance_id(), ATTEMPT_LABEL: "2", WORKSPACE_LABEL: "default"}
+    assert labels == {**ours, "ok": "1"}
 
 
 def test_the_exempting_label_passes() -> None:
-    assert is_exempt(labels_for(placement("gcp", {"gpulaunch-exempt": "Yes"})))
-    assert not is_exempt(labels_for(placement("gcp", {"gpulaunch-exempt": "false"})))
-    assert not is_exempt(labels_for(placement("gcp", {})))
+    assert is_exempt(labels_for(placement("gcp", {"gpulaunch-exempt": "Yes"}), "default"))
+    assert not is_exempt(labels_for(placement("gcp", {"gpulaunch-exempt": "false"}), "default"))
+    assert not is_exempt(labels_for(placement("gcp", {}), "default"))
 
 
 def test_a_machine_type_is_asked_for_by_name() -> None:
@@ -90,5 +91,5 @@ def test_azure_s_autodown_would_need_credentials_on_the_node() -> None:
 
 
 def test_secrets_are_not_among_the_plain_environment() -> None:
-    task = task_for(replace(placement(), secrets={"TOKEN": "abc"}), "the script", [])
+    task = task_for(replace(placement(), secrets={"TOKEN": "abc"}), "the script", [], "default")
     assert (task["envs"], task["secrets"], task["run"]) == ({"A": "1"}, {"TOKEN": "abc"}, "the script")

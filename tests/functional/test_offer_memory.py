@@ -1,0 +1,43 @@
+"""An offer that was refused lately comes last in the next launch's plan; simulated refusals teach nothing."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from shared import runtime
+from shared.models.records import Failure, Reason
+from tests.functional.test_node_calls import Push
+from tests.functional.world import SEED, World
+
+
+@pytest.fixture
+def push() -> Iterator[Push]:
+    made = Push()
+    yield made
+    runtime.use(None)
+
+
+def first_offer(world: World) -> bool:
+    return bool(world.call("POST", "/api/instances/launch", SEED).json["offers"][0]["use_spot"])
+
+
+def test_a_refused_offer_should_come_last_for_half_an_hour(push: Push) -> None:
+    assert first_offer(push) is True
+    push.cloud_.spot_failure = Failure(reason=Reason.NO_CAPACITY, message="AllocationFailed")
+    push.run(5)
+    assert first_offer(push) is False
+    push.run(31 * 60)
+    assert first_offer(push) is True
+
+
+def test_a_failure_of_the_model_should_not_put_the_offer_back(push: Push) -> None:
+    assert first_offer(push) is True
+    push.cloud_.spot_failure = Failure(reason=Reason.SERVER_FAILED, message="no such option")
+    push.run(5)
+    assert first_offer(push) is True
+
+
+def test_simulated_refusals_should_teach_nothing(world: World) -> None:
+    world.launch(labels={"simulate.no-capacity": "1"})
+    world.run(100)
+    assert first_offer(world) is True
