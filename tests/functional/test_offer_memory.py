@@ -26,7 +26,7 @@ def test_a_refused_offer_should_come_last_for_half_an_hour(push: Push) -> None:
     push.cloud_.spot_failure = Failure(reason=Reason.NO_CAPACITY, message="AllocationFailed")
     push.run(5)
     assert first_offer(push) is False
-    push.run(31 * 60)
+    push.clock.advance(31 * 60)
     assert first_offer(push) is True
 
 
