@@ -75,7 +75,7 @@ def collect(parts: Parts, listed: Listed, known: Iterable[str], now: datetime) -
         elif now - marks[name].at >= GRACE:
             taken += _take(parts, mode, name)
     if listed.complete:
-        for name in marks.keys() - orphans:
+        for name in sorted(marks.keys() - orphans):
             parts.store.drop_note(ORPHAN, name)
     return taken
 
