@@ -10,14 +10,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import cast
 
 from devhost import azurite
-from devhost.config import HostError
+from devhost.config import HostError, load_local_settings
 
 _ROOT = Path(__file__).resolve().parent.parent
 # The app is up in 3-5 s; a first `func start` may fetch its extension bundle before.
@@ -75,6 +75,7 @@ def _run(root: Path, port: int, stack: ExitStack) -> int:
         # What host.json lets three queue functions run at once, and as many again for HTTP.
         "PYTHON_THREADPOOL_THREAD_COUNT": os.environ.get("PYTHON_THREADPOOL_THREAD_COUNT", "48"),
     }
+    _check_settings(root, environment)
     app = subprocess.Popen(_command(root, local, port), cwd=root, env=environment, start_new_session=True)  # noqa: S603
     stack.callback(_end, app)
     _wait_until_healthy(f"http://127.0.0.1:{port}/api/health", lambda: app.poll() is None)
@@ -90,6 +91,20 @@ def _run(root: Path, port: int, stack: ExitStack) -> int:
             if (status := process.poll()) is not None:
                 raise HostError(f"{name} ended by itself (status {status}); everything is stopped")
         time.sleep(0.3)
+
+
+def _check_settings(root: Path, environment: Mapping[str, str]) -> None:
+    """Refuse settings that the app would refuse at its first call; HostError with its line."""
+    if not (root / "shared" / "settings.py").exists():
+        return
+    given = dict(environment)
+    load_local_settings(root, given)
+    check = "from shared.settings import read_settings; read_settings()"
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", check], cwd=root, env=given, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise HostError(done.stderr.strip().splitlines()[-1].removeprefix("shared.errors.SettingsError: "))
 
 
 def _lock(local: Path, stack: ExitStack) -> int:

@@ -120,3 +120,11 @@ def test_an_app_that_does_not_start_should_end_the_run(project: Path) -> None:
     assert run.process.wait(PATIENCE) == 1
     assert "No module named 'nowhere'" in run.text
     assert run.text.splitlines()[-1] == "run: the app did not start; its reason stands above"
+
+
+def test_a_wrong_setting_of_the_app_should_be_one_clear_line(project: Path) -> None:
+    (project / "shared").symlink_to(ROOT / "shared")
+    run = Run(project, *free_ports(1), GPULAUNCH_ORCHESTRATOR="kube")
+    assert run.process.wait(PATIENCE) == 1
+    assert "run: GPULAUNCH_ORCHESTRATOR: Input should be" in run.text
+    assert "Traceback" not in run.text
