@@ -199,7 +199,6 @@ class EventType(StrEnum):
     ACCEPTED = "accepted"
     PHASE = "phase"
     ATTEMPT_STARTED = "attempt_started"
-    ATTEMPT_SUBMITTED = "attempt_submitted"
     ATTEMPT_FAILED = "attempt_failed"
     ATTEMPT_GONE = "attempt_gone"
     NODE_NOTICE = "node_notice"
