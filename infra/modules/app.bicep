@@ -1,0 +1,174 @@
+param token string
+param location string
+param tags object
+param identityId string
+param identityClientId string
+param identityPrincipalId string
+param subnetId string
+param accountName string
+param packageContainer string
+param vaultUri string
+param tokenVaultUri string
+param insightsName string
+param workspaceId string
+param skypilotEndpoint string
+param skypilotUserId string
+param instanceMemoryMB int
+param useHubToken bool
+param r2Endpoint string
+param s3Region string
+
+var name = 'func-${token}'
+var metricsPublisher = '3913510d-42f4-4e42-8a64-420c390055eb'
+
+resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
+  name: insightsName
+}
+
+resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
+  // checkov:skip=CKV_AZURE_225: zones of Flex Consumption are bought with always-ready instances; the sweep makes good an outage
+  name: 'plan-${token}'
+  location: location
+  tags: tags
+  kind: 'functionapp'
+  sku: { tier: 'FlexConsumption', name: 'FC1' }
+  properties: { reserved: true }
+}
+
+resource site 'Microsoft.Web/sites@2024-04-01' = {
+  // checkov:skip=CKV_AZURE_212: Flex Consumption makes instances as they are needed; none has to stand by
+  // checkov:skip=CKV_AZURE_213: Flex Consumption replaces unhealthy instances by itself and has no such setting
+  // checkov:skip=CKV_AZURE_222: nodes and users reach the app at its public address; every call carries a token
+  // checkov:skip=CKV_AZURE_17: nodes and users carry tokens, not client certificates
+  // checkov:skip=CKV_AZURE_13: nodes can't sign in; the app checks its own tokens
+  // checkov:skip=CKV_AZURE_16: the identity is user-assigned, so that its roles exist before the app does
+  // checkov:skip=CKV_AZURE_71: the identity is user-assigned, so that its roles exist before the app does
+  // checkov:skip=CKV_AZURE_88: no file share; the package lies in blob storage
+  name: name
+  location: location
+  tags: union(tags, { 'azd-service-name': 'api' })
+  kind: 'functionapp,linux'
+  identity: {
+    type: 'UserAssigned'
+    userAssignedIdentities: { '${identityId}': {} }
+  }
+  properties: {
+    serverFarmId: plan.id
+    httpsOnly: true
+    publicNetworkAccess: 'Enabled'
+    virtualNetworkSubnetId: subnetId
+    keyVaultReferenceIdentity: identityId
+    siteConfig: {
+      minTlsVersion: '1.2'
+      scmMinTlsVersion: '1.2'
+      ftpsState: 'Disabled'
+      http20Enabled: true
+      remoteDebuggingEnabled: false
+    }
+    functionAppConfig: {
+      deployment: {
+        storage: {
+          type: 'blobContainer'
+          value: packageContainer
+          authentication: {
+            type: 'UserAssignedIdentity'
+            userAssignedIdentityResourceId: identityId
+          }
+        }
+      }
+      runtime: { name: 'python', version: '3.13' }
+      scaleAndConcurrency: {
+        instanceMemoryMB: instanceMemoryMB
+        // Steps are short; ten instances are some hundred of them at once, and a bound on what a fault can cost.
+        maximumInstanceCount: 10
+      }
+    }
+  }
+}
+
+// No user name and password for deployments: identities only.
+resource ftpPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {
+  parent: site
+  name: 'ftp'
+  properties: { allow: false }
+}
+
+resource scmPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {
+  parent: site
+  name: 'scm'
+  properties: { allow: false }
+}
+
+var fromVault = '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets'
+
+var hostSettings = {
+  AzureWebJobsStorage__blobServiceUri: 'https://${accountName}.blob.${environment().suffixes.storage}'
+  AzureWebJobsStorage__queueServiceUri: 'https://${accountName}.queue.${environment().suffixes.storage}'
+  AzureWebJobsStorage__tableServiceUri: 'https://${accountName}.table.${environment().suffixes.storage}'
+  AzureWebJobsStorage__credential: 'managedidentity'
+  AzureWebJobsStorage__clientId: identityClientId
+  AzureWebJobsDisableHomepage: 'true'
+  PYTHON_THREADPOOL_THREAD_COUNT: '48'
+  APPLICATIONINSIGHTS_CONNECTION_STRING: insights.properties.ConnectionString
+  APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identityClientId};Authorization=AAD'
+  AZURE_CLIENT_ID: identityClientId
+  AZURE_SUBSCRIPTION_ID: subscription().subscriptionId
+}
+var appSettings = {
+  GPULAUNCH_ORCHESTRATOR: 'skypilot'
+  GPULAUNCH_MASTER_KEY: '${fromVault}/master-key)'
+  GPULAUNCH_ADMIN_TOKENS: '${fromVault}/admin-tokens)'
+  GPULAUNCH_READ_TOKENS: '${fromVault}/read-tokens)'
+  GPULAUNCH_PUBLIC_URL: 'https://${site.properties.defaultHostName}'
+  SKYPILOT_API_SERVER_ENDPOINT: skypilotEndpoint
+  SKYPILOT_SERVICE_ACCOUNT_TOKEN: '@Microsoft.KeyVault(SecretUri=${tokenVaultUri}secrets/skypilot-token)'
+  SKYPILOT_USER_ID: skypilotUserId
+}
+var hubSettings = {
+  HF_TOKEN: '${fromVault}/hub-token)'
+}
+var r2Settings = {
+  R2_ENDPOINT: r2Endpoint
+  R2_ACCESS_KEY_ID: '${fromVault}/r2-access-key-id)'
+  R2_SECRET_ACCESS_KEY: '${fromVault}/r2-secret-access-key)'
+}
+var s3Settings = {
+  AWS_REGION: s3Region
+  AWS_ACCESS_KEY_ID: '${fromVault}/s3-access-key-id)'
+  AWS_SECRET_ACCESS_KEY: '${fromVault}/s3-secret-access-key)'
+}
+
+resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
+  // checkov:skip=CKV_AZURE_13: the list of settings, not the web configuration
+  // checkov:skip=CKV_AZURE_63: the list of settings, not the web configuration
+  // checkov:skip=CKV_AZURE_65: the list of settings, not the web configuration
+  // checkov:skip=CKV_AZURE_66: the list of settings, not the web configuration
+  // checkov:skip=CKV_AZURE_80: the list of settings, not the web configuration
+  // checkov:skip=CKV_AZURE_88: the list of settings, not the web configuration
+  // checkov:skip=CKV_AZURE_222: the list of settings, not the web configuration
+  parent: site
+  name: 'appsettings'
+  properties: union(hostSettings, appSettings, useHubToken ? hubSettings : {}, empty(r2Endpoint) ? {} : r2Settings, empty(s3Region) ? {} : s3Settings)
+}
+
+resource publisher 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(insights.id, identityPrincipalId, metricsPublisher)
+  scope: insights
+  properties: {
+    principalId: identityPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', metricsPublisher)
+  }
+}
+
+resource metrics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  name: 'metrics'
+  scope: site
+  properties: {
+    workspaceId: workspaceId
+    metrics: [{ category: 'AllMetrics', enabled: true }]
+  }
+}
+
+output name string = site.name
+output url string = 'https://${site.properties.defaultHostName}'

@@ -1,0 +1,125 @@
+param token string
+param location string
+param tags object
+param alertEmail string
+
+resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' = {
+  name: 'log-${token}'
+  location: location
+  tags: tags
+  properties: {
+    sku: { name: 'PerGB2018' }
+    retentionInDays: 30
+    // A fault that logs without end costs a few dollars a day, and the daily cap raises its own event.
+    workspaceCapping: { dailyQuotaGb: 1 }
+    features: { disableLocalAuth: true }
+  }
+}
+
+resource insights 'Microsoft.Insights/components@2020-02-02' = {
+  name: 'appi-${token}'
+  location: location
+  tags: tags
+  kind: 'web'
+  properties: {
+    Application_Type: 'web'
+    WorkspaceResourceId: workspace.id
+    DisableLocalAuth: true
+  }
+}
+
+resource people 'Microsoft.Insights/actionGroups@2023-01-01' = {
+  name: 'ag-${token}'
+  location: 'global'
+  tags: tags
+  properties: {
+    groupShortName: 'gpulaunch'
+    enabled: true
+    emailReceivers: [{ name: 'operators', emailAddress: alertEmail, useCommonAlertSchema: true }]
+  }
+}
+
+// Each query gives a row where something is wrong.
+var alerts = [
+  {
+    name: 'poison'
+    title: 'gpulaunch: a message went to a poison queue'
+    query: loadTextContent('../queries/poison.kql')
+    window: 'PT5M'
+    every: 'PT5M'
+    severity: 2
+  }
+  {
+    name: 'sweep'
+    title: 'gpulaunch: no sweep for five minutes'
+    query: loadTextContent('../queries/sweep.kql')
+    window: 'PT5M'
+    every: 'PT5M'
+    severity: 1
+  }
+  {
+    name: 'stuck'
+    title: 'gpulaunch: an instance does not get on'
+    query: loadTextContent('../queries/stuck.kql')
+    window: 'P1D'
+    every: 'PT15M'
+    severity: 2
+  }
+  {
+    name: 'teardown'
+    title: 'gpulaunch: a node can not be confirmed gone, and may cost money'
+    query: loadTextContent('../queries/teardown.kql')
+    window: 'PT15M'
+    every: 'PT5M'
+    severity: 1
+  }
+]
+
+resource rules 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [for alert in alerts: {
+  name: 'alert-${alert.name}-${token}'
+  location: location
+  tags: tags
+  kind: 'LogAlert'
+  properties: {
+    displayName: alert.title
+    description: 'What it means and what to do: docs/azure.md, Alerts.'
+    severity: alert.severity
+    enabled: true
+    scopes: [workspace.id]
+    evaluationFrequency: alert.every
+    windowSize: alert.window
+    autoMitigate: true
+    // The tables do not exist before the app has logged for the first time.
+    skipQueryValidation: true
+    criteria: {
+      allOf: [
+        {
+          query: alert.query
+          timeAggregation: 'Count'
+          operator: 'GreaterThan'
+          threshold: 0
+          failingPeriods: { numberOfEvaluationPeriods: 1, minFailingPeriodsToAlert: 1 }
+        }
+      ]
+    }
+    actions: { actionGroups: [people.id] }
+  }
+}]
+
+resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
+  name: guid(resourceGroup().id, token, 'workbook')
+  location: location
+  tags: tags
+  kind: 'shared'
+  properties: {
+    displayName: 'gpulaunch'
+    category: 'workbook'
+    sourceId: workspace.id
+    version: 'Notebook/1.0'
+    serializedData: loadTextContent('../workbook.json')
+  }
+}
+
+output workspaceId string = workspace.id
+output insightsName string = insights.name
+output actionGroupId string = people.id

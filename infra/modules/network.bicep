@@ -1,0 +1,180 @@
+param token string
+param location string
+param tags object
+param ownSkyPilot bool
+
+var appPrefix = '10.60.0.0/26'
+var serverPrefix = '10.60.0.64/26'
+var databasePrefix = '10.60.0.128/28'
+
+// Nothing calls into the app's subnet: requests reach the app at its public front end.
+resource appRules 'Microsoft.Network/networkSecurityGroups@2024-05-01' = {
+  name: 'nsg-app-${token}'
+  location: location
+  tags: tags
+  properties: {
+    securityRules: [
+      {
+        name: 'DenyInbound'
+        properties: {
+          priority: 4000
+          direction: 'Inbound'
+          access: 'Deny'
+          protocol: '*'
+          sourceAddressPrefix: '*'
+          sourcePortRange: '*'
+          destinationAddressPrefix: '*'
+          destinationPortRange: '*'
+        }
+      }
+    ]
+  }
+}
+
+// Only the app reaches the API server; 31443 is where the environment's load balancer takes 443 on its subnet.
+resource serverRules 'Microsoft.Network/networkSecurityGroups@2024-05-01' = if (ownSkyPilot) {
+  name: 'nsg-skypilot-${token}'
+  location: location
+  tags: tags
+  properties: {
+    securityRules: [
+      {
+        name: 'AllowApp'
+        properties: {
+          priority: 100
+          direction: 'Inbound'
+          access: 'Allow'
+          protocol: 'Tcp'
+          sourceAddressPrefix: appPrefix
+          sourcePortRange: '*'
+          destinationAddressPrefix: serverPrefix
+          destinationPortRanges: ['443', '31443']
+        }
+      }
+      {
+        name: 'AllowWithin'
+        properties: {
+          priority: 110
+          direction: 'Inbound'
+          access: 'Allow'
+          protocol: '*'
+          sourceAddressPrefix: serverPrefix
+          sourcePortRange: '*'
+          destinationAddressPrefix: serverPrefix
+          destinationPortRange: '*'
+        }
+      }
+      {
+        name: 'AllowHealthOfLoadBalancer'
+        properties: {
+          priority: 120
+          direction: 'Inbound'
+          access: 'Allow'
+          protocol: 'Tcp'
+          sourceAddressPrefix: 'AzureLoadBalancer'
+          sourcePortRange: '*'
+          destinationAddressPrefix: serverPrefix
+          destinationPortRange: '30000-32767'
+        }
+      }
+      {
+        name: 'DenyInbound'
+        properties: {
+          priority: 4000
+          direction: 'Inbound'
+          access: 'Deny'
+          protocol: '*'
+          sourceAddressPrefix: '*'
+          sourcePortRange: '*'
+          destinationAddressPrefix: '*'
+          destinationPortRange: '*'
+        }
+      }
+    ]
+  }
+}
+
+resource databaseRules 'Microsoft.Network/networkSecurityGroups@2024-05-01' = if (ownSkyPilot) {
+  name: 'nsg-database-${token}'
+  location: location
+  tags: tags
+  properties: {
+    securityRules: [
+      {
+        name: 'AllowServer'
+        properties: {
+          priority: 100
+          direction: 'Inbound'
+          access: 'Allow'
+          protocol: 'Tcp'
+          sourceAddressPrefix: serverPrefix
+          sourcePortRange: '*'
+          destinationAddressPrefix: databasePrefix
+          destinationPortRange: '5432'
+        }
+      }
+      {
+        name: 'DenyInbound'
+        properties: {
+          priority: 4000
+          direction: 'Inbound'
+          access: 'Deny'
+          protocol: '*'
+          sourceAddressPrefix: '*'
+          sourcePortRange: '*'
+          destinationAddressPrefix: '*'
+          destinationPortRange: '*'
+        }
+      }
+    ]
+  }
+}
+
+var appSubnet = {
+  name: 'app'
+  properties: {
+    addressPrefix: appPrefix
+    networkSecurityGroup: { id: appRules.id }
+    delegations: [{ name: 'flex', properties: { serviceName: 'Microsoft.App/environments' } }]
+    // Free of charge, where four private endpoints would cost more than all the rest of an idle app.
+    serviceEndpoints: [{ service: 'Microsoft.Storage' }, { service: 'Microsoft.KeyVault' }]
+    // Nodes, model hubs and the resource manager are outside; the platform's own addresses do for that.
+    defaultOutboundAccess: true
+  }
+}
+var serverSubnets = [
+  {
+    name: 'skypilot'
+    properties: {
+      addressPrefix: serverPrefix
+      networkSecurityGroup: { id: ownSkyPilot ? serverRules.id : '' }
+      delegations: [{ name: 'environment', properties: { serviceName: 'Microsoft.App/environments' } }]
+      serviceEndpoints: [{ service: 'Microsoft.KeyVault' }]
+      defaultOutboundAccess: true
+    }
+  }
+  {
+    name: 'database'
+    properties: {
+      addressPrefix: databasePrefix
+      networkSecurityGroup: { id: ownSkyPilot ? databaseRules.id : '' }
+      delegations: [{ name: 'postgres', properties: { serviceName: 'Microsoft.DBforPostgreSQL/flexibleServers' } }]
+      defaultOutboundAccess: false
+    }
+  }
+]
+
+resource vnet 'Microsoft.Network/virtualNetworks@2024-05-01' = {
+  name: 'vnet-${token}'
+  location: location
+  tags: tags
+  properties: {
+    addressSpace: { addressPrefixes: ['10.60.0.0/24'] }
+    subnets: ownSkyPilot ? concat([appSubnet], serverSubnets) : [appSubnet]
+  }
+}
+
+output vnetId string = vnet.id
+output appSubnetId string = '${vnet.id}/subnets/app'
+output serverSubnetId string = ownSkyPilot ? '${vnet.id}/subnets/skypilot' : ''
+output databaseSubnetId string = ownSkyPilot ? '${vnet.id}/subnets/database' : ''

@@ -1,0 +1,154 @@
+targetScope = 'subscription'
+
+param token string
+param appPrincipalId string
+param skypilotPrincipalId string
+param ownSkyPilot bool
+
+var contributor = 'b24988ac-6180-42a0-ab88-20f7382dd24c'
+
+// What the app does to nodes by itself: looks at them, and takes away what is left when SkyPilot's state is lost. Nodes
+// lie in resource groups that did not exist before, so the scope is the subscription: give gpulaunch one of its own.
+resource watcher 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
+  name: guid(subscription().id, token, 'watcher')
+  properties: {
+    roleName: 'gpulaunch watcher ${token}'
+    description: 'Sees machines, usages and offers; deletes nodes and what belongs to them. Makes nothing, grants nothing.'
+    type: 'customRole'
+    assignableScopes: [subscription().id]
+    permissions: [
+      {
+        actions: [
+          'Microsoft.Resources/subscriptions/read'
+          'Microsoft.Resources/subscriptions/resources/read'
+          'Microsoft.Resources/subscriptions/resourceGroups/read'
+          'Microsoft.Resources/subscriptions/resourceGroups/delete'
+          'Microsoft.Resources/subscriptions/resourceGroups/resources/read'
+          'Microsoft.Compute/skus/read'
+          'Microsoft.Compute/locations/usages/read'
+          'Microsoft.Compute/locations/operations/read'
+          'Microsoft.Compute/virtualMachines/read'
+          'Microsoft.Compute/virtualMachines/instanceView/read'
+          'Microsoft.Compute/virtualMachines/deallocate/action'
+          'Microsoft.Compute/virtualMachines/delete'
+          'Microsoft.Compute/virtualMachines/extensions/read'
+          'Microsoft.Compute/disks/read'
+          'Microsoft.Compute/disks/delete'
+          'Microsoft.Network/locations/operations/read'
+          'Microsoft.Network/locations/operationResults/read'
+          'Microsoft.Network/networkInterfaces/read'
+          'Microsoft.Network/networkInterfaces/delete'
+          'Microsoft.Network/publicIPAddresses/read'
+          'Microsoft.Network/publicIPAddresses/delete'
+          'Microsoft.Network/networkSecurityGroups/read'
+          'Microsoft.Network/networkSecurityGroups/delete'
+          'Microsoft.Network/virtualNetworks/read'
+          'Microsoft.Network/virtualNetworks/delete'
+          'Microsoft.ManagedIdentity/userAssignedIdentities/read'
+          'Microsoft.ManagedIdentity/userAssignedIdentities/delete'
+        ]
+        notActions: []
+        dataActions: []
+        notDataActions: []
+      }
+    ]
+  }
+}
+
+resource watching 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(subscription().id, appPrincipalId, 'watcher')
+  properties: {
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: watcher.id
+  }
+}
+
+// What SkyPilot 0.14.1 calls, read in sky/provision/azure: a resource group, network, identity and machine per cluster.
+resource launcher 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (ownSkyPilot) {
+  name: guid(subscription().id, token, 'launcher')
+  properties: {
+    roleName: 'gpulaunch launcher ${token}'
+    description: 'Makes and deletes the resource groups of nodes, and what SkyPilot puts into them.'
+    type: 'customRole'
+    assignableScopes: [subscription().id]
+    permissions: [
+      {
+        actions: [
+          'Microsoft.Resources/subscriptions/read'
+          'Microsoft.Resources/subscriptions/locations/read'
+          'Microsoft.Resources/subscriptions/operationresults/read'
+          'Microsoft.Resources/subscriptions/resources/read'
+          'Microsoft.Resources/subscriptions/resourceGroups/read'
+          'Microsoft.Resources/subscriptions/resourceGroups/write'
+          'Microsoft.Resources/subscriptions/resourceGroups/delete'
+          'Microsoft.Resources/subscriptions/resourceGroups/resources/read'
+          'Microsoft.Resources/deployments/read'
+          'Microsoft.Resources/deployments/write'
+          'Microsoft.Resources/deployments/delete'
+          'Microsoft.Resources/deployments/validate/action'
+          'Microsoft.Resources/deployments/operations/read'
+          'Microsoft.Resources/deployments/operationstatuses/read'
+          'Microsoft.Compute/skus/read'
+          'Microsoft.Compute/locations/*/read'
+          'Microsoft.Compute/images/read'
+          'Microsoft.Compute/galleries/images/versions/read'
+          'Microsoft.Compute/virtualMachines/read'
+          'Microsoft.Compute/virtualMachines/write'
+          'Microsoft.Compute/virtualMachines/delete'
+          'Microsoft.Compute/virtualMachines/start/action'
+          'Microsoft.Compute/virtualMachines/deallocate/action'
+          'Microsoft.Compute/virtualMachines/instanceView/read'
+          'Microsoft.Compute/virtualMachines/extensions/read'
+          'Microsoft.Compute/virtualMachines/extensions/write'
+          'Microsoft.Compute/disks/read'
+          'Microsoft.Compute/disks/write'
+          'Microsoft.Compute/disks/delete'
+          'Microsoft.Network/locations/operations/read'
+          'Microsoft.Network/locations/operationResults/read'
+          'Microsoft.Network/virtualNetworks/read'
+          'Microsoft.Network/virtualNetworks/write'
+          'Microsoft.Network/virtualNetworks/delete'
+          'Microsoft.Network/virtualNetworks/subnets/read'
+          'Microsoft.Network/virtualNetworks/subnets/write'
+          'Microsoft.Network/virtualNetworks/subnets/join/action'
+          'Microsoft.Network/networkSecurityGroups/read'
+          'Microsoft.Network/networkSecurityGroups/write'
+          'Microsoft.Network/networkSecurityGroups/delete'
+          'Microsoft.Network/networkSecurityGroups/join/action'
+          'Microsoft.Network/networkInterfaces/read'
+          'Microsoft.Network/networkInterfaces/write'
+          'Microsoft.Network/networkInterfaces/delete'
+          'Microsoft.Network/networkInterfaces/join/action'
+          'Microsoft.Network/publicIPAddresses/read'
+          'Microsoft.Network/publicIPAddresses/write'
+          'Microsoft.Network/publicIPAddresses/delete'
+          'Microsoft.Network/publicIPAddresses/join/action'
+          'Microsoft.ManagedIdentity/userAssignedIdentities/read'
+          'Microsoft.ManagedIdentity/userAssignedIdentities/write'
+          'Microsoft.ManagedIdentity/userAssignedIdentities/delete'
+          'Microsoft.ManagedIdentity/userAssignedIdentities/assign/action'
+          'Microsoft.Authorization/roleAssignments/read'
+          'Microsoft.Authorization/roleAssignments/write'
+          'Microsoft.Authorization/roleAssignments/delete'
+        ]
+        notActions: []
+        dataActions: []
+        notDataActions: []
+      }
+    ]
+  }
+}
+
+// SkyPilot gives the identity of each node Contributor on that node's own group: the node's dead man's switch. It may give
+// and take that one role, to identities of services, and no other.
+resource launching 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (ownSkyPilot) {
+  name: guid(subscription().id, skypilotPrincipalId, 'launcher')
+  properties: {
+    principalId: skypilotPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: ownSkyPilot ? launcher.id : ''
+    conditionVersion: '2.0'
+    condition: '((!(ActionMatches{\'Microsoft.Authorization/roleAssignments/write\'})) OR (@Request[Microsoft.Authorization/roleAssignments:RoleDefinitionId] ForAnyOfAnyValues:GuidEquals {${contributor}} AND @Request[Microsoft.Authorization/roleAssignments:PrincipalType] ForAnyOfAnyValues:StringEqualsIgnoreCase {\'ServicePrincipal\'})) AND ((!(ActionMatches{\'Microsoft.Authorization/roleAssignments/delete\'})) OR (@Resource[Microsoft.Authorization/roleAssignments:RoleDefinitionId] ForAnyOfAnyValues:GuidEquals {${contributor}} AND @Resource[Microsoft.Authorization/roleAssignments:PrincipalType] ForAnyOfAnyValues:StringEqualsIgnoreCase {\'ServicePrincipal\'}))'
+  }
+}

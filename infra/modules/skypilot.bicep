@@ -1,0 +1,190 @@
+param token string
+param location string
+param tags object
+param image string
+param minReplicas int
+param userId string
+param vnetId string
+param serverSubnetId string
+param databaseSubnetId string
+param identityId string
+param identityClientId string
+param identityPrincipalId string
+param vaultName string
+@secure()
+param databasePassword string
+param workspaceId string
+
+var port = 46580
+var acrPull = '7f951dda-4ed3-4680-a7ca-43fe172d538d'
+// Not a GUID alone: the server asks for three kinds of characters.
+var password = 'P-${databasePassword}'
+
+resource registry 'Microsoft.ContainerRegistry/registries@2023-07-01' = {
+  // checkov:skip=CKV_AZURE_139: a closed registry needs the Premium tier, ten times the price, for one image without secrets
+  // checkov:skip=CKV_AZURE_163: scanning is Defender's, of the subscription
+  // checkov:skip=CKV_AZURE_166: Premium
+  // checkov:skip=CKV_AZURE_233: Premium
+  name: 'cr${token}'
+  location: location
+  tags: tags
+  sku: { name: 'Basic' }
+  properties: {
+    adminUserEnabled: false
+    anonymousPullEnabled: false
+  }
+}
+
+resource pull 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(registry.id, identityPrincipalId, acrPull)
+  scope: registry
+  properties: {
+    principalId: identityPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', acrPull)
+  }
+}
+
+resource databaseZone 'Microsoft.Network/privateDnsZones@2024-06-01' = {
+  name: 'gpulaunch${token}.private.postgres.database.azure.com'
+  location: 'global'
+  tags: tags
+}
+
+resource databaseLink 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = {
+  parent: databaseZone
+  name: 'vnet'
+  location: 'global'
+  properties: {
+    registrationEnabled: false
+    virtualNetwork: { id: vnetId }
+  }
+}
+
+// SkyPilot's books: which clusters there are, and the keys to them. A file share would have to carry SQLite, whose locks
+// and write-ahead log SMB and NFS do not keep; Postgres survives a restart in mid-write and is backed up by the platform.
+resource database 'Microsoft.DBforPostgreSQL/flexibleServers@2024-08-01' = {
+  name: 'psql-${token}'
+  location: location
+  tags: tags
+  sku: { name: 'Standard_B1ms', tier: 'Burstable' }
+  properties: {
+    version: '16'
+    createMode: 'Default'
+    administratorLogin: 'skypilot'
+    administratorLoginPassword: password
+    authConfig: { passwordAuth: 'Enabled', activeDirectoryAuth: 'Disabled' }
+    storage: { storageSizeGB: 32, autoGrow: 'Enabled' }
+    backup: { backupRetentionDays: 7, geoRedundantBackup: 'Disabled' }
+    highAvailability: { mode: 'Disabled' }
+    network: {
+      delegatedSubnetResourceId: databaseSubnetId
+      privateDnsZoneArmResourceId: databaseZone.id
+    }
+  }
+  dependsOn: [databaseLink]
+}
+
+resource books 'Microsoft.DBforPostgreSQL/flexibleServers/databases@2024-08-01' = {
+  parent: database
+  name: 'skypilot'
+  properties: { charset: 'UTF8', collation: 'en_US.utf8' }
+}
+
+resource vault 'Microsoft.KeyVault/vaults@2023-07-01' existing = {
+  name: vaultName
+}
+
+resource connection 'Microsoft.KeyVault/vaults/secrets@2023-07-01' = {
+  // checkov:skip=CKV_AZURE_41: made anew by every deployment; an expiry would stop the server between two of them
+  parent: vault
+  name: 'skypilot-database'
+  properties: {
+    contentType: 'Connection of SkyPilot to its database'
+    value: 'postgresql://skypilot:${password}@${database.properties.fullyQualifiedDomainName}:5432/skypilot?sslmode=require'
+  }
+}
+
+resource place 'Microsoft.App/managedEnvironments@2024-03-01' = {
+  name: 'cae-${token}'
+  location: location
+  tags: tags
+  properties: {
+    appLogsConfiguration: { destination: 'azure-monitor' }
+    vnetConfiguration: { infrastructureSubnetId: serverSubnetId, internal: true }
+    workloadProfiles: [{ name: 'Consumption', workloadProfileType: 'Consumption' }]
+    zoneRedundant: false
+  }
+}
+
+resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  name: 'logs'
+  scope: place
+  properties: {
+    workspaceId: workspaceId
+    logs: [{ category: 'ContainerAppConsoleLogs', enabled: true }, { category: 'ContainerAppSystemLogs', enabled: true }]
+  }
+}
+
+// One replica at most: requests are kept in a SQLite file of that replica, and two servers would each know half of them.
+resource server 'Microsoft.App/containerApps@2024-03-01' = {
+  name: 'ca-skypilot-${token}'
+  location: location
+  tags: union(tags, { 'azd-service-name': 'skypilot' })
+  identity: {
+    type: 'UserAssigned'
+    userAssignedIdentities: { '${identityId}': {} }
+  }
+  properties: {
+    environmentId: place.id
+    workloadProfileName: 'Consumption'
+    configuration: {
+      activeRevisionsMode: 'Single'
+      // `external` to the environment, which is internal to the network: the app's subnet reaches it, the world does not.
+      ingress: { external: true, targetPort: port, transport: 'http', allowInsecure: false }
+      registries: [{ server: registry.properties.loginServer, identity: identityId }]
+      secrets: [
+        // With its version, so that a new password makes a new revision, which reads it.
+        { name: 'database', keyVaultUrl: connection.properties.secretUriWithVersion, identity: identityId }
+      ]
+    }
+    template: {
+      containers: [
+        {
+          name: 'skypilot'
+          image: image
+          // The script comes with the template, so that SkyPilot's own image serves until ours is built.
+          command: ['/bin/bash', '-c', loadTextContent('../skypilot/start.sh')]
+          resources: { cpu: 2, memory: '4Gi' }
+          env: [
+            { name: 'AZURE_CLIENT_ID', value: identityClientId }
+            { name: 'AZURE_SUBSCRIPTION_ID', value: subscription().subscriptionId }
+            { name: 'SKYPILOT_USER_ID', value: userId }
+            { name: 'SKYPILOT_DB_CONNECTION_URI', secretRef: 'database' }
+            { name: 'GPULAUNCH_TOKEN_VAULT', value: vault.properties.vaultUri }
+          ]
+          probes: [
+            // az signs in and the server migrates its tables: up to a minute on two cores, longer after an upgrade.
+            { type: 'Startup', httpGet: { path: '/api/health', port: port }, periodSeconds: 10, failureThreshold: 30, timeoutSeconds: 5 }
+            { type: 'Liveness', httpGet: { path: '/api/health', port: port }, periodSeconds: 30, failureThreshold: 4, timeoutSeconds: 10 }
+          ]
+        }
+      ]
+      scale: { minReplicas: minReplicas, maxReplicas: 1 }
+    }
+  }
+  dependsOn: [pull, books]
+}
+
+module name 'private-name.bicep' = {
+  name: 'private-name'
+  params: {
+    domain: place.properties.defaultDomain
+    address: place.properties.staticIp
+    vnetId: vnetId
+    tags: tags
+  }
+}
+
+output endpoint string = 'https://${server.properties.configuration.ingress.fqdn}'
+output registryEndpoint string = registry.properties.loginServer

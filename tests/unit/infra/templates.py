@@ -1,0 +1,42 @@
+"""The Bicep files, parsed by pycep: no Bicep compiler can be had from PyPI or npm."""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+ROOT = Path(__file__).parents[3]
+INFRA = ROOT / "infra"
+FILES = sorted(INFRA.rglob("*.bicep"))
+
+Tree = dict[str, Any]
+
+
+@cache
+def parsed(path: Path) -> Tree:
+    """What a file declares, by kind and name."""
+    import pycep
+
+    parser = cast("Any", pycep).BicepParser()
+    return cast("Tree", parser.parse(file_path=path))
+
+
+def keys(path: Path, *names: str) -> set[str]:
+    """The keys of objects that are variables of a file."""
+    return {key for name in names for key in parsed(path)["variables"][name]["value"]}
+
+
+def decorated(declaration: Tree, kind: str) -> bool:
+    """Whether a declaration has a decorator."""
+    return any(item["type"] == kind for item in declaration["decorators"])
+
+
+def code(path: Path) -> str:
+    """A file's text without its comments."""
+    return re.sub(r"(?m)(^|\s)//.*$", "", path.read_text("utf-8"))
+
+
+def settings_set() -> set[str]:
+    """Every setting that infra/ gives the app, in whatever variant."""
+    names = ("hostSettings", "appSettings", "hubSettings", "r2Settings", "s3Settings")
+    return keys(INFRA / "modules" / "app.bicep", *names)
