@@ -1,11 +1,16 @@
 """The client and the command against the whole program in one process, on a simulated clock."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner, Result
 
+from cli.app import app
 from cli.client import AsyncGpuLaunch, GpuLaunch
+from cli.session import Session
 from tests.functional.world import ADMIN, World
 from tests.twins.clock import START
 
@@ -70,3 +75,36 @@ def gpu(world: World, transport: WorldTransport) -> GpuLaunch:
 def async_gpu(world: World, transport: WorldTransport) -> AsyncGpuLaunch:
     time = WorldTime(world)
     return AsyncGpuLaunch(ADDRESS, ADMIN, transport=transport, sleep=time.async_sleep, clock=time.clock)
+
+
+class Terminal:
+    """Runs the command against a world; each run is a process of its own as far as the command can tell."""
+
+    def __init__(self, world: World, transport: WorldTransport, folder: Path) -> None:
+        self._transport, self._time = transport, WorldTime(world)
+        self.environment = {"GPULAUNCH_URL": ADDRESS, "GPULAUNCH_TOKEN": ADMIN, "XDG_CONFIG_HOME": str(folder)}
+
+    def __call__(self, *words: str, stdin: str | None = None) -> Result:
+        session = Session(transport=self._transport, sleep=self._time.sleep, clock=self._time.clock)
+        environment: dict[str, str | None] = {"GPULAUNCH_URL": None, "GPULAUNCH_TOKEN": None, **self.environment}
+        result = CliRunner().invoke(app, list(words), input=stdin, env=environment, obj=session)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+        assert "Traceback" not in result.output
+        assert ADMIN not in result.output
+        return result
+
+    def json(self, *words: str) -> Any:
+        """The JSON that a command prints when all goes well."""
+        result = self(*words, "--json")
+        assert result.exit_code == 0, result.output
+        assert result.stderr == ""
+        return json.loads(result.stdout)
+
+    def lines(self, *words: str) -> list[Any]:
+        """The JSON objects that a command prints line by line."""
+        return [json.loads(line) for line in self(*words, "--json").stdout.splitlines()]
+
+
+@pytest.fixture
+def gpulaunch(world: World, transport: WorldTransport, tmp_path: Path) -> Terminal:
+    return Terminal(world, transport, tmp_path)

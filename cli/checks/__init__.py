@@ -1,0 +1,1 @@
+"""What `gpulaunch doctor` checks; each check is a function that gives a Check."""

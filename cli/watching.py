@@ -1,0 +1,160 @@
+"""`--watch`: an instance on its way up, live: a bar per phase, and a line for whatever went wrong on the way."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from cli.client import GpuLaunch
+from cli.client.errors import EndedError
+from cli.session import Session
+from cli.wording import clean, duration, event_line, offer
+from shared.models.records import EventType, Phase
+from shared.models.responses import EventView, InstanceView
+
+PHASES = (
+    Phase.QUEUED,
+    Phase.VALIDATING,
+    Phase.PROVISIONING,
+    Phase.INSTALLING,
+    Phase.LOADING_MODEL,
+    Phase.STARTING_SERVER,
+    Phase.REGISTERING,
+)
+"""The way up; each has a bar."""
+_TOLD = {
+    EventType.ATTEMPT_STARTED: "",
+    EventType.ATTEMPT_FAILED: "red",
+    EventType.NODE_NOTICE: "yellow",
+    EventType.HEALTH: "yellow",
+    EventType.TERMINATION: "yellow",
+    EventType.ALERT: "red",
+}
+"""Events that get a line of their own beside the bars, and how it looks."""
+
+_MARKS = {"waiting": ("·", "dim"), "done": ("✓", "green"), "failed": ("✗", "red")}
+
+State = Literal["waiting", "running", "done", "failed"]
+
+
+@dataclass
+class Row:
+    """One phase of the way up."""
+
+    state: State = "waiting"
+    seconds: float | None = None
+    """How long it took; None while it runs."""
+    since: float = 0.0
+    """When it began, in seconds of the local clock."""
+
+
+@dataclass
+class Way:
+    """How far an instance is, as its events tell it; durations are the app's own, but for the phase that runs."""
+
+    clock: Callable[[], float]
+    rows: dict[Phase, Row] = field(default_factory=lambda: {phase: Row() for phase in PHASES})
+
+    def feed(self, event: EventView, age: float) -> None:
+        """Take an event that happened `age` seconds ago."""
+        if event.type not in (EventType.ACCEPTED, EventType.PHASE):
+            return
+        for row in self.rows.values():
+            if row.state == "running":
+                row.state = "failed" if event.phase not in (*PHASES, Phase.READY) else "done"
+                row.seconds = event.duration_seconds or 0.0
+        if event.phase in self.rows:
+            # A step back makes everything from there on to be done again.
+            for phase in PHASES[PHASES.index(event.phase) :]:
+                self.rows[phase] = Row()
+            self.rows[event.phase] = Row("running", None, self.clock() - max(0.0, age))
+
+    def elapsed(self, phase: Phase) -> float | None:
+        """Seconds that a phase took or has taken so far; None when it has not begun."""
+        row = self.rows[phase]
+        if row.state == "waiting":
+            return None
+        return self.clock() - row.since if row.seconds is None else row.seconds
+
+
+class Watch:
+    """Watches one instance until it is ready or gone: bars on a terminal, lines in a pipe, objects with --json."""
+
+    def __init__(self, session: Session, instance_id: str) -> None:
+        self._session = session
+        self._gpu: GpuLaunch = session.gpu
+        self._id = instance_id
+        self._way = Way(session.clock)
+        self._spinner = Spinner("dots", style="cyan")
+        self._view: InstanceView | None = None
+        self._after = -1
+        self._began: datetime | None = None
+        self._bars = session.out.is_terminal and not session.as_json
+
+    def run(self, timeout: float | None) -> InstanceView:
+        """Watch until the instance is ready; EndedError when it ends, NotInTimeError after `timeout` seconds.
+
+        An instance that ends is watched until nothing is left of it.
+        """
+        live = Live(self, console=self._session.out, refresh_per_second=5) if self._bars else nullcontext()
+        with live:
+            try:
+                return self._gpu.wait_until_ready(self._id, timeout, self._changed)
+            except EndedError as error:
+                if error.instance.phase.ended:
+                    raise
+                raise EndedError(self._gpu.wait_until_gone(self._id, timeout, self._changed)) from None
+
+    def _changed(self, view: InstanceView) -> None:
+        now = datetime.now(UTC)
+        if self._session.as_json:
+            self._session.line(view, "")
+        for event in self._gpu.events(self._id, self._after).events:
+            self._after = event.sequence
+            self._began = self._began or event.at
+            self._way.feed(event, (now - event.at).total_seconds())
+            self._tell(event)
+        self._view = view
+
+    def _tell(self, event: EventView) -> None:
+        if self._session.as_json or (self._bars and event.type not in _TOLD):
+            return
+        self._session.say(event_line(event, self._began), _TOLD.get(event.type, ""))
+
+    def __rich__(self) -> Table:
+        """The bars as they are now; asked for by the display's own thread."""
+        table = Table.grid(padding=(0, 1))
+        table.add_column(width=1)
+        table.add_column(width=15)
+        table.add_column(width=24)
+        table.add_column(width=12, justify="right", no_wrap=True)
+        table.add_column(no_wrap=True, overflow="ellipsis")
+        for phase, row in self._way.rows.items():
+            mark = self._spinner if row.state == "running" else Text(*_MARKS[row.state])
+            share, detail = self._progress(phase, row)
+            seconds = self._way.elapsed(phase)
+            bar = ProgressBar(
+                1.0, share or 0.0, 24, share is None, complete_style="cyan", finished_style="green", pulse_style="cyan"
+            )
+            took = Text("" if seconds is None else duration(seconds), "cyan")
+            table.add_row(mark, Text(phase.value, "dim" if row.state == "waiting" else ""), bar, took, detail)
+        return table
+
+    def _progress(self, phase: Phase, row: Row) -> tuple[float | None, Text]:
+        """How much of a phase is done, None where nobody knows, and what is being done."""
+        if row.state != "running" or self._view is None or not self._view.attempts:
+            return (None if row.state == "running" else float(row.state == "done")), Text("")
+        attempt = self._view.attempts[-1]
+        if phase is Phase.LOADING_MODEL and attempt.total_bytes:
+            fetched = attempt.fetched_bytes or 0
+            text = f"{fetched / 1e9:.1f} of {attempt.total_bytes / 1e9:.1f} GB"
+            return fetched / attempt.total_bytes, Text(text, "dim")
+        doing = offer(attempt.offer) if phase is Phase.PROVISIONING else attempt.detail
+        return None, Text(clean(f"attempt {attempt.number}: {doing}"), "dim")

@@ -1,0 +1,351 @@
+"""Every command against the real functions: what it prints for people and for programs, and how it ends."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+import typer
+from typer.core import TyperGroup
+
+from cli.app import app
+from cli.exits import Exit
+from cli.watching import PHASES
+from shared.models.records import Phase
+from shared.models.requests import Job, LaunchRequest
+from tests.functional.cli.conftest import Terminal, WorldTransport
+from tests.functional.world import ADMIN, READER, World
+
+MODEL = "meta-llama/Llama-3.1-8B-Instruct"
+NOBODY = "inst-" + "0" * 26
+
+
+def test_a_launch_should_print_what_was_planned_and_how_to_go_on(gpulaunch: Terminal, world: World) -> None:
+    result = gpulaunch("launch", MODEL, "--instance-type", "Standard_NV36ads_A10_v5", "--region", "eastus")
+    (instance_id,) = re.findall(r"^inst-\w{26}", result.stdout, re.MULTILINE)
+    assert result.exit_code == Exit.OK
+    assert result.stdout.splitlines()[:4] == [
+        "GPU instance launch initiated (SIMULATION)",
+        f"{instance_id}  simulation: GPULAUNCH_ORCHESTRATOR says simulation.",
+        "  1. spot Standard_NV36ads_A10_v5 (A10) in azure/eastus, $0.80/h",
+        "  2. on-demand Standard_NV36ads_A10_v5 (A10) in azure/eastus, $3.20/h",
+    ]
+    assert result.stdout.splitlines()[-1] == f"Watch it: gpulaunch watch {instance_id}"
+    assert world.show(instance_id)["phase"] == "queued"
+
+
+def test_every_field_of_a_launch_should_have_an_option_that_arrives(
+    gpulaunch: Terminal, transport: WorldTransport
+) -> None:
+    answer = gpulaunch.json(
+        "launch", MODEL, "--provider", "azure", "--region", "eastus", "--region", "westus2", "--gpu", "A10",
+        "--no-use-spot", "--no-spot-fallback", "--model-source", "hf://a/b", "--max-hourly-cost", "9.5",
+        "--max-lifetime-minutes", "60", "--idle-minutes", "10", "--budget-usd", "5", "--vllm-arg=--max-model-len=8192",
+        "--vllm-arg=--dtype", "--vllm-arg", "half", "--label", "team=x", "--label", "empty=", "--name", "mine",
+        "--job", "python 'my batch.py'", "--job-timeout-minutes", "5",
+    )  # fmt: skip
+    expected: dict[str, Any] = {
+        "model_name": MODEL,
+        "provider": "azure",
+        "region": ["eastus", "westus2"],
+        "gpu": "A10",
+        "use_spot": False,
+        "spot_fallback": False,
+        "model_source": "hf://a/b",
+        "max_hourly_cost": 9.5,
+        "max_lifetime_minutes": 60,
+        "idle_minutes": 10,
+        "budget_usd": 5.0,
+        "vllm_args": ["--max-model-len=8192", "--dtype", "half"],
+        "labels": {"team": "x", "empty": ""},
+        "name": "mine",
+        "job": {"command": ["python", "my batch.py"], "timeout_minutes": 5},
+    }
+    assert transport.bodies("POST") == [expected]
+    assert set(expected) | {"instance_type"} == set(LaunchRequest.model_fields)
+    assert set(expected["job"]) == set(Job.model_fields)
+    assert {offer["use_spot"] for offer in answer["offers"]} == {False}
+
+
+def test_what_is_not_said_should_be_left_to_the_app(gpulaunch: Terminal, transport: WorldTransport) -> None:
+    gpulaunch.json("launch", MODEL, "--gpu", "A10")
+    assert transport.bodies("POST") == [{"model_name": MODEL, "gpu": "A10"}]
+
+
+def test_wrong_fields_should_be_listed_by_option_with_the_nearest_values(gpulaunch: Terminal) -> None:
+    result = gpulaunch("launch", MODEL, "--gpu", "A1O", "--region", "eastsu")
+    assert result.exit_code == Exit.USAGE
+    assert result.stdout == ""
+    assert "error: The request has invalid fields" in result.stderr
+    assert re.search(r"^  --gpu: .* Nearest: A10\.$", result.stderr, re.MULTILINE)
+    assert re.search(r"^  --region: .* Nearest: eastus", result.stderr, re.MULTILINE)
+    told = json.loads(gpulaunch("launch", MODEL, "--gpu", "A1O", "--json").stderr)["error"]
+    assert (told["code"], told["status"], told["exit_code"]) == ("invalid_request", 422, 2)
+    assert told["errors"][0]["nearest"] == ["A10"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["launch"],
+        ["launch", MODEL, "--gpu", "A10", "--label", "nothing"],
+        ["launch", MODEL, "--gpu", "A10", "--job", "it's"],
+        ["launch", MODEL, "--gpu", "A10", "--job-timeout-minutes", "5"],
+        ["launch", MODEL, "--provider", "mars"],
+        ["ls", "--phase", "sleeping"],
+        ["ls", "--limit", "0"],
+        ["down"],
+        ["down", NOBODY],
+        ["down", NOBODY, "--json"],
+        ["nonsense"],
+        ["launch", MODEL, "--token", "x"],
+    ],
+)
+def test_wrong_usage_should_send_nothing(gpulaunch: Terminal, transport: WorldTransport, words: list[str]) -> None:
+    assert gpulaunch(*words).exit_code == Exit.USAGE
+    assert transport.sent == []
+
+
+def test_a_watched_launch_should_tell_every_phase_and_why_an_attempt_failed(gpulaunch: Terminal) -> None:
+    result = gpulaunch("launch", MODEL, "--gpu", "A10", "--watch", "--label", "simulate.no-capacity=1")
+    assert result.exit_code == Exit.OK, result.output
+    assert "Simulated: no capacity for this offer. (no_capacity) [after 5 s]" in result.stdout
+    phases = re.findall(r"^\d\d:\d\d:\d\d  \+.{12}  (\w+)", result.stdout, re.MULTILINE)
+    assert list(dict.fromkeys(phases)) == [phase.value for phase in (*PHASES, Phase.READY)]
+    assert re.search(r"^ready after 1 min 27 s: http://simulated-", result.stdout, re.MULTILINE)
+
+
+def test_a_watched_launch_in_json_should_be_the_answer_and_then_every_change(gpulaunch: Terminal) -> None:
+    answer, *changes = gpulaunch.lines("launch", MODEL, "--gpu", "A10", "--watch")
+    assert answer["message"] == "GPU instance launch initiated (SIMULATION)"
+    assert {change["instance_id"] for change in changes} == {answer["instance_id"]}
+    assert (changes[0]["phase"], changes[-1]["phase"]) == ("queued", "ready")
+
+
+def test_a_watched_launch_that_fails_should_say_why_each_attempt_failed(gpulaunch: Terminal) -> None:
+    words = ["launch", MODEL, "--instance-type", "Standard_NV36ads_A10_v5", "--region", "eastus"]
+    result = gpulaunch(*words, "--label", "simulate.no-capacity=9", "--watch")
+    assert result.exit_code == Exit.ENDED
+    told = result.stderr.splitlines()
+    assert [line.split(":")[0] for line in told[:2]] == [
+        "attempt 1, spot Standard_NV36ads_A10_v5 (A10) in azure/eastus, $0.80/h",
+        "attempt 2, on-demand Standard_NV36ads_A10_v5 (A10) in azure/eastus, $3.20/h",
+    ]
+    assert told[2].startswith("error: inst-")
+    assert told[2].endswith("(no_offers_left)")
+    ended = gpulaunch(*words, "--label", "simulate.no-capacity=9", "--watch", "--json")
+    error = json.loads(ended.stderr)["error"]
+    assert (ended.exit_code, error["code"], error["instance"]["phase"]) == (Exit.ENDED, "instance_ended", "failed")
+
+
+def test_watching_should_be_resumed_and_run_out_of_time(gpulaunch: Terminal, world: World) -> None:
+    instance_id = world.launch()
+    result = gpulaunch("watch", instance_id, "--timeout", "20")
+    assert result.exit_code == Exit.TIMEOUT
+    assert f"error: {instance_id} is still provisioning after 20 s" in result.stderr
+    assert gpulaunch("watch", instance_id).exit_code == Exit.OK
+    assert gpulaunch("watch", instance_id, "--timeout", "0").exit_code == Exit.OK
+
+
+def test_ls_should_list_by_filter_and_ended_ones_only_when_asked(gpulaunch: Terminal, world: World) -> None:
+    gone, live = world.launch(labels={"team": "x"}, name="old"), world.launch(labels={"team": "y"}, name="new")
+    world.delete(gone)
+    world.run(120)
+    shown = gpulaunch("ls").stdout
+    assert live in shown and "new" in shown and "ready" in shown and "simulation" in shown
+    assert gone not in shown
+    assert [one["instance_id"] for one in gpulaunch.json("ls", "--all")] == [live, gone]
+    assert [one["instance_id"] for one in gpulaunch.json("ls", "--phase", "terminated")] == [gone]
+    assert [one["instance_id"] for one in gpulaunch.json("ls", "--label", "team=y", "--provider", "azure")] == [live]
+    assert [one["instance_id"] for one in gpulaunch.json("ls", "-a", "-n", "1")] == [live]
+    assert gpulaunch.json("ls", "--label", "team=z") == []
+    assert "No live instances; --all lists ended ones too." in gpulaunch("ls", "--label", "team=z").stderr
+    assert "There are more than 1" in gpulaunch("ls", "-a", "-n", "1").stderr
+
+
+def test_json_should_be_what_the_interface_answers(gpulaunch: Terminal, world: World) -> None:
+    instance_id = world.launch()
+    world.run(100)
+    for command, path in (("show", ""), ("events", "/events"), ("logs", "/logs"), ("credentials", "/credentials")):
+        answer = world.call("GET", f"/api/instances/{instance_id}{path}").json
+        assert gpulaunch.json(command, instance_id) == answer
+    listed = world.call("GET", "/api/instances").json["instances"]
+    assert gpulaunch.json("ls") == listed
+    offers = gpulaunch.json("catalog", "--gpu", "A10")["offers"]
+    answer = world.call("GET", "/api/catalog?provider=azure&gpu=A10").json["offers"]
+    assert sorted(map(str, offers)) == sorted(map(str, answer))
+
+
+def test_show_should_tell_attempts_with_reasons(gpulaunch: Terminal, world: World) -> None:
+    instance_id = world.launch(labels={"simulate.no-capacity": "1", "team": "x"}, name="mine")
+    world.run(100)
+    lines = gpulaunch("show", instance_id).stdout.splitlines()
+    assert f"id        {instance_id}" in lines
+    assert "labels    simulate.no-capacity=1, team=x" in lines
+    assert any(line.startswith("phase     ready for") for line in lines)
+    assert any(re.match(r"attempt 1 spot .*no capacity for this offer\. \(no_capacity\)$", line) for line in lines)
+    assert any(re.match(r"attempt 2 on-demand .*: submitted$", line) for line in lines)
+
+
+def test_followed_events_and_logs_should_end_with_the_instance(gpulaunch: Terminal, world: World) -> None:
+    instance_id = world.launch(max_lifetime_minutes=3)
+    followed = gpulaunch.lines("events", instance_id, "-f")
+    assert followed == world.events(instance_id)
+    assert followed[-1]["phase"] == "terminated"
+    assert len(gpulaunch("events", instance_id).stdout.splitlines()) == len(followed)
+    logs = gpulaunch("logs", instance_id, "--follow").stdout.splitlines()
+    assert logs == gpulaunch("logs", instance_id).stdout.splitlines()
+    assert gpulaunch.lines("logs", instance_id, "-f") == [{"line": line} for line in logs]
+    assert "Starting vLLM" in logs
+
+
+def test_control_characters_of_a_node_should_not_reach_the_terminal(gpulaunch: Terminal, world: World) -> None:
+    instance_id = world.launch()
+    world.run(100)
+    found = world.store.load(instance_id)
+    assert found is not None
+    evil = found.record.model_copy(update={"log_tail": ["\x1b]0;renamed\x07 [red]red[/red] \u009b2J"]})
+    world.store.commit(found, evil, [])
+    assert gpulaunch("logs", instance_id).stdout == "\ufffd]0;renamed\ufffd [red]red[/red] \ufffd2J\n"
+
+
+def test_down_should_end_several_and_tell_of_the_one_that_is_not_there(gpulaunch: Terminal, world: World) -> None:
+    one, two = world.launch(), world.launch()
+    result = gpulaunch("down", one, NOBODY, two, one, "--yes", "--wait")
+    assert result.exit_code == Exit.NOT_FOUND
+    assert f"There is no instance {NOBODY}" in result.stderr
+    assert [line.split()[:2] for line in result.stdout.splitlines()] == [[one, "terminated"], [two, "terminated"]]
+
+
+def test_down_should_end_nothing_that_was_not_confirmed(
+    gpulaunch: Terminal, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance_id = world.launch()
+    monkeypatch.setattr("cli.commands.instances.somebody_to_ask", lambda: True)
+    declined = gpulaunch("down", instance_id, stdin="n\n")
+    assert declined.exit_code == Exit.ERROR
+    assert world.show(instance_id)["phase"] == "queued"
+    assert gpulaunch("down", instance_id, stdin="y\n").exit_code == Exit.OK
+    assert world.show(instance_id)["ending"]["reason"] == "user_request"
+
+
+def test_credentials_should_be_ready_to_copy_or_a_conflict(gpulaunch: Terminal, world: World) -> None:
+    instance_id = world.launch()
+    early = gpulaunch("credentials", instance_id)
+    assert (early.exit_code, early.stdout) == (Exit.CONFLICT, "")
+    world.run(100)
+    lines = gpulaunch("credentials", instance_id).stdout.splitlines()
+    answer = gpulaunch.json("credentials", instance_id)
+    assert lines[:2] == [
+        f"export OPENAI_BASE_URL='{answer['endpoint']}'", f"export OPENAI_API_KEY='{answer['api_key']}'",
+    ]  # fmt: skip
+    assert lines[2].startswith(
+        'curl -sS "$OPENAI_BASE_URL/chat/completions" -H "Authorization: Bearer $OPENAI_API_KEY"'
+    )
+    assert gpulaunch("credentials", instance_id, "--export").stdout.splitlines() == lines[:2]
+
+
+def test_a_catalog_should_be_sorted_by_price_and_say_what_there_is(gpulaunch: Terminal) -> None:
+    rows = gpulaunch("catalog", "--gpu", "A10", "--region", "eastus", "--on-demand").stdout.splitlines()[2:]
+    prices = [float(row.split("$")[1]) for row in rows]
+    assert prices == sorted(prices) != []
+    assert all("on-demand" in row for row in rows)
+    assert "No such offers. Regions: " in gpulaunch("catalog", "--region", "mars").stderr
+
+
+def test_what_is_not_there_or_not_allowed_should_have_its_own_exit_code(gpulaunch: Terminal, world: World) -> None:
+    for command in ("show", "events", "logs", "credentials", "watch"):
+        assert gpulaunch(command, NOBODY).exit_code == Exit.NOT_FOUND
+    instance_id = world.launch()
+    gpulaunch.environment["GPULAUNCH_TOKEN"] = READER
+    refused = gpulaunch("down", instance_id, "--yes")
+    assert refused.exit_code == Exit.ACCESS
+    assert "The token comes from GPULAUNCH_TOKEN." in refused.stderr
+    del gpulaunch.environment["GPULAUNCH_TOKEN"]
+    nobody = gpulaunch("ls")
+    assert nobody.exit_code == Exit.ACCESS
+    assert "No token is set: `gpulaunch config set-token`" in nobody.stderr
+
+
+def test_an_app_that_does_not_answer_should_have_its_own_exit_code(
+    gpulaunch: Terminal, transport: WorldTransport
+) -> None:
+    transport.lost = 99
+    result = gpulaunch("ls")
+    assert result.exit_code == Exit.UNAVAILABLE
+    assert result.stderr.count("trying again in") == 3
+    told = json.loads(gpulaunch("ls", "--json").stderr)
+    assert told == {"error": {"code": "no_answer", "detail": "http://app.test did not answer in time", "exit_code": 7}}
+
+
+def test_doctor_should_know_app_token_and_mode(gpulaunch: Terminal) -> None:
+    checks = {check["name"]: check for check in gpulaunch.json("doctor")}
+    assert {name: checks[name]["state"] for name in ("address", "app", "token", "launches", "python")} == {
+        "address": "ok", "app": "ok", "token": "ok", "launches": "ok", "python": "ok",
+    }  # fmt: skip
+    assert checks["token"]["detail"].startswith("admin")
+    assert checks["launches"]["detail"].startswith("simulation only")
+    gpulaunch.environment["GPULAUNCH_TOKEN"] = READER
+    assert "read: may look only" in gpulaunch("doctor").stdout
+    gpulaunch.environment["GPULAUNCH_TOKEN"] = "a-token-nobody-knows"
+    unknown = gpulaunch("doctor")
+    assert unknown.exit_code == Exit.ERROR
+    assert "✗ token" in unknown.stdout
+
+
+def test_doctor_should_tell_a_degraded_app_from_a_silent_one(
+    gpulaunch: Terminal, world: World, transport: WorldTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from shared.errors import StoreUnavailableError
+
+    def unavailable() -> None:
+        raise StoreUnavailableError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "ping", unavailable)
+        degraded = gpulaunch("doctor")
+    assert (degraded.exit_code, "storage unavailable" in degraded.stdout) == (Exit.ERROR, True)
+    transport.lost = 99
+    silent = gpulaunch("doctor")
+    assert (silent.exit_code, "✗ app" in silent.stdout) == (Exit.ERROR, True)
+
+
+def test_address_and_token_should_be_kept_and_shown_without_the_token(gpulaunch: Terminal, world: World) -> None:
+    gpulaunch.environment = {"XDG_CONFIG_HOME": gpulaunch.environment["XDG_CONFIG_HOME"]}
+    assert gpulaunch("config", "set-url", "http://app.test/").exit_code == Exit.OK
+    assert "not encrypted" in gpulaunch("config", "set-url", "http://app.test/").stderr
+    assert gpulaunch("config", "set-token", stdin=f"{ADMIN}\n").exit_code == Exit.OK
+    world.launch()
+    assert len(gpulaunch.json("ls")) == 1
+    shown = gpulaunch.json("config", "show")
+    assert (shown["url"], shown["token_set"]) == ("http://app.test", True)
+    assert shown["url_from"] == shown["token_from"] == shown["file"]
+    assert "forgotten" in gpulaunch("config", "set-url", "https://other.test").stderr
+    assert gpulaunch.json("config", "show")["token_set"] is False
+    assert gpulaunch("config", "set-token", stdin="\n").exit_code == Exit.USAGE
+    assert gpulaunch("config", "set-url", "other.test").exit_code == Exit.USAGE
+
+
+def options() -> dict[str, set[str]]:
+    """The options of every command."""
+    command = typer.main.get_command(app)
+    assert isinstance(command, TyperGroup)
+    return {
+        name: {option for parameter in one.params for option in parameter.opts}
+        for name, one in command.commands.items()
+        if name != "config"
+    }
+
+
+def test_every_command_should_take_json_and_nothing_secret() -> None:
+    assert len(options()) == 10
+    for name, known in options().items():
+        assert "--json" in known, name
+        assert not known & {"--token", "--admin-token", "--api-key", "--url", "--address"}, name
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_should_be_there(gpulaunch: Terminal, shell: str) -> None:
+    result = gpulaunch("--show-completion", shell)
+    assert result.exit_code == Exit.OK
+    assert "GPULAUNCH_COMPLETE" in result.stdout or "_GPULAUNCH" in result.stdout
