@@ -3,6 +3,7 @@
 import base64
 import gzip
 import os
+import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -159,7 +160,8 @@ def test_without_a_python_the_script_says_so(tmp_path: Path) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
     for tool in ("bash", "mkdir", "flock", "base64", "gzip", "mv"):
-        found = next(Path(part) / tool for part in os.get_exec_path() if (Path(part) / tool).exists())
+        found = shutil.which(tool)
+        assert found is not None
         (tools / tool).symlink_to(found)
     process = run(task.run_script("pass"), tmp_path, PATH=str(tools))
     output, _ = process.communicate(timeout=20)
