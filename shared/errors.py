@@ -4,6 +4,7 @@ GpulaunchError
 ├── SettingsError            a setting is missing or wrong; stops the app
 ├── StoreError
 │   ├── StaleRecordError     somebody else changed the record first (ETag)
+│   ├── StaleLedgerError     somebody else changed the ledger first (ETag)
 │   ├── AlreadyExistsError   an insert met an existing row
 │   └── StoreUnavailableError storage did not answer; try again
 ├── MessageError             a queue message that can never be understood
@@ -28,6 +29,10 @@ class StoreError(GpulaunchError):
 
 class StaleRecordError(StoreError):
     """The record changed since it was read; whoever changed it carries on, this caller stops or reads again."""
+
+
+class StaleLedgerError(StoreError):
+    """The ledger changed since it was read; nothing was written, and the same may be tried on it as it is now."""
 
 
 class AlreadyExistsError(StoreError):

@@ -7,12 +7,14 @@ live ones costs the same however many have ended.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Protocol
 
 from pydantic import BaseModel
 
 from shared.models.base import Stored as StoredModel
 from shared.models.base import UtcTime
+from shared.models.ledger import CostEntry, Ledger
 from shared.models.records import Event, InstanceRecord
 
 
@@ -50,6 +52,28 @@ class Note(StoredModel):
     """From when on it no longer counts; None: until it is dropped."""
     text: str = ""
 
+
+@dataclass(frozen=True)
+class VersionedLedger:
+    """The ledger as read, with the mark that lets it be changed."""
+
+    ledger: Ledger
+    etag: str | None
+    """None: nothing was ever written to it."""
+
+
+@dataclass(frozen=True)
+class Booking:
+    """What is booked in the same write as a record, or alone."""
+
+    ledger: Ledger | None = None
+    """The ledger as it is to stand; None: it is not touched."""
+    ledger_etag: str | None = None
+    """The ETag of the ledger that it follows from, as VersionedLedger has it."""
+    costs: tuple[CostEntry, ...] = ()
+
+
+NO_BOOKING = Booking()
 
 ORPHAN = "orphan"
 """Notes about clusters that no live record knows; the key is the cluster's name."""
@@ -91,8 +115,14 @@ class QueuedMessage:
 class InstanceStore(Protocol):
     """Records and their events. Every method may raise StoreUnavailableError."""
 
-    def create(self, record: InstanceRecord, events: Sequence[Event], idempotency: IdempotencyEntry | None) -> str:
-        """Insert all or nothing; the record's ETag. Raises AlreadyExistsError."""
+    def create(
+        self,
+        record: InstanceRecord,
+        events: Sequence[Event],
+        idempotency: IdempotencyEntry | None,
+        booking: Booking = NO_BOOKING,
+    ) -> str:
+        """Insert all or nothing; the record's ETag. Raises AlreadyExistsError, StaleLedgerError."""
         ...
 
     def idempotency(self, key_hash: str) -> IdempotencyEntry | None:
@@ -103,11 +133,26 @@ class InstanceStore(Protocol):
         """The record, live or ended; None when there is none."""
         ...
 
-    def commit(self, before: Versioned, record: InstanceRecord, events: Sequence[Event]) -> str:
-        """Write the record and its new events, all or nothing, if nobody changed it since; the new ETag.
+    def commit(
+        self, before: Versioned, record: InstanceRecord, events: Sequence[Event], booking: Booking = NO_BOOKING
+    ) -> str:
+        """Write record, new events and booking, all or nothing, if nobody changed the record since; the new ETag.
 
-        A record that ended moves out of the live range in the same transaction. Raises StaleRecordError.
+        A record that ended moves out of the live range in the same transaction. Raises StaleRecordError;
+        StaleLedgerError when the record is as it was, and the ledger is not.
         """
+        ...
+
+    def ledger(self) -> VersionedLedger:
+        """The workspace's ledger; an empty one where there is none."""
+        ...
+
+    def book(self, booking: Booking) -> None:
+        """Write the ledger alone, if nobody changed it since. Raises StaleLedgerError."""
+        ...
+
+    def costs(self, first: date) -> list[CostEntry]:
+        """What the attempts have cost that ended on that day, UTC, or later; oldest day first."""
         ...
 
     def events(self, instance_id: str, after: int = -1, limit: int = 1000) -> list[Event]:

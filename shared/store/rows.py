@@ -8,17 +8,22 @@ One partition per workspace. Row keys, with `<inv>` the instance's ULID turned r
 | `done|<inv>` | record of an instance that has |
 | `ev|<inv>|<sequence, six digits>` | event |
 | `idem|<SHA-256 of the key>` | idempotency entry |
+| `note|<kind>|<SHA-256 of the key>` | note |
+| `ledger` | money reserved and spent, and what is counted |
+| `cost|<yyyy-mm-dd>|<inv>|<attempt, two digits>` | what an attempt has cost that ended on that day |
 """
 
 import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
 
 from shared.errors import StoreError
+from shared.models.ledger import CostEntry, Ledger
 from shared.models.messages import INSTANCE_ID
 from shared.models.records import Event, InstanceRecord
 from shared.models.times import iso
@@ -34,8 +39,9 @@ CHUNK_UNITS: Final = 30_000
 """UTF-16 units in one property; the service allows 32,768."""
 MAX_DOC_UNITS: Final = 500_000
 """UTF-16 units in one document: the service allows 1 MiB in a row, two bytes a unit, names and keys included."""
-MAX_EVENTS: Final = 98
-"""Events in one transaction, which holds at most 100 rows; at most two others are written with them."""
+MAX_EVENTS: Final = 97
+"""Events and costs in one transaction, which holds at most 100 rows; at most three others are written with them."""
+LEDGER_KEY: Final = "ledger"
 
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _TURN: Final = str.maketrans(_ALPHABET, _ALPHABET[::-1])
@@ -103,6 +109,22 @@ def note_range(kind: str) -> KeyRange:
 def note_row(partition: str, note: Note) -> Row:
     """The row of a note."""
     return {"PartitionKey": partition, "RowKey": note_key(note.kind, note.key), **_split(note)}
+
+
+def ledger_row(partition: str, ledger: Ledger) -> Row:
+    """The row of the ledger."""
+    return {"PartitionKey": partition, "RowKey": LEDGER_KEY, **_split(ledger)}
+
+
+def cost_row(partition: str, entry: CostEntry) -> Row:
+    """The row of what an attempt has cost."""
+    key = f"cost|{entry.day.isoformat()}|{turned(entry.instance_id)}|{entry.attempt:02d}"
+    return {"PartitionKey": partition, "RowKey": key, **_split(entry)}
+
+
+def cost_range(first: date) -> KeyRange:
+    """What ended on a day or later."""
+    return KeyRange(f"cost|{first.isoformat()}|", _end("cost"))
 
 
 def record_range(area: str, newest: str | None = None, oldest: str | None = None, after: str | None = None) -> KeyRange:

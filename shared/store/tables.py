@@ -12,6 +12,7 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Final, Protocol
 
 from azure.core import MatchConditions
@@ -19,10 +20,20 @@ from azure.core.exceptions import AzureError, ResourceNotFoundError
 from azure.core.paging import ItemPaged
 from azure.data.tables import TableClient, TableEntity, TableTransactionError, UpdateMode
 
-from shared.errors import AlreadyExistsError, StaleRecordError
+from shared.errors import AlreadyExistsError, StaleLedgerError, StaleRecordError
+from shared.models.ledger import CostEntry, Ledger
 from shared.models.records import Event, InstanceRecord, Phase
 from shared.store import rows
-from shared.store.base import IdempotencyEntry, InstanceFilter, Note, RecordPage, Versioned
+from shared.store.base import (
+    NO_BOOKING,
+    Booking,
+    IdempotencyEntry,
+    InstanceFilter,
+    Note,
+    RecordPage,
+    Versioned,
+    VersionedLedger,
+)
 from shared.store.failures import code_of, translate, translated
 
 QUERY_PAGE: Final = 1000
@@ -99,19 +110,20 @@ def fits(record: InstanceRecord, wanted: InstanceFilter) -> bool:
     )
 
 
-def check_commit(before: InstanceRecord, record: InstanceRecord, events: Sequence[Event]) -> None:
+def check_commit(before: InstanceRecord, record: InstanceRecord, events: Sequence[Event], booking: Booking) -> None:
     """Refuse a commit that no lifecycle asks for. Raises ValueError."""
     if before.instance_id != record.instance_id:
         raise ValueError("a commit is about one instance")
     if before.ended and not record.ended:
         raise ValueError("an ended instance does not come back to life")
-    check_events(events)
+    check_size(events, booking)
 
 
-def check_events(events: Sequence[Event]) -> None:
-    """Refuse more events than a transaction holds. Raises ValueError."""
-    if len(events) > rows.MAX_EVENTS:
-        raise ValueError(f"{len(events)} events in one write; at most {rows.MAX_EVENTS}")
+def check_size(events: Sequence[Event], booking: Booking) -> None:
+    """Refuse more events and costs than a transaction holds. Raises ValueError."""
+    count = len(events) + len(booking.costs)
+    if count > rows.MAX_EVENTS:
+        raise ValueError(f"{count} events and costs in one write; at most {rows.MAX_EVENTS}")
 
 
 class TableInstanceStore:
@@ -121,26 +133,36 @@ class TableInstanceStore:
         self._table: _Table = table
         self._partition = workspace
 
-    def create(self, record: InstanceRecord, events: Sequence[Event], idempotency: IdempotencyEntry | None) -> str:
+    def create(
+        self,
+        record: InstanceRecord,
+        events: Sequence[Event],
+        idempotency: IdempotencyEntry | None,
+        booking: Booking = NO_BOOKING,
+    ) -> str:
         """Insert all or nothing, in one request; the record's ETag.
 
-        Raises AlreadyExistsError, StoreUnavailableError; StoreError for a record that no row holds.
+        Raises AlreadyExistsError, StaleLedgerError, StoreUnavailableError; StoreError for a record that no row holds.
         """
-        check_events(events)
+        check_size(events, booking)
         row = rows.record_row(self._partition, record, secrets.token_hex(8))
         operations: list[Operation] = [("create", row)]
         if idempotency is not None:
             operations.append(("create", rows.idempotency_row(self._partition, idempotency)))
         operations.extend(self._event_inserts(record.instance_id, events))
+        operations.extend(self._bookings(booking))
         doing = f"create {record.instance_id}"
         try:
             return self._transact(operations)
         except TableTransactionError as error:
-            if code_of(error) not in _CONFLICTS:
+            if code_of(error) not in _CONFLICTS | _STALE:
                 raise translate(error, doing) from error
             own = self._written_by_us(row, doing)
             if own is not None:
                 return own
+            self._check_ledger(booking, error)
+            if code_of(error) not in _CONFLICTS:
+                raise translate(error, doing) from error
             raise AlreadyExistsError(f"{doing}: a row of it is there already") from error
         except AzureError as error:
             raise translate(error, doing) from error
@@ -161,13 +183,16 @@ class TableInstanceStore:
                 return _versioned(entity)
         return None
 
-    def commit(self, before: Versioned, record: InstanceRecord, events: Sequence[Event]) -> str:
-        """Write the record and its new events in one request, if nobody changed it since; the new ETag.
+    def commit(
+        self, before: Versioned, record: InstanceRecord, events: Sequence[Event], booking: Booking = NO_BOOKING
+    ) -> str:
+        """Write record, new events and booking in one request, if nobody changed the record since; the new ETag.
 
-        Raises StaleRecordError, StoreUnavailableError; AlreadyExistsError when an event of that number is there
-        although the record did not change; StoreError for a record that no row holds.
+        Raises StaleRecordError, StoreUnavailableError; StaleLedgerError when the record is as it was, and the ledger
+        is not; AlreadyExistsError when an event of that number is there although the record did not change; StoreError
+        for a record that no row holds.
         """
-        check_commit(before.record, record, events)
+        check_commit(before.record, record, events, booking)
         row = rows.record_row(self._partition, record, secrets.token_hex(8))
         unchanged = {"etag": before.etag, "match_condition": MatchConditions.IfNotModified}
         old_key = rows.record_key(record.instance_id, before.record.ended)
@@ -178,6 +203,7 @@ class TableInstanceStore:
             old = {"PartitionKey": self._partition, "RowKey": old_key}
             operations = [("create", row), ("delete", old, unchanged)]
         operations.extend(self._event_inserts(record.instance_id, events))
+        operations.extend(self._bookings(booking))
         doing = f"commit {record.instance_id}"
         try:
             return self._transact(operations)
@@ -188,11 +214,43 @@ class TableInstanceStore:
             own = self._written_by_us(row, doing)
             if own is not None:
                 return own
-            if code in _CONFLICTS and self._unchanged(old_key, before.etag, doing):
-                raise AlreadyExistsError(f"{doing}: an event of that number is there already") from error
+            if self._unchanged(old_key, before.etag, doing):
+                self._check_ledger(booking, error)
+                if code in _CONFLICTS:
+                    raise AlreadyExistsError(f"{doing}: an event of that number is there already") from error
             raise StaleRecordError(f"{record.instance_id} was changed by somebody else") from error
         except AzureError as error:
             raise translate(error, doing) from error
+
+    def ledger(self) -> VersionedLedger:
+        """The workspace's ledger, in one request; an empty one where there is none. Raises StoreUnavailableError."""
+        entity = self._get(rows.LEDGER_KEY, "read the ledger")
+        return (
+            VersionedLedger(Ledger(), None)
+            if entity is None
+            else VersionedLedger(rows.read(Ledger, entity), _etag(entity))
+        )
+
+    def book(self, booking: Booking) -> None:
+        """Write the ledger alone, in one request, if nobody changed it since.
+
+        Raises StaleLedgerError, also for a write whose repetition met its own work, and StoreUnavailableError.
+        """
+        try:
+            self._transact(self._bookings(booking))
+        except TableTransactionError as error:
+            if code_of(error) in _CONFLICTS | _STALE:
+                self._check_ledger(booking, error)
+            raise translate(error, "book") from error
+        except AzureError as error:
+            raise translate(error, "book") from error
+
+    def costs(self, first: date) -> list[CostEntry]:
+        """What the attempts have cost that ended on that day or later, one request for a thousand.
+
+        Raises StoreUnavailableError.
+        """
+        return [rows.read(CostEntry, entity) for entity in self._query(rows.cost_range(first), "read the costs")]
 
     def events(self, instance_id: str, after: int = -1, limit: int = 1000) -> list[Event]:
         """Events with a sequence above `after`, in order, at most `limit`. Raises StoreUnavailableError."""
@@ -272,6 +330,23 @@ class TableInstanceStore:
 
     def _event_inserts(self, instance_id: str, events: Sequence[Event]) -> list[Operation]:
         return [("create", rows.event_row(self._partition, instance_id, event)) for event in events]
+
+    def _bookings(self, booking: Booking) -> list[Operation]:
+        """The writes of a booking."""
+        writes: list[Operation] = [("create", rows.cost_row(self._partition, entry)) for entry in booking.costs]
+        if booking.ledger is not None:
+            row = rows.ledger_row(self._partition, booking.ledger)
+            if booking.ledger_etag is None:
+                writes.append(("create", row))
+            else:
+                unchanged = {"etag": booking.ledger_etag, "match_condition": MatchConditions.IfNotModified}
+                writes.append(("update", row, {"mode": UpdateMode.REPLACE, **unchanged}))
+        return writes
+
+    def _check_ledger(self, booking: Booking, error: TableTransactionError) -> None:
+        """Blame a failed write on the ledger if that is no longer the one that the write followed from."""
+        if booking.ledger is not None and self.ledger().etag != booking.ledger_etag:
+            raise StaleLedgerError("the ledger was changed by somebody else") from error
 
     def _transact(self, operations: Sequence[Operation]) -> str:
         """Carry out all or nothing; the ETag of the first operation's row."""

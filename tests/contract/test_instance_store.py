@@ -13,14 +13,22 @@ from azure.data.tables import TableClient, TableServiceClient
 
 from devhost.azurite import free_ports
 from shared.clock import UlidIds
-from shared.errors import AlreadyExistsError, StaleRecordError, StoreError, StoreUnavailableError
+from shared.errors import (
+    AlreadyExistsError,
+    StaleLedgerError,
+    StaleRecordError,
+    StoreError,
+    StoreUnavailableError,
+)
+from shared.models.ledger import Account as MoneyAccount
+from shared.models.ledger import CostEntry, Ledger
 from shared.models.records import Event, InstanceRecord, Phase
 from shared.store import rows
-from shared.store.base import InstanceFilter, InstanceStore, Note, Versioned
+from shared.store.base import Booking, InstanceFilter, InstanceStore, Note, Versioned
 from shared.store.tables import TableInstanceStore
 from tests.contract.conftest import Account, timed_out, unique
 from tests.twins.clock import START
-from tests.twins.factories import make_event, make_idempotency, make_instance_id, make_record, make_request
+from tests.twins.factories import make_cost, make_event, make_idempotency, make_instance_id, make_record, make_request
 from tests.twins.store import MemoryInstanceStore
 
 ANY = InstanceFilter()
@@ -292,10 +300,11 @@ def test_a_commit_of_another_instance_is_refused(store: InstanceStore) -> None:
 
 def test_as_many_events_as_a_transaction_holds_and_no_more(store: InstanceStore) -> None:
     before = created(store, make_record())
-    with pytest.raises(ValueError, match="99 events"):
-        store.commit(before, before.record, [make_event(number) for number in range(99)])
-    store.commit(before, ended(before.record), [make_event(number) for number in range(98)])
-    assert len(store.events(before.record.instance_id)) == 98
+    with pytest.raises(ValueError, match="98 events"):
+        store.commit(before, before.record, [make_event(number) for number in range(98)])
+    booking = Booking(ledger=Ledger())
+    store.commit(before, ended(before.record), [make_event(number) for number in range(97)], booking)
+    assert len(store.events(before.record.instance_id)) == 97
 
 
 # events
@@ -469,6 +478,9 @@ def test_requests_per_call(account: Account, tables: TableInstanceStore) -> None
     assert cost(lambda: tables.page(InstanceFilter(live=True), 20, None)) == 1
     assert cost(lambda: tables.page(InstanceFilter(phase="ready"), 20, None)) == 1
     assert cost(lambda: tables.page(ANY, 20, None)) == 2
+    assert cost(tables.ledger) == 1
+    assert cost(lambda: tables.book(Booking(ledger=Ledger()))) == 1
+    assert cost(lambda: tables.costs(START.date())) == 1
     assert cost(tables.ping) == 1
     now = tables.load(record.instance_id)
     assert now is not None
@@ -670,3 +682,130 @@ def test_notes_are_no_instances(store: InstanceStore) -> None:
     store.put_note(make_note())
     assert list(store.live()) == []
     assert store.page(ANY, 10, None).records == []
+
+
+# the ledger and what attempts have cost
+
+
+def spent(amount: int) -> Ledger:
+    return Ledger(accounts={"2026-01/real": MoneyAccount(spent=amount)})
+
+
+def booking_on(store: InstanceStore, ledger: Ledger, *costs: CostEntry) -> Booking:
+    """A booking that follows from the ledger as it is."""
+    return Booking(ledger, store.ledger().etag, costs)
+
+
+def test_a_ledger_that_nobody_wrote_is_empty(store: InstanceStore) -> None:
+    found = store.ledger()
+    assert (found.ledger, found.etag) == (Ledger(), None)
+    assert store.costs(START.date()) == []
+
+
+def test_a_ledger_is_written_with_the_record_or_alone(store: InstanceStore) -> None:
+    entry = make_cost()
+    store.create(make_record(), [make_event(0)], make_idempotency(), booking_on(store, spent(1)))
+    assert store.ledger().ledger == spent(1)
+    before = store.load(make_instance_id())
+    assert before is not None
+    store.commit(before, ended(before.record), [make_event(1)], booking_on(store, spent(2), entry))
+    assert store.ledger().ledger == spent(2)
+    assert store.costs(entry.day) == [entry]
+    store.book(booking_on(store, spent(3)))
+    assert store.ledger().ledger == spent(3)
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["first", "later"])
+def test_a_stale_ledger_refuses_a_creation_and_nothing_is_written(store: InstanceStore, there: bool) -> None:
+    if there:
+        store.book(booking_on(store, spent(1)))
+    late = booking_on(store, spent(5))
+    store.book(booking_on(store, spent(2)))
+    with pytest.raises(StaleLedgerError):
+        store.create(make_record(), [make_event(0)], make_idempotency(), late)
+    assert store.load(make_instance_id()) is None
+    assert list(store.live()) == []
+    assert store.events(make_instance_id()) == []
+    assert store.idempotency("a" * 64) is None
+    assert store.ledger().ledger == spent(2)
+    with pytest.raises(StaleLedgerError):
+        store.book(late)
+    assert store.ledger().ledger == spent(2)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_stale_ledger_refuses_a_commit_and_nothing_is_written(store: InstanceStore, ends: bool) -> None:
+    before = created(store, make_record(), make_event(0))
+    late = booking_on(store, spent(5), make_cost())
+    store.book(booking_on(store, spent(2)))
+    after = ended(before.record) if ends else changed(before.record, recoveries=1)
+    with pytest.raises(StaleLedgerError):
+        store.commit(before, after, [make_event(1)], late)
+    assert store.load(make_instance_id()) == before
+    assert len(store.events(make_instance_id())) == 1
+    assert store.costs(START.date()) == []
+    store.commit(before, after, [make_event(1)], booking_on(store, spent(5), make_cost()))
+    assert store.ledger().ledger == spent(5)
+
+
+def test_a_stale_record_is_named_before_a_stale_ledger(store: InstanceStore) -> None:
+    before = created(store, make_record())
+    late = booking_on(store, spent(5))
+    store.commit(before, changed(before.record, recoveries=1), [], booking_on(store, spent(2)))
+    with pytest.raises(StaleRecordError):
+        store.commit(before, changed(before.record, recoveries=2), [], late)
+    assert store.ledger().ledger == spent(2)
+
+
+def test_a_key_used_twice_is_no_stale_ledger(store: InstanceStore) -> None:
+    store.create(make_record(), [], make_idempotency(), booking_on(store, spent(1)))
+    other = make_record(instance_id=make_instance_id(2))
+    with pytest.raises(AlreadyExistsError):
+        store.create(other, [], make_idempotency(), booking_on(store, spent(2)))
+    assert store.ledger().ledger == spent(1)
+
+
+def test_of_many_bookings_at_once_none_is_lost(store: InstanceStore) -> None:
+    barrier = Barrier(8)
+
+    def book(_: int) -> None:
+        barrier.wait()
+        while True:
+            found = store.ledger()
+            old = found.ledger.accounts.get("2026-01/real", MoneyAccount()).spent
+            try:
+                return store.book(Booking(spent(old + 1), found.etag))
+            except StaleLedgerError:
+                continue
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(book, range(8)))
+    assert store.ledger().ledger == spent(8)
+
+
+def test_costs_are_found_from_the_day_of_their_end(store: InstanceStore) -> None:
+    ends = [START - timedelta(days=1), START, START + timedelta(hours=1), START + timedelta(days=40)]
+    entries = [
+        make_cost(instance_id=make_instance_id(9 - number), up_at=end - timedelta(hours=1), gone_at=end)
+        for number, end in enumerate(ends)
+    ]
+    before = created(store, make_record())
+    store.commit(before, changed(before.record, recoveries=1), [], Booking(costs=tuple(reversed(entries))))
+    assert store.costs(START.date() - timedelta(days=1))[0] == entries[0]
+    assert {entry.gone_at for entry in store.costs(START.date())} == set(ends[1:])
+    assert store.costs(START.date() + timedelta(days=1)) == entries[3:]
+
+
+def test_an_attempt_s_cost_is_written_once(store: InstanceStore) -> None:
+    before = created(store, make_record())
+    etag = store.commit(before, changed(before.record, recoveries=1), [], Booking(costs=(make_cost(),)))
+    with pytest.raises(AlreadyExistsError):
+        store.commit(Versioned(before.record, etag), before.record, [], Booking(costs=(make_cost(),)))
+    assert store.costs(START.date()) == [make_cost()]
+
+
+def test_a_booking_repeated_after_a_lost_answer_is_a_success(account: Account, tables: TableInstanceStore) -> None:
+    account.transport.answers.append(503)
+    tables.create(make_record(), [], None, Booking(spent(1)))
+    assert len(account.requests) == 3  # the write, its repetition, the record by which it is recognised
+    assert tables.ledger().ledger == spent(1)

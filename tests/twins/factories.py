@@ -5,6 +5,7 @@ from typing import Any
 
 from ulid import ULID
 
+from shared.models.ledger import CostEntry
 from shared.models.offers import Offer
 from shared.models.records import Attempt, Event, EventType, InstanceRecord, Phase
 from shared.models.requests import LaunchRequest
@@ -106,3 +107,26 @@ def make_idempotency(**given: Any) -> IdempotencyEntry:
         "created_at": START,
     }
     return IdempotencyEntry.model_validate(fields | given)
+
+
+def make_cost(**given: Any) -> CostEntry:
+    """What the first instance's first attempt has cost: an hour on spot, ended at the start of the clock."""
+    fields: dict[str, Any] = {
+        "instance_id": make_instance_id(),
+        "attempt": 1,
+        "mode": "real",
+        "provider": "azure",
+        "region": "eastus",
+        "instance_type": "Standard_NV36ads_A10_v5",
+        "gpu": "A10",
+        "gpu_count": 1,
+        "use_spot": True,
+        "model_name": "meta-llama/Llama-3.1-8B-Instruct",
+        "labels": {},
+        "up_at": START - timedelta(hours=1),
+        "gone_at": START,
+        "price_per_hour": 0.8,
+        "planned_per_hour": 0.8,
+        "on_demand_per_hour": 3.2,
+    }
+    return CostEntry.model_validate(fields | given)

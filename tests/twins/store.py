@@ -2,12 +2,23 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import date
 
-from shared.errors import AlreadyExistsError, StaleRecordError
+from shared.errors import AlreadyExistsError, StaleLedgerError, StaleRecordError
+from shared.models.ledger import CostEntry, Ledger
 from shared.models.records import Event, InstanceRecord
 from shared.store import rows
-from shared.store.base import IdempotencyEntry, InstanceFilter, Note, RecordPage, Versioned
-from shared.store.tables import MAX_PAGE, check_commit, check_events, fits, make_token, read_token
+from shared.store.base import (
+    NO_BOOKING,
+    Booking,
+    IdempotencyEntry,
+    InstanceFilter,
+    Note,
+    RecordPage,
+    Versioned,
+    VersionedLedger,
+)
+from shared.store.tables import MAX_PAGE, check_commit, check_size, fits, make_token, read_token
 from tests.twins.faults import Calls
 
 
@@ -20,14 +31,20 @@ class MemoryInstanceStore:
         self._writes = 0
         self._lock = threading.RLock()
 
-    def create(self, record: InstanceRecord, events: Sequence[Event], idempotency: IdempotencyEntry | None) -> str:
+    def create(
+        self,
+        record: InstanceRecord,
+        events: Sequence[Event],
+        idempotency: IdempotencyEntry | None,
+        booking: Booking = NO_BOOKING,
+    ) -> str:
         """See InstanceStore."""
-        check_events(events)
+        check_size(events, booking)
         inserts = [rows.record_row("", record, ""), *self._event_rows(record.instance_id, events)]
         if idempotency is not None:
             inserts.append(rows.idempotency_row("", idempotency))
         with self.calls.call("create"), self._lock:
-            return self._write(inserts)
+            return self._write(inserts, booking=booking)
 
     def idempotency(self, key_hash: str) -> IdempotencyEntry | None:
         """See InstanceStore."""
@@ -46,15 +63,39 @@ class MemoryInstanceStore:
                     return self._versioned(key)
             return None
 
-    def commit(self, before: Versioned, record: InstanceRecord, events: Sequence[Event]) -> str:
+    def commit(
+        self, before: Versioned, record: InstanceRecord, events: Sequence[Event], booking: Booking = NO_BOOKING
+    ) -> str:
         """See InstanceStore."""
-        check_commit(before.record, record, events)
+        check_commit(before.record, record, events, booking)
         row = rows.record_row("", record, "")
         old_key = rows.record_key(record.instance_id, before.record.ended)
         with self.calls.call("commit"), self._lock:
             if old_key not in self._rows or self._rows[old_key][0] != before.etag:
                 raise StaleRecordError(f"{record.instance_id} was changed by somebody else")
-            return self._write([row, *self._event_rows(record.instance_id, events)], instead_of=old_key)
+            return self._write([row, *self._event_rows(record.instance_id, events)], old_key, booking)
+
+    def ledger(self) -> VersionedLedger:
+        """See InstanceStore."""
+        with self.calls.call("ledger"), self._lock:
+            found = self._rows.get(rows.LEDGER_KEY)
+            return (
+                VersionedLedger(Ledger(), None)
+                if found is None
+                else VersionedLedger(rows.read(Ledger, found[1]), found[0])
+            )
+
+    def book(self, booking: Booking) -> None:
+        """See InstanceStore."""
+        with self.calls.call("book"), self._lock:
+            self._write([], None, booking)
+
+    def costs(self, first: date) -> list[CostEntry]:
+        """See InstanceStore."""
+        with self.calls.call("costs"), self._lock:
+            begin = rows.cost_range(first).first
+            keys = sorted(key for key in self._rows if key.startswith("cost|") and key >= begin)
+            return [rows.read(CostEntry, self._rows[key][1]) for key in keys]
 
     def events(self, instance_id: str, after: int = -1, limit: int = 1000) -> list[Event]:
         """See InstanceStore."""
@@ -118,9 +159,13 @@ class MemoryInstanceStore:
     def _event_rows(self, instance_id: str, events: Sequence[Event]) -> list[rows.Row]:
         return [rows.event_row("", instance_id, event) for event in events]
 
-    def _write(self, written: Sequence[rows.Row], instead_of: str | None = None) -> str:
+    def _write(self, written: Sequence[rows.Row], instead_of: str | None = None, booking: Booking = NO_BOOKING) -> str:
         """All or nothing; the ETag of the first row, which may take the place of another."""
+        written = [*written, *(rows.cost_row("", entry) for entry in booking.costs)]
         keys = [row["RowKey"] for row in written]
+        there = self._rows.get(rows.LEDGER_KEY)
+        if booking.ledger is not None and booking.ledger_etag != (None if there is None else there[0]):
+            raise StaleLedgerError("the ledger was changed by somebody else")
         if len(set(keys)) < len(keys) or any(key in self._rows and key != instead_of for key in keys):
             raise AlreadyExistsError("a row of it is there already")
         if instead_of is not None:
@@ -129,6 +174,8 @@ class MemoryInstanceStore:
         etag = f'W/"{self._writes}"'
         for key, row in zip(keys, written, strict=True):
             self._rows[key] = (etag, row)
+        if booking.ledger is not None:
+            self._rows[rows.LEDGER_KEY] = (etag, rows.ledger_row("", booking.ledger))
         return etag
 
     def _versioned(self, key: str) -> Versioned:
