@@ -7,7 +7,7 @@ PORT ?= 7071
 STAMP := $(VENV)/.installed
 NODE_STAMP := node_modules/.installed
 
-.PHONY: help install run test check e2e lint types clean
+.PHONY: help install run test check e2e lint types static clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -50,6 +50,11 @@ lint: install
 
 types: install
 	@$(NODE) node_modules/pyright/index.js
+
+static: $(NODE_STAMP) ## copy the web UI's files of others from node_modules; they are committed, so that a deployment needs no npm
+	@cp node_modules/htmx.org/dist/htmx.min.js node_modules/@picocss/pico/css/pico.min.css shared/web/static/
+	@cp node_modules/htmx.org/LICENSE shared/web/static/htmx.LICENSE.txt
+	@cp node_modules/@picocss/pico/LICENSE.md shared/web/static/pico.LICENSE.txt
 
 e2e: install ## real SkyPilot on a one-node Slurm with real vLLM; needs root on Debian
 	@$(BIN)/python -m pytest -q -s -m e2e tests/e2e

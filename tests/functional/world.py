@@ -159,7 +159,7 @@ class World:
                 route: str = trigger["route"]
                 if ("{" not in route) is not literal:
                     continue
-                match = re.fullmatch(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", route), path.lstrip("/"))
+                match = re.fullmatch(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", route.strip("/")), path.strip("/"))
                 if match is not None:
                     return function.get_user_function(), match.groupdict()
         raise LookupError(f"no function answers {method} {path}")

@@ -1,0 +1,57 @@
+"""The page of all instances."""
+
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any, Final, get_args
+
+from shared.engine.listing import list_page
+from shared.engine.parts import Parts
+from shared.models.records import Phase
+from shared.models.requests import ProviderName
+from shared.models.responses import InstanceView
+
+PAGE: Final = 25
+"""Instances on a page: what a person looks over, and what a table answers at once."""
+_STATES: Final = {"live": "true", "ended": "false", "all": None}
+
+
+def read(parts: Parts, query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """What the page shows and what its ETag is made of. Raises ProblemError (422), StoreUnavailableError."""
+    chosen = {name: query.get(name, "") for name in ("phase", "provider", "label")}
+    state = query.get("state", "live")
+    asked = {name: value for name, value in chosen.items() if value} | {"page_size": str(PAGE)}
+    live = _STATES.get(state, "true")
+    if live is not None and not chosen["phase"]:
+        asked["live"] = live
+    token = query.get("continuation_token", "")
+    if token:
+        asked["continuation_token"] = token
+    page, marks = list_page(parts, asked)
+    kept = {name: value for name, value in {**chosen, "state": state}.items() if value}
+    rates = {view.instance_id: view_rate(view) for view in page.instances}
+    shown = {
+        "instances": page.instances,
+        "rates": rates,
+        "rate": sum(rates.values()),
+        "cost": sum(view.cost_usd for view in page.instances),
+        "whole": page.next_token is None and not token,
+        "first": "/instances?" + urllib.parse.urlencode(kept),
+        "next": _address(kept, page.next_token) if page.next_token else None,
+        "here": _address(kept, token),
+        "later": bool(token),
+        "chosen": {**chosen, "state": state},
+        "filtered": any(chosen.values()) or state != "live",
+        "phases": [phase.value for phase in Phase],
+        "providers": list(get_args(ProviderName)),
+        "now": parts.clock.now(),
+    }
+    return shown, marks
+
+
+def _address(kept: Mapping[str, str], token: str) -> str:
+    return "/instances?" + urllib.parse.urlencode({**kept, **({"continuation_token": token} if token else {})})
+
+
+def view_rate(view: InstanceView) -> float:
+    """USD per hour that an instance costs at the moment."""
+    return sum(one.offer.price_per_hour for one in view.attempts if one.node_up_at and not one.gone_at)

@@ -1,0 +1,258 @@
+"""The launch form: what can be chosen, what was chosen as a request, and what that would do."""
+
+import json
+import math
+import secrets
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, get_args
+
+from shared.catalog.base import OWN_INFRASTRUCTURE, NotCataloguedError
+from shared.engine.launching import Planned, plan_launch
+from shared.engine.parts import Parts
+from shared.engine.reading import read_model
+from shared.models.offers import Offer
+from shared.models.requests import LaunchRequest, ProviderName
+from shared.problems import FieldError, ProblemError
+from shared.web.rendering import usd
+
+_PROVIDERS: Final = {name: name for name in get_args(ProviderName)}
+_TITLES: Final = {"azure": "Azure", "aws": "AWS", "gcp": "GCP", "kubernetes": "Kubernetes", "slurm": "Slurm"}
+_START: Final = {
+    "model_name": "meta-llama/Llama-3.1-8B-Instruct",
+    "provider": "azure",
+    "machine": "gpu:A10",
+    "spot": "fallback",
+}
+_SPOT: Final = {
+    "fallback": (True, True),
+    "only": (True, False),
+    "never": (False, True),
+}
+"""Choice → use_spot, spot_fallback."""
+_NUMBERS: Final = ("max_lifetime_minutes", "idle_minutes", "budget_usd", "max_hourly_cost")
+_PLACES: Final = {
+    "gpu": "machine",
+    "instance_type": "machine",
+    "use_spot": "spot",
+    "spot_fallback": "spot",
+}
+"""Fields of a request that the form has under another name."""
+_OWN_PLACES: Final = frozenset(
+    {"model_name", "provider", "region", "model_source", "labels", "vllm_args", "name", *_NUMBERS}
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One line of a select."""
+
+    value: str
+    text: str
+    disabled: bool = False
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What the form's request would do, or what is wrong with it."""
+
+    planned: Planned | None
+    body: dict[str, Any]
+    errors: dict[str, list[FieldError]] = field(default_factory=dict[str, list[FieldError]])
+    """By the form's field; "" for what belongs to none."""
+
+
+def fields(form: Mapping[str, str]) -> dict[str, str]:
+    """The form's values: the given ones, else what a first look at the form shows."""
+    names = ("model_source", "region", "labels", "vllm_args", "name", "gpu_count", *_NUMBERS)
+    empty = dict.fromkeys((*_START, *names), "")
+    # A form that was filled in and sent says the model's name, be it empty.
+    return {**empty, **({} if "provider" in form else _START), **{k: v for k, v in form.items() if k in empty}}
+
+
+def fields_of(request: LaunchRequest) -> dict[str, str]:
+    """The form filled in for another launch like this one. A job and all but the first region are left out."""
+    spot = "never" if not request.use_spot else "fallback" if request.spot_fallback else "only"
+    own = request.provider in OWN_INFRASTRUCTURE
+    machine = f"type:{request.instance_type}" if request.instance_type else f"gpu:{request.gpu}"
+    numbers = {name: getattr(request, name) for name in _NUMBERS}
+    return fields(
+        {
+            "model_name": request.model_name,
+            "provider": request.provider,
+            "machine": f"gpu:{request.gpu_name}" if own else machine,
+            "gpu_count": str(request.gpu_count) if own else "",
+            "spot": spot,
+            "region": request.regions[0] if request.regions else "",
+            "model_source": request.model_source or "",
+            "labels": "\n".join(f"{key}={value}" for key, value in request.labels.items()),
+            "vllm_args": "\n".join(request.vllm_args),
+            **{name: f"{value:g}" for name, value in numbers.items() if value is not None},
+        }
+    )
+
+
+def body_of(values: Mapping[str, str]) -> dict[str, Any]:
+    """The request's body; what can't be understood stays as it was typed, for the request's own check to say so."""
+    body: dict[str, Any] = {"model_name": values["model_name"].strip(), "provider": values["provider"]}
+    kind, _, machine = values["machine"].partition(":")
+    if kind == "type":
+        body["instance_type"] = machine
+    elif machine:
+        count = values["gpu_count"].strip()
+        body["gpu"] = f"{machine}:{count}" if count not in ("", "1") else machine
+    if values["region"].strip():
+        body["region"] = values["region"].strip()
+    body["use_spot"], fallback = _SPOT.get(values["spot"], (True, True))
+    if body["use_spot"] and not fallback:
+        body["spot_fallback"] = False
+    for name in _NUMBERS:
+        if values[name].strip():
+            body[name] = _number(values[name].strip())
+    if values["labels"].strip():
+        pairs = [line.partition("=") for line in values["labels"].splitlines() if line.strip()]
+        body["labels"] = {key.strip(): value.strip() for key, _, value in pairs}
+    if values["vllm_args"].strip():
+        body["vllm_args"] = [line.strip() for line in values["vllm_args"].splitlines() if line.strip()]
+    for name in ("model_source", "name"):
+        if values[name].strip():
+            body[name] = values[name].strip()
+    return body
+
+
+def encoded(values: Mapping[str, str]) -> bytes:
+    """The request's body as it would be sent to the JSON interface."""
+    return json.dumps(body_of(values)).encode()
+
+
+def _number(text: str) -> int | float | str:
+    try:
+        value = float(text) if text.isascii() else math.nan
+    except ValueError:
+        return text
+    if not math.isfinite(value):
+        return text
+    return int(value) if value == int(value) else value
+
+
+def preview(parts: Parts, values: Mapping[str, str]) -> Preview:
+    """Plan what the form asks for; nothing is written, no provider is asked."""
+    body = body_of(values)
+    try:
+        return Preview(plan_launch(parts, read_model(LaunchRequest, body)), body)
+    except ProblemError as error:
+        return Preview(None, body, by_field(error))
+
+
+def by_field(error: ProblemError) -> dict[str, list[FieldError]]:
+    """A problem's entries by the form's field; what belongs to no field, or is no matter of fields, under ""."""
+    found: dict[str, list[FieldError]] = {}
+    for one in error.errors or [FieldError(field="", message=error.detail)]:
+        name = one.field.split(".")[0]
+        name = _PLACES.get(name, name if name in _OWN_PLACES else "")
+        found.setdefault(name, []).append(one)
+    return found
+
+
+def context(parts: Parts, values: Mapping[str, str], planned: Preview, address: str) -> dict[str, Any]:
+    """What the form and its plan show."""
+    provider = _PROVIDERS.get(values["provider"], "azure")
+    offers = _offers(parts, provider)
+    costs = planned.planned.costs if planned.planned else None
+    machines = _machines(provider, offers)
+    return {
+        "values": values,
+        "providers": [_provider(parts, name) for name in _PROVIDERS.values()],
+        "own": provider in OWN_INFRASTRUCTURE,
+        "machines": machines,
+        "machine_known": any(values["machine"] == one.value for _, group in machines for one in group),
+        "regions": _regions(offers, values),
+        "plan": planned.planned,
+        "costs": costs,
+        "errors": planned.errors,
+        "curl": curl_line(address, planned.body),
+        "cli": cli_line(planned.body),
+        "notes": list(parts.catalog.notes(provider)) if offers else [],
+        "default_lifetime": parts.settings.default_lifetime_minutes,
+        "default_idle": parts.settings.default_idle_minutes,
+        "key": secrets.token_urlsafe(16),
+    }
+
+
+def _offers(parts: Parts, provider: ProviderName) -> Sequence[Offer]:
+    try:
+        return parts.catalog.offers(provider)
+    except NotCataloguedError:
+        return ()
+
+
+def _provider(parts: Parts, name: ProviderName) -> Choice:
+    known = bool(_offers(parts, name))
+    return Choice(name, _TITLES[name] if known else f"{_TITLES[name]} (no prices in the catalog)", disabled=not known)
+
+
+def _machines(provider: ProviderName, offers: Sequence[Offer]) -> list[tuple[str, list[Choice]]]:
+    """The groups of the machine select: GPUs, then machine types; the cheapest first where there are prices."""
+    if provider in OWN_INFRASTRUCTURE:
+        return [("GPUs", [Choice(f"gpu:{offer.gpu}", f"{offer.gpu}{_memory(offer)}") for offer in offers])]
+    gpus: dict[str, tuple[float, Choice]] = {}
+    types: dict[str, tuple[float, Choice]] = {}
+    for offer in sorted(offers, key=lambda one: one.price_per_hour):
+        spec = offer.gpu if offer.gpu_count == 1 else f"{offer.gpu}:{offer.gpu_count}"
+        price = f"from {usd(offer.price_per_hour)}/h"
+        text = f"{offer.gpu_count} \N{MULTIPLICATION SIGN} {offer.gpu}{_memory(offer)} · {price}"
+        gpus.setdefault(spec, (offer.price_per_hour, Choice(f"gpu:{spec}", text)))
+        name = offer.instance_type or ""
+        text = f"{name} · {offer.gpu_count} \N{MULTIPLICATION SIGN} {offer.gpu} · {price}"
+        types.setdefault(name, (offer.price_per_hour, Choice(f"type:{name}", text)))
+    return [
+        ("GPU", [choice for _, choice in gpus.values()]),
+        ("Machine type", [choice for _, choice in types.values()]),
+    ]
+
+
+def _memory(offer: Offer) -> str:
+    return f" · {offer.gpu_memory_gib:g} GiB" if offer.gpu_memory_gib else ""
+
+
+def _regions(offers: Sequence[Offer], values: Mapping[str, str]) -> list[Choice]:
+    """Regions that have the chosen machine under the chosen kind of price, the cheapest first."""
+    kind, _, machine = values["machine"].partition(":")
+    use_spot, fallback = _SPOT.get(values["spot"], (True, True))
+    cheapest: dict[str, float] = {}
+    for offer in sorted(offers, key=lambda one: one.price_per_hour):
+        spec = offer.gpu if offer.gpu_count == 1 else f"{offer.gpu}:{offer.gpu_count}"
+        same = offer.instance_type == machine if kind == "type" else spec == machine
+        if same and (use_spot if offer.use_spot else fallback):
+            cheapest.setdefault(offer.region, offer.price_per_hour)
+    chosen = values["region"]
+    made = [Choice(region, f"{region} · from {usd(price)}/h") for region, price in cheapest.items()]
+    if chosen and chosen not in cheapest:
+        made.append(Choice(chosen, f"{chosen} · not offered there"))
+    return made
+
+
+def curl_line(address: str, body: Mapping[str, Any]) -> str:
+    """The same launch by curl."""
+    return (
+        f"curl -X POST {shlex.quote(address + '/api/instances/launch')} \\\n"
+        '  -H "X-Admin-Token: $TOKEN" -H "Content-Type: application/json" \\\n'
+        f"  -d {shlex.quote(json.dumps(body))}"
+    )
+
+
+def cli_line(body: Mapping[str, Any]) -> str:
+    """The same launch by the command line tool."""
+    line = ["gpulaunch", "launch", str(body["model_name"])]
+    for name, value in body.items():
+        option = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            line += [] if value else [f"--no-{option[2:]}"]
+        elif name == "vllm_args":
+            line += [f"--vllm-arg={arg}" for arg in value]
+        elif name == "labels":
+            line += [word for key, label in value.items() for word in ("--label", f"{key}={label}")]
+        elif name != "model_name":
+            line += [option, str(value)]
+    return shlex.join([*line, "--watch"])

@@ -1,0 +1,129 @@
+"""Templates, static files, and the headers that keep a page from doing what it should not."""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+HERE: Final = Path(__file__).parent
+
+HEADERS: Final = {
+    # Scripts and styles come from files of ours only; data: is the base style sheet's icons.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+"""On every answer."""
+STRICT_TRANSPORT: Final = {"Strict-Transport-Security": "max-age=31536000"}
+"""On every answer that came over https."""
+
+_KINDS: Final = {
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain",
+}
+
+
+@cache
+def static_files() -> dict[str, tuple[bytes, str, str]]:
+    """The static files by name: content, media type, and a word that changes with the content."""
+    return {
+        path.name: (content := path.read_bytes(), _KINDS[path.suffix], hashlib.sha256(content).hexdigest()[:12])
+        for path in sorted((HERE / "static").iterdir())
+        if path.suffix in _KINDS
+    }
+
+
+def static_url(name: str) -> str:
+    """The address of a static file; another one whenever the file changes, so that it may be kept for ever."""
+    return f"/static/{name}?v={static_files()[name][2]}"
+
+
+@cache
+def look() -> str:
+    """A word that changes with the templates, so that no page of an older version is taken for the present one."""
+    digest = hashlib.sha256()
+    for path in sorted((HERE / "templates").iterdir()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def render(template: str, **context: Any) -> str:
+    """A template filled in; everything that comes from outside is escaped."""
+    return environment().get_template(template).render(**context)
+
+
+@cache
+def environment() -> "Environment":
+    """The templates; compiled on first use and kept."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    filters: dict[str, Any] = made.filters  # pyright: ignore[reportAssignmentType] - typed as the built-in ones only
+    for function in (usd, duration, moment, epoch, words, pretty, size):
+        filters[function.__name__] = function
+    made.globals["static"] = static_url  # pyright: ignore[reportArgumentType] - its own type is too narrow
+    return made
+
+
+def usd(amount: float) -> str:
+    """Dollars: to the cent, and below ten cents to a hundredth of one, so that a running cost is seen to move."""
+    return f"${amount:,.4f}" if 0 < abs(amount) < 0.1 else f"${amount:,.2f}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in the two largest units that it has: `45 s`, `1 m 22 s`, `3 h 5 m`, `2 d 4 h`."""
+    if seconds < 10 and seconds != int(seconds):
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    for size_of, unit, part, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= size_of:
+            rest = whole % size_of // part
+            return f"{whole // size_of} {unit} {rest} {smaller}" if rest else f"{whole // size_of} {unit}"
+    return f"{whole} s"
+
+
+def moment(at: datetime) -> str:
+    """A point in time for people, in UTC."""
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def epoch(at: datetime) -> int:
+    """A point in time for scripts: milliseconds since 1970."""
+    return int(at.timestamp() * 1000)
+
+
+def words(code: str) -> str:
+    """A code such as `no_capacity` as words."""
+    return str(code).replace("_", " ")
+
+
+def pretty(value: object) -> str:
+    """JSON for people."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def size(count: float) -> str:
+    """Bytes in the unit that suits them, powers of ten."""
+    for unit, one in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= one:
+            return f"{count / one:.1f} {unit}"
+    return f"{count:.0f} B"

@@ -1,0 +1,18 @@
+"""Visitors of a world."""
+
+import pytest
+
+from tests.functional.web.visitor import Visitor
+from tests.functional.world import READER, World
+
+
+@pytest.fixture
+def admin(world: World) -> Visitor:
+    """Signed in with an admin token."""
+    return Visitor(world).sign_in()
+
+
+@pytest.fixture
+def reader(world: World) -> Visitor:
+    """Signed in with a token that may only read."""
+    return Visitor(world).sign_in(READER)

@@ -1,0 +1,340 @@
+"""What the pages show and do."""
+
+import html
+import json
+import re
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from shared.errors import StoreUnavailableError
+from shared.models.records import Failure, Reason
+from shared.models.requests import LaunchRequest
+from shared.store.base import RecordPage, Versioned
+from shared.web.rendering import static_files
+from tests.functional.web.visitor import Visitor, mark_of, text_of
+from tests.functional.world import SEED, World
+from tests.twins.clock import START
+from tests.twins.factories import make_attempt, make_event, make_record
+
+FORM = {
+    "model_name": "meta-llama/Llama-3.1-8B-Instruct",
+    "provider": "azure",
+    "machine": "type:Standard_NV36ads_A10_v5",
+    "region": "eastus",
+    "spot": "fallback",
+}
+
+
+def launch(visitor: Visitor, **changes: str) -> Any:
+    """Send the launch form; each time as a new one."""
+    page = visitor.get("/launch")
+    key = re.search(r'name="key" value="([^"]+)"', page.body.decode())
+    assert key is not None
+    return visitor.post("/launch", {"form_mark": mark_of(page), "key": key[1], "do": "launch", **FORM, **changes})
+
+
+def test_every_page_should_be_html_with_strict_headers(world: World, admin: Visitor) -> None:
+    instance_id = world.launch()
+    for path in ("/launch", "/instances", f"/instances/{instance_id}", "/costs", "/settings", "/api/docs", "/nothing"):
+        page = admin.get(path) if path != "/nothing" else admin.get("/instances/inst-0")
+        policy = page.headers["Content-Security-Policy"]
+        assert "unsafe" not in policy
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert page.headers["X-Content-Type-Options"] == "nosniff"
+        assert page.headers["Cache-Control"] == "no-store"
+        assert page.headers["Content-Type"] == "text/html"
+        # What the policy would block is not there in the first place.
+        body = page.body.decode()
+        assert not re.search(r"\sstyle=|\son[a-z]+=|<style|<script(?![^>]*\ssrc=)|javascript:|hx-on|hx-vals=.js:", body)
+        assert not re.search(r'(src|href)="(https?:)?//', body)
+        assert body.count("<h1") == 1
+        assert '<html lang="en"' in body
+
+
+def test_the_form_should_launch_what_the_json_interface_would(world: World, admin: Visitor) -> None:
+    answer = launch(admin, max_lifetime_minutes="90", budget_usd="2.5", labels="team=search\nstage=test", name="mine")
+    assert answer.status == 303
+    instance_id = answer.headers["Location"].removeprefix("/instances/")
+    asked = {**SEED, "max_lifetime_minutes": 90, "budget_usd": 2.5, "name": "mine"}
+    labels = {"team": "search", "stage": "test"}
+    shown = LaunchRequest.model_validate(world.show(instance_id)["request"])
+    assert shown == LaunchRequest.model_validate({**asked, "labels": labels})
+
+
+def test_a_form_sent_twice_should_launch_once(world: World, admin: Visitor) -> None:
+    page = admin.get("/launch")
+    form = {"form_mark": mark_of(page), "key": "one-key-of-one-form", "do": "launch", **FORM}
+    assert admin.post("/launch", form).headers["Location"] == admin.post("/launch", form).headers["Location"]
+    assert len(world.call("GET", "/api/instances").json["instances"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "says"),
+    [
+        ({"region": "eastus9"}, "region", "eastus"),
+        ({"machine": "type:Standard_NV36ads_A10"}, "machine", "Standard_NV36ads_A10_v5"),
+        ({"machine": "gpu:A11"}, "machine", "A10"),
+        ({"labels": "simulate.no-capacity=many"}, "labels", "whole number"),
+        ({"labels": "9=x"}, "labels", "<code>9</code>: String should match pattern"),
+        ({"max_lifetime_minutes": "a while"}, "max_lifetime_minutes", "valid integer"),
+        ({"budget_usd": "NaN"}, "budget_usd", "valid number"),
+        ({"vllm_args": "--api-key=x"}, "vllm_args", "set by gpulaunch itself"),
+        ({"model_source": "ftp://x"}, "model_source", "pattern"),
+        ({"max_hourly_cost": "0.01"}, "max_hourly_cost", "costs"),
+        ({"provider": "aws"}, "provider", "kubernetes"),
+    ],
+)
+def test_a_wrong_field_should_be_told_beside_it_and_keep_what_was_typed(
+    world: World, admin: Visitor, changes: dict[str, str], field: str, says: str
+) -> None:
+    answer = launch(admin, **changes)
+    body = answer.body.decode()
+    assert answer.status == 422
+    assert "Nothing was launched." in body
+    beside = re.search(rf'id="{field}-wrong-1">(.*?)</small>', body, re.DOTALL)
+    assert beside is not None
+    assert says in html.unescape(beside[1])
+    assert html.escape(next(iter(changes.values())).partition(":")[2] or next(iter(changes.values()))) in body
+    assert world.call("GET", "/api/instances").json["instances"] == []
+
+
+def test_the_plan_should_follow_the_form_and_launch_nothing(world: World, admin: Visitor) -> None:
+    plan = admin.part("/launch/plan?provider=azure&machine=gpu:A100-80GB&model_name=x&spot=never&region=")
+    text = text_of(plan)
+    assert "A100-80GB" in text
+    assert "on-demand" in text
+    assert " spot " not in text.split("The same by curl")[0]
+    assert 'id="place" hx-swap-oob' in plan.body.decode()
+    assert world.store.calls.count("create") == 0
+    planned = world.call("POST", "/api/instances/launch", {"model_name": "x", "gpu": "A100-80GB", "use_spot": False})
+    assert f"${planned.json['estimate']['worst_case_usd']:,.2f}" in text
+
+
+def test_the_plan_of_a_wrong_form_should_say_why(admin: Visitor) -> None:
+    assert "No plan yet." in text_of(admin.part("/launch/plan?provider=azure&machine=gpu:A10&model_name="))
+
+
+def test_without_scripts_the_plan_should_be_shown_on_asking(world: World, admin: Visitor) -> None:
+    answer = launch(admin, do="plan", region="westus3")
+    assert answer.status == 200
+    assert "westus3" in text_of(answer)
+    assert world.store.calls.count("create") == 0
+
+
+def test_the_curl_line_should_be_the_forms_request(admin: Visitor) -> None:
+    plan = admin.part("/launch/plan?provider=azure&machine=gpu:A10&model_name=it&spot=only&labels=a%3Db")
+    found = re.search(r"-d '(\{.*?\})'", html.unescape(plan.body.decode()))
+    assert found is not None
+    body = {"model_name": "it", "provider": "azure", "gpu": "A10", "use_spot": True, "spot_fallback": False}
+    assert json.loads(found[1]) == {**body, "labels": {"a": "b"}}
+    line = "gpulaunch launch it --provider azure --gpu A10 --no-spot-fallback --label a=b --watch"
+    assert line in text_of(plan)
+
+
+def test_machines_of_ones_own_should_be_asked_for_by_gpu_and_count(world: World, admin: Visitor) -> None:
+    answer = launch(admin, provider="slurm", machine="gpu:A10", gpu_count="2", region="")
+    instance_id = answer.headers["Location"].removeprefix("/instances/")
+    assert world.show(instance_id)["request"]["gpu"] == "A10:2"
+
+
+def test_another_launch_like_one_should_begin_with_its_request(world: World, admin: Visitor) -> None:
+    instance_id = world.launch(labels={"team": "search"}, budget_usd=3, use_spot=False, vllm_args=["--max-model-len=1"])
+    body = admin.get(f"/launch?like={instance_id}").body.decode()
+    assert 'name="budget_usd" inputmode="decimal" value="3"' in body
+    assert "team=search" in body
+    assert "--max-model-len=1" in body
+    assert 'value="never" checked' in body
+    assert admin.get("/launch?like=nonsense").status == 200
+
+
+def test_the_live_page_should_tell_the_way_and_why_an_attempt_failed(world: World, admin: Visitor) -> None:
+    instance_id = world.launch(labels={"simulate.no-capacity": "1"})
+    world.run(12)
+    text = text_of(admin.get(f"/instances/{instance_id}"))
+    assert "Provisioning (under way)" in text.replace("provisioning", "Provisioning")
+    assert "no capacity : Simulated: no capacity for this offer." in text
+    assert "about 30 s" in text
+    world.run(90)
+    text = text_of(admin.get(f"/instances/{instance_id}"))
+    assert "loading model (done) 20 s about 20 s" in text
+    assert "OPENAI_API_KEY" in text
+    assert "Application startup complete" in text
+
+
+def test_the_key_should_be_shown_on_asking_only(world: World, admin: Visitor) -> None:
+    instance_id = world.launch()
+    world.run(90)
+    key = world.call("GET", f"/api/instances/{instance_id}/credentials").json["api_key"]
+    for path in (f"/instances/{instance_id}", "/instances", "/settings"):
+        assert key not in admin.get(path).body.decode()
+    assert key not in admin.part(f"/instances/{instance_id}/live").body.decode()
+    assert key in admin.get(f"/instances/{instance_id}/key").body.decode()
+    assert admin.get(f"/instances/{world.launch()}/key").status == 409
+
+
+def test_looking_again_at_an_unchanged_instance_should_be_one_read_and_a_304(world: World, admin: Visitor) -> None:
+    instance_id = world.launch()
+    world.run(90)
+    first = admin.part(f"/instances/{instance_id}/live")
+    world.store.calls.seen.clear()
+    again = admin.part(f"/instances/{instance_id}/live", first.headers["ETag"])
+    assert (again.status, again.body) == (304, b"")
+    assert world.store.calls.seen == ["load"]
+    world.delete(instance_id)
+    changed = admin.part(f"/instances/{instance_id}/live", first.headers["ETag"])
+    assert changed.status == 200
+    assert "terminating" in text_of(changed)
+
+
+def test_the_mark_of_a_page_should_be_the_one_its_part_is_asked_with(world: World, admin: Visitor) -> None:
+    instance_id = world.launch()
+    for page, part in ((f"/instances/{instance_id}", f"/instances/{instance_id}/live"), ("/instances", "/instances")):
+        found = re.search(r"hx-headers='(\{.*?\})'", admin.get(page).body.decode())
+        assert found is not None
+        assert admin.part(part, json.loads(found[1])["If-None-Match"]).status == 304
+
+
+def test_a_reader_should_not_get_an_admins_part_for_unchanged(world: World, admin: Visitor, reader: Visitor) -> None:
+    instance_id = world.launch()
+    seen = admin.part(f"/instances/{instance_id}/live")
+    assert reader.part(f"/instances/{instance_id}/live", seen.headers["ETag"]).status == 200
+
+
+def test_a_page_should_look_less_often_when_ready_and_never_when_ended(world: World, admin: Visitor) -> None:
+    instance_id = world.launch()
+    assert 'hx-trigger="every 2s"' in admin.get(f"/instances/{instance_id}").body.decode()
+    world.run(90)
+    assert 'hx-trigger="every 10s"' in admin.get(f"/instances/{instance_id}").body.decode()
+    world.delete(instance_id)
+    world.run(60)
+    ended = admin.get(f"/instances/{instance_id}").body.decode()
+    assert "hx-trigger" not in ended
+    assert 'http-equiv="refresh"' not in ended
+
+
+def test_terminating_should_ask_first_and_work_without_scripts(world: World, admin: Visitor) -> None:
+    instance_id = world.launch(name="mine")
+    page = f"/instances/{instance_id}/terminate"
+    assert "Terminate mine?" in text_of(admin.get(page))
+    assert world.show(instance_id)["phase"] == "queued"
+    answer = admin.send(page, page, {})
+    assert answer.headers["Location"] == f"/instances/{instance_id}"
+    world.run(60)
+    assert world.show(instance_id)["phase"] == "terminated"
+
+
+def test_the_list_should_filter_and_page(world: World, admin: Visitor) -> None:
+    for number in range(27):
+        world.launch(name=f"n{number}", labels={"half": str(number % 2)})
+    first = admin.get("/instances").body.decode()
+    assert first.count('scope="row"') == 25
+    older = re.search(r'href="([^"]+)" rel="next"', first)
+    assert older is not None
+    second = admin.get(html.unescape(older[1])).body.decode()
+    assert second.count('scope="row"') == 2
+    assert ">n0<" in second
+    assert admin.get("/instances?label=half%3D1").body.decode().count('scope="row"') == 13
+    assert admin.get("/instances?phase=ready").body.decode().count('scope="row"') == 0
+    assert "Nothing here goes with these filters" in text_of(admin.get("/instances?state=ended"))
+    assert admin.get("/instances?phase=nonsense").status == 422
+    assert admin.get("/instances?continuation_token=nonsense").status == 422
+
+
+def test_the_list_should_show_health_requests_and_what_runs_now(world: World, admin: Visitor) -> None:
+    world.launch(labels={"simulate.busy-until": "1000"})
+    world.run(150)
+    text = text_of(admin.get("/instances"))
+    assert "healthy 1 / 0" in text
+    assert "/h" in text
+
+
+def test_the_banner_should_stand_in_a_simulation_only(world: World, admin: Visitor) -> None:
+    assert "No machine is rented" in text_of(admin.get("/launch"))
+
+
+def test_costs_should_be_those_of_the_instances(world: World, admin: Visitor) -> None:
+    instance_id = world.launch()
+    world.run(3600 * 30)
+    cost = world.show(instance_id)["cost_usd"]
+    text = text_of(admin.sign_in().get("/costs"))
+    assert f"${cost:,.2f}" in text
+    assert "All 1 instances" in text
+    assert "a simulation that has cost nothing" in text
+
+
+EVIL = "<script>alert(1)</script>\"'{{7*7}}"
+
+
+def test_what_others_wrote_should_never_become_a_part_of_the_page(
+    world: World, admin: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Requests refuse such words in names, so that no store gives them back; the pages don't rely on it.
+    request = make_record().request.model_copy(update={"model_name": EVIL, "name": EVIL, "labels": {EVIL: EVIL}})
+    failure = Failure(reason=Reason.SETUP_FAILED, message=EVIL)
+    record = make_record(
+        attempts=[make_attempt(failure=failure, detail=EVIL, node_up_at=START)],
+        ending=failure,
+        mode_reason=EVIL,
+        log_tail=[EVIL, "</pre>" + EVIL],
+    ).model_copy(update={"request": request})
+    found = Versioned(record, "1")
+    monkeypatch.setattr(world.store, "load", Mock(return_value=found))
+    monkeypatch.setattr(world.store, "page", Mock(return_value=RecordPage([found], None)))
+    monkeypatch.setattr(world.store, "events", Mock(return_value=[make_event(0, message=EVIL)]))
+    world.clock.advance(60)
+    shown = f"/instances/{record.instance_id}"
+    for path in (shown, "/instances", "/launch?like=x", "/costs", f"{shown}/terminate"):
+        body = admin.get(path).body.decode()
+        assert "&lt;script&gt;alert(1)" in body, path
+        assert "<script>alert" not in body
+        assert "{{7*7}}" in html.unescape(body)
+
+
+@pytest.mark.parametrize(
+    "field", ["model_name", "region", "machine", "labels", "name", "spot", "provider", "gpu_count"]
+)
+def test_what_a_form_says_should_come_back_as_text(admin: Visitor, field: str) -> None:
+    answer = launch(admin, **{field: EVIL})
+    assert answer.status in (422, 303)
+    assert "<script>alert" not in answer.body.decode()
+    assert "<script>alert" not in admin.get(f"/launch?like={EVIL}").body.decode()
+
+
+def test_an_unknown_instance_should_be_a_page_that_says_so(admin: Visitor) -> None:
+    answer = admin.get("/instances/inst-01ARZ3NDEKTSV4RRFFQ69G5FAV")
+    assert answer.status == 404
+    assert "There is no instance" in text_of(answer)
+
+
+def test_storage_that_does_not_answer_should_be_a_page_and_503(world: World, admin: Visitor) -> None:
+    world.store.calls.fail_next("page", StoreUnavailableError("no answer"))
+    answer = admin.get("/instances")
+    assert answer.status == 503
+    assert "Retry-After" in answer.headers
+    assert "no answer" not in answer.body.decode()
+
+
+def test_static_files_should_be_kept_under_their_version_only(world: World) -> None:
+    stranger = Visitor(world)
+    for name, (content, kind, version) in static_files().items():
+        answer = stranger.get(f"/static/{name}?v={version}")
+        assert (answer.status, answer.body, answer.headers["Content-Type"]) == (200, content, kind)
+        assert "immutable" in answer.headers["Cache-Control"]
+        assert stranger.get(f"/static/{name}?v=old").headers["Cache-Control"] == "no-cache"
+    for name in ("session.py", "..%2Fsession.py", "base.html", "nothing.js"):
+        assert stranger.get(f"/static/{name}").status == 404
+
+
+def test_the_documentation_should_name_every_call_and_need_no_sign_in(world: World) -> None:
+    page = Visitor(world).get("/api/docs")
+    text = text_of(page)
+    document = world.call("GET", "/api/openapi.json").json
+    for path, methods in document["paths"].items():
+        for method, described in methods.items():
+            assert f"{method.upper()} {path}" in text
+            assert described["summary"] in text
+    for name in document["components"]["schemas"]:
+        assert f'id="schema-{name}"' in page.body.decode()

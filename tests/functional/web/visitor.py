@@ -1,0 +1,65 @@
+"""A browser without scripts, as far as the tests need one: cookies, forms and redirects."""
+
+import html
+import re
+import urllib.parse
+from dataclasses import dataclass, field
+
+from tests.functional.world import ADMIN, Answer, World
+
+_COOKIE = re.compile(r"([^=]+)=([^;]*)")
+
+
+@dataclass
+class Visitor:
+    """Somebody who looks at the pages of a world."""
+
+    world: World
+    cookies: dict[str, str] = field(default_factory=dict[str, str])
+    secure: bool = False
+    """As behind a proxy that takes https."""
+
+    def get(self, path: str, **headers: str) -> Answer:
+        """A page."""
+        return self._call("GET", path, b"", headers)
+
+    def part(self, path: str, mark: str = "") -> Answer:
+        """A part of a page, as htmx asks for it."""
+        return self._call("GET", path, b"", {"HX-Request": "true", "If-None-Match": mark})
+
+    def post(self, path: str, form: dict[str, str], **headers: str) -> Answer:
+        """A form, with nothing added."""
+        return self._call("POST", path, urllib.parse.urlencode(form).encode(), headers)
+
+    def send(self, page: str, action: str, form: dict[str, str]) -> Answer:
+        """A form as a browser sends it: with the mark that the page gave it."""
+        return self.post(action, {"form_mark": mark_of(self.get(page)), **form})
+
+    def sign_in(self, token: str = ADMIN) -> "Visitor":
+        """Sign in."""
+        answer = self.send("/signin", "/signin", {"token": token})
+        assert answer.status == 303, answer.body
+        return self
+
+    def _call(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Answer:
+        sent = {name: value for name, value in headers.items() if value}
+        sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        if self.secure:
+            sent["X-Forwarded-Proto"] = "https"
+        answer = self.world.call(method, path, token=None, headers=sent, raw=body)
+        given = _COOKIE.match(answer.headers.get("Set-Cookie", ""))
+        if given is not None:
+            self.cookies[given[1]] = given[2]
+        return answer
+
+
+def mark_of(page: Answer) -> str:
+    """The mark that a page's forms carry."""
+    found = re.search(r'name="form_mark" value="([^"]+)"', page.body.decode())
+    assert found is not None, page.body
+    return html.unescape(found[1])
+
+
+def text_of(page: Answer) -> str:
+    """What a page says, without tags, spaces drawn together."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page.body.decode())).split())
