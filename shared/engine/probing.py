@@ -1,6 +1,7 @@
 """The health of a slice of live instances: probes side by side, and a write only where something changed."""
 
 import logging
+from collections.abc import Sequence
 
 from shared.engine.changing import commit, send
 from shared.engine.parts import Parts
@@ -23,6 +24,11 @@ def run_probe(parts: Parts, message: ProbeMessage) -> None:
         for found in parts.store.live(message.instanceId, message.lastInstanceId)
         if found.record.phase is Phase.READY
     ]
+    probe_ready(parts, ready)
+
+
+def probe_ready(parts: Parts, ready: Sequence[Versioned]) -> None:
+    """Probe ready nodes and decide on each; a record that changed since it was read is left to the next sweep."""
     for mode in ("real", "simulation"):
         _probe_mode(parts, mode, [found for found in ready if found.record.mode == mode])
 

@@ -1,12 +1,13 @@
 """One step of one instance: load, observe or act, decide, write, send the follow-up."""
 
 import logging
+from dataclasses import replace
 
 from shared.engine.changing import commit, queue_of, send
 from shared.engine.parts import Parts
 from shared.engine.placing import node_target, placed, placement, reaches_us, redacted
 from shared.errors import MessageError, StaleRecordError
-from shared.lifecycle.decision import Follow
+from shared.lifecycle.decision import Decision, Follow
 from shared.lifecycle.machine import decide, next_act
 from shared.lifecycle.observations import (
     Act,
@@ -28,7 +29,7 @@ from shared.lifecycle.observations import (
 )
 from shared.models.messages import StepMessage
 from shared.models.node import NodePhase, NodeStatus
-from shared.models.records import InstanceRecord, Phase, seconds_between
+from shared.models.records import Event, InstanceRecord, Phase, seconds_between
 from shared.providers.base import (
     LaunchRefusedError,
     NodeState,
@@ -62,8 +63,9 @@ def run_step(parts: Parts, message: StepMessage) -> None:
         return
     here = queue_of(Follow(message.step, 0))
     claimed = False
+    unwritten: tuple[Event, ...] = ()
+    record = before.record
     for round_number in range(1, _ROUNDS + 1):
-        record = before.record
         act = next_act(record, parts.clock.now(), claimed=claimed)
         if isinstance(act, Nothing):
             return
@@ -71,11 +73,17 @@ def run_step(parts: Parts, message: StepMessage) -> None:
         decision = decide(record, found, parts.clock.now(), parts.limits)
         if not decision.changed:
             return
+        record = decision.record
+        if _can_wait(act, decision):
+            # Nothing was done that a crash could hide, and nothing is about to be: one write for this and the next.
+            unwritten += decision.events
+            continue
         try:
-            before = commit(parts, before, decision)
+            before = commit(parts, before, replace(decision, events=unwritten + decision.events))
         except StaleRecordError:
             log.debug("%s: somebody else took this step", record.instance_id)
             return
+        unwritten = ()
         follow = decision.follow
         if follow is None:
             return
@@ -85,6 +93,12 @@ def run_step(parts: Parts, message: StepMessage) -> None:
         if follow.delay_seconds > 0:
             parts.sleep(follow.delay_seconds)
         claimed = decision.claimed
+
+
+def _can_wait(act: Act, decision: Decision) -> bool:
+    """Whether a decision need not be written before the next one, which follows at once and is always written."""
+    begun = isinstance(act, Decide) and decision.record.phase is Phase.VALIDATING
+    return begun and decision.follow == Follow("advance", 0.0)
 
 
 def perform(parts: Parts, record: InstanceRecord, act: Act) -> Observation:

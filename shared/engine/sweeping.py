@@ -8,19 +8,21 @@ from shared.api.queues import HEALTH, QUEUES
 from shared.engine.changing import change, send
 from shared.engine.collecting import collect, list_clusters
 from shared.engine.parts import Parts
+from shared.engine.probing import probe_ready
 from shared.errors import MessageError, StaleRecordError
 from shared.lifecycle.decision import Follow, StepName
 from shared.lifecycle.observations import EndAsked
 from shared.models.messages import ProbeMessage, StepMessage, read_message
 from shared.models.records import AttemptState, Failure, InstanceRecord, Phase, Reason
-from shared.store.base import QueuedMessage
+from shared.store.base import QueuedMessage, Versioned
 
 log = logging.getLogger("gpulaunch.sweep")
 
 GRACE = timedelta(seconds=20)
 """How late a step may be before it is sent again: polling and a busy queue cost seconds, a lost message never comes."""
 SLICE = 200
-"""Ready instances per probe message: with 20 ms a probe and 50 at once, well under a second of work."""
+"""Ready instances per probe message: with 20 ms a probe and 64 at once, well under a second of work. The sweep itself
+probes the last slice, which for a small fleet is all of it: a message and a second reading would cost more."""
 COLLECT_EVERY = timedelta(minutes=2)
 """Between two looks for garbage: each costs one listing of the cloud, and an orphan gets five minutes' grace anyway."""
 QUIET_CHECK = timedelta(minutes=10)
@@ -35,6 +37,7 @@ class SweepReport:
     ready: int
     resent: int
     probes: int
+    """Slices that were sent to be probed elsewhere."""
     poisoned: int
     collected: int
     """Orphans that were taken away."""
@@ -46,8 +49,8 @@ def run_sweep(parts: Parts) -> SweepReport:
     # The cloud is listed before the records: what is launched in between is in neither list, or in the records' alone.
     found_clusters = list_clusters(parts) if _is_time(now, COLLECT_EVERY) else None
     known: set[str] = set()
-    live = ready = resent = 0
-    slices: list[tuple[str, str, int]] = []
+    live = ready = resent = probes = 0
+    here: list[Versioned] = []
     for found in parts.store.live():
         record = found.record
         live += 1
@@ -57,13 +60,18 @@ def run_sweep(parts: Parts) -> SweepReport:
             resent += 1
         if record.phase is Phase.READY:
             ready += 1
-            _add_to_slice(slices, record.instance_id)
-    for newest, oldest, _ in slices:
-        parts.queues.send(HEALTH, ProbeMessage(instanceId=newest, lastInstanceId=oldest))
+            if len(here) == SLICE:
+                newest, oldest = here[0].record.instance_id, here[-1].record.instance_id
+                parts.queues.send(HEALTH, ProbeMessage(instanceId=newest, lastInstanceId=oldest))
+                probes += 1
+                here = []
+            here.append(found)
     poisoned = sum(_read_poison(parts, queue) for queue in QUEUES) if resent or _is_time(now, QUIET_CHECK) else 0
     collected = 0 if found_clusters is None else collect(parts, found_clusters, known, now)
-    report = SweepReport(live, ready, resent, len(slices), poisoned, collected)
+    report = SweepReport(live, ready, resent, probes, poisoned, collected)
     log.info("sweep: %s", report)
+    # Last, since nodes that don't answer take seconds.
+    probe_ready(parts, here)
     return report
 
 
@@ -82,15 +90,6 @@ def _overdue(record: InstanceRecord, now: datetime) -> bool:
 
 def _step_of(record: InstanceRecord) -> StepName:
     return "teardown" if record.phase is Phase.TERMINATING else "advance"
-
-
-def _add_to_slice(slices: list[tuple[str, str, int]], instance_id: str) -> None:
-    """Live instances come newest first; a slice goes from its newest ready one to its oldest."""
-    if slices and slices[-1][2] < SLICE:
-        newest, _, count = slices[-1]
-        slices[-1] = (newest, instance_id, count + 1)
-    else:
-        slices.append((instance_id, instance_id, 1))
 
 
 def _read_poison(parts: Parts, queue: str) -> int:

@@ -1,0 +1,65 @@
+"""How many storage operations things take: they are what an idle or busy control plane is billed for."""
+
+from collections import Counter
+
+import pytest
+
+from shared.api.queues import QUEUES
+from shared.engine.sweeping import SLICE
+from tests.functional.world import World
+
+STEPS = {"create", "load", "commit", "idempotency", "send", "notes", "put_note", "drop_note"}
+"""What a launch takes of the store and the queues. Reads of whole ranges are the sweep's and counted with it."""
+
+
+def taken(world: World) -> Counter[str]:
+    """The operations since the last call, records, events, notes and messages alike; one request each."""
+    calls = world.store.calls.seen + world.queues.calls.seen
+    world.store.calls.seen.clear()
+    world.queues.calls.seen.clear()
+    # `forget` of a step's message is the host's, which deletes what it has delivered
+    return Counter(call for call in calls if call != "forget")
+
+
+def test_a_launch_should_take_at_most_30_operations_until_it_is_terminated(world: World) -> None:
+    instance_id = world.launch()
+    for _ in range(3):  # no sweep comes in between: it is counted apart
+        world.run(29)
+        world.swept_at = world.clock.now()
+    assert world.show(instance_id)["phase"] == "ready"
+    world.delete(instance_id)
+    world.run(5)
+    counts = taken(world)
+    assert world.show(instance_id)["phase"] == "terminated"
+    assert set(counts) <= STEPS
+    counts["load"] -= 1  # the look of this test itself
+    assert (counts["create"], counts["commit"], counts["send"]) == (1, 11, 8)
+    assert counts.total() <= 30
+
+
+@pytest.mark.parametrize("nodes", [100, SLICE + 1])
+def test_a_sweep_should_take_at_most_two_operations_for_a_hundred_healthy_nodes(world: World, nodes: int) -> None:
+    for _ in range(nodes):
+        world.launch()
+    world.run(200)
+    assert {world.queues.depth(queue) for queue in QUEUES} == {0}
+    taken(world)
+    sweeps = 10  # five minutes, so that what happens now and then is in it
+    world.run(30 * sweeps)
+    counts = taken(world)
+    assert "commit" not in counts
+    assert counts.total() / sweeps <= 2 * nodes / 100
+
+
+def test_a_sweep_of_nothing_should_take_next_to_nothing(world: World) -> None:
+    sweeps = 20
+    world.run(30 * sweeps)
+    assert taken(world).total() <= 2 * sweeps
+
+
+def test_a_watched_instance_should_be_read_once(world: World) -> None:
+    instance_id = world.launch()
+    world.run(90)
+    taken(world)
+    world.show(instance_id)
+    assert taken(world) == Counter({"load": 1})
