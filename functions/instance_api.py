@@ -22,9 +22,8 @@ def list_instances(req: func.HttpRequest) -> func.HttpResponse:
 def show_instance(req: func.HttpRequest) -> func.HttpResponse:
     """One instance."""
     from shared.engine.listing import find
-    from shared.runtime import runtime
-
     from shared.engine.views import instance_view
+    from shared.runtime import runtime
 
     parts = runtime()
     found = find(parts, instance_id(req))
@@ -34,13 +33,14 @@ def show_instance(req: func.HttpRequest) -> func.HttpResponse:
 @operation(bp, operations.EVENTS)
 def instance_events(req: func.HttpRequest) -> func.HttpResponse:
     """An instance's timeline."""
-    from shared.engine.listing import find, whole_number
+    from shared.engine.listing import find, only_known, whole_number
+    from shared.engine.views import event_list
     from shared.runtime import runtime
 
-    from shared.engine.views import event_list
-
     parts = runtime()
-    after = whole_number(dict(req.params), "after", -1, -1, 1_000_000)
+    query = dict(req.params)
+    only_known(query, ("after",))
+    after = whole_number(query, "after", -1, -1, 1_000_000)
     found = find(parts, instance_id(req))
     events = parts.store.events(found.record.instance_id, after=after)
     return reply_if_changed(req, event_list(found.record, events, parts.clock.now()), [found.etag, str(after)])
@@ -50,9 +50,8 @@ def instance_events(req: func.HttpRequest) -> func.HttpResponse:
 def instance_logs(req: func.HttpRequest) -> func.HttpResponse:
     """The last log lines of an instance's node."""
     from shared.engine.listing import find
-    from shared.runtime import runtime
-
     from shared.engine.views import log_answer
+    from shared.runtime import runtime
 
     return reply(log_answer(find(runtime(), instance_id(req)).record))
 
@@ -61,9 +60,8 @@ def instance_logs(req: func.HttpRequest) -> func.HttpResponse:
 def instance_credentials(req: func.HttpRequest) -> func.HttpResponse:
     """Address and key of a ready endpoint; not to be cached anywhere."""
     from shared.engine.listing import find
-    from shared.runtime import runtime
-
     from shared.engine.views import credentials
+    from shared.runtime import runtime
 
     parts = runtime()
     answer = credentials(parts, find(parts, instance_id(req)).record)
@@ -73,10 +71,9 @@ def instance_credentials(req: func.HttpRequest) -> func.HttpResponse:
 @operation(bp, operations.END)
 def end_instance(req: func.HttpRequest) -> func.HttpResponse:
     """Begin to end an instance."""
-    from shared.runtime import runtime
-
     from shared.engine.ending import end_instance as end
     from shared.engine.views import instance_view
+    from shared.runtime import runtime
 
     parts = runtime()
     record = end(parts, instance_id(req))

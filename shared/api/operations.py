@@ -148,7 +148,7 @@ NODE_ASSIGNMENT = Operation(
     "What a node has to do: model files with signed addresses, its endpoint's key, its deadline",
     "node",
     {200: "Assignment"},
-    problems=(410, 422),
+    problems=(404, 410, 422),
 )
 
 
@@ -161,7 +161,7 @@ def _node_call(name: str, summary: str, body: str) -> Operation:
         "node",
         {200: "LeaseAnswer"},
         body=body,
-        problems=(400, 409, 413, 422),
+        problems=(400, 404, 409, 413, 422),
     )
 
 

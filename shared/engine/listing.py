@@ -31,7 +31,7 @@ def find(parts: Parts, instance_id: str) -> Versioned:
 def list_page(parts: Parts, query: Mapping[str, str]) -> tuple[InstanceList, list[str]]:
     """A page of instances and what its ETag is made of. Raises ProblemError (422) for a query that makes no sense."""
     known = ("phase", "provider", "label", "live", "page_size", "continuation_token")
-    _only_known(query, known)
+    only_known(query, known)
     size = whole_number(query, "page_size", 50, 1, 200)
     key, has_value, value = query.get("label", "").partition("=")
     wanted = InstanceFilter(
@@ -54,7 +54,7 @@ def list_page(parts: Parts, query: Mapping[str, str]) -> tuple[InstanceList, lis
 
 def catalog_answer(parts: Parts, query: Mapping[str, str]) -> CatalogAnswer:
     """What can be launched on a provider. Raises ProblemError (422)."""
-    _only_known(query, ("provider", "region", "gpu"))
+    only_known(query, ("provider", "region", "gpu"))
     provider = _one_of(query, "provider", _PROVIDERS) or "azure"
     region, gpu = query.get("region", "").casefold(), query.get("gpu", "").casefold()
     try:
@@ -124,7 +124,8 @@ def _one_of(query: Mapping[str, str], name: str, known: Mapping[str, V]) -> V | 
     return known[text]
 
 
-def _only_known(query: Mapping[str, str], known: tuple[str, ...]) -> None:
+def only_known(query: Mapping[str, str], known: tuple[str, ...]) -> None:
+    """Refuse query parameters that a call does not know; `code` is the host's own. Raises ProblemError (422)."""
     unknown = [name for name in query if name not in known and name != "code"]
     if unknown:
         raise invalid_request(

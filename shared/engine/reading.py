@@ -45,9 +45,13 @@ def _no_constant(name: str) -> float:
 
 
 def read_model(kind: type[M], value: Mapping[str, Any]) -> M:
-    """The model that an object describes. Raises ProblemError (422) with one entry for each wrong field."""
+    """The model that an object describes. Raises ProblemError (422) with one entry for each wrong field.
+
+    Types are those of the document: a number written as a string is no number.
+    """
     try:
-        return kind.model_validate(value)
+        # As JSON, since only there a string may stand for an enumeration's member under strict rules.
+        return kind.model_validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         raise invalid_request(_field_errors(kind, error)) from error
 
