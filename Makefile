@@ -7,7 +7,7 @@ PORT ?= 7071
 STAMP := $(VENV)/.installed
 NODE_STAMP := node_modules/.installed
 
-.PHONY: help install run test check e2e lint types static clean
+.PHONY: help install run test fuzz check e2e lint types static clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -41,6 +41,9 @@ test: install ## all tests that need no root and no cloud, then the checks
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
 	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/unit/lifecycle tests/unit/policy \
 	  --cov=shared/lifecycle --cov=shared/policy --cov-branch --cov-report=term:skip-covered --cov-fail-under=95
+
+fuzz: install ## five thousand hostile requests and more, against what the OpenAPI document says
+	@GPULAUNCH_FUZZ=400 $(BIN)/python -m pytest -q -s tests/hostile/test_api.py --timeout 600
 
 check: install lint types test ## everything that CI checks
 
