@@ -189,6 +189,8 @@ def account(arena: Arena, accepted: dict[str, str]) -> list[str]:
         sequences = [event.sequence for event in store.events(one["instance_id"])]
         if sequences != list(range(len(sequences))):
             wrong.append(f"{one['instance_id']} has events {sequences}")
+    reasons = Counter(one["ending"]["reason"] for one in found if one["phase"] == "failed")
+    print(f"failed: {dict(reasons)}")
     print(f"settled: {dict(Counter(one['phase'] for one in found))}, {sum(nodes.values())} nodes")
     for one in found:
         if one["phase"] == "ready":
