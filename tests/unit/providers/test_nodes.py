@@ -109,6 +109,25 @@ def test_an_account_that_is_none_is_unreachable(node: Node, code: int, body: byt
         HttpNodes().status(node.target())
 
 
+def test_many_agents_are_asked_side_by_side_and_silent_ones_left_out(node: Node) -> None:
+    node.pages["/v1/status"] = (200, json.dumps({"phase": "serving", "job": {"exit_code": 3}}).encode())
+    gone = Node()
+    silent = gone.target("gl-silent")
+    gone.close()
+    found = HttpNodes().statuses([node.target("gl-1"), silent, node.target("gl-2")])
+    assert set(found) == {"gl-1", "gl-2"}
+    assert found["gl-1"].job is not None
+    assert found["gl-1"].job.exit_code == 3
+    assert HttpNodes().statuses([]) == {}
+
+
+def test_finished_requests_are_counted_over_all_reasons(node: Node) -> None:
+    counted = METRICS + 'vllm:request_success_total{finished_reason="stop"} 5.0\n'
+    counted += 'vllm:request_success_total{finished_reason="length"} 2.0\n'
+    node.pages["/metrics"] = (200, counted.encode())
+    assert HttpNodes().probe([node.target()])["gl-1"].finished_requests == 7.0
+
+
 def test_a_node_that_is_gone_is_unreachable() -> None:
     gone = Node()
     target = gone.target()
