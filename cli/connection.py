@@ -53,7 +53,7 @@ def read_config(path: Path) -> ConfigFile:
         with path.open(encoding="utf-8") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             if mode & 0o077:
-                raise ConfigError(f"{path} can be read by others (mode {mode:04o}); say `chmod 600 {path}`")
+                raise ConfigError(f"{path} is open to others (mode {mode:04o}); say `chmod 600 {path}`")
             return ConfigFile.model_validate_json(file.read())
     except FileNotFoundError:
         return ConfigFile()

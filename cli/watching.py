@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 from rich.live import Live
@@ -15,7 +15,7 @@ from rich.text import Text
 from cli.client import GpuLaunch
 from cli.client.errors import EndedError
 from cli.session import Session
-from cli.wording import clean, duration, event_line, offer
+from cli.wording import clean, duration, event_line, usd
 from shared.models.records import EventType, Phase
 from shared.models.responses import EventView, InstanceView
 
@@ -106,14 +106,15 @@ class Watch:
         live = Live(self, console=self._session.out, refresh_per_second=5) if self._bars else nullcontext()
         with live:
             try:
-                return self._gpu.wait_until_ready(self._id, timeout, self._changed)
+                return self._gpu.wait_until_ready(self._id, timeout, self.changed)
             except EndedError as error:
                 if error.instance.phase.ended:
                     raise
-                raise EndedError(self._gpu.wait_until_gone(self._id, timeout, self._changed)) from None
+                raise EndedError(self._gpu.wait_until_gone(self._id, timeout, self.changed)) from None
 
-    def _changed(self, view: InstanceView) -> None:
-        now = datetime.now(UTC)
+    def changed(self, view: InstanceView) -> None:
+        """Take a new state of the instance, and tell what happened since the last one."""
+        now = self._session.now()
         if self._session.as_json:
             self._session.line(view, "")
         for event in self._gpu.events(self._id, self._after).events:
@@ -131,11 +132,11 @@ class Watch:
     def __rich__(self) -> Table:
         """The bars as they are now; asked for by the display's own thread."""
         table = Table.grid(padding=(0, 1))
-        table.add_column(width=1)
-        table.add_column(width=15)
-        table.add_column(width=24)
-        table.add_column(width=12, justify="right", no_wrap=True)
-        table.add_column(no_wrap=True, overflow="ellipsis")
+        # Only what may wrap is made narrower on a narrow terminal: the last column, whose texts cut themselves off.
+        for width in (1, 15, 24):
+            table.add_column(width=width, no_wrap=True)
+        table.add_column(width=12, no_wrap=True, justify="right")
+        table.add_column()
         for phase, row in self._way.rows.items():
             mark = self._spinner if row.state == "running" else Text(*_MARKS[row.state])
             share, detail = self._progress(phase, row)
@@ -155,6 +156,13 @@ class Watch:
         if phase is Phase.LOADING_MODEL and attempt.total_bytes:
             fetched = attempt.fetched_bytes or 0
             text = f"{fetched / 1e9:.1f} of {attempt.total_bytes / 1e9:.1f} GB"
-            return fetched / attempt.total_bytes, Text(text, "dim")
-        doing = offer(attempt.offer) if phase is Phase.PROVISIONING else attempt.detail
-        return None, Text(clean(f"attempt {attempt.number}: {doing}"), "dim")
+            return fetched / attempt.total_bytes, _detail(text)
+        given = attempt.offer
+        kind = "spot" if given.use_spot else "on-demand"
+        place = f"{kind}, {usd(given.price_per_hour)}/h, {given.region}, {given.instance_type or given.gpu}"
+        doing = place if phase is Phase.PROVISIONING else attempt.detail
+        return None, _detail(f"attempt {attempt.number}: {doing}")
+
+
+def _detail(text: str) -> Text:
+    return Text(clean(text), "dim", no_wrap=True, overflow="ellipsis")

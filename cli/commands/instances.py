@@ -1,6 +1,6 @@
 """The commands that look at instances and end them."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import Annotated
 
@@ -55,7 +55,7 @@ def ls(
             session.note("No instances." if everything else "No live instances; --all lists ended ones too.")
             return
         rows = table("ID", "NAME", "MODEL", "PHASE", "WHERE", "AGE", "COST")
-        now = datetime.now(UTC)
+        now = session.now()
         for view in views:
             where = offer(view.attempts[-1].offer) if view.attempts else view.provider
             simulated = " (simulation)" if view.mode == "simulation" else ""
@@ -173,7 +173,7 @@ def _confirmed(session: Session, ids: list[str]) -> bool:
 
 
 def _show(session: Session, view: InstanceView) -> None:
-    now = datetime.now(UTC)
+    now = session.now()
     facts = {
         "id": view.instance_id,
         "name": view.name,

@@ -1,6 +1,7 @@
 """The client and the command against the whole program in one process, on a simulated clock."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,9 @@ class WorldTime:
     def clock(self) -> float:
         return (self._world.clock.now() - START).total_seconds()
 
+    def now(self) -> datetime:
+        return self._world.clock.now()
+
     def sleep(self, seconds: float) -> None:
         self._world.run(seconds)
 
@@ -85,7 +89,7 @@ class Terminal:
         self.environment = {"GPULAUNCH_URL": ADDRESS, "GPULAUNCH_TOKEN": ADMIN, "XDG_CONFIG_HOME": str(folder)}
 
     def __call__(self, *words: str, stdin: str | None = None) -> Result:
-        session = Session(transport=self._transport, sleep=self._time.sleep, clock=self._time.clock)
+        session = Session(transport=self._transport, sleep=self._time.sleep, clock=self._time.clock, now=self._time.now)
         environment: dict[str, str | None] = {"GPULAUNCH_URL": None, "GPULAUNCH_TOKEN": None, **self.environment}
         result = CliRunner().invoke(app, list(words), input=stdin, env=environment, obj=session)
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info

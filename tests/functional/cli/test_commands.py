@@ -2,18 +2,22 @@
 
 import json
 import re
+from io import StringIO
 from typing import Any
 
 import pytest
 import typer
+from rich.console import Console
 from typer.core import TyperGroup
 
 from cli.app import app
+from cli.client import GpuLaunch
 from cli.exits import Exit
-from cli.watching import PHASES
+from cli.session import Session
+from cli.watching import PHASES, Watch
 from shared.models.records import Phase
 from shared.models.requests import Job, LaunchRequest
-from tests.functional.cli.conftest import Terminal, WorldTransport
+from tests.functional.cli.conftest import ADDRESS, Terminal, WorldTime, WorldTransport
 from tests.functional.world import ADMIN, READER, World
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
@@ -113,6 +117,34 @@ def test_a_watched_launch_should_tell_every_phase_and_why_an_attempt_failed(gpul
     phases = re.findall(r"^\d\d:\d\d:\d\d  \+.{12}  (\w+)", result.stdout, re.MULTILINE)
     assert list(dict.fromkeys(phases)) == [phase.value for phase in (*PHASES, Phase.READY)]
     assert re.search(r"^ready after 1 min 27 s: http://simulated-", result.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_bars_should_show_phases_attempts_and_bytes(world: World, transport: WorldTransport, width: int) -> None:
+    time, written = WorldTime(world), StringIO()
+    terminal = Console(file=written, force_terminal=True, width=width, color_system=None, legacy_windows=False)
+    session = Session(transport=transport, sleep=time.sleep, clock=time.clock, now=time.now, out=terminal)
+    session.gpu = GpuLaunch(ADDRESS, ADMIN, transport=transport, sleep=time.sleep, clock=time.clock)
+    instance_id = world.launch(labels={"simulate.no-capacity": "1"})
+    watch = Watch(session, instance_id)
+
+    def screen() -> list[str]:
+        watch.changed(session.gpu.get(instance_id))
+        written.seek(written.truncate(0))
+        terminal.print(watch)
+        return [re.sub("━+[╸╺]?━*|╺━+", "━", line).strip() for line in written.getvalue().splitlines()]
+
+    world.run(20)
+    rows = screen()
+    assert rows[1].split() == ["✓", "validating", "━", "2", "s"]
+    offer = "on-demand, $3.20/h, eastus, Standard_NV36ads_A10_v5" if width == 120 else "on-demand, $…"
+    assert rows[2].split(maxsplit=5)[1:] == ["provisioning", "━", "18", "s", f"attempt 2: {offer}"]
+    assert rows[3].split() == ["·", "installing"]
+    world.run(42)
+    rows = screen()
+    assert re.fullmatch(r"\S loading_model +━ +\d+ s \d+\.\d of 16\.1 GB", rows[4])
+    world.run(40)
+    assert [row[0] for row in screen()] == ["✓"] * 7
 
 
 def test_a_watched_launch_in_json_should_be_the_answer_and_then_every_change(gpulaunch: Terminal) -> None:

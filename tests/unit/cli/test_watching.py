@@ -1,0 +1,74 @@
+"""How far an instance is, told by its events."""
+
+from datetime import UTC, datetime
+
+from cli.watching import PHASES, Way
+from shared.models.records import EventType, Phase
+from shared.models.responses import EventView
+
+AT = datetime(2026, 1, 31, 9, tzinfo=UTC)
+
+
+def event(phase: Phase, seconds: float | None = None, kind: EventType = EventType.PHASE) -> EventView:
+    return EventView(
+        sequence=0,
+        at=AT,
+        type=kind,
+        phase=phase,
+        message="",
+        reason=None,
+        attempt=None,
+        duration_seconds=seconds,
+        data={},
+    )
+
+
+class Time:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def states(way: Way) -> str:
+    return " ".join(row.state[0] for row in way.rows.values())
+
+
+def test_each_phase_should_take_what_the_app_says_and_the_running_one_go_on() -> None:
+    time = Time()
+    way = Way(time)
+    assert states(way) == "w w w w w w w"
+    way.feed(event(Phase.QUEUED, kind=EventType.ACCEPTED), 40)
+    way.feed(event(Phase.VALIDATING, 1.5), 38)
+    way.feed(event(Phase.PROVISIONING, 2.5), 36)
+    time.now += 10
+    assert states(way) == "d d r w w w w"
+    assert [way.elapsed(phase) for phase in PHASES[:4]] == [1.5, 2.5, 46.0, None]
+
+
+def test_a_failover_should_do_the_phases_from_there_on_again() -> None:
+    way = Way(Time())
+    for phase in (*PHASES[1:5], Phase.PROVISIONING):
+        way.feed(event(phase, 3), 0)
+    assert states(way) == "w d r w w w w"
+    way.feed(event(Phase.PROVISIONING, 5, EventType.ATTEMPT_FAILED), 0)
+    assert states(way) == "w d r w w w w"
+
+
+def test_ready_should_be_all_done_and_an_end_a_failure_of_what_ran() -> None:
+    way = Way(Time())
+    way.feed(event(Phase.QUEUED, kind=EventType.ACCEPTED), 0)
+    for phase in (*PHASES[1:], Phase.READY):
+        way.feed(event(phase, 1), 0)
+    assert states(way) == "d d d d d d d"
+    way.feed(event(Phase.RECOVERING, 60), 0)
+    way.feed(event(Phase.PROVISIONING, 1), 0)
+    way.feed(event(Phase.TERMINATING, 7), 0)
+    assert states(way) == "d d f w w w w"
+    assert way.elapsed(Phase.PROVISIONING) == 7
+
+
+def test_a_clock_behind_the_app_s_should_not_give_negative_times() -> None:
+    way = Way(Time())
+    way.feed(event(Phase.QUEUED, kind=EventType.ACCEPTED), -30)
+    assert way.elapsed(Phase.QUEUED) == 0

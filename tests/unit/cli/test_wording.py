@@ -1,0 +1,47 @@
+"""Values as people read them."""
+
+import pytest
+
+from cli.wording import clean, duration, offer, option_of, usd
+from shared.models.offers import Offer
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-3, "0 s"), (0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (3600, "1 h 00 min"),
+        (7_859, "2 h 10 min"), (86_400, "1 d 0 h"), (273_600, "3 d 4 h"),
+    ],
+)  # fmt: skip
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("amount", "text"), [(0, "$0.00"), (0.0042, "$0.0042"), (0.01, "$0.01"), (54.236, "$54.24")])
+def test_amounts(amount: float, text: str) -> None:
+    assert usd(amount) == text
+
+
+@pytest.mark.parametrize(
+    ("field", "option"),
+    [
+        ("model_name", "MODEL"), ("body", "launch"), ("gpu", "--gpu"), ("max_hourly_cost", "--max-hourly-cost"),
+        ("labels.a.b", "--label (a.b)"), ("vllm_args.0", "--vllm-arg (0)"), ("job.command.1", "--job (command.1)"),
+        ("region.2", "--region (2)"),
+    ],
+)  # fmt: skip
+def test_fields_should_be_named_as_options(field: str, option: str) -> None:
+    assert option_of(field) == option
+
+
+def test_text_should_keep_lines_tabs_and_every_script_but_no_control_character() -> None:
+    kept = "a\tb\nc é 漢 🚀"
+    assert clean(kept + "\r\n") == kept + "\n"
+    assert clean("\x1b[2J\x07\x00\r\x7f\x85") == "\ufffd[2J\ufffd\ufffd\ufffd\ufffd\ufffd"
+
+
+def test_an_offer_of_one_s_own_machines_should_have_no_type() -> None:
+    own = Offer(
+        provider="slurm", region="hpc", instance_type=None, gpu="A100", gpu_count=2, use_spot=False, price_per_hour=0
+    )
+    assert offer(own) == "on-demand A100:2 in slurm/hpc, $0.00/h"
