@@ -4,6 +4,7 @@ Errors are those of `shared.providers.base`: LaunchRefusedError (reason `model_f
 read as things are, ProviderUnavailableError when a store did not answer and may do so later.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal, Protocol
 from urllib.parse import unquote, urlsplit
@@ -55,6 +56,15 @@ class BlobSource:
 
 Source = HubSource | BucketSource | BlobSource
 
+MOST_FILES = 5000
+"""More files than that are no model; the assignment has to stay small enough to travel."""
+MOST_PAGES = 100
+"""Answers of one listing; stores give a thousand entries in each, and one that never ends is given up."""
+LONGEST_LISTING = 120.0
+"""Seconds that one listing may take altogether: an honest one takes a few, and a queue function has ten minutes."""
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_SIZE = re.compile(r"[0-9]{1,15}")
+
 
 @dataclass(frozen=True)
 class ModelListing:
@@ -99,6 +109,8 @@ def parse_source(request: LaunchRequest) -> Source:
     """
     text = request.model_source or f"hf://{request.model_name}"
     scheme, _, rest = text.partition("://")
+    if scheme == "https":
+        _check_address(text)
     # Keys of a bucket are taken as they are written; only addresses are percent-encoded.
     head, _, tail = (unquote(urlsplit(text).path).lstrip("/") if scheme == "https" else rest).partition("/")
     prefix = tail.strip("/")
@@ -119,3 +131,21 @@ def parse_source(request: LaunchRequest) -> Source:
                     f"{text} names no container; write https://account.blob.core.windows.net/container/folder"
                 )
             return BlobSource(host, head, folder)
+
+
+def file_size(text: str | None, name: str) -> int:
+    """The bytes that a listing says a file has. Raises LaunchRefusedError when that is no number of bytes."""
+    if text is None or _SIZE.fullmatch(text) is None:
+        raise refused(f"{name}: the listing gives a file no size")
+    return int(text)
+
+
+def _check_address(text: str) -> None:
+    try:
+        address = urlsplit(text)
+        host, _ = address.hostname or "", address.port
+    except ValueError:
+        host = ""
+    labels = host.removesuffix(".").split(".")
+    if len(host) > 253 or not all(map(_LABEL.fullmatch, labels)):
+        raise refused(f"{text} is no address; write https://account.blob.core.windows.net/container/folder")

@@ -1,8 +1,15 @@
 """Folders in public containers of Azure Blob storage."""
 
 from shared.models.node import ModelFile
-from shared.sources.base import BlobSource, is_safe_path, refused
-from shared.sources.buckets import MOST_FILES
+from shared.sources.base import (
+    LONGEST_LISTING,
+    MOST_FILES,
+    MOST_PAGES,
+    BlobSource,
+    file_size,
+    is_safe_path,
+    refused,
+)
 from shared.sources.sigv4 import canonical_query, encode_path
 from shared.sources.web import Web, parse_xml
 
@@ -20,10 +27,11 @@ class Blobs:
         container = f"https://{source.host}/{encode_path(source.container)}"
         query = {"restype": "container", "comp": "list", "prefix": source.prefix}
         files: list[ModelFile] = []
-        while True:
+        web = self._web.within(LONGEST_LISTING)
+        for _ in range(MOST_PAGES):
             url = f"{container}?{canonical_query(query)}"
             # Anonymous requests without a version are answered in the shape of 2009.
-            answer = self._web.get(url, {"x-ms-version": "2021-12-02"}, source.name, public_only=not self._anywhere)
+            answer = web.get(url, {"x-ms-version": "2021-12-02"}, source.name, public_only=not self._anywhere)
             if answer.status_code != 200:
                 hint = "; only containers that allow anonymous listing can be read"
                 raise refused(f"{source.name}: the store answered {answer.status_code}{hint}")
@@ -38,7 +46,7 @@ class Blobs:
                     continue
                 if not is_safe_path(path):
                     raise refused(f"{source.name}: the name {name!r} is no path of a file")
-                size = int(blob.findtext("Properties/Content-Length") or 0)
+                size = file_size(blob.findtext("Properties/Content-Length"), source.name)
                 files.append(ModelFile(path=path, url=f"{container}/{encode_path(name)}", size=size))
             if len(files) > MOST_FILES:
                 raise refused(f"{source.name} has more than {MOST_FILES} files")
@@ -46,6 +54,8 @@ class Blobs:
             if not marker:
                 break
             query["marker"] = marker
+        else:
+            raise refused(f"{source.name}: its listing does not end")
         if not files:
             raise refused(f"there is no file below {source.name}")
         return files

@@ -3,7 +3,15 @@
 from shared.clock import Clock
 from shared.models.node import ModelFile
 from shared.settings import Settings
-from shared.sources.base import BucketSource, is_safe_path, refused
+from shared.sources.base import (
+    LONGEST_LISTING,
+    MOST_FILES,
+    MOST_PAGES,
+    BucketSource,
+    file_size,
+    is_safe_path,
+    refused,
+)
 from shared.sources.sigv4 import Signer, canonical_query, encode_path
 from shared.sources.web import Web, parse_xml
 
@@ -12,8 +20,6 @@ SIGNED_SECONDS = 6 * 3600
 half hours, each range being asked for anew. Six hours cover that also where the node can't ask for fresh ones."""
 PAGE = 1000
 """Entries of one answer: the most that S3 gives."""
-MOST_FILES = 5000
-"""More files than that are no model; the assignment has to stay small enough to travel."""
 
 
 class Buckets:
@@ -31,10 +37,11 @@ class Buckets:
         bucket = f"{endpoint}/{encode_path(source.bucket)}"
         files: list[ModelFile] = []
         query = {"list-type": "2", "prefix": source.prefix, "max-keys": str(PAGE)}
-        while True:
+        web = self._web.within(LONGEST_LISTING)
+        for _ in range(MOST_PAGES):
             now = self._clock.now()
             headers = signer.headers(bucket, query, now)
-            answer = self._web.get(f"{bucket}?{canonical_query(query)}", headers, source.name)
+            answer = web.get(f"{bucket}?{canonical_query(query)}", headers, source.name)
             root = parse_xml(answer.content, source.name)
             if answer.status_code != 200:
                 raise refused(
@@ -48,13 +55,15 @@ class Buckets:
                 if not is_safe_path(path):
                     raise refused(f"{source.name}: the key {key!r} is no path of a file")
                 url = signer.presign(f"{bucket}/{encode_path(key)}", SIGNED_SECONDS, now)
-                files.append(ModelFile(path=path, url=url, size=int(entry.findtext("Size") or 0)))
+                files.append(ModelFile(path=path, url=url, size=file_size(entry.findtext("Size"), source.name)))
             if len(files) > MOST_FILES:
                 raise refused(f"{source.name} has more than {MOST_FILES} files")
             token = root.findtext("NextContinuationToken")
             if root.findtext("IsTruncated") != "true" or not token:
                 break
             query["continuation-token"] = token
+        else:
+            raise refused(f"{source.name}: its listing does not end")
         if not files:
             raise refused(f"there is no file below {source.name}")
         return files

@@ -1,6 +1,7 @@
 """GET requests of the control plane to stores that users name, and the XML they answer with."""
 
 import ipaddress
+import math
 import socket
 import ssl
 import time
@@ -50,8 +51,13 @@ class Web:
         transport: httpx.BaseTransport | None = None,
         lookup: Resolve = resolve,
         sleep: Callable[[float], None] = time.sleep,
+        until: float = math.inf,
     ) -> None:
-        self._transport, self._lookup, self._sleep = transport, lookup, sleep
+        self._transport, self._lookup, self._sleep, self._until = transport, lookup, sleep, until
+
+    def within(self, seconds: float) -> "Web":
+        """The same, but giving up (ProviderUnavailableError) when this many seconds from now are over."""
+        return Web(self._transport, self._lookup, self._sleep, time.monotonic() + seconds)
 
     def get(self, url: str, headers: Mapping[str, str], what: str, public_only: bool = False) -> httpx.Response:
         """The answer below 500 and other than 429, whatever its status.
@@ -82,7 +88,7 @@ class Web:
                     self._sleep(0.5 * 2**number)
                 try:
                     with client.stream("GET", url, headers=sent, extensions=extensions) as answer:
-                        return _read(answer, what)
+                        return _read(answer, what, self._until)
                 except _BusyError as error:
                     message = str(error)
                 except (httpx.TransportError, ssl.SSLError) as error:
@@ -94,7 +100,7 @@ class Web:
         host, port = parts.hostname or "", parts.port or 443
         try:
             addresses = self._lookup(host, port)
-        except OSError:
+        except (OSError, UnicodeError):  # the latter from names that no resolver is asked for
             raise refused(f"{what}: there is no host {host}") from None
         if not addresses or not all(map(is_public, addresses)):
             raise refused(f"{what}: {host} is no public address")
@@ -107,7 +113,7 @@ class _BusyError(Exception):
     """The store asks for another try."""
 
 
-def _read(answer: httpx.Response, what: str) -> httpx.Response:
+def _read(answer: httpx.Response, what: str, until: float) -> httpx.Response:
     if answer.status_code == 429 or answer.status_code >= 500:
         raise _BusyError(f"answered {answer.status_code}")
     body = bytearray()
@@ -115,6 +121,9 @@ def _read(answer: httpx.Response, what: str) -> httpx.Response:
         body += block
         if len(body) > LARGEST:
             raise refused(f"{what}: the listing is too large")
+        # A time limit for each read lets whoever sends a byte at a time go on for ever.
+        if time.monotonic() > until:
+            raise ProviderUnavailableError(f"{what} can't be listed now: its store is too slow")
     return httpx.Response(answer.status_code, content=bytes(body))
 
 
