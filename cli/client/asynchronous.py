@@ -38,13 +38,14 @@ class AsyncGpuLaunch:
         url: str,
         token: str | None = None,
         *,
+        timeout: httpx.Timeout = exchange.TIMEOUT,
         on_retry: Callable[[Exception, float], None] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         address, headers = exchange.checked(url, token)
-        self._http = httpx.AsyncClient(base_url=address, headers=headers, timeout=exchange.TIMEOUT, transport=transport)
+        self._http = httpx.AsyncClient(base_url=address, headers=headers, timeout=timeout, transport=transport)
         self._retrying = AsyncRetrying(sleep=sleep, **exchange.policy(on_retry))
         self._sleep, self._clock = sleep, clock
 

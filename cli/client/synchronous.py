@@ -38,6 +38,8 @@ class GpuLaunch:
         The app's address, such as `https://my-app.azurewebsites.net`.
     token
         One of its admin or read tokens; None where it asks for none.
+    timeout
+        Seconds that one request may take.
     on_retry
         Told when a request is about to be sent again: why, and in how many seconds.
     transport, sleep, clock
@@ -49,13 +51,14 @@ class GpuLaunch:
         url: str,
         token: str | None = None,
         *,
+        timeout: httpx.Timeout = exchange.TIMEOUT,
         on_retry: Callable[[Exception, float], None] | None = None,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         address, headers = exchange.checked(url, token)
-        self._http = httpx.Client(base_url=address, headers=headers, timeout=exchange.TIMEOUT, transport=transport)
+        self._http = httpx.Client(base_url=address, headers=headers, timeout=timeout, transport=transport)
         self._retrying = Retrying(sleep=sleep, **exchange.policy(on_retry))
         self._sleep, self._clock = sleep, clock
 

@@ -4,6 +4,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Annotated
 
+import httpx
 import typer
 from rich.text import Text
 
@@ -16,13 +17,16 @@ from shared.models.records import Phase
 from shared.models.requests import ProviderName
 from shared.models.responses import Credentials, EventView, InstanceView
 
+_COMPLETION = httpx.Timeout(2.0)
+"""Seconds that somebody who pressed Tab waits for one try."""
+
 
 def _complete(incomplete: str) -> list[str]:
     """The live instances' ids, for the shell; a shell that waits is worse than one that offers nothing."""
     try:
         found = find_connection()
         token = found.token.get_secret_value() if found.token else None
-        with GpuLaunch(found.url, token, sleep=lambda _: None) as gpu:
+        with GpuLaunch(found.url, token, timeout=_COMPLETION, sleep=lambda _: None) as gpu:
             ids = [view.instance_id for view in islice(gpu.list(live=True), 50)]
     except ClientError:
         return []

@@ -2,13 +2,16 @@
 
 import json
 import re
+from functools import partial
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
+from typer.testing import CliRunner
 
 from cli.app import app
 from cli.client import GpuLaunch
@@ -374,6 +377,41 @@ def test_every_command_should_take_json_and_nothing_secret() -> None:
     for name, known in options().items():
         assert "--json" in known, name
         assert not known & {"--token", "--admin-token", "--api-key", "--url", "--address"}, name
+
+
+def test_ids_should_be_completed_and_a_silent_app_offer_none(
+    world: World, transport: WorldTransport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ids = [world.launch() for _ in range(2)]
+    for name, value in (("URL", ADDRESS), ("TOKEN", ADMIN)):
+        monkeypatch.setenv(f"GPULAUNCH_{name}", value)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setattr("cli.commands.instances.GpuLaunch", partial(GpuLaunch, transport=transport))
+    words = {"_GPULAUNCH_COMPLETE": "complete_bash", "COMP_CWORD": "2"}
+
+    def completed(text: str) -> list[str]:
+        result = CliRunner().invoke(
+            app, [], env={**words, "COMP_WORDS": f"gpulaunch show {text}"}, prog_name="gpulaunch"
+        )
+        return result.stdout.split()
+
+    assert sorted(completed("inst-")) == sorted(ids)
+    assert completed(ids[0]) == [ids[0]]
+    assert completed("other") == []
+    transport.lost = 99
+    assert completed("inst-") == []
+
+
+def test_ctrl_c_before_the_answer_should_say_that_nobody_knows(
+    gpulaunch: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(GpuLaunch, "launch", interrupted)
+    result = gpulaunch("launch", MODEL, "--gpu", "A10")
+    assert result.exit_code == Exit.INTERRUPTED
+    assert "`gpulaunch ls` tells whether it was launched" in result.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pexpect
 import pytest
+from tenacity import Retrying, stop_after_delay, wait_fixed
 
 from cli.exits import Exit
 from devhost.azurite import Azurite, free_ports
-from tests.functional.devhost.conftest import wait_for
 
 ROOT = Path(__file__).resolve().parents[3]
 TOKEN = "token-of-the-terminal-test"
@@ -42,17 +42,11 @@ def app(azurite: Azurite, tmp_path: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "devhost", "--app", str(ROOT), "--port", str(port)]
     address = f"http://127.0.0.1:{port}"
 
-    def healthy() -> bool:
-        assert process.poll() is None, (tmp_path / "app").read_text("utf-8")
-        try:
-            return httpx.get(f"{address}/api/health", timeout=PATIENCE).is_success
-        except httpx.TransportError:
-            return False
-
     with (tmp_path / "app").open("wb") as output:
         process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=output, stderr=output)
     try:
-        wait_for(healthy, "the app")
+        patient = Retrying(stop=stop_after_delay(PATIENCE), wait=wait_fixed(0.1), reraise=True)
+        patient(lambda: httpx.get(f"{address}/api/health", timeout=PATIENCE).raise_for_status())
         yield address
     finally:
         process.terminate()
