@@ -27,6 +27,7 @@ from shared.lifecycle.observations import (
     Tick,
     Unanswered,
 )
+from shared.lifecycle.provisioning import in_time_to_submit
 from shared.models.messages import StepMessage
 from shared.models.node import NodePhase, NodeStatus
 from shared.models.records import Event, InstanceRecord, Phase, seconds_between
@@ -110,12 +111,16 @@ def perform(parts: Parts, record: InstanceRecord, act: Act) -> Observation:
                 elapsed = seconds_between(record.created_at, parts.clock.now())
                 return Checked(provider.availability(record.request.provider, elapsed))
             case Submit():
-                return Submitted(provider.submit(placement(parts, record)))
+                wanted = placement(parts, record)
+                if not in_time_to_submit(record, parts.clock.now(), parts.limits):
+                    return Unanswered("What the node needs was not gathered in time to submit it.")
+                return Submitted(provider.submit(wanted))
             case Look():
                 view = provider.look(placed(record))
                 return _look_at_node(parts, record, view)
             case Release():
-                return Released(provider.release(placed(record)))
+                asked_at = parts.clock.now()
+                return Released(provider.release(placed(record)), asked_at)
             case Decide() | Nothing():
                 return Tick()
     except LaunchRefusedError as error:

@@ -10,6 +10,8 @@ class Limits:
     submit_lease: float = 90.0
     """While it lasts only the step that claimed it may submit. Longer than the longest submit: an API server that is
     starting (5 s), a 30 s HTTP time-out and one retry; short, since a crash in between costs this much."""
+    submit: float = 65.0
+    """The longest submit of SkyPilot's: its health in 3 s, four answers of 10 s and one result of 20 s."""
     provisioning: float = 1500.0
     """Azure answers within 10 minutes or not at all; SkyPilot's set-up of a machine adds up to 5; the rest is slack for
     a queue in the API server. A request that hangs longer never came back in anybody's report."""

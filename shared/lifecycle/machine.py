@@ -71,7 +71,7 @@ def decide(record: InstanceRecord, found: Observation, now: datetime, limits: Li
             return termination.end(draft, found.failure)
         case Released():
             if record.phase is Phase.TERMINATING or _releasing(record):
-                return release.released(draft, found.gone, limits)
+                return release.released(draft, found, limits)
             return unchanged(record)
         case Unanswered() | NotEnabled() if record.phase is Phase.TERMINATING or _releasing(record):
             return termination.not_gone(draft, found.message, limits)

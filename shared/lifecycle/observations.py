@@ -99,6 +99,8 @@ class Released:
     """The answer to a release."""
 
     gone: bool
+    asked_at: datetime | None = None
+    """When it was asked for; None: at the very moment of the decision."""
 
 
 @dataclass(frozen=True)

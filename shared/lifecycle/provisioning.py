@@ -1,6 +1,6 @@
 """provisioning: one offer after the other, each an attempt written down before anything is created."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from shared.lifecycle.decision import Decision, Draft
 from shared.lifecycle.limits import Limits
@@ -74,6 +74,14 @@ def claim_again(draft: Draft, limits: Limits) -> Decision:
     """The step that was to submit died or got no answer, and its lease is over: this step takes it."""
     draft.change_attempt(submit_lease_until=draft.now + timedelta(seconds=limits.submit_lease))
     return draft.follow("advance", claimed=True)
+
+
+def in_time_to_submit(record: InstanceRecord, now: datetime, limits: Limits) -> bool:
+    """Whether a submission that begins now is over before its lease, whatever happens to it.
+
+    The lease counts from the decision to submit; its write, or a slow store of models, may have eaten it up since.
+    """
+    return now + timedelta(seconds=limits.submit) <= record.attempts[-1].submit_lease_until
 
 
 def submitted(draft: Draft, request_id: str | None) -> Decision:

@@ -2,19 +2,20 @@
 
 from shared.lifecycle.decision import Decision, Draft
 from shared.lifecycle.limits import Limits
+from shared.lifecycle.observations import Released
 from shared.lifecycle.provisioning import next_attempt
 from shared.lifecycle.termination import finish, not_gone
-from shared.models.records import AttemptState, EventType, Phase
+from shared.models.records import AttemptState, EventType, Phase, seconds_between
 
 
-def released(draft: Draft, gone: bool, limits: Limits) -> Decision:
+def released(draft: Draft, found: Released, limits: Limits) -> Decision:
     """The provider answered a release."""
     attempt = draft.record.attempts[-1]
-    if not gone:
+    if not found.gone:
         return not_gone(draft, "", limits)
-    if draft.now < attempt.submit_lease_until:
-        # A submission may still be on its way: only after its lease does absence prove anything.
-        wait = (attempt.submit_lease_until - draft.now).total_seconds()
+    if (found.asked_at or draft.now) < attempt.submit_lease_until:
+        # A submission may have been on its way when it was asked: only after its lease does absence prove anything.
+        wait = seconds_between(draft.now, attempt.submit_lease_until)
         step = "teardown" if draft.record.phase is Phase.TERMINATING else "advance"
         return draft.follow(step, wait)
     draft.change_attempt(state=AttemptState.GONE, gone_at=draft.now, node_phase=None)

@@ -20,7 +20,7 @@ from shared.lifecycle.observations import (
     Submitted,
     Unanswered,
 )
-from shared.lifecycle.provisioning import cluster_name
+from shared.lifecycle.provisioning import cluster_name, in_time_to_submit
 from shared.models.node import NodeNotice, NodePhase
 from shared.models.records import AttemptState, EventType, Phase, Reason
 from shared.providers.base import NodeState
@@ -178,6 +178,11 @@ class TestLease:
         assert story.attempt.submit_lease_until == story.now + timedelta(seconds=LIMITS.submit_lease)
         assert len(story.record.attempts) == 1
         assert story.act(claimed=True) == Submit()
+
+    def test_a_submission_should_begin_only_if_it_ends_before_the_lease_does(self) -> None:
+        story = submitting().wait(LIMITS.submit_lease - LIMITS.submit)
+        assert in_time_to_submit(story.record, story.now, LIMITS)
+        assert not in_time_to_submit(story.record, story.now + timedelta(milliseconds=1), LIMITS)
 
     def test_a_submission_without_an_answer_should_keep_it(self) -> None:
         story = submitting()

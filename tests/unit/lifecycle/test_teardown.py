@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from shared.lifecycle.decision import Follow
-from shared.lifecycle.observations import EndAsked, Observation, Release, Submitted, Unanswered
+from shared.lifecycle.observations import EndAsked, Observation, Release, Released, Submitted, Unanswered
 from shared.lifecycle.termination import release_delay
 from shared.models.node import NodePhase
 from shared.models.records import AttemptState, EventType, Phase, Reason
@@ -199,6 +199,13 @@ class TestMidSubmission:
     def test_a_moment_before_the_lease_ends_should_still_be_too_early(self) -> None:
         story = submitting().tell(USER).wait(LIMITS.submit_lease - 0.001).tell(GONE)
         assert story.phase is Phase.TERMINATING
+
+    def test_absence_that_was_asked_for_before_the_lease_ended_should_be_asked_for_again(self) -> None:
+        story = submitting().tell(USER).wait(LIMITS.submit_lease - 0.5)
+        asked = Released(gone=True, asked_at=story.now)
+        decision = story.wait(20).see(asked)
+        assert (story.phase, decision.follow) == (Phase.TERMINATING, Follow("teardown", 0.0))
+        assert story.see(Released(gone=True, asked_at=story.now)).record.phase is Phase.TERMINATED
 
     def test_a_submission_that_succeeds_after_the_deletion_should_change_nothing(self) -> None:
         story = submitting().tell(USER)
