@@ -7,7 +7,7 @@ PORT ?= 7071
 STAMP := $(VENV)/.installed
 NODE_STAMP := node_modules/.installed
 
-.PHONY: help install run test fuzz check e2e chaos lint types static clean
+.PHONY: help install run test fuzz check e2e chaos lint types static bench clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -64,6 +64,9 @@ e2e: install ## real SkyPilot on a one-node Slurm with real vLLM; needs root on 
 
 chaos: install ## 200 launches while the app is killed 50 times, then every one accounted for; about five minutes
 	@$(BIN)/python -m tests.chaos
+
+bench: install ## what docs/scale.md promises, measured: make bench, or make bench SECTIONS="accept sweep"
+	@$(BIN)/python -m bench $(SECTIONS)
 
 clean: ## remove what was installed and made here
 	rm -rf $(VENV) node_modules .cache .local

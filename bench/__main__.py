@@ -1,0 +1,64 @@
+"""`python -m bench [SECTION…] [--quick]`: measure, print a table, write bench/results.json."""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import results
+from bench.processes import BenchError
+from bench.results import ROOT, Figure
+
+
+def _accept(folder: Path, quick: bool) -> list[Figure]:
+    from bench.accepting import measure
+
+    return measure(folder, rounds=1 if quick else 5, seconds=2.0 if quick else 5.0)
+
+
+def _sweep(folder: Path, quick: bool) -> list[Figure]:
+    from bench.sweeping import measure
+
+    if quick:
+        return measure(folder, sizes=(100, 1000), rounds=2, ended=2000)
+    return measure(folder, sizes=(100, 1000, 10_000), rounds=5, ended=100_000)
+
+
+SECTIONS: dict[str, Callable[[Path, bool], list[Figure]]] = {
+    "accept": _accept,
+    "sweep": _sweep,
+}
+"""Each imports what it needs itself: a section must not pay for another's libraries."""
+
+
+def main() -> int:
+    """0 when everything could be measured, whatever the figures; 1 when a section could not."""
+    parser = argparse.ArgumentParser("bench", description="Measure what docs/scale.md promises.")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; none: all")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds, to see that all works")
+    parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results.json")
+    options = parser.parse_args()
+    unknown = [one for one in options.sections if one not in SECTIONS]
+    if unknown:
+        parser.error(f"no such section: {', '.join(unknown)}")
+    figures: list[Figure] = []
+    failed = False
+    for name in options.sections or SECTIONS:
+        before = results.machine()
+        print(f"{name} … (load average {before['load_average'][0]})", flush=True)
+        with tempfile.TemporaryDirectory(prefix=f"gpulaunch-bench-{name}-", ignore_cleanup_errors=True) as folder:
+            try:
+                found = SECTIONS[name](Path(folder), options.quick)
+            except BenchError as error:
+                print(f"{name} could not be measured: {error}", file=sys.stderr)
+                failed = True
+                continue
+        results.write(options.results, name, found, before)
+        figures += found
+    print(results.table(figures))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Servers under measurement: started, put to sleep while others are measured, ended with all they started."""
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+MARK = "GPULAUNCH_BENCH_SERVER"
+"""In the environment of a server and of whatever it starts: that is how its processes are found."""
+
+
+class BenchError(Exception):
+    """Something that is to be measured does not come up; one line."""
+
+
+def run(command: Sequence[str | Path], *, seconds: float = 900) -> str:
+    """Output of a program. Raises BenchError with the end of its errors."""
+    ended = subprocess.run(  # noqa: S603 - our own commands
+        [str(part) for part in command], capture_output=True, text=True, check=False, timeout=seconds
+    )
+    if ended.returncode != 0:
+        raise BenchError(f"{command[0]} failed: {ended.stderr.strip()[-500:]}")
+    return ended.stdout
+
+
+@dataclass
+class Server:
+    """A running server; a context manager that ends it."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    mark: str
+    log: Path
+
+    @classmethod
+    def start(cls, name: str, command: Sequence[str | Path], env: Mapping[str, str], folder: Path) -> "Server":
+        """Start it with its output in `folder`/`name`.log."""
+        mark = f"{name}-{secrets.token_hex(8)}"
+        log = folder / f"{name}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(  # noqa: S603 - our own commands
+                [str(part) for part in command],
+                env={**env, MARK: mark},
+                cwd=env.get("PWD"),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        return cls(name, process, mark, log)
+
+    def wait_healthy(self, url: str, seconds: float) -> None:
+        """Wait until an address answers with 200. Raises BenchError with the end of the log."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310
+                if answer.status == 200:
+                    return
+            time.sleep(0.2)
+        raise BenchError(f"{self.name} did not come up at {url}: {self.log.read_text('utf-8', 'replace')[-800:]}")
+
+    def pause(self) -> None:
+        """Let it use no processor time until `resume`."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def resident_mib(self) -> float:
+        """Resident memory of all its processes, MiB; what they share counts once for each."""
+        return sum(resident_mib(pid) for pid in self._pids())
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.resume()
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(10)
+        for _ in range(20):
+            if not self._pids():
+                return
+            self._signal(signal.SIGKILL)
+            time.sleep(0.1)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in self._pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def _pids(self) -> list[int]:
+        self.process.poll()
+        wanted = f"{MARK}={self.mark}".encode()
+        return [pid for pid, environ in _environments() if wanted in environ.split(b"\0")]
+
+
+def resident_mib(pid: int, what: str = "VmRSS") -> float:
+    """Resident memory of a process in MiB; with `VmHWM` the most it ever had. 0 when it is gone."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for line in Path(f"/proc/{pid}/status").read_text("ascii").splitlines():
+            if line.startswith(f"{what}:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def _environments() -> Iterator[tuple[int, bytes]]:
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+                yield int(folder.name), (folder / "environ").read_bytes()
