@@ -21,6 +21,21 @@ class FieldError(BaseModel):
     """Valid values that come nearest to the one given."""
 
 
+class LimitReached(BaseModel):
+    """The limit or budget that a launch was refused for."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    """The setting that says so, with a label in brackets where it is one label's."""
+    value: float | list[str]
+    """What it is set to; USD for budgets."""
+    used: float | None
+    """How much of it is used; null for what is not used up."""
+    asked: float | None
+    """How much of it the launch asked for."""
+
+
 class Problem(BaseModel):
     """An error answer, RFC 9457."""
 
@@ -34,6 +49,8 @@ class Problem(BaseModel):
     """Stable and made for programs."""
     errors: list[FieldError] = []
     """One entry for each field that is wrong."""
+    limit: LimitReached | None = None
+    """The limit or budget in the way, for 402, 403 and 429."""
     request_id: str | None = None
     """Found again in the logs."""
 
@@ -49,6 +66,7 @@ class ProblemError(GpulaunchError):
         detail: str,
         *,
         errors: Sequence[FieldError] = (),
+        limit: LimitReached | None = None,
         retry_after: int = 0,
     ) -> None:
         super().__init__(detail)
@@ -57,6 +75,7 @@ class ProblemError(GpulaunchError):
         self.title = title
         self.detail = detail
         self.errors = list(errors)
+        self.limit = limit
         self.retry_after = retry_after
         """Seconds for the Retry-After header; 0: none."""
 
@@ -68,6 +87,7 @@ class ProblemError(GpulaunchError):
             detail=self.detail,
             code=self.code,
             errors=self.errors,
+            limit=self.limit,
             request_id=request_id,
         )
 

@@ -1,11 +1,14 @@
 """All settings, read once from the environment; a wrong value stops the app with one clear line."""
 
-from typing import Annotated, Literal
+import json
+import re
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import SettingsError
+from shared.models.requests import LABEL_KEY, LABEL_VALUE, ProviderName
 
 
 class Settings(BaseSettings):
@@ -31,6 +34,34 @@ class Settings(BaseSettings):
     """Lifetime of a launch that names none: half a day bounds what a forgotten one can cost."""
     default_idle_minutes: int | None = Field(None, alias="GPULAUNCH_DEFAULT_IDLE_MINUTES", ge=1, le=43_200)
     """Idle time of a launch that names none; unset: idle nodes live until their deadline."""
+    monthly_budget_usd: float | None = Field(None, alias="GPULAUNCH_MONTHLY_BUDGET_USD", ge=0, le=1e9)
+    """What all launches accepted in a month, UTC, may cost at worst; unset: no such limit."""
+    label_budgets: Annotated[dict[str, Annotated[float, Field(ge=0, le=1e9)]], NoDecode] = Field(
+        {}, alias="GPULAUNCH_LABEL_BUDGETS"
+    )
+    """The same for launches with a label: `team=a:100,team=b:50`, or a JSON object."""
+    budget_action: Literal["keep", "end"] = Field("keep", alias="GPULAUNCH_BUDGET_ACTION")
+    """What becomes of running instances when a budget is really used up; new ones are refused in any case."""
+    max_instances: int | None = Field(None, alias="GPULAUNCH_MAX_INSTANCES", ge=0)
+    """Live instances at once; 0: no new ones."""
+    max_gpus: int | None = Field(None, alias="GPULAUNCH_MAX_GPUS", ge=0)
+    """GPUs of all live instances."""
+    label_max_instances: Annotated[dict[str, Annotated[int, Field(ge=0)]], NoDecode] = Field(
+        {}, alias="GPULAUNCH_LABEL_MAX_INSTANCES"
+    )
+    """Live instances with a label: `team=a:3,team=b:1`, or a JSON object."""
+    label_max_gpus: Annotated[dict[str, Annotated[int, Field(ge=0)]], NoDecode] = Field(
+        {}, alias="GPULAUNCH_LABEL_MAX_GPUS"
+    )
+    allowed_providers: Annotated[tuple[str, ...], NoDecode] = Field((), alias="GPULAUNCH_ALLOWED_PROVIDERS")
+    """Providers on which may be launched, separated by commas; unset: all. So for regions, types and GPUs."""
+    allowed_regions: Annotated[tuple[str, ...], NoDecode] = Field((), alias="GPULAUNCH_ALLOWED_REGIONS")
+    allowed_types: Annotated[tuple[str, ...], NoDecode] = Field((), alias="GPULAUNCH_ALLOWED_TYPES")
+    allowed_gpus: Annotated[tuple[str, ...], NoDecode] = Field((), alias="GPULAUNCH_ALLOWED_GPUS")
+    max_lifetime_minutes: int | None = Field(None, alias="GPULAUNCH_MAX_LIFETIME_MINUTES", ge=1, le=43_200)
+    """The longest lifetime that a launch may ask for; the default lifetime is cut to it."""
+    launches_per_minute: int | None = Field(None, alias="GPULAUNCH_LAUNCHES_PER_MINUTE", ge=0, le=1000)
+    """Launches accepted in any 60 seconds."""
     lease_seconds: int = Field(900, alias="GPULAUNCH_LEASE_SECONDS", ge=60, le=86_400)
     """How long a node lives without hearing from us: long enough for a deployment or a storage outage of minutes."""
     node_port: int | None = Field(8000, alias="GPULAUNCH_NODE_PORT", ge=1, le=65_535)
@@ -65,12 +96,46 @@ class Settings(BaseSettings):
     environment: str = Field("Production", alias="AZURE_FUNCTIONS_ENVIRONMENT")
     """`Development` on a developer's machine, set by the local host."""
 
-    @field_validator("admin_tokens", "read_tokens", mode="before")
+    @field_validator(
+        "admin_tokens",
+        "read_tokens",
+        "allowed_providers",
+        "allowed_regions",
+        "allowed_types",
+        "allowed_gpus",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(token.strip() for token in value.split(",") if token.strip())
         return value
+
+    @field_validator("label_budgets", "label_max_instances", "label_max_gpus", mode="before")
+    @classmethod
+    def _by_label(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("{"):
+            return json.loads(value)
+        pairs = [part.strip().rpartition(":") for part in value.split(",") if part.strip()]
+        return {label.strip(): amount.strip() for label, _, amount in pairs}
+
+    @field_validator("label_budgets", "label_max_instances", "label_max_gpus")
+    @classmethod
+    def _labels(cls, amounts: dict[str, float]) -> dict[str, float]:
+        for label in amounts:
+            key, given, value = label.partition("=")
+            if not given or not re.fullmatch(LABEL_KEY, key) or not re.fullmatch(LABEL_VALUE, value):
+                raise ValueError("each entry is a label and an amount, such as team=a:100; several stand with commas")
+        return amounts
+
+    @field_validator("allowed_providers")
+    @classmethod
+    def _providers(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if any(name not in get_args(ProviderName) for name in names):
+            raise ValueError(f"the providers are {', '.join(get_args(ProviderName))}")
+        return names
 
     @field_validator("admin_tokens", "read_tokens")
     @classmethod

@@ -67,7 +67,7 @@ LAUNCH = Operation(
             {"type": "string", "minLength": 1, "maxLength": 255},
         ),
     ),
-    problems=(400, 409, 413, 422),
+    problems=(400, 402, 409, 413, 422, 429),
 )
 LIST = Operation(
     "list_instances",

@@ -5,6 +5,7 @@ import logging
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from shared.api.queues import LAUNCHES, TEARDOWNS
+from shared.engine.accounting import write
 from shared.engine.parts import Parts
 from shared.engine.remembering import remember_failures
 from shared.errors import StaleRecordError
@@ -52,7 +53,7 @@ def commit(parts: Parts, before: Versioned, decision: Decision) -> Versioned:
     """Write a decision; the record as it stands then. Raises StaleRecordError."""
     if not decision.changed:
         return before
-    etag = parts.store.commit(before, decision.record, decision.events)
+    etag = write(parts, before, decision.record, decision.events)
     remember_failures(parts, before.record, decision.record)
     for event in decision.events:
         level = logging.WARNING if event.type in (EventType.ALERT, EventType.ATTEMPT_FAILED) else logging.INFO

@@ -8,6 +8,7 @@ from typing import Any
 
 from shared.catalog.base import CatalogMismatch, NotCataloguedError
 from shared.catalog.matching import match
+from shared.engine.accounting import admit, problem_of, rules_of
 from shared.engine.changing import send
 from shared.engine.modes import choose_mode
 from shared.engine.parts import Parts
@@ -20,9 +21,10 @@ from shared.models.offers import Offer
 from shared.models.records import Mode
 from shared.models.requests import LaunchRequest
 from shared.models.responses import Estimate, LaunchAnswer
+from shared.policy.limits import allowed, lifetime_refusal
 from shared.policy.planning import Estimate as PlanEstimate
 from shared.policy.planning import estimate, plan
-from shared.problems import FieldError, conflict, invalid_request
+from shared.problems import FieldError, ProblemError, conflict, invalid_request
 from shared.providers.faults import FAULT_PREFIX, read_faults
 from shared.store.base import IdempotencyEntry
 
@@ -49,7 +51,7 @@ class Planned:
 
 
 def plan_launch(parts: Parts, request: LaunchRequest) -> Planned:
-    """Plan a launch; nothing is written, no provider is asked. Raises ProblemError (422)."""
+    """Plan a launch; nothing is written, no provider is asked. Raises ProblemError (403, 422)."""
     offers = _offers(parts, request)
     filled = _with_defaults(parts, request)
     lifetime = filled.max_lifetime_minutes or parts.settings.default_lifetime_minutes
@@ -62,7 +64,8 @@ def launch(parts: Parts, body: bytes, idempotency_key: str | None) -> tuple[str,
     Raises
     ------
     ProblemError
-        400, 413, 422 for the request, 409 for a key used with another body, 503 when SkyPilot can't be used.
+        400, 413, 422 for the request, 409 for a key used with another body, 402, 403, 429 when a budget or a limit
+        is in the way, 503 when SkyPilot can't be used.
     StoreUnavailableError
         The record could not be written; with an Idempotency-Key the caller may safely repeat.
     """
@@ -115,9 +118,9 @@ def launch(parts: Parts, body: bytes, idempotency_key: str | None) -> tuple[str,
             created_at=now,
         )
     try:
-        parts.store.create(record, events, entry)
-    except AlreadyExistsError:
-        # The same key came twice at the same time, and the other was first.
+        admit(parts, record, events, entry)
+    except (AlreadyExistsError, ProblemError):
+        # The same key came twice at the same time, and the other was first; it may have taken the last of a budget.
         known = parts.store.idempotency(key_hash) if key_hash is not None else None
         if known is None:
             raise
@@ -157,6 +160,9 @@ def _offers(parts: Parts, request: LaunchRequest) -> list[Offer]:
         raise invalid_request(problems) from error
     except NotCataloguedError as error:
         raise invalid_request([FieldError(field="provider", message=str(error), nearest=error.nearest)]) from error
+    found, refusal = allowed(found, rules_of(parts.settings).limits)
+    if refusal is not None:
+        raise problem_of(refusal)
     now = parts.clock.now()
     simulated = parts.settings.orchestrator == "simulation"
     planned = plan(found, request, () if simulated else recent_failures(parts, now), now)
@@ -181,10 +187,19 @@ def _check_labels(request: LaunchRequest, mode: Mode) -> None:
 
 
 def _with_defaults(parts: Parts, request: LaunchRequest) -> LaunchRequest:
-    """The request with the deployment's defaults filled in, so that the record says what holds for it."""
+    """The request with the deployment's defaults filled in, so that the record says what holds for it.
+
+    Raises ProblemError (403) for a lifetime that the deployment does not allow.
+    """
     defaults: dict[str, Any] = {}
+    longest = parts.settings.max_lifetime_minutes
     if request.max_lifetime_minutes is None:
-        defaults["max_lifetime_minutes"] = parts.settings.default_lifetime_minutes
+        default = parts.settings.default_lifetime_minutes
+        defaults["max_lifetime_minutes"] = default if longest is None else min(default, longest)
+    else:
+        refusal = lifetime_refusal(request.max_lifetime_minutes, rules_of(parts.settings).limits)
+        if refusal is not None:
+            raise problem_of(refusal)
     if request.idle_minutes is None and parts.settings.default_idle_minutes is not None:
         defaults["idle_minutes"] = parts.settings.default_idle_minutes
     return request.model_copy(update=defaults)

@@ -1,5 +1,6 @@
 """What the engine works with; put together in one place, shared.runtime, or in a test."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -39,3 +40,5 @@ class Parts:
     redactor: Redactor
     sleep: Callable[[float], None]
     limits: Limits = field(default_factory=Limits)
+    ledger_lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held from reading the ledger to writing it, so that calls of one process queue up for it."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from shared.api.queues import HEALTH, QUEUES
+from shared.engine.accounting import CapWatch
 from shared.engine.changing import change, send
 from shared.engine.collecting import collect, list_clusters
 from shared.engine.parts import Parts
@@ -41,6 +42,8 @@ class SweepReport:
     poisoned: int
     collected: int
     """Orphans that were taken away."""
+    over_budget: int = 0
+    """Instances that begin to end because a month's budget is used up."""
 
 
 def run_sweep(parts: Parts) -> SweepReport:
@@ -51,9 +54,11 @@ def run_sweep(parts: Parts) -> SweepReport:
     known: set[str] = set()
     live = ready = resent = probes = 0
     here: list[Versioned] = []
+    cap = CapWatch(parts, now)
     for found in parts.store.live():
         record = found.record
         live += 1
+        cap.see(record)
         known.update(attempt.cluster_name for attempt in record.attempts if attempt.state is not AttemptState.GONE)
         if _overdue(record, now):
             send(parts, record, Follow(_step_of(record), 0.0))
@@ -68,11 +73,25 @@ def run_sweep(parts: Parts) -> SweepReport:
             here.append(found)
     poisoned = sum(_read_poison(parts, queue) for queue in QUEUES) if resent or _is_time(now, QUIET_CHECK) else 0
     collected = 0 if found_clusters is None else collect(parts, found_clusters, known, now)
-    report = SweepReport(live, ready, resent, probes, poisoned, collected)
+    over_budget = _end_over_budget(parts, cap)
+    report = SweepReport(live, ready, resent, probes, poisoned, collected, over_budget)
     log.info("sweep: %s", report)
     # Last, since nodes that don't answer take seconds.
     probe_ready(parts, here)
     return report
+
+
+def _end_over_budget(parts: Parts, cap: CapWatch) -> int:
+    """Begin to end what runs on a budget that is used up; how many."""
+    ended = 0
+    for instance_id, failure in cap.to_end().items():
+        try:
+            change(parts, instance_id, EndAsked(failure))
+        except StaleRecordError:
+            log.warning("%s kept changing; the next sweep ends it: %s", instance_id, failure.message)
+        else:
+            ended += 1
+    return ended
 
 
 def _is_time(now: datetime, every: timedelta) -> bool:

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from shared.models.base import Stored, UtcTime
+from shared.models.ledger import Reservation
 from shared.models.node import JobResult, NodePhase
 from shared.models.offers import Offer
 from shared.models.requests import LaunchRequest
@@ -181,6 +182,8 @@ class InstanceRecord(Stored):
     """Events written so far; the next one carries this number."""
     estimated_hourly_usd: float
     worst_case_usd: float
+    reservation: Reservation | None = None
+    """What it holds of the ledger until it ends; None: it was accepted where nothing is counted."""
 
     @property
     def attempt(self) -> Attempt | None:
