@@ -51,6 +51,9 @@ param r2Endpoint string = ''
 @description('Region of S3; the vault then holds s3-access-key-id and s3-secret-access-key.')
 param s3Region string = ''
 
+@description('More settings of the app, as a JSON object in base64, which survives azd\'s parameter file; no secrets.')
+param moreSettings string = ''
+
 @description('Password of the state database. Made anew by every deployment, which sets it in the server, the vault and the API server together.')
 @secure()
 // checkov:skip=CKV_AZURE_131: a new GUID for each deployment is no hard-coded value
@@ -185,6 +188,7 @@ module app 'modules/app.bicep' = {
     useHubToken: useHubToken
     r2Endpoint: r2Endpoint
     s3Region: s3Region
+    moreSettings: moreSettings
   }
 }
 

