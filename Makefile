@@ -7,7 +7,7 @@ PORT ?= 7071
 STAMP := $(VENV)/.installed
 NODE_STAMP := node_modules/.installed
 
-.PHONY: help install run test fuzz check e2e chaos lint types static bench clean
+.PHONY: help install run test fuzz check infra e2e chaos lint types static bench clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -46,6 +46,9 @@ fuzz: install ## five thousand hostile requests and more, against what the OpenA
 	@GPULAUNCH_FUZZ=400 $(BIN)/python -m pytest -q -s tests/hostile/test_api.py --timeout 600
 
 check: install lint types test ## everything that CI checks
+
+infra: install ## the slow checks of infra/: checkov, hadolint, the package as deployed, SkyPilot's door; four minutes the first time
+	@$(BIN)/python -m pytest -q -m slow tests/unit/infra
 
 lint: install
 	@$(BIN)/ruff check .
