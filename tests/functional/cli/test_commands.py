@@ -328,6 +328,18 @@ def test_doctor_should_know_app_token_and_mode(gpulaunch: Terminal) -> None:
     assert "✗ token" in unknown.stdout
 
 
+def test_doctor_should_look_at_azure_only_when_asked(
+    gpulaunch: Terminal, transport: WorldTransport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    asked = gpulaunch("doctor", "--azure", "--json")
+    assert asked.exit_code == Exit.ERROR
+    (check,) = json.loads(asked.stdout)
+    assert (check["name"], check["state"], check["advice"]) == ("azure login", "failed", "`az login`")
+    assert transport.sent == []
+    assert "azure" not in " ".join(check["name"] for check in gpulaunch.json("doctor"))
+
+
 def test_doctor_should_tell_a_degraded_app_from_a_silent_one(
     gpulaunch: Terminal, world: World, transport: WorldTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
