@@ -7,6 +7,7 @@ thousands: a request costs it a tenth of the processor time that httpx takes.
 
 import asyncio
 import math
+import threading
 from collections.abc import Sequence
 
 import aiohttp
@@ -22,6 +23,9 @@ STATUS_SECONDS = 5.0
 """The agent may be unpacking wheels on every core of a small node while it is asked; a step can wait that long."""
 _AT_ONCE = 64
 """Connections open at the same time: a slice of nodes takes one or two rounds, within a worker's socket limits."""
+_CALLS_AT_ONCE = 4
+"""Slices of nodes that one process asks side by side. More would not be faster on its one core, and so many answers at
+once could wait for their turn until their time is over: a healthy node would be taken for dead."""
 _STATUS_BYTES = 1_000_000
 """An account has at most 200 log lines of 2000 characters."""
 _METRICS_BYTES = 4_000_000
@@ -57,13 +61,17 @@ def _url(address: str, port: int, path: str) -> URL:
 class HttpNodes:
     """Nodes over HTTP. Holds no connection between calls, so it is safe for several threads."""
 
+    def __init__(self) -> None:
+        self._turns = threading.BoundedSemaphore(_CALLS_AT_ONCE)
+
     def status(self, target: NodeTarget) -> NodeStatus:
         """The agent's account of its node, within 5 s. Raises NodeUnreachableError."""
         return asyncio.run(self._status_alone(target))
 
     def statuses(self, targets: Sequence[NodeTarget]) -> dict[str, NodeStatus]:
         """The accounts of many agents, side by side, each within 5 s; without those that did not answer."""
-        return asyncio.run(self._statuses(targets)) if targets else {}
+        with self._turns:
+            return asyncio.run(self._statuses(targets)) if targets else {}
 
     def probe(self, targets: Sequence[NodeTarget]) -> dict[str, Probe]:
         """Ask vLLM's /health and /metrics on each node, side by side; by cluster name, one entry for every target.
@@ -72,7 +80,8 @@ class HttpNodes:
         which nothing can be told is not alive, and its message says why. Metrics that can't be read leave the load
         unknown and the node alive.
         """
-        return asyncio.run(self._probe(targets)) if targets else {}
+        with self._turns:
+            return asyncio.run(self._probe(targets)) if targets else {}
 
     async def _status_alone(self, target: NodeTarget) -> NodeStatus:
         async with _client() as client:
