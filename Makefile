@@ -57,6 +57,12 @@ lint: install
 types: install
 	@$(NODE) node_modules/pyright/index.js
 
+browser: install ## the pages in Debian's Chromium (apt-get install chromium); screenshots in .cache/screens
+	@$(BIN)/python -m pytest -q -m browser tests/browser
+
+screenshots: install ## docs/images/*.png from the running app, in Chromium too
+	@$(BIN)/python -m tests.browser.screenshots
+
 static: $(NODE_STAMP) ## copy the web UI's files of others from node_modules; they are committed, so that a deployment needs no npm
 	@cp node_modules/htmx.org/dist/htmx.min.js node_modules/@picocss/pico/css/pico.min.css shared/web/static/
 	@cp node_modules/htmx.org/LICENSE shared/web/static/htmx.LICENSE.txt

@@ -11,10 +11,10 @@ from shared.policy.costs import attempt_cost
 from shared.store.base import InstanceFilter
 from shared.web.instance import rate
 
-NEWEST: Final = 100
+NEWEST: Final = 50
 """Instances that are added up; the page says so. More would make it wait for the table."""
 DAYS: Final = 14
-WIDTH: Final = 700
+WIDTH: Final = 1100
 HEIGHT: Final = 160
 
 

@@ -91,8 +91,8 @@ def usd(amount: float) -> str:
 
 def duration(seconds: float) -> str:
     """A length of time in the two largest units that it has: `45 s`, `1 m 22 s`, `3 h 5 m`, `2 d 4 h`."""
-    if seconds < 10 and seconds != int(seconds):
-        return f"{seconds:.1f} s"
+    if seconds < 10:
+        return f"{round(seconds, 1):g} s"
     whole = int(seconds)
     for size_of, unit, part, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
         if whole >= size_of:
