@@ -142,6 +142,14 @@ def _fit(text: str) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
+def reason_of(text: str, provider: ProviderName) -> Reason:
+    """What a cloud's own words come down to."""
+    for rule in _RULES:
+        if (rule.providers is None or provider in rule.providers) and rule.pattern.search(text) is not None:
+            return rule.reason
+    return Reason.PROVISIONING_FAILED
+
+
 def explain(error: SkyFailedError, log: str, offer: Offer, redact: Callable[[str], str]) -> Failure:
     """Why a launch failed.
 
