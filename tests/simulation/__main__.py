@@ -1,0 +1,64 @@
+"""`make simulate`: many seeds, or one with its trace."""
+
+import argparse
+import sys
+import time
+
+import pytest
+
+from tests.simulation.mutations import MUTATIONS
+from tests.simulation.world import Outcome, play
+
+
+def show(outcome: Outcome, *, trace: bool) -> None:
+    """Print how a seed went."""
+    if trace:
+        details = iter([*outcome.details, (len(outcome.trace) + 1, 0, "", "")])
+        detail = next(details)
+        for place, (at, who, what) in enumerate(outcome.trace):
+            while detail[0] <= place:
+                print(f"{detail[1] / 1000:9.3f}  {detail[2]:32}      {detail[3]}")
+                detail = next(details)
+            print(f"{at / 1000:9.3f}  {who:32}  {what}")
+    print(f"seed {outcome.seed}: {outcome.summary}; faults: {outcome.rates}; trace {outcome.digest[:16]}")
+    for violation in outcome.violations:
+        print(f"  VIOLATION {violation}")
+
+
+def main() -> int:
+    """Exit code 1 when a seed showed a violation."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=2000, help="how many")
+    parser.add_argument("--from", type=int, default=1, dest="first", help="the first one")
+    parser.add_argument("--seed", type=int, help="only this one, with its trace")
+    parser.add_argument("--stop-after", type=int, default=5, help="violations after which it stops")
+    parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="with this planted bug")
+    given = parser.parse_args()
+    with pytest.MonkeyPatch.context() as patch:
+        if given.mutation is not None:
+            MUTATIONS[given.mutation](patch)
+        return simulate(given)
+
+
+def simulate(given: argparse.Namespace) -> int:
+    """Run the seeds that are asked for."""
+    if given.seed is not None:
+        outcome = play(given.seed, detailed=True)
+        show(outcome, trace=True)
+        return 1 if outcome.violations else 0
+    began, bad = time.monotonic(), 0
+    for count, seed in enumerate(range(given.first, given.first + given.seeds), 1):
+        outcome = play(seed)
+        if outcome.violations:
+            bad += 1
+            show(outcome, trace=False)
+            if bad >= given.stop_after:
+                break
+        if count % 1000 == 0 or count == given.seeds:
+            took = time.monotonic() - began
+            print(f"{count} seeds, {bad} with a violation, {took / count * 1000:.0f} ms each", flush=True)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

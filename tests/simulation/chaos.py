@@ -1,0 +1,202 @@
+"""What goes wrong, how often, and the one place where an I/O operation meets it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from random import Random
+from typing import TypeVar
+
+from shared.errors import StoreUnavailableError
+from shared.providers.base import ProviderUnavailableError
+from tests.simulation.scheduler import Died, Scheduler
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How often something goes wrong, each time that it could."""
+
+    die: float = 0.0
+    """Any operation of a worker: its whole process dies, before or after the operation took effect."""
+    slow: float = 0.0
+    """Any operation takes seconds."""
+    storage_before: float = 0.0
+    storage_after: float = 0.0
+    """A storage time-out whose write did not happen, or did."""
+    stale: float = 0.0
+    """A read gives the version before."""
+    message_lost: float = 0.0
+    message_doubled: float = 0.0
+    message_late: float = 0.0
+    call_lost: float = 0.0
+    """A request, or the answer to it, of a user or a node."""
+    call_doubled: float = 0.0
+    """A node's call comes a second time, up to minutes later."""
+    sky_before: float = 0.0
+    sky_after: float = 0.0
+    """SkyPilot's server does not answer; what was asked for did not happen, or did."""
+    sky_refuses: float = 0.0
+    """The server refuses to talk to us."""
+    sky_invalid: float = 0.0
+    """A launch is refused at its submission."""
+    launch_fails: float = 0.0
+    launch_hangs: float = 0.0
+    down_fails: float = 0.0
+    restart: float = 0.0
+    """Per simulated minute: the server forgets its requests."""
+    release_lies: float = 0.0
+    """A release, once for each node: says that it is gone, and nothing was done."""
+    node_silent: float = 0.0
+    node_fails: float = 0.0
+    node_stuck: float = 0.0
+    node_dies: float = 0.0
+    node_hiccups: float = 0.0
+    evicted: float = 0.0
+    delete: float = 0.0
+    """Per launch: its user deletes it, at any time."""
+
+    def __str__(self) -> str:
+        named = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return ", ".join(f"{name} {rate:.3g}" for name, rate in named if rate) or "none"
+
+
+_RANGES: dict[str, tuple[float, float, float]] = {
+    "die": (0.6, 0.002, 0.06),
+    "slow": (0.5, 0.005, 0.2),
+    "storage_before": (0.4, 0.003, 0.1),
+    "storage_after": (0.4, 0.003, 0.1),
+    "stale": (0.4, 0.01, 0.3),
+    "message_lost": (0.4, 0.01, 0.4),
+    "message_doubled": (0.5, 0.02, 0.5),
+    "message_late": (0.4, 0.02, 0.4),
+    "call_lost": (0.5, 0.02, 0.3),
+    "call_doubled": (0.5, 0.05, 0.5),
+    "sky_before": (0.4, 0.003, 0.1),
+    "sky_after": (0.5, 0.005, 0.2),
+    "sky_refuses": (0.15, 0.001, 0.02),
+    "sky_invalid": (0.3, 0.02, 0.4),
+    "launch_fails": (0.5, 0.05, 0.7),
+    "launch_hangs": (0.25, 0.02, 0.3),
+    "down_fails": (0.3, 0.05, 0.6),
+    "restart": (0.3, 0.02, 0.3),
+    "node_silent": (0.3, 0.05, 0.3),
+    "node_fails": (0.3, 0.05, 0.4),
+    "node_stuck": (0.25, 0.05, 0.3),
+    "node_dies": (0.4, 0.05, 0.5),
+    "node_hiccups": (0.3, 0.05, 0.5),
+    "evicted": (0.4, 0.05, 0.6),
+    "delete": (0.6, 0.2, 0.9),
+}
+"""By rate: how often a seed has it at all, and from where to where it is drawn."""
+
+
+def draw(random: Random, *, lies: bool) -> Rates:
+    """The rates of a seed: many kinds are left out, so that each meets the others in every combination."""
+    drawn: dict[str, float] = {}
+    for name, (chance, low, high) in _RANGES.items():
+        here, rate = random.random() < chance, math.exp(random.uniform(math.log(low), math.log(high)))
+        drawn[name] = rate if here else 0.0
+    here, rate = random.random() < 0.4, random.uniform(0.1, 0.8)
+    drawn["release_lies"] = rate if here and lies else 0.0
+    return Rates(**drawn)
+
+
+@dataclass(frozen=True)
+class _Silence:
+    """How often one kind of operation gets no answer, without and with its effect."""
+
+    before: float
+    after: float
+    error: type[StoreUnavailableError | ProviderUnavailableError]
+
+
+class Chaos:
+    """Lets operations fail, for as long as it is on.
+
+    Parameters
+    ----------
+    until
+        Seconds since the start after which nothing goes wrong any more.
+    """
+
+    def __init__(self, scheduler: Scheduler, rates: Rates, until: float) -> None:
+        self.scheduler = scheduler
+        self.random = scheduler.random
+        self.rates = rates
+        self.until = until
+        self._storage = _Silence(rates.storage_before, rates.storage_after, StoreUnavailableError)
+        self._sky = _Silence(rates.sky_before, rates.sky_after, ProviderUnavailableError)
+        self.ambushes: dict[str, tuple[str, Callable[[], None]]] = {}
+        """By the end of an instance's name: the operation that is to be slow, and what is to happen meanwhile."""
+
+    @property
+    def on(self) -> bool:
+        """Whether things still go wrong."""
+        return self.scheduler.milliseconds < self.until * 1000
+
+    def strikes(self, rate: float) -> bool:
+        """Whether something of that rate happens now."""
+        return rate > 0.0 and self.on and self.random.random() < rate
+
+    def storage(self, what: str, effect: Callable[[], T]) -> T:
+        """One request to storage; with the SDK's own repetitions it may take a minute."""
+        longest = 60.0 if self.random.random() < 0.1 else 5.0
+        return self._operation(what, effect, self._storage, longest)
+
+    def sky(self, what: str, effect: Callable[[], T], longest: float = 10.0) -> T:
+        """One request to the SkyPilot server, or to any other provider."""
+        return self._operation(what, effect, self._sky, longest)
+
+    def other(self, what: str, effect: Callable[[], T]) -> T:
+        """Any other operation; it is slow or its process dies, nothing else."""
+        return self._operation(what, effect, _Silence(0.0, 0.0, StoreUnavailableError), 3.0)
+
+    def _operation(self, what: str, effect: Callable[[], T], silence: "_Silence", longest: float) -> T:
+        scheduler, rates = self.scheduler, self.rates
+        if scheduler.current is None:
+            return effect()
+        draw = self.random.random
+        # Of a slow operation one part passes before it takes effect, the rest before its answer is there.
+        hit = bool(self.ambushes) and self.on and self._ambushed(what)
+        slow = draw() * longest if hit or self.strikes(rates.slow) else 0.0
+        part = draw() * slow
+        scheduler.pause(part + draw() * 0.03)
+        # One draw decides: death (half of it after the effect), no answer with or without the effect, or nothing.
+        fate = draw() if self.on else 1.0
+        if fate < rates.die / 2:
+            self._die(f"before {what}")
+        fate -= rates.die / 2
+        if 0 <= fate < silence.before:
+            scheduler.note(f"{what}: no answer, not done")
+            scheduler.pause(slow - part)
+            raise silence.error(f"{what}: no answer")
+        fate -= silence.before
+        scheduler.detail(what)
+        result = effect()
+        if slow > part:
+            scheduler.pause(slow - part)
+        if 0 <= fate < silence.after:
+            scheduler.note(f"{what}: no answer, done")
+            raise silence.error(f"{what}: no answer")
+        fate -= silence.after
+        if 0 <= fate < rates.die / 2:
+            self._die(f"after {what}")
+        return result
+
+    def _ambushed(self, what: str) -> bool:
+        lower = what.lower()
+        for tail, (word, act) in self.ambushes.items():
+            if tail in lower and lower.startswith(word):
+                del self.ambushes[tail]
+                act()
+                return True
+        return False
+
+    def _die(self, when: str) -> None:
+        task = self.scheduler.current
+        if task is None or not task.process.name.startswith("worker"):
+            return
+        self.scheduler.note(f"dies {when}")
+        self.scheduler.kill(task.process)
+        raise Died

@@ -1,0 +1,231 @@
+"""What has to hold, while things go wrong and after they did."""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from shared.lifecycle.decision import LEGAL
+from shared.lifecycle.machine import EARLY
+from shared.models.records import AttemptState, Event, EventType, InstanceRecord, Phase
+from shared.policy.termination import verdict
+from shared.store.base import IdempotencyEntry
+from tests.simulation.scheduler import Scheduler
+from tests.simulation.storage import Table
+
+COLLECTED_AFTER = 1200.0
+"""Seconds within which the garbage collector has taken a node away that nobody knows: five
+minutes after its creation it is marked, five later it is taken, by passes two minutes apart that may take a minute."""
+LATE = timedelta(minutes=5)
+"""How late a rule may end an instance once nothing goes wrong any more."""
+
+
+class Checks:
+    """Watches all that is written and all that runs.
+
+    Parameters
+    ----------
+    machines
+        Names of the clusters that really have a machine.
+    launches
+        Names of the clusters whose launch is under way.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        table: Callable[[], Table],
+        machines: Callable[[], set[str]],
+        launches: Callable[[], set[str]],
+    ) -> None:
+        self.violations: list[str] = []
+        self.accepted: dict[str, str | None] = {}
+        """Instances whose acceptance a user saw, with the Idempotency-Key."""
+        self.lied: dict[str, float] = {}
+        """Clusters of which the provider said wrongly that they are gone, and when."""
+        self.instances: list[str] = []
+        self.keyed: set[str] = set()
+        """Names of launches with an Idempotency-Key."""
+        self._users: set[str] = set()
+        self._scheduler = scheduler
+        self._table = table
+        self._machines = machines
+        self._launches = launches
+        self._keys: dict[str, str] = {}
+
+    def violated(self, what: str) -> None:
+        """Write a violation down and stop: the trace ends with what led to it."""
+        self._scheduler.note(f"VIOLATION: {what}")
+        self._scheduler.stopped = True
+        self.violations.append(f"at {self._scheduler.seconds:.3f} s: {what}")
+
+    # While it runs.
+
+    def created(self, record: InstanceRecord, events: Sequence[Event], key: IdempotencyEntry | None) -> None:
+        """A record was written first."""
+        self._scheduler.note(f"{record.instance_id[-4:]} is accepted")
+        self.instances.append(record.instance_id)
+        user = record.request.name or ""
+        if user in self.keyed and user in self._users:
+            self.violated(f"{user} launched once, with an Idempotency-Key, and has two instances")
+        self._users.add(user)
+        if record.event_count != len(events):
+            self.violated(f"{record.instance_id} counts {record.event_count} events, there are {len(events)}")
+
+    def committed(self, before: InstanceRecord, record: InstanceRecord, events: Sequence[Event]) -> None:
+        """A record was changed; `before` is what stood there."""
+        name = record.instance_id[-4:]
+        attempt = record.attempt
+        state = f", attempt {attempt.number} {attempt.state.value}" if attempt else ""
+        self._scheduler.note(f"{name} is {record.phase.value}{state}; {'; '.join(event.message for event in events)}")
+        if record.event_count != before.event_count + len(events) or [event.sequence for event in events] != list(
+            range(before.event_count, record.event_count)
+        ):
+            self.violated(f"{name}: events {[event.sequence for event in events]} follow {before.event_count}")
+        if record.epoch < before.epoch or len(record.attempts) < len(before.attempts):
+            self.violated(f"{name}: an older record was written over a newer one")
+        if (record.deadline_at, record.request.budget_usd) != (before.deadline_at, before.request.budget_usd):
+            self.violated(f"{name}: deadline or budget changed")
+        if before.ended:
+            self.violated(f"{name} changed after its end")
+        self._is_no_doubled_step(before, name)
+        running, launching = self._machines(), self._launches()
+        for one in record.attempts:
+            if one.state is AttemptState.GONE and one.cluster_name not in self.lied:
+                if one.cluster_name in running:
+                    self.violated(f"{one.cluster_name} is called gone and has a machine")
+                elif one.cluster_name in launching:
+                    self.violated(f"{one.cluster_name} is called gone and is being launched")
+        if record.ended and attempt is not None and attempt.state is not AttemptState.GONE:
+            self.violated(f"{name} ended while its attempt is {attempt.state.value}")
+
+    def _is_no_doubled_step(self, before: InstanceRecord, name: str) -> None:
+        """Doubled messages come to nothing: no step acts before it is due, so chains of messages become one."""
+        task = self._scheduler.current
+        if task is None or not task.name.startswith(("provisioning", "teardown")) or before.due_at is None:
+            return
+        if before.due_at > self._scheduler.now() + EARLY + timedelta(milliseconds=1):
+            self.violated(f"{name} was stepped although nothing was due before {before.due_at}")
+
+    def buried(self, queue: str, body: bytes) -> None:
+        """A message was called one that can't be understood; nobody but we sends any."""
+        self.violated(f"a message of {queue} names no instance: {body.decode()}")
+
+    def launched(self, name: str) -> None:
+        """The provider took a launch."""
+        if name in self._machines() or name in self._launches():
+            self.violated(f"{name} is launched a second time: two agents")
+
+    def machine_comes(self, name: str) -> None:
+        """A machine begins to cost money."""
+        instance_id = f"inst-{name[3:29].upper()}"
+        others = [one for one in self._machines() if one[:29] == name[:29] and one not in self.lied]
+        if others:
+            self.violated(f"{name} comes while {others} runs: two nodes of one instance")
+        found = self._table().load(instance_id)
+        if found is None:
+            self.violated(f"{name} has no record")
+            return
+        attempt = found.record.attempt
+        if found.record.ended:
+            self.violated(f"{name} comes although its instance has ended")
+        elif attempt is None or attempt.cluster_name != name or attempt.state is AttemptState.GONE:
+            self.violated(f"{name} comes, which is not the attempt of its instance")
+
+    def lies(self, name: str) -> bool:
+        """Whether a release may lie: once for each node that is there."""
+        if name in self.lied or name not in self._machines():
+            return False
+        self.lied[name] = self._scheduler.seconds
+        return True
+
+    def discarded(self, name: str) -> None:
+        """The garbage collector takes a node away."""
+        found = self._table().load(f"inst-{name[3:29].upper()}")
+        attempt = None if found is None or found.record.ended else found.record.attempt
+        if attempt is not None and attempt.cluster_name == name and attempt.state is not AttemptState.GONE:
+            self.violated(f"{name} is no garbage: its attempt is {attempt.state.value}")
+
+    def answered(self, instance_id: str, key: str | None) -> None:
+        """A user saw that a launch was accepted."""
+        if self._table().load(instance_id) is None:
+            self.violated(f"{instance_id} was accepted and has no record")
+        if key is not None and self._keys.setdefault(key, instance_id) != instance_id:
+            self.violated(f"{key} stands for {self._keys[key]} and {instance_id}")
+        self.accepted[instance_id] = key
+
+    # After the faults.
+
+    @property
+    def records(self) -> list[InstanceRecord]:
+        """All instances as they stand."""
+        return [found.record for one in self.instances if (found := self._table().load(one)) is not None]
+
+    def settled(self) -> bool:
+        """Nothing is on its way any more."""
+        if not all(record.ended or record.phase is Phase.READY for record in self.records):
+            return False
+        return not self.orphans()
+
+    def orphans(self) -> set[str]:
+        """Machines that no live attempt stands for."""
+        kept = {record.attempts[-1].cluster_name for record in self.records if not record.ended and record.attempts}
+        return self._machines() - kept
+
+    def garbage_is_gone(self) -> None:
+        """Nothing that the provider said wrongly is gone runs any more."""
+        for name in self.orphans() & self.lied.keys():
+            self.violated(f"{name} runs, which no record knows since {self.lied[name]:.0f} s")
+
+    def at_rest(self, *, all_ended: bool) -> None:
+        """After the faults, with time enough for everything to come to its end."""
+        now = self._scheduler.now()
+        for instance_id in self.accepted:
+            if self._table().load(instance_id) is None:
+                self.violated(f"{instance_id} was accepted and is lost")
+        for record in self.records:
+            name = record.instance_id[-4:]
+            if not record.ended and (all_ended or record.phase is not Phase.READY):
+                self.violated(f"{name} is still {record.phase.value}, since {record.phase_since}")
+            late = verdict(record, now - LATE) if not record.ended else None
+            if late is not None and record.phase is Phase.READY:
+                self.violated(f"{name} lives although: {late.message}")
+            if record.phase is Phase.READY and record.attempts[-1].cluster_name not in self._machines():
+                self.violated(f"{name} is ready and has no machine")
+            self._story(record)
+        for name in self.orphans():
+            self.violated(f"{name} has a machine and no live record")
+
+    def _story(self, record: InstanceRecord) -> None:
+        """The events tell a legal story, from the acceptance to where the record stands."""
+        name = record.instance_id[-4:]
+        events = self._table().events(record.instance_id)
+        if [event.sequence for event in events] != list(range(record.event_count)):
+            self.violated(f"{name} has the events {[event.sequence for event in events]}, not {record.event_count}")
+            return
+        phase, since = Phase.QUEUED, record.created_at
+        last = record.created_at
+        begun, ended = 0, 0
+        for event in events:
+            if event.at < last:
+                self.violated(f"{name}: event {event.sequence} happened before the one before it")
+            last = event.at
+            begun += event.type is EventType.ATTEMPT_STARTED
+            ended += event.type is EventType.ATTEMPT_GONE
+            if begun - ended not in (0, 1):
+                self.violated(f"{name}: attempt {begun} began before the last one was gone")
+            if event.type is EventType.PHASE:
+                before, after = Phase(event.data["from"]), Phase(event.data["to"])
+                if before is not phase or after not in LEGAL[before]:
+                    self.violated(f"{name}: {before.value} → {after.value} while it was {phase.value}")
+                lasted = (event.at - since).total_seconds()
+                if event.duration_seconds is None or abs(event.duration_seconds - lasted) > 0.01:
+                    self.violated(f"{name}: {before.value} lasted {lasted} s, not {event.duration_seconds}")
+                phase, since = after, event.at
+        if phase is not record.phase:
+            self.violated(f"{name} is {record.phase.value}, its events end with {phase.value}")
+        if record.ended and begun != ended:
+            self.violated(f"{name} ended with {begun} attempts, of which {ended} are gone")
+        for one, following in zip(record.attempts, record.attempts[1:], strict=False):
+            if one.gone_at is None or one.gone_at > following.started_at:
+                self.violated(f"{name}: attempts {one.number} and {following.number} cost at once")
+            elif one.node_up_at is not None and not one.started_at <= one.node_up_at <= one.gone_at:
+                self.violated(f"{name}: attempt {one.number} cost before it began or after it was gone")

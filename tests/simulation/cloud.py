@@ -1,0 +1,400 @@
+"""A SkyPilot server and the machines behind it, under faults; the real SkyPilot provider talks to it.
+
+Three things are kept apart, as in life: what the server remembers of requests, what its books say of clusters, and
+which machines really run. Only the last ones cost money.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from shared.models.records import Failure, Reason
+from shared.providers.base import LaunchRefusedError, NodeView, Placed, Placement, Provider
+from shared.providers.sky_client import (
+    DOWN,
+    LAUNCH,
+    SkyClient,
+    SkyCluster,
+    SkyFailedError,
+    SkyRefusalError,
+    SkyRequest,
+)
+from tests.simulation.chaos import Chaos
+
+REFUSALS = (
+    Reason.NO_CAPACITY,
+    Reason.QUOTA_EXCEEDED,
+    Reason.PERMISSION_DENIED,
+    Reason.IMAGE_UNAVAILABLE,
+    Reason.NETWORK_FAILED,
+    Reason.SETUP_FAILED,
+    Reason.INVALID_TASK,
+    Reason.PROVISIONING_FAILED,
+    Reason.PORT_TAKEN,
+    Reason.PROVIDER_UNAVAILABLE,
+)
+_RAISED = (
+    ("ResourcesUnavailableError", "SkuNotAvailable: no room for the machine"),
+    ("ResourcesUnavailableError", "QuotaExceeded: 0 of 36 cores are left"),
+    ("ResourcesUnavailableError", "AuthorizationFailed: the client may not write"),
+    ("ResourcesUnavailableError", "PlatformImageNotFound: the image is gone"),
+    ("ClusterSetUpError", "Failed to set up the runtime"),
+    ("NetworkError", "Failed to SSH to the machine"),
+    ("RuntimeError", "nobody knows why"),
+)
+
+
+class Watcher(Protocol):
+    """Whoever checks what runs."""
+
+    def machine_comes(self, name: str) -> None:
+        """A machine begins to cost money."""
+        ...
+
+    def launched(self, name: str) -> None:
+        """A launch was taken by the server."""
+        ...
+
+
+@dataclass(eq=False)
+class Request:
+    """One request in the server's books."""
+
+    request_id: str
+    name: Literal["sky.launch", "sky.down"]
+    cluster_name: str
+    created_at: float
+    status: str = "RUNNING"
+    finished_at: float | None = None
+    error: tuple[str, str] | None = None
+
+    @property
+    def live(self) -> bool:
+        """It has not ended."""
+        return self.status == "RUNNING"
+
+
+@dataclass(eq=False)
+class Cluster:
+    """One cluster in the server's books."""
+
+    name: str
+    launched_at: float
+    labels: dict[str, str]
+    status: str = "INIT"
+    compared_at: float = 0.0
+
+
+@dataclass
+class Machines:
+    """What really runs, whoever started it."""
+
+    running: dict[str, str] = field(default_factory=dict[str, str])
+    """By cluster name: `up`, or `stopped` by an eviction (its disks are there)."""
+
+
+class SkyServer(SkyClient):
+    """Takes the place of the HTTP client.
+
+    Parameters
+    ----------
+    machines
+        What really runs.
+    started
+        Called with the environment of a task whose machine is up: the agent's begin.
+    ended
+        Called when a machine is gone.
+    """
+
+    def __init__(
+        self,
+        chaos: Chaos,
+        machines: Machines,
+        watcher: Watcher,
+        started: Callable[[str, Mapping[str, str]], None],
+        ended: Callable[[str], None],
+    ) -> None:
+        self.endpoint = "https://sky.example.com"
+        self.machines = machines
+        self._chaos = chaos
+        self._watcher = watcher
+        self._started = started
+        self._ended = ended
+        self._remembered: dict[str, Request] = {}
+        self._clusters: dict[str, Cluster] = {}
+        self._count = 0
+
+    # What the provider calls.
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def healthy(self) -> bool:
+        """See SkyClient."""
+        self._perhaps_refuse()
+        return not self._chaos.strikes(self._chaos.rates.sky_before)
+
+    def requests_of(self, cluster_name: str) -> list[SkyRequest]:
+        """See SkyClient."""
+        self._perhaps_refuse()
+        return self._chaos.sky(f"requests of {cluster_name[-7:]}", lambda: self._seen(cluster_name))
+
+    def live_checks(self) -> list[SkyRequest]:
+        """See SkyClient."""
+        return []
+
+    def clusters(
+        self, names: Sequence[str] | None = None, refresh: Literal["NONE", "FORCE"] = "NONE"
+    ) -> list[SkyCluster]:
+        """See SkyClient."""
+        self._perhaps_refuse()
+
+        def effect() -> list[SkyCluster]:
+            found = [one for name, one in self._clusters.items() if names is None or name in names]
+            return [
+                SkyCluster.model_construct(
+                    name=one.name,
+                    status=one.status,
+                    launched_at=one.launched_at,
+                    status_updated_at=one.compared_at,
+                    labels=one.labels,
+                    node_names=None,
+                    init_status_reason=None,
+                    last_event=None,
+                )
+                for one in found
+            ]
+
+        return self._chaos.sky("clusters" if names is None else f"cluster {names[0][-7:]}", effect, longest=30.0)
+
+    def ask_for_refresh(self, name: str) -> None:
+        """See SkyClient."""
+        self._chaos.sky("refresh", lambda: self._chaos.scheduler.after(5.0, lambda: self._compare(name)))
+
+    def validate(self, task: Mapping[str, object]) -> None:
+        """See SkyClient."""
+        self._chaos.sky("validate", lambda: None)
+
+    def launch(self, task: Mapping[str, object], cluster_name: str, config: Mapping[str, object]) -> str:
+        """See SkyClient."""
+
+        def effect() -> str:
+            self._watcher.launched(cluster_name)
+            request = self._new(LAUNCH, cluster_name)
+            self._chaos.scheduler.after(
+                self._chaos.random.uniform(1, 15), lambda: self._machine(request, task, cancelled=False)
+            )
+            return request.request_id
+
+        return self._chaos.sky(f"launch {cluster_name[-7:]}", effect)
+
+    def down(self, cluster_name: str) -> str:
+        """See SkyClient."""
+
+        def effect() -> str:
+            self._cancel([one for one in self._of(cluster_name) if one.name == LAUNCH and one.live])
+            request = self._new(DOWN, cluster_name)
+            self._chaos.scheduler.after(self._chaos.random.uniform(2, 40), lambda: self._finish_down(request))
+            return request.request_id
+
+        return self._chaos.sky(f"down {cluster_name[-7:]}", effect)
+
+    def cancel(self, request_ids: Sequence[str]) -> None:
+        """See SkyClient."""
+        found = [self._remembered[one] for one in request_ids if one in self._remembered]
+        self._chaos.sky("cancel", lambda: self._cancel([one for one in found if one.live]))
+
+    def enabled_clouds(self) -> list[str]:
+        """See SkyClient."""
+        return self._chaos.sky("enabled clouds", lambda: ["azure", "kubernetes"])
+
+    def endpoint_address(self, cluster_name: str, port: int) -> str | None:
+        """See SkyClient."""
+        return self._chaos.sky("endpoint", lambda: f"{cluster_name}.example.com")
+
+    def failure_of(self, request_id: str) -> SkyFailedError | None:
+        """See SkyClient."""
+
+        def effect() -> SkyFailedError | None:
+            found = self._remembered.get(request_id)
+            return None if found is None or found.error is None else SkyFailedError(*found.error)
+
+        return self._chaos.sky("failure of", effect)
+
+    def log(self, request_id: str, lines: int) -> str:
+        """See SkyClient."""
+        return self._chaos.sky("log", lambda: "")
+
+    # What happens in the cloud.
+
+    def live_launches(self) -> set[str]:
+        """Names of the clusters that are being launched."""
+        return {one.cluster_name for one in self._remembered.values() if one.live and one.name == LAUNCH}
+
+    def restart(self) -> None:
+        """The server forgets its requests and ends them; its books of clusters stay."""
+        self._chaos.scheduler.note("the SkyPilot server restarts")
+        for one in self._remembered.values():
+            one.status = "FORGOTTEN"
+        self._remembered.clear()
+
+    def evict(self, name: str, *, delete: bool) -> None:
+        """The cloud takes a machine back behind the server's back."""
+        if self.machines.running.get(name) != "up":
+            return
+        self._chaos.scheduler.note(f"{name[-7:]} is evicted, and {'deleted' if delete else 'stopped'}")
+        if delete:
+            del self.machines.running[name]
+        else:
+            self.machines.running[name] = "stopped"
+        self._ended(name)
+
+    def _machine(self, request: Request, task: Mapping[str, object], *, cancelled: bool) -> None:
+        """A launch gets its machine, which shows in the books."""
+        if request.status == "FORGOTTEN" or (request.status == "CANCELLED" and not cancelled):
+            return
+        name, chaos = request.cluster_name, self._chaos
+        resources: Any = task.get("resources", {})
+        if request.live and chaos.strikes(chaos.rates.launch_fails / 2):
+            self._fail(request)
+            return
+        self._watcher.machine_comes(name)
+        self.machines.running[name] = "up"
+        now = chaos.scheduler.now().timestamp()
+        self._clusters[name] = Cluster(name, now, dict(resources.get("labels", {})), compared_at=now)
+        chaos.scheduler.note(f"{name[-7:]} has a machine")
+        if chaos.strikes(chaos.rates.launch_hangs):
+            return
+        chaos.scheduler.after(chaos.random.uniform(15, 60), lambda: self._finish_launch(request, task))
+
+    def _finish_launch(self, request: Request, task: Mapping[str, object]) -> None:
+        name, chaos = request.cluster_name, self._chaos
+        cluster = self._clusters.get(name)
+        if not request.live or cluster is None:
+            return
+        if chaos.strikes(chaos.rates.launch_fails / 2):
+            if chaos.random.random() < 0.5:
+                self._remove(name)
+            self._fail(request)
+            return
+        self._end_request(request, "SUCCEEDED")
+        cluster.status = "UP"
+        cluster.compared_at = chaos.scheduler.now().timestamp()
+        environment: Any = {**_mapping(task.get("envs")), **_mapping(task.get("secrets"))}
+        if self.machines.running.get(name) == "up":
+            self._started(name, environment)
+
+    def _finish_down(self, request: Request) -> None:
+        if not request.live:
+            return
+        if self._chaos.strikes(self._chaos.rates.down_fails):
+            request.error = ("AzureError", "the resource group is locked")
+            self._end_request(request, "FAILED")
+            return
+        self._remove(request.cluster_name)
+        self._end_request(request, "SUCCEEDED")
+
+    def _cancel(self, requests: Sequence[Request]) -> None:
+        chaos = self._chaos
+        for one in requests:
+            self._end_request(one, "CANCELLED")
+            if one.name == LAUNCH and one.cluster_name not in self._clusters and chaos.strikes(0.3):
+                # The launch's process may write for a moment.
+                chaos.scheduler.after(
+                    chaos.random.uniform(0, 4), lambda one=one: self._machine(one, {}, cancelled=True)
+                )
+
+    def _compare(self, name: str) -> None:
+        """The books are compared with the cloud."""
+        cluster, state = self._clusters.get(name), self.machines.running.get(name)
+        if cluster is None:
+            return
+        if state is None:
+            del self._clusters[name]
+        elif state == "stopped":
+            cluster.status = "STOPPED"
+        cluster.compared_at = self._chaos.scheduler.now().timestamp()
+
+    def _remove(self, name: str) -> None:
+        self._clusters.pop(name, None)
+        if self.machines.running.pop(name, None) is not None:
+            self._chaos.scheduler.note(f"{name[-7:]} has no machine any more")
+            self._ended(name)
+
+    def _fail(self, request: Request) -> None:
+        request.error = self._chaos.random.choice(_RAISED)
+        self._end_request(request, "FAILED")
+
+    def _end_request(self, request: Request, status: str) -> None:
+        request.status, request.finished_at = status, self._chaos.scheduler.now().timestamp()
+
+    def _new(self, name: Literal["sky.launch", "sky.down"], cluster_name: str) -> Request:
+        self._count += 1
+        now = self._chaos.scheduler.now().timestamp()
+        made = Request(f"request-{self._count}", name, cluster_name, now)
+        self._remembered[made.request_id] = made
+        return made
+
+    def _of(self, cluster_name: str) -> list[Request]:
+        return [one for one in reversed(self._remembered.values()) if one.cluster_name == cluster_name]
+
+    def _seen(self, cluster_name: str) -> list[SkyRequest]:
+        return [
+            SkyRequest.model_construct(
+                request_id=one.request_id,
+                name=one.name,
+                status=one.status,
+                created_at=one.created_at,
+                finished_at=one.finished_at,
+                cluster_name=one.cluster_name,
+                status_msg=None,
+            )
+            for one in self._of(cluster_name)
+        ]
+
+    def _perhaps_refuse(self) -> None:
+        if self._chaos.strikes(self._chaos.rates.sky_refuses):
+            raise SkyRefusalError("The SkyPilot server refuses us (401)")
+
+
+class FaultyProvider:
+    """A provider whose submissions may be refused, and whose releases may lie."""
+
+    def __init__(
+        self, inner: Provider, chaos: Chaos, lied: Callable[[str], bool], discarded: Callable[[str], None]
+    ) -> None:
+        self._inner = inner
+        self._chaos = chaos
+        self._lied = lied
+        self._discarded = discarded
+        self.availability = inner.availability
+        self.clusters = inner.clusters
+        self.log_tail = inner.log_tail
+
+    def submit(self, placement: Placement) -> str | None:
+        """See Provider."""
+        if self._chaos.strikes(self._chaos.rates.sky_invalid):
+            reason = self._chaos.random.choice(REFUSALS)
+            self._chaos.scheduler.note(f"{placement.cluster_name[-7:]} is refused: {reason.value}")
+            raise LaunchRefusedError(Failure(reason=reason, message="The offer can't be had."))
+        return self._inner.submit(placement)
+
+    def look(self, placed: Placed) -> NodeView:
+        """See Provider."""
+        return self._inner.look(placed)
+
+    def discard(self, cluster_name: str) -> bool:
+        """See Provider."""
+        self._discarded(cluster_name)
+        return self._inner.discard(cluster_name)
+
+    def release(self, placed: Placed) -> bool:
+        """See Provider."""
+        if self._chaos.strikes(self._chaos.rates.release_lies) and self._lied(placed.cluster_name):
+            self._chaos.scheduler.note(f"{placed.cluster_name[-7:]} is said to be gone: a lie")
+            return True
+        return self._inner.release(placed)
+
+
+def _mapping(value: object) -> dict[str, str]:
+    return dict(value) if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownArgumentType]

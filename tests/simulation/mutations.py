@@ -1,0 +1,273 @@
+"""Planted bugs, each a patch applied by name: the simulation has to find every one of them."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from shared.engine import changing, collecting, launching, stepping, sweeping
+from shared.engine.parts import Parts
+from shared.errors import StaleRecordError
+from shared.lifecycle import health, machine, progress, provisioning, recovery, release
+from shared.lifecycle.decision import Decision, Draft, Follow
+from shared.lifecycle.limits import Limits
+from shared.lifecycle.observations import Act, Nothing, Released, Reported, Submit
+from shared.models.messages import StepMessage
+from shared.models.records import AttemptState, Event, Failure, InstanceRecord, Phase
+from shared.providers.base import Placement, ProviderUnavailableError
+from shared.providers.skypilot import SkyPilotProvider
+from shared.runtime import runtime
+from shared.store import rows
+from shared.store.base import IdempotencyEntry, Versioned
+from tests.simulation.storage import FaultyStore, Table
+
+Patch = pytest.MonkeyPatch
+MUTATIONS: dict[str, Callable[[Patch], None]] = {}
+
+
+def _always(value: object) -> Callable[..., object]:
+    """A function that answers the same whatever it is asked."""
+
+    def answer(*_: object) -> object:
+        return value
+
+    return answer
+
+
+def mutation(plant: Callable[[Patch], None]) -> Callable[[Patch], None]:
+    """Keep a planted bug under its function's name."""
+    MUTATIONS[plant.__name__] = plant
+    return plant
+
+
+@mutation
+def ended_before_the_node_is_gone(patch: Patch) -> None:
+    """One call for a release is taken for the end of the node."""
+    patch.setattr(stepping, "Released", _always(Released(gone=True)))
+
+
+@mutation
+def message_sent_before_the_record(patch: Patch) -> None:
+    """The first message goes out before there is anything to step."""
+    create, send = FaultyStore.create, launching.send
+
+    def early(store: FaultyStore, record: InstanceRecord, events: Sequence[Event], key: IdempotencyEntry | None) -> str:
+        send(runtime(), record, Follow("advance", 0.0))
+        return create(store, record, events, key)
+
+    patch.setattr(FaultyStore, "create", early)
+    patch.setattr(launching, "send", _always(None))
+
+
+@mutation
+def etag_not_checked(patch: Patch) -> None:
+    """Whoever writes last wins, whatever was read."""
+    commit = Table.commit
+
+    def anyway(table: Table, before: Versioned, record: InstanceRecord, events: Sequence[Event]) -> str:
+        there = table.load(record.instance_id)
+        return commit(table, before if there is None else replace(before, etag=there.etag), record, events)
+
+    patch.setattr(Table, "commit", anyway)
+
+
+@mutation
+def no_adoption(patch: Patch) -> None:
+    """A launch is repeated without looking for a request or a cluster of its name."""
+
+    def submit(provider: Any, placement: Placement) -> str:
+        return provider._client.launch({"resources": {}, "envs": placement.environment}, placement.cluster_name, {})
+
+    patch.setattr(SkyPilotProvider, "submit", submit)
+
+
+@mutation
+def lease_ignored_at_submit(patch: Patch) -> None:
+    """Whoever finds an attempt that is being submitted submits it too."""
+    next_act = machine.next_act
+
+    def hasty(record: InstanceRecord, now: datetime, *, claimed: bool) -> Act:
+        act = next_act(record, now, claimed=claimed)
+        submitting = record.attempt is not None and record.attempt.state is AttemptState.SUBMITTING
+        return Submit() if submitting and not isinstance(act, Nothing) and record.phase is Phase.PROVISIONING else act
+
+    patch.setattr(stepping, "next_act", hasty)
+
+
+@mutation
+def teardown_gives_up(patch: Patch) -> None:
+    """After five tries a node is called gone."""
+    released = release.released
+
+    def tired(draft: Draft, found: Released, limits: Limits) -> Decision:
+        return released(draft, Released(found.gone or draft.record.attempts[-1].release_tries >= 5), limits)
+
+    patch.setattr(release, "released", tired)
+
+
+@mutation
+def sweep_does_not_send_again(patch: Patch) -> None:
+    """A message that was lost stays lost."""
+    patch.setattr(sweeping, "_overdue", _always(value=False))
+
+
+@mutation
+def release_in_a_submission_counts(patch: Patch) -> None:
+    """While somebody may still be submitting, the absence of a node is believed."""
+    released = release.released
+
+    def credulous(draft: Draft, found: Released, limits: Limits) -> Decision:
+        draft.change_attempt(submit_lease_until=draft.now)
+        return released(draft, Released(found.gone), limits)
+
+    patch.setattr(release, "released", credulous)
+
+
+@mutation
+def submission_outlasts_its_lease(patch: Patch) -> None:
+    """However long what a node needs takes to be gathered, it is submitted."""
+    patch.setattr(stepping, "in_time_to_submit", _always(value=True))
+
+
+@mutation
+def recovery_without_release(patch: Patch) -> None:
+    """A lost node is not taken away before the next one is started."""
+    recover = recovery.recover
+
+    def careless(draft: Draft, failure: Failure, limits: Limits) -> Decision:
+        decision = recover(draft, failure, limits)
+        if decision.record.phase is not Phase.RECOVERING:
+            return decision
+        draft.change_attempt(state=AttemptState.GONE, gone_at=draft.now)
+        return draft.follow("advance")
+
+    patch.setattr(health, "recover", careless)
+
+
+@mutation
+def failover_without_release(patch: Patch) -> None:
+    """A failed attempt is called gone without a word to the provider."""
+    give_up = provisioning.give_up_attempt
+
+    def careless(draft: Draft, failure: Failure, limits: Limits) -> Decision:
+        decision = give_up(draft, failure, limits)
+        if decision.record.phase is not Phase.PROVISIONING:
+            return decision
+        draft.change_attempt(state=AttemptState.GONE, gone_at=draft.now)
+        return draft.follow("advance")
+
+    patch.setattr(progress, "give_up_attempt", careless)
+    patch.setattr(provisioning, "give_up_attempt", careless)
+
+
+@mutation
+def idempotency_in_a_second_write(patch: Patch) -> None:
+    """The Idempotency-Key is written after the record, not with it."""
+    create = FaultyStore.create
+
+    def in_two(
+        store: FaultyStore, record: InstanceRecord, events: Sequence[Event], key: IdempotencyEntry | None
+    ) -> str:
+        etag = create(store, record, events, None)
+        if key is not None:
+            write: Any = store.table._write  # pyright: ignore[reportPrivateUsage]
+            store._chaos.storage("write the key", lambda: write([rows.idempotency_row("", key)]))  # pyright: ignore[reportPrivateUsage]
+        return etag
+
+    patch.setattr(FaultyStore, "create", in_two)
+
+
+@mutation
+def events_in_a_second_write(patch: Patch) -> None:
+    """Events are written after the record, not with it."""
+    commit = FaultyStore.commit
+
+    def in_two(store: FaultyStore, before: Versioned, record: InstanceRecord, events: Sequence[Event]) -> str:
+        written: Any = store.table._write  # pyright: ignore[reportPrivateUsage]
+        made: Any = store.table._event_rows  # pyright: ignore[reportPrivateUsage]
+        etag = commit(store, before, record.model_copy(update={"event_count": before.record.event_count}), [])
+        if events:
+            store._chaos.storage("write events", lambda: written(made(record.instance_id, events)))  # pyright: ignore[reportPrivateUsage]
+        return etag
+
+    patch.setattr(FaultyStore, "commit", in_two)
+
+
+@mutation
+def time_limit_put_off_by_reports(patch: Patch) -> None:
+    """A node that reports all the time is never looked at, so its phase may last for ever."""
+    reported = progress.reported
+
+    def put_off(draft: Draft, found: Reported, limits: Limits) -> Decision:
+        decision = reported(draft, found, limits)
+        if not decision.changed or decision.follow is not None or decision.record.due_at is None:
+            return decision
+        return draft.rest(draft.now + timedelta(seconds=30))
+
+    patch.setattr(progress, "reported", put_off)
+
+
+@mutation
+def deadline_forgotten_when_ready(patch: Patch) -> None:
+    """A ready instance is never looked at for its rules."""
+
+    def tomorrow(_: InstanceRecord, now: datetime) -> datetime:
+        return now + timedelta(days=1)
+
+    for module in (health, progress, machine):
+        patch.setattr(module, "next_check", tomorrow)
+
+
+@mutation
+def no_garbage_collection(patch: Patch) -> None:
+    """What the records lost sight of runs for ever."""
+    patch.setattr(sweeping, "collect", _always(0))
+
+
+@mutation
+def garbage_without_grace(patch: Patch) -> None:
+    """Whatever is listed and was in no record read before is taken away at once."""
+    listing = sweeping.list_clusters
+
+    def take(parts: Parts, _: object, known: set[str], __: datetime) -> int:
+        for name, (mode, _cluster) in listing(parts).clusters.items():
+            if name not in known:
+                with suppress(ProviderUnavailableError):
+                    parts.kit(mode).provider.discard(name)
+        return 0
+
+    patch.setattr(sweeping, "list_clusters", _always(collecting.Listed({}, complete=False)))
+    patch.setattr(sweeping, "collect", take)
+
+
+@mutation
+def doubled_messages_are_steps(patch: Patch) -> None:
+    """Neither the epoch of a message nor the time of its step is looked at."""
+    next_act, run_step = machine.next_act, stepping.run_step
+
+    def at_any_time(record: InstanceRecord, now: datetime, *, claimed: bool) -> Act:
+        due = record if record.ended else record.model_copy(update={"due_at": None})
+        return next_act(due, now, claimed=claimed)
+
+    def of_any_epoch(parts: Parts, message: StepMessage) -> None:
+        run_step(parts, message.model_copy(update={"epoch": 1_000_000}))
+
+    patch.setattr(stepping, "next_act", at_any_time)
+    patch.setattr(stepping, "run_step", of_any_epoch)
+
+
+@mutation
+def stale_write_taken_for_done(patch: Patch) -> None:
+    """A step that lost the race goes on as if it had won it."""
+    commit = changing.commit
+
+    def pretends(parts: Any, before: Versioned, decision: Decision) -> Versioned:
+        try:
+            return commit(parts, before, decision)
+        except StaleRecordError:
+            return Versioned(decision.record, before.etag)
+
+    patch.setattr(stepping, "commit", pretends)

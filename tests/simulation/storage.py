@@ -1,0 +1,214 @@
+"""Table and queues under faults, around the twins that the contract suites hold to Azurite's behaviour."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date, timedelta
+from typing import Protocol
+
+from pydantic import BaseModel
+
+from shared.models.ledger import CostEntry
+from shared.models.records import Event, InstanceRecord
+from shared.store import rows
+from shared.store.base import (
+    NO_BOOKING,
+    Booking,
+    IdempotencyEntry,
+    InstanceFilter,
+    Note,
+    QueuedMessage,
+    RecordPage,
+    Versioned,
+    VersionedLedger,
+)
+from shared.store.queues import visibility
+from tests.simulation.chaos import Chaos
+from tests.twins.queues import MemoryQueues
+from tests.twins.store import MemoryInstanceStore
+
+POLLING = 1.0
+"""Seconds after which the host sees a message at the latest (maxPollingInterval)."""
+
+
+class Watcher(Protocol):
+    """Whoever checks what is written."""
+
+    def created(self, record: InstanceRecord, events: Sequence[Event], key: IdempotencyEntry | None) -> None:
+        """A record was written first."""
+        ...
+
+    def committed(self, before: InstanceRecord, record: InstanceRecord, events: Sequence[Event]) -> None:
+        """A record was changed."""
+        ...
+
+    def buried(self, queue: str, body: bytes) -> None:
+        """A message was called one that can't be understood."""
+        ...
+
+
+class Table(MemoryInstanceStore):
+    """The twin, which reads each written version once only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._read: dict[str, Versioned] = {}
+
+    def _versioned(self, key: str) -> Versioned:
+        etag, row = self._rows[key]
+        found = self._read.get(key)
+        if found is None or found.etag != etag:
+            found = self._read[key] = Versioned(rows.read(InstanceRecord, row), etag)
+        return found
+
+
+class FaultyStore:
+    """An InstanceStore; see Chaos for what goes wrong."""
+
+    def __init__(self, chaos: Chaos, table: Table, watcher: Watcher) -> None:
+        self.table = table
+        self._chaos = chaos
+        self._watcher = watcher
+        self._older: dict[str, Versioned] = {}
+
+    def create(
+        self,
+        record: InstanceRecord,
+        events: Sequence[Event],
+        idempotency: IdempotencyEntry | None,
+        booking: Booking = NO_BOOKING,
+    ) -> str:
+        """See InstanceStore."""
+
+        def effect() -> str:
+            etag = self.table.create(record, events, idempotency, booking)
+            self._watcher.created(record, events, idempotency)
+            return etag
+
+        return self._chaos.storage(f"create {record.instance_id[-4:]}", effect)
+
+    def idempotency(self, key_hash: str) -> IdempotencyEntry | None:
+        """See InstanceStore."""
+        return self._chaos.storage("idempotency", lambda: self.table.idempotency(key_hash))
+
+    def load(self, instance_id: str) -> Versioned | None:
+        """See InstanceStore."""
+        found = self._chaos.storage(f"load {instance_id[-4:]}", lambda: self.table.load(instance_id))
+        return None if found is None else self._perhaps_stale(found)
+
+    def commit(
+        self, before: Versioned, record: InstanceRecord, events: Sequence[Event], booking: Booking = NO_BOOKING
+    ) -> str:
+        """See InstanceStore."""
+
+        def effect() -> str:
+            there = self.table.load(record.instance_id)
+            etag = self.table.commit(before, record, events, booking)
+            if there is not None:
+                self._older[record.instance_id] = there
+                self._watcher.committed(there.record, record, events)
+            return etag
+
+        return self._chaos.storage(f"commit {record.instance_id[-4:]}", effect)
+
+    def ledger(self) -> VersionedLedger:
+        """See InstanceStore."""
+        return self._chaos.storage("ledger", self.table.ledger)
+
+    def book(self, booking: Booking) -> None:
+        """See InstanceStore."""
+        self._chaos.storage("book", lambda: self.table.book(booking))
+
+    def costs(self, first: date) -> list[CostEntry]:
+        """See InstanceStore."""
+        return self._chaos.storage("costs", lambda: self.table.costs(first))
+
+    def events(self, instance_id: str, after: int = -1, limit: int = 1000) -> list[Event]:
+        """See InstanceStore."""
+        return self._chaos.storage("events", lambda: self.table.events(instance_id, after, limit))
+
+    def live(self, newest: str | None = None, oldest: str | None = None) -> Iterator[Versioned]:
+        """See InstanceStore."""
+        for found in self._chaos.storage("live", lambda: list(self.table.live(newest, oldest))):
+            yield self._perhaps_stale(found)
+
+    def page(self, wanted: InstanceFilter, size: int, token: str | None) -> RecordPage:
+        """See InstanceStore."""
+        return self._chaos.storage("page", lambda: self.table.page(wanted, size, token))
+
+    def notes(self, kind: str) -> list[Note]:
+        """See InstanceStore."""
+        return self._chaos.storage(f"notes of {kind}", lambda: self.table.notes(kind))
+
+    def put_note(self, note: Note) -> None:
+        """See InstanceStore."""
+        self._chaos.storage(f"put note {note.kind} {note.key}", lambda: self.table.put_note(note))
+
+    def drop_note(self, kind: str, key: str) -> None:
+        """See InstanceStore."""
+        self._chaos.storage(f"drop note {kind} {key}", lambda: self.table.drop_note(kind, key))
+
+    def ping(self) -> None:
+        """See InstanceStore."""
+        self._chaos.storage("ping", lambda: None)
+
+    def _perhaps_stale(self, found: Versioned) -> Versioned:
+        older = self._older.get(found.record.instance_id)
+        if older is None or not self._chaos.strikes(self._chaos.rates.stale):
+            return found
+        self._chaos.scheduler.note(f"reads {found.record.instance_id[-4:]} as it was before")
+        return older
+
+
+class FaultyQueues(MemoryQueues):
+    """Queues; each message that becomes visible is announced to the host, which polls for it a moment later."""
+
+    def __init__(self, chaos: Chaos, watcher: Watcher, announce: Callable[[str, float], None]) -> None:
+        super().__init__(chaos.scheduler)
+        self._chaos = chaos
+        self._watcher = watcher
+        self._announce = announce
+
+    def send(self, queue: str, message: BaseModel, delay_seconds: float = 0.0) -> None:
+        """See Queues."""
+        hidden = visibility(delay_seconds)
+        rates, random = self._chaos.rates, self._chaos.random
+
+        def effect() -> None:
+            body = message.model_dump_json(by_alias=True).encode()
+            if self._chaos.strikes(rates.message_lost):
+                self._chaos.scheduler.note("the message is lost")
+                return
+            late = int(random.uniform(1, 200)) if self._chaos.strikes(rates.message_late) else 0
+            self._arrive(queue, body, hidden + late)
+            if self._chaos.strikes(rates.message_doubled):
+                self._arrive(queue, body, hidden + (0 if random.random() < 0.5 else int(random.uniform(0, 300))))
+
+        self._chaos.storage(f"send to {queue[10:]} {message.model_dump_json()[15:]} in {hidden} s", effect)
+
+    def bury(self, queue: str, body: bytes) -> None:
+        """See Queues."""
+        self._watcher.buried(queue, body)
+        self._chaos.storage("bury", lambda: super(FaultyQueues, self).bury(queue, body))
+
+    def give_up(self, queue: str, message: QueuedMessage) -> None:
+        """Poison a message that failed too often, as the host does."""
+        super().bury(queue, message.body)
+        super().forget(message)
+
+    def poisoned(self, queue: str) -> list[QueuedMessage]:
+        """See Queues."""
+        return self._chaos.storage("poisoned", lambda: super(FaultyQueues, self).poisoned(queue))
+
+    def forget(self, message: QueuedMessage) -> None:
+        """See Queues."""
+        self._chaos.storage("forget", lambda: super(FaultyQueues, self).forget(message))
+
+    def show_again(self, message: QueuedMessage, seconds: float) -> None:
+        """Make a message visible again after a failure."""
+        for one in self._queues[message.queue]:
+            if (one.id, one.pop_receipt) == (message.id, message.pop_receipt):
+                one.visible_at = self._clock.now() + timedelta(seconds=seconds)
+                self._announce(message.queue, seconds)
+
+    def _arrive(self, queue: str, body: bytes, hidden: int) -> None:
+        self._put(queue, body, hidden)
+        self._announce(queue, hidden + self._chaos.random.random() * POLLING)

@@ -1,0 +1,135 @@
+"""Users: they launch, ask again when no answer came, look, delete, and leave."""
+
+from typing import TYPE_CHECKING, Any
+
+from tests.functional.world import ADMIN, SEED
+from tests.simulation.scheduler import Process
+
+if TYPE_CHECKING:
+    from tests.simulation.world import Answer, World
+
+_HEADERS = {"X-Admin-Token": ADMIN}
+_AGAIN = (503, 409)
+"""Answers after which it is right to ask again."""
+
+_AMBUSHES = (
+    "load",
+    "commit",
+    "list files",
+    "requests of",
+    "cluster",
+    "launch",
+    "down",
+    "cancel",
+    "ask",
+    "add node",
+    "send",
+)
+
+
+class User:
+    """One user with one launch."""
+
+    def __init__(self, world: "World", number: int) -> None:
+        self.name = f"user {number}"
+        self.done = False
+        self._world = world
+        self._random = world.random
+        self._scheduler = world.scheduler
+        self._key = f"key-{number}" if self._random.random() < 0.7 else None
+        self._body = self._draw_body()
+        if self._key is not None:
+            world.checks.keyed.add(self._body["name"])
+        self._instance_id: str | None = None
+
+    def live(self) -> None:
+        """Launch, and do whatever users do."""
+        chaos = self._world.chaos
+        self._scheduler.pause(self._random.uniform(0, 200))
+        self._launch()
+        deletes = chaos.strikes(chaos.rates.delete) and self._instance_id is not None
+        if deletes and self._instance_id is not None and self._random.random() < 0.5:
+            deletes = False
+            self._lie_in_wait(self._instance_id)
+        if self._key is not None and self._random.random() < 0.5:
+            self._scheduler.pause(self._random.uniform(0, 100))
+            self._launch()
+        self._look()
+        if deletes:
+            self._scheduler.pause(self._random.uniform(0, self._random.choice((5, 60, 600))))
+            self._delete()
+        self._look()
+        self.done = True
+
+    def leave(self) -> None:
+        """Delete every live instance that this user may have, known or not."""
+        for record in self._world.checks.records:
+            if not record.ended and record.request.name == self._body["name"]:
+                self._instance_id = record.instance_id
+                self._delete()
+
+    def _lie_in_wait(self, instance_id: str) -> None:
+        """Delete while an operation of a certain kind is under way for the instance, which takes its time then."""
+        delay = self._random.uniform(0, self._random.choice((1, 30)))
+
+        def strike() -> None:
+            self._scheduler.spawn(f"{self.name} deletes", Process(self.name), self._delete, delay=delay)
+
+        self._world.chaos.ambushes[instance_id[-4:].lower()] = (self._random.choice(_AMBUSHES), strike)
+
+    def _draw_body(self) -> dict[str, Any]:
+        random = self._random
+        body: dict[str, Any] = {**SEED, "name": self.name.replace(" ", "-")}
+        if random.random() < 0.5:
+            body["use_spot"] = random.random() < 0.5
+            body["spot_fallback"] = random.random() < 0.7
+        if random.random() < 0.4:
+            body["region"] = ["eastus", "westus2"]
+        if random.random() < 0.3:
+            body["max_lifetime_minutes"] = random.choice((1, 4, 8, 20))
+        if random.random() < 0.3:
+            body["idle_minutes"] = random.choice((1, 3, 10))
+        if random.random() < 0.2:
+            body["budget_usd"] = random.choice((0.01, 0.05, 0.5))
+        if random.random() < 0.2:
+            body["job"] = {"command": ["python", "job.py"]}
+        return body
+
+    def _launch(self) -> None:
+        headers = {**_HEADERS, **({"Idempotency-Key": self._key} if self._key else {})}
+        while True:
+            answer = self._world.call("launch_instance", {}, self._body, headers)
+            if answer is not None and answer.status == 202:
+                self._instance_id = answer.json["instance_id"]
+                self._world.checks.answered(answer.json["instance_id"], self._key)
+                return
+            self._expect(answer, "launch_instance")
+            if self._key is None:
+                return
+            self._scheduler.pause(self._random.uniform(1, 20))
+
+    def _look(self) -> None:
+        if self._instance_id is None:
+            return
+        route = {"instanceId": self._instance_id}
+        for operation in ("show_instance", "instance_events"):
+            answer = self._world.call(operation, route, None, _HEADERS, "GET")
+            if answer is None or answer.status != 200:
+                self._expect(answer, operation)
+        answer = self._world.call("list_instances", {}, None, _HEADERS, "GET")
+        if answer is None or answer.status != 200:
+            self._expect(answer, "list_instances")
+
+    def _delete(self) -> None:
+        if self._instance_id is None:
+            return
+        while True:
+            answer = self._world.call("end_instance", {"instanceId": self._instance_id}, None, _HEADERS, "DELETE")
+            if answer is not None and answer.status == 202:
+                return
+            self._expect(answer, "end_instance")
+            self._scheduler.pause(self._random.uniform(1, 20))
+
+    def _expect(self, answer: "Answer | None", operation: str) -> None:
+        if answer is not None and answer.status not in _AGAIN:
+            self._world.checks.violated(f"{operation} answered {answer.status} {answer.json}")

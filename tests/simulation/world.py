@@ -1,0 +1,430 @@
+"""The whole program under one seed: the real functions, a host, users, nodes and a cloud, on a simulated clock."""
+
+import json
+import logging
+import random as global_random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from random import Random
+from typing import Any
+from unittest.mock import patch
+
+import azure.functions as func
+from azure.functions.timer import TimerRequest
+from ulid import ULID
+
+from shared import runtime
+from shared.api.queues import HEALTH, LAUNCHES, TEARDOWNS
+from shared.auth import Deriver
+from shared.catalog.snapshot import snapshot
+from shared.engine.parts import Kit, Parts
+from shared.errors import StaleRecordError, StoreUnavailableError
+from shared.lifecycle.limits import Limits
+from shared.models.records import Mode
+from shared.models.requests import LaunchRequest
+from shared.providers import skypilot
+from shared.providers.simulated_cloud import SimulatedNode
+from shared.providers.simulation import SimulatedNodes, SimulationProvider
+from shared.redaction import Redactor
+from shared.settings import Settings
+from shared.sources.assignment import AssignmentMaker
+from shared.sources.base import ModelListing
+from tests.functional.world import ADMIN, MASTER, SWEEP_SECONDS, functions, settings
+from tests.simulation.chaos import Chaos, Rates, draw
+from tests.simulation.checks import COLLECTED_AFTER, Checks
+from tests.simulation.cloud import FaultyProvider, Machines, SkyServer
+from tests.simulation.nodes import Fleet, Node
+from tests.simulation.scheduler import Process, Scheduler, Task
+from tests.simulation.storage import FaultyQueues, FaultyStore, Table
+from tests.simulation.users import User
+from tests.twins.queues import LEASE_SECONDS
+from tests.twins.simulated_cloud import MemorySimulatedCloud
+
+LIES = True
+"""Whether a teardown may lie: only a garbage collector finds the node then."""
+CALM = 5400.0
+"""Seconds in which everything comes to its end once nothing goes wrong any more: one attempt that hangs in each of its
+phases until it is given up, and another one."""
+RETRY_SECONDS = 5.0
+MAX_DEQUEUES = 5
+WORKERS = 2
+LIMITS = Limits(provisioning=240, installing=240, loading_model=300, starting_server=240, registering=120)
+"""Shorter phases than in life, so that a hanging node costs a simulated run minutes; the rest is as it is."""
+_FUNCTIONS = {LAUNCHES: "provisioning", TEARDOWNS: "teardown", HEALTH: "health"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one seed went."""
+
+    seed: int
+    violations: list[str]
+    digest: str
+    trace: list[tuple[int, str, str]]
+    details: list[tuple[int, int, str, str]]
+    rates: Rates
+    summary: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer."""
+
+    status: int
+    json: Any
+
+
+class _Errors(logging.Handler):
+    """Errors in the log, as lines of the trace."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        super().__init__()
+        self._scheduler = scheduler
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See logging.Handler."""
+        error = record.exc_info[1] if record.exc_info else None
+        # An HTTP request's own id is no part of the seed.
+        said = f"failed: {error!r}" if error is not None else record.getMessage()
+        self._scheduler.note(f"logs {said}")
+
+
+class _Ids:
+    """Instance ids out of the seed."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+
+    def instance_id(self, now: datetime) -> str:
+        """See Ids."""
+        head = int(now.timestamp() * 1000).to_bytes(6, "big")
+        return f"inst-{ULID.from_bytes(head + self._random.randbytes(10))}"
+
+
+class _Files:
+    """A model store."""
+
+    def __init__(self, chaos: Chaos, name_of: Callable[[LaunchRequest], str]) -> None:
+        self._chaos = chaos
+        self._name_of = name_of
+
+    def list_files(self, request: LaunchRequest) -> ModelListing:
+        """See ModelFiles."""
+        # In pages, each with its own time limit and tries.
+        what = f"list files of {self._name_of(request)}"
+        return self._chaos.sky(what, lambda: ModelListing([], request.model_name), longest=150.0)
+
+
+class _SimulatedCloud(MemorySimulatedCloud):
+    """The simulation's own cloud under faults."""
+
+    def __init__(self, chaos: Chaos, checks: Checks) -> None:
+        super().__init__()
+        self._chaos = chaos
+        self._checks = checks
+
+    @property
+    def names(self) -> set[str]:
+        """Names of the nodes."""
+        return set(self._nodes)
+
+    def add(self, node: SimulatedNode) -> bool:
+        """See SimulatedCloud."""
+
+        def effect() -> bool:
+            if node.cluster_name not in self._nodes:
+                self._checks.machine_comes(node.cluster_name)
+            return super(_SimulatedCloud, self).add(node)
+
+        return self._chaos.storage(f"add node {node.cluster_name[-7:]}", effect)
+
+    def get(self, cluster_name: str) -> SimulatedNode | None:
+        """See SimulatedCloud."""
+        act = super().get
+        return self._chaos.storage(f"get node {cluster_name[-7:]}", lambda: act(cluster_name))
+
+    def replace(self, node: SimulatedNode) -> None:
+        """See SimulatedCloud."""
+        act = super().replace
+        self._chaos.storage(f"replace node {node.cluster_name[-7:]}", lambda: act(node))
+
+    def remove(self, cluster_name: str) -> None:
+        """See SimulatedCloud."""
+        act = super().remove
+        self._chaos.storage(f"remove node {cluster_name[-7:]}", lambda: act(cluster_name))
+
+    def nodes(self, first: str | None = None, last: str | None = None) -> list[SimulatedNode]:
+        """See SimulatedCloud."""
+        act = super().nodes
+        return self._chaos.storage("list nodes", lambda: act(first, last))
+
+
+@cache
+def _settings(kind: str) -> Settings:
+    if kind == "simulation":
+        return settings()
+    given = {"GPULAUNCH_ORCHESTRATOR": "skypilot", "SKYPILOT_API_SERVER_ENDPOINT": "https://sky.example.com"}
+    if kind == "push":
+        given["GPULAUNCH_PUBLIC_URL"] = "https://app.example.com"
+    return settings(**given)
+
+
+class World:
+    """One run."""
+
+    def __init__(self, seed: int, *, lies: bool = LIES) -> None:
+        self.random = Random(seed)
+        # tenacity waits for times that it draws itself
+        global_random.seed(seed)
+        self.seed = seed
+        self.scheduler = Scheduler(self.random)
+        self.kind = self.random.choice(("push", "push", "pull", "pull", "simulation"))
+        self.chaos = Chaos(
+            self.scheduler, draw(self.random, lies=lies), self.random.choice((200.0, 500.0, 900.0, 1500.0))
+        )
+        self.machines = Machines()
+        self.table = Table()
+        self.checks = Checks(self.scheduler, lambda: self.table, self._running, self._launching)
+        self.store = FaultyStore(self.chaos, self.table, self.checks)
+        self.queues = FaultyQueues(self.chaos, self.checks, self._announce)
+        self.fleet = Fleet(self.chaos)
+        self.simulated = _SimulatedCloud(self.chaos, self.checks)
+        self.sky = SkyServer(self.chaos, self.machines, self.checks, self._node_starts, self.fleet.gone)
+        self.given = _settings(self.kind)
+        self.deriver = Deriver(MASTER)
+        self.parts = self._parts()
+        self.workers = [Process(f"worker {number}") for number in range(WORKERS)]
+        self.sweeping = False
+        self.users: list[User] = []
+
+    def _parts(self) -> Parts:
+        redactor = Redactor([ADMIN, MASTER.get_secret_value()])
+        if self.kind == "simulation":
+            inner = SimulationProvider(self.simulated, self.scheduler)
+            kit = Kit(
+                FaultyProvider(inner, self.chaos, self.checks.lies, self.checks.discarded),
+                SimulatedNodes(self.simulated, self.scheduler),
+            )
+        else:
+            with patch.object(skypilot, "SkyClient", return_value=self.sky):
+                real = skypilot.SkyPilotProvider(self.given, self.scheduler, redactor, environ={}, script=lambda: "run")
+            kit = Kit(FaultyProvider(real, self.chaos, self.checks.lies, self.checks.discarded), self.fleet)
+
+        def kit_of(_: Mode) -> Kit:
+            return kit
+
+        return Parts(
+            settings=self.given,
+            clock=self.scheduler,
+            ids=_Ids(self.random),
+            store=self.store,
+            queues=self.queues,
+            kit=kit_of,
+            catalog=snapshot(),
+            deriver=self.deriver,
+            assignments=AssignmentMaker(self.given, self.deriver, _Files(self.chaos, self._last_of), self.scheduler),
+            redactor=redactor,
+            sleep=self.scheduler.pause,
+            limits=LIMITS,
+        )
+
+    def run(self) -> Outcome:
+        """Run the seed to its end."""
+        runtime.use(self.parts)
+        logging.disable(logging.WARNING)
+        listener = _Errors(self.scheduler)
+        log = logging.getLogger("gpulaunch")
+        log.addHandler(listener)
+        log.propagate, propagated = False, log.propagate
+        try:
+            self._play()
+        finally:
+            self.scheduler.close()
+            log.propagate = propagated
+            log.removeHandler(listener)
+            logging.disable(logging.NOTSET)
+            runtime.use(None)
+        phases = [record.phase.value for record in self.checks.records]
+        return Outcome(
+            self.seed,
+            self.checks.violations,
+            self.scheduler.digest(),
+            self.scheduler.trace,
+            self.scheduler.details or [],
+            self.chaos.rates,
+            f"{self.kind}, {', '.join(phases)}, {sum(len(r.attempts) for r in self.checks.records)} attempts, "
+            f"{self.scheduler.seconds:.0f} s",
+        )
+
+    def _play(self) -> None:
+        for number in range(self.random.randint(2, 5)):
+            user = User(self, number)
+            self.users.append(user)
+            self.scheduler.spawn(user.name, Process(user.name), user.live)
+        self.scheduler.after(self.random.uniform(0, SWEEP_SECONDS), self._tick)
+        if self.chaos.rates.restart:
+            self.scheduler.after(60, self._perhaps_restart)
+        self.scheduler.run(self.chaos.until)
+        self.scheduler.note("nothing goes wrong any more")
+        end = self.chaos.until + CALM
+        self.scheduler.run(self.chaos.until + COLLECTED_AFTER, self._quiet)
+        self.checks.garbage_is_gone()
+        self.scheduler.run(end, self._quiet)
+        # What hung at the end of the faults is given time to be noticed: a dead node, a late message, a lie.
+        self.scheduler.run(self.scheduler.seconds + 240)
+        self.scheduler.run(end + 240, self.checks.settled)
+        if self.scheduler.stopped:
+            return
+        self.checks.at_rest(all_ended=False)
+        for user in self.users:
+            self.scheduler.spawn(f"{user.name} leaves", Process(user.name), user.leave)
+        self.scheduler.run(
+            self.scheduler.seconds + 1800, lambda: self.checks.settled() and all(r.ended for r in self.checks.records)
+        )
+        if not self.scheduler.stopped:
+            self.checks.at_rest(all_ended=True)
+
+    def _quiet(self) -> bool:
+        return all(user.done for user in self.users) and self.checks.settled()
+
+    # The host.
+
+    def worker(self) -> Process:
+        """A worker process that lives."""
+        number = self.random.randrange(WORKERS)
+        if not self.workers[number].alive:
+            self.workers[number] = Process(f"worker {number}")
+        return self.workers[number]
+
+    def _announce(self, queue: str, seconds: float) -> None:
+        self.scheduler.after(seconds, lambda: self._poll(queue))
+
+    def _poll(self, queue: str) -> None:
+        for message in self.queues.take(queue, 1):
+            if message.dequeue_count > MAX_DEQUEUES:
+                self.queues.give_up(queue, message)
+                continue
+            sent = func.QueueMessage(id=message.id, body=message.body, pop_receipt=message.pop_receipt)
+            handler = functions()[_FUNCTIONS[queue]].get_user_function()
+
+            def act(handler: Any = handler, sent: func.QueueMessage = sent) -> None:
+                handler(sent)
+                # Whoever dies here has done the work, and the message comes again.
+                self.chaos.other("delete the message", lambda: None)
+
+            def ended(task: Task, message: Any = message) -> None:
+                if task.died:
+                    self._announce(queue, LEASE_SECONDS)
+                elif task.error is not None:
+                    self._failed(task)
+                    if message.dequeue_count >= MAX_DEQUEUES:
+                        self.scheduler.note("a message failed too often")
+                        self.queues.give_up(queue, message)
+                    else:
+                        self.queues.show_again(message, RETRY_SECONDS)
+                else:
+                    super(FaultyQueues, self.queues).forget(message)
+
+            self.scheduler.spawn(f"{_FUNCTIONS[queue]} {message.id[8:]}", self.worker(), act, ended)
+
+    def _failed(self, task: Task) -> None:
+        self.scheduler.note(f"{task.name} failed: {task.error!r}")
+        if not isinstance(task.error, StoreUnavailableError | StaleRecordError):
+            self.checks.violated(f"{task.name} raised {task.error!r}")
+
+    def _tick(self) -> None:
+        self.scheduler.after(SWEEP_SECONDS, self._tick)
+        if self.sweeping:
+            return
+        self.sweeping = True
+        handler = functions()["sweep"].get_user_function()
+        request = TimerRequest(past_due=False)
+
+        def ended(task: Task) -> None:
+            self.sweeping = False
+            if task.error is not None:
+                self._failed(task)
+
+        self.scheduler.spawn("sweep", self.worker(), lambda: handler(request), ended)
+
+    def call(
+        self, operation: str, route: Mapping[str, str], body: object, headers: Mapping[str, str], method: str = "POST"
+    ) -> Answer | None:
+        """Call the HTTP interface from within a task; None: no answer came."""
+        rates = self.chaos.rates
+        if self.chaos.strikes(rates.call_lost / 2):
+            return None
+        data = b"" if body is None else json.dumps(body).encode()
+        request = func.HttpRequest(
+            method, f"http://test/{operation}", headers=dict(headers), params={}, route_params=dict(route), body=data
+        )
+        handler = functions()[operation].get_user_function()
+        caller = self.scheduler.current.name if self.scheduler.current else ""
+        task = self.scheduler.spawn(f"{operation} of {caller}", self.worker(), lambda: handler(request))
+        self.scheduler.join(task)
+        if task.error is not None:
+            raise task.error
+        if task.died or self.chaos.strikes(rates.call_lost / 2):
+            self.scheduler.note(f"{operation}: no answer")
+            return None
+        answer: func.HttpResponse = task.result
+        if answer.status_code == 500:
+            self.checks.violated(f"{operation} answered 500: {answer.get_body().decode()}")
+        text = answer.get_body()
+        return Answer(answer.status_code, json.loads(text) if text else None)
+
+    # The cloud.
+
+    def _last_of(self, request: LaunchRequest) -> str:
+        """The end of the id of the newest instance that was launched with a request."""
+        return next((one.instance_id[-4:] for one in reversed(self.checks.records) if one.request == request), "")
+
+    def _running(self) -> set[str]:
+        return self.simulated.names if self.kind == "simulation" else set(self.machines.running)
+
+    def _launching(self) -> set[str]:
+        return set() if self.kind == "simulation" else self.sky.live_launches()
+
+    def _node_starts(self, name: str, environment: Mapping[str, str]) -> None:
+        node = self.fleet.nodes[name] = Node(name, environment, self.chaos)
+        found = self.table.load(node.instance_id)
+        if found is not None and found.record.request.job is not None:
+            node.job_seconds = self.random.uniform(30, 300)
+        deletes = self.random.random() < 0.5
+        node.begin(self._node_calls, lambda: self.sky.evict(name, delete=deletes))
+
+    def _node_calls(self, operation: str, instance_id: str, token: str, body: object) -> int | None:
+        headers = {"Authorization": f"Bearer {token}"}
+        method = "GET" if operation == "node_assignment" else "POST"
+        answer = self.call(operation, {"instanceId": instance_id}, body, headers, method)
+        if answer is None or answer.status in (409, 503):
+            return None
+        if answer.status == 401 and self.chaos.rates.stale:
+            return None  # a record as it was before knows nothing of the newest attempt
+        if answer.status == 422 and operation == "node_assignment":
+            return None
+        if answer.status == 410:
+            return 0
+        if answer.status != 200:
+            self.checks.violated(f"{operation} answered {answer.status} {answer.json}")
+            return None
+        return 1 if operation == "node_assignment" or answer.json["renewed"] else 0
+
+    def _perhaps_restart(self) -> None:
+        if self.chaos.strikes(self.chaos.rates.restart):
+            self.sky.restart()
+        if self.chaos.on:
+            self.scheduler.after(60, self._perhaps_restart)
+
+
+def play(seed: int, *, lies: bool = LIES, detailed: bool = False) -> Outcome:
+    """Run one seed; `detailed`: every operation is written down as well."""
+    state = global_random.getstate()
+    try:
+        world = World(seed, lies=lies)
+        world.scheduler.details = [] if detailed else None
+        return world.run()
+    finally:
+        global_random.setstate(state)
