@@ -7,7 +7,7 @@ PORT ?= 7071
 STAMP := $(VENV)/.installed
 NODE_STAMP := node_modules/.installed
 
-.PHONY: help install run test fuzz check infra e2e chaos lint types static bench clean
+.PHONY: help install run test fuzz check infra e2e simulate simulate-ci mutations chaos lint types static bench clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -45,7 +45,7 @@ test: install ## all tests that need no root and no cloud, then the checks
 fuzz: install ## five thousand hostile requests and more, against what the OpenAPI document says
 	@GPULAUNCH_FUZZ=400 $(BIN)/python -m pytest -q -s tests/hostile/test_api.py --timeout 600
 
-check: install lint types test ## everything that CI checks
+check: install lint types test simulate-ci ## everything that CI checks
 
 infra: install ## the slow checks of infra/: checkov, hadolint, the package as deployed, SkyPilot's door; four minutes the first time
 	@$(BIN)/python -m pytest -q -m slow tests/unit/infra
@@ -70,6 +70,19 @@ static: $(NODE_STAMP) ## copy the web UI's files of others from node_modules; th
 
 e2e: install ## real SkyPilot on a one-node Slurm with real vLLM; needs root on Debian
 	@$(BIN)/python -m pytest -q -s -m e2e tests/e2e
+
+SEEDS ?= 2000
+FROM ?= 1
+
+simulate: install ## the whole program under faults, by seeds: SEEDS=n FROM=k, or SEED=n for one with its trace
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --from $(FROM)) \
+	  $(if $(MUTATION),--mutation $(MUTATION))
+
+simulate-ci: install ## two thousand seeds as tests
+	@$(BIN)/python -m pytest -q -n 0 -m simulation tests/simulation
+
+mutations: install ## each planted bug is found within two thousand seeds; says after how many
+	@$(BIN)/python -m pytest -q -n 0 -m slow tests/simulation
 
 chaos: install ## 200 launches while the app is killed 50 times, then every one accounted for; about five minutes
 	@$(BIN)/python -m tests.chaos
