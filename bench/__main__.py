@@ -22,12 +22,26 @@ def _sweep(folder: Path, quick: bool) -> list[Figure]:
 
     if quick:
         return measure(folder, sizes=(100, 1000), rounds=2, ended=2000)
-    return measure(folder, sizes=(100, 1000, 10_000), rounds=5, ended=100_000)
+    return measure(folder, sizes=(100, 1000, 10_000), rounds=3, ended=100_000)
+
+
+def _start(folder: Path, quick: bool) -> list[Figure]:
+    from bench.starting import measure
+
+    return measure(folder, rounds=2 if quick else 7)
+
+
+def _react(folder: Path, quick: bool) -> list[Figure]:
+    from bench.reacting import measure
+
+    return measure(folder, deletions=3 if quick else 20, evictions=2 if quick else 15)
 
 
 SECTIONS: dict[str, Callable[[Path, bool], list[Figure]]] = {
     "accept": _accept,
     "sweep": _sweep,
+    "start": _start,
+    "react": _react,
 }
 """Each imports what it needs itself: a section must not pay for another's libraries."""
 

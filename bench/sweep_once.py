@@ -35,7 +35,7 @@ def main() -> None:
     """Sweep whenever asked."""
     settings = read_settings()
     built = runtime.build(settings)
-    logging.disable(logging.INFO)
+    logging.disable(logging.WARNING)
     cloud = TableSimulatedCloud(table_client(settings), settings.workspace)
     # Real nodes over HTTP; the provider is asked by the collection of garbage only, and lists nothing.
     kit = Kit(SimulationProvider(cloud, built.clock), HttpNodes())
