@@ -1,0 +1,99 @@
+"""What a phase is expected to take, and how far an instance has come."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from shared.models.records import Event, EventType, InstanceRecord, Phase
+from shared.web.expected import Expectations, Span, durations
+from shared.web.instance import steps
+from tests.functional.world import World
+from tests.twins.clock import START
+from tests.twins.factories import make_attempt, make_event, make_instance_id, make_offer, make_record
+
+
+def story(*phases: tuple[Phase, float]) -> list[Event]:
+    """Events of phases that were left after so many seconds."""
+    events, before, at = [make_event(0)], Phase.QUEUED, 0.0
+    for number, (phase, seconds) in enumerate(phases, 1):
+        at += seconds
+        events.append(
+            make_event(
+                number,
+                at=START + timedelta(seconds=at),
+                type=EventType.PHASE,
+                phase=phase,
+                duration_seconds=seconds,
+                data={"from": before.value, "to": phase.value},
+            )
+        )
+        before = phase
+    return events
+
+
+WAY = ((Phase.VALIDATING, 1.0), (Phase.PROVISIONING, 5.0), (Phase.INSTALLING, 200.0))
+REST = ((Phase.LOADING_MODEL, 90.0), (Phase.STARTING_SERVER, 60.0), (Phase.REGISTERING, 50.0), (Phase.READY, 4.0))
+
+
+def test_a_step_should_last_until_the_next_one() -> None:
+    took = durations(story(*WAY, *REST))
+    assert took[Phase.PROVISIONING] == 200.0
+    assert took[Phase.REGISTERING] == 4.0
+
+
+def test_going_back_should_forget_what_the_attempt_before_took() -> None:
+    took = durations(story(*WAY, (Phase.PROVISIONING, 30.0)))
+    assert took == {Phase.QUEUED: 1.0, Phase.VALIDATING: 5.0}
+
+
+@pytest.mark.parametrize(
+    ("phase", "way", "states"),
+    [
+        (Phase.QUEUED, (), "now waiting waiting waiting waiting waiting waiting"),
+        (Phase.INSTALLING, WAY, "done done done now waiting waiting waiting"),
+        (Phase.READY, (*WAY, *REST), "done done done done done done done"),
+        (Phase.TERMINATING, (*WAY, (Phase.TERMINATING, 9.0)), "done done done stopped waiting waiting waiting"),
+        (Phase.TERMINATED, (*WAY, *REST, (Phase.TERMINATING, 9.0)), "done done done done done done done"),
+    ],
+)
+def test_the_way_should_show_where_an_instance_stands(phase: Phase, way: Any, states: str) -> None:
+    record = make_record(phase=phase)
+    made = steps(record, story(*way), {Phase.INSTALLING: Span(60, 840)}, START + timedelta(seconds=30))
+    assert " ".join(step.state for step in made) == states
+    assert made[3].expected == "1 m to 14 m"
+
+
+def earlier(number: int, seconds: float, **given: Any) -> tuple[InstanceRecord, list[Event]]:
+    """A real launch that was ready after installing for some seconds."""
+    instance_id = make_instance_id(number)
+    attempts = [make_attempt(instance_id, ready_at=START)]
+    fields: dict[str, Any] = {"instance_id": instance_id, "mode": "real", "phase": Phase.READY, "attempts": attempts}
+    way = (*WAY, (Phase.LOADING_MODEL, seconds), *REST[1:])
+    return make_record(**(fields | given)), story(*way)
+
+
+def test_earlier_launches_of_the_kind_should_take_the_place_of_ranges(world: World) -> None:
+    now = make_record(instance_id=make_instance_id(99), mode="real")
+    known = Expectations()
+    assert known.of(world.parts, now)[Phase.INSTALLING] == Span(60, 840)
+    for number, seconds in enumerate((100.0, 300.0, 110.0), 1):
+        world.store.create(*earlier(number, seconds), None)
+    world.store.create(*earlier(4, 1.0, mode="simulation"), None)
+    world.store.create(*earlier(5, 2.0, attempts=[]), None)
+    bigger = [
+        make_attempt(make_instance_id(6), ready_at=START, offer=make_offer(instance_type="Standard_NV72ads_A10_v5"))
+    ]
+    world.store.create(*earlier(6, 3.0, attempts=bigger), None)
+    world.store.calls.seen.clear()
+    assert known.of(world.parts, now)[Phase.INSTALLING] == Span(60, 840), "kept for ten minutes"
+    assert world.store.calls.seen == []
+    world.clock.advance(601)
+    assert known.of(world.parts, now)[Phase.INSTALLING] == Span(110, 110)
+    assert world.store.calls.count("events") == 3
+
+
+def test_a_simulation_should_be_known_exactly(world: World) -> None:
+    found = Expectations().of(world.parts, make_record(mode="simulation"))
+    assert found[Phase.LOADING_MODEL] == Span(20, 20)
+    assert sum(span.most for span in found.values()) == 82
