@@ -9,7 +9,7 @@ from cli.session import Guarded, Session
 from shared.version import VERSION
 
 _EPILOG = (
-    "Exit codes: 0 done · 1 error · 2 wrong usage or request · 3 not found · 4 token missing or refused · 5 the "
+    "Exit codes: 0 done · 1 error · 2 wrong usage or request · 3 not found · 4 refused · 5 the "
     "instance failed or ended · 6 conflict · 7 the app does not answer · 8 out of time · 130 interrupted. "
     "Address and token: `gpulaunch config`, or GPULAUNCH_URL and GPULAUNCH_TOKEN."
 )

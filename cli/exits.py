@@ -10,6 +10,7 @@ from cli.client.errors import (
     ConflictError,
     EndedError,
     InvalidRequestError,
+    LimitError,
     NoAnswerError,
     NotFoundError,
     NotInTimeError,
@@ -24,7 +25,7 @@ class Exit(IntEnum):
     ERROR = 1
     USAGE = 2
     NOT_FOUND = 3
-    ACCESS = 4
+    REFUSED = 4
     ENDED = 5
     CONFLICT = 6
     UNAVAILABLE = 7
@@ -41,7 +42,8 @@ _KINDS: dict[type[ClientError], tuple[Exit, str]] = {
     AddressError: (Exit.USAGE, "address"),
     InvalidRequestError: (Exit.USAGE, "invalid_request"),
     NotFoundError: (Exit.NOT_FOUND, "not_found"),
-    AccessError: (Exit.ACCESS, "access"),
+    AccessError: (Exit.REFUSED, "access"),
+    LimitError: (Exit.REFUSED, "limit"),
     EndedError: (Exit.ENDED, "instance_ended"),
     ConflictError: (Exit.CONFLICT, "conflict"),
     UnavailableError: (Exit.UNAVAILABLE, "unavailable"),

@@ -7,6 +7,7 @@ ClientError
 ├── ApiError                 the program said no; by status:
 │   ├── InvalidRequestError  400, 413, 422; `errors` has one entry for each wrong field
 │   ├── AccessError          401 no or an unknown token; 403 a token that may only read
+│   ├── LimitError           402, and 403 where a limit, not the token, is in the way; `problem.limit` names it
 │   ├── NotFoundError        404, 410
 │   ├── ConflictError        409
 │   ├── UnavailableError     429, 502, 503, 504
@@ -72,6 +73,10 @@ class AccessError(ApiError):
     """401, 403: the token is missing, unknown or may only read."""
 
 
+class LimitError(ApiError):
+    """402, 403: a budget or a limit of the deployment has no room for this launch."""
+
+
 class NotFoundError(ApiError):
     """404, 410: there is no such thing, or no longer."""
 
@@ -108,6 +113,7 @@ class NotInTimeError(ClientError):
 _KINDS: dict[int, type[ApiError]] = {
     400: InvalidRequestError,
     401: AccessError,
+    402: LimitError,
     403: AccessError,
     404: NotFoundError,
     409: ConflictError,
@@ -128,7 +134,10 @@ def error_of(response: httpx.Response) -> ClientError:
     kind = _KINDS.get(response.status_code, ServerError)
     if response.headers.get("Content-Type", "").startswith(PROBLEM_TYPE):
         try:
-            return kind(Problem.model_validate_json(response.content), retry_after)
+            problem = Problem.model_validate_json(response.content)
+            if kind is AccessError and problem.limit is not None:
+                kind = LimitError
+            return kind(problem, retry_after)
         except ValidationError:
             pass
     if kind is UnavailableError:

@@ -18,10 +18,11 @@ from cli.client import GpuLaunch
 from cli.exits import Exit
 from cli.session import Session
 from cli.watching import PHASES, Watch
+from shared import runtime
 from shared.models.records import Phase
 from shared.models.requests import Job, LaunchRequest
 from tests.functional.cli.conftest import ADDRESS, Terminal, WorldTime, WorldTransport
-from tests.functional.world import ADMIN, READER, World
+from tests.functional.world import ADMIN, READER, World, settings
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 NOBODY = "inst-" + "0" * 26
@@ -294,12 +295,35 @@ def test_what_is_not_there_or_not_allowed_should_have_its_own_exit_code(gpulaunc
     instance_id = world.launch()
     gpulaunch.environment["GPULAUNCH_TOKEN"] = READER
     refused = gpulaunch("down", instance_id, "--yes")
-    assert refused.exit_code == Exit.ACCESS
+    assert refused.exit_code == Exit.REFUSED
     assert "The token comes from GPULAUNCH_TOKEN." in refused.stderr
     del gpulaunch.environment["GPULAUNCH_TOKEN"]
     nobody = gpulaunch("ls")
-    assert nobody.exit_code == Exit.ACCESS
+    assert nobody.exit_code == Exit.REFUSED
     assert "No token is set: `gpulaunch config set-token`" in nobody.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "status", "said"),
+    [
+        ("GPULAUNCH_MONTHLY_BUDGET_USD", "1", 402, "GPULAUNCH_MONTHLY_BUDGET_USD"),
+        ("GPULAUNCH_MAX_INSTANCES", "0", 403, "GPULAUNCH_MAX_INSTANCES"),
+    ],
+)
+def test_a_budget_or_limit_in_the_way_should_be_named_and_not_be_taken_for_the_token(
+    tmp_path: Path, setting: str, value: str, status: int, said: str
+) -> None:
+    world = World(given=settings(**{setting: value}))
+    try:
+        transport = WorldTransport(world)
+        gpulaunch = Terminal(world, transport, tmp_path)
+        result = gpulaunch("launch", MODEL, "--gpu", "A10", "--region", "eastus")
+        told = json.loads(gpulaunch("launch", MODEL, "--gpu", "A10", "--region", "eastus", "--json").stderr)["error"]
+    finally:
+        runtime.use(None)
+    assert (result.exit_code, told["status"], told["limit"]["name"]) == (Exit.REFUSED, status, said)
+    assert "token" not in result.stderr
+    assert transport.statuses == [status, status]
 
 
 def test_an_app_that_does_not_answer_should_have_its_own_exit_code(
