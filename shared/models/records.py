@@ -2,9 +2,9 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from shared.models.base import Stored, UtcTime
+from shared.models.base import Stored, UtcTime, kindly
 from shared.models.ledger import Reservation
 from shared.models.node import JobResult, NodePhase
 from shared.models.offers import Offer
@@ -124,7 +124,7 @@ class Attempt(Stored):
     release_since: UtcTime | None = None
     release_tries: int = 0
     gone_at: UtcTime | None = None
-    job: JobResult | None = None
+    job: Annotated[JobResult | None, kindly(JobResult)] = None
 
 
 class Health(Stored):
@@ -150,7 +150,7 @@ class InstanceRecord(Stored):
     instance_id: str
     epoch: int = 1
     """Goes up whenever messages under way lose their meaning (termination, recovery)."""
-    request: LaunchRequest
+    request: Annotated[LaunchRequest, kindly(LaunchRequest)]
     mode: Mode
     mode_reason: str = ""
     """Why this mode, for people."""
