@@ -1,0 +1,74 @@
+"""Writes down what today's program stores: `python -m tests.hostile.golden.make NAME`, once for each stored shape.
+
+A file that is there is never written again: it stands for what is in tables somewhere.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from shared import runtime
+from shared.models.node import NodePhase
+from shared.store.base import ORPHAN, REFUSED_OFFER, InstanceFilter, Note
+from tests.functional.test_node_calls import Push
+from tests.functional.world import World
+
+
+def documents() -> dict[str, list[Any]]:
+    """Records in all sorts of states with their events, notes, and idempotency entries."""
+    found: dict[str, list[Any]] = {"records": [], "events": [], "idempotency": [], "notes": []}
+    _collect(found, _simulated())
+    _collect(found, _called())
+    return found
+
+
+def _simulated() -> World:
+    world = World()
+    world.launch(labels={"simulate.evict-after": "5"}, idle_minutes=30, budget_usd=50.0, region=None)
+    failing = world.launch(labels={"simulate.no-capacity": "9"}, name="no-room", vllm_args=["--seed", "1"])
+    world.run(130)
+    world.delete(failing)
+    world.run(30)
+    world.call("POST", "/api/instances/launch", _SEED, headers={"Idempotency-Key": "golden"})
+    world.run(40)
+    return world
+
+
+def _called() -> World:
+    world = Push()
+    instance_id = world.to_ready()
+    report = {"phase": NodePhase.SERVING, "detail": "all is well", "log_tail": ["a line"], "port": 8000}
+    world.node(instance_id, "progress", report)
+    world.node(instance_id, "notice", {"notice": "eviction", "seconds_left": 30})
+    world.run(30)
+    done = world.launch(job={"command": ["true"]})
+    world.run(5)
+    world.node(done, "complete", {"exit_code": 0})
+    world.run(5)
+    now = world.clock.now()
+    world.store.put_note(Note(kind=ORPHAN, key="gl-x", at=now, text="real"))
+    world.store.put_note(Note(kind=REFUSED_OFFER, key="azure/eastus/a/spot", at=now, until=now, text="no_capacity"))
+    return world
+
+
+def _collect(found: dict[str, list[Any]], world: World) -> None:
+    for one in world.store.page(InstanceFilter(), 100, None).records:
+        found["records"].append(one.record.model_dump(mode="json"))
+        found["events"] += [event.model_dump(mode="json") for event in world.store.events(one.record.instance_id)]
+    entry = world.store.idempotency(hashlib.sha256(b"golden").hexdigest())
+    if entry is not None:
+        found["idempotency"].append(entry.model_dump(mode="json"))
+    for kind in (ORPHAN, REFUSED_OFFER):
+        found["notes"] += [note.model_dump(mode="json") for note in world.store.notes(kind)]
+    runtime.use(None)
+
+
+_SEED = {"model_name": "org/name", "instance_type": "Standard_NV36ads_A10_v5", "region": "eastus"}
+
+if __name__ == "__main__":
+    path = Path(__file__).with_name(f"{sys.argv[1]}.json")
+    if path.exists():
+        sys.exit(f"{path.name} is there; a stored shape is not changed afterwards")
+    path.write_text(json.dumps(documents(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
