@@ -2,8 +2,8 @@
 
 import azure.functions as func
 
-from functions import health, instance_api, launch_api, node_api, ops_api, provisioning, sweep, teardown, web
+from functions import costs_api, health, instance_api, launch_api, node_api, ops_api, provisioning, sweep, teardown, web
 
 app = func.FunctionApp()
-for module in (launch_api, instance_api, node_api, ops_api, provisioning, teardown, health, sweep, web):
+for module in (launch_api, instance_api, node_api, ops_api, costs_api, provisioning, teardown, health, sweep, web):
     app.register_functions(module.bp)

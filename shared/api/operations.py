@@ -184,6 +184,27 @@ CATALOG = Operation(
     ),
     problems=(422,),
 )
+COSTS = Operation(
+    "show_costs",
+    "GET",
+    "/api/costs",
+    "What was spent, running instances included; as JSON, or with format=csv as a table of the groups",
+    "read",
+    {200: "CostsAnswer"},
+    parameters=(
+        Parameter("from", "query", "First day, UTC; the first of `to`'s month.", {"type": "string", "format": "date"}),
+        Parameter("to", "query", "Last day, UTC, included; today.", {"type": "string", "format": "date"}),
+        Parameter(
+            "by",
+            "query",
+            "What is summed up.",
+            {"type": "string", "enum": ["day", "model", "label", "provider"], "default": "day"},
+        ),
+        Parameter("label", "query", "With by=label: a label's key, to sum up by its values.", {"type": "string"}),
+        Parameter("format", "query", "How it is answered.", {"type": "string", "enum": ["json", "csv"]}),
+    ),
+    problems=(422,),
+)
 CONFIG = Operation(
     "show_config", "GET", "/api/config", "The settings that matter to users", "read", {200: "ConfigAnswer"}
 )
@@ -212,6 +233,7 @@ OPERATIONS = (
     NODE_NOTICE,
     NODE_COMPLETE,
     CATALOG,
+    COSTS,
     CONFIG,
     HEALTH,
     OPENAPI,

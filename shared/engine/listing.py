@@ -35,10 +35,10 @@ def list_page(parts: Parts, query: Mapping[str, str]) -> tuple[InstanceList, lis
     size = whole_number(query, "page_size", 50, 1, 200)
     key, has_value, value = query.get("label", "").partition("=")
     wanted = InstanceFilter(
-        phase=_one_of(query, "phase", {phase.value: phase.value for phase in Phase}),
-        provider=_one_of(query, "provider", _PROVIDERS),
+        phase=one_of(query, "phase", {phase.value: phase.value for phase in Phase}),
+        provider=one_of(query, "provider", _PROVIDERS),
         label=(key, value if has_value else None) if key else None,
-        live=_one_of(query, "live", {"true": True, "false": False}),
+        live=one_of(query, "live", {"true": True, "false": False}),
     )
     try:
         page = parts.store.page(wanted, size, query.get("continuation_token"))
@@ -55,7 +55,7 @@ def list_page(parts: Parts, query: Mapping[str, str]) -> tuple[InstanceList, lis
 def catalog_answer(parts: Parts, query: Mapping[str, str]) -> CatalogAnswer:
     """What can be launched on a provider. Raises ProblemError (422)."""
     only_known(query, ("provider", "region", "gpu"))
-    provider = _one_of(query, "provider", _PROVIDERS) or "azure"
+    provider = one_of(query, "provider", _PROVIDERS) or "azure"
     region, gpu = query.get("region", "").casefold(), query.get("gpu", "").casefold()
     try:
         offers = [
@@ -114,7 +114,8 @@ def whole_number(query: Mapping[str, str], name: str, default: int, least: int, 
     return int(text)
 
 
-def _one_of(query: Mapping[str, str], name: str, known: Mapping[str, V]) -> V | None:
+def one_of(query: Mapping[str, str], name: str, known: Mapping[str, V]) -> V | None:
+    """What one of the known words of a query parameter stands for; None without it. Raises ProblemError (422)."""
     text = query.get(name)
     if text is None:
         return None

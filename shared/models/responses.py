@@ -1,5 +1,6 @@
 """What users get back."""
 
+from datetime import date
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -182,6 +183,54 @@ class CatalogAnswer(Answer):
     instance_types: list[str]
     gpus: list[str]
     offers: list[Offer]
+
+
+class CostGroup(Answer):
+    """What a day, model, label or provider has cost, in USD at list prices, exact to the micro-USD."""
+
+    key: str
+    """The day, model, label (`team=a`, or the value where one label was asked for) or provider."""
+    node_hours: float
+    actual_usd: float
+    """At the prices of the machines really used."""
+    estimated_usd: float
+    """The same hours at the price of each launch's first planned offer."""
+    on_demand_usd: float
+    """The same hours at on-demand prices."""
+    spot_saving_usd: float
+    """What spot nodes have cost less than on-demand ones of the same machine and region."""
+    simulated_usd: float
+    """The part of `actual_usd` that a simulation made up."""
+
+
+class BudgetView(Answer):
+    """How a budget stands in a month."""
+
+    month: str
+    mode: Mode
+    """Real and simulated launches have accounts of their own."""
+    label: str | None
+    """`team=a`; null: the budget of everything."""
+    budget_usd: float
+    spent_usd: float
+    """What instances have cost that were accepted in the month and have ended."""
+    reserved_usd: float
+    """What live instances accepted in the month may cost at worst."""
+    left_usd: float
+
+
+class CostsAnswer(Answer):
+    """What was spent from one day to another, both included, UTC."""
+
+    first_day: date
+    last_day: date
+    by: Literal["day", "model", "label", "provider"]
+    groups: list[CostGroup]
+    """By label, an instance counts in the group of each of its labels."""
+    total: CostGroup
+    """Everything once."""
+    budgets: list[BudgetView]
+    """This month's budgets."""
 
 
 class HealthAnswer(Answer):
