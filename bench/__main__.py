@@ -37,11 +37,25 @@ def _react(folder: Path, quick: bool) -> list[Figure]:
     return measure(folder, deletions=3 if quick else 20, evictions=2 if quick else 15)
 
 
+def _ready(_folder: Path, _quick: bool) -> list[Figure]:
+    from bench.ready import measure
+
+    return measure()
+
+
+def _cost(_folder: Path, _quick: bool) -> list[Figure]:
+    from bench.counting import measure
+
+    return measure()
+
+
 SECTIONS: dict[str, Callable[[Path, bool], list[Figure]]] = {
     "accept": _accept,
     "sweep": _sweep,
     "start": _start,
     "react": _react,
+    "ready": _ready,
+    "cost": _cost,
 }
 """Each imports what it needs itself: a section must not pay for another's libraries."""
 

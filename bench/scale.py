@@ -1,0 +1,145 @@
+"""The model behind docs/scale.md: what launches and nodes take, against what Azure and SkyPilot give. Pure.
+
+Counts come from tests/functional/test_counts.py and the lifecycle's own limits, prices and limits from the pages that
+docs/scale.md names. Rates are per second, money is USD.
+"""
+
+from dataclasses import dataclass, field
+
+from shared.lifecycle.limits import Limits
+
+MONTH_SECONDS = 730 * 3600.0
+SWEEP_SECONDS = 30.0
+HEARTBEAT_SECONDS = 60.0
+"""A serving node with a lease of 15 minutes tells of itself so often."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Storage operations of one launch, from acceptance to its end, without faults."""
+
+    table_requests: int
+    entities: int
+    """Rows read and written; what a partition's rate is given in."""
+    sends: int
+
+    @property
+    def queue_requests(self) -> int:
+        """Each message is put, taken and deleted."""
+        return 3 * self.sends
+
+
+SIMULATED = Counts(table_requests=21, entities=35, sends=8)
+"""One creation (2 rows), 9 loads, 11 commits with 12 events and one move among them."""
+
+
+def looks(seconds: float, limits: Limits) -> int:
+    """How often a phase of that length is looked at."""
+    count, elapsed = 0, 0.0
+    while elapsed < seconds:
+        elapsed += limits.poll(elapsed)
+        count += 1
+    return count
+
+
+def real_launch(phases: tuple[float, ...] = (180.0, 300.0, 60.0, 120.0), limits: Limits | None = None) -> Counts:
+    """A launch on Azure whose provisioning, installing, loading and server start take so many seconds each.
+
+    A look is a load, a commit of one row and a message.
+    """
+    number = sum(looks(seconds, limits or Limits()) for seconds in phases)
+    return Counts(SIMULATED.table_requests + 2 * number, SIMULATED.entities + 2 * number, SIMULATED.sends + number)
+
+
+@dataclass(frozen=True)
+class Given:
+    """Published targets and prices."""
+
+    partition_entities: float = 2000.0
+    queue_messages: float = 2000.0
+    account_operations: float = 20_000.0
+    sky_long_workers: int = 2
+    """Of an API server with 2 vCPU and 4 GiB; each is taken by one launch until its node is up."""
+    provisioning_seconds: float = 180.0
+    sweep_walk_per_second: float = 1600.0
+    """Live records that one instance walks over, as measured."""
+    table_price: float = 0.00036 / 10_000
+    queue_price: float = 0.004 / 10_000
+    execution_price: float = 0.40 / 1e6
+    memory_price: float = 0.000026
+    """Per GB and second, billed for at least one second an execution."""
+    free_executions: float = 250_000
+    free_memory: float = 100_000
+    """GB-seconds a month."""
+    instance_gb: float = 0.5
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One limit and where it is met."""
+
+    what: str
+    per_minute: float | None = None
+    """Launches, with no other load; None: not bounded by it."""
+    nodes: float | None = None
+    """Ready nodes, with no launches; None: not bounded by it."""
+
+
+def bounds(launch: Counts, given: Given | None = None) -> list[Bound]:
+    """Where each limit is met, the first one first: by launches, then by nodes."""
+    given = given or Given()
+    # Each sweep reads a node's record twice (the walk, and its slice), each heartbeat once.
+    per_node = 2 / SWEEP_SECONDS + 1 / HEARTBEAT_SECONDS
+    found = [
+        Bound(
+            "SkyPilot API server: launches that run at once",
+            per_minute=60 * given.sky_long_workers / given.provisioning_seconds,
+        ),
+        Bound(
+            "one partition of Table Storage",
+            per_minute=60 * given.partition_entities / launch.entities,
+            nodes=given.partition_entities / per_node,
+        ),
+        Bound("queue of launches", per_minute=60 * given.queue_messages / launch.queue_requests),
+        Bound(
+            "storage account",
+            per_minute=60 * given.account_operations / (launch.entities + launch.queue_requests),
+            nodes=given.account_operations / per_node,
+        ),
+        Bound("one sweep within its 30 s", nodes=given.sweep_walk_per_second * SWEEP_SECONDS),
+    ]
+    far = float("inf")
+    return sorted(found, key=lambda one: (far if one.per_minute is None else one.per_minute, one.nodes or far))
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What things cost at list prices, before free grants, USD."""
+
+    given: Given = field(default_factory=Given)
+
+    def executions(self, number: float) -> float:
+        """So many executions, each below a second."""
+        return number * (self.given.execution_price + self.given.instance_gb * self.given.memory_price)
+
+    def launches(self, launch: Counts, number: int = 1000) -> tuple[float, float]:
+        """Storage and executions of so many launches; one execution for the launch, the end, and every message."""
+        storage = launch.table_requests * self.given.table_price + launch.queue_requests * self.given.queue_price
+        return number * storage, self.executions(number * (2 + launch.sends))
+
+    def node_month(self, fleet: int = 100) -> tuple[float, float]:
+        """Storage and executions of one of `fleet` ready nodes for a month: heartbeats, and its share of the sweeps."""
+        sweeps, beats = MONTH_SECONDS / SWEEP_SECONDS, MONTH_SECONDS / HEARTBEAT_SECONDS
+        storage = (beats + sweeps * 2 / fleet) * self.given.table_price
+        return storage, self.executions(beats + sweeps / fleet)
+
+    def idle_month(self) -> tuple[float, float, float]:
+        """Storage, executions, and executions after the free grants, of a control plane with nothing to do."""
+        sweeps = MONTH_SECONDS / SWEEP_SECONDS
+        # Beside the walk: notes and clouds listed every second minute, three poison queues every tenth.
+        tables = sweeps * (1 + 2 / 4)
+        queues = sweeps * 3 / 20
+        storage = tables * self.given.table_price + queues * self.given.queue_price
+        left = max(0.0, sweeps - self.given.free_executions) * self.given.execution_price
+        left += max(0.0, sweeps * self.given.instance_gb - self.given.free_memory) * self.given.memory_price
+        return storage, self.executions(sweeps), left
