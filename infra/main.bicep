@@ -16,8 +16,10 @@ param alertEmail string
 @minValue(1)
 param monthlyBudget int = 500
 
-@description('First day of the month in which the budget begins, such as 2026-11-01; it cannot be changed later.')
-param budgetStart string = utcNow('yyyy-MM-01')
+@description('First day of the month in which the budget begins, such as 2026-11-01; Azure lets nobody change it later.')
+@minLength(10)
+@maxLength(10)
+param budgetStart string
 
 @description('A SkyPilot API server of its own. With false, skypilotEndpoint names an existing one.')
 param ownSkyPilot bool = true

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Starts SkyPilot's API server: signs az in with the container's identity, and lets nobody in without a token.
-# No ~/.sky/config.yaml: the server refuses one beside a database. gpulaunch sends its settings (NO_UPLOAD for every
-# cloud among them) with each request.
+# gpulaunch sends its settings (NO_UPLOAD for every cloud among them) with each request.
 set -euo pipefail
 
 if [[ -n "${AZURE_CLIENT_ID:-}" ]]; then
@@ -28,6 +27,12 @@ if [[ -n "${GPULAUNCH_TOKEN_VAULT:-}" ]]; then
     ) &
   fi
 fi
+
+# SkyPilot's managed jobs are not used; by default a deployed server starts a dozen processes for them, 160 MB each. Beside
+# a database the server takes one key from this file and no more.
+mkdir -p "$HOME/.sky"
+[[ -f "$HOME/.sky/config.yaml" ]] \
+  || printf 'jobs:\n  controller:\n    consolidation_mode: false\n' >"$HOME/.sky/config.yaml"
 
 export SKYPILOT_DISABLE_USAGE_COLLECTION=1
 exec sky api start --deploy --foreground

@@ -15,7 +15,6 @@ _OF_THE_PLATFORM = {
     "APPLICATIONINSIGHTS_CONNECTION_STRING",
     "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
     "AZURE_CLIENT_ID",
-    "AZURE_SUBSCRIPTION_ID",
 }
 """Read by the host, its worker or Azure's libraries, not by shared/settings.py; docs/azure.md says what each does."""
 _LEFT_TO_DEFAULTS = {

@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -13,9 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
+from pydantic import SecretStr
 
-from devhost.azurite import free_ports
+from devhost.azurite import free_ports, port_is_free
+from shared.providers.base import ProviderUnavailableError
+from shared.providers.sky_client import SkyClient, SkyCluster
 from tests.unit.infra.templates import INFRA
 
 # Starting the server and importing SkyPilot twice takes about 40 s on two busy cores.
@@ -45,6 +48,7 @@ print(made, first, vault.kept[0])
 class Server:
     """Where the server is, and its home."""
 
+    home: Path
     address: str
     environment: dict[str, str]
 
@@ -69,7 +73,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     if importlib.util.find_spec("sky") is None:
         pytest.skip("SkyPilot is not installed")
     home = tmp_path_factory.mktemp("home")
-    (port,) = free_ports(1)
+    # SkyPilot's queue listens beside the server, on a port that follows from the server's.
+    port = next(port for port in free_ports(20) if port_is_free(50000 + (11 + port - 46580) % 10000))
     environment = {
         "HOME": str(home),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -82,17 +87,29 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             ["/bin/bash", str(INFRA / "skypilot" / "start.sh")],
             env=environment, cwd=home, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
-    made = Server(f"http://{_outside()}:{port}", environment)
+    made = Server(home, f"http://{_outside()}:{port}", environment)
     try:
         _wait(f"{made.address}/api/health", process, home / "server.log")
         yield made
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        process.terminate()
+        psutil.wait_procs([psutil.Process(process.pid)], timeout=5)
+        # It takes half a minute to end by itself, and its workers have sessions of their own and outlive it.
+        for left in _of(home):
+            left.kill()
+        process.wait()
+
+
+def _of(home: Path) -> list[psutil.Process]:
+    """Every process that was started with this home folder."""
+    found: list[psutil.Process] = []
+    for one in psutil.process_iter():
         try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            if one.environ().get("HOME") == str(home):
+                found.append(one)
+        except (psutil.AccessDenied, psutil.NoSuchProcess):
+            continue
+    return found
 
 
 def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -106,6 +123,17 @@ def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
             pass
         time.sleep(1)
     raise AssertionError(log.read_text()[-2000:])
+
+
+def _books(client: SkyClient) -> list[SkyCluster]:
+    """The server's workers start after its door does: like the app, ask again."""
+    limit = time.monotonic() + 120
+    while True:
+        try:
+            return client.clusters(["no-such-cluster"])
+        except ProviderUnavailableError:
+            if time.monotonic() > limit:
+                raise
 
 
 def test_nobody_should_get_in_without_a_token(server: Server) -> None:
@@ -122,3 +150,19 @@ def test_the_token_that_is_made_should_get_in_and_its_follower_too(server: Serve
     assert made == "[True, False, True]"
     assert first != second
     assert [server.status(first), server.status(second)] == [200, 200]
+    client = SkyClient(server.address, USER, SecretStr(second))
+    try:
+        # What a launch needs besides: a check of a cloud, a task that is looked at, the books, a teardown.
+        client.validate({"resources": {"cpus": "2+"}, "run": "true"})
+        assert client.requests_of("no-such-cluster") == []
+        assert _books(client) == []
+        assert client.check("azure")
+        assert client.down("no-such-cluster")
+    finally:
+        client.close()
+
+
+def test_no_process_should_be_started_for_what_is_not_used(server: Server) -> None:
+    commands = [" ".join(process.cmdline()) for process in _of(server.home)]
+    assert [one for one in commands if "sky" in one]
+    assert not [one for one in commands if "sky.jobs.controller" in one]
