@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import date
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast
 
@@ -12,12 +13,13 @@ from tenacity import AsyncRetrying
 from cli.client import exchange, flows
 from cli.client.errors import ClientError
 from cli.client.exchange import Call
-from cli.client.flows import Emit, Flow, Pause, Stream
+from cli.client.flows import CostsBy, Emit, Flow, Pause, Stream
 from shared.models.records import Phase
 from shared.models.requests import LaunchRequest, ProviderName
 from shared.models.responses import (
     CatalogAnswer,
     ConfigAnswer,
+    CostsAnswer,
     Credentials,
     EventList,
     EventView,
@@ -120,6 +122,20 @@ class AsyncGpuLaunch:
     ) -> CatalogAnswer:
         """What can be launched on a provider, and for how much."""
         return await self._run(flows.catalog(provider, region, gpu))
+
+    async def costs(
+        self,
+        first_day: date | None = None,
+        last_day: date | None = None,
+        *,
+        by: CostsBy = "day",
+        label: str | None = None,
+    ) -> CostsAnswer:
+        """What was spent from one day to another, both included, UTC; without days, this month until today.
+
+        With `by="label"` a `label`'s key sums up by its values.
+        """
+        return await self._run(flows.costs(first_day, last_day, by, label))
 
     async def config(self) -> ConfigAnswer:
         """The settings that matter to users."""

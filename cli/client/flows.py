@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Generic, Literal, TypeVar
 
 import httpx
@@ -28,6 +29,7 @@ from shared.models.requests import LaunchRequest, ProviderName
 from shared.models.responses import (
     CatalogAnswer,
     ConfigAnswer,
+    CostsAnswer,
     Credentials,
     EventList,
     EventView,
@@ -67,6 +69,8 @@ Flow = Generator[Call | Pause, httpx.Response | None, T]
 """Ends with one result."""
 Stream = Generator[Call | Pause | Emit[T], httpx.Response | None, None]
 """Hands out results as they come."""
+CostsBy = Literal["day", "model", "label", "provider"]
+"""What costs are summed up by."""
 Clock = Callable[[], float]
 """Seconds since some moment, as time.monotonic gives."""
 
@@ -137,6 +141,13 @@ def catalog(provider: ProviderName, region: str | None, gpu: str | None) -> Flow
     query = {"provider": provider, "region": region, "gpu": gpu}
     given = {name: value for name, value in query.items() if value is not None}
     return _ask(Call(operations.CATALOG, query=given), CatalogAnswer)
+
+
+def costs(first_day: date | None, last_day: date | None, by: CostsBy, label: str | None) -> Flow[CostsAnswer]:
+    """What was spent."""
+    days = {"from": first_day, "to": last_day}
+    query = {name: day.isoformat() for name, day in days.items() if day is not None} | {"by": by}
+    return _ask(Call(operations.COSTS, query=query | ({} if label is None else {"label": label})), CostsAnswer)
 
 
 def config() -> Flow[ConfigAnswer]:

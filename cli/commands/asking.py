@@ -1,14 +1,16 @@
-"""`gpulaunch catalog`: what can be launched, and for how much."""
+"""`gpulaunch catalog` and `gpulaunch costs`: what can be launched for how much, and what was spent."""
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
+from cli.client.flows import CostsBy
 from cli.session import Json, Session, session_of
 from cli.wording import clean, table, usd
 from shared.models.requests import ProviderName
-from shared.models.responses import CatalogAnswer
+from shared.models.responses import CatalogAnswer, CostsAnswer
 
 
 def catalog(
@@ -44,3 +46,40 @@ def _show(session: Session, answer: CatalogAnswer) -> None:
         )
     for note in [f"Prices of {answer.prices_as_of}.", *answer.notes]:
         session.note(note, "dim")
+
+
+def costs(
+    context: typer.Context,
+    *,
+    from_: Annotated[
+        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="The first day, UTC; else the month's.")
+    ] = None,
+    to: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The last day, UTC; else today.")] = None,
+    by: Annotated[CostsBy, typer.Option(help="What is summed up.")] = "day",
+    label: Annotated[str | None, typer.Option(help="With --by label: a label's key, to sum up by its values.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what was spent, running instances included, at list prices."""
+    session = session_of(context, as_json=as_json)
+    answer = session.gpu.costs(from_.date() if from_ else None, to.date() if to else None, by=by, label=label)
+    session.answer(answer, lambda: _spent(session, answer))
+
+
+def _spent(session: Session, answer: CostsAnswer) -> None:
+    rows = table(answer.by.upper(), "NODE HOURS", "SPENT", "PLANNED", "ON-DEMAND", "SAVED BY SPOT", "SIMULATED")
+    for group in [*answer.groups, answer.total.model_copy(update={"key": "total"})]:
+        amounts = (
+            group.actual_usd,
+            group.estimated_usd,
+            group.on_demand_usd,
+            group.spot_saving_usd,
+            group.simulated_usd,
+        )
+        rows.add_row(Text(clean(group.key)), f"{group.node_hours:.2f}", *(usd(amount) for amount in amounts))
+    session.say(f"{answer.first_day} to {answer.last_day}, UTC")
+    session.out.print(rows)
+    for budget in answer.budgets:
+        session.say(
+            f"Budget {budget.label or 'of everything'} in {budget.month} ({budget.mode}): {usd(budget.budget_usd)}, "
+            f"{usd(budget.spent_usd)} spent, {usd(budget.reserved_usd)} reserved, {usd(budget.left_usd)} left"
+        )

@@ -289,6 +289,19 @@ def test_a_catalog_should_be_sorted_by_price_and_say_what_there_is(gpulaunch: Te
     assert "No such offers. Regions: " in gpulaunch("catalog", "--region", "mars").stderr
 
 
+def test_costs_should_be_summed_up_as_asked(gpulaunch: Terminal, world: World) -> None:
+    world.launch(labels={"team": "x"})
+    world.run(3682)
+    answer = gpulaunch.json("costs", "--by", "label", "--label", "team", "--from", "2026-01-01", "--to", "2026-01-31")
+    assert answer == world.call("GET", "/api/costs?by=label&label=team&from=2026-01-01&to=2026-01-31").json
+    assert [group["key"] for group in answer["groups"]] == ["x"]
+    lines = gpulaunch("costs").stdout.splitlines()
+    assert lines[0] == "2026-01-01 to 2026-01-31, UTC"
+    assert [line.split()[:3] for line in lines[3:]] == [["2026-01-31", "1.01", "$0.81"], ["total", "1.01", "$0.81"]]
+    wrong = gpulaunch("costs", "--from", "2026-02-01", "--to", "2026-01-01")
+    assert (wrong.exit_code, "--from" in wrong.stderr or "--to" in wrong.stderr) == (Exit.USAGE, True)
+
+
 def test_what_is_not_there_or_not_allowed_should_have_its_own_exit_code(gpulaunch: Terminal, world: World) -> None:
     for command in ("show", "events", "logs", "credentials", "watch"):
         assert gpulaunch(command, NOBODY).exit_code == Exit.NOT_FOUND
@@ -409,7 +422,7 @@ def options() -> dict[str, set[str]]:
 
 
 def test_every_command_should_take_json_and_nothing_secret() -> None:
-    assert len(options()) == 10
+    assert len(options()) == 11
     for name, known in options().items():
         assert "--json" in known, name
         assert not known & {"--token", "--admin-token", "--api-key", "--url", "--address"}, name
