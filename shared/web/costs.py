@@ -1,69 +1,57 @@
-"""The page of costs: what the newest instances have cost, day by day, from their own records."""
+"""The page of costs: what the last days have cost, by day and by model, and how the budgets stand."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from datetime import UTC, date, datetime, time, timedelta
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from shared.engine.parts import Parts
-from shared.models.records import Attempt, seconds_between
-from shared.policy.costs import attempt_cost
-from shared.store.base import InstanceFilter
-from shared.web.instance import rate
+from shared.engine.spending import costs_answer
+from shared.models.responses import CostsAnswer
 
-NEWEST: Final = 50
-"""Instances that are added up; the page says so. More would make it wait for the table."""
 DAYS: Final = 14
 WIDTH: Final = 1100
 HEIGHT: Final = 160
+KEPT: Final = timedelta(seconds=60)
+"""How long a report is shown again: it reads every live instance and all that ended in its days."""
+
+
+@dataclass(frozen=True)
+class _Kept:
+    parts: Parts
+    at: datetime
+    by_day: CostsAnswer
+    by_model: CostsAnswer
+
+
+_lock = threading.Lock()
+_kept: list[_Kept] = []
 
 
 def context(parts: Parts) -> dict[str, Any]:
-    """What the page shows. Raises StoreUnavailableError."""
-    now = parts.clock.now()
-    page = parts.store.page(InstanceFilter(), NEWEST, None)
-    days: dict[date, float] = defaultdict(float)
-    models: dict[str, float] = defaultdict(float)
-    machines: dict[str, float] = defaultdict(float)
-    simulated = 0
-    for found in page.records:
-        record = found.record
-        simulated += record.mode == "simulation"
-        for attempt in record.attempts:
-            cost = attempt_cost(attempt, record.ended_at or now)
-            models[record.request.model_name] += cost
-            kind = "spot" if attempt.offer.use_spot else "on-demand"
-            machines[f"{attempt.offer.gpu_count} x {attempt.offer.gpu}, {kind}"] += cost
-            for day, part in by_day(attempt, record.ended_at or now):
-                days[day] += part
+    """What the page shows, at most a minute old. Raises StoreUnavailableError."""
+    found = _report(parts)
+    last = found.by_day.last_day
+    days = {date.fromisoformat(group.key): group.actual_usd for group in found.by_day.groups}
     return {
-        "now": now,
-        "total": sum(days.values()),
-        "rate": sum(rate(found.record) for found in page.records),
-        "count": len(page.records),
-        "whole": page.next_token is None,
-        "simulated": simulated,
-        "bars": bars(days, now.astimezone(UTC).date()),
-        "models": ranking(models),
-        "machines": ranking(machines),
+        "at": found.at,
+        "total": found.by_day.total,
+        "bars": bars(days, last),
+        "models": sorted(found.by_model.groups, key=lambda group: -group.actual_usd)[:20],
+        "budgets": found.by_day.budgets,
         "as_of": parts.catalog.as_of,
     }
 
 
-def by_day(attempt: Attempt, now: datetime) -> Iterator[tuple[date, float]]:
-    """USD that an attempt has cost on each day (UTC) it ran."""
-    if attempt.node_up_at is None:
-        return
-    begin, end = attempt.node_up_at.astimezone(UTC), (attempt.gone_at or now).astimezone(UTC)
-    while begin < end:
-        midnight = datetime.combine(begin.date() + timedelta(days=1), time(), UTC)
-        yield begin.date(), seconds_between(begin, min(end, midnight)) / 3600 * attempt.offer.price_per_hour
-        begin = midnight
-
-
-def ranking(amounts: Mapping[str, float]) -> list[tuple[str, float]]:
-    """The ten that cost most, of those that cost anything."""
-    return sorted(((name, usd) for name, usd in amounts.items() if usd), key=lambda one: -one[1])[:10]
+def _report(parts: Parts) -> _Kept:
+    now = parts.clock.now()
+    with _lock:
+        if not _kept or _kept[0].parts is not parts or not _kept[0].at <= now < _kept[0].at + KEPT:
+            asked = {"from": (now.date() - timedelta(days=DAYS - 1)).isoformat(), "to": now.date().isoformat()}
+            by_day, by_model = (costs_answer(parts, {**asked, "by": by}) for by in ("day", "model"))
+            _kept[:] = [_Kept(parts, now, by_day, by_model)]
+        return _kept[0]
 
 
 def bars(days: Mapping[date, float], today: date) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from shared.models.records import Phase
 from shared.models.requests import ProviderName
 from shared.models.responses import InstanceView
 
-PAGE: Final = 25
+PAGE: Final = 20
 """Instances on a page: what a person looks over, and what a table answers at once."""
 _STATES: Final = {"live": "true", "ended": "false", "all": None}
 

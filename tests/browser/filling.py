@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 from ulid import ULID
 
 from shared.models.records import AttemptState, Event, EventType, Failure, Health, InstanceRecord, Phase, Reason
+from shared.policy.ledger import entry_of, machine
+from shared.store.base import Booking
 from shared.store.connect import table_client
 from shared.store.tables import TableInstanceStore
 from tests.browser.running import App
@@ -12,6 +14,8 @@ from tests.functional.world import settings
 from tests.twins.factories import make_attempt, make_event, make_offer, make_record
 
 MODELS = ("meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen2.5-7B-Instruct", "mistralai/Mistral-7B-Instruct-v0.3")
+ON_DEMAND = 3.2
+"""USD per hour of the machine of these records."""
 
 
 def store_of(app: App) -> TableInstanceStore:
@@ -27,7 +31,8 @@ def fill(store: TableInstanceStore, count: int, *, ended: bool, days: float) -> 
     for number in range(count):
         begun = now - timedelta(days=days * (count - number) / count) - timedelta(minutes=10)
         record, events = record_of(number, begun, ended=ended)
-        store.create(record, events, None)
+        entry = entry_of(record, record.attempts[0], now, {machine(record.attempts[0].offer): ON_DEMAND})
+        store.create(record, events, None, Booking(costs=(entry,) if ended else ()))
         made.append(record.instance_id)
     return made
 
