@@ -115,18 +115,18 @@ def _read_poison(parts: Parts, queue: str) -> int:
     """End the instances whose messages failed again and again; what can't be understood stays where it is."""
     ended = 0
     for message in parts.queues.poisoned(queue):
-        if _settle(parts, message):
+        if _settle(parts, queue, message):
             parts.queues.forget(message)
             ended += 1
     return ended
 
 
-def _settle(parts: Parts, message: QueuedMessage) -> bool:
-    """Whether a poisoned message is dealt with for good."""
+def _settle(parts: Parts, queue: str, message: QueuedMessage) -> bool:
+    """Whether a message that the host poisoned in a queue is dealt with for good."""
     try:
-        if message.queue == HEALTH:
-            read_message(ProbeMessage, message.body)
-            log.error("a probe of %s failed again and again; the next sweep sends a new one", message.body.decode())
+        if queue == HEALTH:
+            probe = read_message(ProbeMessage, message.body)
+            log.error("a probe down from %s failed again and again; the next sweep sends a new one", probe.instanceId)
             return True
         step = read_message(StepMessage, message.body)
     except MessageError:
