@@ -126,6 +126,8 @@ def _answer(operation: Operation, status: int, name: str | None) -> dict[str, An
         answer["content"] = {"application/json": {"schema": {"type": "object"}}}
     headers: dict[str, Any] = {}
     text = {"schema": {"type": "string"}}
+    if status == 200 and operation.text is not None:
+        answer["content"][operation.text] = text
     if status == 202:
         headers["Location"] = text
     if 304 in operation.answers and status in (200, 304):

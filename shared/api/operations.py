@@ -37,6 +37,8 @@ class Operation:
     body: str | None = None
     """The name of the body's model."""
     parameters: tuple[Parameter, ...] = ()
+    text: str | None = None
+    """Media type in which the caller may have the answer instead of JSON."""
     problems: tuple[int, ...] = field(default=())
     """Statuses of the problems this call can answer with, beside 401 and 403 where a token is needed, 500 and 503."""
 
@@ -203,6 +205,7 @@ COSTS = Operation(
         Parameter("label", "query", "With by=label: a label's key, to sum up by its values.", {"type": "string"}),
         Parameter("format", "query", "How it is answered.", {"type": "string", "enum": ["json", "csv"]}),
     ),
+    text="text/csv",
     problems=(422,),
 )
 CONFIG = Operation(
