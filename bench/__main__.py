@@ -14,7 +14,7 @@ from bench.results import ROOT, Figure
 def _accept(folder: Path, quick: bool) -> list[Figure]:
     from bench.accepting import measure
 
-    return measure(folder, rounds=1 if quick else 5, seconds=2.0 if quick else 5.0)
+    return measure(folder, rounds=1 if quick else 3, seconds=2.0 if quick else 4.0)
 
 
 def _sweep(folder: Path, quick: bool) -> list[Figure]:

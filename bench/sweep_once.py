@@ -8,9 +8,13 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
+from typing import Any
+
+from azure.core.pipeline.transport import RequestsTransport
 
 from bench.processes import resident_mib
 from shared import runtime
@@ -31,8 +35,29 @@ AT_ONCE = 12
 """As host.json says: batchSize and newBatchThreshold together."""
 
 
+class Requests:
+    """Counts what the SDK asks of storage, in all threads, from when it is made."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._lock = threading.Lock()
+        self._send = RequestsTransport.send
+        counted = self._counted
+
+        def send(transport: RequestsTransport, request: Any, **options: Any) -> Any:
+            return counted(transport, request, **options)
+
+        setattr(RequestsTransport, "send", send)  # noqa: B010 - the SDK's own types forbid the plain form
+
+    def _counted(self, transport: RequestsTransport, request: Any, **options: Any) -> Any:
+        with self._lock:
+            self.number += 1
+        return self._send(transport, request, **options)
+
+
 def main() -> None:
     """Sweep whenever asked."""
+    requests = Requests()
     settings = read_settings()
     built = runtime.build(settings)
     logging.disable(logging.WARNING)
@@ -51,19 +76,20 @@ def main() -> None:
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for _ in sys.stdin:
-            began = time.perf_counter()
+            began, before = time.perf_counter(), requests.number
             report = run_sweep(parts)
-            swept = time.perf_counter() - began
-            under_way = [
-                pool.submit(probe, str(message.content))
-                for message in queue.receive_messages(messages_per_page=32, visibility_timeout=600)
-            ]
+            swept, taken = time.perf_counter() - began, requests.number - before
+            # the host's share, which is not counted
+            messages = list(queue.receive_messages(messages_per_page=32, visibility_timeout=600))
+            before = requests.number
+            under_way = [pool.submit(probe, str(message.content)) for message in messages]
             wait(under_way)
             for one in under_way:
                 one.result()
             seconds = time.perf_counter() - began
+            taken += requests.number - before
             queue.clear_messages()
-            said = {"seconds": seconds, "sweep_seconds": swept, "ready": report.ready, "slices": len(under_way)}
+            said = {"seconds": seconds, "sweep_seconds": swept, "ready": report.ready, "requests": taken}
             print(json.dumps(said | {"mib": resident_mib(os.getpid(), "VmHWM")}), flush=True)
 
 

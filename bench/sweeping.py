@@ -31,6 +31,8 @@ class Swept:
     walk_seconds: float
     """Of the sweep function itself: the walk over the records, and its own slice."""
     mib: float
+    requests: int
+    """Asked of storage, without the host's share."""
 
 
 class Sweeper:
@@ -65,7 +67,7 @@ class Sweeper:
         said: dict[str, Any] = json.loads(line)
         if said["ready"] != self._nodes:
             raise BenchError(f"the sweep found {said['ready']} ready nodes of {self._nodes}")
-        return Swept(said["seconds"], said["sweep_seconds"], said["mib"])
+        return Swept(said["seconds"], said["sweep_seconds"], said["mib"], said["requests"])
 
 
 def _table(port: int) -> TableClient:
@@ -102,6 +104,8 @@ def _sizes(folder: Path, port: int, sizes: tuple[int, ...], rounds: int) -> list
         what = f"{size:,} nodes: until the last one was probed"
         found.append(figure(SECTION, what, [one.seconds for one in swept], "s", target=60 if most else None))
         found.append(figure(SECTION, f"{size:,} nodes: memory at most", [one.mib for one in swept], "MiB", target=512))
+        per_hundred = [one.requests * 100 / size for one in swept]
+        found.append(figure(SECTION, f"{size:,} nodes: storage requests per 100 nodes", per_hundred, "", target=2))
     for small, large in pairwise(sizes):
         growth = ratios([one.seconds for one in seen[large]], [one.seconds for one in seen[small]])
         what = f"{large:,} / {small:,} nodes: time, in proportion to the nodes"
@@ -124,8 +128,10 @@ def _ended(folder: Path, port: int, size: int, rounds: int, ended: int) -> list[
     what = f"{size:,} nodes beside {ended:,} ended instances / beside none"
     note = "Azurite walks over all rows of a table for every query, which Table Storage does not"
     growth = ratios([one.seconds for one in beside], [one.seconds for one in alone])
+    asked = ratios([one.requests for one in beside], [one.requests for one in alone])
     return [
         figure(SECTION, f"{what}: time", growth, "x", target=1.1, note=note),
+        figure(SECTION, f"{what}: storage requests", asked, "x", target=1.1),
         figure(SECTION, f"{size:,} nodes beside none", [one.seconds for one in alone], "s"),
         figure(SECTION, f"{size:,} nodes beside {ended:,} ended instances", [one.seconds for one in beside], "s"),
     ]
