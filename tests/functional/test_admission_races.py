@@ -1,0 +1,126 @@
+"""Many launches at once against one budget on a real table: as many as fit are admitted, and each gets its answer."""
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from uuid import uuid4
+
+import pytest
+
+from devhost.azurite import Azurite
+from shared import runtime
+from shared.engine.launching import launch
+from shared.engine.parts import Parts
+from shared.models.ledger import Account, Usage
+from shared.models.records import EventType
+from shared.problems import ProblemError
+from shared.settings import Settings
+from shared.store.connect import ensure, queue_service, table_client
+from shared.store.tables import TableInstanceStore
+from tests.functional.world import SEED, World
+from tests.functional.world import settings as settings_with
+
+PROCESSES = 4
+"""Each has a client, a lock and threads of its own, as the app's processes have; they meet at the ledger's ETag."""
+LAUNCHES = 200
+ROOM = 50
+WORST = 38_400_000
+"""Micro-USD that the seed's launch may cost at worst."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the launches of one run."""
+
+    admitted: int
+    refused: Counter[str]
+    seconds: float
+
+
+def connection(azurite: Azurite) -> Settings:
+    """Settings that lead to an Azurite."""
+    return Settings.model_validate(
+        {"AzureWebJobsStorage": azurite.connection_string, "AZURE_FUNCTIONS_ENVIRONMENT": "Development"}
+    )
+
+
+def processes(azurite: Azurite, given: Settings) -> list[Parts]:
+    """The parts of several processes on one new workspace."""
+    workspace = f"race-{uuid4().hex[:12]}"
+    return [
+        replace(
+            World(given=given).parts,
+            store=TableInstanceStore(table_client(connection(azurite)), workspace),
+            sleep=time.sleep,
+            ledger_lock=threading.Lock(),
+        )
+        for _ in range(PROCESSES)
+    ]
+
+
+def race(made: list[Parts]) -> Outcome:
+    """All launches at the same moment, spread over the processes."""
+    gate = threading.Barrier(LAUNCHES)
+    body = json.dumps(SEED).encode()
+
+    def one(number: int) -> str:
+        gate.wait(30)
+        try:
+            launch(made[number % PROCESSES], body, None)
+        except ProblemError as error:
+            return f"{error.status} {error.code}"
+        return "202"
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(LAUNCHES) as pool:
+        answers = Counter(pool.map(one, range(LAUNCHES)))
+    return Outcome(answers.pop("202", 0), answers, time.monotonic() - began)
+
+
+def check(azurite: Azurite) -> Outcome:
+    """One run: exactly as many are admitted as the budget has room for, and the table says the same."""
+    given = settings_with(GPULAUNCH_MONTHLY_BUDGET_USD=str(ROOM * WORST / 1e6))
+    made = processes(azurite, given)
+    outcome = race(made)
+    assert (outcome.admitted, outcome.refused) == (ROOM, Counter({"402 budget_exceeded": LAUNCHES - ROOM}))
+    store = made[0].store
+    live = [found.record for found in store.live()]
+    assert len(live) == ROOM
+    ledger = store.ledger().ledger
+    assert ledger.accounts == {"2026-01/simulation": Account(reserved=ROOM * WORST, alerted=100)}
+    assert ledger.usage == {"simulation": Usage(instances=ROOM, gpus=ROOM)}
+    alerts = [
+        event.data["threshold_percent"]
+        for record in live
+        for event in store.events(record.instance_id)
+        if event.type is EventType.ALERT
+    ]
+    assert sorted(alerts) == [50, 80, 100]
+    return outcome
+
+
+@pytest.fixture(scope="module")
+def storage(azurite: Azurite) -> Iterator[Azurite]:
+    """The session's Azurite, with the table made."""
+    ensure(table_client(connection(azurite)), queue_service(connection(azurite)), [])
+    yield azurite
+    runtime.use(None)
+
+
+def test_of_two_hundred_launches_at_once_exactly_fifty_should_be_admitted(storage: Azurite) -> None:
+    for _ in range(2):
+        check(storage)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_exactly_fifty_should_be_admitted_in_every_one_of_twenty_runs(
+    storage: Azurite, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcomes = [check(storage) for _ in range(20)]
+    with capsys.disabled():
+        print(f"\nadmitted: {[one.admitted for one in outcomes]}, seconds: {[round(o.seconds, 1) for o in outcomes]}")
