@@ -176,7 +176,7 @@ resource server 'Microsoft.App/containerApps@2024-03-01' = {
   dependsOn: [pull, books]
 }
 
-module name 'private-name.bicep' = {
+module privateName 'private-name.bicep' = {
   name: 'private-name'
   params: {
     domain: place.properties.defaultDomain
