@@ -65,9 +65,10 @@ class Person:
         }
 
     def types(self, *words: str) -> "pexpect.spawn[str]":
+        # The terminal echoes ^C wherever the output just is, be it in the middle of a character.
         return pexpect.spawn(
-            sys.executable, ["-m", "cli", *words], env=self._environment, encoding="utf-8", timeout=PATIENCE,
-            dimensions=(40, 120),
+            sys.executable, ["-m", "cli", *words], env=self._environment, encoding="utf-8", codec_errors="replace",
+            timeout=PATIENCE, dimensions=(40, 120),
         )  # fmt: skip
 
     def says(self, *words: str) -> tuple[int | None, str]:
