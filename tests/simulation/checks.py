@@ -1,11 +1,13 @@
 """What has to hold, while things go wrong and after they did."""
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 
 from shared.lifecycle.decision import LEGAL
 from shared.lifecycle.machine import EARLY
 from shared.models.records import AttemptState, Event, EventType, InstanceRecord, Phase
+from shared.policy.costs import micro_so_far
+from shared.policy.ledger import account_key
 from shared.policy.termination import verdict
 from shared.store.base import IdempotencyEntry
 from tests.simulation.scheduler import Scheduler
@@ -14,6 +16,8 @@ from tests.simulation.storage import Table
 COLLECTED_AFTER = 1200.0
 """Seconds within which the garbage collector has taken a node away that nobody knows: five
 minutes after its creation it is marked, five later it is taken, by passes two minutes apart that may take a minute."""
+DAY = date(2026, 1, 1)
+"""Before anything costs."""
 LATE = timedelta(minutes=5)
 """How late a rule may end an instance once nothing goes wrong any more."""
 
@@ -63,6 +67,7 @@ class Checks:
         """A record was written first."""
         self._scheduler.note(f"{record.instance_id[-4:]} is accepted")
         self.instances.append(record.instance_id)
+        self._ledger_is_right()
         user = record.request.name or ""
         if user in self.keyed and user in self._users:
             self.violated(f"{user} launched once, with an Idempotency-Key, and has two instances")
@@ -87,6 +92,8 @@ class Checks:
         if before.ended:
             self.violated(f"{name} changed after its end")
         self._is_no_doubled_step(before, name)
+        if record.ended:
+            self._ledger_is_right()
         running, launching = self._machines(), self._launches()
         for one in record.attempts:
             if one.state is AttemptState.GONE and one.cluster_name not in self.lied:
@@ -191,8 +198,48 @@ class Checks:
             if record.phase is Phase.READY and record.attempts[-1].cluster_name not in self._machines():
                 self.violated(f"{name} is ready and has no machine")
             self._story(record)
+        self._ledger_is_right()
+        self._costs_are_right()
         for name in self.orphans():
             self.violated(f"{name} has a machine and no live record")
+
+    def _ledger_is_right(self) -> None:
+        """What live instances may cost is reserved, what ended ones have cost is spent, each of them once."""
+        if not any(record.reservation for record in self.records):
+            return
+        accounts: dict[str, list[int]] = {}
+        usage: dict[str, list[int]] = {}
+        for record in self.records:
+            held = record.reservation
+            if held is None:
+                self.violated(f"{record.instance_id[-4:]} has no reservation")
+                continue
+            for scope in held.scopes:
+                account = accounts.setdefault(account_key(held.month, scope), [0, 0])
+                used = usage.setdefault(scope, [0, 0])
+                if record.ended:
+                    account[1] += micro_so_far(record, record.updated_at)
+                else:
+                    account[0] += held.micro_usd
+                    used[0] += 1
+                    used[1] += held.gpus
+        ledger = self._table().ledger().ledger
+        if {key: [one.reserved, one.spent] for key, one in ledger.accounts.items()} != accounts:
+            self.violated(f"the ledger has the accounts {ledger.accounts}, not {accounts}")
+        if {key: [one.instances, one.gpus] for key, one in ledger.usage.items()} != usage:
+            self.violated(f"the ledger counts {ledger.usage}, not {usage}")
+
+    def _costs_are_right(self) -> None:
+        """Each attempt that had a node and is gone has one entry of the costs, and no other has one."""
+        booked = [(entry.instance_id, entry.attempt, entry.up_at, entry.gone_at) for entry in self._table().costs(DAY)]
+        gone = [
+            (record.instance_id, attempt.number, attempt.node_up_at, attempt.gone_at)
+            for record in self.records
+            for attempt in record.attempts
+            if attempt.state is AttemptState.GONE and attempt.node_up_at is not None
+        ]
+        if sorted(booked, key=repr) != sorted(gone, key=repr):
+            self.violated(f"the costs of {booked} are booked, not those of {gone}")
 
     def _story(self, record: InstanceRecord) -> None:
         """The events tell a legal story, from the acceptance to where the record stands."""

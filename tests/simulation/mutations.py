@@ -8,20 +8,21 @@ from typing import Any
 
 import pytest
 
-from shared.engine import changing, collecting, launching, stepping, sweeping
+from shared.engine import accounting, changing, collecting, launching, stepping, sweeping
 from shared.engine.parts import Parts
 from shared.errors import StaleRecordError
 from shared.lifecycle import health, machine, progress, provisioning, recovery, release
 from shared.lifecycle.decision import Decision, Draft, Follow
 from shared.lifecycle.limits import Limits
 from shared.lifecycle.observations import Act, Nothing, Released, Reported, Submit
+from shared.models.ledger import Ledger
 from shared.models.messages import StepMessage
-from shared.models.records import AttemptState, Event, Failure, InstanceRecord, Phase
+from shared.models.records import Attempt, AttemptState, Event, Failure, InstanceRecord, Phase
 from shared.providers.base import Placement, ProviderUnavailableError
 from shared.providers.skypilot import SkyPilotProvider
 from shared.runtime import runtime
 from shared.store import rows
-from shared.store.base import IdempotencyEntry, Versioned
+from shared.store.base import NO_BOOKING, Booking, IdempotencyEntry, Versioned
 from tests.simulation.storage import FaultyStore, Table
 
 Patch = pytest.MonkeyPatch
@@ -54,9 +55,15 @@ def message_sent_before_the_record(patch: Patch) -> None:
     """The first message goes out before there is anything to step."""
     create, send = FaultyStore.create, launching.send
 
-    def early(store: FaultyStore, record: InstanceRecord, events: Sequence[Event], key: IdempotencyEntry | None) -> str:
+    def early(
+        store: FaultyStore,
+        record: InstanceRecord,
+        events: Sequence[Event],
+        key: IdempotencyEntry | None,
+        booking: Booking = NO_BOOKING,
+    ) -> str:
         send(runtime(), record, Follow("advance", 0.0))
-        return create(store, record, events, key)
+        return create(store, record, events, key, booking)
 
     patch.setattr(FaultyStore, "create", early)
     patch.setattr(launching, "send", _always(None))
@@ -67,9 +74,11 @@ def etag_not_checked(patch: Patch) -> None:
     """Whoever writes last wins, whatever was read."""
     commit = Table.commit
 
-    def anyway(table: Table, before: Versioned, record: InstanceRecord, events: Sequence[Event]) -> str:
+    def anyway(
+        table: Table, before: Versioned, record: InstanceRecord, events: Sequence[Event], booking: Booking
+    ) -> str:
         there = table.load(record.instance_id)
-        return commit(table, before if there is None else replace(before, etag=there.etag), record, events)
+        return commit(table, before if there is None else replace(before, etag=there.etag), record, events, booking)
 
     patch.setattr(Table, "commit", anyway)
 
@@ -169,9 +178,13 @@ def idempotency_in_a_second_write(patch: Patch) -> None:
     create = FaultyStore.create
 
     def in_two(
-        store: FaultyStore, record: InstanceRecord, events: Sequence[Event], key: IdempotencyEntry | None
+        store: FaultyStore,
+        record: InstanceRecord,
+        events: Sequence[Event],
+        key: IdempotencyEntry | None,
+        booking: Booking = NO_BOOKING,
     ) -> str:
-        etag = create(store, record, events, None)
+        etag = create(store, record, events, None, booking)
         if key is not None:
             write: Any = store.table._write  # pyright: ignore[reportPrivateUsage]
             store._chaos.storage("write the key", lambda: write([rows.idempotency_row("", key)]))  # pyright: ignore[reportPrivateUsage]
@@ -185,10 +198,12 @@ def events_in_a_second_write(patch: Patch) -> None:
     """Events are written after the record, not with it."""
     commit = FaultyStore.commit
 
-    def in_two(store: FaultyStore, before: Versioned, record: InstanceRecord, events: Sequence[Event]) -> str:
+    def in_two(
+        store: FaultyStore, before: Versioned, record: InstanceRecord, events: Sequence[Event], booking: Booking
+    ) -> str:
         written: Any = store.table._write  # pyright: ignore[reportPrivateUsage]
         made: Any = store.table._event_rows  # pyright: ignore[reportPrivateUsage]
-        etag = commit(store, before, record.model_copy(update={"event_count": before.record.event_count}), [])
+        etag = commit(store, before, record.model_copy(update={"event_count": before.record.event_count}), [], booking)
         if events:
             store._chaos.storage("write events", lambda: written(made(record.instance_id, events)))  # pyright: ignore[reportPrivateUsage]
         return etag
@@ -233,10 +248,10 @@ def garbage_without_grace(patch: Patch) -> None:
     listing = sweeping.list_clusters
 
     def take(parts: Parts, _: object, known: set[str], __: datetime) -> int:
-        for name, (mode, _cluster) in listing(parts).clusters.items():
-            if name not in known:
+        for name, (source, _cluster) in listing(parts).clusters.items():
+            if name not in known and source != "cloud":
                 with suppress(ProviderUnavailableError):
-                    parts.kit(mode).provider.discard(name)
+                    parts.kit(source).provider.discard(name)
         return 0
 
     patch.setattr(sweeping, "list_clusters", _always(collecting.Listed({}, complete=False)))
@@ -271,3 +286,42 @@ def stale_write_taken_for_done(patch: Patch) -> None:
             return Versioned(decision.record, before.etag)
 
     patch.setattr(stepping, "commit", pretends)
+
+
+@mutation
+def reservation_in_a_second_write(patch: Patch) -> None:
+    """A launch is written before it is counted."""
+    create = FaultyStore.create
+
+    def in_two(
+        store: FaultyStore,
+        record: InstanceRecord,
+        events: Sequence[Event],
+        key: IdempotencyEntry | None,
+        booking: Booking = NO_BOOKING,
+    ) -> str:
+        etag = create(store, record, events, key)
+        store.book(booking)
+        return etag
+
+    patch.setattr(FaultyStore, "create", in_two)
+
+
+@mutation
+def reservation_never_given_back(patch: Patch) -> None:
+    """What an ended instance had reserved stays reserved."""
+
+    def kept(ledger: Ledger, *_: object) -> Ledger:
+        return ledger
+
+    patch.setattr(accounting, "settle", kept)
+
+
+@mutation
+def cost_of_lost_attempts_forgotten(patch: Patch) -> None:
+    """Only the last attempt of an instance is booked."""
+
+    def last(_: InstanceRecord, after: InstanceRecord) -> list[Attempt]:
+        return [one for one in after.attempts[-1:] if after.ended and one.node_up_at is not None]
+
+    patch.setattr(accounting, "newly_gone", last)

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import Answer, World
 
 _HEADERS = {"X-Admin-Token": ADMIN}
+_REFUSED = (402, 403)
+"""Answers to a launch that a budget or a limit has no room for."""
 _AGAIN = (503, 409)
 """Answers after which it is right to ask again."""
 
@@ -102,6 +104,8 @@ class User:
             if answer is not None and answer.status == 202:
                 self._instance_id = answer.json["instance_id"]
                 self._world.checks.answered(answer.json["instance_id"], self._key)
+                return
+            if answer is not None and answer.status in _REFUSED:
                 return
             self._expect(answer, "launch_instance")
             if self._key is None:

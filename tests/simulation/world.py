@@ -4,11 +4,12 @@ import json
 import logging
 import random as global_random
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from random import Random
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import azure.functions as func
@@ -19,6 +20,7 @@ from shared import runtime
 from shared.api.queues import HEALTH, LAUNCHES, TEARDOWNS
 from shared.auth import Deriver
 from shared.catalog.snapshot import snapshot
+from shared.engine import sweeping
 from shared.engine.parts import Kit, Parts
 from shared.errors import StaleRecordError, StoreUnavailableError
 from shared.lifecycle.limits import Limits
@@ -162,13 +164,26 @@ class _SimulatedCloud(MemorySimulatedCloud):
 
 
 @cache
-def _settings(kind: str) -> Settings:
+def _settings(kind: str, money: tuple[tuple[str, str], ...]) -> Settings:
+    given = dict(money)
     if kind == "simulation":
-        return settings()
-    given = {"GPULAUNCH_ORCHESTRATOR": "skypilot", "SKYPILOT_API_SERVER_ENDPOINT": "https://sky.example.com"}
+        return settings(**given)
+    given |= {"GPULAUNCH_ORCHESTRATOR": "skypilot", "SKYPILOT_API_SERVER_ENDPOINT": "https://sky.example.com"}
     if kind == "push":
         given["GPULAUNCH_PUBLIC_URL"] = "https://app.example.com"
     return settings(**given)
+
+
+def _money(random: Random) -> tuple[tuple[str, str], ...]:
+    """What a deployment counts; most seeds count nothing."""
+    if random.random() < 0.6:
+        return ()
+    given = [("GPULAUNCH_MONTHLY_BUDGET_USD", random.choice(("0.1", "60", "1000")))]
+    if random.random() < 0.5:
+        given.append(("GPULAUNCH_BUDGET_ACTION", "end"))
+    if random.random() < 0.5:
+        given.append(("GPULAUNCH_MAX_INSTANCES", random.choice(("2", "4"))))
+    return tuple(given)
 
 
 class World:
@@ -192,7 +207,7 @@ class World:
         self.fleet = Fleet(self.chaos)
         self.simulated = _SimulatedCloud(self.chaos, self.checks)
         self.sky = SkyServer(self.chaos, self.machines, self.checks, self._node_starts, self.fleet.gone)
-        self.given = _settings(self.kind)
+        self.given = _settings(self.kind, _money(self.random))
         self.deriver = Deriver(MASTER)
         self.parts = self._parts()
         self.workers = [Process(f"worker {number}") for number in range(WORKERS)]
@@ -227,6 +242,8 @@ class World:
             assignments=AssignmentMaker(self.given, self.deriver, _Files(self.chaos, self._last_of), self.scheduler),
             redactor=redactor,
             sleep=self.scheduler.pause,
+            # Within a process admissions queue up; without that lock they meet at the ledger's ETag, as processes do.
+            ledger_lock=cast("Any", nullcontext()),
             limits=LIMITS,
         )
 
@@ -239,7 +256,9 @@ class World:
         log.addHandler(listener)
         log.propagate, propagated = False, log.propagate
         try:
-            self._play()
+            # With slices of one the probes of all but the oldest instance go through their queue.
+            with patch.object(sweeping, "SLICE", self.random.choice((1, sweeping.SLICE))):
+                self._play()
         finally:
             self.scheduler.close()
             log.propagate = propagated
