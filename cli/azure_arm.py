@@ -12,8 +12,12 @@ PUBLIC: Final = "https://management.azure.com"
 
 def signed_in() -> "TokenCredential":
     """Who is signed in on this machine, by `az login` or `azd auth login`; no request is made."""
+    import logging
+
     from azure.identity import AzureCliCredential, AzureDeveloperCliCredential, ChainedTokenCredential
 
+    # It logs a page about each way in that was not open; the commands say the same in a line.
+    logging.getLogger("azure.identity").setLevel(logging.CRITICAL)
     return ChainedTokenCredential(AzureCliCredential(), AzureDeveloperCliCredential())
 
 
