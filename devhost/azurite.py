@@ -80,10 +80,16 @@ class Azurite:
 
 
 def start(
-    data: Path, ports: tuple[int, int, int] | None = None, *, root: Path = _ROOT, pass_fds: tuple[int, ...] = ()
+    data: Path,
+    ports: tuple[int, int, int] | None = None,
+    *,
+    root: Path = _ROOT,
+    pass_fds: tuple[int, ...] = (),
+    kept: bool = True,
 ) -> Azurite:
     """Start Azurite with its data in `data` and wait until blob, queue and table answer.
 
+    Unless `kept`, nothing but its log is written there: it can't write tables of more than half a GB.
     Without `ports` free ones are taken. It gets a session of its own, so that a Ctrl-C in the terminal reaches only the
     caller, who then calls `stop`. Raises HostError if Azurite is not installed or does not come up.
     """
@@ -94,7 +100,8 @@ def start(
         blob, queue, table = free_ports(3)
         ports = (blob, queue, table)
     data.mkdir(parents=True, exist_ok=True)
-    command = [node(), str(script), "--location", str(data), "--silent", "--skipApiVersionCheck", "--disableTelemetry"]
+    where = ["--location", str(data)] if kept else ["--inMemoryPersistence"]
+    command = [node(), str(script), *where, "--silent", "--skipApiVersionCheck", "--disableTelemetry"]
     for service, port in zip(("blob", "queue", "table"), ports, strict=True):
         command += [f"--{service}Host", "127.0.0.1", f"--{service}Port", str(port)]
     output = (data / "azurite.log").open("ab")
