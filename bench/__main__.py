@@ -6,9 +6,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from azure.core.exceptions import AzureError
+
 from bench import results
 from bench.processes import BenchError
 from bench.results import ROOT, Figure
+from devhost.config import HostError
 
 
 def _accept(folder: Path, quick: bool) -> list[Figure]:
@@ -78,7 +81,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix=f"gpulaunch-bench-{name}-", ignore_cleanup_errors=True) as folder:
             try:
                 found = SECTIONS[name](Path(folder), options.quick)
-            except BenchError as error:
+            except (BenchError, HostError, AzureError, OSError) as error:
                 print(f"{name} could not be measured: {error}", file=sys.stderr)
                 failed = True
                 continue

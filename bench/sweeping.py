@@ -40,7 +40,7 @@ class Sweeper:
 
     def __init__(self, folder: Path, stack: ExitStack, port: int, *, nodes: int, ended: int = 0) -> None:
         self._nodes = nodes
-        storage = azurite.start(folder)
+        storage = azurite.start(folder, kept=False)
         stack.callback(storage.stop)
         # As in production the nodes call us, so that they are asked for their health alone.
         env = ours.environment(storage, GPULAUNCH_PUBLIC_URL="https://gpulaunch.invalid")
