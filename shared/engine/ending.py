@@ -3,7 +3,8 @@
 from shared.engine.changing import change
 from shared.engine.parts import Parts
 from shared.lifecycle.observations import EndAsked
-from shared.models.records import Failure, InstanceRecord, Reason
+from shared.models.records import InstanceRecord
+from shared.policy.termination import user_asked
 from shared.problems import not_found
 
 
@@ -17,8 +18,7 @@ def end_instance(parts: Parts, instance_id: str) -> InstanceRecord:
     StaleRecordError
         The record kept changing; the caller may ask again.
     """
-    failure = Failure(reason=Reason.USER_REQUEST, message="A user asked for the end of the instance.")
-    record = change(parts, instance_id, EndAsked(failure))
+    record = change(parts, instance_id, EndAsked(user_asked()))
     if record is None:
         raise not_found(f"instance {instance_id}")
     return record

@@ -10,7 +10,7 @@ from shared.lifecycle.recovery import recover
 from shared.lifecycle.termination import end
 from shared.models.node import NodeNotice, NodePhase
 from shared.models.records import EventType, Failure, Health, Reason
-from shared.policy.termination import next_check, verdict
+from shared.policy.termination import next_check, unhealthy, verdict
 from shared.providers.base import NodeState, Probe
 
 
@@ -29,9 +29,9 @@ def probed(draft: Draft, found: Probed, limits: Limits) -> Decision:
     if lost is not None:
         return recover(draft, lost, limits)
     failures = before.failures + 1
-    if failures >= limits.unhealthy_after:
-        message = f"The endpoint did not answer {failures} probes in a row: {found.probe.message}"
-        return recover(draft, Failure(reason=Reason.UNHEALTHY, message=message), limits)
+    sick = unhealthy(failures, limits.unhealthy_after, found.probe.message)
+    if sick is not None:
+        return recover(draft, sick, limits)
     if before.state == "healthy":
         draft.event(EventType.HEALTH, f"The endpoint does not answer: {found.probe.message}")
     since = before.since if before.state == "unhealthy" else draft.now

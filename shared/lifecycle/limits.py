@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from shared.models.records import Phase
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -44,6 +46,17 @@ class Limits:
     """Bounds what a launch can burn on a model that fails everywhere."""
     max_recoveries: int = 5
     """A node lost six times in one lifetime will be lost again; its owner has to know."""
+
+    @property
+    def allowed(self) -> dict[Phase, float]:
+        """Seconds that each phase on the way up may take."""
+        return {
+            Phase.PROVISIONING: self.provisioning,
+            Phase.INSTALLING: self.installing,
+            Phase.LOADING_MODEL: self.loading_model,
+            Phase.STARTING_SERVER: self.starting_server,
+            Phase.REGISTERING: self.registering,
+        }
 
     def poll(self, elapsed: float) -> float:
         """Seconds until the next look at something that began `elapsed` seconds ago."""

@@ -14,7 +14,7 @@ from shared.models.records import (
     Reason,
     seconds_between,
 )
-from shared.policy.termination import next_check, verdict
+from shared.policy.termination import next_check, overdue, verdict
 from shared.providers.base import NodeState, NodeView, Probe
 
 _PHASES = {
@@ -56,7 +56,7 @@ def looked(draft: Draft, found: Looked, limits: Limits) -> Decision:
         ending = verdict(draft.record, draft.now)
         if ending is not None:
             return end(draft, ending)
-    failure = _failure_of(draft, view, status) or _overdue(draft, limits)
+    failure = _failure_of(draft, view, status) or overdue(draft.record, draft.now, limits.allowed)
     if failure is not None:
         return give_up_attempt(draft, failure, limits)
     if view.state is NodeState.UP and attempt.node_up_at is None:
@@ -70,11 +70,9 @@ def looked(draft: Draft, found: Looked, limits: Limits) -> Decision:
 
 def unanswered(draft: Draft, found: Unanswered | NotEnabled, limits: Limits) -> Decision:
     """The provider did not answer a look or a submission: the attempt's time runs on."""
-    overdue = _overdue(draft, limits)
-    if overdue is not None:
-        return give_up_attempt(
-            draft, overdue.model_copy(update={"message": f"{overdue.message} {found.message}"}), limits
-        )
+    late = overdue(draft.record, draft.now, limits.allowed)
+    if late is not None:
+        return give_up_attempt(draft, late.model_copy(update={"message": f"{late.message} {found.message}"}), limits)
     return draft.follow("advance", limits.unanswered_poll)
 
 
@@ -200,21 +198,6 @@ def _failure_of(draft: Draft, view: NodeView, status: NodeStatus | None) -> Fail
         message = "The provider knows neither a request nor a node of this attempt any more."
         return Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=message)
     return None
-
-
-def _overdue(draft: Draft, limits: Limits) -> Failure | None:
-    """Whether the present phase took longer than it may."""
-    record = draft.record
-    allowed, reason = {
-        Phase.PROVISIONING: (limits.provisioning, Reason.PROVISIONING_TIMEOUT),
-        Phase.INSTALLING: (limits.installing, Reason.INSTALL_TIMEOUT),
-        Phase.LOADING_MODEL: (limits.loading_model, Reason.MODEL_TIMEOUT),
-        Phase.STARTING_SERVER: (limits.starting_server, Reason.SERVER_TIMEOUT),
-    }.get(record.phase, (limits.registering, Reason.REGISTRATION_TIMEOUT))
-    since = max(record.phase_since, record.attempts[-1].started_at)
-    if seconds_between(since, draft.now) < allowed:
-        return None
-    return Failure(reason=reason, message=f"{record.phase.value} took more than {allowed / 60:.0f} minutes.")
 
 
 def _next_look(draft: Draft, view: NodeView, limits: Limits) -> float:

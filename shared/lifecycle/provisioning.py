@@ -12,11 +12,10 @@ from shared.models.records import (
     Failure,
     InstanceRecord,
     Phase,
-    Reason,
     seconds_between,
 )
 from shared.policy.retries import Retry, retry_after
-from shared.policy.termination import verdict
+from shared.policy.termination import no_successor, verdict
 
 
 def cluster_name(instance_id: str, number: int) -> str:
@@ -30,18 +29,10 @@ def cluster_name(instance_id: str, number: int) -> str:
 def next_attempt(draft: Draft, limits: Limits) -> Decision:
     """Begin an attempt on the next offer, or end the instance when there is none or its time is up."""
     record = draft.record
-    ending = verdict(record, draft.now)
+    ending = verdict(record, draft.now) or no_successor(record, limits.max_attempts)
     if ending is not None:
         return end(draft, ending)
     number = len(record.attempts) + 1
-    last = record.attempts[-1].failure if record.attempts else None
-    because = f" The last one failed: {last.message}" if last else ""
-    if record.tried_in_round >= len(record.offers):
-        message = f"All {len(record.offers)} planned offers were tried.{because}"
-        return end(draft, Failure(reason=Reason.NO_OFFERS_LEFT, message=message))
-    if number > limits.max_attempts:
-        message = f"{limits.max_attempts} attempts were made, which is the limit.{because}"
-        return end(draft, Failure(reason=Reason.TOO_MANY_ATTEMPTS, message=message))
     offer = record.offers[record.next_offer % len(record.offers)]
     attempt = Attempt(
         number=number,

@@ -3,7 +3,8 @@
 from shared.lifecycle.decision import Decision, Draft
 from shared.lifecycle.limits import Limits
 from shared.lifecycle.termination import end
-from shared.models.records import AttemptState, EventType, Failure, Phase, Reason, seconds_between
+from shared.models.records import AttemptState, EventType, Failure, Phase, seconds_between
+from shared.policy.termination import lost_too_often
 
 
 def recover(draft: Draft, failure: Failure, limits: Limits) -> Decision:
@@ -18,9 +19,9 @@ def recover(draft: Draft, failure: Failure, limits: Limits) -> Decision:
         duration=seconds_between(attempt.started_at, draft.now),
         data={"region": attempt.offer.region, "offer": attempt.offer.key},
     )
-    if record.recoveries >= limits.max_recoveries:
-        message = f"The node was lost {record.recoveries + 1} times. The last time: {failure.message}"
-        return end(draft, Failure(reason=Reason.TOO_MANY_RECOVERIES, message=message))
+    ending = lost_too_often(record, limits.max_recoveries, failure)
+    if ending is not None:
+        return end(draft, ending)
     draft.change(recoveries=record.recoveries + 1, tried_in_round=0, epoch=record.epoch + 1, health=None)
     draft.move(Phase.RECOVERING, "Taking the lost node away, then provisioning again.", failure.reason)
     return draft.follow("advance")

@@ -1,8 +1,27 @@
-"""The rules that end an instance which nobody asked to end."""
+"""Every rule that ends an instance or gives up its node, each with its reason; pure.
 
+| reason | when | what follows |
+|---|---|---|
+| `user_request` | a user asks for it, in any phase | terminated |
+| `job_completed` | its job has ended, whatever the exit code | terminated |
+| `deadline` | its lifetime is over | terminated; failed if it was never ready |
+| `budget` | its own budget is used up, or a month's (`shared/policy/budget.py`) that ends running ones | as deadline |
+| `idle` | ready, and no request runs or waits for as long as it may | terminated |
+| `unhealthy` | ready, and that many probes in a row had no good answer | recovers on the next offer |
+| `registration_timeout` and other time-outs | a phase on the way up took longer than it may | the next offer |
+| `evicted`, `node_lost` | the machine was stopped, announces it or is gone | the next offer |
+| `no_offers_left` | a node was given up and every planned offer had its turn: no successor | failed |
+| `too_many_attempts`, `too_many_recoveries` | it was tried, or lost, as often as it may be | failed |
+| `poison_message` | a step of it failed again and again | failed |
+
+The first five are asked for in this order at every step and look (`verdict`), save a user's wish, which comes from
+outside. How long and how often things may take stands in `shared/lifecycle/limits.py`.
+"""
+
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from shared.models.records import Failure, InstanceRecord, Phase, Reason
+from shared.models.records import Failure, InstanceRecord, Phase, Reason, seconds_between
 from shared.policy.costs import cost_so_far
 
 _TERMINATES = frozenset({Reason.USER_REQUEST, Reason.JOB_COMPLETED, Reason.IDLE, Reason.DEADLINE, Reason.BUDGET})
@@ -49,6 +68,60 @@ def verdict(record: InstanceRecord, now: datetime) -> Failure | None:
         minutes = record.request.idle_minutes
         return Failure(reason=Reason.IDLE, message=f"No running or waiting request for {minutes} minutes.")
     return None
+
+
+def user_asked() -> Failure:
+    """A user wants it gone."""
+    return Failure(reason=Reason.USER_REQUEST, message="A user asked for the end of the instance.")
+
+
+def unhealthy(failures: int, most: int, message: str) -> Failure | None:
+    """Why a ready node is given up after that many probes in a row without a good answer; None: it may be a hiccup."""
+    if failures < most:
+        return None
+    text = f"The endpoint did not answer {failures} probes in a row: {message}"
+    return Failure(reason=Reason.UNHEALTHY, message=text)
+
+
+_TIMEOUTS = {
+    Phase.PROVISIONING: Reason.PROVISIONING_TIMEOUT,
+    Phase.INSTALLING: Reason.INSTALL_TIMEOUT,
+    Phase.LOADING_MODEL: Reason.MODEL_TIMEOUT,
+    Phase.STARTING_SERVER: Reason.SERVER_TIMEOUT,
+    Phase.REGISTERING: Reason.REGISTRATION_TIMEOUT,
+}
+
+
+def overdue(record: InstanceRecord, now: datetime, allowed: Mapping[Phase, float]) -> Failure | None:
+    """Why a node on its way up is given up: its phase took longer than `allowed`, in seconds; None: it may go on."""
+    reason = _TIMEOUTS.get(record.phase)
+    if reason is None or record.attempt is None:
+        return None
+    seconds = allowed[record.phase]
+    if seconds_between(max(record.phase_since, record.attempt.started_at), now) < seconds:
+        return None
+    return Failure(reason=reason, message=f"{record.phase.value} took more than {seconds / 60:.0f} minutes.")
+
+
+def no_successor(record: InstanceRecord, most_attempts: int) -> Failure | None:
+    """Why no further attempt follows those made; None: the next offer has its turn."""
+    last = record.attempts[-1].failure if record.attempts else None
+    because = f" The last one failed: {last.message}" if last else ""
+    if record.tried_in_round >= len(record.offers):
+        message = f"All {len(record.offers)} planned offers were tried.{because}"
+        return Failure(reason=Reason.NO_OFFERS_LEFT, message=message)
+    if len(record.attempts) >= most_attempts:
+        message = f"{most_attempts} attempts were made, which is the limit.{because}"
+        return Failure(reason=Reason.TOO_MANY_ATTEMPTS, message=message)
+    return None
+
+
+def lost_too_often(record: InstanceRecord, most_recoveries: int, failure: Failure) -> Failure | None:
+    """Why a ready instance whose node was lost does not recover from it; None: it does."""
+    if record.recoveries < most_recoveries:
+        return None
+    message = f"The node was lost {record.recoveries + 1} times. The last time: {failure.message}"
+    return Failure(reason=Reason.TOO_MANY_RECOVERIES, message=message)
 
 
 def next_check(record: InstanceRecord, now: datetime) -> datetime:
