@@ -64,8 +64,8 @@ class Rates:
 _RANGES: dict[str, tuple[float, float, float]] = {
     "die": (0.6, 0.002, 0.06),
     "slow": (0.5, 0.005, 0.2),
-    "storage_before": (0.4, 0.003, 0.1),
-    "storage_after": (0.4, 0.003, 0.1),
+    "storage_before": (0.4, 0.003, 0.3),
+    "storage_after": (0.4, 0.003, 0.3),
     "stale": (0.4, 0.01, 0.3),
     "message_lost": (0.4, 0.01, 0.4),
     "message_doubled": (0.5, 0.02, 0.5),
