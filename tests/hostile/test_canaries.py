@@ -1,0 +1,171 @@
+"""Secrets planted wherever the program can hold one are found nowhere but where they belong."""
+
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from shared import runtime
+from shared.api.queues import QUEUES
+from shared.auth import Purpose
+from shared.engine.parts import Kit
+from shared.models.node import Assignment, ModelFile, NodePhase, NodeStatus
+from shared.models.records import InstanceRecord
+from shared.providers.base import NodeState, NodeView
+from shared.redaction import Redactor
+from shared.runtime import secrets_of
+from shared.store.base import InstanceFilter
+from shared.store.queues import poison_queue
+from tests.functional.test_node_calls import Assigning, Scripted
+from tests.functional.world import Answer, World, settings
+
+PLANTED = {
+    "GPULAUNCH_ADMIN_TOKENS": "canary-admin-000001,canary-admin-000002",
+    "GPULAUNCH_READ_TOKENS": "canary-reader-000003",
+    "GPULAUNCH_MASTER_KEY": "canary-master-0004-0123456789abcdefghij",
+    "HF_TOKEN": "canary-hub-00000005",
+    "R2_ENDPOINT": "https://r2.example",
+    "R2_ACCESS_KEY_ID": "canary-r2-id-000006",
+    "R2_SECRET_ACCESS_KEY": "canary-r2-key-00007",
+    "AWS_ACCESS_KEY_ID": "canary-s3-id-000008",
+    "AWS_SECRET_ACCESS_KEY": "canary-s3-key-00009",
+    "SKYPILOT_SERVICE_ACCOUNT_TOKEN": "canary-sky-token-10",
+    "AzureWebJobsStorage": "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=canary-storage-11==;",
+}
+SIGNED = "https://bucket.example/model.safetensors?X-Amz-Signature=canary-signature-12"
+SECRETS = re.compile(r"canary-[a-z0-9-]*\d\d")
+
+
+class Signing(Assigning):
+    """Hands out signed addresses."""
+
+    def make(self, record: InstanceRecord, attempt: int) -> Assignment:
+        """See Assignments."""
+        made = super().make(record, attempt)
+        return made.model_copy(update={"files": [ModelFile(path="m", url=SIGNED)], "hub_token": "canary-hub-00000005"})
+
+
+class Planted(World):
+    """A world full of secrets that remembers each of its answers."""
+
+    def __init__(self, mode: str) -> None:
+        self.cloud_ = Scripted()
+        kit = Kit(self.cloud_, self.cloud_)
+        public = "https://app.example.com" if mode == "push" else None
+        real = {"GPULAUNCH_ORCHESTRATOR": "skypilot", "GPULAUNCH_PUBLIC_URL": public}
+        given = settings(**PLANTED, **(real if mode != "simulation" else {}))
+        self.heard: list[tuple[str, Answer]] = []
+        super().__init__(given=given, kit=None if mode == "simulation" else lambda _: kit, assignments=Signing())
+        self.parts = replace(self.parts, redactor=Redactor(secrets_of(given)))
+        runtime.use(self.parts)
+
+    def call(self, method: str, path: str, body: object = None, **more: Any) -> Answer:
+        """See World; asks with a planted token."""
+        more.setdefault("token", "canary-admin-000001")
+        answer = super().call(method, path, body, **more)
+        self.heard.append((path, answer))
+        return answer
+
+    def node(self, instance_id: str, name: str, body: object = None) -> Answer:
+        """A call of the latest attempt's node."""
+        found = self.store.load(instance_id)
+        assert found is not None
+        token = self.parts.deriver.derive(instance_id, len(found.record.attempts), Purpose.NODE)
+        method = "GET" if name == "assignment" else "POST"
+        headers = {"Authorization": f"Bearer {token}"}
+        return self.call(method, f"/api/nodes/{instance_id}/{name}", body, token=None, headers=headers)
+
+
+def simulated(world: Planted) -> None:
+    for fault in ("simulate.no-capacity", "simulate.setup-failure", "simulate.evict-after", "simulate.teardown-tries"):
+        world.launch(labels={fault: "1"}, name=fault.removeprefix("simulate."))
+    world.run(400)
+    finish(world)
+
+
+def called(world: Planted) -> None:
+    """A node that says all that it knows, secrets included, comes up, is lost, and comes again."""
+    instance_id = world.launch()
+    world.run(3)
+    talkative = f"Authorization: Bearer {world.parts.deriver.derive(instance_id, 1, Purpose.NODE)}"
+    key = world.parts.deriver.endpoint_key(instance_id, 1)
+    tail = [talkative, f"key {key}", f"GET {SIGNED}", *PLANTED.values()]
+    assert world.node(instance_id, "assignment").status == 200
+    report = {"phase": "loading_model", "detail": f"reading {SIGNED}", "log_tail": tail}
+    assert world.node(instance_id, "progress", report).status == 200
+    world.cloud_.view = NodeView(NodeState.UP, "up", address="20.1.2.3")
+    world.cloud_.alive = True
+    assert world.node(instance_id, "register", {"port": 8000}).status == 200
+    world.run(10)
+    assert world.call("GET", f"/api/instances/{instance_id}/credentials").status == 200
+    world.node(instance_id, "notice", {"notice": "eviction", "seconds_left": 5})
+    world.run(60)
+    finish(world)
+
+
+def asked(world: Planted) -> None:
+    """The same where the node is asked."""
+    instance_id = world.launch()
+    world.run(3)
+    tail = [f"key {world.parts.deriver.endpoint_key(instance_id, 1)}", f"GET {SIGNED}", *PLANTED.values()]
+    world.cloud_.view = NodeView(NodeState.UP, "up", address="20.1.2.3")
+    world.cloud_.account = NodeStatus(phase=NodePhase.SERVING, detail=f"at {SIGNED}", port=8000, log_tail=tail)
+    world.cloud_.alive = True
+    world.run(60)
+    finish(world)
+
+
+def finish(world: Planted) -> None:
+    for one in world.store.page(InstanceFilter(), 100, None).records:
+        name = one.record.instance_id
+        for path in (f"/api/instances/{name}", f"/api/instances/{name}/events", f"/api/instances/{name}/logs"):
+            assert world.call("GET", path).status == 200
+        world.call("DELETE", f"/api/instances/{name}")
+    world.run(120)
+    for path in ("/api/instances", "/api/config", "/api/health", "/api/openapi.json", "/api/catalog"):
+        assert world.call("GET", path).status == 200
+    assert world.call("GET", "/api/instances", token="canary-wrong-token-99").status == 401
+
+
+LIVES: dict[str, Callable[[Planted], None]] = {"simulation": simulated, "push": called, "pull": asked}
+
+
+@pytest.mark.parametrize("mode", sorted(LIVES))
+def test_no_planted_secret_should_be_found(mode: str, caplog: pytest.LogCaptureFixture) -> None:
+    world = Planted(mode)
+    try:
+        with caplog.at_level(logging.DEBUG):
+            LIVES[mode](world)
+        places = stored(world) | {"log": "\n".join(record.getMessage() for record in caplog.records)}
+    finally:
+        runtime.use(None)
+    belongs = ("/credentials", "/assignment")
+    for path, answer in world.heard:
+        if not path.endswith(belongs):
+            places[path] = places.get(path, "") + answer.body.decode() + repr(dict(answer.headers))
+    derived = {
+        world.parts.deriver.derive(one.record.instance_id, attempt.number, purpose)
+        for one in world.store.page(InstanceFilter(), 100, None).records
+        for attempt in one.record.attempts
+        for purpose in Purpose
+    }
+    assert derived
+    assert places["rows"]
+    assert places["log"]
+    for place, text in places.items():
+        assert not SECRETS.search(text), (place, SECRETS.findall(text))
+        assert not [secret for secret in derived if secret in text], place
+    if mode != "simulation":
+        assert "[redacted]" in places["rows"], "the node told secrets, and what it told was kept"
+
+
+def stored(world: World) -> dict[str, str]:
+    """All that lies in tables and queues."""
+    found = world.store.page(InstanceFilter(), 100, None).records
+    rows = [one.record.model_dump_json() for one in found]
+    rows += [event.model_dump_json() for one in found for event in world.store.events(one.record.instance_id)]
+    bodies = [body for queue in QUEUES for name in (queue, poison_queue(queue)) for body in world.queues.bodies(name)]
+    return {"rows": "\n".join(rows), "queues": b"\n".join(bodies).decode()}
