@@ -19,6 +19,17 @@ def show_catalog(req: func.HttpRequest) -> func.HttpResponse:
     return reply(catalog_answer(runtime(), dict(req.params)))
 
 
+@operation(bp, operations.QUOTA)
+def show_quota(req: func.HttpRequest) -> func.HttpResponse:
+    """The quota on Azure."""
+    from shared.engine.listing import quota_regions
+    from shared.engine.quotas import quota_answer
+    from shared.runtime import runtime
+
+    parts = runtime()
+    return reply(quota_answer(parts, quota_regions(parts, dict(req.params))))
+
+
 @operation(bp, operations.CONFIG)
 def show_config(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the host binds it by name
     """The settings that matter to users."""

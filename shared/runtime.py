@@ -17,6 +17,7 @@ from shared.clock import Clock, SystemClock, UlidIds
 from shared.engine.parts import Kit, Parts
 from shared.models.records import Mode
 from shared.providers.base import Assignments
+from shared.providers.cloud import Cloud
 from shared.redaction import Redactor, redact_all_logging
 from shared.settings import Settings, read_settings
 from shared.store.connect import ensure, queue_service, table_client
@@ -78,7 +79,19 @@ def build(settings: Settings) -> Parts:
         assignments=_assignments(settings, deriver, clock),
         redactor=redactor,
         sleep=time.sleep,
+        cloud=_cloud(settings, clock),
     )
+
+
+def _cloud(settings: Settings, clock: Clock) -> Cloud | None:
+    """Azure itself, where a subscription is set and machines may be in it; nothing is asked or imported yet."""
+    if settings.azure_subscription_id is None or settings.orchestrator == "simulation":
+        return None
+    from shared.providers.azure_client import AzureClient
+    from shared.providers.azure_compute import AzureCompute
+
+    client = AzureClient(settings.azure_subscription_id, clock)
+    return AzureCompute(client, clock, settings.skypilot_user_id)
 
 
 def _assignments(settings: Settings, deriver: Deriver, clock: Clock) -> Assignments:

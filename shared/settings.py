@@ -88,6 +88,10 @@ class Settings(BaseSettings):
     skypilot_token: SecretStr | None = Field(None, alias="SKYPILOT_SERVICE_ACCOUNT_TOKEN")
     skypilot_user_id: str = Field("67706c61", alias="SKYPILOT_USER_ID", pattern=r"^[0-9a-f]{8}$")
     """Part of every cluster's name in the cloud; must never change while nodes run."""
+    azure_subscription_id: str | None = Field(
+        None, alias="AZURE_SUBSCRIPTION_ID", pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+    )
+    """The subscription that SkyPilot launches in; unset: Azure itself is not asked (quota, lost nodes, leftovers)."""
     storage_connection: SecretStr | None = Field(None, alias="AzureWebJobsStorage")
     storage_account: str | None = Field(None, alias="AzureWebJobsStorage__accountName")
     storage_queue_uri: str | None = Field(None, alias="AzureWebJobsStorage__queueServiceUri")

@@ -208,6 +208,18 @@ COSTS = Operation(
     text="text/csv",
     problems=(422,),
 )
+QUOTA = Operation(
+    "show_quota",
+    "GET",
+    "/api/quota",
+    "The quota on Azure, at most ten minutes old, and what live instances hold of it",
+    "read",
+    {200: "QuotaAnswer"},
+    parameters=(
+        Parameter("region", "query", "Regions, separated by commas; those of live instances.", {"type": "string"}),
+    ),
+    problems=(422,),
+)
 CONFIG = Operation(
     "show_config", "GET", "/api/config", "The settings that matter to users", "read", {200: "ConfigAnswer"}
 )
@@ -237,6 +249,7 @@ OPERATIONS = (
     NODE_COMPLETE,
     CATALOG,
     COSTS,
+    QUOTA,
     CONFIG,
     HEALTH,
     OPENAPI,

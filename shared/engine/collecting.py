@@ -7,10 +7,12 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from shared.engine.parts import Parts
 from shared.models.records import Mode
 from shared.providers.base import Cluster, ProviderUnavailableError
+from shared.providers.cloud import Remains
 from shared.store.base import ORPHAN, Note
 
 log = logging.getLogger("gpulaunch.garbage")
@@ -20,11 +22,15 @@ GRACE = timedelta(minutes=5)
 interrupted, and the message that comes again, take less."""
 
 
+Source = Mode | Literal["cloud"]
+"""Who is asked to take a node away: the provider of a mode, or the cloud itself where SkyPilot has lost it."""
+
+
 @dataclass(frozen=True)
 class Listed:
     """What the providers run, as far as they could be asked."""
 
-    clusters: dict[str, tuple[Mode, Cluster]]
+    clusters: dict[str, tuple[Source, Cluster]]
     complete: bool
     """False: a provider did not answer; nothing is concluded from what is missing."""
 
@@ -38,9 +44,9 @@ _USED: dict[str, tuple[Mode, ...]] = {
 
 
 def list_clusters(parts: Parts) -> Listed:
-    """Ask the providers of all modes in use for what they run."""
+    """Ask the providers of all modes in use, and the cloud itself, for what they run."""
     modes = _USED[parts.settings.orchestrator]
-    found: dict[str, tuple[Mode, Cluster]] = {}
+    found: dict[str, tuple[Source, Cluster]] = {}
     complete = True
     for mode in modes:
         try:
@@ -51,6 +57,13 @@ def list_clusters(parts: Parts) -> Listed:
             continue
         for cluster in clusters:
             found[cluster.cluster_name] = (mode, cluster)
+    if parts.cloud is not None and "real" in modes:
+        try:
+            for cluster in parts.cloud.clusters():
+                found.setdefault(cluster.cluster_name, ("cloud", cluster))
+        except ProviderUnavailableError as error:
+            log.warning("no garbage is collected in the cloud itself: %s", error)
+            complete = False
     return Listed(found, complete)
 
 
@@ -68,12 +81,12 @@ def collect(parts: Parts, listed: Listed, known: Iterable[str], now: datetime) -
     marks = {note.key: note for note in parts.store.notes(ORPHAN)}
     taken = 0
     for name in sorted(orphans):
-        mode = listed.clusters[name][0]
+        source = listed.clusters[name][0]
         if name not in marks:
             log.warning("%s is known to no live record; it is taken away unless one claims it soon", name)
-            parts.store.put_note(Note(kind=ORPHAN, key=name, at=now, text=mode))
+            parts.store.put_note(Note(kind=ORPHAN, key=name, at=now, text=source))
         elif now - marks[name].at >= GRACE:
-            taken += _take(parts, mode, name)
+            taken += _take(parts, source, name)
     if listed.complete:
         for name in sorted(marks.keys() - orphans):
             parts.store.drop_note(ORPHAN, name)
@@ -86,10 +99,13 @@ def _is_ours_to_take(parts: Parts, cluster: Cluster, now: datetime) -> bool:
     return cluster.created_at is None or now - cluster.created_at >= GRACE
 
 
-def _take(parts: Parts, mode: Mode, name: str) -> bool:
+def _take(parts: Parts, source: Source, name: str) -> bool:
     """Ask for an orphan's end; the mark stays until it is no longer listed."""
     try:
-        gone = parts.kit(mode).provider.discard(name)
+        if source == "cloud":
+            gone = parts.cloud is not None and parts.cloud.remove(name) is Remains.NOTHING
+        else:
+            gone = parts.kit(source).provider.discard(name)
     except ProviderUnavailableError as error:
         log.error("%s is an orphan, may be billing, and could not be taken away: %s", name, error)  # noqa: TRY400
         return False

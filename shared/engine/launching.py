@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from shared.engine.accounting import admit, problem_of, rules_of
 from shared.engine.changing import send
 from shared.engine.modes import choose_mode
 from shared.engine.parts import Parts
+from shared.engine.quotas import Preflight, preflight
 from shared.engine.reading import read_json, read_model
 from shared.engine.remembering import recent_failures
 from shared.errors import AlreadyExistsError, StoreUnavailableError
@@ -23,7 +25,7 @@ from shared.models.requests import LaunchRequest
 from shared.models.responses import Estimate, LaunchAnswer
 from shared.policy.limits import allowed, lifetime_refusal
 from shared.policy.planning import Estimate as PlanEstimate
-from shared.policy.planning import estimate, plan
+from shared.policy.planning import draw_up, estimate, plan
 from shared.problems import FieldError, ProblemError, conflict, invalid_request
 from shared.providers.faults import FAULT_PREFIX, read_faults
 from shared.store.base import IdempotencyEntry
@@ -36,6 +38,8 @@ MESSAGES: dict[Mode, str] = {
 }
 MAX_KEY = 255
 """Characters of an Idempotency-Key; a UUID has 36."""
+_REASONS = 5
+"""What a refusal tells of the quota, at most: a line for each region would fill a screen."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,10 @@ class Planned:
 
 def plan_launch(parts: Parts, request: LaunchRequest) -> Planned:
     """Plan a launch; nothing is written, no provider is asked. Raises ProblemError (403, 422)."""
-    offers = _offers(parts, request)
+    return _priced(parts, request, _planner(parts, request)({}))
+
+
+def _priced(parts: Parts, request: LaunchRequest, offers: list[Offer]) -> Planned:
     filled = _with_defaults(parts, request)
     lifetime = filled.max_lifetime_minutes or parts.settings.default_lifetime_minutes
     return Planned(filled, offers, lifetime, estimate(offers, lifetime, parts.catalog.as_of))
@@ -78,9 +85,13 @@ def launch(parts: Parts, body: bytes, idempotency_key: str | None) -> tuple[str,
         known = parts.store.idempotency(key_hash)
         if known is not None:
             return _replayed(known, body_hash)
-    planned = plan_launch(parts, request)
+    plan_without = _planner(parts, request)
+    planned = _priced(parts, request, plan_without({}))
     mode, why = choose_mode(parts, request.provider)
     _check_labels(request, mode)
+    checked = preflight(parts, mode, request.provider, plan_without)
+    if checked.struck:
+        planned = _priced(parts, request, _left(plan_without(checked.struck), checked))
     offers, lifetime, costs = planned.offers, planned.lifetime_minutes, planned.costs
     now = parts.clock.now()
     record, events = accept(
@@ -93,6 +104,7 @@ def launch(parts: Parts, body: bytes, idempotency_key: str | None) -> tuple[str,
         lifetime_minutes=lifetime,
         estimated_hourly_usd=costs.hourly_usd,
         worst_case_usd=costs.worst_case_usd,
+        left_out=checked.struck,
     )
     answer = LaunchAnswer(
         message=MESSAGES[mode],
@@ -107,6 +119,7 @@ def launch(parts: Parts, body: bytes, idempotency_key: str | None) -> tuple[str,
             lifetime_minutes=lifetime,
             prices_as_of=costs.as_of,
         ),
+        warnings=[*checked.warnings],
     )
     entry = None
     if key_hash is not None:
@@ -152,7 +165,11 @@ def _key_hash(key: str | None) -> str | None:
     return _hash(key)
 
 
-def _offers(parts: Parts, request: LaunchRequest) -> list[Offer]:
+def _planner(parts: Parts, request: LaunchRequest) -> Callable[[Mapping[str, str]], list[Offer]]:
+    """How the request's offers are planned when some are struck; with none struck there is one at least.
+
+    Raises ProblemError (403, 422).
+    """
     try:
         found = match(request, parts.catalog)
     except CatalogMismatch as error:
@@ -165,11 +182,19 @@ def _offers(parts: Parts, request: LaunchRequest) -> list[Offer]:
         raise problem_of(refusal)
     now = parts.clock.now()
     simulated = parts.settings.orchestrator == "simulation"
-    planned = plan(found, request, () if simulated else recent_failures(parts, now), now)
-    if not planned:
+    failures = () if simulated else recent_failures(parts, now)
+    if not plan(found, request, failures, now):
         message = "No offer is left under use_spot, spot_fallback, region and max_hourly_cost; allow more of them."
         raise invalid_request([FieldError(field="body", message=message)])
-    return planned
+    return lambda struck: draw_up(found, request, failures, now, struck).offers
+
+
+def _left(offers: list[Offer], checked: Preflight) -> list[Offer]:
+    """The offers, if there are any left. Raises ProblemError (422) with what the quota lacks."""
+    if not offers:
+        detail = "; ".join(list(dict.fromkeys(checked.struck.values()))[:_REASONS])
+        raise ProblemError(422, "quota_exceeded", "The quota on Azure does not allow this launch", detail)
+    return offers
 
 
 def _check_labels(request: LaunchRequest, mode: Mode) -> None:

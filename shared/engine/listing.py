@@ -76,6 +76,14 @@ def catalog_answer(parts: Parts, query: Mapping[str, str]) -> CatalogAnswer:
         raise invalid_request([FieldError(field="provider", message=str(error), nearest=error.nearest)]) from error
 
 
+def quota_regions(parts: Parts, query: Mapping[str, str]) -> list[str]:
+    """The regions of a question for the quota. Raises ProblemError (422) for one that there is not."""
+    only_known(query, ("region",))
+    known = {region.casefold(): region for region in parts.catalog.regions("azure")}
+    asked = [name.strip() for name in query.get("region", "").split(",") if name.strip()]
+    return [one_of({"region": name.casefold()}, "region", known) or name for name in asked]
+
+
 def config_answer(parts: Parts) -> ConfigAnswer:
     """The settings that matter to users; no secrets."""
     settings = parts.settings

@@ -10,6 +10,7 @@ from shared.clock import Clock, Ids
 from shared.lifecycle.limits import Limits
 from shared.models.records import Mode
 from shared.providers.base import Assignments, Nodes, Provider
+from shared.providers.cloud import Cloud
 from shared.redaction import Redactor
 from shared.settings import Settings
 from shared.store.base import InstanceStore, Queues
@@ -40,5 +41,7 @@ class Parts:
     redactor: Redactor
     sleep: Callable[[float], None]
     limits: Limits = field(default_factory=Limits)
+    cloud: Cloud | None = None
+    """The cloud itself, beside SkyPilot; None: SkyPilot's books are all there is."""
     ledger_lock: threading.Lock = field(default_factory=threading.Lock)
     """Held from reading the ledger to writing it, so that calls of one process queue up for it."""

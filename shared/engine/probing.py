@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from shared.engine.changing import commit, send
+from shared.engine.clouds import lost_in_cloud
 from shared.engine.parts import Parts
 from shared.engine.placing import node_target, placed, redacted
 from shared.errors import StaleRecordError
@@ -72,6 +73,9 @@ def _judge(parts: Parts, found: Versioned, told: Reported | None, probe: Probe) 
 
 def _ask_provider(parts: Parts, record: InstanceRecord) -> NodeView | None:
     """What the provider says of a node that did not answer; None when it does not say."""
+    lost = lost_in_cloud(parts, record)
+    if lost is not None:
+        return lost
     try:
         return parts.kit(record.mode).provider.look(placed(record))
     except (ProviderUnavailableError, ProviderNotEnabledError) as error:

@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 
 from shared.engine.changing import commit, queue_of, send
+from shared.engine.clouds import release
 from shared.engine.parts import Parts
 from shared.engine.placing import node_target, placed, placement, reaches_us, redacted
 from shared.errors import MessageError, StaleRecordError
@@ -120,7 +121,7 @@ def perform(parts: Parts, record: InstanceRecord, act: Act) -> Observation:
                 return _look_at_node(parts, record, view)
             case Release():
                 asked_at = parts.clock.now()
-                return Released(provider.release(placed(record)), asked_at)
+                return Released(release(parts, record), asked_at)
             case Decide() | Nothing():
                 return Tick()
     except LaunchRefusedError as error:

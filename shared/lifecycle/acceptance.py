@@ -1,6 +1,6 @@
 """The first line of an instance's story: a request that was accepted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from shared.models.offers import Offer
@@ -19,8 +19,12 @@ def accept(
     lifetime_minutes: int,
     estimated_hourly_usd: float,
     worst_case_usd: float,
+    left_out: Mapping[str, str] | None = None,
 ) -> tuple[InstanceRecord, tuple[Event, ...]]:
-    """The record and the first event of a new instance; its first step is due at once."""
+    """The record and the first event of a new instance; its first step is due at once.
+
+    `left_out` are offers that were struck from the plan, reason by key; they stand in the event.
+    """
     record = InstanceRecord(
         instance_id=instance_id,
         request=request,
@@ -37,12 +41,13 @@ def accept(
         estimated_hourly_usd=estimated_hourly_usd,
         worst_case_usd=worst_case_usd,
     )
+    struck = {"left_out": dict(left_out)} if left_out else {}
     event = Event(
         sequence=0,
         at=now,
         type=EventType.ACCEPTED,
         phase=Phase.QUEUED,
         message=f"Launch of {request.model_name} on {request.provider} accepted ({mode}).",
-        data={"mode": mode, "mode_reason": mode_reason, "offers": [offer.key for offer in offers]},
+        data={"mode": mode, "mode_reason": mode_reason, "offers": [offer.key for offer in offers], **struck},
     )
     return record, (event,)

@@ -233,6 +233,38 @@ class CostsAnswer(Answer):
     """This month's budgets."""
 
 
+class QuotaLine(Answer):
+    """One line of a region's quota: cores of a machine family, of the region, or machines."""
+
+    name: str
+    """As Azure spells it; `lowPriorityCores` is what spot machines need."""
+    used: int
+    limit: int
+    free: int
+    ours: int
+    """What live instances of this deployment hold, or are about to."""
+
+
+class QuotaRegion(Answer):
+    """A region's quota as far as GPU machines need it."""
+
+    region: str
+    checked_at: UtcTime | None
+    """Null: Azure did not answer."""
+    problem: str | None
+    """Why there is no answer."""
+    lines: list[QuotaLine]
+
+
+class QuotaAnswer(Answer):
+    """The quota on Azure."""
+
+    checked: bool
+    """False: Azure is not asked; `reason` says why."""
+    reason: str | None
+    regions: list[QuotaRegion]
+
+
 class HealthAnswer(Answer):
     """Whether the control plane works."""
 

@@ -97,8 +97,8 @@ class Machine:
 class _Listing:
     at: datetime
     machines: Mapping[str, Machine]
-    groups: Mapping[str, Sequence[str]]
-    """Names of resource groups by cluster."""
+    groups: Mapping[str, bool]
+    """Clusters that have resource groups, and whether one of these stays: False when all are being deleted."""
 
 
 class AzureCompute:
@@ -164,15 +164,16 @@ class AzureCompute:
                 known.exempt or is_exempt(tags),
                 known.workspace or tags.get(WORKSPACE_LABEL),
             )
-        for name in listing.groups:
-            found.setdefault(name, Cluster(name, NodeState.ABSENT, None))
+        for name, stays in listing.groups.items():
+            if stays:
+                found.setdefault(name, Cluster(name, NodeState.ABSENT, None))
         return list(found.values())
 
     def remove(self, cluster_name: str, region: str | None = None) -> Remains:
         """See Cloud."""
         groups = self._groups_of(cluster_name, region)
         for group in groups:
-            if str(group["properties"].get("provisioningState", "")).casefold() != "deleting":
+            if not _is_going(group):
                 self._client.delete_group(str(group["name"]))
         parts = [
             part
@@ -227,11 +228,11 @@ class AzureCompute:
             whole = pool.submit(lambda: list(self._client.machines(status_only=False)))
             states = pool.submit(lambda: list(self._client.machines(status_only=True)))
             groups = pool.submit(self._client.groups)
-            by_group: dict[str, list[str]] = {}
+            by_group: dict[str, bool] = {}
             for group in groups.result():
                 name = self._cluster_of(str(group["name"]))
                 if name is not None:
-                    by_group.setdefault(name, []).append(str(group["name"]))
+                    by_group[name] = by_group.get(name, False) or not _is_going(group)
             return _Listing(now, self._machines(whole.result(), states.result()), by_group)
 
     def _machines(self, whole: "Iterable[VirtualMachine]", states: "Iterable[VirtualMachine]") -> dict[str, Machine]:
@@ -286,6 +287,11 @@ def _machine(
         workspace=tags.get(WORKSPACE_LABEL),
         exempt=is_exempt(tags),
     )
+
+
+def _is_going(group: Mapping[str, Any]) -> bool:
+    properties: Mapping[str, object] = group.get("properties") or {}
+    return str(properties.get("provisioningState", "")).casefold() == "deleting"
 
 
 def _group_of(resource: Mapping[str, Any]) -> str:

@@ -60,9 +60,9 @@ class AzureWorld:
         return sorted([resource.kind for resource in self.manager.resources.values()] + groups)
 
 
-def azure_world(folder: Path) -> Iterator[AzureWorld]:
+def azure_world(folder: Path, clock: ManualClock | None = None) -> Iterator[AzureWorld]:
     """A world, ended when the test is."""
-    clock = ManualClock()
+    clock = clock or ManualClock()
     manager = ResourceManager(now=clock.now)
     with AzureServer(manager, folder) as server:
         client = AzureClient(

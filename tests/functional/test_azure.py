@@ -1,0 +1,386 @@
+"""The whole program with Azure's own word: the real management client against a resource manager, SkyPilot scripted.
+
+SkyPilot is the forgetful part here: it says that every node it was ever asked for runs, and that every teardown is
+done. What is true stands in the resource manager.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared import runtime
+from shared.engine.collecting import GRACE
+from shared.engine.parts import Kit
+from shared.models.records import Mode
+from shared.policy.quota import plain
+from shared.providers.base import NodeState, NodeView, Placed, Placement, ProviderUnavailableError
+from shared.store.base import ORPHAN
+from tests.functional.test_node_calls import Push, Scripted
+from tests.functional.world import SEED
+from tests.standins.azure import Fault
+from tests.unit.providers.azure_world import AzureWorld, azure_world, cluster
+
+A10 = "StandardNVADSA10v5Family"
+PLENTY = {A10: (0, 720), "cores": (0, 720), "lowPriorityCores": (0, 720), "virtualMachines": (0, 100)}
+
+
+class Forgetful(Scripted):
+    """SkyPilot with books of its own; its launches make machines, its teardowns may do nothing."""
+
+    azure: AzureWorld
+    down = False
+    """Its server is away: it takes nothing away and says so."""
+
+    def submit(self, placement: Placement) -> str | None:
+        self.azure.launch(
+            placement.cluster_name,
+            region=placement.offer.region,
+            spot=placement.offer.use_spot,
+            **dict(placement.labels),
+        )
+        return super().submit(placement)
+
+    def release(self, placed: Placed) -> bool:
+        if self.down:
+            raise ProviderUnavailableError("The SkyPilot server does not answer")
+        return super().release(placed)
+
+
+class OnAzure(Push):
+    """A world with real nodes in a subscription."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sky = Forgetful()
+        kit = replace(self.parts.kit("real"), provider=self.sky, nodes=self.sky)
+        self.cloud_ = self.sky
+
+        def real(mode: Mode) -> Kit:
+            assert mode == "real"
+            return kit
+
+        self.parts = replace(self.parts, kit=real)
+
+    def join(self, azure: AzureWorld) -> None:
+        """Put the subscription there."""
+        self.azure = self.sky.azure = azure
+        self.parts = replace(self.parts, cloud=azure.azure)
+        runtime.use(self.parts)
+
+    def machine(self, instance_id: str) -> Any:
+        """The latest attempt's machine as the resource manager has it."""
+        name = self.show(instance_id)["attempts"][-1]["cluster_name"]
+        return next(one for one in self.azure.manager.of_type("microsoft.compute/virtualmachines") if name in one.name)
+
+    def silent(self) -> None:
+        """No endpoint answers any more."""
+        self.sky.alive = False
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[OnAzure]:
+    made = OnAzure()
+    for azure in azure_world(tmp_path, made.clock):
+        made.join(azure)
+        azure.manager.usages["eastus"] = dict(PLENTY)
+        yield made
+    runtime.use(None)
+    assert made.errors == []
+
+
+def reasons(world: OnAzure, instance_id: str) -> list[str | None]:
+    failures: list[Any] = [attempt["failure"] for attempt in world.show(instance_id)["attempts"]]
+    return [None if failure is None else failure["reason"] for failure in failures]
+
+
+# Nodes that don't answer.
+
+
+def test_an_evicted_node_should_be_recovered_on_the_next_offer_with_nothing_left(world: OnAzure) -> None:
+    instance_id = world.to_ready()
+    world.azure.manager.machines.evict(world.machine(instance_id))
+    world.silent()
+    world.run(40)
+    shown = world.show(instance_id)
+    assert reasons(world, instance_id) == ["evicted", None]
+    assert "Azure evicted the spot machine" in shown["attempts"][0]["failure"]["message"]
+    assert [attempt["offer"]["use_spot"] for attempt in shown["attempts"]] == [True, False]
+    assert len(world.azure.manager.groups) == 1
+    world.delete(instance_id)
+    world.run(60)
+    assert world.show(instance_id)["phase"] == "terminated"
+    assert world.azure.left() == []
+
+
+def test_a_deleted_machines_group_disk_and_address_should_not_stay(world: OnAzure) -> None:
+    instance_id = world.to_ready()
+    world.azure.manager.machines.vanish(world.machine(instance_id))
+    world.silent()
+    world.run(40)
+    assert reasons(world, instance_id) == ["node_lost", None]
+    assert len(world.azure.manager.groups) == 1
+    assert world.azure.left().count("virtualMachines") == 1
+
+
+def test_a_silent_endpoint_on_a_running_machine_should_get_its_time(world: OnAzure) -> None:
+    instance_id = world.to_ready()
+    world.silent()
+    world.run(40)
+    assert reasons(world, instance_id) == [None]
+    assert world.show(instance_id)["health"]["state"] == "unhealthy"
+
+
+def test_without_azures_word_skypilots_should_count(world: OnAzure) -> None:
+    instance_id = world.to_ready()
+    world.azure.manager.machines.evict(world.machine(instance_id))
+    world.azure.manager.faults.append(Fault("GET", "virtualMachines", 503, "ServerBusy", times=99))
+    world.silent()
+    world.run(40)
+    assert reasons(world, instance_id) == [None]
+    world.sky.view = NodeView(NodeState.STOPPED)
+    world.run(30)
+    assert reasons(world, instance_id)[0] == "evicted"
+
+
+def test_answering_nodes_should_cost_azure_nothing(world: OnAzure) -> None:
+    world.to_ready()
+    before = len(world.azure.manager.calls)
+    world.run(110)
+    # One look for garbage may fall into this time.
+    assert len(world.azure.manager.calls) - before <= 4
+
+
+# Teardown.
+
+
+def test_an_instance_should_not_be_called_terminated_before_azure_has_nothing_left(world: OnAzure) -> None:
+    instance_id = world.to_ready()
+    world.azure.manager.operation_seconds = 200
+    world.delete(instance_id)
+    world.run(150)
+    assert world.sky.released >= 1
+    assert world.show(instance_id)["phase"] == "terminating"
+    world.run(90)
+    assert world.show(instance_id)["phase"] == "terminated"
+    assert world.azure.left() == []
+
+
+def test_a_failover_should_not_wait_for_a_group_in_which_nothing_costs_money(world: OnAzure) -> None:
+    instance_id = world.to_ready()
+    machine = world.machine(instance_id)
+    world.azure.manager.machines.vanish(machine)
+    address = world.azure.manager.of_type("microsoft.network/publicipaddresses")[0]
+    world.azure.manager.drop(address)
+    world.azure.manager.operation_seconds = 300
+    world.silent()
+    world.run(40)
+    assert reasons(world, instance_id) == ["node_lost", None]
+    assert len(world.azure.manager.groups) == 2
+    world.run(300)
+    world.azure.manager.settle()
+    assert len(world.azure.manager.groups) == 1
+
+
+def test_a_machine_should_go_even_while_skypilots_server_is_away(world: OnAzure) -> None:
+    instance_id = world.to_ready()
+    world.sky.down = True
+    world.delete(instance_id)
+    world.run(60)
+    assert world.show(instance_id)["phase"] == "terminating"
+    assert world.azure.left() == []
+    world.sky.down = False
+    world.run(60)
+    assert world.show(instance_id)["phase"] == "terminated"
+
+
+def test_a_teardown_that_azure_refuses_should_stay_open_and_raise_its_alert(world: OnAzure) -> None:
+    instance_id = world.to_ready()
+    refused = Fault("DELETE", "resourcegroups", 403, "AuthorizationFailed", times=999)
+    world.azure.manager.faults.append(refused)
+    world.delete(instance_id)
+    world.run(11 * 60)
+    assert world.show(instance_id)["phase"] == "terminating"
+    alerts = [event["message"] for event in world.events(instance_id) if event["type"] == "alert"]
+    assert "Contributor" in alerts[0]
+    world.azure.manager.faults.clear()
+    world.run(60)
+    assert world.show(instance_id)["phase"] == "terminated"
+
+
+# Garbage.
+
+
+def two_passes(world: OnAzure) -> None:
+    world.run((GRACE + timedelta(minutes=9)).total_seconds())
+
+
+def test_a_machine_that_skypilot_and_we_have_forgotten_should_go_in_two_passes(world: OnAzure) -> None:
+    world.azure.launch(cluster(7))
+    world.run(GRACE.total_seconds() + 150)
+    assert [note.key for note in world.store.notes(ORPHAN)] == [cluster(7)]
+    assert "virtualMachines" in world.azure.left()
+    world.run(GRACE.total_seconds() + 240)
+    assert world.azure.left() == []
+    world.run(300)
+    assert world.store.notes(ORPHAN) == []
+
+
+def test_a_group_disk_or_address_alone_should_go_too(world: OnAzure) -> None:
+    world.azure.manager.machines.vanish(world.azure.launch(cluster(7)))
+    world.azure.manager.add_group("shared")
+    machine = world.azure.launch(cluster(8), group="shared")
+    machine.properties["storageProfile"]["osDisk"]["deleteOption"] = "Detach"
+    world.azure.manager.machines.vanish(machine)
+    two_passes(world)
+    world.run(600)
+    assert world.azure.left() == ["group"]
+
+
+@pytest.mark.parametrize(("key", "value"), [("gpulaunch-exempt", "yes"), ("gpulaunch-workspace", "theirs")])
+def test_exempt_machines_and_those_of_other_workspaces_should_stay(world: OnAzure, key: str, value: str) -> None:
+    world.azure.launch(cluster(7)).tags[key] = value
+    world.run(3600)
+    assert "virtualMachines" in world.azure.left()
+    assert world.store.notes(ORPHAN) == []
+
+
+def test_machines_of_live_instances_and_of_strangers_should_stay(world: OnAzure) -> None:
+    instance_id = world.to_ready()
+    world.azure.manager.add_group("theirs")
+    world.azure.manager.machines.add("theirs", "web-1", tags={"owner": "somebody"})
+    for _ in range(20):
+        world.node(instance_id, "heartbeat", {"phase": "serving"})
+        world.run(120)
+    assert world.show(instance_id)["phase"] == "ready"
+    assert world.azure.left().count("virtualMachines") == 2
+
+
+def test_an_azure_that_does_not_answer_should_prove_nothing(world: OnAzure) -> None:
+    world.azure.launch(cluster(7))
+    world.run(7 * 60)
+    assert [note.key for note in world.store.notes(ORPHAN)] == [cluster(7)]
+    world.azure.manager.faults.append(Fault("GET", "resources$", 429, "TooManyRequests", times=999))
+    world.run(20 * 60)
+    assert [note.key for note in world.store.notes(ORPHAN)] == [cluster(7)]
+    assert "virtualMachines" in world.azure.left()
+
+
+# Quota.
+
+
+def launch(world: OnAzure, **changes: Any) -> Any:
+    return world.call("POST", "/api/instances/launch", SEED | changes)
+
+
+def offers(answer: Any) -> list[str]:
+    return [f"{offer['region']}/{'spot' if offer['use_spot'] else 'on-demand'}" for offer in answer.json["offers"]]
+
+
+def test_enough_quota_should_change_nothing(world: OnAzure) -> None:
+    answer = launch(world)
+    assert offers(answer) == ["eastus/spot", "eastus/on-demand"]
+    assert answer.json["warnings"] == []
+
+
+def test_no_spot_quota_should_strike_the_spot_offer_with_its_reason_in_the_ledger(world: OnAzure) -> None:
+    world.azure.manager.usages["eastus"]["lowPriorityCores"] = (0, 0)
+    answer = launch(world)
+    assert offers(answer) == ["eastus/on-demand"]
+    (warning,) = answer.json["warnings"]
+    assert "0 of 0 cores free in lowPriorityCores" in warning
+    accepted = world.events(answer.json["instance_id"])[0]
+    (reason,) = accepted["data"]["left_out"].values()
+    assert "lowPriorityCores" in reason
+    world.run(5)
+    assert [placement.offer.use_spot for placement in world.sky.submitted] == [False]
+
+
+def test_a_family_without_quota_should_strike_on_demand_and_leave_spot(world: OnAzure) -> None:
+    usages = world.azure.manager.usages["eastus"]
+    del usages[A10]
+    usages[" standard NVADSA10v5 family"] = (0, 35)
+    assert offers(launch(world)) == ["eastus/spot"]
+
+
+def test_no_quota_at_all_should_refuse_the_launch_at_once(world: OnAzure) -> None:
+    world.azure.manager.usages["eastus"] |= {"lowPriorityCores": (0, 0), A10: (0, 0)}
+    answer = launch(world)
+    assert answer.status == 422
+    assert answer.json["code"] == "quota_exceeded"
+    assert "lowPriorityCores" in answer.json["detail"]
+    assert A10 in answer.json["detail"]
+    world.run(60)
+    assert world.sky.submitted == []
+    assert world.call("GET", "/api/instances").json["instances"] == []
+
+
+def test_regions_that_come_up_when_others_are_struck_should_be_checked_too(world: OnAzure) -> None:
+    regions = [
+        offer.region for offer in world.parts.catalog.offers("azure") if offer.instance_type == SEED["instance_type"]
+    ]
+    for region in regions:
+        world.azure.manager.usages[region] = PLENTY | {"lowPriorityCores": (0, 0), A10: (0, 0)}
+    world.azure.manager.usages["westus2"] = dict(PLENTY)
+    answer = launch(world, region=sorted(set(regions)))
+    assert offers(answer) == ["westus2/spot", "westus2/on-demand"]
+    assert world.azure.manager.count("/usages") == len(set(regions))
+
+
+def test_an_azure_that_does_not_answer_should_let_the_launch_through_with_a_warning(world: OnAzure) -> None:
+    world.azure.manager.faults.append(Fault("GET", "usages", 500, "InternalServerError"))
+    answer = launch(world)
+    assert answer.status == 202
+    assert offers(answer) == ["eastus/spot", "eastus/on-demand"]
+    (warning,) = answer.json["warnings"]
+    assert "eastus was not checked" in warning
+
+
+def test_without_a_subscription_the_answer_should_say_that_nothing_was_checked(world: OnAzure) -> None:
+    runtime.use(replace(world.parts, cloud=None))
+    answer = launch(world)
+    assert answer.status == 202
+    assert "AZURE_SUBSCRIPTION_ID" in answer.json["warnings"][0]
+    shown = world.call("GET", "/api/quota").json
+    assert (shown["checked"], shown["regions"]) == (False, [])
+    assert "AZURE_SUBSCRIPTION_ID" in shown["reason"]
+
+
+def test_a_quota_should_be_asked_for_again_after_ten_minutes(world: OnAzure) -> None:
+    launch(world)
+    world.azure.manager.usages["eastus"]["lowPriorityCores"] = (0, 0)
+    assert offers(launch(world))[0] == "eastus/spot"
+    world.clock.advance(600)
+    assert offers(launch(world)) == ["eastus/on-demand"]
+
+
+def test_quota_should_be_shown_with_what_our_instances_hold(world: OnAzure) -> None:
+    world.azure.manager.usages["eastus"]["standardDSv5Family"] = (0, 10)
+    world.to_ready()
+    (region,) = world.call("GET", "/api/quota").json["regions"]
+    assert region["region"] == "eastus"
+    lines = {plain(line["name"]): (line["limit"], line["free"], line["ours"]) for line in region["lines"]}
+    assert lines == {
+        plain(A10): (720, 720, 0),
+        "cores": (720, 720, 0),
+        "lowprioritycores": (720, 720, 36),
+        "virtualmachines": (100, 100, 1),
+    }
+    asked = world.call("GET", "/api/quota?region=westus2,eastus").json["regions"]
+    assert [one["region"] for one in asked] == ["eastus", "westus2"]
+
+
+def test_a_region_that_azure_does_not_answer_for_should_be_shown_with_the_problem(world: OnAzure) -> None:
+    world.azure.manager.faults.append(Fault("GET", "usages", 403, "AuthorizationFailed"))
+    (region,) = world.call("GET", "/api/quota?region=eastus").json["regions"]
+    assert region["checked_at"] is None
+    assert "Reader" in region["problem"]
+
+
+def test_an_unknown_region_should_be_refused(world: OnAzure) -> None:
+    answer = world.call("GET", "/api/quota?region=eastuss")
+    assert answer.status == 422
+    assert "eastus" in answer.json["errors"][0]["nearest"]
