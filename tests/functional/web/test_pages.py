@@ -251,8 +251,24 @@ def test_the_list_should_show_health_requests_and_what_runs_now(world: World, ad
     assert "/h" in text
 
 
-def test_the_banner_should_stand_in_a_simulation_only(world: World, admin: Visitor) -> None:
-    assert "No machine is rented" in text_of(admin.get("/launch"))
+@pytest.mark.parametrize(("orchestrator", "banner", "note"), [("simulation", True, False), ("auto", False, True)])
+def test_a_simulation_should_be_announced(orchestrator: str, banner: bool, note: bool) -> None:
+    text = text_of(Visitor(World(settings(GPULAUNCH_ORCHESTRATOR=orchestrator))).sign_in().get("/launch"))
+    assert ("No machine is rented" in text) is banner
+    assert ("the launch is a simulation" in text) is note
+
+
+def test_a_node_that_will_not_go_should_be_an_alert_until_it_is_gone(world: World, admin: Visitor) -> None:
+    instance_id = world.launch(labels={"simulate.teardown-tries": "30"})
+    world.run(90)
+    world.delete(instance_id)
+    world.run(120)
+    assert "Look at this." not in text_of(admin.get(f"/instances/{instance_id}"))
+    world.run(600)
+    assert "Look at this." in text_of(admin.get(f"/instances/{instance_id}"))
+    world.run(3600)
+    assert world.show(instance_id)["phase"] == "terminated"
+    assert "Look at this." not in text_of(admin.get(f"/instances/{instance_id}"))
 
 
 def test_costs_should_be_those_of_the_json_interface(world: World, admin: Visitor) -> None:
