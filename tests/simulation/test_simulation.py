@@ -30,10 +30,14 @@ def test_nothing_should_be_lost_or_left_running_in_two_thousand_seeds(first: int
 
 
 def test_a_seed_should_decide_everything() -> None:
-    once, again = play(7, detailed=True), play(7, detailed=True)
-    assert (once.digest, once.trace, once.details) == (again.digest, again.trace, again.details)
-    assert play(8).digest != once.digest
-    assert len(once.trace) > 100
+    seeds = range(1, 11)
+    once = [play(seed, detailed=True) for seed in seeds]
+    again = [play(seed, detailed=True) for seed in seeds]
+    assert [(one.digest, one.trace, one.details) for one in once] == [
+        (one.digest, one.trace, one.details) for one in again
+    ]
+    assert len({one.digest for one in once}) == len(seeds)
+    assert sum(len(one.trace) for one in once) > 500
 
 
 @pytest.mark.parametrize("hash_seed", ["1", "2"])
