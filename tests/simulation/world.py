@@ -178,7 +178,7 @@ def _money(random: Random) -> tuple[tuple[str, str], ...]:
     """What a deployment counts; most seeds count nothing."""
     if random.random() < 0.6:
         return ()
-    given = [("GPULAUNCH_MONTHLY_BUDGET_USD", random.choice(("0.1", "60", "1000")))]
+    given = [("GPULAUNCH_MONTHLY_BUDGET_USD", random.choice(("60", "120", "1000")))]
     if random.random() < 0.5:
         given.append(("GPULAUNCH_BUDGET_ACTION", "end"))
     if random.random() < 0.5:
