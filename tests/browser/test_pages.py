@@ -56,6 +56,8 @@ def test_a_launch_should_be_seen_from_the_form_to_its_end(known: dict[str, str],
     page.wait_for_url(re.compile(r"/instances/inst-"))
 
     page.evaluate(_RECORD)
+    page.get_by_text("The request").click()
+    page.get_by_role("button", name="Terminate").focus()
     attempts = page.locator(".attempts")
     expect(attempts).to_contain_text("no capacity: Simulated: no capacity for this offer.", timeout=WATCHED)
     running = page.locator("[data-cost]").first
@@ -67,6 +69,9 @@ def test_a_launch_should_be_seen_from_the_form_to_its_end(known: dict[str, str],
     phases: list[str] = page.evaluate("window.phases")
     assert phases[-6:] == ["provisioning", "installing", "loading model", "starting server", "registering", "ready"]
     expect(page.locator(".steps .done")).to_have_count(7)
+    # Nine changes later everything is as the reader left it.
+    expect(page.get_by_role("button", name="Terminate")).to_be_focused()
+    expect(page.get_by_role("region", name="Request")).to_be_visible()
     expect(page.get_by_role("region", name="curl sample")).to_contain_text("/v1/chat/completions")
     page.get_by_role("button", name="Show the API key").click()
     expect(page.get_by_role("region", name="API key")).to_contain_text("gl-")
@@ -179,7 +184,6 @@ def paths(known: dict[str, str]) -> dict[str, str]:
     """Every kind of page by a name."""
     return {
         "launch": "/launch",
-        "launch-slurm": "/launch?like=none",
         "instances": "/instances?state=all",
         "nothing": "/instances?label=nobody-has-it",
         "ready": f"/instances/{known['ready']}",
