@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from shared import runtime
+from shared.engine.accounting import write
 from shared.errors import StaleLedgerError, StoreUnavailableError
 from shared.models.ledger import Account, Usage
 from shared.store.base import Booking, IdempotencyEntry
@@ -87,6 +88,17 @@ class TestBudget:
         world.delete(instance_id)
         world.run(600)
         assert account(world).spent == 800_000
+
+    def test_an_ended_record_that_is_written_again_should_not_be_settled_again(self) -> None:
+        world = world_with(MONTHLY_BUDGET_USD="100")
+        instance_id = world.launch()
+        world.delete(instance_id)
+        world.run(60)
+        ended = world.store.load(instance_id)
+        assert ended is not None
+        settled = world.store.ledger()
+        write(world.parts, ended, ended.record.model_copy(update={"log_tail": ["late"]}), [])
+        assert world.store.ledger() == settled
 
     def test_a_launch_ended_before_it_ran_should_give_everything_back(self) -> None:
         world = world_with(MONTHLY_BUDGET_USD="40")

@@ -2,7 +2,9 @@
 
 import pytest
 
+from shared.engine.accounting import rules_of
 from shared.errors import SettingsError
+from shared.policy.limits import Limits
 from shared.settings import read_settings
 
 KEY = "m" * 32
@@ -42,6 +44,12 @@ def test_several_tokens_should_be_split_at_commas(monkeypatch: pytest.MonkeyPatc
         ("GPULAUNCH_SIMULATION_SPEED", "0", "GPULAUNCH_SIMULATION_SPEED"),
         ("GPULAUNCH_VLLM_REQUIREMENT", "vllm; rm -rf /", "GPULAUNCH_VLLM_REQUIREMENT"),
         ("SKYPILOT_USER_ID", "somebody", "SKYPILOT_USER_ID"),
+        ("GPULAUNCH_MONTHLY_BUDGET_USD", "-5.00", "GPULAUNCH_MONTHLY_BUDGET_USD"),
+        ("GPULAUNCH_LABEL_BUDGETS", "team:100", "a label and an amount"),
+        ("GPULAUNCH_LABEL_BUDGETS", "team=a:lots", "valid number"),
+        ("GPULAUNCH_LABEL_BUDGETS", '{"team=a": 100', "GPULAUNCH_LABEL_BUDGETS"),
+        ("GPULAUNCH_LABEL_MAX_GPUS", "team=a:1.5", "GPULAUNCH_LABEL_MAX_GPUS"),
+        ("GPULAUNCH_ALLOWED_PROVIDERS", "azure,azur", "azure, aws"),
     ],
 )
 def test_a_wrong_value_should_be_named_and_not_shown(
@@ -55,6 +63,23 @@ def test_a_wrong_value_should_be_named_and_not_shown(
     assert "\n" not in str(caught.value)
     if len(value) > 3:
         assert value not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["team=a:100, team=b:0.5", '{"team=a": 100, "team=b": 0.5}'])
+def test_amounts_by_label_should_be_read_from_a_list_or_from_json(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("GPULAUNCH_LABEL_BUDGETS", text)
+    assert read_settings().label_budgets == {"team=a": 100, "team=b": 0.5}
+
+
+def test_a_label_s_value_may_have_a_colon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPULAUNCH_LABEL_MAX_INSTANCES", "image=vllm:v1:3")
+    assert read_settings().label_max_instances == {"image=vllm:v1": 3}
+
+
+def test_without_settings_there_should_be_neither_budget_nor_limit() -> None:
+    rules = rules_of(read_settings())
+    assert not rules.counted
+    assert rules.limits == Limits()
 
 
 def test_a_missing_master_key_should_stop_production_but_not_development(monkeypatch: pytest.MonkeyPatch) -> None:
