@@ -10,7 +10,7 @@ from typing import cast
 
 from pydantic import SecretStr
 
-from shared.api.queues import QUEUES
+from shared.api.queues import ALERTS, QUEUES
 from shared.auth import Deriver
 from shared.catalog.snapshot import snapshot
 from shared.clock import Clock, SystemClock, UlidIds
@@ -60,7 +60,7 @@ def build(settings: Settings) -> Parts:
     for library in ("httpx", "azure.core", "azure.identity"):
         logging.getLogger(library).setLevel(logging.WARNING)
     table, queues = table_client(settings), queue_service(settings)
-    ensure(table, queues, QUEUES)
+    ensure(table, queues, (*QUEUES, ALERTS) if settings.webhooks else QUEUES)
     deriver = Deriver(settings.master_key or _DEVELOPMENT_KEY)
 
     @cache
@@ -126,6 +126,7 @@ def secrets_of(settings: Settings) -> Iterable[str]:
         value: object = getattr(settings, name)
         values = cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,)
         held += [item.get_secret_value() for item in values if isinstance(item, SecretStr)]
+    held += [hook.url.get_secret_value() for hook in settings.webhooks]
     connection = settings.storage_connection
     if connection is not None:
         for part in connection.get_secret_value().split(";"):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared.alerts.hooks import Webhook, check_address, read_hooks, signing_key
 from shared.errors import SettingsError
 from shared.models.requests import LABEL_KEY, LABEL_VALUE, ProviderName
 
@@ -92,6 +93,14 @@ class Settings(BaseSettings):
         None, alias="AZURE_SUBSCRIPTION_ID", pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
     )
     """The subscription that SkyPilot launches in; unset: Azure itself is not asked (quota, lost nodes, leftovers)."""
+    webhooks: Annotated[tuple[Webhook, ...], NoDecode] = Field((), alias="GPULAUNCH_WEBHOOK_URLS")
+    """Receivers of alerts: `format|url`, separated by spaces or commas, or a JSON list; formats: docs/alerts.md."""
+    webhook_secret: SecretStr | None = Field(None, alias="GPULAUNCH_WEBHOOK_SECRET")
+    """Key that signs alerts, `whsec_` and base64; receivers of the format json need one."""
+    webhook_events: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset({"alert", "poison", "ready", "recovering", "terminated", "failed"}), alias="GPULAUNCH_WEBHOOK_EVENTS"
+    )
+    """What is told: `alert`, `poison`, `phase` (every change) or names of phases, separated by commas."""
     storage_connection: SecretStr | None = Field(None, alias="AzureWebJobsStorage")
     storage_account: str | None = Field(None, alias="AzureWebJobsStorage__accountName")
     storage_queue_uri: str | None = Field(None, alias="AzureWebJobsStorage__queueServiceUri")
@@ -161,6 +170,43 @@ class Settings(BaseSettings):
         if url is not None and not url.startswith(("https://", "http://")):
             raise ValueError("an address begins with https:// (or http:// on one's own machine)")
         return None if url is None else url.rstrip("/")
+
+    @field_validator("webhooks", mode="before")
+    @classmethod
+    def _read_webhooks(cls, value: object) -> object:
+        return read_hooks(value) if isinstance(value, str) else value
+
+    @field_validator("webhook_events", mode="before")
+    @classmethod
+    def _split_events(cls, value: object) -> object:
+        return frozenset(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+    @field_validator("webhook_events")
+    @classmethod
+    def _known_events(cls, words: frozenset[str]) -> frozenset[str]:
+        from shared.alerts.choosing import WORDS
+
+        if not words <= WORDS:
+            raise ValueError(f"only {', '.join(sorted(WORDS))} can be told")
+        return words
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _signs(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None:
+            signing_key(secret.get_secret_value())
+        return secret
+
+    @model_validator(mode="after")
+    def _webhooks_can_be_called(self) -> "Settings":
+        for hook in self.webhooks:
+            try:
+                check_address(hook, plain_http=self.development)
+            except ValueError as error:
+                raise ValueError(f"GPULAUNCH_WEBHOOK_URLS: {error}") from None
+            if hook.format == "json" and self.webhook_secret is None:
+                raise ValueError("a webhook of the format json is signed, so it needs GPULAUNCH_WEBHOOK_SECRET")
+        return self
 
     @model_validator(mode="after")
     def _needs_key(self) -> "Settings":

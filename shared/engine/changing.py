@@ -4,6 +4,7 @@ import logging
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from shared.alerts.announcing import announce
 from shared.api.queues import LAUNCHES, TEARDOWNS
 from shared.engine.accounting import write
 from shared.engine.parts import Parts
@@ -55,6 +56,7 @@ def commit(parts: Parts, before: Versioned, decision: Decision) -> Versioned:
         return before
     etag = write(parts, before, decision.record, decision.events)
     remember_failures(parts, before.record, decision.record)
+    announce(parts, decision)
     for event in decision.events:
         level = logging.WARNING if event.type in (EventType.ALERT, EventType.ATTEMPT_FAILED) else logging.INFO
         log.log(

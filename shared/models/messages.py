@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
 from shared.errors import MessageError
 from shared.models.base import Stored
@@ -30,7 +30,20 @@ class ProbeMessage(Stored):
     step: Literal["probe"] = "probe"
 
 
-M = TypeVar("M", StepMessage, ProbeMessage)
+class AlertMessage(Stored):
+    """Please tell one receiver of one event."""
+
+    instanceId: InstanceId  # noqa: N815
+    epoch: int
+    sequence: Annotated[int, Field(ge=0, le=999_999)]
+    """The event's number."""
+    hook: Annotated[int, Field(ge=0)] = 0
+    """Which of the configured receivers: one that fails is tried again without the others."""
+    tries: Annotated[int, Field(ge=0)] = 0
+    """How often it was tried before."""
+
+
+M = TypeVar("M", StepMessage, ProbeMessage, AlertMessage)
 
 
 def read_message(kind: type[M], body: bytes) -> M:

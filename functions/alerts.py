@@ -1,0 +1,21 @@
+"""Alerts to webhooks; from a queue of its own, so that no step ever waits for a receiver."""
+
+import azure.functions as func
+
+from functions.queue import handle
+from shared.api.queues import ALERTS
+
+bp = func.Blueprint()
+
+
+def alerts(msg: func.QueueMessage) -> None:
+    """Tell one receiver of one event."""
+    from shared.alerts.sending import send_alert
+    from shared.models.messages import AlertMessage
+
+    handle(ALERTS, AlertMessage, msg, send_alert)
+
+
+bp.function_name("alerts")(
+    bp.queue_trigger(arg_name="msg", queue_name=ALERTS, connection="AzureWebJobsStorage")(alerts)  # pyright: ignore[reportUnknownMemberType]
+)

@@ -1,0 +1,1 @@
+"""Alerts: which events are told to whom, in which form, signed how."""

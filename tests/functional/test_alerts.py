@@ -1,0 +1,252 @@
+"""Alerts through the whole program, to a receiver on this machine that speaks HTTP."""
+
+import base64
+import hashlib
+import hmac
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+import azure.functions as func
+import pytest
+
+from functions.alerts import alerts
+from shared import runtime
+from shared.api.queues import ALERTS, QUEUES
+from shared.errors import StoreUnavailableError
+from shared.store.queues import poison_queue
+from tests.functional.node.harness import StandIn
+from tests.functional.world import RETRY_SECONDS, World, settings
+
+KEY = b"k" * 32
+SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
+
+
+class Receiver(StandIn):
+    """Keeps what it is sent; answers with the statuses given, 204 when there are none left."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, dict[str, str], bytes]] = []
+        self.statuses: list[int] = []
+        super().__init__()
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        body = request.rfile.read(int(request.headers["Content-Length"]))
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.got.append((request.path, headers, body))
+        self.send(request, self.statuses.pop(0) if self.statuses else 204, b"")
+
+    def alerts(self) -> list[Any]:
+        return [json.loads(body) for _, _, body in self.got]
+
+
+class Alerting(World):
+    """A world whose alerts are delivered as well."""
+
+    def __init__(self, hooks: str, events: str | None = None) -> None:
+        given = {
+            "GPULAUNCH_WEBHOOK_URLS": hooks,
+            "GPULAUNCH_WEBHOOK_SECRET": SECRET,
+            "GPULAUNCH_WEBHOOK_EVENTS": events,
+        }
+        dev = {"AZURE_FUNCTIONS_ENVIRONMENT": "Development"}
+        super().__init__(given=settings(**dev, **{name: value for name, value in given.items() if value is not None}))
+
+    def deliver(self) -> int:
+        """Serve the alerts that are due."""
+        served = 0
+        while taken := self.queues.take(ALERTS, hide_seconds=RETRY_SECONDS):
+            for message in taken:
+                served += 1
+                alerts(func.QueueMessage(id=message.id, body=message.body, pop_receipt=message.pop_receipt))
+                self.queues.forget(message)
+        return served
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.close()
+    runtime.use(None)
+
+
+def test_a_launch_should_be_told_of_signed(receiver: Receiver) -> None:
+    world = Alerting(f"json|{receiver.url}/hook")
+    instance_id = world.launch(name="my-model", labels={"team": "a"})
+    world.run(100)
+    world.delete(instance_id)
+    world.run(30)
+    world.deliver()
+    assert [alert["data"]["phase"] for alert in receiver.alerts()] == ["ready", "terminated"]
+    path, headers, body = receiver.got[0]
+    first = receiver.alerts()[0]
+    assert path == "/hook"
+    assert (first["type"], first["data"]["name"]) == ("instance.phase_changed", "my-model")
+    assert (first["data"]["instance_id"], first["data"]["labels"]) == (instance_id, {"team": "a"})
+    event = world.events(instance_id)[first["data"]["sequence"]]
+    assert (first["data"]["message"], first["timestamp"]) == (event["message"], event["at"])
+    assert headers["webhook-id"] == f"{instance_id}-{event['sequence']}"
+    text = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    signature = base64.b64encode(hmac.new(KEY, text, hashlib.sha256).digest()).decode()
+    assert headers["webhook-signature"] == f"v1,{signature}"
+    assert int(headers["webhook-timestamp"]) == int(world.clock.now().timestamp())
+
+
+def test_without_a_webhook_there_should_be_no_further_storage_operation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(*_: object) -> None:
+        """In place of alerts."""
+
+    def operations() -> list[str]:
+        world = World()
+        for labels in ({}, {"simulate.no-capacity": "9"}):
+            world.launch(labels=labels)
+        world.run(200)
+        runtime.use(None)
+        assert world.queues.depth(ALERTS) == 0
+        return [*world.queues.calls.seen, *world.store.calls.seen]
+
+    with_alerts = operations()
+    monkeypatch.setattr("shared.engine.changing.announce", nothing)
+    assert with_alerts == operations()
+    assert ALERTS not in QUEUES, "it would be made, polled and swept everywhere"
+
+
+@pytest.mark.parametrize("hooks", ["", "slack|https://hooks.slack.example/x"])
+def test_the_queue_should_be_polled_only_where_there_is_a_webhook(hooks: str) -> None:
+    code = "import function_app; print(sorted(f.get_function_name() for f in function_app.app.get_functions()))"
+    environment = os.environ | {"GPULAUNCH_WEBHOOK_URLS": hooks}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert "'provisioning'" in done.stdout
+    assert ("'alerts'" in done.stdout) is bool(hooks)
+
+
+def test_a_failed_launch_should_be_told_as_one(receiver: Receiver) -> None:
+    world = Alerting(f"json|{receiver.url}/")
+    world.launch(labels={"simulate.no-capacity": "9"})
+    world.run(120)
+    world.deliver()
+    (alert,) = receiver.alerts()
+    assert (alert["type"], alert["data"]["phase"]) == ("instance.failed", "failed")
+    assert alert["data"]["reason"]
+
+
+def test_a_node_that_won_t_go_should_be_told_of(receiver: Receiver) -> None:
+    world = Alerting(f"json|{receiver.url}/", events="alert")
+    instance_id = world.launch(labels={"simulate.teardown-tries": "99"})
+    world.run(100)
+    world.delete(instance_id)
+    world.run(700)
+    world.deliver()
+    assert [alert["type"] for alert in receiver.alerts()] == ["instance.alert"]
+
+
+def test_a_step_that_always_fails_should_be_told_of(receiver: Receiver) -> None:
+    world = Alerting(f"json|{receiver.url}/", events="poison")
+    world.launch()
+    world.run(40)
+    for _ in range(5):
+        world.cloud.calls.fail_next("get", RuntimeError("a fault of the program"))
+    world.run(400)
+    world.deliver()
+    assert [alert["type"] for alert in receiver.alerts()] == ["instance.poisoned"]
+
+
+def test_only_what_was_chosen_should_be_told(receiver: Receiver) -> None:
+    world = Alerting(f"json|{receiver.url}/", events="phase")
+    world.launch()
+    world.run(100)
+    world.deliver()
+    told = [alert["data"]["phase"] for alert in receiver.alerts()]
+    assert told[0] == "validating"
+    assert told[-1] == "ready"
+    assert "provisioning" in told
+
+
+def test_a_receiver_that_is_down_should_be_tried_again_with_back_off(receiver: Receiver) -> None:
+    receiver.statuses = [503, 429, 500]
+    world = Alerting(f"json|{receiver.url}/", events="ready")
+    world.launch()
+    world.run(100)
+    tries: list[float] = []
+    start = world.clock.now()
+    for _ in range(200):
+        if world.deliver():
+            tries.append((world.clock.now() - start).total_seconds())
+        world.run(1)
+    assert tries == [0, 5, 35, 155]
+    assert len({headers["webhook-id"] for _, headers, _ in receiver.got}) == 1
+    assert world.queues.depth(ALERTS) == 0
+
+
+def test_each_receiver_should_be_tried_for_itself(receiver: Receiver) -> None:
+    world = Alerting(f"slack|{receiver.url}/slack teams|{receiver.url}/teams", events="ready")
+    world.launch()
+    world.run(100)
+    receiver.statuses = [204, 500]
+    world.deliver()
+    world.run(10)
+    world.deliver()
+    assert [path for path, _, _ in receiver.got] == ["/slack", "/teams", "/teams"]
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 404, 410])
+def test_a_receiver_that_refuses_should_not_be_asked_again(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    receiver.statuses = [status]
+    world = Alerting(f"slack|{receiver.url}/services/T000/secret-path", events="ready")
+    world.launch()
+    world.run(100)
+    with caplog.at_level(logging.DEBUG):
+        world.deliver()
+    assert len(receiver.got) == 1
+    assert world.queues.depth(poison_queue(ALERTS)) == 1
+    errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(errors) == 1
+    assert str(status) in errors[0]
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("gpulaunch")]
+    assert not [line for line in told if "secret-path" in line]
+
+
+def test_a_receiver_that_is_never_there_should_be_given_up_and_block_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    world = Alerting("slack|http://127.0.0.1:1/secret-path", events="ready")
+    instance_id = world.launch()
+    world.run(100)
+    assert world.show(instance_id)["phase"] == "ready"
+    for _ in range(8):
+        world.deliver()
+        world.run(7300)
+    assert world.queues.depth(ALERTS) == 0
+    assert world.queues.depth(poison_queue(ALERTS)) == 1
+    assert "ConnectError" in caplog.text
+    assert "secret-path" not in "".join(r.getMessage() for r in caplog.records if r.name.startswith("gpulaunch"))
+    runtime.use(None)
+
+
+def test_storage_that_takes_no_alert_should_not_stop_a_step(caplog: pytest.LogCaptureFixture) -> None:
+    world = Alerting("slack|http://127.0.0.1:1/x", events="validating")
+    instance_id = world.launch()
+    world.queues.calls.fail_next("send", StoreUnavailableError("busy"))
+    world.run(100)
+    assert world.show(instance_id)["phase"] == "ready"
+    assert world.errors == []
+    assert "is lost" in caplog.text
+    runtime.use(None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{}", b'{"instanceId": "inst-01K0000000000000000000000A", "epoch": 1, "sequence": 0}', b"\xff"],
+)
+def test_an_alert_about_nothing_should_be_buried(receiver: Receiver, body: bytes) -> None:
+    world = Alerting(f"json|{receiver.url}/")
+    world.queues.put(ALERTS, body)
+    world.deliver()
+    assert world.queues.bodies(poison_queue(ALERTS)) == [body]
+    assert receiver.got == []
