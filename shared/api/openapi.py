@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from shared.alerts.models import Alert
 from shared.api.operations import OPERATIONS, Operation
 from shared.models import node, requests, responses
 from shared.models.messages import INSTANCE_ID
@@ -46,7 +47,7 @@ def _models() -> list[type[BaseModel]]:
         for name in (operation.body, *operation.answers.values()):
             if name is not None:
                 names[name] = None
-    return [*(_model(name) for name in names), Problem]
+    return [*(_model(name) for name in names), Problem, Alert]
 
 
 @lru_cache(maxsize=1)
@@ -69,6 +70,7 @@ def document() -> dict[str, Any]:
             "summary": "Serverless control plane for GPU nodes that serve models with vLLM",
         },
         "paths": paths,
+        "webhooks": {"alert": {"post": _alert()}},
         "components": {
             "schemas": schemas["$defs"],
             "securitySchemes": {
@@ -81,6 +83,19 @@ def document() -> dict[str, Any]:
                 },
             },
         },
+    }
+
+
+def _alert() -> dict[str, Any]:
+    signed = ("webhook-id", "webhook-timestamp", "webhook-signature")
+    return {
+        "operationId": "alert",
+        "summary": "An event that GPULAUNCH_WEBHOOK_EVENTS chose, signed by Standard Webhooks",
+        "parameters": [
+            {"name": name, "in": "header", "required": True, "schema": {"type": "string"}} for name in signed
+        ],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _reference("Alert")}}},
+        "responses": {"2XX": {"description": "Taken"}},
     }
 
 

@@ -33,6 +33,12 @@ def test_every_operation_should_be_in_it_once() -> None:
     assert found == {(operation.method, operation.path, operation.name) for operation in OPERATIONS}
 
 
+def test_alerts_should_be_described() -> None:
+    schema = document()["components"]["schemas"]["AlertData"]
+    assert {"instance_id", "sequence", "phase", "message"} <= set(schema["properties"])
+    assert document()["webhooks"]["alert"]["post"]["requestBody"]
+
+
 def test_every_reference_should_lead_somewhere() -> None:
     text = json.dumps(document())
     schemas = document()["components"]["schemas"]
