@@ -102,7 +102,12 @@ class Server:
     def _pids(self) -> list[int]:
         self.process.poll()
         wanted = f"{MARK}={self.mark}".encode()
-        return [pid for pid, environ in _environments() if wanted in environ.split(b"\0")]
+        # SkyPilot's workers write their names over their environment, but stay in the session.
+        return [
+            pid
+            for pid, session, environ in _processes()
+            if session == self.process.pid or wanted in environ.split(b"\0")
+        ]
 
 
 def resident_mib(pid: int, what: str = "VmRSS") -> float:
@@ -114,8 +119,12 @@ def resident_mib(pid: int, what: str = "VmRSS") -> float:
     return 0.0
 
 
-def _environments() -> Iterator[tuple[int, bytes]]:
+def _processes() -> Iterator[tuple[int, int, bytes]]:
+    """Id, session and environment of every process that lives."""
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-                yield int(folder.name), (folder / "environ").read_bytes()
+                # The program's name, in brackets, may hold anything; state, parent, group and session follow it.
+                state, _, _, session = (folder / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[:4]
+                if state != "Z":
+                    yield int(folder.name), int(session), (folder / "environ").read_bytes()
