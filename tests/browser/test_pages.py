@@ -36,6 +36,14 @@ def known(app: App) -> dict[str, str]:
     }
 
 
+@pytest.fixture
+def settled(app: App, known: dict[str, str]) -> dict[str, str]:
+    """The known instances, once they are what they were launched to become."""
+    for phase, instance_id in known.items():
+        app.until(instance_id, phase)
+    return known
+
+
 def test_a_launch_should_be_seen_from_the_form_to_its_end(known: dict[str, str], page: Page) -> None:
     page.goto("/launch")
     plan = page.locator("#plan")
@@ -123,12 +131,8 @@ def test_the_list_should_bring_itself_up_to_date_and_filter(app: App, known: dic
     app.api("DELETE", f"/api/instances/{new}")
 
 
-def test_an_unchanged_instance_should_be_answered_304_and_left_alone(
-    app: App, known: dict[str, str], page: Page
-) -> None:
-    app.until(known["failed"], "failed")
-    app.until(known["ready"], "ready")
-    page.goto(f"/instances/{known['ready']}")
+def test_an_unchanged_instance_should_be_answered_304_and_left_alone(settled: dict[str, str], page: Page) -> None:
+    page.goto(f"/instances/{settled['ready']}")
     with page.expect_response(re.compile("/live$"), timeout=15_000) as answer:
         pass
     # A health probe may come in between; it changes the record, and the next look finds that unchanged.
@@ -199,19 +203,17 @@ def paths(known: dict[str, str]) -> dict[str, str]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_should_find_no_serious_fault_on_any_page(
-    app: App, known: dict[str, str], browser: Browser, signed_in: Any, scheme: Any
+    app: App, settled: dict[str, str], browser: Browser, signed_in: Any, scheme: Any
 ) -> None:
-    app.until(known["ready"], "ready")
-    app.until(known["failed"], "failed")
     found: list[str] = []
     with browser.new_context(base_url=app.address, storage_state=signed_in, color_scheme=scheme) as context:
         page = context.new_page()
-        for name, path in paths(known).items():
+        for name, path in paths(settled).items():
             page.goto(path)
             page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
             page.screenshot(path=SCREENS / f"{name}-{scheme}.png", full_page=True)
             found += faults(page, name)
-        page.goto(f"/instances/{known['ready']}")
+        page.goto(f"/instances/{settled['ready']}")
         page.get_by_role("button", name="Terminate").click()
         found += faults(page, "dialog")
     with browser.new_context(base_url=app.address, color_scheme=scheme) as context:
@@ -238,11 +240,13 @@ def faults(page: Page, name: str) -> list[str]:
     ]
 
 
-def test_no_page_should_have_to_be_scrolled_sideways_on_a_phone(known: dict[str, str], context: BrowserContext) -> None:
+def test_no_page_should_have_to_be_scrolled_sideways_on_a_phone(
+    settled: dict[str, str], context: BrowserContext
+) -> None:
     page = context.new_page()
     page.set_viewport_size({"width": 360, "height": 740})
     too_wide: list[str] = []
-    for name, path in paths(known).items():
+    for name, path in paths(settled).items():
         if name == "missing":
             continue
         page.goto(path)
