@@ -1,18 +1,19 @@
-"""From a commit to a message for each receiver."""
+"""From events that were written to a message for each receiver."""
 
 import logging
+from collections.abc import Iterable
 
 from shared.alerts.choosing import is_wanted
 from shared.api.queues import ALERTS
 from shared.engine.parts import Parts
 from shared.errors import StoreUnavailableError
-from shared.lifecycle.decision import Decision
 from shared.models.messages import AlertMessage
+from shared.models.records import Event, InstanceRecord
 
 log = logging.getLogger("gpulaunch.alerts")
 
 
-def announce(parts: Parts, decision: Decision) -> None:
+def announce(parts: Parts, record: InstanceRecord, events: Iterable[Event]) -> None:
     """Put a message for each receiver of each event that is an alert; nothing at all where there is no receiver.
 
     What storage refuses is logged and given up: the step that is told of is done, and matters more.
@@ -20,8 +21,7 @@ def announce(parts: Parts, decision: Decision) -> None:
     hooks = parts.settings.webhooks
     if not hooks:
         return
-    record = decision.record
-    for event in decision.events:
+    for event in events:
         if not is_wanted(event, parts.settings.webhook_events):
             continue
         for hook in range(len(hooks)):

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from shared.alerts.announcing import announce
 from shared.catalog.base import NotCataloguedError
 from shared.engine.parts import Parts
 from shared.errors import StaleLedgerError, StoreUnavailableError
@@ -129,6 +130,7 @@ def admit(
         admitted = record.model_copy(update={"reservation": held, "event_count": record.event_count + len(told)})
         parts.store.create(admitted, [*events, *told], idempotency, Booking(ledger, found.etag))
         _tell(alerts)
+        announce(parts, admitted, told)
         return admitted
 
     return _on_ledger(parts, once)

@@ -56,7 +56,7 @@ def commit(parts: Parts, before: Versioned, decision: Decision) -> Versioned:
         return before
     etag = write(parts, before, decision.record, decision.events)
     remember_failures(parts, before.record, decision.record)
-    announce(parts, decision)
+    announce(parts, decision.record, decision.events)
     for event in decision.events:
         level = logging.WARNING if event.type in (EventType.ALERT, EventType.ATTEMPT_FAILED) else logging.INFO
         log.log(

@@ -48,13 +48,13 @@ class Receiver(StandIn):
 class Alerting(World):
     """A world whose alerts are delivered as well."""
 
-    def __init__(self, hooks: str, events: str | None = None) -> None:
+    def __init__(self, hooks: str, events: str | None = None, **more: str) -> None:
         given = {
             "GPULAUNCH_WEBHOOK_URLS": hooks,
             "GPULAUNCH_WEBHOOK_SECRET": SECRET,
             "GPULAUNCH_WEBHOOK_EVENTS": events,
         }
-        dev = {"AZURE_FUNCTIONS_ENVIRONMENT": "Development"}
+        dev = {"AZURE_FUNCTIONS_ENVIRONMENT": "Development", **more}
         super().__init__(given=settings(**dev, **{name: value for name, value in given.items() if value is not None}))
 
     def deliver(self) -> int:
@@ -144,6 +144,15 @@ def test_a_node_that_won_t_go_should_be_told_of(receiver: Receiver) -> None:
     world.run(700)
     world.deliver()
     assert [alert["type"] for alert in receiver.alerts()] == ["instance.alert"]
+
+
+def test_a_threshold_of_the_budget_should_be_told(receiver: Receiver) -> None:
+    world = Alerting(f"json|{receiver.url}/", events="alert", GPULAUNCH_MONTHLY_BUDGET_USD="50")
+    instance_id = world.launch(max_lifetime_minutes=600)
+    world.deliver()
+    (alert,) = receiver.alerts()
+    assert (alert["type"], alert["data"]["instance_id"]) == ("instance.alert", instance_id)
+    assert "50" in alert["data"]["message"]
 
 
 def test_a_step_that_always_fails_should_be_told_of(receiver: Receiver) -> None:
