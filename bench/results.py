@@ -92,7 +92,7 @@ def machine() -> dict[str, Any]:
     info = _text(Path("/proc/cpuinfo"))
     models = [line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")]
     memory = [line.split()[1] for line in _text(Path("/proc/meminfo")).splitlines() if line.startswith("MemTotal")]
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S607
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S607 - git of the PATH
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": models[0] if models else platform.processor(),

@@ -81,7 +81,7 @@ def measure(folder: Path, *, sizes: tuple[int, ...], rounds: int, ended: int) ->
     with ExitStack() as stack:
         (port,) = azurite.free_ports(1)
         nodes = stack.enter_context(
-            subprocess.Popen([sys.executable, "-m", "bench.nodes", str(port)], cwd=ROOT)  # noqa: S603
+            subprocess.Popen([sys.executable, "-m", "bench.nodes", str(port)], cwd=ROOT)  # noqa: S603 - a list, our own program
         )
         stack.callback(nodes.terminate)
         found += _sizes(folder, port, sizes, rounds)

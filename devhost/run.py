@@ -76,7 +76,7 @@ def _run(root: Path, port: int, stack: ExitStack) -> int:
         "PYTHON_THREADPOOL_THREAD_COUNT": os.environ.get("PYTHON_THREADPOOL_THREAD_COUNT", "48"),
     }
     _check_settings(root, environment)
-    app = subprocess.Popen(_command(root, local, port), cwd=root, env=environment, start_new_session=True)  # noqa: S603
+    app = subprocess.Popen(_command(root, local, port), cwd=root, env=environment, start_new_session=True)  # noqa: S603 - a list, our own programs
     stack.callback(_end, app)
     _wait_until_healthy(f"http://127.0.0.1:{port}/api/health", lambda: app.poll() is None)
     address = f"http://localhost:{port}"
@@ -100,7 +100,7 @@ def _check_settings(root: Path, environment: Mapping[str, str]) -> None:
     given = dict(environment)
     load_local_settings(root, given)
     check = "from shared.settings import read_settings; read_settings()"
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(  # noqa: S603 - a list, our own programs
         [sys.executable, "-c", check], cwd=root, env=given, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
@@ -138,7 +138,7 @@ def _command(root: Path, local: Path, port: int) -> list[str]:
             continue
         with suppress(OSError, subprocess.TimeoutExpired):
             # Reading its version takes a second; a broken launcher must not hang the start.
-            if subprocess.run([candidate, "--version"], capture_output=True, timeout=30, check=False).returncode == 0:  # noqa: S603
+            if subprocess.run([candidate, "--version"], capture_output=True, timeout=30, check=False).returncode == 0:  # noqa: S603 - a list, names from here
                 return [candidate, "start", "--port", str(port)]
     timers = str(local / "timers.json")
     return [sys.executable, "-m", "devhost", "--app", str(root), "--port", str(port), "--timer-state", timers]
