@@ -7,7 +7,7 @@ PORT ?= 7071
 STAMP := $(VENV)/.installed
 NODE_STAMP := node_modules/.installed
 
-.PHONY: help install run test fuzz check infra e2e simulate simulate-ci mutations chaos lint types static bench clean
+.PHONY: help install run test fuzz audit check infra e2e simulate simulate-ci mutations chaos lint types static bench clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -49,6 +49,9 @@ check: install lint types test simulate-ci ## everything that CI checks
 
 infra: install ## the slow checks of infra/: checkov, hadolint, the package as deployed, SkyPilot's door; four minutes the first time
 	@$(BIN)/python -m pytest -q -m slow tests/unit/infra
+
+audit: install ## known vulnerabilities of what is installed; asks PyPI's advisories
+	@$(BIN)/pip-audit -r requirements.txt -r requirements-dev.txt --progress-spinner off
 
 lint: install
 	@$(BIN)/ruff check .
