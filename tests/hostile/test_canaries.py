@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shared import runtime
-from shared.api.queues import QUEUES
+from shared.api.queues import ALERTS, QUEUES
 from shared.auth import Purpose
 from shared.engine.parts import Kit
 from shared.models.node import Assignment, ModelFile, NodePhase, NodeStatus
@@ -33,6 +33,8 @@ PLANTED = {
     "AWS_ACCESS_KEY_ID": "canary-s3-id-000008",
     "AWS_SECRET_ACCESS_KEY": "canary-s3-key-00009",
     "SKYPILOT_SERVICE_ACCOUNT_TOKEN": "canary-sky-token-10",
+    "GPULAUNCH_WEBHOOK_URLS": "slack|https://hooks.example/canary-hook-000013",
+    "GPULAUNCH_WEBHOOK_EVENTS": "phase,alert,poison",
     "AzureWebJobsStorage": "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=canary-storage-11==;",
 }
 SIGNED = "https://bucket.example/model.safetensors?X-Amz-Signature=canary-signature-12"
@@ -154,6 +156,7 @@ def test_no_planted_secret_should_be_found(mode: str, caplog: pytest.LogCaptureF
     }
     assert derived
     assert places["rows"]
+    assert places["queues"]
     assert places["log"]
     for place, text in places.items():
         assert not SECRETS.search(text), (place, SECRETS.findall(text))
@@ -167,5 +170,10 @@ def stored(world: World) -> dict[str, str]:
     found = world.store.page(InstanceFilter(), 100, None).records
     rows = [one.record.model_dump_json() for one in found]
     rows += [event.model_dump_json() for one in found for event in world.store.events(one.record.instance_id)]
-    bodies = [body for queue in QUEUES for name in (queue, poison_queue(queue)) for body in world.queues.bodies(name)]
+    bodies = [
+        body
+        for queue in (*QUEUES, ALERTS)
+        for name in (queue, poison_queue(queue))
+        for body in world.queues.bodies(name)
+    ]
     return {"rows": "\n".join(rows), "queues": b"\n".join(bodies).decode()}
