@@ -1,0 +1,113 @@
+"""The environment of these tests: the resource manager, the machine it boots, SkyPilot, vLLM, a model, the app."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from tests.e2e.azure import machine as node
+from tests.e2e.azure.machine import NodeMachine
+from tests.e2e.azure.sky import ADDRESS, NAME, AzureSky, Inside, install
+from tests.e2e.stack import model, packages, skypilot, vllm
+from tests.e2e.stack.app import App
+from tests.e2e.stack.assembly import USER_ID, Stack
+from tests.e2e.stack.azurite import ROOT, Azurite
+from tests.e2e.stack.processes import free_port
+from tests.e2e.stack.s3 import S3
+from tests.standins.azure import SUBSCRIPTION, AzureServer, ResourceManager
+from tests.standins.azure.shapes import Resource
+
+LOGS = ROOT / ".cache" / "e2e" / "logs-azure"
+QUOTA = {"cores": (0, 720), "lowPriorityCores": (0, 720), "StandardNVADSA10v5Family": (0, 720)}
+"""Of each region in SkyPilot's catalog; enough for every test."""
+
+
+@dataclass
+class AzureStack:
+    """The running environment."""
+
+    folder: Path
+    processes: Inside
+    manager: ResourceManager
+    machine: NodeMachine
+    sky: AzureSky
+    s3: S3
+    azurite: Azurite
+    vllm: vllm.Vllm
+    model_source: str
+
+    def app(self) -> App:
+        """The app, started."""
+        running = App(cast("Stack", self))
+        running.start(
+            {
+                "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION,
+                "SKYPILOT_USER_ID": USER_ID,
+                "GPULAUNCH_NODE_PORT": str(free_port()),
+            }
+        )
+        return running
+
+
+@contextmanager
+def azure_stack(cache: Path = ROOT / ".cache" / "e2e") -> Generator[AzureStack]:
+    """Install, make and start everything; ended and removed afterwards, with the logs kept. Raises StackError."""
+    packages.require_root()
+    folder = Path(tempfile.mkdtemp(prefix="gpulaunch-az-", dir="/tmp"))
+    hosts = folder / "hosts"
+    hosts.write_text(f"{Path('/etc/hosts').read_text()}\n{ADDRESS} {NAME}\n")
+    processes = Inside(run_id=uuid.uuid4().hex, logs=folder / "logs", hosts=hosts)
+    try:
+        packages.install()
+        uv = skypilot.install_uv(cache)
+        environment = vllm.build(cache)
+        tiny = model.make(cache / model.NAME, environment.python)
+        programs = folder / "bin"
+        skypilot.write_programs(programs, uv, skypilot.find_python310())
+        node.write_tools(programs)
+        s3 = S3(processes)
+        s3.start()
+        source = s3.upload(tiny, model.NAME)
+        azurite = Azurite(folder / "azurite", processes)
+        azurite.start()
+        variables = skypilot.node_variables() | environment.variables()
+        booting = NodeMachine(folder / "machine", processes, programs, variables)
+        manager = ResourceManager(address_of=lambda _: node.ADDRESS, operation_seconds=1.0)
+        manager.usages = {region: dict(QUOTA) for region in ("eastus", "eastus2", "westus2", "centralus")}
+
+        def boot(resource: Resource) -> None:
+            keys = resource.properties["osProfile"]["linuxConfiguration"]["ssh"]["publicKeys"]
+            booting.boot(resource.name, keys[0]["keyData"])
+
+        manager.on_boot = boot
+        manager.on_halt = lambda resource: booting.halt(resource.name)
+        certificates = folder / "certificates"
+        certificates.mkdir()
+        with AzureServer(manager, certificates, address=ADDRESS, port=443, names=(NAME,)) as server:
+            sky = AzureSky(
+                folder / "sky", free_port(), USER_ID, processes, venv=install(cache, uv), bundle=folder / "bundle.pem"
+            )
+            sky.prepare_azure(server.ca)
+            sky.start()
+            try:
+                yield AzureStack(folder, processes, manager, booting, sky, s3, azurite, environment, source)
+            finally:
+                sky.stop()
+    finally:
+        left = processes.close()
+        _keep_logs(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+    assert not left, f"the tests left these processes running: {left}"
+
+
+def _keep_logs(folder: Path) -> None:
+    shutil.rmtree(LOGS, ignore_errors=True)
+    for part in ("logs", "sky/sky_logs", "sky/.sky/api_server"):
+        if (folder / part).exists():
+            shutil.copytree(folder / part, LOGS / part, ignore=shutil.ignore_patterns("*.db*", "clients"))

@@ -1,0 +1,128 @@
+"""From 202 to ready and back to nothing, with SkyPilot's own Azure provisioner making every management call."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.azure.assembly import AzureStack, azure_stack
+from tests.e2e.stack.app import App
+from tests.e2e.stack.processes import wait_until
+from tests.standins.azure import Fault
+
+SEED = {
+    "provider": "azure",
+    "region": "eastus",
+    "instance_type": "Standard_NV36ads_A10_v5",
+    "use_spot": True,
+}
+READY_SECONDS = 420
+"""A launch takes a minute with its set-up on the node, and vLLM half of one; the rest is for a busy machine."""
+GONE_SECONDS = 180
+
+
+@pytest.fixture(scope="module")
+def azure() -> Iterator[AzureStack]:
+    with azure_stack() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def app(azure: AzureStack) -> Iterator[App]:
+    running = azure.app()
+    yield running
+    running.stop()
+
+
+def launch(app: App) -> str:
+    answer = app.call(
+        "POST",
+        "/api/instances/launch",
+        {
+            "model_name": "tiny-llama",
+            "model_source": app.stack.model_source,
+            "vllm_args": ["--enforce-eager", "--max-model-len", "256"],
+            **SEED,
+        },
+        status=202,
+    )
+    assert answer["mode"] == "real"
+    assert answer["warnings"] == []
+    return str(answer["instance_id"])
+
+
+def nothing_left(azure: AzureStack) -> None:
+    """No group, disk, address or identity in Azure; no cluster in SkyPilot's books; no machine."""
+    azure.manager.settle()
+    assert list(azure.manager.groups) == []
+    assert list(azure.manager.resources) == []
+    assert not re.search(r"\bgl-", azure.sky.cli("status"))
+    assert azure.manager.unknown == []
+
+
+def offers(app: App, instance_id: str) -> list[tuple[bool, str | None]]:
+    shown = app.show(instance_id)
+    return [
+        (attempt["offer"]["use_spot"], None if attempt["failure"] is None else attempt["failure"]["reason"])
+        for attempt in shown["attempts"]
+    ]
+
+
+def test_the_seeds_request_fails_over_from_spot_and_serves(
+    app: App, azure: AzureStack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    no_room = Fault(
+        "PUT",
+        "/virtualMachines/",
+        409,
+        "AllocationFailed",
+        "Allocation failed. We do not have sufficient capacity for the requested VM size in this region.",
+        when=lambda body: body["properties"].get("priority") == "Spot",
+    )
+    azure.manager.faults.append(no_room)
+    began = time.monotonic()
+    instance_id = launch(app)
+    app.wait(instance_id, "ready", seconds=READY_SECONDS)
+    ready = time.monotonic() - began
+    assert no_room.times == 0
+    assert offers(app, instance_id) == [(True, "no_capacity"), (False, None)]
+    assert "AllocationFailed" in app.show(instance_id)["attempts"][0]["failure"]["message"]
+    assert len(azure.manager.groups) == 1
+    app.end(instance_id)
+    app.wait(instance_id, "terminated", seconds=GONE_SECONDS)
+    nothing_left(azure)
+    with capsys.disabled():
+        print(f"\naccepted until ready, through a failover: {ready:.0f} s; the management calls:")
+        seen: dict[str, int] = {}
+        for call in azure.manager.calls:
+            brief = re.sub(r"/subscriptions/[^/]+", "", re.sub(r"gl-[0-9a-z-]+", "<cluster>", call))
+            brief = re.sub(r"/operations/[^/]+|/operationresults/[^/]+", "/operations/<id>", brief)
+            seen[brief] = seen.get(brief, 0) + 1
+        print("\n".join(f"  {count:4} {call}" for call, count in seen.items()))
+
+
+@pytest.mark.parametrize("fate", ["deallocated", "deleted"])
+def test_a_lost_machine_is_replaced_on_the_next_offer_with_nothing_left(app: App, azure: AzureStack, fate: str) -> None:
+    instance_id = launch(app)
+    app.wait(instance_id, "ready", seconds=READY_SECONDS)
+    (machine,) = azure.manager.of_type("microsoft.compute/virtualmachines")
+    with azure.manager.lock:
+        if fate == "deallocated":
+            azure.manager.machines.evict(machine)
+        else:
+            azure.manager.machines.vanish(machine)
+    lost = time.monotonic()
+    app.wait(instance_id, "recovering", "provisioning", seconds=120)
+    noticed = time.monotonic() - lost
+    app.wait(instance_id, "ready", seconds=READY_SECONDS)
+    reasons = [reason for _, reason in offers(app, instance_id)]
+    assert reasons == ["evicted" if fate == "deallocated" else "node_lost", None]
+    assert len(azure.manager.groups) == 1
+    print(f"\na machine that was {fate} was noticed after {noticed:.0f} s")
+    app.end(instance_id)
+    app.wait(instance_id, "terminated", seconds=GONE_SECONDS)
+    wait_until(lambda: not azure.manager.groups, seconds=60, what="the end of the group")
+    nothing_left(azure)
