@@ -209,8 +209,8 @@ class AzureClient:
             return ProviderUnavailableError(f"No login for Azure works here: {_brief(error)}")
         if status in (401, 403):
             return ProviderUnavailableError(
-                f"Azure does not let us {what}: {_brief(error)}. The app's identity needs the role Reader on "
-                f"subscription {self.subscription_id}, and Contributor where it is to delete"
+                f"Azure does not let us {what}: {_brief(error)}. The app's identity needs the role that infra/ makes "
+                f"(gpulaunch watcher) on subscription {self.subscription_id}, or Reader, and Contributor to delete"
             )
         if status == _IN_USE or (status == 400 and "InUse" in _brief(error)) or "CannotBeDeleted" in _brief(error):
             return _StillNeededError(f"Azure can't {what} yet: {_brief(error)}")
