@@ -1,10 +1,12 @@
 """`python -m bench [SECTION…] [--quick]`: measure, print a table, write bench/results.json."""
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 from azure.core.exceptions import AzureError
 
@@ -63,8 +65,14 @@ SECTIONS: dict[str, Callable[[Path, bool], list[Figure]]] = {
 """Each imports what it needs itself: a section must not pay for another's libraries."""
 
 
+def _on_end(number: int, _: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
 def main() -> int:
     """0 when everything could be measured, whatever the figures; 1 when a section could not."""
+    # So that servers under measurement end with this process, however it is ended.
+    signal.signal(signal.SIGTERM, _on_end)
     parser = argparse.ArgumentParser("bench", description="Measure what docs/scale.md promises.")
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; none: all")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds, to see that all works")

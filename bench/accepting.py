@@ -5,15 +5,15 @@ import statistics
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 from bench import ours
 from bench.load import Call, Load, drive
-from bench.peers import start_dstack, start_skypilot
+from bench.peers import Peer, start_dstack, start_skypilot
 from bench.processes import Server
 from bench.results import ROOT, Figure, figure, ratios
 from devhost import azurite
@@ -26,69 +26,73 @@ WHOLE = "gpulaunch, everything in one process"
 PEERS = ("SkyPilot 0.14.1", "dstack 0.22.5")
 
 
-@dataclass(frozen=True)
-class Contender:
-    """Something that accepts launches, or stands for it."""
-
-    load: Callable[[int, float], Load]
-    server: Server | None
-    """Put to sleep while others are measured; None: it uses no time of its own."""
+Loader = Callable[[int, float], Load]
 
 
 def measure(folder: Path, *, rounds: int, seconds: float) -> list[Figure]:
-    """All contenders in turn, `rounds` times, for every number of clients."""
+    """All contenders in turn, `rounds` times, each at every number of clients.
+
+    Ours and the floor sleep while others are measured. A peer is started anew for every turn: what it has not worked
+    off by then is nobody's burden, its own included.
+    """
     seen: dict[tuple[str, int], list[Load]] = defaultdict(list)
     with ExitStack() as stack:
         contenders = _start(folder, stack)
-        for contender in contenders.values():
-            contender.load(2, 1.0)  # first requests import and connect
-            _pause(contender)
         for number in range(rounds):
-            for clients in CLIENTS:
-                names = list(contenders)
-                # neither of two neighbours is always the first
-                for name in names if number % 2 == 0 else reversed(names):
-                    contender = contenders[name]
-                    if contender.server is not None:
-                        contender.server.resume()
-                    seen[name, clients].append(contender.load(clients, seconds))
-                    _pause(contender)
-    return list(_figures(seen))
+            # neither of two neighbours is always the first
+            names = list(contenders) if number % 2 == 0 else list(reversed(contenders))
+            for name in names:
+                with contenders[name](number) as load:
+                    load(2, 1.0)  # first requests import and connect
+                    for clients in CLIENTS:
+                        seen[name, clients].append(load(clients, seconds))
+    return _figures(seen)
 
 
-def _pause(contender: Contender) -> None:
-    if contender.server is not None:
-        contender.server.pause()
-
-
-def _start(folder: Path, stack: ExitStack) -> dict[str, Contender]:
+def _start(folder: Path, stack: ExitStack) -> dict[str, Callable[[int], AbstractContextManager[Loader]]]:
+    """What makes each contender ready for one turn, the number of which it is given."""
     storage = azurite.start(folder / "azurite")
     stack.callback(storage.stop)
-    env = ours.environment(storage)
-    contenders = {FLOOR: Contender(_floor(env, stack), None)}
+    floor = _floor(ours.environment(storage), stack)
+    made: dict[str, Callable[[int], AbstractContextManager[Loader]]] = {FLOOR: lambda _: nullcontext(floor)}
     for name, background in ((HTTP, False), (WHOLE, True)):
-        # Partitions of their own, so that one does not do the other's work; queues are shared, so the one without
-        # background functions goes first and what it leaves in the queue is nothing that the other knows.
-        workspace = {"GPULAUNCH_WORKSPACE": "whole" if background else "http"}
-        own = azurite.start(folder / f"azurite-{workspace['GPULAUNCH_WORKSPACE']}") if background else storage
+        # Storage of its own for the one that works on what it accepts, so that it has no work of the other's.
+        own = azurite.start(folder / "azurite-whole") if background else storage
         if background:
             stack.callback(own.stop)
-        given = ours.environment(own, **workspace)
-        server, address = ours.start(workspace["GPULAUNCH_WORKSPACE"], given, folder, background=background)
+        label = "whole" if background else "http"
+        server, address = ours.start(label, ours.environment(own), folder, background=background)
         stack.enter_context(server)
-        contenders[name] = Contender(_http(lambda address=address: ours.launch_call(address), 202), server)
+        server.pause()
+        made[name] = partial(_awake, server, address)
     for name, start in zip(PEERS, (start_skypilot, start_dstack), strict=True):
-        peer = start(folder)
-        stack.enter_context(peer.server)
-        contenders[name] = Contender(_http(peer.launch, peer.accepted), peer.server)
-    return contenders
+        made[name] = partial(_peer, start, folder / name.partition(" ")[0])
+    return made
 
 
-def _http(make: Callable[[], Call], accepted: int) -> Callable[[int, float], Load]:
+@contextmanager
+def _awake(server: Server, address: str, _: int) -> Generator[Loader]:
+    server.resume()
+    try:
+        yield _http(lambda: ours.launch_call(address), 202)
+    finally:
+        server.pause()
+
+
+@contextmanager
+def _peer(start: Callable[[Path], Peer], folder: Path, number: int) -> Generator[Loader]:
+    place = folder / str(number)
+    place.mkdir(parents=True)
+    peer = start(place)
+    with peer.server:
+        yield _http(peer.launch, peer.accepted)
+
+
+def _http(make: Callable[[], Call], accepted: int) -> Loader:
     return lambda clients, seconds: drive(make, clients, seconds, accepted)
 
 
-def _floor(env: dict[str, str], stack: ExitStack) -> Callable[[int, float], Load]:
+def _floor(env: dict[str, str], stack: ExitStack) -> Loader:
     process = stack.enter_context(
         subprocess.Popen(  # noqa: S603 - our own command
             [sys.executable, "-m", "bench.floor", env["AzureWebJobsStorage"], json.dumps(ours.SEED)],

@@ -41,6 +41,15 @@ def environment(requirement: str) -> Path:
     return folder / "bin"
 
 
+def _wait(server: Server, url: str) -> None:
+    """Wait until it is healthy; one that does not become so is ended. Raises BenchError."""
+    try:
+        server.wait_healthy(url, START_SECONDS)
+    except BaseException:
+        server.stop()
+        raise
+
+
 def start_skypilot(folder: Path) -> Peer:
     """SkyPilot's API server with no cloud enabled: it accepts a launch, whose worker then fails."""
     programs, home, (port,) = environment(SKYPILOT), folder / "skypilot-home", free_ports(1)
@@ -55,7 +64,7 @@ def start_skypilot(folder: Path) -> Peer:
     }
     command = [programs / "sky", "api", "start", "--foreground", "--port", str(port)]
     server = Server.start("skypilot", command, env, folder)
-    server.wait_healthy(f"http://127.0.0.1:{port}/api/health", START_SECONDS)
+    _wait(server, f"http://127.0.0.1:{port}/api/health")
     task = {
         "resources": {"infra": "azure/eastus", "instance_type": "Standard_NV36ads_A10_v5", "use_spot": True},
         "run": "true",
@@ -91,7 +100,7 @@ def start_dstack(folder: Path) -> Peer:
     }
     command = [programs / "dstack", "server", "--host", "127.0.0.1", "--port", str(port), "--yes"]
     server = Server.start("dstack", command, env, folder)
-    server.wait_healthy(f"http://127.0.0.1:{port}/healthcheck", START_SECONDS)
+    _wait(server, f"http://127.0.0.1:{port}/healthcheck")
 
     def launch() -> Call:
         configuration = {
