@@ -54,6 +54,8 @@ class ResourceManager:
     operations: dict[str, Operation] = field(default_factory=dict[str, Operation])
     calls: list[str] = field(default_factory=list[str])
     """`METHOD path` of every call, in order."""
+    agents: list[str] = field(default_factory=list[str])
+    """Who made each of these calls: its User-Agent."""
     unknown: list[str] = field(default_factory=list[str])
     """Calls that it has no answer for; a test wants none."""
     address_of: Callable[[str], str] = lambda _: "203.0.113.10"
@@ -71,6 +73,7 @@ class ResourceManager:
         """Answer one call."""
         with self.lock:
             self.calls.append(f"{call.method} {call.path}")
+            self.agents.append(call.headers.get("User-Agent", ""))
             self.settle()
             try:
                 self._admit(call)
