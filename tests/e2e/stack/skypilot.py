@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 
 from tests.e2e.stack.packages import SEARCH
-from tests.e2e.stack.processes import MARK, Processes, StackError, run, wait_until
+from tests.e2e.stack.processes import MARK, Processes, StackError, free_port, run, wait_until
 
 UV = "uv==0.13.8"
 UV_INSTALLER = "https://astral.sh/uv/install.sh"
@@ -155,14 +155,24 @@ class SkyPilot:
 
     def start(self) -> None:
         """Start the embedded API server, as `sky api start` does, and wait until it is healthy."""
-        # SkyPilot keeps the server alive past the end of the program that started it; here it is a child of ours.
-        self._server = self.processes.start(
-            "skypilot",
-            [Path(sys.executable).parent / "sky", "api", "start", "--foreground", "--port", str(self.port)],
-            env=self.environment(),
-            cwd=self.home,
-        )
-        self.wait_healthy()
+        for tries_left in (2, 1, 0):
+            # SkyPilot keeps the server alive past the end of the program that started it; here it is a child of ours.
+            self._server = self.processes.start(
+                "skypilot",
+                [Path(sys.executable).parent / "sky", "api", "start", "--foreground", "--port", str(self.port)],
+                env=self.environment(),
+                cwd=self.home,
+            )
+            try:
+                self.wait_healthy()
+            except StackError as error:
+                # Its queue's port follows from its own and lies where the kernel takes ports for outgoing connections.
+                if "already in use" not in str(error) or not tries_left:
+                    raise
+                self.stop()
+                self.port = free_port()
+            else:
+                return
 
     def wait_healthy(self) -> None:
         """Wait for the API server, whoever started it; StackError with the end of its log when it does not come up."""
