@@ -78,19 +78,19 @@ class Machine:
 
     @property
     def view(self) -> NodeView:
-        """What this says of its node."""
+        """What this says of its node; without its name, which looks like a token and would be redacted."""
         if self.provisioning == "deleting":
-            return NodeView(NodeState.STOPPED, f"Azure is deleting {self.name}")
+            return NodeView(NodeState.STOPPED, "Azure is deleting the machine.")
         if self.provisioning == "failed" and self.power is None:
             failure = Failure(
-                reason=reason_of(self.error, "azure"), message=f"Azure could not make {self.name}: {self.error}"
+                reason=reason_of(self.error, "azure"), message=f"Azure could not make the machine: {self.error}"
             )
             return NodeView(NodeState.PENDING, failure.message, failure=failure)
         state = _STATES.get(self.power or "", NodeState.PENDING)
         if state is NodeState.STOPPED and self.spot and self.power in ("deallocating", "deallocated"):
-            return NodeView(state, f"Azure evicted the spot machine {self.name} ({self.power}).")
+            return NodeView(state, f"Azure evicted the spot machine ({self.power}).")
         booted = "" if self.boot_seconds is None else f", {self.boot_seconds:.0f} s after it was asked for"
-        return NodeView(state, f"Azure says that {self.name} is {self.power or self.provisioning}{booted}.")
+        return NodeView(state, f"Azure says that the machine is {self.power or self.provisioning}{booted}.")
 
 
 @dataclass(frozen=True)
