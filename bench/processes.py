@@ -8,7 +8,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -38,6 +38,8 @@ class Server:
     process: subprocess.Popen[bytes]
     mark: str
     log: Path
+    _sessions: set[int] = field(default_factory=set[int])
+    """Of its processes, also of those that can't be recognised any more."""
 
     @classmethod
     def start(cls, name: str, command: Sequence[str | Path], env: Mapping[str, str], folder: Path) -> "Server":
@@ -106,12 +108,10 @@ class Server:
     def _pids(self) -> list[int]:
         self.process.poll()
         wanted = f"{MARK}={self.mark}".encode()
-        # SkyPilot's workers write their names over their environment, but stay in the session.
-        return [
-            pid
-            for pid, session, environ in _processes()
-            if session == self.process.pid or wanted in environ.split(b"\0")
-        ]
+        running = list(_processes())
+        # SkyPilot's server has a session of its own, and its workers write their names over their environment.
+        self._sessions.update(session for _, session, environ in running if wanted in environ.split(b"\0"))
+        return [pid for pid, session, _ in running if session in self._sessions]
 
 
 def resident_mib(pid: int, what: str = "VmRSS") -> float:

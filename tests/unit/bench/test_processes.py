@@ -8,11 +8,11 @@ from pathlib import Path
 
 from bench.processes import MARK, Server, resident_mib
 
-# One child loses the mark, the other leaves the session.
+# One child loses the mark, the other leaves the session and has a child there that loses the mark.
 SCRIPT = """
 import os, subprocess, time
 subprocess.Popen(["sleep", "60"], env={})
-subprocess.Popen(["sleep", "61"], start_new_session=True)
+subprocess.Popen(["sh", "-c", "env -i sleep 61 & sleep 62"], start_new_session=True)
 print("up", flush=True)
 time.sleep(60)
 """
@@ -36,7 +36,7 @@ def children(server: Server) -> list[int]:
 
 def test_a_server_should_sleep_and_end_with_all_it_started(tmp_path: Path) -> None:
     with Server.start("server", [sys.executable, "-c", SCRIPT], {"PATH": os.environ["PATH"]}, tmp_path) as server:
-        assert soon(lambda: len(children(server)) == 3)
+        assert soon(lambda: len(children(server)) == 5)
         found = children(server)
         assert server.resident_mib() > 0
         server.pause()
