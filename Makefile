@@ -71,8 +71,9 @@ static: $(NODE_STAMP) ## copy the web UI's files of others from node_modules; th
 	@cp node_modules/htmx.org/LICENSE shared/web/static/htmx.LICENSE.txt
 	@cp node_modules/@picocss/pico/LICENSE.md shared/web/static/pico.LICENSE.txt
 
-e2e: install ## real SkyPilot on a one-node Slurm with real vLLM; needs root on Debian
-	@$(BIN)/python -m pytest -q -s -m e2e tests/e2e
+e2e: install ## real SkyPilot with real vLLM, on a one-node Slurm, then on a stand-in of Azure; needs root on Debian
+	@$(BIN)/python -m pytest -q -s -m e2e tests/e2e --ignore=tests/e2e/azure
+	@$(BIN)/python -m pytest -q -s -m e2e tests/e2e/azure
 
 SEEDS ?= 2000
 FROM ?= 1
