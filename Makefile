@@ -54,8 +54,8 @@ audit: install ## known vulnerabilities of what is installed; asks PyPI's adviso
 	@$(BIN)/pip-audit -r requirements.txt -r requirements-dev.txt --progress-spinner off
 
 lint: install
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check --no-cache .
+	@$(BIN)/ruff format --no-cache --check .
 
 types: install
 	@$(NODE) node_modules/pyright/index.js

@@ -16,9 +16,8 @@ bp = func.Blueprint()
 
 def _caller(req: func.HttpRequest) -> "tuple[Parts, InstanceRecord, int]":
     """The runtime, the record and the attempt that a node's token belongs to."""
-    from shared.runtime import runtime
-
     from shared.engine.reporting import node_record
+    from shared.runtime import runtime
 
     parts = runtime()
     record, attempt = node_record(parts, instance_id(req), bearer(req))

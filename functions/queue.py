@@ -19,10 +19,9 @@ def handle(queue: str, kind: "type[M]", msg: func.QueueMessage, act: "Callable[[
     One that can't be understood, or names no instance, goes to the poison queue at once: no retry would help it.
     Any other error is left to the host, which tries again and poisons the message after five times.
     """
-    from shared.runtime import runtime
-
     from shared.errors import MessageError
     from shared.models.messages import read_message
+    from shared.runtime import runtime
 
     parts = runtime()
     body = msg.get_body()
