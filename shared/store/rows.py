@@ -27,7 +27,7 @@ from shared.models.ledger import CostEntry, Ledger
 from shared.models.messages import INSTANCE_ID
 from shared.models.records import Event, InstanceRecord
 from shared.models.times import iso
-from shared.store.base import IdempotencyEntry, Note
+from shared.store.base import IdempotencyEntry, InstanceFilter, Note
 
 Row = dict[str, str]
 """A row's properties; all of them are strings."""
@@ -128,13 +128,28 @@ def cost_range(first: date) -> KeyRange:
 
 
 def record_range(area: str, newest: str | None = None, oldest: str | None = None, after: str | None = None) -> KeyRange:
-    """The records of `live` or `done`, between two instances, both included, or older than `after`."""
-    if after is not None:
-        return KeyRange(f"{area}|{turned(after)}", _end(area), with_first=False)
-    first = f"{area}|" if newest is None else f"{area}|{turned(newest)}"
-    if oldest is None:
-        return KeyRange(first, _end(area))
-    return KeyRange(first, f"{area}|{turned(oldest)}", with_last=True)
+    """The records of `live` or `done`, from `newest`, or what is older than `after`, down to `oldest`, included."""
+    begin = newest if after is None else after
+    first = f"{area}|" if begin is None else f"{area}|{turned(begin)}"
+    last = _end(area) if oldest is None else f"{area}|{turned(oldest)}"
+    return KeyRange(first, last, with_first=after is None, with_last=oldest is not None)
+
+
+def conditions(wanted: InstanceFilter) -> tuple[list[str], dict[str, str]]:
+    """What a record's row has to meet in a listing, as OData conditions, and the values that they speak of."""
+    values = {name: value for name in ("phase", "provider") if (value := getattr(wanted, name)) is not None}
+    made = [f"{name} eq @{name}" for name in values]
+    if wanted.label is not None:
+        key, value = wanted.label
+        # a row without the label has no such property, and meets no condition about it
+        made.append(f"{label_column(key)} {'ge' if value is None else 'eq'} @label")
+        values["label"] = value or ""
+    return made, values
+
+
+def label_column(key: str) -> str:
+    """The property that holds the value of a label; hashed, since its name can't hold every character."""
+    return f"label_{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 
 def event_range(instance_id: str, after: int) -> KeyRange:
@@ -157,6 +172,7 @@ def record_row(partition: str, record: InstanceRecord, writer: str) -> Row:
         "provider": record.request.provider,
         "mode": record.mode,
         "writer": writer,
+        **{label_column(key): value for key, value in record.request.labels.items()},
         **_split(record),
     }
     if record.due_at is not None:

@@ -8,10 +8,10 @@ StoreUnavailableError, as the contract says.
 """
 
 import base64
+import itertools
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final, Protocol
 
@@ -38,8 +38,6 @@ from shared.store.failures import code_of, translate, translated
 
 QUERY_PAGE: Final = 1000
 """Rows asked for in one request of a query; the service gives no more."""
-SCAN_ROWS: Final = 2000
-"""Rows that one call of `page` reads at most for a filter that the table can't apply (labels)."""
 MAX_PAGE: Final = 1000
 
 _CONFLICTS: Final = frozenset({"EntityAlreadyExists", "InvalidDuplicateRow"})
@@ -71,15 +69,6 @@ class _Table(Protocol):
     ) -> ItemPaged[TableEntity]: ...
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    """Some records of one range, newest first."""
-
-    records: list[Versioned]
-    more: bool
-    """The range may go on after the last of them."""
-
-
 def make_token(instance_id: str) -> str:
     """The opaque mark of a listing that has come down to an instance."""
     return base64.urlsafe_b64encode(f"older:{instance_id}".encode()).decode().rstrip("=")
@@ -95,19 +84,6 @@ def read_token(token: str) -> str:
     if match is None or not rows.is_instance_id(match[1]) or make_token(match[1]) != token:
         raise ValueError("not a continuation token of this listing")
     return match[1]
-
-
-def fits(record: InstanceRecord, wanted: InstanceFilter) -> bool:
-    """Whether a listing wants a record."""
-    if wanted.label is not None:
-        key, value = wanted.label
-        if key not in record.request.labels or (value is not None and record.request.labels[key] != value):
-            return False
-    return (
-        (wanted.phase is None or record.phase.value == wanted.phase)
-        and (wanted.provider is None or record.request.provider == wanted.provider)
-        and (wanted.live is None or record.ended != wanted.live)
-    )
 
 
 def check_commit(before: InstanceRecord, record: InstanceRecord, events: Sequence[Event], booking: Booking) -> None:
@@ -274,33 +250,24 @@ class TableInstanceStore:
     def page(self, wanted: InstanceFilter, size: int, token: str | None) -> RecordPage:
         """A page of at most `size` records (1 to 1000), live and ended in one order, newest first.
 
-        A page may be short, even empty, and still carry a token: filtering by label stops after some thousand rows.
         Raises ValueError on a foreign token or a wrong size, StoreUnavailableError.
         """
         if not 1 <= size <= MAX_PAGE:
             raise ValueError(f"a page has 1 to {MAX_PAGE} records")
         after = None if token is None else read_token(token)
-        areas = _areas(wanted)
-        # one more than wanted tells whether there is another page; a label is looked for in big strides
-        stride = min(size + 1, QUERY_PAGE) if wanted.label is None else QUERY_PAGE
-        found: list[Versioned] = []
-        scanned = 0
-        while areas:
-            # live before ended: a record that ends in between is then seen twice rather than never
-            chunks = [self._chunk(area, after, wanted, stride) for area in areas]
-            scanned += sum(len(chunk.records) for chunk in chunks)
-            merged, more = _merge(chunks)
-            for one in merged:
-                if fits(one.record, wanted):
-                    if len(found) == size:
-                        return RecordPage(found, make_token(found[-1].record.instance_id))
-                    found.append(one)
-            if not more:
-                break
-            after = merged[-1].record.instance_id
-            if scanned >= SCAN_ROWS or len(found) == size:
-                return RecordPage(found, make_token(after))
-        return RecordPage(found, None)
+        found: dict[str, Versioned] = {}
+        oldest: str | None = None
+        # live before ended: a record that ends in between is then seen twice rather than never
+        for area in _areas(wanted):
+            # one more than wanted tells whether there is another page
+            chunk = self._chunk(rows.record_range(area, None, oldest, after), wanted, size + 1)
+            found |= {one.record.instance_id: one for one in chunk}
+            if len(chunk) > size:
+                # nothing older than these can be on this page
+                oldest = chunk[-1].record.instance_id
+        newest_first = sorted(found, reverse=True)
+        shown = [found[instance_id] for instance_id in newest_first[:size]]
+        return RecordPage(shown, make_token(newest_first[size - 1]) if len(newest_first) > size else None)
 
     def notes(self, kind: str) -> list[Note]:
         """All notes of a kind, one request for a thousand. Raises StoreUnavailableError."""
@@ -373,30 +340,19 @@ class TableInstanceStore:
         return entity is not None and _etag(entity) == etag
 
     def _query(
-        self, keys: rows.KeyRange, doing: str, limit: int = QUERY_PAGE, columns: Mapping[str, str] | None = None
+        self, keys: rows.KeyRange, doing: str, limit: int = QUERY_PAGE, wanted: InstanceFilter | None = None
     ) -> Iterator[TableEntity]:
-        """Rows of a range in order; columns have to equal the given values."""
-        equal = columns or {}
-        query = " and ".join(
-            ["PartitionKey eq @partition", keys.filter(), *(f"{column} eq @{column}" for column in equal)]
-        )
-        parameters = {"partition": self._partition, "first": keys.first, "last": keys.last, **equal}
+        """Rows of a range in order; of records, those that a listing wants."""
+        conditions, values = rows.conditions(wanted) if wanted else ([], {})
+        query = " and ".join(["PartitionKey eq @partition", keys.filter(), *conditions])
+        parameters = {"partition": self._partition, "first": keys.first, "last": keys.last, **values}
         with translated(doing):
             yield from self._table.query_entities(query, parameters=parameters, results_per_page=min(limit, QUERY_PAGE))
 
-    def _chunk(self, area: str, after: str | None, wanted: InstanceFilter, stride: int) -> _Chunk:
-        """Up to `stride` records of a range, older than `after`."""
-        columns: dict[str, str] = {}
-        if wanted.phase is not None:
-            columns["phase"] = wanted.phase
-        if wanted.provider is not None:
-            columns["provider"] = wanted.provider
-        records: list[Versioned] = []
-        for entity in self._query(rows.record_range(area, after=after), "list instances", stride, columns):
-            records.append(_versioned(entity))
-            if len(records) == stride:
-                return _Chunk(records, more=True)
-        return _Chunk(records, more=False)
+    def _chunk(self, keys: rows.KeyRange, wanted: InstanceFilter, limit: int) -> list[Versioned]:
+        """The first wanted records of a range, at most `limit`, newest first."""
+        found = self._query(keys, "list instances", limit, wanted)
+        return [_versioned(entity) for entity in itertools.islice(found, limit)]
 
 
 def _areas(wanted: InstanceFilter) -> list[str]:
@@ -410,17 +366,6 @@ def _areas(wanted: InstanceFilter) -> list[str]:
             return []
         ended = by_phase
     return [area for area, is_ended in ((rows.LIVE, False), (rows.DONE, True)) if ended in (None, is_ended)]
-
-
-def _merge(chunks: Sequence[_Chunk]) -> tuple[list[Versioned], bool]:
-    """Records of all chunks, newest first and each once, down to where every chunk is known; whether there is more."""
-    merged = {one.record.instance_id: one for chunk in chunks for one in chunk.records}
-    newest_first = sorted(merged.values(), key=lambda one: one.record.instance_id, reverse=True)
-    # below the end of a chunk that goes on, that chunk's range is not known yet
-    edge = max((chunk.records[-1].record.instance_id for chunk in chunks if chunk.more), default=None)
-    if edge is None:
-        return newest_first, False
-    return [one for one in newest_first if one.record.instance_id >= edge], True
 
 
 def _versioned(entity: TableEntity) -> Versioned:

@@ -29,6 +29,9 @@ def main() -> int:
                 "/launch",
                 "/instances",
                 "/instances?state=all",
+                "/instances?state=all&label=team%3Dsearch",
+                "/instances?state=all&label=team%3Dnobody",
+                "/instances?state=ended&phase=failed",
                 f"/instances/{one}",
                 "/costs",
                 "/settings",
@@ -63,7 +66,7 @@ def measure(client: httpx.Client, path: str, headers: dict[str, str] | None = No
     first, took = took[0], sorted(took[3:])
     middle = statistics.median(took)
     shown = re.sub("inst-[0-9A-Z]+", "{id}", path)
-    print(f"{shown:28} {middle:6.1f} ms median, {took[0]:.1f} to {took[-1]:.1f}, first {first:.0f}, {size:,} bytes")
+    print(f"{shown:40} {middle:6.1f} ms median, {took[0]:.1f} to {took[-1]:.1f}, first {first:.0f}, {size:,} bytes")
     return middle
 
 

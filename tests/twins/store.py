@@ -18,8 +18,21 @@ from shared.store.base import (
     Versioned,
     VersionedLedger,
 )
-from shared.store.tables import MAX_PAGE, check_commit, check_size, fits, make_token, read_token
+from shared.store.tables import MAX_PAGE, check_commit, check_size, make_token, read_token
 from tests.twins.faults import Calls
+
+
+def fits(record: InstanceRecord, wanted: InstanceFilter) -> bool:
+    """Whether a listing wants a record."""
+    if wanted.label is not None:
+        key, value = wanted.label
+        if key not in record.request.labels or (value is not None and record.request.labels[key] != value):
+            return False
+    return (
+        (wanted.phase is None or record.phase.value == wanted.phase)
+        and (wanted.provider is None or record.request.provider == wanted.provider)
+        and (wanted.live is None or record.ended != wanted.live)
+    )
 
 
 class MemoryInstanceStore:
