@@ -2,9 +2,14 @@
 
 import subprocess
 import sys
+import threading
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from azure.core.rest import HttpRequest
 from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
 
 from shared.errors import SettingsError
@@ -52,6 +57,72 @@ def test_addresses_of_the_services_win_over_the_account_s_name() -> None:
     queues = connect.queue_service(given)
     assert queues.url.rstrip("/") == "https://acme.queue.core.chinacloudapi.cn"
     assert isinstance(credential(queues), ManagedIdentityCredential)
+
+
+AT_ONCE = 24
+
+
+class Meeting(ThreadingHTTPServer):
+    """Answers when so many requests are there at once, and counts the connections that they came by."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answering)
+        self.connections = 0
+        self.everybody = threading.Barrier(AT_ONCE)
+        self.asked: list[str] = []
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections += 1
+        super().process_request(request, client_address)
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Answering(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Meeting  # pyright: ignore[reportIncompatibleVariableOverride] - the one server that it is used with
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        if self.path == "/meet":
+            self.server.everybody.wait(30)
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def meeting() -> Generator[Meeting]:
+    with Meeting() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_threads_that_write_at_once_keep_their_connections(meeting: Meeting) -> None:
+    with connect.transport() as transport, ThreadPoolExecutor(AT_ONCE) as threads:
+        for _ in range(2):
+            waiting = [
+                threads.submit(transport.send, HttpRequest("GET", f"{meeting.address}/meet")) for _ in range(AT_ONCE)
+            ]
+            assert {one.result().status_code for one in waiting} == {204}
+    assert meeting.connections == AT_ONCE
+
+
+def test_a_proxy_of_the_environment_is_used(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", meeting.address)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with connect.transport() as transport:
+        transport.send(HttpRequest("GET", "http://acme.table.core.windows.net/"))
+    assert meeting.asked == ["http://acme.table.core.windows.net/"]
 
 
 @pytest.mark.parametrize("text", ["nonsense", "AccountName=acme", "a=b;c"])
