@@ -1,5 +1,7 @@
 """The two kinds of model: what comes from outside is strict about unknown fields, what we stored is read kindly."""
 
+from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, cast, get_args
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
@@ -22,16 +24,25 @@ class Stored(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+@cache
+def _fields(kind: type[BaseModel]) -> Mapping[str, type[BaseModel] | None]:
+    """The fields of a model, each with the model that its value is, if it is one."""
+    found: dict[str, type[BaseModel] | None] = {}
+    for name, field in kind.model_fields.items():
+        inner = [one for one in (field.annotation, *get_args(field.annotation)) if isinstance(one, type)]
+        found[name] = next((one for one in inner if issubclass(one, BaseModel)), None)
+    return found
+
+
 def _known(kind: type[BaseModel], value: object) -> object:
     if not isinstance(value, dict):
         return value
-    given, known = cast("dict[str, object]", value), dict[str, object]()
-    for name, field in kind.model_fields.items():
-        if name in given:
-            inner = [one for one in (field.annotation, *get_args(field.annotation)) if isinstance(one, type)]
-            models = [one for one in inner if issubclass(one, BaseModel)]
-            known[name] = _known(models[0], given[name]) if models else given[name]
-    return known
+    given = cast("dict[str, object]", value)
+    return {
+        name: _known(model, given[name]) if model else given[name]
+        for name, model in _fields(kind).items()
+        if name in given
+    }
 
 
 def kindly(kind: type[BaseModel]) -> BeforeValidator:
