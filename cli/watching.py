@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
@@ -15,9 +16,9 @@ from rich.text import Text
 from cli.client import GpuLaunch
 from cli.client.errors import EndedError
 from cli.session import Session
-from cli.wording import clean, duration, event_line, usd
+from cli.wording import clean, duration, event_line, span, usd
 from shared.models.records import EventType, Phase
-from shared.models.responses import EventView, InstanceView
+from shared.models.responses import EventView, InstanceView, PhaseTime
 
 PHASES = (
     Phase.QUEUED,
@@ -94,6 +95,7 @@ class Watch:
         self._way = Way(session.clock)
         self._spinner = Spinner("dots", style="cyan")
         self._view: InstanceView | None = None
+        self._expected: dict[Phase, PhaseTime] = {}
         self._after = -1
         self._began: datetime | None = None
         self._bars = session.out.is_terminal and not session.as_json
@@ -117,7 +119,9 @@ class Watch:
         now = self._session.now()
         if self._session.as_json:
             self._session.line(view, "")
-        for event in self._gpu.events(self._id, self._after).events:
+        story = self._gpu.events(self._id, self._after)
+        self._expected = {one.phase: one for one in story.expected} or self._expected
+        for event in story.events:
             self._after = event.sequence
             self._began = self._began or event.at
             self._way.feed(event, (now - event.at).total_seconds())
@@ -129,40 +133,45 @@ class Watch:
             return
         self._session.say(event_line(event, self._began), _TOLD.get(event.type, ""))
 
-    def __rich__(self) -> Table:
-        """The bars as they are now; asked for by the display's own thread."""
+    def __rich__(self) -> Group:
+        """The bars as they are now, and what is being done; asked for by the display's own thread."""
         table = Table.grid(padding=(0, 1))
-        # Only what may wrap is made narrower on a narrow terminal: the last column, whose texts cut themselves off.
         for width in (1, 15, 24):
             table.add_column(width=width, no_wrap=True)
         table.add_column(width=12, no_wrap=True, justify="right")
-        table.add_column()
+        table.add_column(no_wrap=True)
         for phase, row in self._way.rows.items():
             mark = self._spinner if row.state == "running" else Text(*_MARKS[row.state])
-            share, detail = self._progress(phase, row)
-            seconds = self._way.elapsed(phase)
+            seconds, expected = self._way.elapsed(phase), self._expected.get(phase)
+            share = self._share(phase, row, seconds)
             bar = ProgressBar(
                 1.0, share or 0.0, 24, share is None, complete_style="cyan", finished_style="green", pulse_style="cyan"
             )
             took = Text("" if seconds is None else duration(seconds), "cyan")
-            table.add_row(mark, Text(phase.value, "dim" if row.state == "waiting" else ""), bar, took, detail)
-        return table
+            usual = Text(span(expected.least_seconds, expected.most_seconds) if expected else "", "dim")
+            table.add_row(mark, Text(phase.value, "dim" if row.state == "waiting" else ""), bar, took, usual)
+        return Group(table, Text(clean(self._doing()), "dim", no_wrap=True, overflow="ellipsis"))
 
-    def _progress(self, phase: Phase, row: Row) -> tuple[float | None, Text]:
-        """How much of a phase is done, None where nobody knows, and what is being done."""
-        if row.state != "running" or self._view is None or not self._view.attempts:
-            return (None if row.state == "running" else float(row.state == "done")), Text("")
+    def _share(self, phase: Phase, row: Row, seconds: float | None) -> float | None:
+        """How much of a phase is done; None where nobody knows, as when it takes longer than it should."""
+        if row.state != "running":
+            return float(row.state == "done")
+        attempt = self._view.attempts[-1] if self._view and self._view.attempts else None
+        if phase is Phase.LOADING_MODEL and attempt and attempt.total_bytes:
+            return (attempt.fetched_bytes or 0) / attempt.total_bytes
+        expected = self._expected.get(phase)
+        share = (seconds or 0.0) / expected.most_seconds if expected and expected.most_seconds else 1.0
+        return share if share < 1 else None
+
+    def _doing(self) -> str:
+        """What the last attempt is about, and what it does."""
+        if self._view is None or not self._view.attempts:
+            return ""
         attempt = self._view.attempts[-1]
-        if phase is Phase.LOADING_MODEL and attempt.total_bytes:
-            fetched = attempt.fetched_bytes or 0
-            text = f"{fetched / 1e9:.1f} of {attempt.total_bytes / 1e9:.1f} GB"
-            return fetched / attempt.total_bytes, _detail(text)
         given = attempt.offer
         kind = "spot" if given.use_spot else "on-demand"
         place = f"{kind}, {usd(given.price_per_hour)}/h, {given.region}, {given.instance_type or given.gpu}"
-        doing = place if phase is Phase.PROVISIONING else attempt.detail
-        return None, _detail(f"attempt {attempt.number}: {doing}")
-
-
-def _detail(text: str) -> Text:
-    return Text(clean(text), "dim", no_wrap=True, overflow="ellipsis")
+        fetched = ""
+        if self._view.phase is Phase.LOADING_MODEL and attempt.total_bytes:
+            fetched = f"; {(attempt.fetched_bytes or 0) / 1e9:.1f} of {attempt.total_bytes / 1e9:.1f} GB"
+        return f"attempt {attempt.number}: {place}{fetched}{attempt.detail and '; ' + attempt.detail}"

@@ -49,6 +49,18 @@ def duration(seconds: float) -> str:
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
 
 
+def span(least: float, most: float) -> str:
+    """An expected length of time in seconds, in few letters: about 30 s, 45 s to 15 min, 1 to 14 min."""
+    if least == most:
+        return f"about {_whole(most)}"
+    low, high = _whole(least), _whole(most)
+    return f"{low.split()[0]} to {high}" if low.split()[1] == high.split()[1] else f"{low} to {high}"
+
+
+def _whole(seconds: float) -> str:
+    return f"{seconds:.2g} s" if seconds < 60 else f"{seconds / 60:.0f} min"
+
+
 def usd(amount: float) -> str:
     """An amount in USD, to the cent; below one cent to the hundredth of it."""
     return f"${amount:.2f}" if amount >= 0.01 or amount == 0 else f"${amount:.4f}"

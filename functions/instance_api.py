@@ -33,6 +33,7 @@ def show_instance(req: func.HttpRequest) -> func.HttpResponse:
 @operation(bp, operations.EVENTS)
 def instance_events(req: func.HttpRequest) -> func.HttpResponse:
     """An instance's timeline."""
+    from shared.engine.expected import STEPS, expected
     from shared.engine.listing import find, only_known, whole_number
     from shared.engine.views import event_list
     from shared.runtime import runtime
@@ -43,7 +44,8 @@ def instance_events(req: func.HttpRequest) -> func.HttpResponse:
     after = whole_number(query, "after", -1, -1, 1_000_000)
     found = find(parts, instance_id(req))
     events = parts.store.events(found.record.instance_id, after=after)
-    return reply_if_changed(req, event_list(found.record, events, parts.clock.now()), [found.etag, str(after)])
+    spans = expected(parts, found.record) if found.record.phase in STEPS else None
+    return reply_if_changed(req, event_list(found.record, events, parts.clock.now(), spans), [found.etag, str(after)])
 
 
 @operation(bp, operations.LOGS)

@@ -1,7 +1,9 @@
 """From records to what users see."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
+from shared.engine.expected import Span
 from shared.engine.parts import Parts
 from shared.models.records import Attempt, Event, Failure, InstanceRecord, Phase
 from shared.models.responses import (
@@ -12,6 +14,7 @@ from shared.models.responses import (
     HealthView,
     InstanceView,
     LogAnswer,
+    PhaseTime,
     ReasonView,
 )
 from shared.policy.costs import attempt_cost, cost_so_far
@@ -66,8 +69,10 @@ def instance_view(record: InstanceRecord, now: datetime) -> InstanceView:
     )
 
 
-def event_list(record: InstanceRecord, events: list[Event], now: datetime) -> EventList:
-    """An instance's timeline with its ledger of attempts."""
+def event_list(
+    record: InstanceRecord, events: list[Event], now: datetime, expected: Mapping[Phase, Span] | None = None
+) -> EventList:
+    """An instance's timeline with its ledger of attempts, and what its phases are expected to take."""
     return EventList(
         instance_id=record.instance_id,
         events=[
@@ -85,6 +90,10 @@ def event_list(record: InstanceRecord, events: list[Event], now: datetime) -> Ev
             for event in events
         ],
         attempts=[_attempt(attempt, record.ended_at or now) for attempt in record.attempts],
+        expected=[
+            PhaseTime(phase=phase, least_seconds=span.least, most_seconds=span.most)
+            for phase, span in (expected or {}).items()
+        ],
     )
 
 

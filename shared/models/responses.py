@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from shared.models.base import UtcTime
-from shared.models.offers import Offer
+from shared.models.offers import Offer, PriceSource
 from shared.models.records import EventType, Mode, Phase, Reason
 from shared.models.requests import LaunchRequest
 
@@ -27,6 +27,7 @@ class Estimate(Answer):
     lifetime_minutes: int
     prices_as_of: str
     """How old the prices are."""
+    prices_source: PriceSource = "snapshot"
 
 
 class LaunchAnswer(Answer):
@@ -133,12 +134,22 @@ class EventView(Answer):
     data: dict[str, Any]
 
 
+class PhaseTime(Answer):
+    """How long a phase is expected to take, seconds."""
+
+    phase: Phase
+    least_seconds: float
+    most_seconds: float
+
+
 class EventList(Answer):
     """An instance's timeline with its ledger of attempts."""
 
     instance_id: str
     events: list[EventView]
     attempts: list[AttemptView]
+    expected: list[PhaseTime] = []
+    """What the phases up to ready took earlier launches of the machine and model, or may take; empty once ready."""
 
 
 class LogAnswer(Answer):
@@ -178,6 +189,7 @@ class CatalogAnswer(Answer):
 
     provider: str
     prices_as_of: str
+    prices_source: PriceSource = "snapshot"
     notes: list[str]
     regions: list[str]
     instance_types: list[str]

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from shared.engine.expected import STEPS, Span, durations, expected
 from shared.engine.parts import Parts
 from shared.engine.views import instance_view
 from shared.models.records import Event, InstanceRecord, Phase, seconds_between
 from shared.store.base import Versioned
-from shared.web.expected import STEPS, Expectations, Span, durations
 from shared.web.rendering import duration
-
-_expectations = Expectations()
 
 WATCHED = 2
 """Seconds between two looks of a page at an instance that changes."""
@@ -47,7 +45,7 @@ def context(parts: Parts, found: Versioned) -> dict[str, Any]:
         "view": view,
         "now": now,
         "mode_reason": record.mode_reason,
-        "steps": steps(record, events, _expectations.of(parts, record), now),
+        "steps": steps(record, events, expected(parts, record), now),
         "events": events,
         "log": record.log_tail,
         "rate": rate(record),
@@ -68,7 +66,7 @@ def rate(record: InstanceRecord) -> float:
     )
 
 
-def steps(record: InstanceRecord, events: list[Event], expected: Mapping[Phase, Span], now: datetime) -> list[Step]:
+def steps(record: InstanceRecord, events: list[Event], spans: Mapping[Phase, Span], now: datetime) -> list[Step]:
     """The way to ready as it stands; of several attempts the last one."""
     took = durations(events)
     at = STEPS.index(record.phase) if record.phase in STEPS else None
@@ -77,7 +75,7 @@ def steps(record: InstanceRecord, events: list[Event], expected: Mapping[Phase, 
     arrived = record.phase is Phase.READY or last == len(STEPS) - 1
     made: list[Step] = []
     for place, phase in enumerate(STEPS):
-        span = expected.get(phase)
+        span = spans.get(phase)
         text, most = (_range(span), span.most) if span else ("", 0.0)
         if place == at:
             elapsed = seconds_between(record.phase_since, now)

@@ -88,6 +88,14 @@ def test_events_should_be_had_from_a_number_on(world: World) -> None:
     assert later == events[4:]
 
 
+def test_a_timeline_should_say_what_phases_are_expected_to_take_until_ready(world: World) -> None:
+    path = f"/api/instances/{world.launch()}/events"
+    expected = {one["phase"]: one["most_seconds"] for one in world.call("GET", path).json["expected"]}
+    assert (expected["provisioning"], sum(expected.values())) == (30, 82)
+    world.run(90)
+    assert world.call("GET", path).json["expected"] == []
+
+
 def test_credentials_should_be_there_when_ready_and_for_admins_only(world: World) -> None:
     instance_id = world.launch()
     path = f"/api/instances/{instance_id}/credentials"

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from shared.engine.expected import Expectations, Span, durations
 from shared.models.records import Event, EventType, InstanceRecord, Phase
-from shared.web.expected import Expectations, Span, durations
 from shared.web.instance import steps
 from tests.functional.world import World
 from tests.twins.clock import START

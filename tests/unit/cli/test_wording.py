@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.wording import clean, duration, offer, option_of, usd
+from cli.wording import clean, duration, offer, option_of, span, usd
 from shared.models.offers import Offer
 
 
@@ -15,6 +15,20 @@ from shared.models.offers import Offer
 )  # fmt: skip
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "text"),
+    [
+        (0.2, 0.2, "about 0.2 s"),
+        (81, 81, "about 1 min"),
+        (1, 30, "1 to 30 s"),
+        (45, 900, "45 s to 15 min"),
+        (60, 2800, "1 to 47 min"),
+    ],
+)
+def test_expected_times(least: float, most: float, text: str) -> None:
+    assert span(least, most) == text
 
 
 @pytest.mark.parametrize(("amount", "text"), [(0, "$0.00"), (0.0042, "$0.0042"), (0.01, "$0.01"), (54.236, "$54.24")])

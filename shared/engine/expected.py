@@ -79,6 +79,14 @@ class Expectations:
         return known[1]
 
 
+_known = Expectations()
+
+
+def expected(parts: Parts, record: InstanceRecord) -> Mapping[Phase, Span]:
+    """Expected seconds by phase, as this process knows them. Raises StoreUnavailableError."""
+    return _known.of(parts, record)
+
+
 def kind_of(record: InstanceRecord) -> tuple[str, str, str]:
     """What makes launches alike: provider, machine, model."""
     offer = record.attempts[-1].offer if record.attempts else record.offers[0]
