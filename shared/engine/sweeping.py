@@ -12,9 +12,9 @@ from shared.engine.parts import Parts
 from shared.engine.probing import probe_ready
 from shared.errors import MessageError, StaleRecordError
 from shared.lifecycle.decision import Follow, StepName
-from shared.lifecycle.observations import EndAsked
+from shared.lifecycle.observations import EndAsked, Poisoned
 from shared.models.messages import ProbeMessage, StepMessage, read_message
-from shared.models.records import AttemptState, Failure, InstanceRecord, Phase, Reason
+from shared.models.records import AttemptState, InstanceRecord, Phase
 from shared.store.base import QueuedMessage, Versioned
 
 log = logging.getLogger("gpulaunch.sweep")
@@ -112,13 +112,13 @@ def _step_of(record: InstanceRecord) -> StepName:
 
 
 def _read_poison(parts: Parts, queue: str) -> int:
-    """End the instances whose messages failed again and again; what can't be understood stays where it is."""
-    ended = 0
+    """Tell the instances whose messages were given up; what can't be understood stays where it is. How many."""
+    told = 0
     for message in parts.queues.poisoned(queue):
         if _settle(parts, queue, message):
             parts.queues.forget(message)
-            ended += 1
-    return ended
+            told += 1
+    return told
 
 
 def _settle(parts: Parts, queue: str, message: QueuedMessage) -> bool:
@@ -131,11 +131,8 @@ def _settle(parts: Parts, queue: str, message: QueuedMessage) -> bool:
         step = read_message(StepMessage, message.body)
     except MessageError:
         return False
-    failure = Failure(
-        reason=Reason.POISON_MESSAGE,
-        message="A step of this instance failed again and again; see the app's log. Its node is taken away.",
-    )
+    log.warning("%s: the host gave up a message of step %s", step.instanceId, step.step)
     try:
-        return change(parts, step.instanceId, EndAsked(failure)) is not None
+        return change(parts, step.instanceId, Poisoned(step.epoch)) is not None
     except StaleRecordError:
         return False

@@ -42,6 +42,9 @@ class Limits:
     same_offer: int = 3
     """Tries of one offer in a row that fails for reasons of its surroundings, such as a port in use: a third failure
     is no accident any more, and each may have cost a set-up and a model's download."""
+    poisoned: int = 2
+    """Messages of one step, each tried five times, that may be given up and are sent again: hosts that are killed, or
+    storage that is away, use up the tries of a step that has no fault. A third one is the step's own."""
     max_attempts: int = 12
     """Bounds what a launch can burn on a model that fails everywhere."""
     max_recoveries: int = 5

@@ -3,6 +3,7 @@
 Both are pure: record, observation and time in, act or decision out.
 """
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from shared.lifecycle import health, progress, provisioning, release, termination, validation
@@ -20,6 +21,7 @@ from shared.lifecycle.observations import (
     Nothing,
     Noticed,
     Observation,
+    Poisoned,
     Probed,
     Refused,
     Registered,
@@ -32,10 +34,14 @@ from shared.lifecycle.observations import (
     Unanswered,
 )
 from shared.models.records import AttemptState, Failure, InstanceRecord, Phase, Reason
-from shared.policy.termination import next_check, verdict
+from shared.policy.termination import next_check, overdue, verdict
 
 EARLY = timedelta(seconds=1)
 """A message may come this much before its step is due: queues count delays in whole seconds."""
+
+
+_DONE = (Tick, Checked, Submitted, Refused, NotEnabled, Unanswered, Looked, Released)
+"""What steps find, whatever it is."""
 
 
 def next_act(record: InstanceRecord, now: datetime, *, claimed: bool) -> Act:
@@ -63,8 +69,18 @@ def decide(record: InstanceRecord, found: Observation, now: datetime, limits: Li
     """What follows from what was found. An observation that no longer fits the record changes nothing."""
     if record.ended:
         return unchanged(record)
+    decision = _decide(record, found, now, limits)
+    if record.poisoned and decision.changed and isinstance(found, _DONE):
+        # A step that came as far as to be decided on is none that always fails.
+        return replace(decision, record=decision.record.model_copy(update={"poisoned": 0}))
+    return decision
+
+
+def _decide(record: InstanceRecord, found: Observation, now: datetime, limits: Limits) -> Decision:
     draft = Draft(record, now)
     match found:
+        case Poisoned():
+            return termination.poisoned(draft, found, limits)
         case EndAsked():
             if _releasing(record):
                 termination.alert_when_late(draft, "", limits)
@@ -126,6 +142,9 @@ def _provision(draft: Draft, limits: Limits) -> Decision:
     if draft.now < attempt.submit_lease_until:
         # Another step holds the lease: it may be submitting at this moment.
         return draft.follow("advance", (attempt.submit_lease_until - draft.now).total_seconds())
+    late = overdue(draft.record, draft.now, limits.allowed)
+    if late is not None:
+        return provisioning.give_up_attempt(draft, late, limits)
     return provisioning.claim_again(draft, limits)
 
 

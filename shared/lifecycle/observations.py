@@ -138,9 +138,17 @@ class Noticed:
 
 @dataclass(frozen=True)
 class EndAsked:
-    """Somebody, or something, wants the instance ended: the user, or a poisoned message."""
+    """Somebody, or something, wants the instance ended: the user, or a budget that is used up."""
 
     failure: Failure
+
+
+@dataclass(frozen=True)
+class Poisoned:
+    """The host gave a step's message up: the step failed each time, or its process was killed."""
+
+    epoch: int
+    """The message's."""
 
 
 Observation = (
@@ -157,4 +165,5 @@ Observation = (
     | Registered
     | Noticed
     | EndAsked
+    | Poisoned
 )

@@ -4,7 +4,8 @@ from datetime import timedelta
 
 from shared.lifecycle.decision import Decision, Draft, unchanged
 from shared.lifecycle.limits import Limits
-from shared.models.records import AttemptState, EventType, Failure, Phase
+from shared.lifecycle.observations import Poisoned
+from shared.models.records import AttemptState, EventType, Failure, Phase, Reason
 from shared.policy.termination import final_phase
 
 
@@ -25,6 +26,26 @@ def end(draft: Draft, failure: Failure) -> Decision:
             draft.change_attempt(state=AttemptState.RELEASING, release_since=draft.now)
         return draft.follow("teardown")
     return finish(draft)
+
+
+def poisoned(draft: Draft, found: Poisoned, limits: Limits) -> Decision:
+    """A message was given up: its step is sent again some times, since a killed host proves nothing against it.
+
+    Nothing, if that step was done in between or its epoch is over. What is ending is never given up.
+    """
+    record = draft.record
+    done = found.epoch < record.epoch or record.due_at is None or draft.now < record.due_at
+    if done or record.phase is Phase.TERMINATING:
+        return unchanged(record)
+    attempt = record.attempt
+    if attempt is not None and attempt.state is AttemptState.RELEASING:
+        alert_when_late(draft, "", limits)
+    if record.poisoned >= limits.poisoned:
+        message = "A step of this instance failed again and again; see the app's log. Its node is taken away."
+        return end(draft, Failure(reason=Reason.POISON_MESSAGE, message=message))
+    draft.change(poisoned=record.poisoned + 1)
+    # It stays overdue, so that the sweep sends it again.
+    return draft.rest(record.due_at)
 
 
 def finish(draft: Draft) -> Decision:

@@ -176,6 +176,8 @@ class InstanceRecord(Stored):
     ends_as: Literal["terminated", "failed"] | None = None
     """Which final phase follows `terminating`."""
     ended_at: UtcTime | None = None
+    poisoned: int = 0
+    """Messages that the host gave up since a step was last done."""
     log_tail: list[str] = []
     """The last log lines of the node, redacted."""
     event_count: int = 0

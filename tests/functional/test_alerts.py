@@ -159,7 +159,7 @@ def test_a_step_that_always_fails_should_be_told_of(receiver: Receiver) -> None:
     world = Alerting(f"json|{receiver.url}/", events="poison")
     world.launch()
     world.run(40)
-    for _ in range(5):
+    for _ in range(20):
         world.cloud.calls.fail_next("get", RuntimeError("a fault of the program"))
     world.run(400)
     world.deliver()

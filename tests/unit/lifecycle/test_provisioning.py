@@ -294,6 +294,13 @@ class TestEnough:
         story = submitting(limits=replace(LIMITS, max_attempts=2)).tell(refused(Reason.NO_CAPACITY), GONE)
         assert story.attempt.number == 2
 
+    def test_an_offer_whose_submission_dies_every_time_should_be_given_up(self) -> None:
+        story = submitting()
+        for _ in range(int(LIMITS.provisioning / LIMITS.submit_lease)):
+            assert story.wait(LIMITS.submit_lease).see(TICK).claimed
+        story.wait(LIMITS.submit_lease).see(TICK)
+        assert (story.reasons, story.act()) == ([Reason.PROVISIONING_TIMEOUT], Release())
+
     def test_a_provider_that_is_not_set_up_should_end_the_launch(self) -> None:
         story = submitting().tell(NotEnabled("run az login"))
         assert (story.phase, story.ending) == (Phase.TERMINATING, Reason.PROVIDER_UNAVAILABLE)

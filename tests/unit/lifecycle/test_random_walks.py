@@ -23,6 +23,7 @@ from shared.lifecycle.observations import (
     Nothing,
     Noticed,
     Observation,
+    Poisoned,
     Probed,
     Refused,
     Registered,
@@ -106,6 +107,7 @@ anything: st.SearchStrategy[Observation] = st.one_of(
     trouble,
     looks,
     st.builds(Released, st.booleans()),
+    st.builds(Poisoned, st.integers(0, 4)),
     told,
 )
 GOOD: dict[type[Act], st.SearchStrategy[Observation]] = {

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from shared.lifecycle.decision import Follow
-from shared.lifecycle.observations import EndAsked, Observation, Release, Released, Submitted, Unanswered
+from shared.lifecycle.observations import EndAsked, Observation, Poisoned, Release, Released, Submitted, Unanswered
 from shared.lifecycle.termination import release_delay
 from shared.models.node import NodePhase
 from shared.models.records import AttemptState, EventType, Phase, Reason
@@ -41,6 +41,7 @@ from tests.unit.lifecycle.story import (
 )
 
 SILENT = Unanswered("The SkyPilot server does not answer.")
+POISONED = Poisoned(epoch=1)
 
 
 class TestBeginning:
@@ -88,6 +89,29 @@ class TestBeginning:
     )
     def test_the_reason_should_decide_how_it_ends(self, reason: Reason, phase: Phase) -> None:
         assert submitted().tell(EndAsked(failure(reason)), GONE).phase is phase
+
+    def test_the_third_message_given_up_in_one_step_should_end_it_as_failed(self) -> None:
+        story = submitted().wait(60)
+        assert story.record.due_at is not None
+        assert [story.see(POISONED).follow for _ in range(2)] == [None, None]
+        assert story.record.due_at <= story.now, "the sweep sends it again"
+        assert (story.tell(POISONED).ending, story.tell(GONE).phase) == (Reason.POISON_MESSAGE, Phase.FAILED)
+
+    def test_a_step_that_was_done_in_between_should_be_a_new_start(self) -> None:
+        story = submitted().wait(60).tell(POISONED, POISONED, looked(NodeState.PENDING)).wait(60)
+        assert story.tell(POISONED, POISONED).phase is Phase.PROVISIONING
+
+    @pytest.mark.parametrize(("epoch", "wait"), [(1, 0.0), (0, 60.0)])
+    def test_a_message_given_up_of_a_step_that_is_over_should_not(self, epoch: int, wait: float) -> None:
+        story = submitted().tell(looked(NodeState.PENDING)).wait(wait)
+        assert not story.decide(Poisoned(epoch)).changed
+
+    def test_what_ends_should_never_be_given_up(self) -> None:
+        assert not terminating().wait(600).decide(Poisoned(99)).changed
+
+    def test_a_release_under_way_should_tell_when_it_is_late(self) -> None:
+        story = releasing().wait(LIMITS.release_alert).tell(POISONED)
+        assert len(story.of(EventType.ALERT)) == 1
 
     def test_a_release_under_way_should_be_taken_over_with_its_tries(self) -> None:
         story = releasing().tell(STILL_THERE, STILL_THERE)
