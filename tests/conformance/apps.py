@@ -38,9 +38,9 @@ def succeeds(answer: Answer) -> bool:
     return answer["success"]
 
 
-def get(path: str, expected: int = 200) -> Call:
+def get(path: str, expected: int = 200, says: str = "") -> Call:
     call = {"trigger": "httpTrigger", "method": "GET", "route": path, "template": path.lstrip("/")}
-    return Call(f"GET {path}", call, lambda answer: answer.get("http_status") == expected)
+    return Call(f"GET {path}", call, lambda got: got.get("http_status") == expected and says in got["http_body"])
 
 
 def queue(name: str, body: str, expect: Callable[[Answer], bool] = succeeds) -> Call:
@@ -68,6 +68,8 @@ GPULAUNCH = App(
     ROOT,
     [
         get("/api/health"),
+        # A page sets a cookie, and needs the templates.
+        get("/signin", says='name="form_mark"'),
         # A message that is no JSON is buried by the app itself: for the host the function succeeded.
         queue("gpulaunch-launches", "this is no JSON"),
         timer("sweep"),
