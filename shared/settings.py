@@ -93,6 +93,8 @@ class Settings(BaseSettings):
         None, alias="AZURE_SUBSCRIPTION_ID", pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
     )
     """The subscription that SkyPilot launches in; unset: Azure itself is not asked (quota, lost nodes, leftovers)."""
+    insights_connection: SecretStr | None = Field(None, alias="APPLICATIONINSIGHTS_CONNECTION_STRING")
+    """Where traces, metrics and the log's dimensions go (Application Insights); unset: nowhere."""
     webhooks: Annotated[tuple[Webhook, ...], NoDecode] = Field((), alias="GPULAUNCH_WEBHOOK_URLS")
     """Receivers of alerts: `format|url`, separated by spaces or commas, or a JSON list; formats: docs/alerts.md."""
     webhook_secret: SecretStr | None = Field(None, alias="GPULAUNCH_WEBHOOK_SECRET")

@@ -16,6 +16,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from shared.alerts.announcing import announce
 from shared.catalog.base import NotCataloguedError
 from shared.engine.parts import Parts
+from shared.engine.telling import tell_costs
 from shared.errors import StaleLedgerError, StoreUnavailableError
 from shared.models.ledger import CostEntry
 from shared.models.records import Attempt, Event, EventType, Failure, InstanceRecord, Phase
@@ -147,14 +148,18 @@ def write(parts: Parts, before: Versioned, record: InstanceRecord, events: Seque
     costs = tuple(entry_of(record, attempt, record.updated_at, prices) for attempt in gone)
     held = record.reservation
     if held is None or not record.ended or before.record.ended:
-        return parts.store.commit(before, record, events, Booking(costs=costs))
+        etag = parts.store.commit(before, record, events, Booking(costs=costs))
+        tell_costs(parts, costs)
+        return etag
     actual = micro_so_far(record, record.updated_at)
 
     def once(found: VersionedLedger) -> str:
         booking = Booking(settle(found.ledger, held, actual), found.etag, costs)
         return parts.store.commit(before, record, events, booking)
 
-    return _on_ledger(parts, once)
+    etag = _on_ledger(parts, once)
+    tell_costs(parts, costs)
+    return etag
 
 
 def on_demand_prices(parts: Parts, record: InstanceRecord, attempts: Sequence[Attempt]) -> Mapping[str, float]:

@@ -9,6 +9,7 @@ from shared.api.queues import LAUNCHES, TEARDOWNS
 from shared.engine.accounting import write
 from shared.engine.parts import Parts
 from shared.engine.remembering import remember_failures
+from shared.engine.telling import about, tell_events
 from shared.errors import StaleRecordError
 from shared.lifecycle.decision import Decision, Follow
 from shared.lifecycle.machine import decide
@@ -54,9 +55,16 @@ def commit(parts: Parts, before: Versioned, decision: Decision) -> Versioned:
     """Write a decision; the record as it stands then. Raises StaleRecordError."""
     if not decision.changed:
         return before
-    etag = write(parts, before, decision.record, decision.events)
+    with parts.telemetry.span("commit", decision.record.traceparent, **about(decision.record)):
+        etag = write(parts, before, decision.record, decision.events)
+        tell_events(parts, decision.record, decision.events)
+        _log(decision)
     remember_failures(parts, before.record, decision.record)
     announce(parts, decision.record, decision.events)
+    return Versioned(decision.record, etag)
+
+
+def _log(decision: Decision) -> None:
     for event in decision.events:
         level = logging.WARNING if event.type in (EventType.ALERT, EventType.ATTEMPT_FAILED) else logging.INFO
         log.log(
@@ -73,7 +81,6 @@ def commit(parts: Parts, before: Versioned, decision: Decision) -> Versioned:
                 "reason": event.reason.value if event.reason else None,
             },
         )
-    return Versioned(decision.record, etag)
 
 
 def queue_of(follow: Follow) -> str:

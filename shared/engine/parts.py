@@ -14,6 +14,7 @@ from shared.providers.cloud import Cloud
 from shared.redaction import Redactor
 from shared.settings import Settings
 from shared.store.base import InstanceStore, Queues
+from shared.telemetry.base import SILENT, Telemetry
 
 
 @dataclass(frozen=True)
@@ -43,5 +44,7 @@ class Parts:
     limits: Limits = field(default_factory=Limits)
     cloud: Cloud | None = None
     """The cloud itself, beside SkyPilot; None: SkyPilot's books are all there is."""
+    telemetry: Telemetry = SILENT
+    """Where spans and counters go; nowhere unless the deployment says so."""
     ledger_lock: threading.Lock = field(default_factory=threading.Lock)
     """Held from reading the ledger to writing it, so that calls of one process queue up for it."""

@@ -7,6 +7,7 @@ from shared.engine.changing import commit, queue_of, send
 from shared.engine.clouds import release
 from shared.engine.parts import Parts
 from shared.engine.placing import node_target, placed, placement, reaches_us, redacted
+from shared.engine.telling import about
 from shared.errors import MessageError, StaleRecordError
 from shared.lifecycle.decision import Decision, Follow
 from shared.lifecycle.machine import decide, next_act
@@ -41,6 +42,7 @@ from shared.providers.base import (
     ProviderNotEnabledError,
     ProviderUnavailableError,
 )
+from shared.store.base import Versioned
 
 log = logging.getLogger("gpulaunch.steps")
 
@@ -63,6 +65,11 @@ def run_step(parts: Parts, message: StepMessage) -> None:
         raise MessageError(f"there is no instance {message.instanceId}")
     if message.epoch < before.record.epoch:
         return
+    with parts.telemetry.span(f"step {message.step}", before.record.traceparent, **about(before.record)):
+        _advance(parts, before, message)
+
+
+def _advance(parts: Parts, before: Versioned, message: StepMessage) -> None:
     here = queue_of(Follow(message.step, 0))
     claimed = False
     unwritten: tuple[Event, ...] = ()
@@ -105,31 +112,38 @@ def _can_wait(act: Act, decision: Decision) -> bool:
 
 def perform(parts: Parts, record: InstanceRecord, act: Act) -> Observation:
     """Do what a step asks for and say what was found; errors of providers are findings too."""
-    provider = parts.kit(record.mode).provider
+    if isinstance(act, Decide | Nothing):
+        return Tick()
+    name = f"provider {type(act).__name__.lower()}"
     try:
-        match act:
-            case Check():
-                elapsed = seconds_between(record.created_at, parts.clock.now())
-                return Checked(provider.availability(record.request.provider, elapsed))
-            case Submit():
-                wanted = placement(parts, record)
-                if not in_time_to_submit(record, parts.clock.now(), parts.limits):
-                    return Unanswered("What the node needs was not gathered in time to submit it.")
-                return Submitted(provider.submit(wanted))
-            case Look():
-                view = provider.look(placed(record))
-                return _look_at_node(parts, record, view)
-            case Release():
-                asked_at = parts.clock.now()
-                return Released(release(parts, record), asked_at)
-            case Decide() | Nothing():
-                return Tick()
+        with parts.telemetry.span(name, record.traceparent, **about(record)):
+            return _ask(parts, record, act)
     except LaunchRefusedError as error:
         return Refused(error.failure.model_copy(update={"message": parts.redactor.text(error.failure.message)}))
     except ProviderNotEnabledError as error:
         return NotEnabled(parts.redactor.text(str(error)))
     except ProviderUnavailableError as error:
         return Unanswered(parts.redactor.text(str(error)))
+
+
+def _ask(parts: Parts, record: InstanceRecord, act: Check | Submit | Look | Release) -> Observation:
+    """Ask the provider; its errors pass."""
+    provider = parts.kit(record.mode).provider
+    match act:
+        case Check():
+            elapsed = seconds_between(record.created_at, parts.clock.now())
+            return Checked(provider.availability(record.request.provider, elapsed))
+        case Submit():
+            wanted = placement(parts, record)
+            if not in_time_to_submit(record, parts.clock.now(), parts.limits):
+                return Unanswered("What the node needs was not gathered in time to submit it.")
+            return Submitted(provider.submit(wanted))
+        case Look():
+            view = provider.look(placed(record))
+            return _look_at_node(parts, record, view)
+        case Release():
+            asked_at = parts.clock.now()
+            return Released(release(parts, record), asked_at)
 
 
 def _look_at_node(parts: Parts, record: InstanceRecord, view: NodeView) -> Looked:

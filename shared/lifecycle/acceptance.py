@@ -20,6 +20,7 @@ def accept(
     estimated_hourly_usd: float,
     worst_case_usd: float,
     left_out: Mapping[str, str] | None = None,
+    traceparent: str | None = None,
 ) -> tuple[InstanceRecord, tuple[Event, ...]]:
     """The record and the first event of a new instance; its first step is due at once.
 
@@ -40,6 +41,7 @@ def accept(
         event_count=1,
         estimated_hourly_usd=estimated_hourly_usd,
         worst_case_usd=worst_case_usd,
+        traceparent=traceparent,
     )
     struck = {"left_out": dict(left_out)} if left_out else {}
     event = Event(

@@ -186,6 +186,8 @@ class InstanceRecord(Stored):
     worst_case_usd: float
     reservation: Reservation | None = None
     """What it holds of the ledger until it ends; None: it was accepted where nothing is counted."""
+    traceparent: str | None = None
+    """The launch's span (W3C), below which everything that is told of the instance stands; None: nothing was told."""
 
     @property
     def attempt(self) -> Attempt | None:

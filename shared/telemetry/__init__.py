@@ -1,0 +1,1 @@
+"""What the program tells of itself beside its log: one trace per launch, and counters. Off unless configured."""
