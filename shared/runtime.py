@@ -12,18 +12,21 @@ from pydantic import SecretStr
 
 from shared.api.queues import ALERTS, QUEUES
 from shared.auth import Deriver
+from shared.catalog.base import Catalog
+from shared.catalog.live import LiveCatalog
 from shared.catalog.snapshot import snapshot
 from shared.clock import Clock, SystemClock, UlidIds
 from shared.engine.parts import Kit, Parts
+from shared.engine.pricing import PriceKeeper, PriceLists, stored_lists
 from shared.models.records import Mode
 from shared.providers.base import Assignments
 from shared.providers.cloud import Cloud
 from shared.redaction import Redactor, redact_all_logging
 from shared.settings import Settings, read_settings
+from shared.store.base import InstanceStore
 from shared.store.connect import ensure, queue_service, table_client
 from shared.store.queues import StorageQueues
 from shared.store.tables import TableInstanceStore
-from shared.telemetry.base import SILENT, Telemetry
 
 _DEVELOPMENT_KEY = SecretStr("only-for-development-on-ones-own-machine")
 """Stands in for the master key where `AZURE_FUNCTIONS_ENVIRONMENT=Development`; elsewhere the app does not start."""
@@ -68,30 +71,42 @@ def build(settings: Settings) -> Parts:
     def kit(mode: Mode) -> Kit:
         return _simulation(settings, clock) if mode == "simulation" else _real(settings, clock, redactor)
 
+    store = TableInstanceStore(table, settings.workspace)
+    catalog, prices = _prices(settings, clock, store)
     return Parts(
         settings=settings,
         clock=clock,
         ids=UlidIds(),
-        store=TableInstanceStore(table, settings.workspace),
+        store=store,
         queues=StorageQueues(queues),
         kit=kit,
-        catalog=snapshot(),
+        catalog=catalog,
         deriver=deriver,
         assignments=_assignments(settings, deriver, clock),
         redactor=redactor,
         sleep=time.sleep,
         cloud=_cloud(settings, clock),
-        telemetry=_telemetry(settings, redactor),
+        prices=prices,
     )
 
 
-def _telemetry(settings: Settings, redactor: Redactor) -> Telemetry:
-    """Application Insights where its address is set; OpenTelemetry is imported then only."""
-    if settings.insights_connection is None:
-        return SILENT
-    from shared.telemetry.azure_monitor import connect
+def _prices(settings: Settings, clock: Clock, store: InstanceStore) -> tuple[Catalog, PriceKeeper | None]:
+    """The catalog, live where SkyPilot is used, and what keeps it so; nothing is asked or imported yet."""
+    if settings.orchestrator == "simulation":
+        return snapshot(), None
+    catalog = LiveCatalog(snapshot(), lambda: stored_lists(store), clock)
 
-    return connect(settings.insights_connection.get_secret_value(), redactor, on_console=settings.development)
+    @cache
+    def lists() -> PriceLists:
+        from shared.providers.sky_client import SkyClient
+        from shared.providers.sky_local import local_endpoint
+        from shared.providers.sky_prices import SkyPrices
+
+        endpoint = settings.skypilot_endpoint
+        token = None if endpoint is None else settings.skypilot_token
+        return SkyPrices(SkyClient(endpoint or local_endpoint(os.environ), settings.skypilot_user_id, token))
+
+    return catalog, PriceKeeper(lists, catalog, store)
 
 
 def _cloud(settings: Settings, clock: Clock) -> Cloud | None:

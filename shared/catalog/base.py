@@ -1,7 +1,6 @@
 """What the program needs of a catalog: which machines can be rented where, and for how much.
 
-The snapshot in the project is one catalog; a live one (SkyPilot's own, kept for a day) can stand beside it behind the
-same Protocol.
+The snapshot in the project is one catalog; SkyPilot's own, kept for a day, stands before it (`live.py`).
 
 CatalogError
 ├── NotCataloguedError   the catalog has no prices for that provider
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from shared.errors import GpulaunchError
-from shared.models.offers import Offer
+from shared.models.offers import Offer, PriceSource
 from shared.models.requests import ProviderName
 
 OWN_INFRASTRUCTURE: frozenset[ProviderName] = frozenset({"slurm", "kubernetes"})
@@ -60,12 +59,20 @@ class CatalogMismatch(CatalogError):  # noqa: N818 - it says that two things don
         self.problems = list(problems)
 
 
-class Catalog(Protocol):
-    """Offers and prices. What it returns never changes; every method but `as_of` raises NotCataloguedError."""
+@dataclass(frozen=True)
+class Prices:
+    """Where prices come from and how old they are; goes with every estimate."""
 
-    @property
-    def as_of(self) -> str:
-        """How old the prices are, one line for people, shown with every estimate."""
+    source: PriceSource
+    as_of: str
+    """One line for people."""
+
+
+class Catalog(Protocol):
+    """Offers and prices. What it returns never changes; every method but `prices` raises NotCataloguedError."""
+
+    def prices(self, provider: ProviderName) -> Prices:
+        """Where a provider's prices come from."""
         ...
 
     def offers(self, provider: ProviderName) -> Sequence[Offer]:

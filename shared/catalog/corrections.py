@@ -62,6 +62,8 @@ class Row:
     price: float | None
     spot_price: float | None
     region: str
+    gpu_memory_gib: float | None = None
+    """Memory of one GPU; the live list has it for AWS."""
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,13 @@ def _of_type(
     provider, known = request.provider, catalog.instance_types(request.provider)
     found = _canonical(wanted, known)
     if found is not None:
-        return [offer for offer in offers if offer.instance_type == found]
+        same = [offer for offer in offers if offer.instance_type == found]
+        specs = sorted({_spec(offer.gpu, offer.gpu_count) for offer in same})
+        if len(specs) > 1:
+            message = f"{found} is rented with any of these GPUs: {', '.join(specs)}; say gpu instead"
+            problems.append(FieldProblem("instance_type", message, []))
+            return []
+        return same
     left_out = catalog.left_out(provider)
     retired = _canonical(wanted, left_out)
     style = _foreign_style(request)

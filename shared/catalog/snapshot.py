@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from shared.catalog.base import ANY_REGION, OWN_INFRASTRUCTURE, NotCataloguedError
+from shared.catalog.base import ANY_REGION, OWN_INFRASTRUCTURE, NotCataloguedError, Prices
 from shared.catalog.corrections import LeftOut, Row, correct, not_offered
 from shared.catalog.gpu_memory import gpu_memory_gib
 from shared.models.offers import Offer
@@ -52,7 +52,7 @@ def _offers_of(provider: ProviderName, row: Row) -> list[Offer]:
             instance_type=row.instance_type,
             gpu=row.gpu,
             gpu_count=int(row.gpu_count),
-            gpu_memory_gib=gpu_memory_gib(row.gpu, row.instance_type),
+            gpu_memory_gib=gpu_memory_gib(row.gpu, row.instance_type) or row.gpu_memory_gib,
             vcpus=row.vcpus,
             memory_gib=row.memory_gib,
             use_spot=use_spot,
@@ -155,6 +155,10 @@ class SnapshotCatalog:
     def as_of(self) -> str:
         """Which snapshot the prices are from; no day is known, so none is claimed."""
         return str(self._facts["as_of"])
+
+    def prices(self, provider: ProviderName) -> Prices:  # noqa: ARG002 - one snapshot for all
+        """Which snapshot the prices are from."""
+        return Prices("snapshot", self.as_of)
 
     def offers(self, provider: ProviderName) -> Sequence[Offer]:
         """All offers; see Catalog. Raises NotCataloguedError for aws and gcp."""

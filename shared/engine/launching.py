@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shared.catalog.base import CatalogMismatch, NotCataloguedError
+from shared.catalog.base import CatalogMismatch, NotCataloguedError, Prices
 from shared.catalog.matching import match
 from shared.engine.accounting import admit, problem_of, rules_of
 from shared.engine.changing import send
@@ -16,7 +16,6 @@ from shared.engine.parts import Parts
 from shared.engine.quotas import Preflight, preflight
 from shared.engine.reading import read_json, read_model
 from shared.engine.remembering import recent_failures
-from shared.engine.telling import about, tell_accepted
 from shared.errors import AlreadyExistsError, StoreUnavailableError
 from shared.lifecycle.acceptance import accept
 from shared.lifecycle.decision import Follow
@@ -30,7 +29,6 @@ from shared.policy.planning import draw_up, estimate, plan
 from shared.problems import FieldError, ProblemError, conflict, invalid_request
 from shared.providers.faults import FAULT_PREFIX, read_faults
 from shared.store.base import IdempotencyEntry
-from shared.telemetry.base import Span
 
 log = logging.getLogger("gpulaunch.launch")
 
@@ -54,6 +52,7 @@ class Planned:
     """In the order in which they are tried."""
     lifetime_minutes: int
     costs: PlanEstimate
+    prices: Prices
 
 
 def plan_launch(parts: Parts, request: LaunchRequest) -> Planned:
@@ -64,7 +63,8 @@ def plan_launch(parts: Parts, request: LaunchRequest) -> Planned:
 def _priced(parts: Parts, request: LaunchRequest, offers: list[Offer]) -> Planned:
     filled = _with_defaults(parts, request)
     lifetime = filled.max_lifetime_minutes or parts.settings.default_lifetime_minutes
-    return Planned(filled, offers, lifetime, estimate(offers, lifetime, parts.catalog.as_of))
+    prices = parts.catalog.prices(request.provider)
+    return Planned(filled, offers, lifetime, estimate(offers, lifetime, prices.as_of), prices)
 
 
 def launch(parts: Parts, body: bytes, idempotency_key: str | None) -> tuple[str, LaunchAnswer]:
@@ -78,11 +78,6 @@ def launch(parts: Parts, body: bytes, idempotency_key: str | None) -> tuple[str,
     StoreUnavailableError
         The record could not be written; with an Idempotency-Key the caller may safely repeat.
     """
-    with parts.telemetry.span("launch") as span:
-        return _launch(parts, body, idempotency_key, span)
-
-
-def _launch(parts: Parts, body: bytes, idempotency_key: str | None, span: Span) -> tuple[str, LaunchAnswer]:
     value = read_json(body)
     request = read_model(LaunchRequest, value)
     key_hash = _key_hash(idempotency_key)
@@ -112,7 +107,6 @@ def _launch(parts: Parts, body: bytes, idempotency_key: str | None, span: Span) 
         estimated_hourly_usd=costs.hourly_usd,
         worst_case_usd=costs.worst_case_usd,
         left_out=checked.struck,
-        traceparent=parts.telemetry.traceparent(),
     )
     answer = LaunchAnswer(
         message=MESSAGES[mode],
@@ -126,6 +120,7 @@ def _launch(parts: Parts, body: bytes, idempotency_key: str | None, span: Span) 
             worst_case_usd=costs.worst_case_usd,
             lifetime_minutes=lifetime,
             prices_as_of=costs.as_of,
+            prices_source=planned.prices.source,
         ),
         warnings=[*checked.warnings],
     )
@@ -146,8 +141,6 @@ def _launch(parts: Parts, body: bytes, idempotency_key: str | None, span: Span) 
         if known is None:
             raise
         return _replayed(known, body_hash)
-    span.note(**about(record))
-    tell_accepted(parts, record)
     try:
         send(parts, record, Follow("advance", 0.0))
     except StoreUnavailableError:

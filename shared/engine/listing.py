@@ -58,6 +58,7 @@ def catalog_answer(parts: Parts, query: Mapping[str, str]) -> CatalogAnswer:
     provider = one_of(query, "provider", _PROVIDERS) or "azure"
     region, gpu = query.get("region", "").casefold(), query.get("gpu", "").casefold()
     try:
+        prices = parts.catalog.prices(provider)
         offers = [
             offer
             for offer in parts.catalog.offers(provider)
@@ -65,7 +66,8 @@ def catalog_answer(parts: Parts, query: Mapping[str, str]) -> CatalogAnswer:
         ]
         return CatalogAnswer(
             provider=provider,
-            prices_as_of=parts.catalog.as_of,
+            prices_as_of=prices.as_of,
+            prices_source=prices.source,
             notes=list(parts.catalog.notes(provider)),
             regions=list(parts.catalog.regions(provider)),
             instance_types=list(parts.catalog.instance_types(provider)),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from shared.auth import Deriver
 from shared.catalog.base import Catalog
 from shared.clock import Clock, Ids
+from shared.engine.pricing import PriceKeeper
 from shared.lifecycle.limits import Limits
 from shared.models.records import Mode
 from shared.providers.base import Assignments, Nodes, Provider
@@ -14,7 +15,6 @@ from shared.providers.cloud import Cloud
 from shared.redaction import Redactor
 from shared.settings import Settings
 from shared.store.base import InstanceStore, Queues
-from shared.telemetry.base import SILENT, Telemetry
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Parts:
     limits: Limits = field(default_factory=Limits)
     cloud: Cloud | None = None
     """The cloud itself, beside SkyPilot; None: SkyPilot's books are all there is."""
-    telemetry: Telemetry = SILENT
-    """Where spans and counters go; nowhere unless the deployment says so."""
+    prices: PriceKeeper | None = None
+    """Renews the live prices; None: the catalog is what it is."""
     ledger_lock: threading.Lock = field(default_factory=threading.Lock)
     """Held from reading the ledger to writing it, so that calls of one process queue up for it."""

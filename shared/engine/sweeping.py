@@ -78,6 +78,8 @@ def run_sweep(parts: Parts) -> SweepReport:
     log.info("sweep: %s", report)
     # Last, since nodes that don't answer take seconds.
     probe_ready(parts, here)
+    if parts.prices is not None:
+        parts.prices.step(now)
     return report
 
 

@@ -1,7 +1,12 @@
 """Offers: what can be rented where and for how much."""
 
+from typing import Literal
+
 from shared.models.base import Stored
 from shared.models.requests import ProviderName
+
+PriceSource = Literal["snapshot", "live"]
+"""The snapshot in the project, or SkyPilot's live catalog."""
 
 
 class Offer(Stored):
@@ -25,4 +30,8 @@ class Offer(Stored):
     def key(self) -> str:
         """What tells this offer from others, in one word."""
         kind = "spot" if self.use_spot else "on-demand"
-        return f"{self.provider}/{self.region}/{self.instance_type or self.gpu}x{self.gpu_count}/{kind}"
+        machine = self.instance_type or self.gpu
+        if self.provider == "gcp":
+            # There a GPU is put into a machine: one type has several.
+            machine = f"{machine}+{self.gpu}"
+        return f"{self.provider}/{self.region}/{machine}x{self.gpu_count}/{kind}"

@@ -226,6 +226,18 @@ class SkyClient:
         """Start a check of one cloud's credentials; the request's id."""
         return self._post("/check", {"clouds": [cloud]})
 
+    def list_accelerators(self, cloud: str) -> str:
+        """Start listing the GPUs of one cloud with their prices in all its regions; the request's id.
+
+        It takes the server half a second to some seconds, and longer when it fetches the cloud's prices anew.
+        """
+        return self._post("/list_accelerators", {"clouds": cloud, "all_regions": True})
+
+    def ended(self, request_id: str) -> bool:
+        """Whether a request has ended; one that the server has forgotten has."""
+        found = self._requests([("request_ids", request_id)])
+        return not any(request.live for request in found)
+
     def enabled_clouds(self) -> list[str]:
         """Names of the clouds that can be used, lower case, as of the last check."""
         response = self._send("GET", "/enabled_clouds")

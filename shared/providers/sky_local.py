@@ -61,6 +61,17 @@ _HUB_TOKENS = (".cache/huggingface/token", ".huggingface/token")
 """Copied as well, but only where the server can import huggingface_hub."""
 
 
+def local_port(environ: Mapping[str, str]) -> int:
+    """Port at which a server of this machine is, or will be."""
+    port = environ.get("SKYPILOT_API_SERVER_LOCAL_PORT", "")
+    return int(port) if port.isdecimal() else DEFAULT_PORT
+
+
+def local_endpoint(environ: Mapping[str, str]) -> str:
+    """Its address."""
+    return f"http://127.0.0.1:{local_port(environ)}"
+
+
 class LocalServer:
     """Starts the local API server and knows what it would find.
 
@@ -84,12 +95,7 @@ class LocalServer:
     @property
     def endpoint(self) -> str:
         """Address at which the server is, or will be."""
-        return f"http://127.0.0.1:{self._port}"
-
-    @property
-    def _port(self) -> int:
-        port = self._environ.get("SKYPILOT_API_SERVER_LOCAL_PORT", "")
-        return int(port) if port.isdecimal() else DEFAULT_PORT
+        return local_endpoint(self._environ)
 
     def ever_ran(self) -> bool:
         """Whether SkyPilot has ever kept books on this machine."""
@@ -124,7 +130,7 @@ class LocalServer:
             # Imported here: only a machine with a server of its own needs it.
             from shared.providers.sky_orphans import end_orphans
 
-            end_orphans(self._home, self._port)
+            end_orphans(self._home, local_port(self._environ))
             # SkyPilot's own start holds a lock between processes, waits until the server is healthy and then ends.
             self._starting = subprocess.Popen(
                 [sys.executable, "-c", "from sky.client import sdk; sdk.api_start()"],

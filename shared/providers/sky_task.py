@@ -112,7 +112,8 @@ def task_for(placement: Placement, script: str, ports: list[int], workspace: str
     }
     if offer.instance_type is not None:
         resources["instance_type"] = offer.instance_type
-    else:
+    if offer.instance_type is None or offer.provider == "gcp":
+        # A machine type of GCP alone has no GPU, save for types with GPUs of their own.
         resources["accelerators"] = {offer.gpu: offer.gpu_count}
     if offer.use_spot:
         resources["use_spot"] = True

@@ -79,6 +79,8 @@ ORPHAN = "orphan"
 """Notes about clusters that no live record knows; the key is the cluster's name."""
 REFUSED_OFFER = "refused-offer"
 """Notes about offers that failed lately; the key is the offer's."""
+PRICES = "prices"
+"""SkyPilot's live price lists, packed; the key is the provider."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def context(parts: Parts) -> dict[str, Any]:
         "bars": bars(days, last),
         "models": sorted(found.by_model.groups, key=lambda group: -group.actual_usd)[:20],
         "budgets": found.by_day.budgets,
-        "as_of": parts.catalog.as_of,
+        "as_of": parts.catalog.prices("azure").as_of,
     }
 
 

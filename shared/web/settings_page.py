@@ -35,7 +35,7 @@ def context(parts: Parts) -> dict[str, Any]:
         "rows": rows,
         "version": config.version,
         "health": health_answer(parts),
-        "as_of": parts.catalog.as_of,
+        "as_of": parts.catalog.prices("azure").as_of,
         "notes": list(parts.catalog.notes("azure")),
     }
 

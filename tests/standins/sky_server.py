@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -70,6 +71,18 @@ NO_ROOM = Failing(
 )
 """What SkyPilot says when Azure has no room: the code stands in the log alone."""
 
+LISTED = ("azure", "aws", "gcp")
+NO_NETWORK = (
+    "requests error (ConnectionError): HTTPSConnectionPool(host='raw.githubusercontent.com', port=443): Max retries "
+    "exceeded with url: /skypilot-org/skypilot-catalog/master/catalogs/v8/{cloud}/vms.csv"
+)
+"""What SkyPilot says when it can't fetch a cloud's prices."""
+
+
+def price_list(cloud: str) -> dict[str, list[list[Any]]]:
+    """What a real server gave for /list_accelerators, from catalog files with the rows of `price_lists/README.md`."""
+    return json.loads((Path(__file__).parent / "price_lists" / f"{cloud}.json").read_text("utf-8"))
+
 
 @dataclass
 class SkyServer:
@@ -99,6 +112,10 @@ class SkyServer:
     """Cluster name of every job that was started, in order."""
     calls: list[str] = field(default_factory=list[str])
     """`METHOD /path` of every call."""
+    price_lists: dict[str, Any] = field(default_factory=lambda: {cloud: price_list(cloud) for cloud in LISTED})
+    """What /list_accelerators gives, by cloud; for others there is no way to the prices."""
+    slow_lists: bool = False
+    """Price lists are made when a test says `settle`."""
     endpoints: dict[str, str] = field(default_factory=lambda: {"8000": "203.0.113.7:8000"})
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -202,10 +219,19 @@ class SkyServer:
             case "sky.down":
                 del self.nodes[name]
                 self.cancel(lambda other: other.cluster_name == name)
+            case "sky.list_accelerators":
+                self.list_prices(request)
             case "sky.check":
                 self.enabled = sorted({*self.enabled, *self.after_check})
             case _:
                 pass
+
+    def list_prices(self, request: Request) -> None:
+        """End a request for prices."""
+        cloud = str(request.body["clouds"])
+        request.status, request.value = "SUCCEEDED", self.price_lists.get(cloud)
+        if cloud not in self.price_lists:
+            self._fail(request, Failing("CloudError", NO_NETWORK.format(cloud=cloud)))
 
     def _fail(self, request: Request, failing: Failing) -> None:
         request.status, request.log = "FAILED", failing.log
@@ -288,6 +314,11 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._json(*((200, None) if state.invalid is None else (400, {"detail": _error(state.invalid)})))
             case "/launch" | "/down":
                 request = state.add(f"sky.{path[1:]}", body, body["cluster_name"])
+                return self._taken(request.id)
+            case "/list_accelerators":
+                request = state.add("sky.list_accelerators", body)
+                if not state.slow_lists:
+                    state.list_prices(request)
                 return self._taken(request.id)
             case "/check":
                 return self._taken(state.add("sky.check", body, log=state.check_log).id)

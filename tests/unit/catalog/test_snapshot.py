@@ -49,8 +49,8 @@ def test_every_rule_of_the_corrections_is_told() -> None:
 
 
 def test_the_age_is_told_and_no_day_is_made_up() -> None:
-    assert "20291d7e" in CATALOG.as_of
-    assert "no day known" in CATALOG.as_of
+    assert "20291d7e" in CATALOG.prices("azure").as_of
+    assert "no day known" in CATALOG.prices("azure").as_of
 
 
 def test_a_whole_row_becomes_an_on_demand_and_a_spot_offer() -> None:

@@ -74,6 +74,12 @@ def test_a_machine_type_is_asked_for_by_name() -> None:
     assert "accelerators" not in asked
 
 
+def test_on_gcp_the_gpu_is_asked_for_beside_the_machine_that_it_is_put_into() -> None:
+    asked = resources(placement("gcp", instance_type="n1-highmem-8", gpu="T4", region="us-central1"))
+    assert asked["instance_type"] == "n1-highmem-8"
+    assert asked["accelerators"] == {"T4": 1}
+
+
 def test_where_there_are_no_types_the_gpu_is_asked_for_and_nothing_that_slurm_refuses() -> None:
     asked = resources(placement("slurm", instance_type=None, region="e2e", gpu_count=2, use_spot=False))
     assert asked["infra"] == "slurm/e2e"
