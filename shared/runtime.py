@@ -27,6 +27,7 @@ from shared.store.base import InstanceStore
 from shared.store.connect import ensure, queue_service, table_client
 from shared.store.queues import StorageQueues
 from shared.store.tables import TableInstanceStore
+from shared.telemetry.base import SILENT, Telemetry
 
 _DEVELOPMENT_KEY = SecretStr("only-for-development-on-ones-own-machine")
 """Stands in for the master key where `AZURE_FUNCTIONS_ENVIRONMENT=Development`; elsewhere the app does not start."""
@@ -86,6 +87,7 @@ def build(settings: Settings) -> Parts:
         redactor=redactor,
         sleep=time.sleep,
         cloud=_cloud(settings, clock),
+        telemetry=_telemetry(settings, redactor),
         prices=prices,
     )
 
@@ -107,6 +109,15 @@ def _prices(settings: Settings, clock: Clock, store: InstanceStore) -> tuple[Cat
         return SkyPrices(SkyClient(endpoint or local_endpoint(os.environ), settings.skypilot_user_id, token))
 
     return catalog, PriceKeeper(lists, catalog, store)
+
+
+def _telemetry(settings: Settings, redactor: Redactor) -> Telemetry:
+    """Application Insights where its address is set; OpenTelemetry is imported then only."""
+    if settings.insights_connection is None:
+        return SILENT
+    from shared.telemetry.azure_monitor import connect
+
+    return connect(settings.insights_connection.get_secret_value(), redactor, on_console=settings.development)
 
 
 def _cloud(settings: Settings, clock: Clock) -> Cloud | None:

@@ -16,6 +16,7 @@ from shared.engine.parts import Parts
 from shared.engine.quotas import Preflight, preflight
 from shared.engine.reading import read_json, read_model
 from shared.engine.remembering import recent_failures
+from shared.engine.telling import about, tell_accepted
 from shared.errors import AlreadyExistsError, StoreUnavailableError
 from shared.lifecycle.acceptance import accept
 from shared.lifecycle.decision import Follow
@@ -29,6 +30,7 @@ from shared.policy.planning import draw_up, estimate, plan
 from shared.problems import FieldError, ProblemError, conflict, invalid_request
 from shared.providers.faults import FAULT_PREFIX, read_faults
 from shared.store.base import IdempotencyEntry
+from shared.telemetry.base import Span
 
 log = logging.getLogger("gpulaunch.launch")
 
@@ -78,6 +80,11 @@ def launch(parts: Parts, body: bytes, idempotency_key: str | None) -> tuple[str,
     StoreUnavailableError
         The record could not be written; with an Idempotency-Key the caller may safely repeat.
     """
+    with parts.telemetry.span("launch") as span:
+        return _launch(parts, body, idempotency_key, span)
+
+
+def _launch(parts: Parts, body: bytes, idempotency_key: str | None, span: Span) -> tuple[str, LaunchAnswer]:
     value = read_json(body)
     request = read_model(LaunchRequest, value)
     key_hash = _key_hash(idempotency_key)
@@ -107,6 +114,7 @@ def launch(parts: Parts, body: bytes, idempotency_key: str | None) -> tuple[str,
         estimated_hourly_usd=costs.hourly_usd,
         worst_case_usd=costs.worst_case_usd,
         left_out=checked.struck,
+        traceparent=parts.telemetry.traceparent(),
     )
     answer = LaunchAnswer(
         message=MESSAGES[mode],
@@ -141,6 +149,8 @@ def launch(parts: Parts, body: bytes, idempotency_key: str | None) -> tuple[str,
         if known is None:
             raise
         return _replayed(known, body_hash)
+    span.note(**about(record))
+    tell_accepted(parts, record)
     try:
         send(parts, record, Follow("advance", 0.0))
     except StoreUnavailableError:

@@ -15,6 +15,7 @@ from shared.providers.cloud import Cloud
 from shared.redaction import Redactor
 from shared.settings import Settings
 from shared.store.base import InstanceStore, Queues
+from shared.telemetry.base import SILENT, Telemetry
 
 
 @dataclass(frozen=True)
@@ -46,5 +47,7 @@ class Parts:
     """The cloud itself, beside SkyPilot; None: SkyPilot's books are all there is."""
     prices: PriceKeeper | None = None
     """Renews the live prices; None: the catalog is what it is."""
+    telemetry: Telemetry = SILENT
+    """Where spans and counters go; nowhere unless the deployment says so."""
     ledger_lock: threading.Lock = field(default_factory=threading.Lock)
     """Held from reading the ledger to writing it, so that calls of one process queue up for it."""
