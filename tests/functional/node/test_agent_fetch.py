@@ -1,12 +1,10 @@
 """How the agent fetches models and installs vLLM, as a real process."""
 
-import json
 import os
 import shutil
 import signal
 import sys
 import zipfile
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,10 +21,10 @@ from tests.functional.node.harness import (
     SIGNATURE,
     ControlPlane,
     Nodes,
-    StandIn,
     Store,
     eventually,
 )
+from tests.standins.hub import HubServer, Repository
 
 MIB = 1024 * 1024
 RANGE = 16 * MIB
@@ -153,77 +151,40 @@ def test_a_source_that_the_control_plane_can_not_read_is_a_failure_at_once(nodes
     assert len([call for call in control.calls if call.name == "assignment"]) == 1
 
 
-class CDN(StandIn):
-    """Where the Hub sends for large files; it must never see the Hub's token."""
-
-    def __init__(self, body: bytes) -> None:
-        super().__init__()
-        self.body = body
-        self.tokens: list[str | None] = []
-
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
-        self.tokens.append(request.headers.get("Authorization"))
-        said = f"bytes 0-{len(self.body) - 1}/{len(self.body)}"
-        self.send(request, 206, self.body, Content_Range=said)
-
-
-class HubStandIn(StandIn):
-    """The Hub's listing and files of one gated model."""
-
-    FILES = {
-        "config.json": b"{}",
-        "tokenizer.json": b"[]",
-        "model.safetensors": b"",
-        "pytorch_model.bin": b"x",
-        "original/consolidated.00.pth": b"x",
-        "model-q4.gguf": b"x",
-        "README.md": b"x",
-        ".gitattributes": b"x",
-    }
-
-    def __init__(self, cdn: CDN) -> None:
-        super().__init__()
-        self.cdn = cdn
-        self.paths: list[str] = []
-
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
-        self.paths.append(request.path)
-        if request.headers.get("Authorization") != "Bearer hf_secret":
-            return self.send(request, 401, b"gated")
-        if request.path == "/api/models/org/m/revision/main?blobs=true":
-            sizes = {name: len(body) for name, body in self.FILES.items()} | {"model.safetensors": len(self.cdn.body)}
-            siblings = [{"rfilename": name, "size": size} for name, size in sizes.items()]
-            return self.send(request, 200, json_bytes({"sha": "abc123", "siblings": siblings}))
-        name = request.path.removeprefix("/org/m/resolve/abc123/")
-        if name == "model.safetensors":
-            return self.send(request, 302, b"", Location=f"{self.cdn.url.replace('127.0.0.1', 'localhost')}/blob?sig=1")
-        return self.send(request, 200, self.FILES[name])
-
-
-def json_bytes(value: Any) -> bytes:
-
-    return json.dumps(value).encode()
+HUB_FILES = {
+    "config.json": b"{}",
+    "tokenizer.json": b"[]",
+    "model.safetensors": os.urandom(5000),
+    "pytorch_model.bin": b"x",
+    "original/consolidated.00.pth": b"x",
+    "model-q4.gguf": b"x",
+    "README.md": b"x",
+    ".gitattributes": b"x",
+}
 
 
 def test_from_the_hub_come_only_the_files_that_are_needed_and_the_token_stays_there(nodes: Nodes) -> None:
-    cdn = CDN(os.urandom(5000))
-    hub = HubStandIn(cdn)
-    try:
-        given = nodes.assignment([], hub_model="org/m", hub_endpoint=hub.url, hub_token="hf_secret")
+    with HubServer({"org/m": Repository(HUB_FILES, gated=True)}, token="hf_secret") as hub:
+        given = nodes.assignment([], hub_model="org/m", hub_endpoint=hub.endpoint, hub_token="hf_secret")
         node = nodes.start(pull=given)
         status = node.reaches("serving")
         folder = node.work / "model"
         assert sorted(path.name for path in folder.rglob("*")) == ["config.json", "model.safetensors", "tokenizer.json"]
-        assert (folder / "model.safetensors").read_bytes() == cdn.body
+        for path in folder.rglob("*"):
+            assert path.read_bytes() == HUB_FILES[path.name]
         assert status.total_bytes == 5004
-        assert cdn.tokens == [None]
+        assert hub.fetched == [("org/m/model.safetensors", None)], "the storage behind the Hub never sees its token"
         assert "hf_secret" not in node.log() + "".join(status.log_tail)
-        denied = nodes.assignment([], hub_model="org/m", hub_endpoint=hub.url)
+        denied = nodes.assignment([], hub_model="org/m", hub_endpoint=hub.endpoint)
         other = nodes.start(pull=denied, GPULAUNCH_WORK_DIR=str(nodes.folder / "other"))
         assert "HF_TOKEN" in other.reaches("failed").detail
-    finally:
-        hub.close()
-        cdn.close()
+
+
+def test_a_model_that_the_hub_does_not_have_is_a_failure_at_once(nodes: Nodes) -> None:
+    with HubServer({}, token="hf_secret") as hub:
+        given = nodes.assignment([], hub_model="org/none", hub_endpoint=hub.endpoint, hub_token="hf_secret")
+        assert nodes.start(pull=given).reaches("failed").detail == "org/none: the Hub has no such model"
+        assert len(hub.calls) == 1
 
 
 def wheel(folder: Path, source: Path) -> None:
