@@ -52,6 +52,7 @@ for command in (
     instances.down,
     instances.credentials,
     asking.catalog,
+    asking.quota,
     asking.costs,
     doctor.doctor,
 ):

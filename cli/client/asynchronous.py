@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import date
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast
@@ -27,6 +27,7 @@ from shared.models.responses import (
     InstanceView,
     LaunchAnswer,
     LogAnswer,
+    QuotaAnswer,
 )
 
 T = TypeVar("T")
@@ -136,6 +137,10 @@ class AsyncGpuLaunch:
         With `by="label"` a `label`'s key sums up by its values.
         """
         return await self._run(flows.costs(first_day, last_day, by, label))
+
+    async def quota(self, regions: Sequence[str] = ()) -> QuotaAnswer:
+        """The quota on Azure and what live instances hold of it; without regions, of those that these are in."""
+        return await self._run(flows.quota(regions))
 
     async def config(self) -> ConfigAnswer:
         """The settings that matter to users."""

@@ -38,6 +38,7 @@ from shared.models.responses import (
     InstanceView,
     LaunchAnswer,
     LogAnswer,
+    QuotaAnswer,
 )
 
 T = TypeVar("T")
@@ -148,6 +149,11 @@ def costs(first_day: date | None, last_day: date | None, by: CostsBy, label: str
     days = {"from": first_day, "to": last_day}
     query = {name: day.isoformat() for name, day in days.items() if day is not None} | {"by": by}
     return _ask(Call(operations.COSTS, query=query | ({} if label is None else {"label": label})), CostsAnswer)
+
+
+def quota(regions: Sequence[str]) -> Flow[QuotaAnswer]:
+    """The quota on Azure."""
+    return _ask(Call(operations.QUOTA, query={"region": ",".join(regions)} if regions else {}), QuotaAnswer)
 
 
 def config() -> Flow[ConfigAnswer]:

@@ -1,7 +1,7 @@
 """The synchronous client."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -26,6 +26,7 @@ from shared.models.responses import (
     InstanceView,
     LaunchAnswer,
     LogAnswer,
+    QuotaAnswer,
 )
 
 T = TypeVar("T")
@@ -149,6 +150,10 @@ class GpuLaunch:
         With `by="label"` a `label`'s key sums up by its values.
         """
         return self._run(flows.costs(first_day, last_day, by, label))
+
+    def quota(self, regions: Sequence[str] = ()) -> QuotaAnswer:
+        """The quota on Azure and what live instances hold of it; without regions, of those that these are in."""
+        return self._run(flows.quota(regions))
 
     def config(self) -> ConfigAnswer:
         """The settings that matter to users."""

@@ -1,4 +1,4 @@
-"""`gpulaunch catalog` and `gpulaunch costs`: what can be launched for how much, and what was spent."""
+"""`gpulaunch catalog`, `quota` and `costs`: what can be launched for how much, what Azure allows, what was spent."""
 
 from datetime import datetime
 from typing import Annotated
@@ -10,7 +10,7 @@ from cli.client.flows import CostsBy
 from cli.session import Json, Session, session_of
 from cli.wording import clean, table, usd
 from shared.models.requests import ProviderName
-from shared.models.responses import CatalogAnswer, CostsAnswer
+from shared.models.responses import CatalogAnswer, CostsAnswer, QuotaAnswer
 
 
 def catalog(
@@ -46,6 +46,41 @@ def _show(session: Session, answer: CatalogAnswer) -> None:
         )
     for note in [f"Prices of {answer.prices_as_of}.", *answer.notes]:
         session.note(note, "dim")
+
+
+def quota(
+    context: typer.Context,
+    *,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(help="A region; may be given several times. Without: those that live instances are in."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the quota on Azure for GPU machines, and what live instances hold of it."""
+    session = session_of(context, as_json=as_json)
+    answer = session.gpu.quota(region or [])
+    session.answer(answer, lambda: _allowed(session, answer))
+
+
+def _allowed(session: Session, answer: QuotaAnswer) -> None:
+    if not answer.checked:
+        session.note(f"Not checked: {answer.reason}", "yellow")
+        return
+    if not answer.regions:
+        session.note("No live instance is on Azure; name a region: gpulaunch quota --region eastus")
+    rows = table("REGION", "QUOTA", "LIMIT", "USED", "FREE", "OURS")
+    for one in answer.regions:
+        for line in one.lines:
+            numbers = (line.limit, line.used, line.free, line.ours)
+            rows.add_row(Text(clean(one.region)), Text(clean(line.name)), *(str(number) for number in numbers))
+    if rows.row_count:
+        session.out.print(rows)
+    for one in answer.regions:
+        if one.problem is not None:
+            session.note(f"{one.region} was not checked: {one.problem}", "yellow")
+        elif one.checked_at is not None:
+            session.note(f"{one.region} as of {one.checked_at:%Y-%m-%d %H:%M:%S} UTC", "dim")
 
 
 def costs(

@@ -1,6 +1,7 @@
 """`gpulaunch launch` and `gpulaunch watch`."""
 
 import shlex
+from math import ceil
 from typing import Annotated, Any
 
 import typer
@@ -81,6 +82,8 @@ def launch(
         raise typer.Exit(Exit.INTERRUPTED) from None
     if watch:
         session.line(answer, f"{answer.message}\n{answer.instance_id}", "bold")
+        if not session.as_json:
+            _cautions(session, answer)
         _watch(session, answer.instance_id, timeout)
     else:
         session.answer(answer, lambda: _show(session, answer))
@@ -125,9 +128,18 @@ def _show(session: Session, answer: LaunchAnswer) -> None:
         f"{usd(costs.hourly_usd)} per hour, at worst {usd(costs.worst_case_usd)} in "
         f"{duration(costs.lifetime_minutes * 60)} ({costs.prices_as_of})"
     )
+    _cautions(session, answer)
+    session.say(f"Watch it: gpulaunch watch {answer.instance_id}")
+
+
+def _cautions(session: Session, answer: LaunchAnswer) -> None:
+    memory = answer.gpu_memory
+    if memory is not None and memory.fits:
+        session.say(
+            f"GPU memory: needs about {ceil(memory.needed_gib)} GiB, the {memory.gpu} has {memory.has_gib:g} GiB"
+        )
     for warning in answer.warnings:
         session.say(f"warning: {warning}", "yellow")
-    session.say(f"Watch it: gpulaunch watch {answer.instance_id}")
 
 
 def _failures(view: InstanceView) -> str:

@@ -23,7 +23,8 @@ from shared.lifecycle.decision import Follow
 from shared.models.offers import Offer
 from shared.models.records import Mode
 from shared.models.requests import LaunchRequest
-from shared.models.responses import Estimate, LaunchAnswer
+from shared.models.responses import Estimate, GpuMemory, LaunchAnswer
+from shared.policy.gpu_fit import Fit, fit, need
 from shared.policy.limits import allowed, lifetime_refusal
 from shared.policy.planning import Estimate as PlanEstimate
 from shared.policy.planning import draw_up, estimate, plan
@@ -55,6 +56,8 @@ class Planned:
     lifetime_minutes: int
     costs: PlanEstimate
     prices: Prices
+    fit: Fit | None
+    """What the model needs of the GPU beside what it has; None when either is unknown."""
 
 
 def plan_launch(parts: Parts, request: LaunchRequest) -> Planned:
@@ -66,7 +69,8 @@ def _priced(parts: Parts, request: LaunchRequest, offers: list[Offer]) -> Planne
     filled = _with_defaults(parts, request)
     lifetime = filled.max_lifetime_minutes or parts.settings.default_lifetime_minutes
     prices = parts.catalog.prices(request.provider)
-    return Planned(filled, offers, lifetime, estimate(offers, lifetime, prices.as_of), prices)
+    fits = fit(need(request.model_name, request.model_source, request.vllm_args), offers)
+    return Planned(filled, offers, lifetime, estimate(offers, lifetime, prices.as_of), prices, fits)
 
 
 def launch(parts: Parts, body: bytes, idempotency_key: str | None) -> tuple[str, LaunchAnswer]:
@@ -130,7 +134,8 @@ def _launch(parts: Parts, body: bytes, idempotency_key: str | None, span: Span) 
             prices_as_of=costs.as_of,
             prices_source=planned.prices.source,
         ),
-        warnings=[*checked.warnings],
+        gpu_memory=_gpu_memory(planned.fit),
+        warnings=[*checked.warnings, *([planned.fit.warning] if planned.fit and planned.fit.warning else [])],
     )
     entry = None
     if key_hash is not None:
@@ -156,6 +161,19 @@ def _launch(parts: Parts, body: bytes, idempotency_key: str | None, span: Span) 
     except StoreUnavailableError:
         log.warning("%s is accepted, but its first message was not sent; the sweep sends it", record.instance_id)
     return record.instance_id, answer
+
+
+def _gpu_memory(fits: Fit | None) -> GpuMemory | None:
+    if fits is None:
+        return None
+    return GpuMemory(
+        needed_gib=fits.need.per_gpu_gib,
+        has_gib=fits.has_gib,
+        gpu=fits.gpu,
+        gpus_used=fits.need.gpus,
+        fits=fits.fits,
+        basis=fits.need.basis,
+    )
 
 
 def _replayed(known: IdempotencyEntry, body_hash: str) -> tuple[str, LaunchAnswer]:

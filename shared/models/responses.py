@@ -30,6 +30,19 @@ class Estimate(Answer):
     prices_source: PriceSource = "snapshot"
 
 
+class GpuMemory(Answer):
+    """What the model is estimated to need of each GPU beside what the planned machines have; GiB."""
+
+    needed_gib: float
+    has_gib: float
+    gpu: str
+    gpus_used: int
+    """GPUs of the machine that vLLM was told to use."""
+    fits: bool
+    basis: str
+    """What the estimate is made of."""
+
+
 class LaunchAnswer(Answer):
     """Answer to an accepted launch."""
 
@@ -42,6 +55,8 @@ class LaunchAnswer(Answer):
     offers: list[Offer]
     """The planned offers, in the order in which they are tried."""
     estimate: Estimate
+    gpu_memory: GpuMemory | None = None
+    """Null: the model's name does not say how large it is, or the GPU's memory is not known."""
     warnings: list[str] = []
 
 

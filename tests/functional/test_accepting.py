@@ -38,6 +38,28 @@ def test_the_seed_body_should_be_accepted_word_for_word(world: World) -> None:
     assert estimate["prices_as_of"]
 
 
+def test_a_gpu_too_small_is_a_warning_and_no_refusal(world: World) -> None:
+    small = {**SEED, "instance_type": "Standard_NC4as_T4_v3"}
+    answer = world.call("POST", PATH, small)
+    assert answer.status == 202
+    assert answer.json["warnings"] == [
+        "The model may not fit: it needs about 19 GiB, has 16 GiB on the T4 (8 billion parameters at 16 bits, a "
+        "context of 8,192 tokens). Take a larger GPU, a quantized model or a shorter --max-model-len."
+    ]
+    assert answer.json["gpu_memory"]["fits"] is False
+
+
+@pytest.mark.parametrize(
+    ("changes", "fits"), [({}, True), ({"model_name": "my-model"}, None), ({"vllm_args": ["-q=unheard-of"]}, None)]
+)
+def test_a_gpu_that_fits_or_a_model_of_unknown_size_is_no_warning(
+    world: World, changes: dict[str, object], fits: bool | None
+) -> None:
+    answer = world.call("POST", PATH, SEED | changes)
+    assert answer.json["warnings"] == []
+    assert (answer.json["gpu_memory"] or {"fits": None})["fits"] is fits
+
+
 def test_accepting_should_take_one_transaction_and_one_message(world: World) -> None:
     world.call("POST", PATH, SEED)
     assert world.store.calls.seen == ["create"]

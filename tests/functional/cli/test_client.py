@@ -231,6 +231,7 @@ def test_the_asynchronous_client_should_do_all_the_same(async_gpu: AsyncGpuLaunc
             assert (await gpu.logs(launched.instance_id)).lines
             with pytest.raises(NotFoundError):
                 await gpu.get(NOBODY)
+            assert not (await gpu.quota(["eastus"])).checked
             assert (await gpu.costs(by="provider")).groups[0].key == "azure"
             assert (await gpu.end(launched.instance_id)).phase is Phase.TERMINATING
             assert (await gpu.wait_until_gone(launched.instance_id)).phase is Phase.TERMINATED

@@ -2,10 +2,11 @@
 
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import typer
@@ -19,10 +20,14 @@ from cli.exits import Exit
 from cli.session import Session
 from cli.watching import PHASES, Watch
 from shared import runtime
+from shared.models.quota import RegionUsage, Usage
 from shared.models.records import Phase
 from shared.models.requests import Job, LaunchRequest
+from shared.providers.base import ProviderUnavailableError
+from shared.providers.cloud import Cloud
 from tests.functional.cli.conftest import ADDRESS, Terminal, WorldTime, WorldTransport
 from tests.functional.world import ADMIN, READER, World, settings
+from tests.twins.clock import START
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 NOBODY = "inst-" + "0" * 26
@@ -290,6 +295,50 @@ def test_a_catalog_should_be_sorted_by_price_and_say_what_there_is(gpulaunch: Te
     assert "No such offers. Regions: " in gpulaunch("catalog", "--region", "mars").stderr
 
 
+def test_a_launch_should_say_whether_the_model_fits(gpulaunch: Terminal) -> None:
+    assert "GPU memory: needs about 19 GiB, the A10 has 24 GiB\n" in gpulaunch("launch", MODEL, "--gpu", "A10").stdout
+    small = gpulaunch("launch", MODEL, "--gpu", "T4", "--watch").stdout
+    assert "warning: The model may not fit: it needs about 19 GiB, has 16 GiB on the T4" in " ".join(small.split())
+    assert gpulaunch.json("launch", MODEL, "--gpu", "T4")["gpu_memory"]["fits"] is False
+    unknown = gpulaunch("launch", "my-model", "--gpu", "T4").stdout
+    assert "GPU memory" not in unknown
+    assert "warning" not in unknown
+
+
+class Subscription:
+    """Stands for Azure: eastus has an answer, other regions have none."""
+
+    provider = "azure"
+
+    def usage(self, region: str) -> RegionUsage:
+        if region != "eastus":
+            raise ProviderUnavailableError("Azure is busy")
+        lines = (Usage("cores", 36, 100), Usage("StandardNVADSA10v5Family", 36, 72), Usage("standardFFamily", 0, 9))
+        return RegionUsage(region, START, lines)
+
+
+def test_the_quota_should_be_shown_with_what_instances_hold(gpulaunch: Terminal, world: World) -> None:
+    world.parts = replace(world.parts, cloud=cast(Cloud, Subscription()))
+    runtime.use(world.parts)
+    assert "No live instance is on Azure" in gpulaunch("quota").stderr
+    answer = gpulaunch.json("quota", "--region", "eastus", "--region", "westus2")
+    assert answer == world.call("GET", "/api/quota?region=eastus,westus2").json
+    shown = gpulaunch("quota", "--region", "eastus", "--region", "westus2")
+    assert [row.split() for row in shown.stdout.splitlines()[2:]] == [
+        ["eastus", "cores", "100", "36", "64", "0"],
+        ["eastus", "StandardNVADSA10v5Family", "72", "36", "36", "0"],
+    ]
+    assert "westus2 was not checked: Azure is busy" in shown.stderr
+    assert gpulaunch("quota", "--region", "mars").exit_code == Exit.USAGE
+
+
+def test_a_quota_that_is_not_asked_for_should_say_why(gpulaunch: Terminal) -> None:
+    shown = gpulaunch("quota")
+    assert (shown.exit_code, shown.stdout) == (Exit.OK, "")
+    assert "AZURE_SUBSCRIPTION_ID is not set" in shown.stderr
+    assert gpulaunch.json("quota")["checked"] is False
+
+
 def test_costs_should_be_summed_up_as_asked(gpulaunch: Terminal, world: World) -> None:
     world.launch(labels={"team": "x"})
     world.run(3682)
@@ -423,7 +472,7 @@ def options() -> dict[str, set[str]]:
 
 
 def test_every_command_should_take_json_and_nothing_secret() -> None:
-    assert len(options()) == 11
+    assert len(options()) == 12
     for name, known in options().items():
         assert "--json" in known, name
         assert not known & {"--token", "--admin-token", "--api-key", "--url", "--address"}, name
