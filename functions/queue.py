@@ -28,5 +28,7 @@ def handle(queue: str, kind: "type[M]", msg: func.QueueMessage, act: "Callable[[
     try:
         act(parts, read_message(kind, body))
     except MessageError as error:
-        log.error("a message of %s is buried in its poison queue: %s", queue, error)  # noqa: TRY400 - one clear line
+        log.error(  # noqa: TRY400 - one clear line
+            "a message of %s is buried in its poison queue: %s", queue, error, extra={"event": "poison"}
+        )
         parts.queues.bury(queue, body)

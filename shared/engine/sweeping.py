@@ -1,7 +1,7 @@
 """The sweep: one walk over the live instances that makes good what was lost, and has the ready ones probed."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from shared.api.queues import HEALTH, QUEUES
@@ -75,7 +75,7 @@ def run_sweep(parts: Parts) -> SweepReport:
     collected = 0 if found_clusters is None else collect(parts, found_clusters, known, now)
     over_budget = _end_over_budget(parts, cap)
     report = SweepReport(live, ready, resent, probes, poisoned, collected, over_budget)
-    log.info("sweep: %s", report)
+    log.info("sweep: %s", report, extra={"event": "sweep", **asdict(report)})
     # Last, since nodes that don't answer take seconds.
     probe_ready(parts, here)
     if parts.prices is not None:
@@ -128,12 +128,14 @@ def _settle(parts: Parts, queue: str, message: QueuedMessage) -> bool:
     try:
         if queue == HEALTH:
             probe = read_message(ProbeMessage, message.body)
-            log.error("a probe down from %s failed again and again; the next sweep sends a new one", probe.instanceId)
+            text = "a probe down from %s failed again and again; the next sweep sends a new one"
+            log.error(text, probe.instanceId, extra={"event": "poison"})
             return True
         step = read_message(StepMessage, message.body)
     except MessageError:
         return False
-    log.warning("%s: the host gave up a message of step %s", step.instanceId, step.step)
+    told = {"event": "poison", "instance_id": step.instanceId}
+    log.warning("%s: the host gave up a message of step %s", step.instanceId, step.step, extra=told)
     try:
         return change(parts, step.instanceId, Poisoned(step.epoch)) is not None
     except StaleRecordError:

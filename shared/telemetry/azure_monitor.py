@@ -16,6 +16,7 @@ _LIBRARIES = ("azure_sdk", "django", "fastapi", "flask", "httpx", "httpx2", "psy
 _SWITCHES = {
     # The distribution's own statistics and remote settings, and the look for a machine's metadata: three hosts more.
     "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL": "true",
+    "APPLICATIONINSIGHTS_SDKSTATS_DISABLED": "true",
     "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED": "true",
     "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "azure_functions",
     "OTEL_SERVICE_NAME": "gpulaunch",

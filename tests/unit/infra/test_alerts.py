@@ -1,61 +1,71 @@
 """The alert rules look for what the app really logs: their texts are tried on lines of the running program."""
 
-import logging
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from shared import runtime
 from shared.api.queues import LAUNCHES
 from shared.lifecycle.limits import Limits
-from tests.functional.world import World
+from tests.functional.listening import Listening
 from tests.unit.infra.templates import INFRA, code
+
+Line = dict[str, Any]
 
 
 def _query(name: str) -> str:
     return re.sub(r"(?m)^//.*$", "", (INFRA / "queries" / f"{name}.kql").read_text("utf-8"))
 
 
-def _texts(name: str, operator: str) -> list[str]:
-    return re.findall(rf'{operator} "([^"]+)"', _query(name))
+def _event(name: str) -> str:
+    """The event that a query looks for."""
+    (event,) = re.findall(r'Properties\.event\) == "(\w+)"', _query(name))
+    return event
 
 
-@pytest.fixture
-def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    """What a whole life logs: a launch, a senseless message, a node that does not go away."""
-    caplog.set_level(logging.INFO)
-    world = World()
+@pytest.fixture(scope="module")
+def lines() -> Iterator[list[Line]]:
+    """What a whole life logs: a launch, messages that are senseless or given up, a node that does not go away."""
+    world = Listening()
     instance_id = world.launch(labels={"simulate.teardown-tries": "100"})
     world.queues.put(LAUNCHES, b"no json")
+    world.queues.bury(LAUNCHES, f'{{"instanceId": "{instance_id}", "epoch": 1, "step": "advance"}}'.encode())
     world.run(90)
     world.delete(instance_id)
-    world.run(Limits().release_alert + 120)
-    yield [record.getMessage() for record in caplog.records]
+    world.run(Limits().release_alert + 720)
+    yield world.lines()
+    world.ear.close()
     runtime.use(None)
 
 
-def test_a_sweep_should_log_the_line_that_the_alert_counts(lines: list[str]) -> None:
-    (prefix,) = _texts("sweep", "startswith")
-    assert len([line for line in lines if line.startswith(prefix)]) > 10
+def test_a_sweep_should_log_the_line_that_the_alert_counts(lines: list[Line]) -> None:
+    sweeps = [line for line in lines if line.get("event") == _event("sweep")]
+    assert len(sweeps) > 10
+    assert sweeps[0]["live"] == 1
 
 
-def test_a_buried_message_should_be_seen(lines: list[str]) -> None:
-    texts = _texts("poison", "has")
-    assert texts[:2] == ["to queue 'gpulaunch-", "-poison'"]
-    assert [line for line in lines if texts[2] in line]
+def test_messages_that_are_buried_or_given_up_should_be_seen(lines: list[Line]) -> None:
+    seen = [line["body"] for line in lines if line.get("event") == _event("poison")]
+    assert [text for text in seen if "is buried in its poison queue" in text]
+    assert [text for text in seen if "the host gave up a message" in text]
+    # And the host's own line, should the app be unable to say anything.
+    assert re.findall(r'has "([^"]+)"', _query("poison")) == ["to queue 'gpulaunch-", "-poison'"]
 
 
-def test_a_node_that_does_not_go_should_be_seen_once(lines: list[str]) -> None:
-    (text,) = _texts("teardown", "has")
-    assert len([line for line in lines if text in line]) == 1
+def test_a_node_that_does_not_go_should_be_seen_once(lines: list[Line]) -> None:
+    (text,) = re.findall(r'has "([^"]+)"', _query("teardown"))
+    assert len([line for line in lines if text in line["body"] and line.get("event") == _event("teardown")]) == 1
 
 
-def test_phases_should_be_read_out_of_the_log(lines: list[str]) -> None:
-    (found,) = re.findall(r'extract_all\(@"([^"]+)"', _query("stuck"))
-    pattern = re.compile(found)
-    phases = {match[2] for line in lines if (match := pattern.match(line))}
-    assert {"validating", "provisioning", "ready", "terminating"} <= phases
+def test_an_instance_should_be_followed_by_its_lines(lines: list[Line]) -> None:
+    """As stuck.kql does: the last line with an event and a phase says where an instance is."""
+    assert set(re.findall(r"isnotempty\(tostring\(Properties\.(\w+)\)\)", _query("stuck"))) == {"event", "phase"}
+    told = [line for line in lines if line.get("event") and line.get("phase")]
+    assert {"validating", "provisioning", "ready", "terminating"} <= {line["phase"] for line in told}
+    assert told[-1]["phase"] == "terminating"
+    assert all(line["instance_id"] for line in told)
 
 
 def test_stuck_should_be_longer_than_any_phase_may_last() -> None:

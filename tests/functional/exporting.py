@@ -1,0 +1,53 @@
+"""Runs one launch with telemetry as a deployment has it, exported to an address: a process, since it is set up once.
+
+Usage: exporting.py INGESTION_ADDRESS. Prints what the world knows of the launch, as JSON.
+"""
+
+import json
+import logging
+import sys
+from dataclasses import replace
+from typing import Any, cast
+
+from opentelemetry import metrics, trace
+from opentelemetry._logs import get_logger_provider
+
+from shared import runtime
+from shared.api.queues import LAUNCHES
+from shared.redaction import redact_all_logging
+from shared.telemetry.azure_monitor import connect
+from tests.functional.world import ADMIN, World
+
+
+def _refuse() -> None:
+    raise RuntimeError(f"refused with {ADMIN}")
+
+
+def main() -> None:
+    world = World()
+    redact_all_logging(world.parts.redactor)
+    connection = f"InstrumentationKey=11111111-2222-3333-4444-555555555555;IngestionEndpoint={sys.argv[1]}/"
+    telemetry = connect(connection, world.parts.redactor, on_console=True)
+    world.parts = replace(world.parts, telemetry=telemetry)
+    runtime.use(world.parts)
+    instance_id = world.launch(labels={"team": "a", "simulate.no-capacity": "1"})
+    world.queues.put(LAUNCHES, b"no json")
+    world.run(120)
+    world.delete(instance_id)
+    world.run(30)
+    stays = world.launch(labels={"simulate.teardown-tries": "100"})
+    world.run(90)
+    world.delete(stays)
+    world.run(world.parts.limits.release_alert + 120)
+    with telemetry.span("step advance", None, instance_id=instance_id):
+        try:
+            _refuse()
+        except RuntimeError:
+            logging.getLogger("gpulaunch.steps").exception("planted")
+    for provider in (trace.get_tracer_provider(), metrics.get_meter_provider(), get_logger_provider()):
+        cast("Any", provider).force_flush()
+    json.dump({"instance": instance_id}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
