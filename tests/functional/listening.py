@@ -41,6 +41,13 @@ class Ear:
         redact_all_logging(redactor)
         self.recording = Recording(traces, meters, redactor)
 
+    def text(self) -> str:
+        """All of it, as it would be exported."""
+        metrics = self.reader.get_metrics_data()
+        told = [metrics.to_json() if metrics else ""]
+        told += [span.to_json() for span in self.spans.get_finished_spans()]
+        return "\n".join(told + [line.to_json() for line in self.lines.get_finished_logs()])
+
     def close(self) -> None:
         """Leave the log as it was."""
         self.logger.removeHandler(self.handler)

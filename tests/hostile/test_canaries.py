@@ -19,6 +19,7 @@ from shared.redaction import Redactor
 from shared.runtime import secrets_of
 from shared.store.base import InstanceFilter
 from shared.store.queues import poison_queue
+from tests.functional.listening import Ear
 from tests.functional.test_node_calls import Assigning, Scripted
 from tests.functional.world import Answer, World, settings
 
@@ -61,7 +62,9 @@ class Planted(World):
         given = settings(**PLANTED, **(real if mode != "simulation" else {}))
         self.heard: list[tuple[str, Answer]] = []
         super().__init__(given=given, kit=None if mode == "simulation" else lambda _: kit, assignments=Signing())
-        self.parts = replace(self.parts, redactor=Redactor(secrets_of(given)))
+        redactor = Redactor(secrets_of(given))
+        self.ear = Ear(redactor)
+        self.parts = replace(self.parts, redactor=redactor, telemetry=self.ear.recording)
         runtime.use(self.parts)
 
     def call(self, method: str, path: str, body: object = None, **more: Any) -> Answer:
@@ -142,7 +145,9 @@ def test_no_planted_secret_should_be_found(mode: str, caplog: pytest.LogCaptureF
         with caplog.at_level(logging.DEBUG):
             LIVES[mode](world)
         places = stored(world) | {"log": "\n".join(record.getMessage() for record in caplog.records)}
+        places["telemetry"] = world.ear.text()
     finally:
+        world.ear.close()
         runtime.use(None)
     belongs = ("/credentials", "/assignment")
     for path, answer in world.heard:
@@ -158,6 +163,7 @@ def test_no_planted_secret_should_be_found(mode: str, caplog: pytest.LogCaptureF
     assert places["rows"]
     assert places["queues"]
     assert places["log"]
+    assert "phase provisioning" in places["telemetry"]
     for place, text in places.items():
         assert not SECRETS.search(text), (place, SECRETS.findall(text))
         assert not [secret for secret in derived if secret in text], place
