@@ -7,7 +7,7 @@ from shared.alerts.choosing import is_wanted
 from shared.api.queues import ALERTS
 from shared.engine.parts import Parts
 from shared.errors import StoreUnavailableError
-from shared.models.messages import AlertMessage
+from shared.models.messages import AlertMessage, BudgetNotice
 from shared.models.records import Event, InstanceRecord
 
 log = logging.getLogger("gpulaunch.alerts")
@@ -18,17 +18,22 @@ def announce(parts: Parts, record: InstanceRecord, events: Iterable[Event]) -> N
 
     What storage refuses is logged and given up: the step that is told of is done, and matters more.
     """
-    hooks = parts.settings.webhooks
-    if not hooks:
+    if not parts.settings.webhooks:
         return
     for event in events:
-        if not is_wanted(event, parts.settings.webhook_events):
-            continue
-        for hook in range(len(hooks)):
-            message = AlertMessage(
-                instanceId=record.instance_id, epoch=record.epoch, sequence=event.sequence, hook=hook
-            )
-            try:
-                parts.queues.send(ALERTS, message)
-            except StoreUnavailableError as error:
-                log.warning("%s: the alert about event %d is lost: %s", record.instance_id, event.sequence, error)
+        if is_wanted(event, parts.settings.webhook_events):
+            _send(parts, AlertMessage(instanceId=record.instance_id, epoch=record.epoch, sequence=event.sequence))
+
+
+def announce_refusal(parts: Parts, record: InstanceRecord, notice: BudgetNotice) -> None:
+    """Put a message for each receiver about a budget that has no room for a launch, as `announce` does."""
+    if "alert" in parts.settings.webhook_events:
+        _send(parts, AlertMessage(instanceId=record.instance_id, epoch=record.epoch, sequence=0, budget=notice))
+
+
+def _send(parts: Parts, message: AlertMessage) -> None:
+    for hook in range(len(parts.settings.webhooks)):
+        try:
+            parts.queues.send(ALERTS, message.model_copy(update={"hook": hook}))
+        except StoreUnavailableError as error:
+            log.warning("%s: the alert about event %d is lost: %s", message.instanceId, message.sequence, error)

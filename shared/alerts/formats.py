@@ -5,6 +5,7 @@ from typing import Any
 
 from shared.alerts.hooks import Format
 from shared.alerts.models import Alert
+from shared.models.messages import BudgetNotice
 
 _TITLES = {
     "instance.phase_changed": "{name} is {phase}",
@@ -26,12 +27,17 @@ def body_of(alert: Alert, form: Format) -> bytes:
 
 
 def _title(alert: Alert) -> str:
+    if isinstance(alert.data, BudgetNotice):
+        return f"The budget for {alert.data.month} has no room"
     name = alert.data.name or alert.data.instance_id
     return _TITLES[alert.type].format(name=name, phase=alert.data.phase.value)
 
 
 def _facts(alert: Alert) -> dict[str, str]:
     data = alert.data
+    if isinstance(data, BudgetNotice):
+        facts = {"Budget": f"${data.budget_usd:.2f}", "Spent or reserved": f"${data.used_usd:.2f}", "Mode": data.mode}
+        return facts if data.label is None else {"Label": data.label, **facts}
     facts = {"Instance": data.instance_id, "Model": data.model_name, "Provider": f"{data.provider} ({data.mode})"}
     if data.reason is not None:
         facts["Reason"] = data.reason.value

@@ -5,9 +5,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from shared.models.base import UtcTime
+from shared.models.messages import BudgetNotice
 from shared.models.records import Phase, Reason
 
-AlertType = Literal["instance.phase_changed", "instance.failed", "instance.alert", "instance.poisoned"]
+AlertType = Literal[
+    "instance.phase_changed", "instance.failed", "instance.alert", "instance.poisoned", "budget.refused"
+]
 
 
 class AlertData(BaseModel):
@@ -42,4 +45,5 @@ class Alert(BaseModel):
     type: AlertType
     timestamp: UtcTime
     """When it happened."""
-    data: AlertData
+    data: AlertData | BudgetNotice
+    """Of `budget.refused` the budget, of all others the event."""

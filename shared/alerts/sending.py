@@ -6,6 +6,7 @@ import httpx
 
 from shared.alerts.choosing import alert_of, type_of
 from shared.alerts.formats import body_of
+from shared.alerts.models import Alert
 from shared.alerts.signing import signed_headers
 from shared.api.queues import ALERTS
 from shared.engine.parts import Parts
@@ -37,12 +38,7 @@ def send_alert(parts: Parts, message: AlertMessage) -> None:
         log.info("%s: an alert's receiver is no longer configured", message.instanceId)
         return
     hook = settings.webhooks[message.hook]
-    found = parts.store.load(message.instanceId)
-    events = parts.store.events(message.instanceId, after=message.sequence - 1, limit=1)
-    kind = type_of(events[0]) if events else None
-    if found is None or kind is None or events[0].sequence != message.sequence:
-        raise MessageError(f"{message.instanceId} has no event {message.sequence} to tell of")
-    body = body_of(alert_of(found.record, events[0], kind, parts.clock.now()), hook.format)
+    body = body_of(_alert(parts, message), hook.format)
     headers = {"Content-Type": "application/json", "User-Agent": "gpulaunch"}
     if settings.webhook_secret is not None:
         name = f"{message.instanceId}-{message.sequence}"
@@ -57,6 +53,18 @@ def send_alert(parts: Parts, message: AlertMessage) -> None:
     delay = DELAYS[message.tries]
     log.warning("%s did not take an alert, next try in %d s: %s", where, delay, told)
     parts.queues.send(ALERTS, message.model_copy(update={"tries": message.tries + 1}), delay)
+
+
+def _alert(parts: Parts, message: AlertMessage) -> Alert:
+    """What is told. Raises MessageError when there is no such event."""
+    if message.budget is not None:
+        return Alert(type="budget.refused", timestamp=message.budget.at, data=message.budget)
+    found = parts.store.load(message.instanceId)
+    events = parts.store.events(message.instanceId, after=message.sequence - 1, limit=1)
+    kind = type_of(events[0]) if events else None
+    if found is None or kind is None or events[0].sequence != message.sequence:
+        raise MessageError(f"{message.instanceId} has no event {message.sequence} to tell of")
+    return alert_of(found.record, events[0], kind, parts.clock.now())
 
 
 def _post(url: str, headers: dict[str, str], body: bytes) -> tuple[str, bool] | None:

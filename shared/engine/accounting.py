@@ -13,16 +13,17 @@ from typing import TypeVar
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from shared.alerts.announcing import announce
+from shared.alerts.announcing import announce, announce_refusal
 from shared.catalog.base import NotCataloguedError
 from shared.engine.parts import Parts
 from shared.engine.telling import tell_costs
 from shared.errors import StaleLedgerError, StoreUnavailableError
-from shared.models.ledger import CostEntry
+from shared.models.ledger import MICRO, CostEntry
+from shared.models.messages import BudgetNotice
 from shared.models.records import Attempt, Event, EventType, Failure, InstanceRecord, Phase
 from shared.policy.budget import BudgetAlert, Budgets, Running, beyond_cap, budget_refusal, crossed
 from shared.policy.costs import micro_so_far
-from shared.policy.ledger import entry_of, machine, newly_gone, reservation_for, reserve, settle, to_micro
+from shared.policy.ledger import entry_of, label_of, machine, newly_gone, reservation_for, reserve, settle, to_micro
 from shared.policy.limits import Limits, Refusal, count_refusal
 from shared.problems import LimitReached, ProblemError
 from shared.settings import Settings
@@ -124,6 +125,8 @@ def admit(
             if alerts:
                 parts.store.book(Booking(marked, found.etag))
                 _tell(alerts)
+                for alert in alerts:
+                    announce_refusal(parts, record, _notice(alert, now))
             raise problem_of(refusal)
         rated = rules.limits.launches_per_minute is not None
         ledger, alerts = crossed(reserve(found.ledger, held, now, rated=rated), held, rules.budgets, refused=False)
@@ -241,6 +244,20 @@ def _event(record: InstanceRecord, number: int, alert: BudgetAlert) -> Event:
 def _tell(alerts: Sequence[BudgetAlert]) -> None:
     for alert in alerts:
         log.warning(alert.message, extra={"event": EventType.ALERT.value, **_data(alert)})
+
+
+def _notice(alert: BudgetAlert, now: datetime) -> BudgetNotice:
+    mode, _, _ = alert.scope.partition("/")
+    return BudgetNotice(
+        at=now,
+        month=alert.month,
+        mode="real" if mode == "real" else "simulation",
+        label=label_of(alert.scope) or None,
+        budget_usd=alert.budget / MICRO,
+        used_usd=alert.used / MICRO,
+        asked_usd=alert.refused / MICRO,
+        message=alert.message,
+    )
 
 
 def _data(alert: BudgetAlert) -> dict[str, str | int]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, StringConstraints, ValidationError
 
 from shared.errors import MessageError
-from shared.models.base import Stored
+from shared.models.base import Stored, UtcTime
 
 INSTANCE_ID = r"^inst-[0-7][0-9A-HJKMNP-TV-Z]{25}$"
 InstanceId = Annotated[str, StringConstraints(pattern=INSTANCE_ID)]
@@ -30,8 +30,24 @@ class ProbeMessage(Stored):
     step: Literal["probe"] = "probe"
 
 
+class BudgetNotice(Stored):
+    """A budget without room for a launch; whole, since a launch that was refused has no event to point to."""
+
+    at: UtcTime
+    month: str
+    mode: Literal["real", "simulation"]
+    label: str | None
+    """`team=a`; null: the budget of everything."""
+    budget_usd: float
+    used_usd: float
+    """Spent or reserved."""
+    asked_usd: float
+    """What the launch might have cost at worst."""
+    message: str
+
+
 class AlertMessage(Stored):
-    """Please tell one receiver of one event."""
+    """Please tell one receiver of one event, or of a budget."""
 
     instanceId: InstanceId  # noqa: N815
     epoch: int
@@ -41,6 +57,8 @@ class AlertMessage(Stored):
     """Which of the configured receivers: one that fails is tried again without the others."""
     tries: Annotated[int, Field(ge=0)] = 0
     """How often it was tried before."""
+    budget: BudgetNotice | None = None
+    """What is told instead of an event; `instanceId` is then the id that the refused launch would have had."""
 
 
 M = TypeVar("M", StepMessage, ProbeMessage, AlertMessage)

@@ -21,7 +21,7 @@ from shared.api.queues import ALERTS, QUEUES
 from shared.errors import StoreUnavailableError
 from shared.store.queues import poison_queue
 from tests.functional.node.harness import StandIn
-from tests.functional.world import RETRY_SECONDS, World, settings
+from tests.functional.world import RETRY_SECONDS, SEED, World, settings
 
 KEY = b"k" * 32
 SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
@@ -153,6 +153,46 @@ def test_a_threshold_of_the_budget_should_be_told(receiver: Receiver) -> None:
     (alert,) = receiver.alerts()
     assert (alert["type"], alert["data"]["instance_id"]) == ("instance.alert", instance_id)
     assert "50" in alert["data"]["message"]
+
+
+def test_a_budget_without_room_should_be_told_once_and_signed(receiver: Receiver) -> None:
+    world = Alerting(f"json|{receiver.url}/", events="alert", GPULAUNCH_LABEL_BUDGETS="team=a:50")
+    world.launch(labels={"team": "a"})
+    world.deliver()
+    assert [alert["type"] for alert in receiver.alerts()] == ["instance.alert"]
+    refused = [world.call("POST", "/api/instances/launch", SEED | {"labels": {"team": "a"}}) for _ in range(3)]
+    assert [answer.status for answer in refused] == [402] * 3
+    receiver.statuses = [503]
+    world.deliver()
+    world.run(6)
+    world.deliver()
+    assert len(receiver.got) == 3
+    told = receiver.alerts()[-1]
+    assert told["type"] == "budget.refused"
+    budget = {"month": "2026-01", "mode": "simulation", "label": "team=a"}
+    assert budget | {"budget_usd": 50, "used_usd": 38.4, "asked_usd": 38.4} == {
+        name: value for name, value in told["data"].items() if name not in ("at", "message")
+    }
+    assert told["data"]["message"].startswith("The budget for 2026-01 (team=a) has no room for a launch of 38.40 USD")
+    ids = [headers["webhook-id"] for _, headers, _ in receiver.got]
+    assert ids[1] == ids[2] != ids[0]
+    assert "webhook-signature" in receiver.got[-1][1]
+
+
+@pytest.mark.parametrize("form", ["slack", "teams"])
+def test_a_budget_without_room_should_be_told_in_every_form(receiver: Receiver, form: str) -> None:
+    world = Alerting(f"{form}|{receiver.url}/", events="alert", GPULAUNCH_MONTHLY_BUDGET_USD="20")
+    assert world.call("POST", "/api/instances/launch", SEED).status == 402
+    world.deliver()
+    body = json.dumps(receiver.alerts())
+    assert "The budget for 2026-01 has no room" in body
+    assert "$20.00" in body
+
+
+def test_a_budget_should_not_be_told_of_to_who_wants_other_words(receiver: Receiver) -> None:
+    world = Alerting(f"json|{receiver.url}/", events="ready", GPULAUNCH_MONTHLY_BUDGET_USD="20")
+    assert world.call("POST", "/api/instances/launch", SEED).status == 402
+    assert world.deliver() == 0
 
 
 def test_a_step_that_always_fails_should_be_told_of(receiver: Receiver) -> None:
