@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from shared.engine.views import event_list, instance_view
+from shared.models.ledger import CostEntry, Ledger
 from shared.models.records import Event, InstanceRecord
 from shared.models.responses import LaunchAnswer
 from shared.store.base import IdempotencyEntry, Note
@@ -25,6 +26,8 @@ KINDS: dict[str, type[BaseModel]] = {
     "events": Event,
     "idempotency": IdempotencyEntry,
     "notes": Note,
+    "ledgers": Ledger,
+    "costs": CostEntry,
 }
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))
 
@@ -73,11 +76,13 @@ def test_golden_records_should_be_shown_and_golden_answers_repeated() -> None:
 
 
 def objects(document: Any) -> Iterator[dict[str, Any]]:
-    """All objects in a document whose fields are a model's: not labels, not an event's data."""
+    """All objects in a document whose fields are a model's: not labels, an event's data, a ledger's own names."""
     if isinstance(document, dict):
         yield document
         for key, value in document.items():
-            if key not in ("labels", "data"):
+            if key in ("accounts", "usage"):
+                yield from objects(list(value.values()))
+            elif key not in ("labels", "data"):
                 yield from objects(value)
     elif isinstance(document, list):
         for value in document:
@@ -116,6 +121,7 @@ OPTIONAL = {
     ],
     "events": ["reason", "attempt", "duration_seconds", "data"],
     "notes": ["until", "text"],
+    "ledgers": ["accounts", "usage", "launched"],
 }
 """Fields that have a default, so that a document without them is an older one, and read."""
 

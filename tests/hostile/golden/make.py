@@ -1,11 +1,14 @@
 """Writes down what today's program stores: `python -m tests.hostile.golden.make NAME`, once for each stored shape.
 
+`… NAME ledgers costs` writes down these kinds only.
+
 A file that is there is never written again: it stands for what is in tables somewhere.
 """
 
 import hashlib
 import json
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +16,16 @@ from shared import runtime
 from shared.models.node import NodePhase
 from shared.store.base import ORPHAN, REFUSED_OFFER, InstanceFilter, Note
 from tests.functional.test_node_calls import Push
-from tests.functional.world import World
+from tests.functional.world import World, settings
 
 
 def documents() -> dict[str, list[Any]]:
-    """Records in all sorts of states with their events, notes, and idempotency entries."""
-    found: dict[str, list[Any]] = {"records": [], "events": [], "idempotency": [], "notes": []}
+    """Records in all sorts of states with their events, notes, idempotency entries, ledger and costs."""
+    kinds = ("records", "events", "idempotency", "notes", "ledgers", "costs")
+    found: dict[str, list[Any]] = {kind: [] for kind in kinds}
     _collect(found, _simulated())
     _collect(found, _called())
+    _collect(found, _charged())
     return found
 
 
@@ -53,6 +58,18 @@ def _called() -> World:
     return world
 
 
+def _charged() -> World:
+    """With a ledger: an instance that lives and one that has ended, an eviction in its costs, a threshold passed."""
+    limits = {"GPULAUNCH_LAUNCHES_PER_MINUTE": "9", "GPULAUNCH_LABEL_MAX_GPUS": "team=a:9"}
+    world = World(given=settings(GPULAUNCH_MONTHLY_BUDGET_USD="70", GPULAUNCH_LABEL_BUDGETS="team=a:60", **limits))
+    ending = world.launch(labels={"team": "a", "simulate.evict-after": "5"}, region=None, budget_usd=9.5)
+    world.run(200)
+    world.delete(ending)
+    world.run(60)
+    world.launch(labels={"team": "a"})
+    return world
+
+
 def _collect(found: dict[str, list[Any]], world: World) -> None:
     for one in world.store.page(InstanceFilter(), 100, None).records:
         found["records"].append(one.record.model_dump(mode="json"))
@@ -62,6 +79,10 @@ def _collect(found: dict[str, list[Any]], world: World) -> None:
         found["idempotency"].append(entry.model_dump(mode="json"))
     for kind in (ORPHAN, REFUSED_OFFER):
         found["notes"] += [note.model_dump(mode="json") for note in world.store.notes(kind)]
+    ledger = world.store.ledger()
+    if ledger.etag is not None:
+        found["ledgers"].append(ledger.ledger.model_dump(mode="json"))
+    found["costs"] += [entry.model_dump(mode="json") for entry in world.store.costs(date.min)]
     runtime.use(None)
 
 
@@ -71,4 +92,5 @@ if __name__ == "__main__":
     path = Path(__file__).with_name(f"{sys.argv[1]}.json")
     if path.exists():
         sys.exit(f"{path.name} is there; a stored shape is not changed afterwards")
-    path.write_text(json.dumps(documents(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    wanted = {kind: found for kind, found in documents().items() if kind in (sys.argv[2:] or [kind])}
+    path.write_text(json.dumps(wanted, indent=1, sort_keys=True) + "\n", encoding="utf-8")
