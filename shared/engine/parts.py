@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from shared.auth import Deriver
 from shared.catalog.base import Catalog
 from shared.clock import Clock, Ids
+from shared.engine.keeping import Kept
 from shared.engine.pricing import PriceKeeper
 from shared.lifecycle.limits import Limits
 from shared.models.records import Mode
@@ -14,8 +15,11 @@ from shared.providers.base import Assignments, Nodes, Provider
 from shared.providers.cloud import Cloud
 from shared.redaction import Redactor
 from shared.settings import Settings
-from shared.store.base import InstanceStore, Queues
+from shared.store.base import InstanceStore, Note, Queues
 from shared.telemetry.base import SILENT, Telemetry
+
+REFUSED_SECONDS = 5.0
+"""A plan that misses a refusal of another process in these seconds costs one try that fails, and the next offer."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Parts:
     """The cloud itself, beside SkyPilot; None: SkyPilot's books are all there is."""
     prices: PriceKeeper | None = None
     """Renews the live prices; None: the catalog is what it is."""
+    refused: Kept[list[Note]] = field(default_factory=lambda: Kept[list[Note]](REFUSED_SECONDS))
+    """The offers that were refused lately, so that a burst of launches reads them once."""
     telemetry: Telemetry = SILENT
     """Where spans and counters go; nowhere unless the deployment says so."""
     ledger_lock: threading.Lock = field(default_factory=threading.Lock)

@@ -32,12 +32,13 @@ def remember_failures(parts: Parts, before: InstanceRecord, after: InstanceRecor
         except StoreUnavailableError as error:
             # A memory that is lost costs a try; the step that failed is written already and matters more.
             log.warning("the refusal of %s is not remembered: %s", note.key, error)
+        parts.refused.drop()
 
 
 def recent_failures(parts: Parts, now: datetime) -> Sequence[RecentFailure]:
-    """The offers that failed lately. Raises StoreUnavailableError."""
+    """The offers that failed lately, seconds old at most. Raises StoreUnavailableError."""
     return [
         RecentFailure(key=note.key, until=note.until, reason=note.text)
-        for note in parts.store.notes(REFUSED_OFFER)
+        for note in parts.refused.get(now, lambda: parts.store.notes(REFUSED_OFFER))
         if note.until is not None and note.until > now
     ]

@@ -1,11 +1,13 @@
 """An offer that was refused lately comes last in the next launch's plan; simulated refusals teach nothing."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
 from shared import runtime
 from shared.models.records import Failure, Reason
+from shared.store.base import REFUSED_OFFER, Note
 from tests.functional.test_node_calls import Push
 from tests.functional.world import SEED, World
 
@@ -41,3 +43,22 @@ def test_simulated_refusals_should_teach_nothing(world: World) -> None:
     world.launch(labels={"simulate.no-capacity": "1"})
     world.run(100)
     assert first_offer(world) is True
+
+
+def test_a_burst_of_launches_should_read_the_memory_once(push: Push) -> None:
+    push.store.calls.seen.clear()
+    for _ in range(10):
+        assert first_offer(push) is True
+    assert push.store.calls.seen.count("notes") == 1
+
+
+def test_a_refusal_that_another_process_met_should_count_within_seconds(push: Push) -> None:
+    assert first_offer(push) is True
+    now = push.clock.now()
+    key = "azure/eastus/Standard_NV36ads_A10_v5x1/spot"
+    push.store.put_note(
+        Note(kind=REFUSED_OFFER, key=key, at=now, until=now + timedelta(minutes=30), text="no_capacity")
+    )
+    assert first_offer(push) is True
+    push.clock.advance(5)
+    assert first_offer(push) is False

@@ -1,7 +1,7 @@
 """What an earlier version stored is still read; what a later one added is no trouble, as while two are deployed."""
 
 # Golden documents are any JSON.
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 import copy
 import json
 from collections.abc import Iterator
