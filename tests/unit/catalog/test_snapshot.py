@@ -206,3 +206,16 @@ def test_nothing_is_read_before_the_first_question_and_then_once(tmp_path: Path)
 
 def test_one_for_the_process() -> None:
     assert snapshot() is snapshot()
+
+
+def test_the_readme_s_prices_should_be_the_catalog_s() -> None:
+    offers = [offer for offer in CATALOG.offers("azure") if offer.instance_type == "Standard_NV36ads_A10_v5"]
+    spot, on_demand = ({o.region: o.price_per_hour for o in offers if o.use_spot is kind} for kind in (True, False))
+    text = " ".join((DATA.parents[2] / "README.md").read_text("utf-8").split())
+    assert f"costs **{spot['eastus']:.2f} on spot and {on_demand['eastus']:.2f} on demand** in eastus" in text
+    ranges = " and ".join(f"{min(each.values()):.2f} to {max(each.values()):.2f}" for each in (spot, on_demand))
+    assert f"({ranges} over its seven US regions)" in text
+    assert len(spot) == len(on_demand) == 7
+    assert "0.30 USD an hour on spot and 1.20 on demand" in text
+    more = f"{spot['eastus'] - 0.30:.2f} and {on_demand['eastus'] - 1.20:.2f} more an hour"
+    assert f"{more}, {on_demand['eastus'] / 1.20:.1f} times as much" in text
