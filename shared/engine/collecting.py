@@ -22,6 +22,13 @@ GRACE = timedelta(minutes=5)
 interrupted, and the message that comes again, take less."""
 
 
+BOOKS_EVERY = 6
+"""Hours between two looks into SkyPilot's books while nothing lives: at a GPU's list price an orphan of a cloud that
+is not asked itself costs less than keeping the server awake for a month."""
+_AWAKE_MINUTES = 10
+"""What a look may take: up to two minutes until the server is awake, then two passes with their grace."""
+
+
 Source = Mode | Literal["cloud"]
 """Who is asked to take a node away: the provider of a mode, or the cloud itself where SkyPilot has lost it."""
 
@@ -43,12 +50,26 @@ _USED: dict[str, tuple[Mode, ...]] = {
 """Modes that a deployment may have nodes in, by its orchestrator."""
 
 
-def list_clusters(parts: Parts) -> Listed:
-    """Ask the providers of all modes in use, and the cloud itself, for what they run."""
+def wants_books(parts: Parts, now: datetime) -> bool:
+    """Whether SkyPilot's books are worth a question: it keeps a server awake that could be scaled to zero.
+
+    Where nothing lives, no orphan is marked and the cloud itself is listed, they can hold nothing that costs money;
+    asked they are all the same, for ten minutes now and then, since the first question wakes the server only.
+    """
+    if parts.cloud is None or (now.hour % BOOKS_EVERY == 0 and now.minute < _AWAKE_MINUTES):
+        return True
+    return next(iter(parts.store.live()), None) is not None or bool(parts.store.notes(ORPHAN))
+
+
+def list_clusters(parts: Parts, *, books: bool = True) -> Listed:
+    """Ask the providers of all modes in use, and the cloud itself, for what they run; without `books` not SkyPilot."""
     modes = _USED[parts.settings.orchestrator]
     found: dict[str, tuple[Source, Cluster]] = {}
     complete = True
     for mode in modes:
+        if mode == "real" and not books:
+            complete = False
+            continue
         try:
             clusters = parts.kit(mode).provider.clusters()
         except ProviderUnavailableError as error:

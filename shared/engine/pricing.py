@@ -21,7 +21,9 @@ log = logging.getLogger("gpulaunch.prices")
 _PATIENCE = timedelta(minutes=10)
 """How long a server may take for a list: it fetches some megabytes from the network at most."""
 _REST = timedelta(minutes=10)
-"""After a failure: a server comes up within minutes; one that can't list a cloud's prices has no network as a rule."""
+"""After a failure: a server that can't list a cloud's prices has no network as a rule."""
+_WAKING = timedelta(minutes=1)
+"""After no answer: a server comes up within minutes."""
 
 
 class PriceLists(Protocol):
@@ -70,7 +72,13 @@ class PriceKeeper:
         for provider in RENTED:
             try:
                 self._step(provider, now)
-            except (ProviderUnavailableError, ListingError, StoreError) as error:
+            except ProviderUnavailableError as error:
+                # The question wakes a server that is scaled to zero; it would be asleep again after a longer rest.
+                self._asked.pop(provider, None)
+                self._rests.update(dict.fromkeys(RENTED, now + _WAKING))
+                log.info("no live %s prices, again in %s: %s", provider, _WAKING, error)
+                return
+            except (ListingError, StoreError) as error:
                 self._asked.pop(provider, None)
                 self._rests[provider] = now + _REST
                 log.info("no live %s prices, again in %s: %s", provider, _REST, error)

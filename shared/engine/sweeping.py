@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from shared.api.queues import HEALTH, QUEUES
 from shared.engine.accounting import CapWatch
 from shared.engine.changing import change, send
-from shared.engine.collecting import collect, list_clusters
+from shared.engine.collecting import collect, list_clusters, wants_books
 from shared.engine.parts import Parts
 from shared.engine.probing import probe_ready
 from shared.errors import MessageError, StaleRecordError
@@ -50,7 +50,7 @@ def run_sweep(parts: Parts) -> SweepReport:
     """Walk once over all live instances."""
     now = parts.clock.now()
     # The cloud is listed before the records: what is launched in between is in neither list, or in the records' alone.
-    found_clusters = list_clusters(parts) if _is_time(now, COLLECT_EVERY) else None
+    found_clusters = list_clusters(parts, books=wants_books(parts, now)) if _is_time(now, COLLECT_EVERY) else None
     known: set[str] = set()
     live = ready = resent = probes = 0
     here: list[Versioned] = []

@@ -33,6 +33,8 @@ LAUNCH, DOWN, CHECK = "sky.launch", "sky.down", "sky.check"
 """Names of requests, as the server lists them."""
 
 _OK, _BAD_REQUEST, _NOT_FOUND, _UNPROCESSABLE = 200, 400, 404, 422
+_GATEWAY = (502, 503, 504)
+"""What a gateway says while the server behind it starts."""
 
 _CONNECT_SECONDS = 3.0
 """A server that is there accepts at once, also across an ocean."""
@@ -160,10 +162,24 @@ class SkyClient:
 
     def healthy(self) -> bool:
         """Whether a server answers. Raises SkyRefusalError only."""
+        return self.health() == "healthy"
+
+    def health(self) -> Literal["healthy", "waking", "away"]:
+        """`waking`: something took the call for a server that gave no answer, as a gateway does while one is started.
+
+        Raises SkyRefusalError only.
+        """
         try:
             response = self._http.get("/api/health", timeout=httpx.Timeout(_CONNECT_SECONDS))
+        except httpx.ReadTimeout:
+            return "waking"
         except httpx.HTTPError:
-            return False
+            return "away"
+        if response.status_code in _GATEWAY:
+            return "waking"
+        return "healthy" if self._says_healthy(response) else "away"
+
+    def _says_healthy(self, response: httpx.Response) -> bool:
         self._refused(response)
         if response.status_code != _OK:
             return False

@@ -54,6 +54,8 @@ _KNOWN_SECONDS = 60.0
 """How long an answer about enabled clouds is good: credentials change by hand, and a check costs the server seconds."""
 _START_SECONDS = 90.0
 """A local server is healthy after 5 to 6 s; the rest is for a small machine with cold disks."""
+_WAKE_SECONDS = 600.0
+"""A server that is scaled to zero: pulling 2 GB, signing in, making its tables take one to two minutes, five at most."""
 _CHECK_SECONDS = 150.0
 """A check of one cloud takes 0.3 to 5 s; that of all clouds at the server's start was over 20 s after the start on two
 idle cores, 35 s on two busy ones. Counted from the launch, so the server's own start is in it."""
@@ -277,7 +279,8 @@ class SkyPilotProvider:
             raise ProviderUnavailableError("The SkyPilot server on this machine is starting")
 
     def _find_out(self, provider: ProviderName, elapsed_seconds: float) -> Availability:
-        healthy = self._client.healthy()
+        health = self._client.health()
+        healthy = health == "healthy"
         if self._local is not None:
             if (copied := self._local.copied()) is not None:
                 return Availability(enabled=False, reason=copied)
@@ -294,6 +297,9 @@ class SkyPilotProvider:
             if self._client.live_checks():
                 # A server that has just started checks every cloud first; a question behind that took 12 s.
                 return self._checking(elapsed_seconds)
+        elif health == "waking" and elapsed_seconds <= _WAKE_SECONDS:
+            reason = f"The SkyPilot server at {self._client.endpoint} is waking up"
+            return Availability(enabled=False, reason=reason, wait_seconds=5.0)
         elif not healthy:
             raise ProviderUnavailableError(f"The SkyPilot server at {self._client.endpoint} is not healthy")
         names = self._client.enabled_clouds()

@@ -104,6 +104,8 @@ class SkyServer:
     """What /validate says."""
     answer: int | None = None
     """Every call but health gets this status."""
+    asleep: int = 0
+    """So many calls are answered by the gateway before it; each wakes it a little."""
     swallow_launch_answers: int = 0
     """So many launches will be taken without an answer."""
     requests: dict[str, Request] = field(default_factory=dict[str, Request])
@@ -292,6 +294,9 @@ class _Handler(BaseHTTPRequestHandler):
         state = self.state
         with state.lock:
             state.calls.append(f"{self.command} {url.path}")
+            if state.asleep > 0:
+                state.asleep -= 1
+                return self._json(503, {"detail": "upstream connect error"})
             if url.path == "/api/health":
                 return self._json(200, _HEALTH)
             if state.token is not None and self.headers.get("Authorization") != f"Bearer {state.token}":

@@ -1,0 +1,127 @@
+"""An API server that is scaled to zero: a launch waits for it, a teardown wakes it, and nothing else keeps it awake."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shared import runtime
+from shared.engine.parts import Kit
+from shared.providers.skypilot import SkyPilotProvider
+from shared.redaction import Redactor
+from shared.store.base import ORPHAN, Note
+from tests.functional.test_node_calls import Assigning, Scripted
+from tests.functional.world import SEED, World, settings
+from tests.standins.sky_server import SkyServer
+from tests.unit.providers.azure_world import azure_world
+
+
+class Sleeping(World):
+    """The real provider over HTTP, with a server that sleeps when the test says so."""
+
+    def __init__(self, server: SkyServer) -> None:
+        given = settings(
+            GPULAUNCH_ORCHESTRATOR="skypilot",
+            GPULAUNCH_PUBLIC_URL="https://app.example.com",
+            SKYPILOT_API_SERVER_ENDPOINT=server.url,
+        )
+        self.server = server
+        self.made: Kit | None = None
+        super().__init__(given=given, kit=lambda _: self.real(), assignments=Assigning())
+        server.now = lambda: self.clock.now().timestamp()
+
+    def real(self) -> Kit:
+        """The kit, made once."""
+        if self.made is None:
+            provider = SkyPilotProvider(self.given, self.clock, Redactor(), script=lambda: "echo hi")
+            self.made = Kit(provider, Scripted())
+        return self.made
+
+
+@pytest.fixture
+def world() -> Iterator[Sleeping]:
+    with SkyServer() as server:
+        made = Sleeping(server)
+        yield made
+        runtime.use(None)
+        assert made.errors == []
+
+
+def test_a_launch_should_be_accepted_and_wait_until_the_server_is_awake(world: Sleeping) -> None:
+    world.server.asleep = 12
+    answer = world.call("POST", "/api/instances/launch", SEED)
+    assert answer.status == 202
+    assert answer.json["mode"] == "real"
+    assert "waking up" in answer.json["mode_reason"]
+    instance_id = answer.json["instance_id"]
+    world.run(30)
+    assert world.show(instance_id)["phase"] == "validating"
+    world.run(60)
+    assert world.server.asleep == 0
+    assert world.show(instance_id)["phase"] == "provisioning"
+    assert [request.name for request in world.server.requests.values()].count("sky.launch") == 1
+
+
+def test_a_server_that_never_wakes_should_fail_the_launch_with_its_reason(world: Sleeping) -> None:
+    world.server.asleep = 10**9
+    instance_id = world.launch()
+    world.run(600)
+    assert world.show(instance_id)["phase"] == "validating"
+    world.run(1200)
+    shown = world.show(instance_id)
+    assert (shown["phase"], shown["ending"]["reason"]) == ("failed", "provider_unavailable")
+
+
+def test_a_server_that_is_not_there_should_refuse_the_launch_at_once(world: Sleeping) -> None:
+    address = world.server.url
+    world.server.__exit__(None, None, None)
+    try:
+        answer = world.call("POST", "/api/instances/launch", SEED)
+        assert (answer.status, answer.json["code"]) == (503, "skypilot_unavailable"), address
+    finally:
+        world.server.__enter__()
+
+
+def test_a_teardown_should_wake_the_server_and_be_repeated(world: Sleeping) -> None:
+    instance_id = world.launch()
+    world.run(10)
+    world.server.settle()
+    world.run(20)
+    world.server.asleep = 6
+    world.delete(instance_id)
+    world.run(10)
+    assert world.show(instance_id)["phase"] == "terminating"
+    for _ in range(20):
+        world.run(10)
+        world.server.settle()
+    assert world.show(instance_id)["phase"] == "terminated"
+    assert not world.server.nodes
+
+
+def test_where_nothing_lives_the_server_should_be_left_alone(world: Sleeping, tmp_path: Path) -> None:
+    for azure in azure_world(tmp_path, world.clock):
+        world.parts = replace(world.parts, cloud=azure.azure)
+        runtime.use(world.parts)
+        # Past the ten minutes in which the books are looked at, six hours apart.
+        world.clock.set(world.clock.now().replace(hour=9, minute=0, second=0))
+        world.swept_at = world.clock.now()
+        world.server.calls.clear()
+        asked = len(azure.manager.calls)
+        world.run(2 * 3600)
+        assert world.server.calls == []
+        assert len(azure.manager.calls) > asked, "Azure itself is listed all the time"
+        world.run(3600 + 600)
+        assert "POST /status" in world.server.calls, "at noon the books are looked at all the same"
+
+
+def test_an_orphan_or_a_live_instance_should_have_the_books_looked_at(world: Sleeping, tmp_path: Path) -> None:
+    for azure in azure_world(tmp_path, world.clock):
+        world.parts = replace(world.parts, cloud=azure.azure)
+        runtime.use(world.parts)
+        world.clock.set(world.clock.now().replace(hour=9, minute=0, second=0))
+        world.swept_at = world.clock.now()
+        world.server.calls.clear()
+        world.store.put_note(Note(kind=ORPHAN, key="gl-x", at=world.clock.now(), text="real"))
+        world.run(300)
+        assert "POST /status" in world.server.calls
