@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from tests.e2e.stack.packages import SEARCH
 from tests.e2e.stack.processes import Processes, run
-from tests.e2e.stack.skypilot import CATALOG_VERSION, CATALOGS, CERTIFICATES, CONFIG, SkyPilot
+from tests.e2e.stack.skypilot import CATALOG_VERSION, CATALOGS, CERTIFICATES, CONFIG, SkyPilot, node_variables
 from tests.standins.azure import SUBSCRIPTION
 from tests.standins.azure.credential import TOKEN
 
@@ -55,8 +56,9 @@ def install(cache: Path, uv: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not stamp.exists() or stamp.read_text() != "\n".join(PINS):
             shutil.rmtree(folder, ignore_errors=True)
-            run([uv, "venv", "-q", "--seed", "--python", sys.executable, folder], seconds=120)
-            run([uv, "pip", "install", "-q", "--python", folder / "bin" / "python", *PINS], seconds=900)
+            trusting = {**os.environ, **node_variables()}
+            run([uv, "venv", "-q", "--seed", "--python", sys.executable, folder], env=trusting, seconds=120)
+            run([uv, "pip", "install", "-q", "--python", folder / "bin" / "python", *PINS], env=trusting, seconds=900)
             stamp.write_text("\n".join(PINS))
     return folder
 
