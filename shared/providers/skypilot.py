@@ -55,7 +55,7 @@ _KNOWN_SECONDS = 60.0
 _START_SECONDS = 90.0
 """A local server is healthy after 5 to 6 s; the rest is for a small machine with cold disks."""
 _WAKE_SECONDS = 600.0
-"""A server that is scaled to zero: pulling 2 GB, signing in, making its tables take one to two minutes, five at most."""
+"""A server that is scaled to zero: pulling 2 GB, signing in, its tables take one to two minutes, at most five."""
 _CHECK_SECONDS = 150.0
 """A check of one cloud takes 0.3 to 5 s; that of all clouds at the server's start was over 20 s after the start on two
 idle cores, 35 s on two busy ones. Counted from the launch, so the server's own start is in it."""
