@@ -1,0 +1,40 @@
+"""What the deployed app does not need: SkyPilot's package, which is two thirds of the deployment's size."""
+
+import sys
+from importlib.metadata import PackageNotFoundError
+
+import pytest
+
+from shared import runtime
+from shared.models.records import Phase
+from shared.providers import sky_client
+from tests.functional.test_asleep import Sleeping
+from tests.standins.sky_server import SkyServer
+
+
+def _absent(name: str) -> str:
+    raise PackageNotFoundError(name)
+
+
+def test_a_deployed_app_should_not_need_skypilot(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "sky"]:
+        monkeypatch.delitem(sys.modules, name)
+    # What is None there can't be imported.
+    monkeypatch.setitem(sys.modules, "sky", None)
+    monkeypatch.setattr(sky_client, "version", _absent)
+    with SkyServer() as server:
+        world = Sleeping(server)
+        instance_id = world.launch()
+        world.run(10)
+        server.settle()
+        world.run(30)
+        assert len(server.jobs) == 1
+        assert world.show(instance_id)["phase"] == Phase.INSTALLING
+        world.delete(instance_id)
+        for _ in range(10):
+            world.run(10)
+            server.settle()
+        assert world.show(instance_id)["phase"] == Phase.TERMINATED
+        world.sweep()
+        assert world.errors == []
+    runtime.use(None)
