@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gpulaunch.http")
 
-Handler = Callable[[func.HttpRequest], func.HttpResponse]
+Handler = Callable[..., func.HttpResponse]
+"""Takes the request, and `context` where it asks for that."""
 
 
 def operation(blueprint: func.Blueprint, described: Operation) -> Callable[[Handler], Handler]:
@@ -26,8 +27,8 @@ def operation(blueprint: func.Blueprint, described: Operation) -> Callable[[Hand
 
     def register(handler: Handler) -> Handler:
         @functools.wraps(handler)
-        def guarded(req: func.HttpRequest) -> func.HttpResponse:
-            return _answer(described.access, handler, req)
+        def guarded(req: func.HttpRequest, **more: func.Context) -> func.HttpResponse:
+            return _answer(described.access, handler, req, more)
 
         # What the worker indexes is the builder; tests and callers get the plain function.
         blueprint.function_name(described.name)(
@@ -86,11 +87,13 @@ def bearer(req: func.HttpRequest) -> str:
     return token.strip()
 
 
-def _answer(access: Access, handler: Handler, req: func.HttpRequest) -> func.HttpResponse:
+def _answer(
+    access: Access, handler: Handler, req: func.HttpRequest, more: Mapping[str, func.Context]
+) -> func.HttpResponse:
     request_id = uuid.uuid4().hex
     try:
         check_access(access, req)
-        answer = handler(req)
+        answer = handler(req, **more)
     except Exception as error:
         # The last line of defence: nothing leaves a function but an answer.
         answer = _problem(problem_of(error, req, request_id), request_id)

@@ -112,7 +112,6 @@ var hostSettings = {
   PYTHON_THREADPOOL_THREAD_COUNT: '48'
   APPLICATIONINSIGHTS_CONNECTION_STRING: insights.properties.ConnectionString
   APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identityClientId};Authorization=AAD'
-  PYTHON_ENABLE_OPENTELEMETRY: 'true'
   AZURE_CLIENT_ID: identityClientId
   AZURE_SUBSCRIPTION_ID: subscription().subscriptionId
 }

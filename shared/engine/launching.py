@@ -73,8 +73,12 @@ def _priced(parts: Parts, request: LaunchRequest, offers: list[Offer]) -> Planne
     return Planned(filled, offers, lifetime, estimate(offers, lifetime, prices.as_of), prices, fits)
 
 
-def launch(parts: Parts, body: bytes, idempotency_key: str | None) -> tuple[str, LaunchAnswer]:
+def launch(
+    parts: Parts, body: bytes, idempotency_key: str | None, trace: str | None = None
+) -> tuple[str, LaunchAnswer]:
     """Accept a launch: the instance's id and the answer. The same key with the same body gives the same answer.
+
+    `trace` is the caller's traceparent (W3C), below which all that is told of the launch stands.
 
     Raises
     ------
@@ -84,7 +88,7 @@ def launch(parts: Parts, body: bytes, idempotency_key: str | None) -> tuple[str,
     StoreUnavailableError
         The record could not be written; with an Idempotency-Key the caller may safely repeat.
     """
-    with parts.telemetry.span("launch") as span:
+    with parts.telemetry.span("launch", trace) as span:
         return _launch(parts, body, idempotency_key, span)
 
 

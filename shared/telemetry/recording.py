@@ -13,7 +13,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import Counter, Histogram, MeterProvider
 from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
-from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TracerProvider
+from opentelemetry.trace import SpanContext, Status, StatusCode, TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from shared.redaction import Redactor
@@ -40,12 +40,10 @@ class Recording:
     @contextmanager
     def span(self, name: str, parent: str | None = None, **attributes: Value) -> Generator[Span]:
         """See Telemetry. An error that passes is noted by its kind alone: its text may hold anything."""
-        context, links = _placed(parent)
         with self._tracer.start_as_current_span(
             name,
-            context,
+            _placed(parent),
             attributes=self.clean(attributes),
-            links=links,
             record_exception=False,
             set_status_on_exception=False,
         ) as inner:
@@ -140,19 +138,14 @@ class LineFilter(LogRecordProcessor):
         return True
 
 
-def _placed(parent: str | None) -> tuple[Context | None, list[Link]]:
-    """Where a span belongs: below the current one if that is of the launch's trace, else below the launch.
-
-    Under the Functions worker the current one is the host's, of a trace of its own for each message: it is linked.
-    """
+def _placed(parent: str | None) -> Context | None:
+    """Where a span belongs: below the current one if that is of the launch's trace, else below the launch."""
     wanted = _extracted(parent)
     if wanted is None:
-        return None, []
+        return None
     here: SpanContext = trace.get_current_span().get_span_context()
     there: SpanContext = trace.get_current_span(wanted).get_span_context()
-    if here.is_valid and here.trace_id == there.trace_id:
-        return None, []
-    return wanted, [Link(here)] if here.is_valid else []
+    return None if here.is_valid and here.trace_id == there.trace_id else wanted
 
 
 def _extracted(parent: str | None) -> Context | None:

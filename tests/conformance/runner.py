@@ -138,7 +138,7 @@ async def invoke(runtime: Any, function: Any, trigger: dict[str, Any], call: dic
         function_id=function.function_id,
         input_data=[ParameterBinding(name=trigger["name"], data=data)],
         trigger_metadata=metadata,
-        trace_context=Message(trace_parent="", trace_state="", attributes={}),
+        trace_context=Message(trace_parent=call.get("trace_parent", ""), trace_state="", attributes={}),
         retry_context=Message(retry_count=0, max_retry_count=0, exception=None),
     )
     response = await runtime.invocation_request(request(invocation_request=invocation))

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ import pytest
 
 from devhost import azurite
 from devhost.schedule import parse
+from tests.standins.ingestion import Ingestion
 
-from .apps import FIXTURE, GPULAUNCH, HERE, ROOT, App
+from .apps import FIXTURE, GPULAUNCH, HERE, ROOT, App, Call, succeeds
 
 # Making the environment downloads some 40 packages once; everything after that takes seconds.
 pytestmark = [pytest.mark.conformance, pytest.mark.timeout(900)]
@@ -109,6 +111,34 @@ def test_calls_should_be_answered(reported: tuple[App, Report]) -> None:
     answers = zip(app.calls, report["calls"], strict=True)
     wrong = [f"{call.name}: {json.dumps(answer, indent=1)}" for call, answer in answers if not call.expect(answer)]
     assert wrong == [], "\n".join(wrong)
+
+
+def test_a_launch_should_continue_the_hosts_trace_in_application_insights(python: str, tmp_path: Path) -> None:
+    """The app takes the host's trace from the worker and exports below it."""
+    trace, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    body = json.dumps({"model_name": "org/model", "instance_type": "Standard_NV36ads_A10_v5"})
+    route = "api/instances/launch"
+    call = {
+        "trigger": "httpTrigger", "method": "POST", "route": route, "template": route, "body": body,
+        "headers": {"X-Admin-Token": GPULAUNCH.environment["GPULAUNCH_ADMIN_TOKENS"]},
+        "trace_parent": f"00-{trace}-{span}-01",
+    }  # fmt: skip
+    storage = azurite.start(tmp_path)
+    try:
+        with Ingestion() as ingestion:
+            settings = {
+                "AZURE_FUNCTIONS_ENVIRONMENT": "Production",
+                "APPLICATIONINSIGHTS_CONNECTION_STRING": f"InstrumentationKey={uuid.UUID(trace)};"
+                f"IngestionEndpoint={ingestion.address}/",
+            }
+            app = App("traced", ROOT, [Call("launch", call, succeeds)], {**GPULAUNCH.environment, **settings})
+            (answer,) = run(python, app, storage.connection_string)["calls"]
+    finally:
+        storage.stop()
+    assert answer.get("http_status") == 202, answer
+    spans = {row.name: row.operation for row in ingestion.rows if row.table == "AppDependencies"}
+    assert spans == {"launch": trace}
+    assert [row.name for row in ingestion.rows if row.table == "AppMetrics"].count("gpulaunch.launches") == 1
 
 
 def test_an_app_that_cannot_be_indexed_should_be_reported(python: str, tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, format_trace_id, use_span
+from opentelemetry.trace import NonRecordingSpan, SpanContext, format_trace_id, use_span
 
 from shared import runtime
+from shared.engine.launching import launch
 from tests.functional.listening import Listening
-
-HOST = SpanContext(0xABCD, 0x1234, is_remote=True, trace_flags=TraceFlags(1))
+from tests.functional.world import SEED
 
 
 @pytest.fixture
@@ -77,15 +77,22 @@ def test_steps_should_hang_below_the_launch_and_calls_of_the_provider_below_step
 
 
 def test_the_hosts_own_request_should_be_the_beginning(world: Listening) -> None:
-    with use_span(NonRecordingSpan(HOST)):
-        instance_id = world.launch()
-    # The worker puts another trace of the host's around each message.
+    instance_id, _ = launch(world.parts, json.dumps(SEED).encode(), None, f"00-{0xABCD:032x}-{0x1234:016x}-01")
+    # A worker may put another trace around each message.
     with use_span(NonRecordingSpan(SpanContext(0xFFFF, 0x1, is_remote=True))):
         world.run(90)
     spans = of(world.spans(), instance_id)
-    assert {trace_of(span) for span in spans} == {format_trace_id(HOST.trace_id)}
-    step = next(span for span in spans if span.name == "step advance")
-    assert [link.context.trace_id for link in step.links] == [0xFFFF]
+    assert {trace_of(span) for span in spans} == {f"{0xABCD:032x}"}
+    (root,) = [span for span in spans if span.name == "launch"]
+    assert root.parent is not None
+    assert root.parent.span_id == 0x1234
+
+
+@pytest.mark.parametrize("trace", ["", "nonsense", "00-" + "0" * 32 + "-" + "0" * 16 + "-01"])
+def test_a_trace_that_is_none_should_be_no_obstacle(world: Listening, trace: str) -> None:
+    instance_id, _ = launch(world.parts, json.dumps(SEED).encode(), None, trace)
+    world.run(90)
+    assert len({trace_of(span) for span in of(world.spans(), instance_id)}) == 1
 
 
 def test_a_failed_attempt_should_be_a_failed_span_with_its_reason(world: Listening) -> None:

@@ -12,7 +12,6 @@ _OF_THE_PLATFORM = {
     "AzureWebJobsStorage__credential",
     "AzureWebJobsDisableHomepage",
     "PYTHON_THREADPOOL_THREAD_COUNT",
-    "PYTHON_ENABLE_OPENTELEMETRY",
     "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
     "AZURE_CLIENT_ID",
 }
