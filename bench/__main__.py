@@ -42,10 +42,12 @@ def _react(folder: Path, quick: bool) -> list[Figure]:
     return measure(folder, deletions=3 if quick else 20, evictions=2 if quick else 15)
 
 
-def _ready(_folder: Path, _quick: bool) -> list[Figure]:
+def _ready(_folder: Path, quick: bool) -> list[Figure]:
     from bench.ready import measure
 
-    return measure()
+    if quick:
+        return measure(launches=1, installations=1, fetches=1)
+    return measure(launches=3, installations=2, fetches=5)
 
 
 def _cost(_folder: Path, _quick: bool) -> list[Figure]:

@@ -1,26 +1,31 @@
-"""Time to ready, as the end-to-end test measured it last against a bare `sky launch`: that needs root."""
+"""Time to ready, in the end-to-end environment: SkyPilot, Slurm and vLLM are real, so this needs root."""
 
-import json
-from pathlib import Path
-from typing import Any
+import os
 
 from bench.processes import BenchError
-from bench.results import ROOT, Figure, figure
-
-SECTION = "ready"
-FIGURES = ROOT / ".cache" / "bench" / "ready.json"
+from bench.results import Figure
 
 
-def measure(path: Path = FIGURES) -> list[Figure]:
-    """Quote. Raises BenchError when there is nothing to quote."""
-    if not path.exists():
-        raise BenchError("run `make e2e` as root first: it measures this")
-    said: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    ours, bare = float(said["ours"]), float(said["bare"])
-    machine = said["machine"]
-    note = f"one launch each; measured {machine['measured_at']} at load average {machine['load_average'][0]}"
-    return [
-        figure(SECTION, "launch until ready", [ours], "s", note=note),
-        figure(SECTION, "bare sky launch until healthy", [bare], "s", note=note),
-        figure(SECTION, "ours / bare", [ours / bare], "x", target=1.05, note=note),
-    ]
+def measure(*, launches: int, installations: int, fetches: int) -> list[Figure]:
+    """Fetching alone, the tiny model, then the model that takes as long to fetch as vLLM takes to install.
+
+    Raises BenchError where there is no root, or the environment does not come up.
+    """
+    if os.geteuid() != 0:
+        raise BenchError("time to ready is measured with a Slurm and an sshd of its own: run `make bench` as root")
+    from tests.e2e.stack import assembly
+    from tests.e2e.stack.processes import StackError
+    from tests.e2e.timing import fetching, installing, launching
+
+    try:
+        stack = assembly.start(image=installing.node_image())
+        try:
+            figures = fetching.measure(stack.processes, rounds=fetches)
+            launching.warm_up(stack)
+            figures += launching.measure(stack, rounds=launches)
+            figures += installing.measure(stack, rounds=installations)
+        finally:
+            stack.close()
+    except StackError as error:
+        raise BenchError(str(error)) from error
+    return figures

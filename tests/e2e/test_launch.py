@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 
-from bench.results import machine
 from tests.e2e.stack.app import MASTER_KEY, TOKEN, App
 from tests.e2e.stack.assembly import Stack
 from tests.e2e.stack.processes import wait_until
@@ -19,8 +16,6 @@ from tests.e2e.stack.processes import wait_until
 READY_SECONDS = 300
 """A launch takes 20 s, vLLM 26 s on two idle cores; the rest is for a busy machine."""
 GONE_SECONDS = 180
-FIGURES = Path(__file__).parents[2] / ".cache" / "bench" / "ready.json"
-"""What `make bench` quotes."""
 PHASES = [
     "queued",
     "validating",
@@ -93,8 +88,6 @@ def test_a_launch_serves_the_model_and_goes_when_told(
         print("a bare sky launch of the same task, before it:")
         print("\n".join(f"  {stage:<34}{seconds:7.1f} s" for stage, seconds in bare.items()))
         until_healthy = bare["sky launch"] + bare["job start and vLLM until healthy"]
-        FIGURES.parent.mkdir(parents=True, exist_ok=True)
-        FIGURES.write_text(json.dumps({"machine": machine(), "ours": ready, "phases": spent, "bare": until_healthy}))
         print(f"  {'until healthy':<34}{until_healthy:7.1f} s, ratio {ready / until_healthy:.2f}")
 
 

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,8 +57,11 @@ class Stack:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def start(cache: Path = ROOT / ".cache" / "e2e") -> Stack:
-    """Install, make and start all parts; `cache` holds what is kept between runs.
+CACHE = ROOT / ".cache" / "e2e"
+
+
+def start(cache: Path = CACHE, image: Mapping[str, str] | None = None) -> Stack:
+    """Install, make and start all parts; `cache` holds what is kept between runs, `image` are variables of the node.
 
     Raises StackError with one clear line when this machine can't run it; whatever was started is ended then.
     """
@@ -90,7 +94,7 @@ def start(cache: Path = ROOT / ".cache" / "e2e") -> Stack:
         azurite.start()
         done("Azurite")
         # As the image of a real node would: vLLM's settings for this kind of machine are the node's, not the launch's.
-        variables = skypilot.node_variables() | environment.variables()
+        variables = {**skypilot.node_variables(), **environment.variables(), **(image or {})}
         slurm = Slurm("e2e", folder / "slurm", free_port(), processes, folder / "bin", variables)
         slurm.start()
         done("Slurm")

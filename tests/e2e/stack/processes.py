@@ -55,11 +55,15 @@ def port_open(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def run(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, seconds: float = 60) -> str:
-    """Run a short command and return its standard output; StackError with the end of its errors if it fails."""
+def run(
+    argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, seconds: float = 60, text: str | None = None
+) -> str:
+    """Run a short command with `text` as its input, return its output; StackError with the end of its errors."""
     command = [str(part) for part in argv]
     try:
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=seconds, check=False)
+        done = subprocess.run(
+            command, env=env, input=text, capture_output=True, text=True, timeout=seconds, check=False
+        )
     except FileNotFoundError as error:
         raise StackError(f"the program {command[0]!r} is not on this machine") from error
     except subprocess.TimeoutExpired as error:

@@ -49,12 +49,12 @@ class S3:
             self.processes.stop(self._server)
             self._server = None
 
-    def client(self, *, region: str = "auto") -> Any:
-        """A boto3 client for this server."""
+    def client(self, *, region: str = "auto", endpoint: str | None = None) -> Any:
+        """A boto3 client for this server, reached at another address if one is given."""
         connect = cast(Any, boto3).client
         return connect(
             "s3",
-            endpoint_url=self.endpoint,
+            endpoint_url=endpoint or self.endpoint,
             aws_access_key_id=self.access_key_id,
             aws_secret_access_key=self.secret_access_key,
             region_name=region,
