@@ -20,8 +20,9 @@ log = logging.getLogger("gpulaunch.prices")
 
 _PATIENCE = timedelta(minutes=10)
 """How long a server may take for a list: it fetches some megabytes from the network at most."""
-_REST = timedelta(minutes=10)
-"""After a failure: a server that can't list a cloud's prices has no network as a rule."""
+_REST = timedelta(hours=1)
+"""After a failure: a server that can't list a cloud's prices has no network as a rule, and each question keeps one that
+could be scaled to zero awake for five minutes."""
 _WAKING = timedelta(minutes=1)
 """After no answer: a server comes up within minutes."""
 

@@ -92,9 +92,9 @@ def test_a_list_that_takes_the_server_long_keeps_nobody_waiting(world: World, se
 
 def test_a_list_that_is_never_made_is_asked_for_again(world: World, server: SkyServer) -> None:
     server.slow_lists = True
-    world.run(19 * 60)
+    world.run(11 * 60)
     assert server.calls.count(ASK) == 3
-    world.run(3 * 60)
+    later(world, HOUR)
     assert server.calls.count(ASK) == 6
 
 
