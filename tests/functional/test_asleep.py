@@ -1,5 +1,7 @@
 """An API server that is scaled to zero: a launch waits for it, a teardown wakes it, and nothing else keeps it awake."""
 
+import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +10,7 @@ import pytest
 
 from shared import runtime
 from shared.engine.parts import Kit
+from shared.providers import sky_client
 from shared.providers.skypilot import SkyPilotProvider
 from shared.redaction import Redactor
 from shared.store.base import ORPHAN, Note
@@ -81,6 +84,34 @@ def test_a_server_that_is_not_there_should_refuse_the_launch_at_once(world: Slee
         assert (answer.status, answer.json["code"]) == (503, "skypilot_unavailable"), address
     finally:
         world.server.__enter__()
+
+
+@pytest.mark.parametrize("answers", ["late", "never", "no-one"])
+def test_a_call_that_somebody_takes_should_be_told_from_one_that_nobody_takes(
+    monkeypatch: pytest.MonkeyPatch, answers: str
+) -> None:
+    """A gateway holds the call of a server that it starts, and says at last that it took too long."""
+    monkeypatch.setattr(sky_client, "_CONNECT_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        if answers == "no-one":
+            listener.close()
+
+        def serve() -> None:
+            with listener.accept()[0] as call:
+                call.recv(4096)
+                if answers == "late":
+                    call.sendall(b"HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 0\r\n\r\n")
+                call.recv(4096)
+
+        server = threading.Thread(target=serve, daemon=True)
+        if answers != "no-one":
+            server.start()
+        client = sky_client.SkyClient(f"http://127.0.0.1:{port}", "67706c61")
+        try:
+            assert client.health() == ("away" if answers == "no-one" else "waking")
+        finally:
+            client.close()
 
 
 def test_a_teardown_should_wake_the_server_and_be_repeated(world: Sleeping) -> None:
