@@ -174,4 +174,5 @@ class Watch:
         fetched = ""
         if self._view.phase is Phase.LOADING_MODEL and attempt.total_bytes:
             fetched = f"; {(attempt.fetched_bytes or 0) / 1e9:.1f} of {attempt.total_bytes / 1e9:.1f} GB"
-        return f"attempt {attempt.number}: {place}{fetched}{attempt.detail and '; ' + attempt.detail}"
+        detail = attempt.detail if self._view.phase in PHASES else ""
+        return f"attempt {attempt.number}: {place}{fetched}{detail and '; ' + detail}"

@@ -74,6 +74,17 @@ def offer(given: Offer) -> str:
     return f"{kind} {machine} in {given.provider}/{given.region}, {usd(given.price_per_hour)}/h"
 
 
+def place(view: InstanceView) -> str:
+    """Where an instance is, in few words: spot A10 in eastus, simulated."""
+    simulated = ", simulated" if view.mode == "simulation" else ""
+    if not view.attempts:
+        return view.provider + simulated
+    given = view.attempts[-1].offer
+    kind = "spot" if given.use_spot else "on-demand"
+    gpu = f"{given.gpu}:{given.gpu_count}" if given.gpu_count > 1 else given.gpu
+    return f"{kind} {gpu} in {view.provider if given.region == '*' else given.region}{simulated}"
+
+
 def age(view: InstanceView, now: datetime) -> str:
     """How long an instance has lived."""
     return duration(((view.ended_at or now) - view.created_at).total_seconds())
@@ -92,5 +103,5 @@ def table(*heads: str) -> Table:
     """A table without lines, to look at and to cut columns from."""
     made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for head in heads:
-        made.add_column(head, no_wrap=head in ("ID", "AGE", "COST"))
+        made.add_column(head, no_wrap=head in ("ID", "PHASE", "AGE", "COST"))
     return made

@@ -44,7 +44,7 @@ def _show(session: Session, answer: CatalogAnswer) -> None:
         session.note(
             f"No such offers. Regions: {', '.join(answer.regions) or 'any'}. GPUs: {', '.join(answer.gpus) or 'any'}."
         )
-    for note in [f"Prices of {answer.prices_as_of}.", *answer.notes]:
+    for note in [f"Prices: {answer.prices_as_of}.", *answer.notes]:
         session.note(note, "dim")
 
 

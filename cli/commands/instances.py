@@ -6,17 +6,20 @@ from typing import Annotated
 
 import httpx
 import typer
+from rich.table import Table
 from rich.text import Text
 
 from cli.client import ClientError, GpuLaunch
 from cli.connection import find_connection
 from cli.exits import Exit
 from cli.session import Json, Session, session_of
-from cli.wording import PHASE_STYLES, age, clean, duration, event_line, offer, table, usd
+from cli.wording import PHASE_STYLES, age, clean, duration, event_line, offer, place, table, usd
 from shared.models.records import Phase
 from shared.models.requests import ProviderName
 from shared.models.responses import Credentials, EventView, InstanceView
 
+_WIDE = 110
+"""Columns of a terminal on which all that `ls` says of an instance goes on a line."""
 _COMPLETION = httpx.Timeout(2.0)
 """Seconds that somebody who pressed Tab waits for one try."""
 
@@ -58,20 +61,33 @@ def ls(
         if not views:
             session.note("No instances." if everything else "No live instances; --all lists ended ones too.")
             return
-        rows = table("ID", "NAME", "MODEL", "PHASE", "WHERE", "AGE", "COST")
-        now = session.now()
-        for view in views:
-            where = offer(view.attempts[-1].offer) if view.attempts else view.provider
-            simulated = " (simulation)" if view.mode == "simulation" else ""
-            cells = (view.name or "", view.model_name, where + simulated, age(view, now), usd(view.cost_usd))
-            phase_cell = Text(view.phase.value, PHASE_STYLES.get(view.phase, "cyan"))
-            name, model, place, old, cost = (Text(clean(cell)) for cell in cells)
-            rows.add_row(view.instance_id, name, model, phase_cell, place, old, cost)
-        session.out.print(rows)
+        session.out.print(_listed(views, session.now(), wide=session.out.width >= _WIDE))
         if more:
             session.note(f"There are more than {limit}; --limit shows them.")
 
     session.answer(views, show)
+
+
+def _listed(views: list[InstanceView], now: datetime, *, wide: bool) -> Table:
+    """One line for each instance; on a narrow terminal without what `show` tells too."""
+    heads = (
+        ("ID", "NAME", "MODEL", "PHASE", "WHERE", "AGE", "COST") if wide else ("ID", "MODEL", "PHASE", "AGE", "COST")
+    )
+    rows = table(*heads)
+    for view in views:
+        texts = {
+            "ID": view.instance_id,
+            "NAME": view.name or "",
+            "MODEL": view.model_name if wide else view.name or view.model_name,
+            "PHASE": view.phase.value,
+            "WHERE": place(view),
+            "AGE": age(view, now),
+            "COST": usd(view.cost_usd),
+        }
+        cells = {head: Text(clean(texts[head]), no_wrap=True, overflow="ellipsis") for head in heads}
+        cells["PHASE"].stylize(PHASE_STYLES.get(view.phase, "cyan"))
+        rows.add_row(*cells.values())
+    return rows
 
 
 def show(context: typer.Context, instance_id: Id, as_json: Json = False) -> None:

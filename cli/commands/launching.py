@@ -21,6 +21,10 @@ Timeout = Annotated[
 ]
 
 
+_SHOWN = 5
+"""Planned offers that are printed; of a launch in any region there are dozens, and --json has them all."""
+
+
 def launch(
     context: typer.Context,
     model_name: Annotated[str, typer.Argument(metavar="MODEL", help="The model; its id on the Hub, or any name.")],
@@ -80,13 +84,14 @@ def launch(
     except KeyboardInterrupt:
         session.note("\nInterrupted before the answer came; `gpulaunch ls` tells whether it was launched.", "yellow")
         raise typer.Exit(Exit.INTERRUPTED) from None
+    if not session.as_json:
+        _show(session, answer)
     if watch:
-        session.line(answer, f"{answer.message}\n{answer.instance_id}", "bold")
-        if not session.as_json:
-            _cautions(session, answer)
+        if session.as_json:
+            session.line(answer, "")
         _watch(session, answer.instance_id, timeout)
     else:
-        session.answer(answer, lambda: _show(session, answer))
+        session.answer(answer, lambda: session.say(f"Watch it: gpulaunch watch {answer.instance_id}"))
 
 
 def watch(
@@ -121,15 +126,16 @@ def _watch(session: Session, instance_id: str, timeout: float | None) -> None:
 def _show(session: Session, answer: LaunchAnswer) -> None:
     session.say(answer.message, "bold")
     session.say(f"{answer.instance_id}  {answer.mode}: {answer.mode_reason}")
-    for number, one in enumerate(answer.offers, 1):
+    for number, one in enumerate(answer.offers[:_SHOWN], 1):
         session.say(f"  {number}. {offer(one)}")
+    if len(answer.offers) > _SHOWN:
+        session.say(f"  and {len(answer.offers) - _SHOWN} more, if these have no room")
     costs = answer.estimate
     session.say(
         f"{usd(costs.hourly_usd)} per hour, at worst {usd(costs.worst_case_usd)} in "
         f"{duration(costs.lifetime_minutes * 60)} ({costs.prices_as_of})"
     )
     _cautions(session, answer)
-    session.say(f"Watch it: gpulaunch watch {answer.instance_id}")
 
 
 def _cautions(session: Session, answer: LaunchAnswer) -> None:

@@ -194,7 +194,7 @@ def test_ls_should_list_by_filter_and_ended_ones_only_when_asked(gpulaunch: Term
     world.delete(gone)
     world.run(120)
     shown = gpulaunch("ls").stdout
-    assert live in shown and "new" in shown and "ready" in shown and "simulation" in shown
+    assert live in shown and "new" in shown and "ready" in shown and "spot A10 in eastus, simulated" in shown
     assert gone not in shown
     assert [one["instance_id"] for one in gpulaunch.json("ls", "--all")] == [live, gone]
     assert [one["instance_id"] for one in gpulaunch.json("ls", "--phase", "terminated")] == [gone]
