@@ -22,10 +22,14 @@ from tests.e2e.stack.processes import free_port
 from tests.e2e.stack.s3 import S3
 from tests.standins.azure import SUBSCRIPTION, AzureServer, ResourceManager
 from tests.standins.azure.shapes import Resource
+from tests.standins.hub import HubServer, Repository
 
 LOGS = ROOT / ".cache" / "e2e" / "logs-azure"
 QUOTA = {"cores": (0, 720), "lowPriorityCores": (0, 720), "StandardNVADSA10v5Family": (0, 720)}
 """Of each region in SkyPilot's catalog; enough for every test."""
+SEED_MODEL = "meta-llama/Llama-3.1-8B-Instruct"
+"""What the seed's request names: on the Hub of this run a tiny model of that name, gated as the real one is."""
+HUB_TOKEN = "hf_TokenOfTheEndToEndTest"
 
 
 @dataclass
@@ -38,9 +42,11 @@ class AzureStack:
     machine: NodeMachine
     sky: AzureSky
     s3: S3
+    hub: HubServer
     azurite: Azurite
     vllm: vllm.Vllm
     model_source: str
+    """The same model in the S3 server, as a launch names it."""
 
     def app(self) -> App:
         """The app, started."""
@@ -50,6 +56,9 @@ class AzureStack:
                 "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION,
                 "SKYPILOT_USER_ID": USER_ID,
                 "GPULAUNCH_NODE_PORT": str(free_port()),
+                "GPULAUNCH_VLLM_EXECUTABLE": str(self.machine.programs / "vllm"),
+                "HF_ENDPOINT": self.hub.endpoint,
+                "HF_TOKEN": HUB_TOKEN,
             }
         )
         return running
@@ -70,7 +79,7 @@ def azure_stack(cache: Path = ROOT / ".cache" / "e2e") -> Generator[AzureStack]:
         tiny = model.make(cache / model.NAME, environment.python)
         programs = folder / "bin"
         skypilot.write_programs(programs, uv, skypilot.find_python310())
-        node.write_tools(programs)
+        node.write_tools(programs, environment.executable)
         s3 = S3(processes)
         s3.start()
         source = s3.upload(tiny, model.NAME)
@@ -89,14 +98,19 @@ def azure_stack(cache: Path = ROOT / ".cache" / "e2e") -> Generator[AzureStack]:
         manager.on_halt = lambda resource: booting.halt(resource.name)
         certificates = folder / "certificates"
         certificates.mkdir()
-        with AzureServer(manager, certificates, address=ADDRESS, port=443, names=(NAME,)) as server:
+        names = [path.name for path in model.files(tiny)]
+        repositories = {SEED_MODEL: Repository.of_folder(tiny, *names, gated=True)}
+        with (
+            HubServer(repositories, HUB_TOKEN) as hub,
+            AzureServer(manager, certificates, address=ADDRESS, port=443, names=(NAME,)) as server,
+        ):
             sky = AzureSky(
                 folder / "sky", free_port(), USER_ID, processes, venv=install(cache, uv), bundle=folder / "bundle.pem"
             )
             sky.prepare_azure(server.ca)
             sky.start()
             try:
-                yield AzureStack(folder, processes, manager, booting, sky, s3, azurite, environment, source)
+                yield AzureStack(folder, processes, manager, booting, sky, s3, hub, azurite, environment, source)
             finally:
                 sky.stop()
     finally:

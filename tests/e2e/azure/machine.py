@@ -98,9 +98,13 @@ exec /usr/sbin/sshd -D -f {quoted}/ssh/sshd_config -E {quoted}/sshd.log
         )
 
 
-def write_tools(folder: Path) -> None:
-    """What a cloud's machine has and the node's set-up calls: here they may do nothing beyond the copies."""
+def write_tools(folder: Path, vllm: Path) -> None:
+    """What a cloud's machine has and the node's set-up calls: here they may do nothing beyond the copies.
+
+    `vllm` is the real one; compiling kernels for this CPU takes longer than all the rest, so its image turns that off.
+    """
     for name, body in {
+        "vllm": f'exec {shlex.quote(str(vllm))} "$@" --enforce-eager\n',
         "sudo": 'while [ "${1#-}" != "$1" ]; do shift; done\nexec "$@"\n',
         "systemctl": "exit 0\n",
     }.items():

@@ -7,14 +7,16 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import version
 
+import httpx
 import pytest
 
-from tests.e2e.azure.assembly import AzureStack, azure_stack
+from tests.e2e.azure.assembly import HUB_TOKEN, SEED_MODEL, AzureStack, azure_stack
 from tests.e2e.stack.app import App
-from tests.e2e.stack.processes import wait_until
+from tests.e2e.stack.processes import run, wait_until
 from tests.standins.azure import Fault
 
 SEED = {
+    "model_name": SEED_MODEL,
     "provider": "azure",
     "region": "eastus",
     "instance_type": "Standard_NV36ads_A10_v5",
@@ -40,21 +42,22 @@ def app(azure: AzureStack) -> Iterator[App]:
     running.stop()
 
 
-def launch(app: App) -> str:
-    answer = app.call(
-        "POST",
-        "/api/instances/launch",
-        {
-            "model_name": "tiny-llama",
-            "model_source": app.stack.model_source,
-            "vllm_args": ["--enforce-eager", "--max-model-len", "256"],
-            **SEED,
-        },
-        status=202,
-    )
+def launch(app: App, **more: object) -> str:
+    answer = app.call("POST", "/api/instances/launch", {**SEED, **more}, status=202)
     assert answer["mode"] == "real"
     assert answer["warnings"] == []
     return str(answer["instance_id"])
+
+
+def ask(app: App, instance_id: str) -> None:
+    """The endpoint answers by the model's name, with its key only."""
+    access = app.call("GET", f"/api/instances/{instance_id}/credentials")
+    question = {"model": SEED_MODEL, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
+    url, key = f"{access['endpoint']}/chat/completions", access["api_key"]
+    answer = httpx.post(url, json=question, headers={"Authorization": f"Bearer {key}"}, timeout=60)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["usage"]["completion_tokens"] > 0
+    assert httpx.post(url, json=question, timeout=60).status_code == 401
 
 
 def nothing_left(azure: AzureStack) -> None:
@@ -72,6 +75,16 @@ def offers(app: App, instance_id: str) -> list[tuple[bool, str | None]]:
         (attempt["offer"]["use_spot"], None if attempt["failure"] is None else attempt["failure"]["reason"])
         for attempt in shown["attempts"]
     ]
+
+
+def test_the_hub_of_this_run_should_be_one_for_its_own_client(azure: AzureStack) -> None:
+    """`huggingface_hub` fetches the gated model as it would from the real one."""
+    code = "import sys, huggingface_hub as hub; print(hub.snapshot_download(sys.argv[1], local_dir=sys.argv[2]))"
+    folder = azure.folder / "by-huggingface-hub"
+    environment = {"HF_ENDPOINT": azure.hub.endpoint, "HF_TOKEN": HUB_TOKEN, "HF_HOME": str(azure.folder / "hf")}
+    run([azure.vllm.python, "-c", code, SEED_MODEL, folder], env=environment, seconds=60)
+    fetched = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert fetched == dict(azure.hub.repositories[SEED_MODEL].files)
 
 
 def test_the_seeds_request_fails_over_from_spot_and_serves(
@@ -94,24 +107,35 @@ def test_the_seeds_request_fails_over_from_spot_and_serves(
     assert offers(app, instance_id) == [(True, "no_capacity"), (False, None)]
     assert "AllocationFailed" in app.show(instance_id)["attempts"][0]["failure"]["message"]
     assert len(azure.manager.groups) == 1
+    assert f"GET /api/models/{SEED_MODEL}/revision/main?blobs=true" in azure.hub.calls
+    assert azure.hub.fetched[-1][1] is None, "the storage behind the Hub sees no token"
+    ask(app, instance_id)
     app.end(instance_id)
     app.wait(instance_id, "terminated", seconds=GONE_SECONDS)
     nothing_left(azure)
+    calls = management_calls(azure)
+    (azure.folder / "logs" / "management-calls.txt").write_text(calls + "\n")
     with capsys.disabled():
-        print(f"\naccepted until ready, through a failover: {ready:.0f} s; SkyPilot's management calls:")
-        seen: dict[str, int] = {}
-        for call, agent in zip(azure.manager.calls, azure.manager.agents, strict=True):
-            if OURS in agent:
-                continue
-            brief = re.sub(r"/subscriptions/[^/]+", "", re.sub(r"gl-[0-9a-z-]+", "<cluster>", call))
-            brief = re.sub(r"/operations/[^/]+|/operationresults/[^/]+", "/operations/<id>", brief)
-            seen[brief] = seen.get(brief, 0) + 1
-        print("\n".join(f"  {count:4} {call}" for call, count in seen.items()))
+        print(f"\naccepted until ready, through a failover: {ready:.0f} s; SkyPilot's management calls:\n{calls}")
+
+
+def management_calls(azure: AzureStack) -> str:
+    """What SkyPilot asked of Azure, each kind of call with its number."""
+    seen: dict[str, int] = {}
+    for call, agent in zip(azure.manager.calls, azure.manager.agents, strict=True):
+        if OURS in agent:
+            continue
+        brief = re.sub(r"/subscriptions/[^/]+", "", re.sub(r"gl-[0-9a-z-]+", "<cluster>", call))
+        brief = re.sub(r"/operations/[^/]+|/operationresults/[^/]+", "/operations/<id>", brief)
+        seen[brief] = seen.get(brief, 0) + 1
+    assert any(call.startswith("PUT ") and "/virtualMachines/" in call for call in seen)
+    return "\n".join(f"  {count:4} {call}" for call, count in seen.items())
 
 
 @pytest.mark.parametrize("fate", ["deallocated", "deleted"])
 def test_a_lost_machine_is_replaced_on_the_next_offer_with_nothing_left(app: App, azure: AzureStack, fate: str) -> None:
-    instance_id = launch(app)
+    # From the other kind of store, by the same name.
+    instance_id = launch(app, model_source=azure.model_source)
     app.wait(instance_id, "ready", seconds=READY_SECONDS)
     (machine,) = azure.manager.of_type("microsoft.compute/virtualmachines")
     with azure.manager.lock:
