@@ -3,7 +3,7 @@
 import os
 
 from bench.processes import BenchError
-from bench.results import Figure
+from bench.results import Figure, table
 
 
 def measure(*, launches: int, installations: int, fetches: int) -> list[Figure]:
@@ -20,12 +20,18 @@ def measure(*, launches: int, installations: int, fetches: int) -> list[Figure]:
     try:
         stack = assembly.start(image=installing.node_image())
         try:
-            figures = fetching.measure(stack.processes, rounds=fetches)
+            figures = _told(fetching.measure(stack.processes, rounds=fetches))
             launching.warm_up(stack)
-            figures += launching.measure(stack, rounds=launches)
-            figures += installing.measure(stack, rounds=installations)
+            figures += _told(launching.measure(stack, rounds=launches))
+            figures += _told(installing.measure(stack, rounds=installations))
         finally:
             stack.close()
     except StackError as error:
         raise BenchError(str(error)) from error
+    return figures
+
+
+def _told(figures: list[Figure]) -> list[Figure]:
+    """Said at once, since the whole takes a quarter of an hour."""
+    print(table(figures), flush=True)
     return figures
