@@ -19,8 +19,8 @@ import function_app
 functions = function_app.app.get_functions()
 print(json.dumps({
     "functions": [[f.get_function_name(), f.get_trigger().get_dict_repr()] for f in functions],
-    "heavy": sorted(m for m in sys.modules if m.split(".")[0] in ("sky", "boto3", "botocore", "ray", "pandas", "opentelemetry")
-                    or m.startswith(("azure.mgmt", "azure.identity", "azure.monitor"))),
+    "heavy": sorted(m for m in sys.modules if m.split(".")[0] in ("sky", "boto3", "botocore", "ray", "pandas")
+                    or m.startswith(("azure.mgmt", "azure.identity", "azure.monitor", "opentelemetry"))),
 }, default=str))
 """
 
