@@ -27,6 +27,10 @@ SLURM_PORTS = range(20_000, 30_000)
 _SCRIPT = """\
 set -eu
 umask 077
+# SkyPilot writes the secrets into this very file and leaves it in the node's /tmp; bash has it open.
+case "$0" in
+  */sky_app_*) rm -f -- "$0" ;;
+esac
 work="${{GPULAUNCH_WORK_DIR:-$HOME/gpulaunch/$GPULAUNCH_INSTANCE-$GPULAUNCH_ATTEMPT}}"
 mkdir -p "$work"
 if command -v flock >/dev/null; then

@@ -134,6 +134,23 @@ def test_the_script_becomes_the_agent(tmp_path: Path) -> None:
     assert (tmp_path / "gpulaunch/inst-1-2/agent.py").stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.parametrize(("name", "stays"), [("sky_app_ab12", False), ("my_job.sh", True)])
+def test_the_file_that_skypilot_writes_secrets_into_is_gone_once_it_runs(
+    tmp_path: Path, name: str, stays: bool
+) -> None:
+    file = tmp_path / name
+    file.write_text(f"#!/bin/bash\nexport GPULAUNCH_NODE_TOKEN=secret\n{task.run_script('print(1 + 1)')}\n")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "GPULAUNCH_INSTANCE": "i",
+        "GPULAUNCH_ATTEMPT": "1",
+    }
+    done = subprocess.run(["bash", "-i", file], env=environment, capture_output=True, text=True, check=True, timeout=20)
+    assert done.stdout == "2\n"
+    assert file.exists() is stays
+
+
 def test_a_second_run_of_the_script_ends_quietly_while_the_first_lives(tmp_path: Path) -> None:
     script = task.run_script("import sys\nprint('up', flush=True)\nsys.stdin.read()\n")
     first = subprocess.Popen(
