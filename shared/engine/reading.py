@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from shared.models.requests import ProviderName
+from shared.models.requests import IN_WORDS, ProviderName
 from shared.problems import FieldError, invalid_request, malformed, too_large
 
 MAX_BODY = 64 * 1024
@@ -58,13 +58,15 @@ def read_model(kind: type[M], value: Mapping[str, Any]) -> M:
 
 def _field_errors(kind: type[BaseModel], error: ValidationError) -> list[FieldError]:
     problems: dict[tuple[str, str], FieldError] = {}
-    for item in error.errors(include_url=False, include_context=False):
+    for item in error.errors(include_url=False):
         field = _path(item["loc"])
         message = item["msg"].removeprefix("Value error, ")
         nearest: list[str] = []
         if item["type"] == "extra_forbidden":
             message = "There is no such field."
             nearest = difflib.get_close_matches(field, list(kind.model_fields), n=3, cutoff=0.5)
+        elif item["type"] == "string_pattern_mismatch":
+            message = IN_WORDS.get(item.get("ctx", {}).get("pattern", ""), message)
         elif item["type"] == "literal_error":
             nearest = _nearest_literal(item)
         problems[field, message] = FieldError(field=field, message=message, nearest=nearest)
@@ -73,7 +75,7 @@ def _field_errors(kind: type[BaseModel], error: ValidationError) -> list[FieldEr
 
 def _path(location: Sequence[int | str]) -> str:
     # The members of a union stand in the path too; users know only the fields.
-    inner = ("list[", "constrained-", "str", "function-")
+    inner = ("list[", "constrained-", "str", "function-", "[key]")
     parts = [str(part) for part in location if not str(part).startswith(inner)]
     return ".".join(parts) or "body"
 

@@ -20,6 +20,18 @@ REGION = r"^[A-Za-z0-9][A-Za-z0-9._:/@ -]{0,127}$"
 WORD = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 SOURCE = r"^(hf|r2|s3|https)://[A-Za-z0-9][^\s\x00-\x1f\x7f\"'\\<>`{}|^]{0,1023}$"
 
+IN_WORDS = {
+    LABEL_KEY: "Letters, digits and . _ / -, at most 63, a letter first and no sign last.",
+    LABEL_VALUE: "Letters, digits, blanks and . _ : @ / -, at most 63, no sign first or last.",
+    NAME: "Small letters, digits and -, at most 40, a letter first and no - last.",
+    MODEL_NAME: "Letters, digits and . _ -, with at most one / in between, such as org/model.",
+    GPU: "A GPU and, after a colon, how many of it, such as A10 or A100-80GB:2.",
+    REGION: "Letters, digits and . _ : / @ -, such as eastus.",
+    WORD: "Letters, digits and . _ -, such as Standard_NV36ads_A10_v5.",
+    SOURCE: "hf://org/model, r2://bucket/prefix, s3://bucket/prefix or the https:// address of a folder of blobs.",
+}
+"""What the patterns ask for, for people."""
+
 LabelKey = Annotated[str, StringConstraints(pattern=LABEL_KEY)]
 LabelValue = Annotated[str, StringConstraints(pattern=LABEL_VALUE)]
 Region = Annotated[str, StringConstraints(pattern=REGION)]

@@ -78,7 +78,7 @@ def environment() -> "Environment":
         auto_reload=False,
     )
     filters: dict[str, Any] = made.filters  # pyright: ignore[reportAssignmentType] - typed as the built-in ones only
-    for function in (usd, duration, moment, epoch, words, pretty, size):
+    for function in (usd, hours, duration, moment, epoch, words, pretty, size):
         filters[function.__name__] = function
     made.globals["static"] = static_url  # pyright: ignore[reportArgumentType] - its own type is too narrow
     return made
@@ -87,6 +87,11 @@ def environment() -> "Environment":
 def usd(amount: float) -> str:
     """Dollars: to the cent, and below ten cents to a hundredth of one, so that a running cost is seen to move."""
     return f"${amount:,.4f}" if 0 < abs(amount) < 0.1 else f"${amount:,.2f}"
+
+
+def hours(count: float) -> str:
+    """Hours to a tenth, and below one hour to a hundredth."""
+    return f"{count:,.2f}" if count < 1 else f"{count:,.1f}"
 
 
 def duration(seconds: float) -> str:

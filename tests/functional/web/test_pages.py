@@ -3,11 +3,13 @@
 import html
 import json
 import re
+from dataclasses import replace
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
+from shared import runtime
 from shared.errors import StoreUnavailableError
 from shared.models.records import Failure, Reason
 from shared.models.requests import LaunchRequest
@@ -264,6 +266,16 @@ def test_the_list_should_show_health_requests_and_what_runs_now(world: World, ad
     text = text_of(admin.get("/instances"))
     assert "healthy 1 / 0" in text
     assert "/h" in text
+
+
+@pytest.mark.parametrize(("orchestrator", "said"), [("simulation", False), ("auto", True)])
+def test_what_is_simulated_should_say_so_where_real_launches_may_stand_beside_it(
+    world: World, admin: Visitor, orchestrator: str, said: bool
+) -> None:
+    instance_id = world.launch()
+    runtime.use(replace(world.parts, settings=settings(GPULAUNCH_ORCHESTRATOR=orchestrator)))
+    assert ("All of these are simulated: nothing is paid" in text_of(admin.get("/instances"))) is said
+    assert ("nothing costs money. Why: " in text_of(admin.get(f"/instances/{instance_id}"))) is said
 
 
 @pytest.mark.parametrize(("orchestrator", "banner", "note"), [("simulation", True, False), ("auto", False, True)])
