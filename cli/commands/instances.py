@@ -18,8 +18,8 @@ from shared.models.records import Phase
 from shared.models.requests import ProviderName
 from shared.models.responses import Credentials, EventView, InstanceView
 
-_WIDE = 110
-"""Columns of a terminal on which all that `ls` says of an instance goes on a line."""
+_PLACED, _NAMED = 100, 150
+"""Columns of a terminal from which on `ls` says where an instance is, and has its name apart from its model."""
 _COMPLETION = httpx.Timeout(2.0)
 """Seconds that somebody who pressed Tab waits for one try."""
 
@@ -61,24 +61,23 @@ def ls(
         if not views:
             session.note("No instances." if everything else "No live instances; --all lists ended ones too.")
             return
-        session.out.print(_listed(views, session.now(), wide=session.out.width >= _WIDE))
+        session.out.print(_listed(views, session.now(), session.out.width))
         if more:
             session.note(f"There are more than {limit}; --limit shows them.")
 
     session.answer(views, show)
 
 
-def _listed(views: list[InstanceView], now: datetime, *, wide: bool) -> Table:
+def _listed(views: list[InstanceView], now: datetime, width: int) -> Table:
     """One line for each instance; on a narrow terminal without what `show` tells too."""
-    heads = (
-        ("ID", "NAME", "MODEL", "PHASE", "WHERE", "AGE", "COST") if wide else ("ID", "MODEL", "PHASE", "AGE", "COST")
-    )
+    shown = {"ID": 0, "NAME": _NAMED, "MODEL": 0, "PHASE": 0, "WHERE": _PLACED, "AGE": 0, "COST": 0}
+    heads = [head for head, least in shown.items() if width >= least]
     rows = table(*heads)
     for view in views:
         texts = {
             "ID": view.instance_id,
             "NAME": view.name or "",
-            "MODEL": view.model_name if wide else view.name or view.model_name,
+            "MODEL": view.model_name if "NAME" in heads else view.name or view.model_name,
             "PHASE": view.phase.value,
             "WHERE": place(view),
             "AGE": age(view, now),
