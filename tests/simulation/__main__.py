@@ -3,10 +3,12 @@
 import argparse
 import sys
 import time
+from collections import Counter
 
 import pytest
 
 from tests.simulation.mutations import MUTATIONS
+from tests.simulation.reached import REACHED
 from tests.simulation.world import Outcome, play
 
 
@@ -47,8 +49,10 @@ def simulate(given: argparse.Namespace) -> int:
         show(outcome, trace=True)
         return 1 if outcome.violations else 0
     began, bad = time.monotonic(), 0
+    came_to: Counter[str] = Counter()
     for count, seed in enumerate(range(given.first, given.first + given.seeds), 1):
         outcome = play(seed)
+        came_to.update(outcome.reached)
         if outcome.violations:
             bad += 1
             show(outcome, trace=False)
@@ -57,6 +61,9 @@ def simulate(given: argparse.Namespace) -> int:
         if count % 1000 == 0 or count == given.seeds:
             took = time.monotonic() - began
             print(f"{count} seeds, {bad} with a violation, {took / count * 1000:.0f} ms each", flush=True)
+    print("what the seeds came to, and how many of them:")
+    for name in REACHED:
+        print(f"{came_to[name]:8}  {name}")
     return 1 if bad else 0
 
 

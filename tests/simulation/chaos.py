@@ -45,6 +45,19 @@ class Rates:
     down_fails: float = 0.0
     restart: float = 0.0
     """Per simulated minute: the server forgets its requests."""
+    sky_leaves: float = 0.0
+    """A teardown or a failed launch leaves in Azure what is not the machine."""
+    sky_forgets: float = 0.0
+    """The server loses a cluster from its books, and the machine runs on."""
+    azure_before: float = 0.0
+    azure_after: float = 0.0
+    """Azure does not answer; what was asked for did not happen, or did."""
+    azure_throttles: float = 0.0
+    """Azure answers nothing for some time."""
+    azure_keeps: float = 0.0
+    """A deletion that was taken does not succeed."""
+    quota_short: float = 0.0
+    """A region's quota has no room for spot machines."""
     release_lies: float = 0.0
     """A release, once for each node: says that it is gone, and nothing was done."""
     node_silent: float = 0.0
@@ -61,6 +74,15 @@ class Rates:
         return ", ".join(f"{name} {rate:.3g}" for name, rate in named if rate) or "none"
 
 
+_AZURE: dict[str, tuple[float, float, float]] = {
+    "sky_leaves": (0.5, 0.05, 0.8),
+    "sky_forgets": (0.4, 0.05, 0.6),
+    "azure_before": (0.4, 0.01, 0.3),
+    "azure_after": (0.4, 0.01, 0.3),
+    "azure_throttles": (0.3, 0.01, 0.1),
+    "azure_keeps": (0.4, 0.1, 0.9),
+    "quota_short": (0.2, 0.1, 0.9),
+}
 _RANGES: dict[str, tuple[float, float, float]] = {
     "die": (0.6, 0.002, 0.06),
     "slow": (0.5, 0.005, 0.2),
@@ -85,20 +107,20 @@ _RANGES: dict[str, tuple[float, float, float]] = {
     "node_stuck": (0.25, 0.05, 0.3),
     "node_dies": (0.4, 0.05, 0.5),
     "node_hiccups": (0.3, 0.05, 0.5),
-    "evicted": (0.4, 0.05, 0.6),
+    "evicted": (0.5, 0.1, 0.95),
     "delete": (0.6, 0.2, 0.9),
 }
 """By rate: how often a seed has it at all, and from where to where it is drawn."""
 
 
-def draw(random: Random, *, lies: bool) -> Rates:
+def draw(random: Random, *, azure: bool) -> Rates:
     """The rates of a seed: many kinds are left out, so that each meets the others in every combination."""
     drawn: dict[str, float] = {}
-    for name, (chance, low, high) in _RANGES.items():
+    for name, (chance, low, high) in (_RANGES | _AZURE if azure else _RANGES).items():
         here, rate = random.random() < chance, math.exp(random.uniform(math.log(low), math.log(high)))
         drawn[name] = rate if here else 0.0
     here, rate = random.random() < 0.4, random.uniform(0.1, 0.8)
-    drawn["release_lies"] = rate if here and lies else 0.0
+    drawn["release_lies"] = rate if here else 0.0
     return Rates(**drawn)
 
 
@@ -127,6 +149,7 @@ class Chaos:
         self.until = until
         self._storage = _Silence(rates.storage_before, rates.storage_after, StoreUnavailableError)
         self._sky = _Silence(rates.sky_before, rates.sky_after, ProviderUnavailableError)
+        self._azure = _Silence(rates.azure_before, rates.azure_after, ProviderUnavailableError)
         self.ambushes: dict[str, tuple[str, Callable[[], None]]] = {}
         """By the end of an instance's name: the operation that is to be slow, and what is to happen meanwhile."""
 
@@ -147,6 +170,10 @@ class Chaos:
     def sky(self, what: str, effect: Callable[[], T], longest: float = 10.0) -> T:
         """One request to the SkyPilot server, or to any other provider."""
         return self._operation(what, effect, self._sky, longest)
+
+    def azure(self, what: str, effect: Callable[[], T]) -> T:
+        """One request to Azure's resource manager."""
+        return self._operation(f"Azure: {what}", effect, self._azure, 15.0)
 
     def other(self, what: str, effect: Callable[[], T]) -> T:
         """Any other operation; it is slow or its process dies, nothing else."""

@@ -1,6 +1,7 @@
 """What has to hold, while things go wrong and after they did."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, timedelta
 
 from shared.lifecycle.decision import LEGAL
@@ -10,12 +11,16 @@ from shared.policy.costs import micro_so_far
 from shared.policy.ledger import account_key
 from shared.policy.termination import verdict
 from shared.store.base import IdempotencyEntry
+from tests.simulation.azure import Subscription
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.storage import Table
+from tests.twins.clock import START
 
 COLLECTED_AFTER = 1200.0
 """Seconds within which the garbage collector has taken a node away that nobody knows: five
 minutes after its creation it is marked, five later it is taken, by passes two minutes apart that may take a minute."""
+DELETED_AFTER = 400.0
+"""Seconds more where Azure deletes a group, which takes it up to four minutes."""
 DAY = date(2026, 1, 1)
 """Before anything costs."""
 LATE = timedelta(minutes=5)
@@ -31,6 +36,8 @@ class Checks:
         Names of the clusters that really have a machine.
     launches
         Names of the clusters whose launch is under way.
+    azure
+        What Azure has; where it can be asked, no word of SkyPilot's excuses anything.
     """
 
     def __init__(
@@ -39,12 +46,17 @@ class Checks:
         table: Callable[[], Table],
         machines: Callable[[], set[str]],
         launches: Callable[[], set[str]],
+        azure: Subscription | None = None,
     ) -> None:
         self.violations: list[str] = []
         self.accepted: dict[str, str | None] = {}
         """Instances whose acceptance a user saw, with the Idempotency-Key."""
         self.lied: dict[str, float] = {}
-        """Clusters of which the provider said wrongly that they are gone, and when."""
+        """Clusters of which the provider said wrongly that they are gone, and when, where nobody else can be asked."""
+        self.beyond_cap: Callable[[Sequence[InstanceRecord]], Iterable[str]] = lambda _: ()
+        """Instances that a month's used up budget has to end."""
+        self.launches: Counter[str] = Counter()
+        """How often something of a cluster's name was launched."""
         self.instances: list[str] = []
         self.keyed: set[str] = set()
         """Names of launches with an Idempotency-Key."""
@@ -53,6 +65,8 @@ class Checks:
         self._table = table
         self._machines = machines
         self._launches = launches
+        self._azure = azure
+        self._told: set[str] = set()
         self._keys: dict[str, str] = {}
 
     def violated(self, what: str) -> None:
@@ -91,6 +105,12 @@ class Checks:
             self.violated(f"{name}: deadline or budget changed")
         if before.ended:
             self.violated(f"{name} changed after its end")
+        if record.poisoned > before.poisoned:
+            self._scheduler.note(f"{name}: its step is to be sent again")
+        if record.attempts and before.attempts and record.attempts[-1].number == before.attempts[-1].number:
+            lease, earlier = record.attempts[-1].submit_lease_until, before.attempts[-1].submit_lease_until
+            if lease > earlier:
+                self._scheduler.note(f"{name}: the submission is claimed again")
         self._is_no_doubled_step(before, name)
         if record.ended:
             self._ledger_is_right()
@@ -101,8 +121,14 @@ class Checks:
                     self.violated(f"{one.cluster_name} is called gone and has a machine")
                 elif one.cluster_name in launching:
                     self.violated(f"{one.cluster_name} is called gone and is being launched")
+                elif self._azure is not None and self._azure.costs(one.cluster_name):
+                    self.violated(f"{one.cluster_name} is called gone and costs money")
         if record.ended and attempt is not None and attempt.state is not AttemptState.GONE:
             self.violated(f"{name} ended while its attempt is {attempt.state.value}")
+        # An ending that has to take its node away waits for the last trace of it, a failover does not.
+        waited = before.phase is Phase.TERMINATING and before.attempt is not None
+        if record.ended and waited and self._azure is not None and record.attempts[-1].cluster_name in self._azure.rest:
+            self.violated(f"{name} ended and its resource group is there")
 
     def _is_no_doubled_step(self, before: InstanceRecord, name: str) -> None:
         """Doubled messages come to nothing: no step acts before it is due, so chains of messages become one."""
@@ -116,8 +142,15 @@ class Checks:
         """A message was called one that can't be understood; nobody but we sends any."""
         self.violated(f"a message of {queue} names no instance: {body.decode()}")
 
+    def taken(self, name: str) -> bool:
+        """Whether the record says that the provider took the launch."""
+        found = self._table().load(f"inst-{name[3:29].upper()}")
+        states = {one.cluster_name: one.state for one in found.record.attempts} if found is not None else {}
+        return states.get(name, AttemptState.SUBMITTING) is not AttemptState.SUBMITTING
+
     def launched(self, name: str) -> None:
         """The provider took a launch."""
+        self.launches[name] += 1
         if name in self._machines() or name in self._launches():
             self.violated(f"{name} is launched a second time: two agents")
 
@@ -139,13 +172,16 @@ class Checks:
 
     def lies(self, name: str) -> bool:
         """Whether a release may lie: once for each node that is there."""
-        if name in self.lied or name not in self._machines():
+        if name in self._told or name not in self._machines():
             return False
-        self.lied[name] = self._scheduler.seconds
+        self._told.add(name)
+        if self._azure is None:
+            self.lied[name] = self._scheduler.seconds
         return True
 
     def discarded(self, name: str) -> None:
         """The garbage collector takes a node away."""
+        self._scheduler.note(f"{name[-7:]} is collected as garbage")
         found = self._table().load(f"inst-{name[3:29].upper()}")
         attempt = None if found is None or found.record.ended else found.record.attempt
         if attempt is not None and attempt.cluster_name == name and attempt.state is not AttemptState.GONE:
@@ -173,14 +209,23 @@ class Checks:
         return not self.orphans()
 
     def orphans(self) -> set[str]:
-        """Machines that no live attempt stands for."""
+        """Machines, and whatever else there is of a cluster, that no live attempt stands for."""
         kept = {record.attempts[-1].cluster_name for record in self.records if not record.ended and record.attempts}
-        return self._machines() - kept
+        there = self._machines() if self._azure is None else self._machines() | self._azure.rest.keys()
+        return there - kept
 
-    def garbage_is_gone(self) -> None:
-        """Nothing that the provider said wrongly is gone runs any more."""
-        for name in self.orphans() & self.lied.keys():
-            self.violated(f"{name} runs, which no record knows since {self.lied[name]:.0f} s")
+    def garbage_is_gone(self, since: float) -> None:
+        """Nothing is there any more that no record has known since then, in seconds since the start."""
+        if self._scheduler.stopped:
+            return
+        gone = {
+            one.cluster_name: one.gone_at
+            for record in self.records
+            for one in record.attempts
+            if one.gone_at is not None and one.gone_at <= START + timedelta(seconds=since)
+        }
+        for name in self.orphans() & gone.keys():
+            self.violated(f"{name} is there, which no record knows since {gone[name]}")
 
     def at_rest(self, *, all_ended: bool) -> None:
         """After the faults, with time enough for everything to come to its end."""
@@ -198,10 +243,12 @@ class Checks:
             if record.phase is Phase.READY and record.attempts[-1].cluster_name not in self._machines():
                 self.violated(f"{name} is ready and has no machine")
             self._story(record)
+        for name in self.beyond_cap(self.records):
+            self.violated(f"{name[-4:]} lives although the month's budget is used up")
         self._ledger_is_right()
         self._costs_are_right()
         for name in self.orphans():
-            self.violated(f"{name} has a machine and no live record")
+            self.violated(f"{name} is there and has no live record")
 
     def _ledger_is_right(self) -> None:
         """What live instances may cost is reserved, what ended ones have cost is spent, each of them once."""

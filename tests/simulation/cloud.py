@@ -4,6 +4,7 @@ Three things are kept apart, as in life: what the server remembers of requests, 
 which machines really run. Only the last ones cost money.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -19,6 +20,7 @@ from shared.providers.sky_client import (
     SkyRefusalError,
     SkyRequest,
 )
+from tests.simulation.azure import Subscription
 from tests.simulation.chaos import Chaos
 
 REFUSALS = (
@@ -47,12 +49,26 @@ _RAISED = (
 class Watcher(Protocol):
     """Whoever checks what runs."""
 
+    launches: Counter[str]
+
     def machine_comes(self, name: str) -> None:
         """A machine begins to cost money."""
         ...
 
     def launched(self, name: str) -> None:
         """A launch was taken by the server."""
+        ...
+
+    def lies(self, name: str) -> bool:
+        """Whether a release may lie."""
+        ...
+
+    def discarded(self, name: str) -> None:
+        """The garbage collector takes a node away."""
+        ...
+
+    def taken(self, name: str) -> bool:
+        """Whether the program knows that the server took the launch."""
         ...
 
 
@@ -67,6 +83,7 @@ class Request:
     status: str = "RUNNING"
     finished_at: float | None = None
     error: tuple[str, str] | None = None
+    task: Mapping[str, object] = field(default_factory=dict[str, object])
 
     @property
     def live(self) -> bool:
@@ -104,6 +121,8 @@ class SkyServer(SkyClient):
         Called with the environment of a task whose machine is up: the agent's begin.
     ended
         Called when a machine is gone.
+    azure
+        Where the machines are, if somebody besides the server knows of them.
     """
 
     def __init__(
@@ -113,7 +132,10 @@ class SkyServer(SkyClient):
         watcher: Watcher,
         started: Callable[[str, Mapping[str, str]], None],
         ended: Callable[[str], None],
+        *,
+        azure: Subscription | None,
     ) -> None:
+        self.azure = azure
         self.endpoint = "https://sky.example.com"
         self.machines = machines
         self._chaos = chaos
@@ -129,10 +151,12 @@ class SkyServer(SkyClient):
     def close(self) -> None:
         """Nothing is open."""
 
-    def healthy(self) -> bool:
+    def health(self) -> Literal["healthy", "waking", "away"]:
         """See SkyClient."""
         self._perhaps_refuse()
-        return not self._chaos.strikes(self._chaos.rates.sky_before)
+        if self._chaos.strikes(self._chaos.rates.sky_before):
+            return "waking" if self._chaos.random.random() < 0.5 else "away"
+        return "healthy"
 
     def requests_of(self, cluster_name: str) -> list[SkyRequest]:
         """See SkyClient."""
@@ -181,8 +205,9 @@ class SkyServer(SkyClient):
         def effect() -> str:
             self._watcher.launched(cluster_name)
             request = self._new(LAUNCH, cluster_name)
+            request.task = task
             self._chaos.scheduler.after(
-                self._chaos.random.uniform(1, 15), lambda: self._machine(request, task, cancelled=False)
+                self._chaos.random.uniform(1, 15), lambda: self._machine(request, cancelled=False)
             )
             return request.request_id
 
@@ -245,29 +270,53 @@ class SkyServer(SkyClient):
         self._chaos.scheduler.note(f"{name[-7:]} is evicted, and {'deleted' if delete else 'stopped'}")
         if delete:
             del self.machines.running[name]
+            if self.azure is not None:
+                self.azure.machine_ended(name)
         else:
             self.machines.running[name] = "stopped"
         self._ended(name)
 
-    def _machine(self, request: Request, task: Mapping[str, object], *, cancelled: bool) -> None:
+    def ends_itself(self, name: str) -> None:
+        """A machine takes itself away: the dead man's switch."""
+        if self.machines.running.get(name) != "up":
+            return
+        if self.azure is not None:
+            self.azure.deletes_itself(name)
+            return
+        del self.machines.running[name]
+        self._ended(name)
+
+    def _lose(self, name: str) -> None:
+        """The books lose a cluster that the program knows to be launched; its machine runs on."""
+        # Before that a second launch of its name would be right, and would find the machine.
+        if self._watcher.taken(name) and self._clusters.pop(name, None) is not None:
+            self._chaos.scheduler.note(f"{name[-7:]} is forgotten by the SkyPilot server")
+
+    def _machine(self, request: Request, *, cancelled: bool) -> None:
         """A launch gets its machine, which shows in the books."""
         if request.status == "FORGOTTEN" or (request.status == "CANCELLED" and not cancelled):
             return
         name, chaos = request.cluster_name, self._chaos
-        resources: Any = task.get("resources", {})
+        resources: Any = request.task.get("resources", {})
+        labels: dict[str, str] = dict(resources.get("labels", {}))
         if request.live and chaos.strikes(chaos.rates.launch_fails / 2):
+            if self.azure is not None and chaos.strikes(chaos.rates.sky_leaves):
+                self.azure.made(name, _region(resources), labels, spot=bool(resources.get("use_spot")))
+                self.azure.machine_ended(name)
             self._fail(request)
             return
         self._watcher.machine_comes(name)
         self.machines.running[name] = "up"
+        if self.azure is not None:
+            self.azure.made(name, _region(resources), labels, spot=bool(resources.get("use_spot")))
         now = chaos.scheduler.now().timestamp()
-        self._clusters[name] = Cluster(name, now, dict(resources.get("labels", {})), compared_at=now)
+        self._clusters[name] = Cluster(name, now, labels, compared_at=now)
         chaos.scheduler.note(f"{name[-7:]} has a machine")
         if chaos.strikes(chaos.rates.launch_hangs):
             return
-        chaos.scheduler.after(chaos.random.uniform(15, 60), lambda: self._finish_launch(request, task))
+        chaos.scheduler.after(chaos.random.uniform(15, 60), lambda: self._finish_launch(request))
 
-    def _finish_launch(self, request: Request, task: Mapping[str, object]) -> None:
+    def _finish_launch(self, request: Request) -> None:
         name, chaos = request.cluster_name, self._chaos
         cluster = self._clusters.get(name)
         if not request.live or cluster is None:
@@ -280,12 +329,18 @@ class SkyServer(SkyClient):
         self._end_request(request, "SUCCEEDED")
         cluster.status = "UP"
         cluster.compared_at = chaos.scheduler.now().timestamp()
-        environment: Any = {**_mapping(task.get("envs")), **_mapping(task.get("secrets"))}
+        environment: Any = {**_mapping(request.task.get("envs")), **_mapping(request.task.get("secrets"))}
         if self.machines.running.get(name) == "up":
             self._started(name, environment)
+        if self.azure is not None and chaos.strikes(chaos.rates.sky_forgets):
+            chaos.scheduler.after(chaos.random.uniform(0, 600), lambda: self._lose(name))
 
     def _finish_down(self, request: Request) -> None:
         if not request.live:
+            return
+        if request.cluster_name not in self._clusters:
+            request.error = ("ClusterDoesNotExist", "there is no such cluster")
+            self._end_request(request, "FAILED")
             return
         if self._chaos.strikes(self._chaos.rates.down_fails):
             request.error = ("AzureError", "the resource group is locked")
@@ -300,9 +355,7 @@ class SkyServer(SkyClient):
             self._end_request(one, "CANCELLED")
             if one.name == LAUNCH and one.cluster_name not in self._clusters and chaos.strikes(0.3):
                 # The launch's process may write for a moment.
-                chaos.scheduler.after(
-                    chaos.random.uniform(0, 4), lambda one=one: self._machine(one, {}, cancelled=True)
-                )
+                chaos.scheduler.after(chaos.random.uniform(0, 4), lambda one=one: self._machine(one, cancelled=True))
 
     def _compare(self, name: str) -> None:
         """The books are compared with the cloud."""
@@ -320,6 +373,8 @@ class SkyServer(SkyClient):
         if self.machines.running.pop(name, None) is not None:
             self._chaos.scheduler.note(f"{name[-7:]} has no machine any more")
             self._ended(name)
+        if self.azure is not None:
+            self.azure.removed(name)
 
     def _fail(self, request: Request) -> None:
         request.error = self._chaos.random.choice(_RAISED)
@@ -360,13 +415,12 @@ class SkyServer(SkyClient):
 class FaultyProvider:
     """A provider whose submissions may be refused, and whose releases may lie."""
 
-    def __init__(
-        self, inner: Provider, chaos: Chaos, lied: Callable[[str], bool], discarded: Callable[[str], None]
-    ) -> None:
+    def __init__(self, inner: Provider, chaos: Chaos, watcher: Watcher) -> None:
         self._inner = inner
         self._chaos = chaos
-        self._lied = lied
-        self._discarded = discarded
+        self._lied = watcher.lies
+        self._discarded = watcher.discarded
+        self._launches = watcher.launches
         self.availability = inner.availability
         self.clusters = inner.clusters
         self.log_tail = inner.log_tail
@@ -377,7 +431,11 @@ class FaultyProvider:
             reason = self._chaos.random.choice(REFUSALS)
             self._chaos.scheduler.note(f"{placement.cluster_name[-7:]} is refused: {reason.value}")
             raise LaunchRefusedError(Failure(reason=reason, message="The offer can't be had."))
-        return self._inner.submit(placement)
+        before = self._launches[placement.cluster_name]
+        request_id = self._inner.submit(placement)
+        if before and self._launches[placement.cluster_name] == before:
+            self._chaos.scheduler.note(f"{placement.cluster_name[-7:]} is adopted")
+        return request_id
 
     def look(self, placed: Placed) -> NodeView:
         """See Provider."""
@@ -394,6 +452,11 @@ class FaultyProvider:
             self._chaos.scheduler.note(f"{placed.cluster_name[-7:]} is said to be gone: a lie")
             return True
         return self._inner.release(placed)
+
+
+def _region(resources: Mapping[str, Any]) -> str:
+    """The region of `azure/<region>`."""
+    return str(resources.get("infra", "")).partition("/")[2]
 
 
 def _mapping(value: object) -> dict[str, str]:

@@ -10,6 +10,7 @@ import pytest
 
 from shared.engine import accounting, changing, collecting, launching, stepping, sweeping
 from shared.engine.parts import Parts
+from shared.engine.placing import placed
 from shared.errors import StaleRecordError
 from shared.lifecycle import health, machine, progress, provisioning, recovery, release
 from shared.lifecycle.decision import Decision, Draft, Follow
@@ -18,7 +19,9 @@ from shared.lifecycle.observations import Act, Nothing, Released, Reported, Subm
 from shared.models.ledger import Ledger
 from shared.models.messages import StepMessage
 from shared.models.records import Attempt, AttemptState, Event, Failure, InstanceRecord, Phase
-from shared.providers.base import Placement, ProviderUnavailableError
+from shared.providers.azure_compute import AzureCompute
+from shared.providers.base import Cluster, NodeState, Placement, ProviderUnavailableError
+from shared.providers.cloud import Remains
 from shared.providers.skypilot import SkyPilotProvider
 from shared.runtime import runtime
 from shared.store import rows
@@ -256,6 +259,39 @@ def garbage_without_grace(patch: Patch) -> None:
 
     patch.setattr(sweeping, "list_clusters", _always(collecting.Listed({}, complete=False)))
     patch.setattr(sweeping, "collect", take)
+
+
+@mutation
+def skypilots_word_is_enough(patch: Patch) -> None:
+    """A release is done when SkyPilot says so, whatever Azure has."""
+
+    def credulous(parts: Parts, record: InstanceRecord) -> bool:
+        return parts.kit(record.mode).provider.release(placed(record))
+
+    patch.setattr(stepping, "release", credulous)
+
+
+@mutation
+def traces_are_nothing(patch: Patch) -> None:
+    """An ending does not wait for what costs no money."""
+    remove = AzureCompute.remove
+
+    def careless(azure: AzureCompute, cluster_name: str, region: str | None = None) -> Remains:
+        remains = remove(azure, cluster_name, region)
+        return Remains.NOTHING if remains is Remains.TRACES else remains
+
+    patch.setattr(AzureCompute, "remove", careless)
+
+
+@mutation
+def groups_are_no_garbage(patch: Patch) -> None:
+    """Garbage is looked for in SkyPilot's books and among machines, nowhere else."""
+    clusters = AzureCompute.clusters
+
+    def machines(azure: AzureCompute) -> list[Cluster]:
+        return [one for one in clusters(azure) if one.state is not NodeState.ABSENT]
+
+    patch.setattr(AzureCompute, "clusters", machines)
 
 
 @mutation

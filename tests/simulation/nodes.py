@@ -12,7 +12,6 @@ Call = Callable[[str, str, str, object], "int | None"]
 """(operation, instance, token, body) → 1: renewed, 0: told to go, None: no answer."""
 
 PORT = 8000
-LEASE = 900.0
 _PHASES = (NodePhase.INSTALLING, NodePhase.LOADING_MODEL, NodePhase.STARTING_SERVER)
 _FAILURES = ("install_failed", "model_fetch_failed", "server_failed", "port_taken", None)
 
@@ -28,6 +27,8 @@ class _Fate:
     evicted_after: float | None = None
     deaf: bool = False
     """It ends itself in no case."""
+    stays: bool = False
+    """It can't take its machine away."""
 
 
 class Node:
@@ -46,6 +47,8 @@ class Node:
         self.fate = _fate(chaos)
         self.busy = chaos.random.random() < 0.3
         self.job_seconds: float | None = None
+        self._lease = float(environment["GPULAUNCH_LEASE_SECONDS"])
+        self._ends: Callable[[], None] = lambda: None
         self._chaos = chaos
 
     @property
@@ -53,9 +56,10 @@ class Node:
         """Its agent runs."""
         return self.process.alive
 
-    def begin(self, call: Call, evict: Callable[[], None]) -> None:
-        """Start the agent, and what is to go wrong with it."""
+    def begin(self, call: Call, evict: Callable[[], None], ends: Callable[[], None]) -> None:
+        """Start the agent, and what is to go wrong with it; `ends` takes the machine away."""
         scheduler, fate = self._chaos.scheduler, self.fate
+        self._ends = ends
         scheduler.spawn(self.process.name, self.process, lambda: self._live(call))
         if fate.dies_after is not None:
             scheduler.after(fate.dies_after, self.die)
@@ -80,10 +84,12 @@ class Node:
             answer = self._tell(call, operation, body)
             if answer is not None and self.token:
                 self.heard = scheduler.seconds
-            gone = answer == 0 or scheduler.seconds - self.heard > LEASE
+            gone = answer == 0 or scheduler.seconds - self.heard > self._lease
             if gone and not self.fate.deaf:
-                scheduler.note("ends itself")
+                scheduler.note(f"ends itself: {'told to' if answer == 0 else 'its lease is lost'}")
                 self.die()
+                if not self.fate.stays:
+                    self._ends()
                 scheduler.pause(0)
             return answer == 1
 
@@ -143,8 +149,9 @@ def _fate(chaos: Chaos) -> _Fate:
         fails_at=random.choice(_PHASES) if chaos.strikes(rates.node_fails) else None,
         stuck_at=random.choice(_PHASES) if chaos.strikes(rates.node_stuck) else None,
         dies_after=random.uniform(0, 600) if chaos.strikes(rates.node_dies) else None,
-        evicted_after=random.uniform(0, 600) if chaos.strikes(rates.evicted) else None,
+        evicted_after=random.uniform(0, random.choice((200, 600))) if chaos.strikes(rates.evicted) else None,
         deaf=random.random() < 0.2,
+        stays=random.random() < 0.5,
     )
 
 

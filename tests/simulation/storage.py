@@ -1,11 +1,13 @@
 """Table and queues under faults, around the twins that the contract suites hold to Azurite's behaviour."""
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date, timedelta
+from contextlib import nullcontext
+from datetime import date, datetime, timedelta
 from typing import Protocol
 
 from pydantic import BaseModel
 
+from shared.engine.keeping import Kept
 from shared.models.ledger import CostEntry
 from shared.models.records import Event, InstanceRecord
 from shared.store import rows
@@ -22,6 +24,7 @@ from shared.store.base import (
 )
 from shared.store.queues import visibility
 from tests.simulation.chaos import Chaos
+from tests.simulation.scheduler import Process, Scheduler
 from tests.twins.queues import MemoryQueues
 from tests.twins.store import MemoryInstanceStore
 
@@ -58,6 +61,30 @@ class Table(MemoryInstanceStore):
         if found is None or found.etag != etag:
             found = self._read[key] = Versioned(rows.read(InstanceRecord, row), etag)
         return found
+
+
+class KeptByProcess(Kept[list[Note]]):
+    """What a process keeps in its memory ends with it. There are no locks: a task that waits holds up everything."""
+
+    def __init__(self, scheduler: Scheduler, seconds: float) -> None:
+        self._scheduler = scheduler
+        self._seconds = seconds
+        self._own: dict[Process | None, Kept[list[Note]]] = {}
+
+    def get(self, now: datetime, read: Callable[[], list[Note]]) -> list[Note]:
+        """See Kept."""
+        return self._mine().get(now, read)
+
+    def drop(self) -> None:
+        """See Kept."""
+        self._mine().drop()
+
+    def _mine(self) -> Kept[list[Note]]:
+        process = None if self._scheduler.current is None else self._scheduler.current.process
+        if process not in self._own:
+            self._own[process] = Kept(self._seconds)
+            self._own[process].__dict__["_lock"] = nullcontext()
+        return self._own[process]
 
 
 class FaultyStore:

@@ -3,18 +3,26 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from tests.simulation.reached import REACHED
 from tests.simulation.world import play
 
 FEW, MANY, CHUNK = 200, 2000, 50
 ROOT = Path(__file__).parents[2]
 
 
+CAME_TO: dict[int, set[str]] = {}
+"""By seed: what it came to."""
+
+
 def _run(first: int, count: int) -> None:
-    bad = [outcome for outcome in map(play, range(first, first + count)) if outcome.violations]
+    outcomes = [play(seed) for seed in range(first, first + count)]
+    CAME_TO.update((outcome.seed, outcome.reached) for outcome in outcomes)
+    bad = [outcome for outcome in outcomes if outcome.violations]
     assert not bad, "\n".join(f"make simulate SEED={outcome.seed}: {outcome.violations[0]}" for outcome in bad)
 
 
@@ -27,6 +35,15 @@ def test_nothing_should_be_lost_or_left_running(first: int) -> None:
 @pytest.mark.parametrize("first", range(1, MANY + 1, CHUNK))
 def test_nothing_should_be_lost_or_left_running_in_two_thousand_seeds(first: int) -> None:
     _run(first, CHUNK)
+
+
+@pytest.mark.simulation
+@pytest.mark.timeout(600)
+def test_two_thousand_seeds_should_come_to_everything_that_can_happen() -> None:
+    for seed in set(range(1, MANY + 1)) - CAME_TO.keys():
+        CAME_TO[seed] = play(seed).reached
+    times = Counter(name for seed in range(1, MANY + 1) for name in CAME_TO[seed])
+    assert [name for name in REACHED if not times[name]] == []
 
 
 def test_a_seed_should_decide_everything() -> None:

@@ -105,7 +105,8 @@ class User:
                 self._instance_id = answer.json["instance_id"]
                 self._world.checks.answered(answer.json["instance_id"], self._key)
                 return
-            if answer is not None and answer.status in _REFUSED:
+            if answer is not None and (answer.status in _REFUSED or answer.json.get("code") == "quota_exceeded"):
+                self._scheduler.note(f"launch_instance is refused: {answer.status}")
                 return
             self._expect(answer, "launch_instance")
             if self._key is None:

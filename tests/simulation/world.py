@@ -3,9 +3,9 @@
 import json
 import logging
 import random as global_random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from random import Random
@@ -20,13 +20,16 @@ from shared import runtime
 from shared.api.queues import HEALTH, LAUNCHES, TEARDOWNS
 from shared.auth import Deriver
 from shared.catalog.snapshot import snapshot
-from shared.engine import sweeping
-from shared.engine.parts import Kit, Parts
+from shared.engine import quotas, sweeping
+from shared.engine.accounting import rules_of
+from shared.engine.parts import REFUSED_SECONDS, Kit, Parts
 from shared.errors import StaleRecordError, StoreUnavailableError
 from shared.lifecycle.limits import Limits
-from shared.models.records import Mode
+from shared.models.records import InstanceRecord, Mode, Phase
 from shared.models.requests import LaunchRequest
-from shared.providers import skypilot
+from shared.policy.budget import Running, beyond_cap
+from shared.policy.costs import micro_so_far
+from shared.providers import azure_compute, skypilot
 from shared.providers.simulated_cloud import SimulatedNode
 from shared.providers.simulation import SimulatedNodes, SimulationProvider
 from shared.redaction import Redactor
@@ -34,26 +37,28 @@ from shared.settings import Settings
 from shared.sources.assignment import AssignmentMaker
 from shared.sources.base import ModelListing
 from tests.functional.world import ADMIN, MASTER, SWEEP_SECONDS, functions, settings
+from tests.simulation.azure import AtOnce, AzureOfProcesses, Subscription
 from tests.simulation.chaos import Chaos, Rates, draw
-from tests.simulation.checks import COLLECTED_AFTER, Checks
+from tests.simulation.checks import COLLECTED_AFTER, DELETED_AFTER, LATE, Checks
 from tests.simulation.cloud import FaultyProvider, Machines, SkyServer
 from tests.simulation.nodes import Fleet, Node
+from tests.simulation.reached import reached
 from tests.simulation.scheduler import Process, Scheduler, Task
-from tests.simulation.storage import FaultyQueues, FaultyStore, Table
+from tests.simulation.storage import FaultyQueues, FaultyStore, KeptByProcess, Table
 from tests.simulation.users import User
 from tests.twins.queues import LEASE_SECONDS
 from tests.twins.simulated_cloud import MemorySimulatedCloud
 
-LIES = True
-"""Whether a teardown may lie: only a garbage collector finds the node then."""
 CALM = 5400.0
 """Seconds in which everything comes to its end once nothing goes wrong any more: one attempt that hangs in each of its
 phases until it is given up, and another one."""
 RETRY_SECONDS = 5.0
 MAX_DEQUEUES = 5
 WORKERS = 2
-LIMITS = Limits(provisioning=240, installing=240, loading_model=300, starting_server=240, registering=120)
-"""Shorter phases than in life, so that a hanging node costs a simulated run minutes; the rest is as it is."""
+LIMITS = Limits(
+    provisioning=240, installing=240, loading_model=300, starting_server=240, registering=120, release_alert=150
+)
+"""Shorter phases than in life, so that a hanging node costs a simulated run minutes."""
 _FUNCTIONS = {LAUNCHES: "provisioning", TEARDOWNS: "teardown", HEALTH: "health"}
 
 
@@ -68,6 +73,8 @@ class Outcome:
     details: list[tuple[int, int, str, str]]
     rates: Rates
     summary: str
+    reached: set[str]
+    """What it came to, of REACHED."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +145,7 @@ class _SimulatedCloud(MemorySimulatedCloud):
         def effect() -> bool:
             if node.cluster_name not in self._nodes:
                 self._checks.machine_comes(node.cluster_name)
+                self._checks.launches[node.cluster_name] += 1
             return super(_SimulatedCloud, self).add(node)
 
         return self._chaos.storage(f"add node {node.cluster_name[-7:]}", effect)
@@ -164,10 +172,11 @@ class _SimulatedCloud(MemorySimulatedCloud):
 
 
 @cache
-def _settings(kind: str, money: tuple[tuple[str, str], ...]) -> Settings:
+def _settings(kind: str, money: tuple[tuple[str, str], ...], lease: str) -> Settings:
     given = dict(money)
     if kind == "simulation":
         return settings(**given)
+    given["GPULAUNCH_LEASE_SECONDS"] = lease
     given |= {"GPULAUNCH_ORCHESTRATOR": "skypilot", "SKYPILOT_API_SERVER_ENDPOINT": "https://sky.example.com"}
     if kind == "push":
         given["GPULAUNCH_PUBLIC_URL"] = "https://app.example.com"
@@ -189,43 +198,57 @@ def _money(random: Random) -> tuple[tuple[str, str], ...]:
 class World:
     """One run."""
 
-    def __init__(self, seed: int, *, lies: bool = LIES) -> None:
+    def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         # tenacity waits for times that it draws itself
         global_random.seed(seed)
         self.seed = seed
         self.scheduler = Scheduler(self.random)
         self.kind = self.random.choice(("push", "push", "pull", "pull", "simulation"))
-        self.chaos = Chaos(
-            self.scheduler, draw(self.random, lies=lies), self.random.choice((200.0, 500.0, 900.0, 1500.0))
-        )
+        asks_azure = self.kind != "simulation" and self.random.random() < 0.5
+        rates = draw(self.random, azure=asks_azure)
+        self.chaos = Chaos(self.scheduler, rates, self.random.choice((200.0, 500.0, 900.0, 1500.0)))
+        self.money = _money(self.random)
+        self.lease = self.random.choice(("180", "900"))
+        self.given = _settings(self.kind, self.money, self.lease)
         self.machines = Machines()
+        self.azure = self._subscription() if asks_azure else None
         self.table = Table()
-        self.checks = Checks(self.scheduler, lambda: self.table, self._running, self._launching)
+        self.checks = Checks(self.scheduler, lambda: self.table, self._running, self._launching, self.azure)
+        self.checks.beyond_cap = self._beyond_cap
         self.store = FaultyStore(self.chaos, self.table, self.checks)
         self.queues = FaultyQueues(self.chaos, self.checks, self._announce)
         self.fleet = Fleet(self.chaos)
         self.simulated = _SimulatedCloud(self.chaos, self.checks)
-        self.sky = SkyServer(self.chaos, self.machines, self.checks, self._node_starts, self.fleet.gone)
-        self.given = _settings(self.kind, _money(self.random))
+        self.sky = SkyServer(
+            self.chaos, self.machines, self.checks, self._node_starts, self.fleet.gone, azure=self.azure
+        )
         self.deriver = Deriver(MASTER)
         self.parts = self._parts()
         self.workers = [Process(f"worker {number}") for number in range(WORKERS)]
         self.sweeping = False
         self.users: list[User] = []
 
+    def _subscription(self) -> Subscription:
+        def deleted(name: str) -> None:
+            if self.machines.running.pop(name, None) is not None:
+                self.fleet.gone(name)
+
+        shared = self.random.random() < 0.3
+        return Subscription(self.chaos, self.given.skypilot_user_id, self.machines.running.get, deleted, shared=shared)
+
     def _parts(self) -> Parts:
         redactor = Redactor([ADMIN, MASTER.get_secret_value()])
         if self.kind == "simulation":
             inner = SimulationProvider(self.simulated, self.scheduler)
             kit = Kit(
-                FaultyProvider(inner, self.chaos, self.checks.lies, self.checks.discarded),
+                FaultyProvider(inner, self.chaos, self.checks),
                 SimulatedNodes(self.simulated, self.scheduler),
             )
         else:
             with patch.object(skypilot, "SkyClient", return_value=self.sky):
                 real = skypilot.SkyPilotProvider(self.given, self.scheduler, redactor, environ={}, script=lambda: "run")
-            kit = Kit(FaultyProvider(real, self.chaos, self.checks.lies, self.checks.discarded), self.fleet)
+            kit = Kit(FaultyProvider(real, self.chaos, self.checks), self.fleet)
 
         def kit_of(_: Mode) -> Kit:
             return kit
@@ -244,7 +267,14 @@ class World:
             sleep=self.scheduler.pause,
             # Within a process admissions queue up; without that lock they meet at the ledger's ETag, as processes do.
             ledger_lock=cast("Any", nullcontext()),
-            limits=LIMITS,
+            refused=KeptByProcess(self.scheduler, REFUSED_SECONDS),
+            limits=replace(
+                LIMITS,
+                poisoned=self.random.choice((0, 2)),
+                max_attempts=self.random.choice((3, 12)),
+                max_recoveries=self.random.choice((0, 1, 5)),
+            ),
+            cloud=None if self.azure is None else AzureOfProcesses(self.chaos, self.azure, self.given.skypilot_user_id),
         )
 
     def run(self) -> Outcome:
@@ -256,8 +286,12 @@ class World:
         log.addHandler(listener)
         log.propagate, propagated = False, log.propagate
         try:
-            # With slices of one the probes of all but the oldest instance go through their queue.
-            with patch.object(sweeping, "SLICE", self.random.choice((1, sweeping.SLICE))):
+            with (
+                # With slices of one the probes of all but the oldest instance go through their queue.
+                patch.object(sweeping, "SLICE", self.random.choice((1, sweeping.SLICE))),
+                patch.object(azure_compute, "ThreadPoolExecutor", AtOnce),
+                patch.object(quotas, "ThreadPoolExecutor", AtOnce),
+            ):
                 self._play()
         finally:
             self.scheduler.close()
@@ -265,7 +299,9 @@ class World:
             log.removeHandler(listener)
             logging.disable(logging.NOTSET)
             runtime.use(None)
-        phases = [record.phase.value for record in self.checks.records]
+        records = self.checks.records
+        phases = [record.phase.value for record in records]
+        kind = self.kind if self.azure is None else f"{self.kind} with Azure"
         return Outcome(
             self.seed,
             self.checks.violations,
@@ -273,8 +309,9 @@ class World:
             self.scheduler.trace,
             self.scheduler.details or [],
             self.chaos.rates,
-            f"{self.kind}, {', '.join(phases)}, {sum(len(r.attempts) for r in self.checks.records)} attempts, "
+            f"{kind}, {', '.join(phases)}, {sum(len(r.attempts) for r in records)} attempts, "
             f"{self.scheduler.seconds:.0f} s",
+            reached(self.scheduler.trace, records),
         )
 
     def _play(self) -> None:
@@ -283,13 +320,16 @@ class World:
             self.users.append(user)
             self.scheduler.spawn(user.name, Process(user.name), user.live)
         self.scheduler.after(self.random.uniform(0, SWEEP_SECONDS), self._tick)
+        if self.given.budget_action == "end" and self.random.random() < 0.5:
+            self.scheduler.after(self.random.uniform(100, self.chaos.until), self._lower_budget)
         if self.chaos.rates.restart:
             self.scheduler.after(60, self._perhaps_restart)
         self.scheduler.run(self.chaos.until)
         self.scheduler.note("nothing goes wrong any more")
         end = self.chaos.until + CALM
-        self.scheduler.run(self.chaos.until + COLLECTED_AFTER, self._quiet)
-        self.checks.garbage_is_gone()
+        collected = COLLECTED_AFTER if self.azure is None else COLLECTED_AFTER + DELETED_AFTER
+        self.scheduler.run(self.chaos.until + collected, self._quiet)
+        self.checks.garbage_is_gone(self.chaos.until)
         self.scheduler.run(end, self._quiet)
         # What hung at the end of the faults is given time to be noticed: a dead node, a late message, a lie.
         self.scheduler.run(self.scheduler.seconds + 240)
@@ -304,6 +344,24 @@ class World:
         )
         if not self.scheduler.stopped:
             self.checks.at_rest(all_ended=True)
+
+    def _lower_budget(self) -> None:
+        """The operator wants to spend less than is spent already, and restarts the app."""
+        self.scheduler.note("the month's budget is lowered")
+        money = {**dict(self.money), "GPULAUNCH_MONTHLY_BUDGET_USD": "0.01"}
+        self.given = _settings(self.kind, tuple(money.items()), self.lease)
+        self.parts = replace(self.parts, settings=self.given)
+        runtime.use(self.parts)
+
+    def _beyond_cap(self, records: Sequence[InstanceRecord]) -> Iterable[str]:
+        """Ready instances that the month's budget does not allow any more, for some minutes."""
+        then = self.scheduler.now() - LATE
+        running = [
+            Running(one.instance_id, one.reservation, micro_so_far(one, then))
+            for one in records
+            if one.reservation is not None and one.phase is Phase.READY
+        ]
+        return beyond_cap(self.table.ledger().ledger, running, rules_of(self.given).budgets)
 
     def _quiet(self) -> bool:
         return all(user.done for user in self.users) and self.checks.settled()
@@ -412,7 +470,11 @@ class World:
         if found is not None and found.record.request.job is not None:
             node.job_seconds = self.random.uniform(30, 300)
         deletes = self.random.random() < 0.5
-        node.begin(self._node_calls, lambda: self.sky.evict(name, delete=deletes))
+        node.begin(
+            self._node_calls,
+            lambda: self.sky.evict(name, delete=deletes),
+            lambda: self.sky.ends_itself(name),
+        )
 
     def _node_calls(self, operation: str, instance_id: str, token: str, body: object) -> int | None:
         headers = {"Authorization": f"Bearer {token}"}
@@ -438,11 +500,11 @@ class World:
             self.scheduler.after(60, self._perhaps_restart)
 
 
-def play(seed: int, *, lies: bool = LIES, detailed: bool = False) -> Outcome:
+def play(seed: int, *, detailed: bool = False) -> Outcome:
     """Run one seed; `detailed`: every operation is written down as well."""
     state = global_random.getstate()
     try:
-        world = World(seed, lies=lies)
+        world = World(seed)
         world.scheduler.details = [] if detailed else None
         return world.run()
     finally:

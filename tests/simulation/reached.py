@@ -1,0 +1,80 @@
+"""What a seed came to: a simulation that never meets a thing proves nothing about it."""
+
+from collections.abc import Sequence
+
+from shared.models.records import InstanceRecord, Reason
+
+_NOTES = {
+    "a process dies": "dies ",
+    "done without an answer": ": no answer, done",
+    "not done, without an answer": ": no answer, not done",
+    "a stale read": "as it was before",
+    "a message is lost": "the message is lost",
+    "a message is given up": "a message failed too often",
+    "its step is sent again": "its step is to be sent again",
+    "a submission is claimed again": "the submission is claimed again",
+    "adoption": " is adopted",
+    "a submission is refused": " is refused: ",
+    "the SkyPilot server restarts": "the SkyPilot server restarts",
+    "eviction by stopping": "is evicted, and stopped",
+    "eviction by deletion": "is evicted, and deleted",
+    "a teardown lies": "is said to be gone: a lie",
+    "a node's lease is lost": "ends itself: its lease is lost",
+    "a node is told to end": "ends itself: told to",
+    "a machine without a record is collected": "is collected as garbage",
+    "SkyPilot forgets a cluster": "is forgotten by the SkyPilot server",
+    "SkyPilot leaves a group": "leaves its disk and group",
+    "Azure deletes a group": "Azure has deleted its group",
+    "Azure deletes a machine in a shared group": "Azure has deleted its vm",
+    "Azure does not delete a group": "its group could not be deleted",
+    "Azure throttles": "Azure throttles us",
+    "Azure's garbage is collected": "is removed from Azure as garbage",
+    "an evicted machine is Azure's word": "Azure evicted the spot machine",
+    "a launch has no room in a budget": "launch_instance is refused: 402",
+    "a launch has no room in a limit": "launch_instance is refused: 403",
+    "a launch has no room in Azure's quota": "launch_instance is refused: 422",
+    "a teardown raises its alert": " is not confirmed gone after ",
+    "a budget is lowered": "the month's budget is lowered",
+}
+"""By name: what stands in a line of the trace."""
+_ENDINGS = (
+    Reason.USER_REQUEST,
+    Reason.JOB_COMPLETED,
+    Reason.IDLE,
+    Reason.DEADLINE,
+    Reason.BUDGET,
+    Reason.NO_OFFERS_LEFT,
+    Reason.TOO_MANY_ATTEMPTS,
+    Reason.TOO_MANY_RECOVERIES,
+    Reason.PROVIDER_UNAVAILABLE,
+    Reason.POISON_MESSAGE,
+    Reason.INVALID_TASK,
+)
+_FAILURES = tuple(Reason)[: list(Reason).index(Reason.USER_REQUEST)]
+_OTHERS = ("failover", "recovery", "a month's budget ends an instance")
+
+REACHED = (
+    *_NOTES,
+    *(f"ended: {reason.value}" for reason in _ENDINGS),
+    *(f"attempt failed: {reason.value}" for reason in _FAILURES),
+    *_OTHERS,
+)
+"""Everything that the seeds of CI have to come to."""
+
+
+def reached(trace: Sequence[tuple[int, str, str]], records: Sequence[InstanceRecord]) -> set[str]:
+    """The names of what happened in a run."""
+    text = "\n".join(what for _, _, what in trace)
+    found = {name for name, words in _NOTES.items() if words in text}
+    for record in records:
+        if record.ending is not None:
+            found.add(f"ended: {record.ending.reason.value}")
+            if record.ending.reason is Reason.BUDGET and " is used up: " in record.ending.message:
+                found.add("a month's budget ends an instance")
+        failures = [one.failure.reason.value for one in record.attempts if one.failure is not None]
+        found.update(f"attempt failed: {reason}" for reason in failures)
+        if record.recoveries:
+            found.add("recovery")
+        if len(record.attempts) > record.recoveries + 1:
+            found.add("failover")
+    return found
