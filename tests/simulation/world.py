@@ -20,7 +20,7 @@ from shared import runtime
 from shared.api.queues import HEALTH, LAUNCHES, TEARDOWNS
 from shared.auth import Deriver
 from shared.catalog.snapshot import snapshot
-from shared.engine import quotas, sweeping
+from shared.engine import expected, quotas, sweeping
 from shared.engine.accounting import rules_of
 from shared.engine.parts import REFUSED_SECONDS, Kit, Parts
 from shared.errors import StaleRecordError, StoreUnavailableError
@@ -291,6 +291,7 @@ class World:
                 patch.object(sweeping, "SLICE", self.random.choice((1, sweeping.SLICE))),
                 patch.object(azure_compute, "ThreadPoolExecutor", AtOnce),
                 patch.object(quotas, "ThreadPoolExecutor", AtOnce),
+                patch.object(expected, "_known", expected.Expectations()),
             ):
                 self._play()
         finally:
