@@ -51,8 +51,8 @@ check: install lint types test simulate-ci ## everything that CI checks
 infra: install ## the slow checks of infra/: checkov, hadolint, the package as deployed, SkyPilot's door; four minutes the first time
 	@$(BIN)/python -m pytest -q -m slow tests/unit/infra
 
-audit: install ## known vulnerabilities of what is installed; asks PyPI's advisories
-	@$(BIN)/pip-audit -r requirements.txt -r requirements-dev.txt --progress-spinner off
+audit: install ## known vulnerabilities of what is installed; fails where PyPI's advisories can't be reached
+	@$(BIN)/pip-audit --strict -r requirements.txt -r requirements-dev.txt --progress-spinner off
 
 lint: install
 	@$(BIN)/ruff check --no-cache .
