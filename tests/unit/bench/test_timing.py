@@ -17,7 +17,7 @@ from bench.processes import BenchError
 from tests.e2e.stack.throttle import BURST_SECONDS, Bucket, Throttle
 from tests.e2e.stack.wheels import write_wheel
 from tests.e2e.timing.files import same_files
-from tests.e2e.timing.installing import Bare, read_stamps
+from tests.e2e.timing.installing import Bare, Ours, figures_of, read_stamps
 
 BODY = bytes(range(256)) * 4096
 
@@ -108,6 +108,17 @@ def test_stages_should_be_read_from_stamps_and_added_up() -> None:
     assert read_stamps("began 10.5\ninstalled 50.25\n") == {"began": 10.5, "installed": 50.25}
     bare = Bare(install=40, fetch=30, start=20)
     assert (bare.sum, bare.bound) == (90, 60)
+
+
+@pytest.mark.parametrize(("ready", "met"), [(66.0, True), (66.1, False)])
+def test_the_bound_should_be_of_the_longer_of_the_two_and_the_start(ready: float, met: bool) -> None:
+    figures = figures_of([Bare(install=40, fetch=30, start=20)], [Ours(installed=50, fetched=30, ready=ready)], "", 0.0)
+    (bound,) = (one for one in figures if one.target is not None)
+    assert bound.value == pytest.approx(ready / 60)
+    assert bound.met is met
+    shown = {one.what.partition(": ")[2]: one.value for one in figures}
+    assert shown["bare, sum"] == 90
+    assert shown["ours / (longer of our two + bare's server start)"] == pytest.approx(ready / 70)
 
 
 def test_folders_should_differ_when_a_file_does(tmp_path: Path) -> None:
