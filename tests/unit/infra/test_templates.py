@@ -8,7 +8,7 @@ import pytest
 
 from shared.api.queues import QUEUES
 from shared.store.connect import TABLE
-from tests.unit.infra.templates import FILES, INFRA, Tree, code, decorated, parsed
+from tests.unit.infra.templates import FILES, INFRA, ROOT, Tree, code, decorated, parsed
 
 _SECRET = re.compile(r"password|secret|token(?!vault)|masterkey|connectionstring", re.IGNORECASE)
 _NO_SECRET = {"token", "tokenVaultUri", "useHubToken", "GPULAUNCH_TOKEN_VAULT_NAME"}
@@ -107,6 +107,34 @@ def test_roles_of_the_subscription_should_hold_no_wildcard_that_writes() -> None
     assert [action for action in actions if "*" in action] == ["Microsoft.Compute/locations/*/read"]
     watcher = text[text.index("resource watcher") : text.index("resource watching")]
     assert not re.search(r"/write'|roleAssignments", watcher)
+
+
+_VERBS = {"GET": "read", "PUT": "write", "PATCH": "write", "DELETE": "delete"}
+
+
+def _action(call: str) -> str | None:
+    """What a management call needs, as role definitions write it; None: nothing, it asks how another one went on."""
+    method, path = call.split()
+    if path.startswith("/operations/"):
+        return None
+    if "/providers/" not in path:
+        return f"Microsoft.Resources/subscriptions/resourceGroups/{_VERBS[method]}"
+    parts = path.rpartition("/providers/")[2].split("/")
+    # A namespace, then types and names in turn.
+    types = [parts[0], *parts[1::2]]
+    return "/".join([*types, _VERBS[method]])
+
+
+def test_the_launcher_should_be_allowed_what_skypilot_was_seen_to_ask() -> None:
+    seen = (ROOT / "tests" / "standins" / "azure" / "skypilot-calls.txt").read_text("utf-8")
+    calls = [line.split(maxsplit=1)[1] for line in seen.splitlines() if not line.startswith("#")]
+    needed = {action for call in calls if (action := _action(call)) is not None}
+    assert len(needed) >= 12
+    text = code(INFRA / "modules" / "roles.bicep")
+    launcher = text[text.index("resource launcher") : text.index("resource launching")]
+    allowed = re.findall(r"^\s+'(Microsoft\.[^']+)'$", launcher, re.MULTILINE)
+    patterns = [re.compile(re.escape(action).replace(r"\*", ".+"), re.IGNORECASE) for action in allowed]
+    assert sorted(action for action in needed if not any(pattern.fullmatch(action) for pattern in patterns)) == []
 
 
 def test_every_file_that_is_loaded_should_be_there() -> None:
