@@ -35,7 +35,7 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {}
 def _always(value: object) -> Callable[..., object]:
     """A function that answers the same whatever it is asked."""
 
-    def answer(*_: object) -> object:
+    def answer(*_: object, **__: object) -> object:
         return value
 
     return answer
