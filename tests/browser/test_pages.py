@@ -48,10 +48,14 @@ def test_a_launch_should_be_seen_from_the_form_to_its_end(known: dict[str, str],
     page.goto("/launch")
     plan = page.locator("#plan")
     expect(plan).to_contain_text("$0.80/h")
+    expect(plan).to_contain_text("needs about 19 GiB, has 24 GiB")
     page.get_by_label("On-demand only").check()
     expect(plan).not_to_contain_text("$0.80/h")
     page.get_by_label("GPU or machine type").select_option("gpu:A100-80GB")
     expect(plan).to_contain_text("A100-80GB")
+    expect(plan).to_contain_text("needs about 19 GiB, has 80 GiB")
+    page.get_by_label("GPU or machine type").select_option("gpu:T4")
+    expect(plan).to_contain_text("The model may not fit")
     page.get_by_label("GPU or machine type").select_option("gpu:A10")
     page.get_by_label("Spot, on-demand").check()
     page.get_by_label("Region").select_option("eastus")
@@ -140,6 +144,19 @@ def test_an_unchanged_instance_should_be_answered_304_and_left_alone(settled: di
         with page.expect_response(re.compile("/live$"), timeout=15_000) as answer:
             pass
     assert answer.value.status == 304
+
+
+def test_costs_should_be_plotted_and_told_as_a_table(settled: dict[str, str], page: Page) -> None:
+    page.goto("/costs")
+    plot = page.get_by_role("img", name="Cost of each of the last 14 days")
+    expect(plot).to_be_visible()
+    expect(plot.locator("rect")).to_have_count(14)
+    # Today's bar is the highest, and the only one with an amount above it.
+    expect(plot.locator(".amount")).to_have_text(re.compile(r"\$0\.\d+"))
+    page.get_by_text("As a table").click()
+    expect(page.get_by_role("row").nth(1)).to_contain_text(re.compile(r"\$0\.0*[1-9]"))
+    expect(page.get_by_role("region", name="Costs by model")).to_contain_text("meta-llama/Llama-3.1-8B-Instruct")
+    expect(page.get_by_role("main")).to_contain_text("is simulated: nothing was paid for that part.")
 
 
 def test_keyboard_alone_should_do(page: Page) -> None:
