@@ -252,9 +252,13 @@ def garbage_without_grace(patch: Patch) -> None:
 
     def take(parts: Parts, _: object, known: set[str], __: datetime) -> int:
         for name, (source, _cluster) in listing(parts).clusters.items():
-            if name not in known and source != "cloud":
-                with suppress(ProviderUnavailableError):
+            if name in known:
+                continue
+            with suppress(ProviderUnavailableError):
+                if source != "cloud":
                     parts.kit(source).provider.discard(name)
+                elif parts.cloud is not None:
+                    parts.cloud.remove(name)
         return 0
 
     patch.setattr(sweeping, "list_clusters", _always(collecting.Listed({}, complete=False)))
