@@ -96,7 +96,7 @@ def _prices(settings: Settings, clock: Clock, store: InstanceStore) -> tuple[Cat
     """The catalog, live where SkyPilot is used, and what keeps it so; nothing is asked or imported yet."""
     if settings.orchestrator == "simulation":
         return snapshot(), None
-    catalog = LiveCatalog(snapshot(), lambda: stored_lists(store), clock)
+    catalog = LiveCatalog(snapshot(), lambda known: stored_lists(store, known), clock)
 
     @cache
     def lists() -> PriceLists:

@@ -71,6 +71,9 @@ class Listed:
         return rented_listing(self.provider, self.rows)
 
 
+Load = Callable[[Mapping[ProviderName, Listed]], Iterable[Listed]]
+
+
 def read_listing(provider: ProviderName, at: datetime, value: object) -> Listed:
     """What `/list_accelerators` of one cloud returned, for all its regions.
 
@@ -134,10 +137,10 @@ class LiveCatalog:
         What stands in.
     load
         Reads the lists that were stored, by whichever process; called at most every five minutes, and nobody waits for
-        it twice. What it can't read it leaves out.
+        it twice. It is given the lists that are known, and leaves out these and what it can't read.
     """
 
-    def __init__(self, fallback: Catalog, load: Callable[[], Iterable[Listed]], clock: Clock) -> None:
+    def __init__(self, fallback: Catalog, load: Load, clock: Clock) -> None:
         self._fallback = fallback
         self._load = load
         self._clock = clock
@@ -151,7 +154,7 @@ class LiveCatalog:
         # Whoever comes while another reads takes what there is.
         if (self._looked_at is None or now - self._looked_at >= _LOOK) and self._lock.acquire(blocking=False):
             try:
-                self._lists = {**self._lists, **{one.provider: one for one in self._load()}}
+                self._lists = {**self._lists, **{one.provider: one for one in self._load(self._lists)}}
                 self._looked_at = now
             finally:
                 self._lock.release()

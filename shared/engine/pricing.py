@@ -6,7 +6,7 @@ it came: a correction made later holds for it at once. Launches read what is the
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -39,8 +39,11 @@ class PriceLists(Protocol):
         ...
 
 
-def stored_lists(store: InstanceStore) -> Iterator[Listed]:
-    """The lists that were stored; none, with a line in the log, while storage does not answer."""
+def stored_lists(store: InstanceStore, known: Mapping[ProviderName, Listed]) -> Iterator[Listed]:
+    """The lists that were stored and are not known; none, with a line in the log, while storage does not answer.
+
+    Reading a list takes up to a tenth of a second, so one of a known time is not read again.
+    """
     try:
         notes = store.notes(PRICES)
     except StoreError as error:
@@ -49,7 +52,7 @@ def stored_lists(store: InstanceStore) -> Iterator[Listed]:
     for note in notes:
         try:
             for provider in RENTED:
-                if provider == note.key:
+                if provider == note.key and (provider not in known or known[provider].at != note.at):
                     yield read_listing(provider, note.at, unpack(note.text))
         except ListingError as error:
             log.warning("%s", error)
@@ -67,6 +70,7 @@ class PriceKeeper:
         self._store = store
         self._asked: dict[ProviderName, tuple[datetime, str]] = {}
         self._rests: dict[ProviderName, datetime] = {}
+        self._unanswered = False
 
     def step(self, now: datetime) -> None:
         """Ask for the lists that are due and fetch those that are made; milliseconds each. Raises nothing."""
@@ -77,7 +81,9 @@ class PriceKeeper:
                 # The question wakes a server that is scaled to zero; it would be asleep again after a longer rest.
                 self._asked.pop(provider, None)
                 self._rests.update(dict.fromkeys(RENTED, now + _WAKING))
-                log.info("no live %s prices, again in %s: %s", provider, _WAKING, error)
+                # Once, not every minute, where there is no server.
+                log.log(logging.DEBUG if self._unanswered else logging.INFO, "no live prices for now: %s", error)
+                self._unanswered = True
                 return
             except (ListingError, StoreError) as error:
                 self._asked.pop(provider, None)
@@ -98,6 +104,7 @@ class PriceKeeper:
                 raise ListingError(f"the list of {provider} is not made after {_PATIENCE}")
             return
         listed = read_listing(provider, at, value)
+        self._unanswered = False
         self._store.put_note(Note(kind=PRICES, key=provider, at=at, text=pack(value)))
         self._catalog.take(listed)
         del self._asked[provider]

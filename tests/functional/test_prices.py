@@ -1,14 +1,17 @@
 """SkyPilot's live prices, from its API server (a stand-in over HTTP) to a launch's answer."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
 from shared import runtime
-from shared.catalog.live import LiveCatalog
+from shared.catalog.live import Listed, LiveCatalog, read_listing
 from shared.catalog.snapshot import snapshot
 from shared.engine.pricing import PriceKeeper, stored_lists
+from shared.models.requests import ProviderName
 from shared.providers.sky_client import SkyClient
 from shared.providers.sky_prices import SkyPrices
 from shared.store.base import PRICES, Note
@@ -37,7 +40,7 @@ def world(server: SkyServer) -> Iterator[World]:
 
 def join(world: World, client: SkyClient) -> None:
     """A worker process of its own on the world's store: nothing in its memory yet."""
-    catalog = LiveCatalog(snapshot(), lambda: stored_lists(world.store), world.clock)
+    catalog = LiveCatalog(snapshot(), lambda known: stored_lists(world.store, known), world.clock)
     world.parts = replace(
         world.parts, catalog=catalog, prices=PriceKeeper(lambda: SkyPrices(client), catalog, world.store)
     )
@@ -150,3 +153,32 @@ def test_a_machine_of_gcp_that_takes_several_gpus_is_asked_for_by_its_gpu(world:
     assert "P4, T4; say gpu instead" in refused.json["errors"][0]["message"]
     answer = world.call("POST", "/api/instances/launch", {**asked, "gpu": "T4"})
     assert {(offer["gpu"], offer["instance_type"]) for offer in answer.json["offers"]} == {("T4", "n1-highmem-8")}
+
+
+def test_a_stored_list_is_read_once_in_a_process(
+    world: World, server: SkyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.run(90)
+    another = SkyClient(server.url, "67706c61")
+    join(world, another)
+    read: list[str] = []
+
+    def counted(provider: ProviderName, at: datetime, value: object) -> Listed:
+        read.append(provider)
+        return read_listing(provider, at, value)
+
+    monkeypatch.setattr("shared.engine.pricing.read_listing", counted)
+    for _ in range(3):
+        world.clock.advance(301)
+        assert source(world) == "live"
+    assert sorted(read) == ["aws", "azure", "gcp"]
+    another.close()
+
+
+def test_without_a_server_the_log_says_so_once(
+    world: World, server: SkyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.answer = 503
+    with caplog.at_level(logging.INFO, "gpulaunch.prices"):
+        world.run(600)
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["no live prices for now"]
