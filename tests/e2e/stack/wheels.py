@@ -28,11 +28,19 @@ def prepare(cache: Path) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     if not any(folder.glob(f"torch-{TORCH}+cpu-cp{sys.version_info[0]}{sys.version_info[1]}-*.whl")):
         _download_torch(folder)
-    pins = [line for line in REQUIREMENTS.read_text().splitlines() if line and not line.startswith("#")]
-    write_wheel(folder, "vllm", f"{VERSION}+cpu", [*pins, f"torch=={TORCH}+cpu"])
+    write_wheel(folder, "vllm", f"{VERSION}+cpu", [*_pins(), f"torch=={TORCH}+cpu"])
     overrides = folder / "overrides.txt"
     overrides.write_text("".join(f"{name}; sys_platform == 'never'\n" for name in LEFT_OUT))
     return {"UV_FIND_LINKS": str(folder), "UV_OVERRIDE": str(overrides), "UV_PYTHON_DOWNLOADS": "never"}
+
+
+def packages() -> list[str]:
+    """Names of all that is installed."""
+    return ["vllm", "torch", *(pin.partition("==")[0] for pin in _pins())]
+
+
+def _pins() -> list[str]:
+    return [line for line in REQUIREMENTS.read_text().splitlines() if line and not line.startswith("#")]
 
 
 def write_wheel(folder: Path, name: str, version: str, requirements: list[str]) -> Path:

@@ -1,4 +1,7 @@
-"""The tiny model: a launch until it is ready, against a bare `sky launch` of the same task until it is healthy."""
+"""The tiny model: a launch until it is ready, against a bare `sky launch` of the same task until it is healthy.
+
+Nodes call the app, as they do where it is deployed; where they can't, it asks them, every four seconds in these phases.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ def measure(stack: Stack, *, rounds: int) -> list[Figure]:
     """Both in alternation, who goes first changing. Raises StackError when a launch does not become ready."""
     load = os.getloadavg()[0]
     app = App(stack)
-    app.start()
+    app.start({"GPULAUNCH_PUBLIC_URL": app.url})
     ours: list[float] = []
     bare: list[float] = []
     phases: dict[str, list[float]] = defaultdict(list)
