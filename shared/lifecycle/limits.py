@@ -31,6 +31,8 @@ class Limits:
     """Between two looks at an attempt: the first changes come within seconds."""
     poll_max: float = 15.0
     """Later looks may be further apart: nobody notices 15 s in 10 minutes, and every look costs a call."""
+    reporting_poll: float = 30.0
+    """While the node tells of its changes by itself, a look only finds that it is gone: as often as a sweep would."""
     registering_poll: float = 1.0
     """The node serves; only its reachability is awaited, and the user waits for it."""
     unanswered_poll: float = 15.0

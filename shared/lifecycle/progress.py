@@ -115,8 +115,10 @@ def leaving(notice: NodeNotice | None) -> Failure:
 
 
 def _node_is_up(draft: Draft) -> None:
-    """A node that speaks runs: it costs money from now at the latest, and the provider has taken the attempt."""
+    """A node that calls us runs: it costs money from now at the latest, and the provider has taken the attempt."""
     attempt = draft.record.attempts[-1]
+    if not attempt.calls_us:
+        draft.change_attempt(calls_us=True)
     if attempt.node_up_at is None:
         draft.change_attempt(node_up_at=draft.now)
     if attempt.state is AttemptState.SUBMITTING:
@@ -205,4 +207,6 @@ def _next_look(draft: Draft, view: NodeView, limits: Limits) -> float:
         return view.look_again_seconds
     if draft.record.phase is Phase.REGISTERING:
         return limits.registering_poll
+    if draft.record.attempts[-1].calls_us:
+        return limits.reporting_poll
     return limits.poll(seconds_between(draft.record.phase_since, draft.now))

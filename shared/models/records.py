@@ -110,6 +110,8 @@ class Attempt(Stored):
     request_id: str | None = None
     """The provider's id of the launch, when it gave one."""
     node_phase: NodePhase | None = None
+    calls_us: bool = False
+    """The node tells of its changes by itself."""
     detail: str = ""
     fetched_bytes: int | None = None
     total_bytes: int | None = None

@@ -36,6 +36,8 @@ class Scripted:
     account: NodeStatus | None = None
     """What the agent says when it is asked."""
     asked: int = 0
+    looks: int = 0
+    """How often the provider was asked for an attempt's node."""
     spot_failure: Failure | None = None
     """What every spot offer fails with."""
 
@@ -47,6 +49,7 @@ class Scripted:
         return f"request-{len(self.submitted)}"
 
     def look(self, placed: Placed) -> NodeView:
+        self.looks += 1
         if placed.offer.use_spot and self.spot_failure is not None:
             return NodeView(NodeState.ABSENT, failure=self.spot_failure)
         return self.view
@@ -151,6 +154,27 @@ def test_a_node_that_registers_should_make_its_instance_ready(push: Push) -> Non
         "registering",
         "ready",
     ]
+
+
+def test_a_node_that_reports_should_seldom_be_looked_at(push: Push) -> None:
+    instance_id = push.launch()
+    push.run(5)
+    push.cloud_.view = NodeView(NodeState.UP, address="203.0.113.7")
+    push.node(instance_id, "progress", {"phase": "installing"})
+    push.cloud_.looks = 0
+    push.run(300)
+    assert 8 <= push.cloud_.looks <= 10
+
+
+def test_a_node_that_reported_and_is_gone_should_be_missed_within_a_sweep(push: Push) -> None:
+    instance_id = push.launch()
+    push.run(5)
+    push.cloud_.view = NodeView(NodeState.UP, address="203.0.113.7")
+    push.node(instance_id, "progress", {"phase": "installing"})
+    push.run(40)
+    push.cloud_.view = NodeView(NodeState.ABSENT)
+    push.run(31)
+    assert push.show(instance_id)["attempts"][0]["failure"]["reason"] == "node_lost"
 
 
 def test_a_node_whose_address_does_not_answer_should_not_become_ready(push: Push) -> None:
@@ -304,6 +328,34 @@ class TestNodesThatCannotCall:
         pull.run(20)
         assert pull.show(instance_id)["phase"] == "ready"
         return instance_id
+
+    def on_its_way(self, pull: Push) -> str:
+        instance_id = pull.launch()
+        pull.cloud_.view = NodeView(NodeState.UP, address="203.0.113.7")
+        pull.cloud_.account = NodeStatus(phase=NodePhase.INSTALLING)
+        pull.run(20)
+        assert pull.show(instance_id)["phase"] == "installing"
+        pull.cloud_.looks = 0
+        return instance_id
+
+    def test_a_node_that_answers_should_spare_its_provider_the_question(self, pull: Push) -> None:
+        instance_id = self.on_its_way(pull)
+        pull.cloud_.account = NodeStatus(phase=NodePhase.STARTING_SERVER)
+        pull.run(60)
+        pull.cloud_.account = NodeStatus(phase=NodePhase.SERVING, port=8000)
+        pull.cloud_.alive = True
+        pull.run(20)
+        assert pull.show(instance_id)["phase"] == "ready"
+        assert pull.cloud_.looks == 0
+
+    def test_a_node_that_falls_silent_on_its_way_should_not(self, pull: Push) -> None:
+        instance_id = self.on_its_way(pull)
+        pull.cloud_.account = None
+        pull.run(20)
+        assert (pull.show(instance_id)["phase"], pull.cloud_.looks > 0) == ("installing", True)
+        pull.cloud_.view = NodeView(NodeState.ABSENT)
+        pull.run(20)
+        assert pull.show(instance_id)["attempts"][0]["failure"]["reason"] == "node_lost"
 
     def test_a_ready_node_should_be_asked_at_every_sweep_which_renews_its_lease(self, pull: Push) -> None:
         self.to_ready(pull)

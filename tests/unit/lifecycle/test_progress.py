@@ -267,10 +267,22 @@ class TestTimeLimits:
         story = node_in(Phase.INSTALLING).tell(reported(NodePhase.INSTALLING, detail="wheels"))
         assert not story.wait(1).decide(reported(NodePhase.INSTALLING, detail="wheels")).changed
 
-    def test_a_report_of_a_later_phase_should_be_looked_after_soon(self) -> None:
-        assert node_in(Phase.INSTALLING).see(reported(NodePhase.LOADING_MODEL)).follow == Follow(
-            "advance", LIMITS.poll_min
-        )
+    def test_a_node_that_reports_should_be_looked_at_as_often_as_a_sweep_would(self) -> None:
+        story = node_in(Phase.INSTALLING)
+        assert story.see(reported(NodePhase.LOADING_MODEL)).follow == Follow("advance", LIMITS.reporting_poll)
+        story.wait(LIMITS.reporting_poll)
+        assert story.see(looked(NodeState.UP)).follow == Follow("advance", LIMITS.reporting_poll)
+
+    def test_a_node_that_has_to_be_asked_should_not(self) -> None:
+        story = node_in(Phase.INSTALLING)
+        assert story.see(looked(NodeState.UP, NodePhase.LOADING_MODEL)).follow == Follow("advance", LIMITS.poll_min)
+        story.wait(LIMITS.poll_min)
+        assert story.see(looked(NodeState.UP)).follow == Follow("advance", LIMITS.poll_min)
+
+    def test_a_node_that_reports_that_it_serves_should_be_looked_at_at_once(self) -> None:
+        story = node_in(Phase.STARTING_SERVER).tell(reported(NodePhase.STARTING_SERVER))
+        assert story.see(registered()).follow == Follow("advance", 0.0)
+        assert story.see(looked(NodeState.UP, probe=DEAD)).follow == Follow("advance", LIMITS.registering_poll)
 
 
 class TestPolling:
