@@ -12,6 +12,8 @@ MONTH_SECONDS = 730 * 3600.0
 SWEEP_SECONDS = 30.0
 HEARTBEAT_SECONDS = 60.0
 """A serving node with a lease of 15 minutes tells of itself so often."""
+PROGRESS_SECONDS = 5.0
+"""A node that fetches its model tells of it so often (shared/node/agent.py)."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Counts:
     entities: int
     """Rows read and written; what a partition's rate is given in."""
     sends: int
+    calls: int = 0
+    """Of the node, on its way."""
 
     @property
     def queue_requests(self) -> int:
@@ -42,13 +46,19 @@ def looks(seconds: float, limits: Limits) -> int:
     return count
 
 
-def real_launch(phases: tuple[float, ...] = (180.0, 300.0, 60.0, 120.0), limits: Limits | None = None) -> Counts:
-    """A launch on Azure whose provisioning, installing, loading and server start take so many seconds each.
+def real_launch(
+    provisioning: float = 180.0, on_node: float = 480.0, fetching: float = 360.0, limits: Limits | None = None
+) -> Counts:
+    """A launch on Azure: seconds until its node runs, from there until it is ready, of those until its model is there.
 
-    A look is a load, a commit of one row and a message.
+    A look is a load, a commit of one row and a message; the node's word is a call, a load and a commit. It has a word
+    for each of its three phases, beside those of the model's progress.
     """
-    number = sum(looks(seconds, limits or Limits()) for seconds in phases)
-    return Counts(SIMULATED.table_requests + 2 * number, SIMULATED.entities + 2 * number, SIMULATED.sends + number)
+    limits = limits or Limits()
+    number = looks(provisioning, limits) + int(on_node / limits.reporting_poll)
+    calls = int(fetching / PROGRESS_SECONDS) + 3
+    both = 2 * (number + calls)
+    return Counts(SIMULATED.table_requests + both, SIMULATED.entities + both, SIMULATED.sends + number, calls)
 
 
 @dataclass(frozen=True)
@@ -123,9 +133,9 @@ class Costs:
         return number * (self.given.execution_price + self.given.instance_gb * self.given.memory_price)
 
     def launches(self, launch: Counts, number: int = 1000) -> tuple[float, float]:
-        """Storage and executions of so many launches; one execution for the launch, the end, and every message."""
+        """Storage and executions of so many launches; one execution for the launch, the end, every message and call."""
         storage = launch.table_requests * self.given.table_price + launch.queue_requests * self.given.queue_price
-        return number * storage, self.executions(number * (2 + launch.sends))
+        return number * storage, self.executions(number * (2 + launch.sends + launch.calls))
 
     def node_month(self, fleet: int = 100) -> tuple[float, float]:
         """Storage and executions of one of `fleet` ready nodes for a month: heartbeats, and its share of the sweeps."""

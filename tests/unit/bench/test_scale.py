@@ -15,9 +15,12 @@ def test_looks_should_come_less_often_the_longer_a_phase_lasts() -> None:
     assert counts[3] - counts[2] == pytest.approx((1800 - 180) / 15, abs=2)
 
 
-def test_a_real_launch_should_take_more_than_a_simulated_one_by_its_looks() -> None:
+def test_a_real_launch_should_take_more_than_a_simulated_one_by_its_looks_and_its_node_s_words() -> None:
     launch = real_launch()
-    assert launch.sends - SIMULATED.sends == (launch.table_requests - SIMULATED.table_requests) / 2 > 50
+    more = launch.sends - SIMULATED.sends + launch.calls
+    assert more == (launch.table_requests - SIMULATED.table_requests) / 2 > 100
+    quick = real_launch(fetching=60)
+    assert (quick.sends, quick.calls) == (launch.sends, launch.calls - 60)
 
 
 def test_the_first_limit_should_be_skypilot_s_workers_and_then_storage() -> None:
