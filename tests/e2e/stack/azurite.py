@@ -52,6 +52,12 @@ class Azurite:
         self._server = self.processes.start("azurite", command)
         wait_until(lambda: all(map(port_open, ports.values())), seconds=START_SECONDS, what="Azurite")
 
+    def kill(self) -> None:
+        """SIGKILL, as in a power cut."""
+        if self._server is not None:
+            self.processes.kill(self._server)
+            self._server = None
+
     def stop(self) -> None:
         """End the emulator; its data stays."""
         if self._server is not None:

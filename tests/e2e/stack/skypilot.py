@@ -187,6 +187,13 @@ class SkyPilot:
 
         wait_until(healthy, seconds=START_SECONDS, what="SkyPilot's API server to be healthy")
 
+    def kill(self) -> None:
+        """SIGKILL for the API server and every process that works for it, as in a power cut."""
+        if self._server is not None:
+            self.processes.kill(self._server)
+            self._server = None
+        self.stop()
+
     def stop(self) -> None:
         """End the API server and every process that works for it, also one that the app under test has started."""
         if self._server is not None:
