@@ -1065,9 +1065,12 @@ class Server:
         self._starts += 1
         command = [str(vllm), "serve", str(self._config.work / "model")]
         command += ["--served-model-name", assignment["model_name"], "--host", "0.0.0.0", "--port", str(port)]  # noqa: S104 - an endpoint is for others
-        self._child = Child(
-            [*command, *assignment["vllm_args"]], environ, self.output, signal.SIGTERM, self._config.work
-        )
+        if not any(one.partition("=")[0].replace("_", "-") == "--max-model-len" for one in assignment["vllm_args"]):
+            # A model's own context is often more than fits beside its weights; vLLM then ends after minutes that are
+            # paid for. This is the longest that fits.
+            command += ["--max-model-len", "auto"]
+        command += assignment["vllm_args"]
+        self._child = Child(command, environ, self.output, signal.SIGTERM, self._config.work)
 
     def _ended(self, code: int) -> None:
         lines = tail(self.output, 50)

@@ -76,6 +76,20 @@ def test_push_reports_every_phase_registers_once_and_beats(nodes: Nodes, store: 
     assert not folder.exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [([], ["--max-model-len", "auto"]), (["--max_model_len=1k"], ["--max_model_len=1k"])],
+)
+def test_the_longest_context_that_fits_is_asked_for_unless_the_user_names_one(
+    nodes: Nodes, store: Store, given: list[str], asked: list[str]
+) -> None:
+    port = free_port()
+    node = nodes.start(pull=nodes.assignment(model(store), port=port, vllm_args=given))
+    node.reaches("serving")
+    argv = json.loads((node.work / "vllm.argv").read_text())
+    assert argv[argv.index(str(port)) + 1 :] == asked
+
+
 def test_pull_answers_whoever_has_the_token_and_nobody_else(nodes: Nodes, store: Store) -> None:
     node = nodes.start(pull=nodes.assignment(model(store), port=free_port()))
     status = node.reaches("serving")
