@@ -1,9 +1,9 @@
 """A model that takes as long to fetch as vLLM takes to install: ours does both at once, a bare task one by one.
 
-vLLM is really installed, from PyPI, on both sides, with a cold cache as on a new machine: SkyPilot gives all clusters of
-a Slurm node one cache of uv's, so vLLM's packages are taken out of it first, and the bare task has one of its own. The
-object store is limited to the rate at which the bare task's installation of the same round and the model's files take
-equally long.
+vLLM is really installed, from PyPI, on both sides, with a cold cache as on a new machine: SkyPilot gives all clusters
+of a Slurm node one cache of uv's, so vLLM's packages are taken out of it first, and the bare task has one of its own.
+The object store is limited to the rate at which the bare task's installation of the same round and the model's files
+take equally long.
 """
 
 from __future__ import annotations
