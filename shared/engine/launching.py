@@ -218,10 +218,11 @@ def _planner(parts: Parts, request: LaunchRequest) -> Callable[[Mapping[str, str
     now = parts.clock.now()
     simulated = parts.settings.orchestrator == "simulation"
     failures = () if simulated else recent_failures(parts, now)
-    if not plan(found, request, failures, now):
+    unstruck = plan(found, request, failures, now)
+    if not unstruck:
         message = "No offer is left under use_spot, spot_fallback, region and max_hourly_cost; allow more of them."
         raise invalid_request([FieldError(field="body", message=message)])
-    return lambda struck: draw_up(found, request, failures, now, struck).offers
+    return lambda struck: draw_up(found, request, failures, now, struck).offers if struck else unstruck
 
 
 def _left(offers: list[Offer], checked: Preflight) -> list[Offer]:
