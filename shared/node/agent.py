@@ -68,6 +68,7 @@ INSTALLING, LOADING, STARTING, SERVING, STOPPING, FAILED = (
 )
 MIB = 1024 * 1024
 RANGE = 16 * MIB  # what a restart may have to fetch again, per connection
+STRETCH = 8  # ranges that one request asks for at most: a connection's start costs what some MiB cost
 CONNECTIONS = 16  # one connection to an object store gives some 50-100 MB/s; a node's network takes many
 TRIES = 8  # with back-off up to 60 s: about two minutes without a byte
 PROGRESS_SECONDS = 5.0
@@ -639,9 +640,9 @@ class Fetcher:
                 with lock:
                     if not todo:
                         return
-                    remote, index = todo.popleft()
+                    remote, first, count = take_stretch(todo)
                 try:
-                    self._fetch_range(remote, index)
+                    self._fetch_stretch(remote, first, count)
                 except (FailureError, StoppedError) as error:
                     errors.append(error)
                 except OSError as error:
@@ -734,42 +735,45 @@ class Fetcher:
             raise FailureError("model_fetch_failed", f"{remote.path}: the store does not say how large it is")
         return int(total)
 
-    def _fetch_range(self, remote: Remote, index: int) -> None:
+    def _fetch_stretch(self, remote: Remote, first: int, count: int) -> None:
         got = [0]
-        self._retry(remote, lambda: self._pull(remote, index, got))
+        self._retry(remote, lambda: self._pull(remote, first, count, got))
+
+    def _arrived(self, remote: Remote, index: int) -> None:
         with remote.lock:
             remote.done.add(index)
             remote.note()
             if len(remote.done) == remote.ranges:
                 self._complete(remote)
 
-    def _pull(self, remote: Remote, index: int, got: list[int]) -> None:
-        """Fetch what is missing of one range; `got` counts what is here. Raises AgainError and FailureError."""
-        length, size = remote.length(index), remote.size
-        start = index * RANGE
+    def _is_whole(self, remote: Remote, answer: Any, start: int) -> bool:
+        """Whether the answer is the whole file, not its bytes from `start` on. Raises AgainError and FailureError."""
+        said = answer.headers.get("Content-Range") or ""
+        total = answer.headers.get("Content-Length") if answer.status == 200 else said.rpartition("/")[2]
+        if total is not None and total.isdigit() and int(total) != remote.size:
+            message = f"size mismatch: the store has {total} bytes, {remote.size} were expected"
+            raise FailureError("model_fetch_failed", f"{remote.path}: {message}")
+        if answer.status == 200 and remote.ranges > 1:
+            raise FailureError("model_fetch_failed", f"{remote.path}: the store does not answer range requests")
+        if answer.status != 200 and (answer.status != 206 or not said.startswith(f"bytes {start}-")):
+            raise AgainError(f"answered {answer.status} with range {said!r}")
+        etag = answer.headers.get("ETag")
+        if etag is not None:
+            with remote.lock:
+                if remote.etag not in (None, etag):
+                    remote.sidecar.unlink(missing_ok=True)
+                    raise FailureError("model_fetch_failed", f"{remote.path} changed while it was fetched")
+                remote.etag = etag
+        return bool(answer.status == 200)
+
+    def _pull(self, remote: Remote, first: int, count: int, got: list[int]) -> None:
+        """Fetch what is missing of some ranges; `got` counts what is here. Raises AgainError and FailureError."""
+        start = first * RANGE
+        length = sum(remote.length(index) for index in range(first, first + count))
         with self._open(remote, start + got[0], start + length - 1) as answer, remote.part.open("r+b") as file:
-            said = answer.headers.get("Content-Range") or ""
-            if answer.status == 206:
-                total = said.rpartition("/")[2]
-            else:
-                total = answer.headers.get("Content-Length") if answer.status == 200 else said.rpartition("/")[2]
-            if total is not None and total.isdigit() and int(total) != size:
-                message = f"size mismatch: the store has {total} bytes, {size} were expected"
-                raise FailureError("model_fetch_failed", f"{remote.path}: {message}")
-            if answer.status == 200 and remote.ranges > 1:
-                raise FailureError("model_fetch_failed", f"{remote.path}: the store does not answer range requests")
-            if answer.status == 200:
+            if self._is_whole(remote, answer, start + got[0]):
                 self._state.add_fetched(-got[0])
                 got[0] = 0
-            elif answer.status != 206 or not said.startswith(f"bytes {start + got[0]}-"):
-                raise AgainError(f"answered {answer.status} with range {said!r}")
-            etag = answer.headers.get("ETag")
-            if etag is not None:
-                with remote.lock:
-                    if remote.etag not in (None, etag):
-                        remote.sidecar.unlink(missing_ok=True)
-                        raise FailureError("model_fetch_failed", f"{remote.path} changed while it was fetched")
-                    remote.etag = etag
             file.seek(start + got[0])
             # What a broken connection loses is one block, so the first ones are small; large ones spare the processor.
             block, memory = MIB // 16, memoryview(bytearray(min(MIB, length - got[0])))
@@ -777,15 +781,31 @@ class Fetcher:
                 if self._stop.is_set():
                     raise StoppedError
                 try:
-                    count = answer.readinto(memory[: min(block, length - got[0])])
+                    # No block goes past a range's end, where it is noted.
+                    read = answer.readinto(memory[: min(block, RANGE - got[0] % RANGE, length - got[0])])
                 except QUIET as error:
                     raise AgainError(f"{type(error).__name__}: {error}") from error
-                if not count:
+                if not read:
                     raise AgainError("the connection ended early")
-                file.write(memory[:count])
-                got[0] += count
+                file.write(memory[:read])
+                got[0] += read
                 block = min(MIB, 2 * block)
-                self._state.add_fetched(count)
+                self._state.add_fetched(read)
+                if got[0] % RANGE == 0 or got[0] == length:
+                    # What is noted has to survive this process.
+                    file.flush()
+                    self._arrived(remote, first + (got[0] - 1) // RANGE)
+
+
+def take_stretch(todo: deque[tuple[Remote, int]]) -> tuple[Remote, int, int]:
+    """Take neighbouring ranges of one file: its first one and how many; fewer when few are left for all connections."""
+    most = max(1, min(STRETCH, len(todo) // CONNECTIONS))
+    remote, first = todo.popleft()
+    count = 1
+    while count < most and todo and todo[0][0] is remote and todo[0][1] == first + count:
+        todo.popleft()
+        count += 1
+    return remote, first, count
 
 
 def wanted(names: Sequence[str], args: Sequence[str]) -> list[str]:
@@ -869,17 +889,46 @@ except OSError as error:
     os._exit(127)
 """
 
+# A vLLM that has done its imports (7 s of a processor, more from a cold disk) and waits for a line: its arguments.
+_PRELOADED = """
+import json, os, runpy, sys
+script = sys.argv[1]
+sys.path[0] = os.path.dirname(script)
+sys.argv = [script, "serve"]
+for name in ("vllm.entrypoints.cli.main", "vllm.entrypoints.cli.serve"):
+    try:
+        __import__(name)
+    except Exception as error:
+        print(f"{name} can't be loaded ahead: {error}", flush=True)
+        break
+line = sys.stdin.readline()
+if not line:
+    sys.exit()
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+sys.argv = [script, *json.loads(line)]
+runpy.run_path(script, run_name="__main__")
+"""
+
 
 class Child:
     """A process in a group of its own, its output in a file, that does not outlive the thread that started it."""
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str], log: Path, parting: int, cwd: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        log: Path,
+        parting: int,
+        cwd: Path,
+        *,
+        stdin: int = subprocess.DEVNULL,
+    ) -> None:
         wrapper = [sys.executable, "-I", "-S", "-c", _CHILD, str(os.getpid()), str(int(parting)), *command]
         with log.open("ab") as output:
             self.process = subprocess.Popen(  # noqa: S603 - a list, no shell
                 wrapper,
                 env=dict(environ),
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -890,6 +939,17 @@ class Child:
     def poll(self) -> int | None:
         """Its exit code, or None while it runs."""
         return self.process.poll()
+
+    def tell(self, line: str) -> bool:
+        """Write it a line, its last one; whether it could be written."""
+        if self.process.stdin is None:
+            return False
+        try:
+            with self.process.stdin as stdin:
+                stdin.write(f"{line}\n".encode())
+        except OSError:
+            return False
+        return True
 
     def signal_group(self, number: int) -> None:
         """Send the whole group a signal."""
@@ -1012,23 +1072,34 @@ def free_port() -> int:
 
 
 class Server:
-    """vLLM: started, asked for its health and load, stopped. Used by the main thread, `load` by any."""
+    """vLLM: loaded, started, asked for its health and load, stopped. Used by the main thread, `load` by any."""
 
     def __init__(self, config: Config, transport: Http, clock: Clock, state: State) -> None:
         self._config, self._http, self._clock, self._state = config, transport, clock, state
         self._child: Child | None = None
+        self._loaded: Child | None = None
         self._patience_until: float | None = None
         self._starts = 0
         self._plan: tuple[Path, Mapping[str, Any], Mapping[str, str]] | None = None
         self.output = config.work / "vllm.log"
 
-    def plan(self, vllm: Path, assignment: Mapping[str, Any], environ: Mapping[str, str]) -> None:
-        """What to start."""
+    def prepare(self, vllm: Path, assignment: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+        """What to start; its program is loaded at once, while the model may still be on its way."""
+        if self._plan is not None:
+            return
         path = f"{vllm.parent}{os.pathsep}{environ.get('PATH', os.defpath)}"
         extra = {"PATH": path, "VLLM_API_KEY": assignment["api_key"]}
         self._plan = (vllm, assignment, {"VLLM_NO_USAGE_STATS": "1", **environ, **extra})
         found = sorted(vllm.resolve().parent.parent.glob("lib/python*/site-packages/vllm-*.dist-info"))
         self._state.version = found[-1].name[len("vllm-") : -len(".dist-info")][:60] if found else None
+        python = vllm.parent / "python"
+        if python.exists() and is_command_of_vllm(vllm):
+            command = [str(python), "-c", _PRELOADED, str(vllm)]
+            self._loaded = self._run(command, subprocess.PIPE)
+
+    def _run(self, command: Sequence[str], stdin: int = subprocess.DEVNULL) -> Child:
+        environ: Mapping[str, str] = {} if self._plan is None else self._plan[2]
+        return Child(command, environ, self.output, signal.SIGTERM, self._config.work, stdin=stdin)
 
     def advance(self) -> bool:
         """Start it once its port is free, look after it; whether it is healthy. Raises FailureError."""
@@ -1054,7 +1125,7 @@ class Server:
     def _start(self) -> None:
         if self._plan is None:
             raise FailureError("server_failed", "nothing to start")
-        vllm, assignment, environ = self._plan
+        vllm, assignment, _ = self._plan
         port = assignment.get("port") or free_port()
         if not port_is_free(port):
             until = self._patience_until = self._patience_until or self._clock.ticks() + PORT_PATIENCE_SECONDS
@@ -1063,14 +1134,18 @@ class Server:
             return
         self._state.port = port
         self._starts += 1
-        command = [str(vllm), "serve", str(self._config.work / "model")]
+        command = ["serve", str(self._config.work / "model")]
         command += ["--served-model-name", assignment["model_name"], "--host", "0.0.0.0", "--port", str(port)]  # noqa: S104 - an endpoint is for others
         if not any(one.partition("=")[0].replace("_", "-") == "--max-model-len" for one in assignment["vllm_args"]):
             # A model's own context is often more than fits beside its weights; vLLM then ends after minutes that are
             # paid for. This is the longest that fits.
             command += ["--max-model-len", "auto"]
         command += assignment["vllm_args"]
-        self._child = Child(command, environ, self.output, signal.SIGTERM, self._config.work)
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None and loaded.poll() is None and loaded.tell(json.dumps(command)):
+            self._child = loaded
+        else:
+            self._child = self._run([str(vllm), *command])
 
     def _ended(self, code: int) -> None:
         lines = tail(self.output, 50)
@@ -1094,8 +1169,18 @@ class Server:
 
     def stop(self, patience: float = 10.0) -> None:
         """End it and all its processes."""
-        if self._child is not None:
-            self._child.stop(patience)
+        for child in (self._child, self._loaded):
+            if child is not None:
+                child.stop(patience)
+
+
+def is_command_of_vllm(script: Path) -> bool:
+    """Whether this is the command that comes with vLLM, and not somebody's wrapper around it."""
+    try:
+        with script.open("rb") as file:
+            return b"from vllm.entrypoints.cli.main import main" in file.read(4096)
+    except OSError:
+        return False
 
 
 def parse_load(text: str) -> dict[str, float]:
@@ -1533,8 +1618,9 @@ class Agent:
         here = fetched.finished()
         if state.phase == INSTALLING and installed.finished():
             state.enter(LOADING)
+        if state.phase == LOADING and self._assignment is not None:
+            self._server.prepare(installed.value, self._assignment, self._environ)
         if state.phase == LOADING and here:
-            self._server.plan(installed.value, self._assigned(), self._environ)
             state.enter(STARTING)
         if state.phase in (STARTING, SERVING) and self._server.advance():
             state.enter(SERVING, f"on port {state.port}")

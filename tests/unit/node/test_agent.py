@@ -364,6 +364,46 @@ def test_a_connection_that_ends_early_goes_on_where_it_ended(tmp_path: Path) -> 
     assert [headers["Range"] for _, _, headers in transport.seen] == ["bytes=0-9", "bytes=4-9", "bytes=7-9"]
 
 
+def test_one_request_asks_for_several_ranges_and_fewer_towards_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent, "RANGE", 2)
+    monkeypatch.setattr(agent, "STRETCH", 3)
+    monkeypatch.setattr(agent, "CONNECTIONS", 1)
+    body = b"0123456789"
+    fetcher, transport, _ = fetching(tmp_path, lambda method, url, headers: part(body, headers))
+    other = {"path": "n.bin", "url": "https://s/n.bin?sig=1", "size": 10}
+    fetcher.fetch([FILE, other])
+    assert (tmp_path / "m.bin").read_bytes() == (tmp_path / "n.bin").read_bytes() == body
+    asked = [(url[10:15], headers["Range"].removeprefix("bytes=")) for _, url, headers in transport.seen]
+    assert asked == [("m.bin", "0-5"), ("m.bin", "6-9"), ("n.bin", "0-5"), ("n.bin", "6-9")]
+    monkeypatch.setattr(agent, "CONNECTIONS", 5)
+    fetcher, transport, _ = fetching(tmp_path / "b", lambda method, url, headers: part(body, headers))
+    fetcher.fetch([FILE])
+    assert len(transport.seen) == 5, "no connection takes what others could"
+
+
+def test_of_a_request_that_broke_only_what_is_missing_is_fetched_again_even_by_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent, "RANGE", 4)
+    monkeypatch.setattr(agent, "CONNECTIONS", 1)
+    monkeypatch.setattr(agent, "TRIES", 1)
+    body = b"0123456789"
+
+    def broken(method: str, url: str, headers: Mapping[str, str]) -> Answer:
+        whole = part(body, headers)
+        return Answer(206, whole.getvalue()[:6], whole.headers)
+
+    fetcher, _, _ = fetching(tmp_path, broken)
+    with pytest.raises(agent.FailureError, match="ended early"):
+        fetcher.fetch([FILE])
+    fetcher, transport, _ = fetching(tmp_path, lambda method, url, headers: part(body, headers))
+    fetcher.fetch([FILE])
+    assert [headers["Range"] for _, _, headers in transport.seen] == ["bytes=4-9"]
+    assert (tmp_path / "m.bin").read_bytes() == body
+
+
 def test_a_store_that_never_answers_is_given_up_with_growing_pauses(tmp_path: Path) -> None:
     def answer(method: str, url: str, headers: Mapping[str, str]) -> Answer:
         raise ConnectionRefusedError("refused")
@@ -409,6 +449,7 @@ def test_a_disk_that_fills_up_is_told_as_well(tmp_path: Path, monkeypatch: pytes
 
 def test_a_file_that_changes_on_its_way_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent, "RANGE", 4)
+    monkeypatch.setattr(agent, "STRETCH", 1)
     monkeypatch.setattr(agent, "CONNECTIONS", 1)
     tags = iter(['"1"', '"1"', '"2"'])
 
