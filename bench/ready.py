@@ -32,6 +32,6 @@ def measure(*, launches: int, installations: int, fetches: int) -> list[Figure]:
 
 
 def _told(figures: list[Figure]) -> list[Figure]:
-    """Said at once, since the whole takes a quarter of an hour."""
+    """Said at once, since the whole takes twenty minutes."""
     print(table(figures), flush=True)
     return figures

@@ -13,7 +13,7 @@ from shared.engine.parts import Parts
 from shared.models.records import Mode
 from shared.providers.base import Cluster, ProviderUnavailableError
 from shared.providers.cloud import Remains
-from shared.store.base import ORPHAN, Note
+from shared.store.base import ORPHAN, InstanceFilter, Note
 
 log = logging.getLogger("gpulaunch.garbage")
 
@@ -58,7 +58,8 @@ def wants_books(parts: Parts, now: datetime) -> bool:
     """
     if parts.cloud is None or (now.hour % BOOKS_EVERY == 0 and now.minute < _AWAKE_MINUTES):
         return True
-    return next(iter(parts.store.live()), None) is not None or bool(parts.store.notes(ORPHAN))
+    # A page of one, where the walk would begin with a thousand records.
+    return bool(parts.store.page(InstanceFilter(live=True), 1, None).records) or bool(parts.store.notes(ORPHAN))
 
 
 def list_clusters(parts: Parts, *, books: bool = True) -> Listed:

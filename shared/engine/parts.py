@@ -21,6 +21,10 @@ from shared.telemetry.base import SILENT, Telemetry
 REFUSED_SECONDS = 5.0
 """A plan that misses a refusal of another process in these seconds costs one try that fails, and the next offer."""
 
+SLICES_AT_ONCE = 4
+"""Slices of nodes that one process reads and probes side by side. More would not be faster on its one core, and so many
+answers at once could wait for their turn until their time is over: a healthy node would be taken for dead."""
+
 
 @dataclass(frozen=True)
 class Kit:
@@ -57,3 +61,5 @@ class Parts:
     """Where spans and counters go; nowhere unless the deployment says so."""
     ledger_lock: threading.Lock = field(default_factory=threading.Lock)
     """Held from reading the ledger to writing it, so that calls of one process queue up for it."""
+    slices: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(SLICES_AT_ONCE))
+    """Held from reading a slice of ready instances until its nodes were probed."""

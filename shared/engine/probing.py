@@ -20,16 +20,19 @@ log = logging.getLogger("gpulaunch.health")
 
 def run_probe(parts: Parts, message: ProbeMessage) -> None:
     """Probe the ready nodes from `instanceId` down to `lastInstanceId`."""
-    ready = [
-        found
-        for found in parts.store.live(message.instanceId, message.lastInstanceId)
-        if found.record.phase is Phase.READY
-    ]
-    probe_ready(parts, ready)
+    # Read in its turn, not before: what waits would be old, and takes the core from those that are asked.
+    with parts.slices:
+        live = parts.store.live(message.instanceId, message.lastInstanceId)
+        _probe(parts, [found for found in live if found.record.phase is Phase.READY])
 
 
 def probe_ready(parts: Parts, ready: Sequence[Versioned]) -> None:
     """Probe ready nodes and decide on each; a record that changed since it was read is left to the next sweep."""
+    with parts.slices:
+        _probe(parts, ready)
+
+
+def _probe(parts: Parts, ready: Sequence[Versioned]) -> None:
     for mode in ("real", "simulation"):
         _probe_mode(parts, mode, [found for found in ready if found.record.mode == mode])
 

@@ -7,8 +7,7 @@ thousands: a request costs it a tenth of the processor time that httpx takes.
 
 import asyncio
 import math
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import aiohttp
 from pydantic import ValidationError
@@ -23,9 +22,6 @@ STATUS_SECONDS = 5.0
 """The agent may be unpacking wheels on every core of a small node while it is asked; a step can wait that long."""
 _AT_ONCE = 64
 """Connections open at the same time: a slice of nodes takes one or two rounds, within a worker's socket limits."""
-_CALLS_AT_ONCE = 4
-"""Slices of nodes that one process asks side by side. More would not be faster on its one core, and so many answers at
-once could wait for their turn until their time is over: a healthy node would be taken for dead."""
 _STATUS_BYTES = 1_000_000
 """An account has at most 200 log lines of 2000 characters."""
 _METRICS_BYTES = 4_000_000
@@ -61,17 +57,13 @@ def _url(address: str, port: int, path: str) -> URL:
 class HttpNodes:
     """Nodes over HTTP. Holds no connection between calls, so it is safe for several threads."""
 
-    def __init__(self) -> None:
-        self._turns = threading.BoundedSemaphore(_CALLS_AT_ONCE)
-
     def status(self, target: NodeTarget) -> NodeStatus:
         """The agent's account of its node, within 5 s. Raises NodeUnreachableError."""
         return asyncio.run(self._status_alone(target))
 
     def statuses(self, targets: Sequence[NodeTarget]) -> dict[str, NodeStatus]:
         """The accounts of many agents, side by side, each within 5 s; without those that did not answer."""
-        with self._turns:
-            return asyncio.run(self._statuses(targets)) if targets else {}
+        return asyncio.run(self._statuses(targets)) if targets else {}
 
     def probe(self, targets: Sequence[NodeTarget]) -> dict[str, Probe]:
         """Ask vLLM's /health and /metrics on each node, side by side; by cluster name, one entry for every target.
@@ -80,8 +72,7 @@ class HttpNodes:
         which nothing can be told is not alive, and its message says why. Metrics that can't be read leave the load
         unknown and the node alive.
         """
-        with self._turns:
-            return asyncio.run(self._probe(targets)) if targets else {}
+        return asyncio.run(self._probe(targets)) if targets else {}
 
     async def _status_alone(self, target: NodeTarget) -> NodeStatus:
         async with _client() as client:
@@ -175,19 +166,25 @@ def _why(error: Exception) -> str:
 def total(metrics: str, name: str) -> float | None:
     """Sum of a metric's samples over all its labels, in Prometheus' text format; None where there is none to read."""
     found: list[float] = []
-    for line in metrics.splitlines():
-        if not line.startswith(name):
-            continue
-        rest = line[len(name) :]
-        if rest.startswith("{"):
-            # A label's value may hold any character, so the labels end at the last brace.
-            rest = rest[rest.rfind("}") + 1 :]
-        elif not rest[:1].isspace():
+    for rest in _samples(metrics, name):
+        if rest[:1] != "{" and not rest[:1].isspace():
             continue
         try:
-            value = float(rest.split()[0])
+            # A label's value may hold any character, so the labels end at the last brace.
+            value = float(rest.rpartition("}")[2].split()[0])
         except (IndexError, ValueError):
             continue
         if math.isfinite(value) and value >= 0:
             found.append(value)
     return sum(found) if found else None
+
+
+def _samples(metrics: str, name: str) -> Iterator[str]:
+    """What follows the name in each line that begins with it; looked for, since most of 100 KiB are other lines."""
+    at = metrics.find(name)
+    while at >= 0:
+        end = metrics.find("\n", at)
+        end = len(metrics) if end < 0 else end
+        if at == 0 or metrics[at - 1] == "\n":
+            yield metrics[at + len(name) : end]
+        at = metrics.find(name, end)

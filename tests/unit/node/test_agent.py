@@ -348,6 +348,13 @@ def part(body: bytes, headers: Mapping[str, str], **more: str) -> Answer:
     return Answer(206, body[first : last + 1], {"Content-Range": f"bytes {first}-{last}/{len(body)}", **more})
 
 
+def ranges_of(body: bytes) -> Callable[[str, str, Mapping[str, str]], Answer]:
+    def answer(method: str, url: str, headers: Mapping[str, str]) -> Answer:
+        return part(body, headers)
+
+    return answer
+
+
 FILE = {"path": "m.bin", "url": "https://s/m.bin?sig=1", "size": 10}
 
 
@@ -371,14 +378,14 @@ def test_one_request_asks_for_several_ranges_and_fewer_towards_the_end(
     monkeypatch.setattr(agent, "STRETCH", 3)
     monkeypatch.setattr(agent, "CONNECTIONS", 1)
     body = b"0123456789"
-    fetcher, transport, _ = fetching(tmp_path, lambda method, url, headers: part(body, headers))
+    fetcher, transport, _ = fetching(tmp_path, ranges_of(body))
     other = {"path": "n.bin", "url": "https://s/n.bin?sig=1", "size": 10}
     fetcher.fetch([FILE, other])
     assert (tmp_path / "m.bin").read_bytes() == (tmp_path / "n.bin").read_bytes() == body
     asked = [(url[10:15], headers["Range"].removeprefix("bytes=")) for _, url, headers in transport.seen]
     assert asked == [("m.bin", "0-5"), ("m.bin", "6-9"), ("n.bin", "0-5"), ("n.bin", "6-9")]
     monkeypatch.setattr(agent, "CONNECTIONS", 5)
-    fetcher, transport, _ = fetching(tmp_path / "b", lambda method, url, headers: part(body, headers))
+    fetcher, transport, _ = fetching(tmp_path / "b", ranges_of(body))
     fetcher.fetch([FILE])
     assert len(transport.seen) == 5, "no connection takes what others could"
 
@@ -398,7 +405,7 @@ def test_of_a_request_that_broke_only_what_is_missing_is_fetched_again_even_by_a
     fetcher, _, _ = fetching(tmp_path, broken)
     with pytest.raises(agent.FailureError, match="ended early"):
         fetcher.fetch([FILE])
-    fetcher, transport, _ = fetching(tmp_path, lambda method, url, headers: part(body, headers))
+    fetcher, transport, _ = fetching(tmp_path, ranges_of(body))
     fetcher.fetch([FILE])
     assert [headers["Range"] for _, _, headers in transport.seen] == ["bytes=4-9"]
     assert (tmp_path / "m.bin").read_bytes() == body
