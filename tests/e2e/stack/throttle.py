@@ -68,10 +68,12 @@ class Throttle:
         listening.set()
         self._loop.run_forever()
         server.close()
-        for connection in self._connections:
+        # A list of its own: whoever has ended leaves the set before it is waited for.
+        connections = list(self._connections)
+        for connection in connections:
             connection.cancel()
-        if self._connections:
-            self._loop.run_until_complete(asyncio.wait(self._connections))
+        if connections:
+            self._loop.run_until_complete(asyncio.wait(connections))
         self._loop.close()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
