@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.running import ADMIN, App, chromium, running_app, running_browser
 
 SPEED = 2.0
-"""Simulated seconds in a second: the shortest phase that has to be seen lasts 5 of them, and a page looks every 2 s."""
+"""Simulated seconds in a second: the shortest phase that has to be seen lasts 10 of them, and a page looks every 2 s."""
+PATIENCE = 30_000
+"""Milliseconds until what should be on a page is missed: Playwright's 5,000 are short where other work has the cores."""
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +24,7 @@ def browser() -> Iterator[Browser]:
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
+    expect.set_options(timeout=PATIENCE)
     with running_browser(program) as running:
         yield running
 

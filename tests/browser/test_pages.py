@@ -14,6 +14,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 WATCHED = 90_000
 """Milliseconds for what takes 41 s when nothing else runs."""
+WAY = ["queued", "validating", "provisioning", "installing", "loading model", "starting server", "registering", "ready"]
+LONG = {"provisioning", "installing", "loading model", "starting server", "ready"}
+"""Last several looks of the page; what is shorter may begin and end between two of them, and is then only in the list of steps."""
 
 # Notes every text of #phase, however it comes to be there, and that the page is still the same one.
 _RECORD = """() => {
@@ -75,11 +78,12 @@ def test_a_launch_should_be_seen_from_the_form_to_its_end(known: dict[str, str],
     running = page.locator("[data-cost]").first
     running.wait_for(timeout=WATCHED)
     cost = running.text_content()
-    expect(running).not_to_have_text(cost or "", timeout=10_000)
+    expect(running).not_to_have_text(cost or "", timeout=WATCHED)
     page.screenshot(path=SCREENS / "live.png", full_page=True)
     expect(page.locator("#phase")).to_have_text("ready", timeout=WATCHED)
     phases: list[str] = page.evaluate("window.phases")
-    assert phases[-6:] == ["provisioning", "installing", "loading model", "starting server", "registering", "ready"]
+    assert phases == [phase for phase in WAY if phase in phases]
+    assert set(phases) >= LONG
     expect(page.locator(".steps .done")).to_have_count(7)
     # Nine changes later everything is as the reader left it.
     expect(page.get_by_role("button", name="Terminate")).to_be_focused()
@@ -125,7 +129,7 @@ def test_the_list_should_bring_itself_up_to_date_and_filter(app: App, known: dic
     page.goto("/instances")
     page.evaluate("window.same = true")
     new = app.launch(name="came-later")
-    expect(page.get_by_role("link", name="came-later")).to_be_visible(timeout=10_000)
+    expect(page.get_by_role("link", name="came-later")).to_be_visible(timeout=WATCHED)
     page.get_by_label("Label").fill("team=search")
     page.get_by_label("Label").press("Tab")
     expect(page.get_by_role("link", name="came-later")).to_have_count(0)
@@ -137,11 +141,11 @@ def test_the_list_should_bring_itself_up_to_date_and_filter(app: App, known: dic
 
 def test_an_unchanged_instance_should_be_answered_304_and_left_alone(settled: dict[str, str], page: Page) -> None:
     page.goto(f"/instances/{settled['ready']}")
-    with page.expect_response(re.compile("/live$"), timeout=15_000) as answer:
+    with page.expect_response(re.compile("/live$"), timeout=WATCHED) as answer:
         pass
     # A health probe may come in between; it changes the record, and the next look finds that unchanged.
     if answer.value.status == 200:
-        with page.expect_response(re.compile("/live$"), timeout=15_000) as answer:
+        with page.expect_response(re.compile("/live$"), timeout=WATCHED) as answer:
             pass
     assert answer.value.status == 304
 
