@@ -10,9 +10,9 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.browser.running import ADMIN, App, chromium, running_app, running_browser
 
 SPEED = 2.0
-"""Simulated seconds in a second: the shortest phase that has to be seen lasts 10 of them, and a page looks every 2 s."""
+"""Simulated seconds in a second: the shortest phase that has to be seen lasts 10 of them, and pages look every 2 s."""
 PATIENCE = 30_000
-"""Milliseconds until what should be on a page is missed: Playwright's 5,000 are short where other work has the cores."""
+"""Milliseconds until what should be on a page is missed: Playwright's 5,000 are short where the cores are busy."""
 
 
 @pytest.fixture(scope="session")

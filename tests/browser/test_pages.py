@@ -16,7 +16,7 @@ WATCHED = 90_000
 """Milliseconds for what takes 41 s when nothing else runs."""
 WAY = ["queued", "validating", "provisioning", "installing", "loading model", "starting server", "registering", "ready"]
 LONG = {"provisioning", "installing", "loading model", "starting server", "ready"}
-"""Last several looks of the page; what is shorter may begin and end between two of them, and is then only in the list of steps."""
+"""Last several looks of the page; what is shorter may fall between two looks, and is then only in the list of steps."""
 
 # Notes every text of #phase, however it comes to be there, and that the page is still the same one.
 _RECORD = """() => {
