@@ -32,8 +32,9 @@ Loader = Callable[[int, float], Load]
 def measure(folder: Path, *, rounds: int, seconds: float) -> list[Figure]:
     """All contenders in turn, `rounds` times, each at every number of clients.
 
-    Ours and the floor sleep while others are measured. A peer is started anew for every turn: what it has not worked
-    off by then is nobody's burden, its own included.
+    The floor and our HTTP functions sleep while others are measured. What works on the launches it has accepted, a
+    peer or ours with everything in one process, is started anew for every turn: what it has not worked off by then is
+    nobody's burden, its own included.
     """
     seen: dict[tuple[str, int], list[Load]] = defaultdict(list)
     with ExitStack() as stack:
@@ -54,17 +55,14 @@ def _start(folder: Path, stack: ExitStack) -> dict[str, Callable[[int], Abstract
     storage = azurite.start(folder / "azurite")
     stack.callback(storage.stop)
     floor = _floor(ours.environment(storage), stack)
-    made: dict[str, Callable[[int], AbstractContextManager[Loader]]] = {FLOOR: lambda _: nullcontext(floor)}
-    for name, background in ((HTTP, False), (WHOLE, True)):
-        # Storage of its own for the one that works on what it accepts, so that it has no work of the other's.
-        own = azurite.start(folder / "azurite-whole") if background else storage
-        if background:
-            stack.callback(own.stop)
-        label = "whole" if background else "http"
-        server, address = ours.start(label, ours.environment(own), folder, background=background)
-        stack.enter_context(server)
-        server.pause()
-        made[name] = partial(_awake, server, address)
+    server, address = ours.start("http", ours.environment(storage), folder, background=False)
+    stack.enter_context(server)
+    server.pause()
+    made: dict[str, Callable[[int], AbstractContextManager[Loader]]] = {
+        FLOOR: lambda _: nullcontext(floor),
+        HTTP: partial(_awake, server, address),
+        WHOLE: partial(_whole, folder),
+    }
     for name, start in zip(PEERS, (start_skypilot, start_dstack), strict=True):
         made[name] = partial(_peer, start, folder / name.partition(" ")[0])
     return made
@@ -74,9 +72,24 @@ def _start(folder: Path, stack: ExitStack) -> dict[str, Callable[[int], Abstract
 def _awake(server: Server, address: str, _: int) -> Generator[Loader]:
     server.resume()
     try:
-        yield _http(lambda: ours.launch_call(address), 202)
+        yield _ours(address)
     finally:
         server.pause()
+
+
+@contextmanager
+def _whole(folder: Path, number: int) -> Generator[Loader]:
+    storage = azurite.start(folder / f"azurite-{number}")
+    try:
+        server, address = ours.start(f"whole-{number}", ours.environment(storage), folder)
+        with server:
+            yield _ours(address)
+    finally:
+        storage.stop()
+
+
+def _ours(address: str) -> Loader:
+    return _http(lambda: ours.launch_call(address), 202)
 
 
 @contextmanager
