@@ -47,7 +47,7 @@ def _ready(_folder: Path, quick: bool) -> list[Figure]:
 
     if quick:
         return measure(launches=1, installations=1, fetches=1)
-    return measure(launches=3, installations=3, fetches=5)
+    return measure(launches=3, installations=3, fetches=9)
 
 
 def _cost(_folder: Path, _quick: bool) -> list[Figure]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
 import httpx
@@ -14,6 +14,7 @@ from tests.e2e.azure.assembly import HUB_TOKEN, SEED_MODEL, AzureStack, azure_st
 from tests.e2e.stack.app import App
 from tests.e2e.stack.processes import run, wait_until
 from tests.standins.azure import Fault
+from tests.standins.azure.shapes import Resource
 
 SEED = {
     "model_name": SEED_MODEL,
@@ -132,27 +133,29 @@ def management_calls(azure: AzureStack) -> str:
     return "\n".join(f"  {count:4} {call}" for call, count in seen.items())
 
 
-@pytest.mark.parametrize("fate", ["deallocated", "deleted"])
-def test_a_lost_machine_is_replaced_on_the_next_offer_with_nothing_left(app: App, azure: AzureStack, fate: str) -> None:
+def test_lost_machines_are_replaced_on_the_next_offer_with_nothing_left(app: App, azure: AzureStack) -> None:
     # From the other kind of store, by the same name.
     instance_id = launch(app, model_source=azure.model_source)
     app.wait(instance_id, "ready", seconds=READY_SECONDS)
-    (machine,) = azure.manager.of_type("microsoft.compute/virtualmachines")
-    with azure.manager.lock:
-        if fate == "deallocated":
-            azure.manager.machines.evict(machine)
-        else:
-            azure.manager.machines.vanish(machine)
-    lost = time.monotonic()
-    app.wait(instance_id, "recovering", "provisioning", seconds=120)
-    noticed = time.monotonic() - lost
-    app.wait(instance_id, "ready", seconds=READY_SECONDS)
-    (first_is_spot, reason), (_, second) = offers(app, instance_id)
-    # Where spot was refused lately, the plan begins with the on-demand offer, and only spot machines are evicted.
-    assert reason == ("evicted" if fate == "deallocated" and first_is_spot else "node_lost")
-    assert second is None
-    assert len(azure.manager.groups) == 1
-    print(f"\na machine that was {fate} was noticed after {noticed:.0f} s")
+    fates: dict[str, Callable[[Resource], None]] = {
+        "deallocated": azure.manager.machines.evict,
+        "deleted": azure.manager.machines.vanish,
+    }
+    for number, (fate, befall) in enumerate(fates.items()):
+        (machine,) = azure.manager.of_type("microsoft.compute/virtualmachines")
+        with azure.manager.lock:
+            befall(machine)
+        lost = time.monotonic()
+        app.wait(instance_id, "recovering", "provisioning", seconds=120)
+        noticed = time.monotonic() - lost
+        app.wait(instance_id, "ready", seconds=READY_SECONDS)
+        *_, (was_spot, reason), (_, latest) = offers(app, instance_id)
+        # Where spot was refused lately, the plan begins with the on-demand offer, and only spot machines are evicted.
+        assert reason == ("evicted" if fate == "deallocated" and was_spot else "node_lost")
+        assert latest is None
+        assert app.show(instance_id)["recoveries"] == number + 1
+        assert len(azure.manager.groups) == 1
+        print(f"\na machine that was {fate} was noticed after {noticed:.0f} s")
     app.end(instance_id)
     app.wait(instance_id, "terminated", seconds=GONE_SECONDS)
     wait_until(lambda: not azure.manager.groups, seconds=60, what="the end of the group")
