@@ -19,7 +19,7 @@ from devhost.config import HostError
 def _accept(folder: Path, quick: bool) -> list[Figure]:
     from bench.accepting import measure
 
-    return measure(folder, rounds=1 if quick else 3, seconds=2.0 if quick else 3.0)
+    return measure(folder, rounds=1 if quick else 5, seconds=2.0 if quick else 3.0)
 
 
 def _sweep(folder: Path, quick: bool) -> list[Figure]:

@@ -11,7 +11,7 @@ import base64
 import itertools
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any, Final, Protocol
 
@@ -42,6 +42,9 @@ MAX_PAGE: Final = 1000
 
 _CONFLICTS: Final = frozenset({"EntityAlreadyExists", "InvalidDuplicateRow"})
 _STALE: Final = frozenset({"UpdateConditionNotSatisfied", "ConditionNotMet", "ResourceNotFound", "EntityNotFound"})
+_REPEATED: Final = frozenset({"POST"})
+"""A transaction, too, is sent again when its connection breaks, as a kept one does that the service closes just then:
+the SDK takes no POST for repeatable, but a row that ours has written is recognised by its writer."""
 _TOKEN: Final = re.compile(r"older:(inst-.*)")
 
 Operation = tuple[str, Mapping[str, Any]] | tuple[str, Mapping[str, Any], Mapping[str, Any]]
@@ -50,7 +53,9 @@ Operation = tuple[str, Mapping[str, Any]] | tuple[str, Mapping[str, Any], Mappin
 class _Table(Protocol):
     """What we use of the SDK's TableClient, whose own types are half unknown."""
 
-    def submit_transaction(self, operations: Iterable[Operation], /) -> list[Mapping[str, Any]]: ...
+    def submit_transaction(
+        self, operations: Iterable[Operation], /, *, retry_on_methods: Container[str]
+    ) -> list[Mapping[str, Any]]: ...
 
     def get_entity(self, partition_key: str, row_key: str, /) -> TableEntity: ...
 
@@ -317,7 +322,7 @@ class TableInstanceStore:
 
     def _transact(self, operations: Sequence[Operation]) -> str:
         """Carry out all or nothing; the ETag of the first operation's row."""
-        return str(self._table.submit_transaction(operations)[0]["etag"])
+        return str(self._table.submit_transaction(operations, retry_on_methods=_REPEATED)[0]["etag"])
 
     def _get(self, key: str, doing: str) -> TableEntity | None:
         try:

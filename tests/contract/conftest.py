@@ -37,6 +37,7 @@ class WatchedTransport(RequestsTransport):
         if self.answers:
             change = self.answers.popleft()
             if isinstance(change, Exception):
+                response.internal_response.close()
                 raise change
             _refuse(response, change if isinstance(change, int) else change())
         return response

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from azure.core.credentials import AzureNamedKeyCredential
+from azure.core.exceptions import ServiceResponseError
 from azure.data.tables import TableClient, TableServiceClient
 
 from devhost.azurite import free_ports
@@ -523,8 +524,16 @@ def test_a_thousand_live_records_are_one_request(account: Account, tables: Table
 # answers that get lost
 
 
-def test_a_creation_repeated_after_a_lost_answer_is_a_success(account: Account, tables: TableInstanceStore) -> None:
-    account.transport.answers.append(503)
+def reset() -> ServiceResponseError:
+    """The error of a request whose connection the service closed, as it does with one that was idle for a while."""
+    return ServiceResponseError("('Connection aborted.', ConnectionResetError(104, 'Connection reset by peer'))")
+
+
+@pytest.mark.parametrize("answer", [503, reset(), timed_out()])
+def test_a_creation_repeated_after_a_lost_answer_is_a_success(
+    account: Account, tables: TableInstanceStore, answer: int | Exception
+) -> None:
+    account.transport.answers.append(answer)
     account.start_counting()
     etag = tables.create(make_record(), [make_event(0)], make_idempotency())
     assert len(account.requests) == 3
@@ -533,14 +542,15 @@ def test_a_creation_repeated_after_a_lost_answer_is_a_success(account: Account, 
         tables.create(make_record(), [], None)
 
 
+@pytest.mark.parametrize("answer", [500, reset()])
 @pytest.mark.parametrize("ends", [False, True])
 @pytest.mark.parametrize("events", [0, 1])
 def test_a_commit_repeated_after_a_lost_answer_is_a_success(
-    account: Account, tables: TableInstanceStore, ends: bool, events: int
+    account: Account, tables: TableInstanceStore, ends: bool, events: int, answer: int | Exception
 ) -> None:
     before = created(tables, make_record())
     record = ended(before.record) if ends else changed(before.record, recoveries=1)
-    account.transport.answers.append(500)
+    account.transport.answers.append(answer)
     etag = tables.commit(before, record, [make_event(number) for number in range(events)])
     assert tables.load(record.instance_id) == Versioned(record, etag)
     assert len(tables.events(record.instance_id)) == events
@@ -572,9 +582,10 @@ def test_a_write_without_an_answer_is_unavailable(account: Account, tables: Tabl
     before = created(tables, make_record())
     record = changed(before.record, recoveries=1)
     if written:
-        account.transport.answers.append(timed_out())
+        account.transport.answers.extend(timed_out() for _ in range(10))
         with pytest.raises(StoreUnavailableError):
             tables.commit(before, record, [])
+        account.transport.answers.clear()
         found = tables.load(record.instance_id)
         assert found is not None
         assert found.record == record
@@ -799,8 +810,11 @@ def test_an_attempt_s_cost_is_written_once(store: InstanceStore) -> None:
     assert store.costs(START.date()) == [make_cost()]
 
 
-def test_a_booking_repeated_after_a_lost_answer_is_a_success(account: Account, tables: TableInstanceStore) -> None:
-    account.transport.answers.append(503)
+@pytest.mark.parametrize("answer", [503, reset()])
+def test_a_booking_repeated_after_a_lost_answer_is_a_success(
+    account: Account, tables: TableInstanceStore, answer: int | Exception
+) -> None:
+    account.transport.answers.append(answer)
     tables.create(make_record(), [], None, Booking(spent(1)))
     assert len(account.requests) == 3  # the write, its repetition, the record by which it is recognised
     assert tables.ledger().ledger == spent(1)
