@@ -7,7 +7,7 @@ from azure.core.exceptions import AzureError, ResourceNotFoundError
 from azure.data.tables import TableClient, UpdateMode
 
 from shared.models.base import Stored, UtcTime
-from shared.store.failures import code_of, translate, translated
+from shared.store.failures import REPEATED, code_of, translate, translated
 
 _ALL: Final = ("gl-", "gl.")
 """Every cluster name begins with `gl-`; `.` is the character after `-`."""
@@ -68,7 +68,7 @@ class TableSimulatedCloud:
         """See SimulatedCloud. A repetition of the SDK's after a lost answer is a False, and the node is there."""
         # a transaction of one: the SDK's plain insert raises its errors without the service's code
         try:
-            self._table.submit_transaction([("create", self._row(node))])  # pyright: ignore[reportUnknownMemberType]
+            self._table.submit_transaction([("create", self._row(node))], retry_on_methods=REPEATED)  # pyright: ignore[reportUnknownMemberType]
         except AzureError as error:
             if code_of(error) != "EntityAlreadyExists":
                 raise translate(error, "add a simulated node") from error

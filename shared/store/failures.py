@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Final
 
 from azure.core.exceptions import (
     AzureError,
@@ -14,6 +15,9 @@ from azure.core.exceptions import (
 
 from shared.errors import StoreError, StoreUnavailableError
 
+REPEATED: Final = frozenset({"POST"})
+"""What transactions give the SDK as `retry_on_methods`: they too are sent again when their connection breaks, as a kept
+one does that the service closes just then. The SDK takes no POST for repeatable: ours recognise what they wrote."""
 _NOT_NOW = frozenset({"TableNotFound", "TableBeingDeleted", "QueueNotFound", "QueueBeingDeleted"})
 """Codes for a table or queue that is being made anew; what was asked is unknown, not absent."""
 

@@ -34,7 +34,7 @@ from shared.store.base import (
     Versioned,
     VersionedLedger,
 )
-from shared.store.failures import code_of, translate, translated
+from shared.store.failures import REPEATED, code_of, translate, translated
 
 QUERY_PAGE: Final = 1000
 """Rows asked for in one request of a query; the service gives no more."""
@@ -42,9 +42,6 @@ MAX_PAGE: Final = 1000
 
 _CONFLICTS: Final = frozenset({"EntityAlreadyExists", "InvalidDuplicateRow"})
 _STALE: Final = frozenset({"UpdateConditionNotSatisfied", "ConditionNotMet", "ResourceNotFound", "EntityNotFound"})
-_REPEATED: Final = frozenset({"POST"})
-"""A transaction, too, is sent again when its connection breaks, as a kept one does that the service closes just then:
-the SDK takes no POST for repeatable, but a row that ours has written is recognised by its writer."""
 _TOKEN: Final = re.compile(r"older:(inst-.*)")
 
 Operation = tuple[str, Mapping[str, Any]] | tuple[str, Mapping[str, Any], Mapping[str, Any]]
@@ -322,7 +319,7 @@ class TableInstanceStore:
 
     def _transact(self, operations: Sequence[Operation]) -> str:
         """Carry out all or nothing; the ETag of the first operation's row."""
-        return str(self._table.submit_transaction(operations, retry_on_methods=_REPEATED)[0]["etag"])
+        return str(self._table.submit_transaction(operations, retry_on_methods=REPEATED)[0]["etag"])
 
     def _get(self, key: str, doing: str) -> TableEntity | None:
         try:

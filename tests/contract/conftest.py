@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
-from azure.core.exceptions import ServiceResponseTimeoutError
+from azure.core.exceptions import ServiceResponseError, ServiceResponseTimeoutError
 from azure.core.pipeline.transport import RequestsTransport
 from azure.data.tables import TableClient
 from azure.storage.queue import QueueServiceClient
@@ -61,6 +61,11 @@ def _refuse(response: Any, status: int) -> None:
 def timed_out() -> ServiceResponseTimeoutError:
     """The error of a request that was sent and never answered."""
     return ServiceResponseTimeoutError("no answer in time")
+
+
+def reset() -> ServiceResponseError:
+    """The error of a request whose connection the service closed, as it does with one that was idle for a while."""
+    return ServiceResponseError("('Connection aborted.', ConnectionResetError(104, 'Connection reset by peer'))")
 
 
 @dataclass

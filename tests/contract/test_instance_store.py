@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from azure.core.credentials import AzureNamedKeyCredential
-from azure.core.exceptions import ServiceResponseError
 from azure.data.tables import TableClient, TableServiceClient
 
 from devhost.azurite import free_ports
@@ -27,7 +26,7 @@ from shared.models.records import Event, InstanceRecord, Phase
 from shared.store import rows
 from shared.store.base import Booking, InstanceFilter, InstanceStore, Note, RecordPage, Versioned
 from shared.store.tables import TableInstanceStore
-from tests.contract.conftest import Account, timed_out, unique
+from tests.contract.conftest import Account, reset, timed_out, unique
 from tests.twins.clock import START
 from tests.twins.factories import make_cost, make_event, make_idempotency, make_instance_id, make_record, make_request
 from tests.twins.store import MemoryInstanceStore
@@ -522,11 +521,6 @@ def test_a_thousand_live_records_are_one_request(account: Account, tables: Table
 
 
 # answers that get lost
-
-
-def reset() -> ServiceResponseError:
-    """The error of a request whose connection the service closed, as it does with one that was idle for a while."""
-    return ServiceResponseError("('Connection aborted.', ConnectionResetError(104, 'Connection reset by peer'))")
 
 
 @pytest.mark.parametrize("answer", [503, reset(), timed_out()])

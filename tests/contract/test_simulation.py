@@ -12,7 +12,7 @@ from shared.providers.base import NodeState, NodeTarget, NodeUnreachableError, P
 from shared.providers.faults import Faults, read_faults
 from shared.providers.simulated_cloud import SimulatedCloud, SimulatedNode, TableSimulatedCloud
 from shared.providers.simulation import MODEL_BYTES, PORT, SimulatedNodes, SimulationProvider
-from tests.contract.conftest import Account, unique
+from tests.contract.conftest import Account, reset, unique
 from tests.twins.clock import START, ManualClock
 from tests.twins.factories import make_attempt, make_instance_id, make_offer
 from tests.twins.simulated_cloud import MemorySimulatedCloud
@@ -293,6 +293,14 @@ def test_a_cloud_keeps_what_it_was_given(cloud: SimulatedCloud) -> None:
     cloud.replace(changed)
     assert cloud.get(two.cluster_name) is None
     assert cloud.nodes() == [one, three]
+
+
+@pytest.mark.parametrize("answer", [503, reset()])
+def test_a_launch_whose_answer_was_lost_has_its_node(account: Account, answer: int | Exception) -> None:
+    cloud = TableSimulatedCloud(account.table, unique("cloud"))
+    account.transport.answers.append(answer)
+    world = World(cloud)
+    assert [found.cluster_name for found in cloud.nodes()] == [world.placement.cluster_name]
 
 
 def test_requests_per_call(account: Account) -> None:
