@@ -149,7 +149,9 @@ def test_lost_machines_are_replaced_on_the_next_offer_with_nothing_left(app: App
         app.wait(instance_id, "recovering", "provisioning", seconds=120)
         noticed = time.monotonic() - lost
         app.wait(instance_id, "ready", seconds=READY_SECONDS)
-        *_, (was_spot, reason), (_, latest) = offers(app, instance_id)
+        tried = offers(app, instance_id)
+        assert len(tried) == number + 2
+        (was_spot, reason), (_, latest) = tried[-2:]
         # Where spot was refused lately, the plan begins with the on-demand offer, and only spot machines are evicted.
         assert reason == ("evicted" if fate == "deallocated" and was_spot else "node_lost")
         assert latest is None
