@@ -13,6 +13,7 @@ RUN pip install --no-cache-dir --requirement /requirements.txt
 WORKDIR /home/site/wwwroot
 COPY host.json function_app.py ./
 COPY functions functions
+COPY gpulaunch gpulaunch
 COPY shared shared
 
 # The host and its worker are up within 20 s; the app's first answer makes the table and the queues.

@@ -7,12 +7,13 @@ from typing import Any, cast
 
 from azure.data.tables import TableClient
 
+from gpulaunch.models.instances import Phase
+from gpulaunch.models.offers import Offer
+from gpulaunch.models.requests import LaunchRequest
 from shared.catalog.snapshot import snapshot
-from shared.lifecycle.provisioning import cluster_name
-from shared.models.offers import Offer
-from shared.models.records import Attempt, AttemptState, Health, InstanceRecord, Phase
-from shared.models.requests import LaunchRequest
-from shared.store import rows
+from shared.domain.instance import Attempt, AttemptState, Health, InstanceRecord
+from shared.lifecycle.provision import cluster_name
+from shared.storage import rows
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _BATCH = 100

@@ -15,15 +15,15 @@ from typing import Any, cast
 from azure.data.tables import TableClient
 from azure.storage.queue import QueueClient
 
-from shared.catalog.matching import match
+from gpulaunch.models.requests import LaunchRequest
 from shared.catalog.snapshot import snapshot
 from shared.clock import UlidIds
+from shared.domain.messages import StepMessage
 from shared.lifecycle.acceptance import accept
-from shared.models.messages import StepMessage
-from shared.models.requests import LaunchRequest
-from shared.policy.planning import estimate, plan
-from shared.store import rows
-from shared.store.queues import FOR_EVER
+from shared.planning.matching import match
+from shared.planning.plan import estimate, plan
+from shared.storage import rows
+from shared.storage.queues import FOR_EVER
 
 PARTITION = "floor"
 

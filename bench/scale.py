@@ -6,14 +6,14 @@ docs/scale.md names. Rates are per second, money is USD.
 
 from dataclasses import dataclass, field
 
-from shared.lifecycle.limits import Limits
+from shared.lifecycle.timeouts import Limits
 
 MONTH_SECONDS = 730 * 3600.0
 SWEEP_SECONDS = 30.0
 HEARTBEAT_SECONDS = 60.0
 """A serving node with a lease of 15 minutes tells of itself so often."""
 PROGRESS_SECONDS = 5.0
-"""A node that fetches its model tells of it so often (shared/node/agent.py)."""
+"""A node that fetches its model tells of it so often (shared/agent/agent.py)."""
 
 
 @dataclass(frozen=True)

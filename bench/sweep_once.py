@@ -17,19 +17,19 @@ from typing import Any
 from azure.core.pipeline.transport import RequestsTransport
 
 from bench.processes import resident_mib
-from shared import runtime
-from shared.api.queues import HEALTH
-from shared.engine.parts import Kit
-from shared.engine.probing import run_probe
-from shared.engine.sweeping import run_sweep
-from shared.models.messages import ProbeMessage, read_message
-from shared.models.records import Mode
-from shared.providers.nodes import HttpNodes
-from shared.providers.simulated_cloud import TableSimulatedCloud
-from shared.providers.simulation import SimulationProvider
+from gpulaunch.models.instances import Mode
+from shared import app as runtime
+from shared.backends.nodes import HttpNodes
+from shared.backends.simulation.cloud import TableSimulatedCloud
+from shared.backends.simulation.provider import SimulationProvider
+from shared.control.parts import Kit
+from shared.control.probe import run_probe
+from shared.control.sweep.run import run_sweep
+from shared.domain.messages import ProbeMessage, read_message
+from shared.queues import HEALTH
 from shared.settings import read_settings
-from shared.store.connect import queue_service, table_client
-from shared.store.queues import decoded
+from shared.storage.connect import queue_service, table_client
+from shared.storage.queues import decoded
 
 AT_ONCE = 12
 """As host.json says: batchSize and newBatchThreshold together."""

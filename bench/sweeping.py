@@ -18,7 +18,7 @@ from bench.processes import BenchError
 from bench.results import ROOT, Figure, figure, ratios
 from devhost import azurite
 from devhost.config import DEVELOPMENT_ACCOUNT, DEVELOPMENT_KEY
-from shared.store.connect import TABLE
+from shared.storage.connect import TABLE
 
 SECTION = "sweep"
 

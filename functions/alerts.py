@@ -3,15 +3,15 @@
 import azure.functions as func
 
 from functions.queue import handle
-from shared.api.queues import ALERTS
+from shared.queues import ALERTS
 
 bp = func.Blueprint()
 
 
 def alerts(msg: func.QueueMessage) -> None:
     """Tell one receiver of one event."""
-    from shared.alerts.sending import send_alert
-    from shared.models.messages import AlertMessage
+    from shared.domain.messages import AlertMessage
+    from shared.webhooks.delivery import send_alert
 
     handle(ALERTS, AlertMessage, msg, send_alert)
 

@@ -3,7 +3,7 @@
 import azure.functions as func
 
 from functions.http import operation, reply
-from shared.api import operations
+from gpulaunch import operations
 
 bp = func.Blueprint()
 
@@ -11,8 +11,8 @@ bp = func.Blueprint()
 @operation(bp, operations.COSTS)
 def show_costs(req: func.HttpRequest) -> func.HttpResponse:
     """What was spent, as JSON or CSV."""
-    from shared.engine.spending import as_csv, costs_answer
-    from shared.runtime import runtime
+    from shared.app import runtime
+    from shared.control.costs import as_csv, costs_answer
 
     answer = costs_answer(runtime(), dict(req.params))
     if req.params.get("format") != "csv":

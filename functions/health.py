@@ -3,7 +3,7 @@
 import azure.functions as func
 
 from functions.queue import handle
-from shared.api.queues import HEALTH
+from shared.queues import HEALTH
 
 bp = func.Blueprint()
 
@@ -12,7 +12,7 @@ bp = func.Blueprint()
 @bp.queue_trigger(arg_name="msg", queue_name=HEALTH, connection="AzureWebJobsStorage")  # pyright: ignore[reportUnknownMemberType]
 def health(msg: func.QueueMessage) -> None:
     """Probe the ready nodes of a slice."""
-    from shared.engine.probing import run_probe
-    from shared.models.messages import ProbeMessage
+    from shared.control.probe import run_probe
+    from shared.domain.messages import ProbeMessage
 
     handle(HEALTH, ProbeMessage, msg, run_probe)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, cast
 
 import azure.functions as func
 
-from shared.api.operations import Access, Operation
+from gpulaunch.operations import Access, Operation
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from shared.problems import ProblemError
+    from shared.api.problems import ProblemError
 
 log = logging.getLogger("gpulaunch.http")
 
@@ -68,8 +68,8 @@ def instance_id(req: func.HttpRequest) -> str:
     """The route's instance id. Raises ProblemError (404) when it can't be one."""
     import re
 
-    from shared.models.messages import INSTANCE_ID
-    from shared.problems import not_found
+    from shared.api.problems import not_found
+    from shared.domain.messages import INSTANCE_ID
 
     given = req.route_params.get("instanceId", "")
     if not re.fullmatch(INSTANCE_ID, given):
@@ -79,7 +79,7 @@ def instance_id(req: func.HttpRequest) -> str:
 
 def bearer(req: func.HttpRequest) -> str:
     """The bearer token. Raises ProblemError (401) without one."""
-    from shared.problems import unauthorized
+    from shared.api.problems import unauthorized
 
     scheme, _, token = header(req, "Authorization").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
@@ -103,9 +103,9 @@ def _answer(
 
 def problem_of(error: Exception, req: func.HttpRequest, request_id: str) -> "ProblemError":
     """What the caller is told of an error; what he isn't told goes to the log under the request's id."""
+    from shared.api.problems import ProblemError, conflict, unavailable
+    from shared.domain.provider import LaunchRefusedError, ProviderUnavailableError
     from shared.errors import SettingsError, StaleRecordError, StoreUnavailableError
-    from shared.problems import ProblemError, conflict, unavailable
-    from shared.providers.base import LaunchRefusedError, ProviderUnavailableError
 
     if isinstance(error, ProblemError):
         return error
@@ -127,9 +127,9 @@ def problem_of(error: Exception, req: func.HttpRequest, request_id: str) -> "Pro
 
 def check_access(access: Access, req: func.HttpRequest) -> None:
     """Let pass who may. Raises ProblemError, 401 or 403. Nodes prove themselves in their own handlers."""
+    from shared.api.problems import forbidden, unauthorized
+    from shared.app import runtime
     from shared.auth import Role, role_of
-    from shared.problems import forbidden, unauthorized
-    from shared.runtime import runtime
 
     if access in ("open", "node"):
         return
@@ -149,7 +149,7 @@ def check_access(access: Access, req: func.HttpRequest) -> None:
 
 
 def _problem(error: "ProblemError", request_id: str) -> func.HttpResponse:
-    from shared.problems import PROBLEM_TYPE
+    from gpulaunch.models.problems import PROBLEM_TYPE
 
     headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
     if error.status == 401:

@@ -3,7 +3,7 @@
 import azure.functions as func
 
 from functions.http import instance_id, operation, reply, reply_if_changed
-from shared.api import operations
+from gpulaunch import operations
 
 bp = func.Blueprint()
 
@@ -11,8 +11,8 @@ bp = func.Blueprint()
 @operation(bp, operations.LIST)
 def list_instances(req: func.HttpRequest) -> func.HttpResponse:
     """A page of instances."""
-    from shared.engine.listing import list_page
-    from shared.runtime import runtime
+    from shared.app import runtime
+    from shared.control.queries import list_page
 
     page, marks = list_page(runtime(), dict(req.params))
     return reply_if_changed(req, page, marks)
@@ -21,9 +21,9 @@ def list_instances(req: func.HttpRequest) -> func.HttpResponse:
 @operation(bp, operations.SHOW)
 def show_instance(req: func.HttpRequest) -> func.HttpResponse:
     """One instance."""
-    from shared.engine.listing import find
-    from shared.engine.views import instance_view
-    from shared.runtime import runtime
+    from shared.api.views import instance_view
+    from shared.app import runtime
+    from shared.control.queries import find
 
     parts = runtime()
     found = find(parts, instance_id(req))
@@ -33,10 +33,10 @@ def show_instance(req: func.HttpRequest) -> func.HttpResponse:
 @operation(bp, operations.EVENTS)
 def instance_events(req: func.HttpRequest) -> func.HttpResponse:
     """An instance's timeline."""
-    from shared.engine.expected import STEPS, expected
-    from shared.engine.listing import find, only_known, whole_number
-    from shared.engine.views import event_list
-    from shared.runtime import runtime
+    from shared.api.views import event_list
+    from shared.app import runtime
+    from shared.control.phase_estimates import STEPS, expected
+    from shared.control.queries import find, only_known, whole_number
 
     parts = runtime()
     query = dict(req.params)
@@ -51,9 +51,9 @@ def instance_events(req: func.HttpRequest) -> func.HttpResponse:
 @operation(bp, operations.LOGS)
 def instance_logs(req: func.HttpRequest) -> func.HttpResponse:
     """The last log lines of an instance's node."""
-    from shared.engine.listing import find
-    from shared.engine.views import log_answer
-    from shared.runtime import runtime
+    from shared.api.views import log_answer
+    from shared.app import runtime
+    from shared.control.queries import find
 
     return reply(log_answer(find(runtime(), instance_id(req)).record))
 
@@ -61,9 +61,9 @@ def instance_logs(req: func.HttpRequest) -> func.HttpResponse:
 @operation(bp, operations.CREDENTIALS)
 def instance_credentials(req: func.HttpRequest) -> func.HttpResponse:
     """Address and key of a ready endpoint; not to be cached anywhere."""
-    from shared.engine.listing import find
-    from shared.engine.views import credentials
-    from shared.runtime import runtime
+    from shared.api.views import credentials
+    from shared.app import runtime
+    from shared.control.queries import find
 
     parts = runtime()
     answer = credentials(parts, find(parts, instance_id(req)).record)
@@ -73,9 +73,9 @@ def instance_credentials(req: func.HttpRequest) -> func.HttpResponse:
 @operation(bp, operations.END)
 def end_instance(req: func.HttpRequest) -> func.HttpResponse:
     """Begin to end an instance."""
-    from shared.engine.ending import end_instance as end
-    from shared.engine.views import instance_view
-    from shared.runtime import runtime
+    from shared.api.views import instance_view
+    from shared.app import runtime
+    from shared.control.terminate import end_instance as end
 
     parts = runtime()
     record = end(parts, instance_id(req))

@@ -5,7 +5,7 @@ from typing import cast
 import azure.functions as func
 
 from functions.http import header, operation, reply
-from shared.api import operations
+from gpulaunch import operations
 
 bp = func.Blueprint()
 _NONE = cast("func.Context", None)
@@ -15,8 +15,8 @@ _NONE = cast("func.Context", None)
 @operation(bp, operations.LAUNCH)
 def launch_instance(req: func.HttpRequest, context: func.Context = _NONE) -> func.HttpResponse:
     """Accept a launch: 202, with the place to look in Location."""
-    from shared.engine.launching import launch
-    from shared.runtime import runtime
+    from shared.app import runtime
+    from shared.control.launch import launch
 
     # The worker hands the host's trace to no thread of a synchronous function; it stands here.
     trace = context.trace_context.trace_parent if context is not _NONE else None

@@ -5,7 +5,7 @@ import json
 import azure.functions as func
 
 from functions.http import operation, reply
-from shared.api import operations
+from gpulaunch import operations
 
 bp = func.Blueprint()
 
@@ -13,8 +13,8 @@ bp = func.Blueprint()
 @operation(bp, operations.CATALOG)
 def show_catalog(req: func.HttpRequest) -> func.HttpResponse:
     """What can be launched on a provider."""
-    from shared.engine.listing import catalog_answer
-    from shared.runtime import runtime
+    from shared.app import runtime
+    from shared.control.queries import catalog_answer
 
     return reply(catalog_answer(runtime(), dict(req.params)))
 
@@ -22,9 +22,9 @@ def show_catalog(req: func.HttpRequest) -> func.HttpResponse:
 @operation(bp, operations.QUOTA)
 def show_quota(req: func.HttpRequest) -> func.HttpResponse:
     """The quota on Azure."""
-    from shared.engine.listing import quota_regions
-    from shared.engine.quotas import quota_answer
-    from shared.runtime import runtime
+    from shared.app import runtime
+    from shared.control.queries import quota_regions
+    from shared.control.quota_check import quota_answer
 
     parts = runtime()
     return reply(quota_answer(parts, quota_regions(parts, dict(req.params))))
@@ -33,8 +33,8 @@ def show_quota(req: func.HttpRequest) -> func.HttpResponse:
 @operation(bp, operations.CONFIG)
 def show_config(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the host binds it by name
     """The settings that matter to users."""
-    from shared.engine.listing import config_answer
-    from shared.runtime import runtime
+    from shared.app import runtime
+    from shared.control.queries import config_answer
 
     return reply(config_answer(runtime()))
 
@@ -42,8 +42,8 @@ def show_config(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - t
 @operation(bp, operations.HEALTH)
 def show_health(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001
     """Whether the control plane works: 200, or 503 when storage does not answer."""
-    from shared.engine.listing import health_answer
-    from shared.runtime import runtime
+    from shared.app import runtime
+    from shared.control.queries import health_answer
 
     answer = health_answer(runtime())
     return reply(answer, 200 if answer.status == "ok" else 503)

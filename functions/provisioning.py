@@ -3,7 +3,7 @@
 import azure.functions as func
 
 from functions.queue import handle
-from shared.api.queues import LAUNCHES
+from shared.queues import LAUNCHES
 
 bp = func.Blueprint()
 
@@ -12,7 +12,7 @@ bp = func.Blueprint()
 @bp.queue_trigger(arg_name="msg", queue_name=LAUNCHES, connection="AzureWebJobsStorage")  # pyright: ignore[reportUnknownMemberType]
 def provisioning(msg: func.QueueMessage) -> None:
     """One step of one instance."""
-    from shared.engine.stepping import run_step
-    from shared.models.messages import StepMessage
+    from shared.control.step import run_step
+    from shared.domain.messages import StepMessage
 
     handle(LAUNCHES, StepMessage, msg, run_step)

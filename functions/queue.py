@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import azure.functions as func
 
 if TYPE_CHECKING:
-    from shared.engine.parts import Parts
-    from shared.models.messages import M
+    from shared.control.parts import Parts
+    from shared.domain.messages import M
 
 log = logging.getLogger("gpulaunch.queue")
 
@@ -19,9 +19,9 @@ def handle(queue: str, kind: "type[M]", msg: func.QueueMessage, act: "Callable[[
     One that can't be understood, or names no instance, goes to the poison queue at once: no retry would help it.
     Any other error is left to the host, which tries again and poisons the message after five times.
     """
+    from shared.app import runtime
+    from shared.domain.messages import read_message
     from shared.errors import MessageError
-    from shared.models.messages import read_message
-    from shared.runtime import runtime
 
     parts = runtime()
     body = msg.get_body()

@@ -9,7 +9,7 @@ bp = func.Blueprint()
 @bp.timer_trigger(arg_name="timer", schedule="*/30 * * * * *", run_on_startup=False)
 def sweep(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the host binds it by name
     """One sweep over all live instances, every 30 seconds: the longest that a lost message or a dead node is unseen."""
-    from shared.engine.sweeping import run_sweep
-    from shared.runtime import runtime
+    from shared.app import runtime
+    from shared.control.sweep.run import run_sweep
 
     run_sweep(runtime())

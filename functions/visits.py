@@ -13,8 +13,8 @@ import azure.functions as func
 from functions.http import header, problem_of
 
 if TYPE_CHECKING:
-    from shared.engine.parts import Parts
-    from shared.problems import ProblemError
+    from shared.api.problems import ProblemError
+    from shared.control.parts import Parts
     from shared.web.session import Session, Sessions
 
 Access = Literal["open", "read", "admin"]
@@ -52,7 +52,7 @@ class Visit:
     @functools.cached_property
     def form(self) -> dict[str, str]:
         """The posted form. Raises ProblemError (413, 400)."""
-        from shared.problems import malformed, too_large
+        from shared.api.problems import malformed, too_large
 
         body = self.req.get_body()
         if len(body) > _MAX_FORM:
@@ -157,7 +157,7 @@ def _answer(access: Access, method: str, handler: Handler, req: func.HttpRequest
 
 
 def _visit(req: func.HttpRequest) -> Visit:
-    from shared.runtime import runtime
+    from shared.app import runtime
     from shared.web.session import OPEN, Sessions
 
     parts = runtime()
@@ -168,7 +168,7 @@ def _visit(req: func.HttpRequest) -> Visit:
 
 def _refused(visit: Visit, access: Access, method: str) -> func.HttpResponse | None:
     """An answer to who may not come in, or None. Raises ProblemError (403)."""
-    from shared.problems import forbidden
+    from shared.api.problems import forbidden
 
     signed_in = visit.session is not None and visit.session.role is not None
     if access != "open" and not signed_in:

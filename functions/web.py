@@ -76,8 +76,8 @@ def launch_plan(visit: Visit) -> func.HttpResponse:
 @page(bp, "web_launch_post", "launch", "POST", access="admin")
 def launch(visit: Visit) -> func.HttpResponse:
     """Launch what the form says; or show its plan, where no script does it."""
-    from shared.engine.launching import launch as begin
-    from shared.problems import ProblemError
+    from shared.api.problems import ProblemError
+    from shared.control.launch import launch as begin
     from shared.web import launch_form
 
     values = launch_form.fields(visit.form)
@@ -119,7 +119,7 @@ def instance(visit: Visit) -> func.HttpResponse:
 @page(bp, "web_instance_live", "instances/{instanceId}/live")
 def instance_live(visit: Visit) -> func.HttpResponse:
     """What changes on an instance's page; one read and a 304 when nothing did."""
-    from shared.engine.listing import find
+    from shared.control.queries import find
     from shared.web import instance as shown
 
     found = find(visit.parts, instance_id(visit.req))
@@ -135,7 +135,7 @@ def confirm_end(visit: Visit) -> func.HttpResponse:
 @page(bp, "web_instance_end_post", "instances/{instanceId}/terminate", "POST", access="admin")
 def end(visit: Visit) -> func.HttpResponse:
     """End an instance."""
-    from shared.engine.ending import end_instance
+    from shared.control.terminate import end_instance
 
     return see_other(f"/instances/{end_instance(visit.parts, instance_id(visit.req)).instance_id}")
 
@@ -143,15 +143,15 @@ def end(visit: Visit) -> func.HttpResponse:
 @page(bp, "web_instance_key", "instances/{instanceId}/key", access="admin")
 def key(visit: Visit) -> func.HttpResponse:
     """The endpoint's key, on demand; never a part of a page that is polled."""
-    from shared.engine.listing import find
-    from shared.engine.views import credentials
+    from shared.api.views import credentials
+    from shared.control.queries import find
 
     answer = credentials(visit.parts, find(visit.parts, instance_id(visit.req)).record)
     return visit.page("key_part.html" if visit.by_script else "key.html", credentials=answer)
 
 
 def _instance(visit: Visit, template: str = "instance.html") -> func.HttpResponse:
-    from shared.engine.listing import find
+    from shared.control.queries import find
     from shared.web import instance as shown
 
     found = find(visit.parts, instance_id(visit.req))
@@ -185,7 +185,7 @@ def docs(visit: Visit) -> func.HttpResponse:
 @page(bp, "web_static", "static/{file}", access="open")
 def static(visit: Visit) -> func.HttpResponse:
     """A static file; kept for ever under its address with a version."""
-    from shared.problems import not_found
+    from shared.api.problems import not_found
     from shared.web.rendering import static_files
 
     name = urllib.parse.unquote(visit.req.route_params.get("file", ""))

@@ -8,15 +8,13 @@ GpulaunchError
 │   ├── AlreadyExistsError   an insert met an existing row
 │   └── StoreUnavailableError storage did not answer; try again
 ├── MessageError             a queue message that can never be understood
-├── CatalogError             see shared.catalog.base
-├── ProviderError            see shared.providers.base
-└── NodeError                see shared.providers.base
-Problems of the HTTP interface live in shared.problems.
+├── CatalogError             see shared.domain.catalog
+├── ProviderError            see shared.backends.base
+└── NodeError                see shared.backends.base
+Problems of the HTTP interface live in shared.api.problems.
 """
 
-
-class GpulaunchError(Exception):
-    """Base of every error this program raises on purpose."""
+from gpulaunch.errors import GpulaunchError
 
 
 class SettingsError(GpulaunchError):

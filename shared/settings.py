@@ -7,9 +7,9 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from shared.alerts.hooks import Webhook, check_address, read_hooks, signing_key
+from gpulaunch.models.requests import LABEL_KEY, LABEL_VALUE, ProviderName
 from shared.errors import SettingsError
-from shared.models.requests import LABEL_KEY, LABEL_VALUE, ProviderName
+from shared.webhooks.hooks import Webhook, check_address, read_hooks, signing_key
 
 
 class Settings(BaseSettings):
@@ -186,7 +186,7 @@ class Settings(BaseSettings):
     @field_validator("webhook_events")
     @classmethod
     def _known_events(cls, words: frozenset[str]) -> frozenset[str]:
-        from shared.alerts.choosing import WORDS
+        from shared.webhooks.subscriptions import WORDS
 
         if not words <= WORDS:
             raise ValueError(f"only {', '.join(sorted(WORDS))} can be told")

@@ -5,7 +5,7 @@ param appSubnetId string
 param appPrincipalId string
 param workspaceId string
 
-// The names that shared/api/queues.py and shared/store/connect.py use. The host makes a poison queue when it needs one;
+// The names that shared/queues.py and shared/storage/connect.py use. The host makes a poison queue when it needs one;
 // made here, an empty one tells nothing else than that nothing went wrong.
 var queueNames = [
   'gpulaunch-launches'

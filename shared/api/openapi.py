@@ -6,12 +6,13 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from shared.alerts.models import Alert
-from shared.api.operations import OPERATIONS, Operation
-from shared.models import node, requests, responses
-from shared.models.messages import INSTANCE_ID
-from shared.problems import PROBLEM_TYPE, Problem
-from shared.version import VERSION
+from gpulaunch.models import requests, responses
+from gpulaunch.models.problems import PROBLEM_TYPE, Problem
+from gpulaunch.operations import OPERATIONS, Operation
+from gpulaunch.version import VERSION
+from shared.domain import node
+from shared.domain.messages import INSTANCE_ID
+from shared.webhooks.alert import Alert
 
 _SCHEMES = {"read": "readToken", "admin": "adminToken", "node": "nodeToken"}
 _TITLES = {

@@ -19,12 +19,12 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from shared.catalog.base import Catalog, CatalogError, NotCataloguedError, Prices
+from gpulaunch.models.offers import Offer
+from gpulaunch.models.requests import REGION, WORD, ProviderName
 from shared.catalog.corrections import Row
 from shared.catalog.snapshot import Listing, rented_listing
 from shared.clock import Clock
-from shared.models.offers import Offer
-from shared.models.requests import REGION, WORD, ProviderName
+from shared.domain.catalog import Catalog, CatalogError, NotCataloguedError, Prices
 
 RENTED: Final[tuple[ProviderName, ...]] = ("azure", "aws", "gcp")
 """Clouds whose prices SkyPilot lists; machines of one's own have none."""

@@ -13,11 +13,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from shared.catalog.base import ANY_REGION, OWN_INFRASTRUCTURE, NotCataloguedError, Prices
+from gpulaunch.models.offers import Offer
+from gpulaunch.models.requests import ProviderName
 from shared.catalog.corrections import LeftOut, Row, correct, not_offered
 from shared.catalog.gpu_memory import gpu_memory_gib
-from shared.models.offers import Offer
-from shared.models.requests import ProviderName
+from shared.domain.catalog import ANY_REGION, OWN_INFRASTRUCTURE, NotCataloguedError, Prices
 
 DATA = Path(__file__).parent / "data"
 

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from shared.models.offers import Offer
-from shared.models.records import Event, EventType, InstanceRecord, Mode, Phase
-from shared.models.requests import LaunchRequest
+from gpulaunch.models.instances import EventType, Mode, Phase
+from gpulaunch.models.offers import Offer
+from gpulaunch.models.requests import LaunchRequest
+from shared.domain.event import Event
+from shared.domain.instance import InstanceRecord
 
 
 def accept(

@@ -6,9 +6,11 @@ Both are pure: record, observation and time in, act or decision out.
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from shared.lifecycle import health, progress, provisioning, release, termination, validation
-from shared.lifecycle.decision import Decision, Draft, unchanged
-from shared.lifecycle.limits import Limits
+from gpulaunch.models.instances import Phase, Reason
+from shared.domain.instance import AttemptState, Failure, InstanceRecord
+from shared.lifecycle import progress, release, termination, validation
+from shared.lifecycle import provision as provisioning
+from shared.lifecycle import ready as health
 from shared.lifecycle.observations import (
     Act,
     Check,
@@ -33,8 +35,9 @@ from shared.lifecycle.observations import (
     Tick,
     Unanswered,
 )
-from shared.models.records import AttemptState, Failure, InstanceRecord, Phase, Reason
-from shared.policy.termination import next_check, overdue, verdict
+from shared.lifecycle.rules import next_check, overdue, verdict
+from shared.lifecycle.timeouts import Limits
+from shared.lifecycle.transition import Decision, Draft, unchanged
 
 EARLY = timedelta(seconds=1)
 """A message may come this much before its step is due: queues count delays in whole seconds."""

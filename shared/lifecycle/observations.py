@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from shared.models.node import NodeNotice, NodeRegistration, NodeStatus
-from shared.models.records import Failure
-from shared.providers.base import Availability, NodeView, Probe
+from shared.domain.instance import Failure
+from shared.domain.node import NodeNotice, NodeRegistration, NodeStatus
+from shared.domain.provider import Availability, NodeView, Probe
 
 # What to do.
 

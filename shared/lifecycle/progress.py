@@ -1,21 +1,16 @@
 """provisioning → installing → loading_model → starting_server → registering → ready: the node's way up."""
 
-from shared.lifecycle.decision import Decision, Draft, unchanged
-from shared.lifecycle.limits import Limits
+from gpulaunch.models.instances import Phase, Reason
+from gpulaunch.models.times import seconds_between
+from shared.domain.instance import AttemptState, Failure, Health
+from shared.domain.node import NodeNotice, NodePhase, NodeStatus
+from shared.domain.provider import NodeState, NodeView, Probe
 from shared.lifecycle.observations import Looked, NotEnabled, Registered, Reported, Unanswered
-from shared.lifecycle.provisioning import give_up_attempt
+from shared.lifecycle.provision import give_up_attempt
+from shared.lifecycle.rules import next_check, overdue, verdict
 from shared.lifecycle.termination import end
-from shared.models.node import NodeNotice, NodePhase, NodeStatus
-from shared.models.records import (
-    AttemptState,
-    Failure,
-    Health,
-    Phase,
-    Reason,
-    seconds_between,
-)
-from shared.policy.termination import next_check, overdue, verdict
-from shared.providers.base import NodeState, NodeView, Probe
+from shared.lifecycle.timeouts import Limits
+from shared.lifecycle.transition import Decision, Draft, unchanged
 
 _PHASES = {
     NodePhase.INSTALLING: Phase.INSTALLING,

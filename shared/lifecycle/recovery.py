@@ -1,10 +1,12 @@
 """ready → recovering: a lost node is taken away for sure, then the next offer is tried."""
 
-from shared.lifecycle.decision import Decision, Draft
-from shared.lifecycle.limits import Limits
+from gpulaunch.models.instances import EventType, Phase
+from gpulaunch.models.times import seconds_between
+from shared.domain.instance import AttemptState, Failure
+from shared.lifecycle.rules import lost_too_often
 from shared.lifecycle.termination import end
-from shared.models.records import AttemptState, EventType, Failure, Phase, seconds_between
-from shared.policy.termination import lost_too_often
+from shared.lifecycle.timeouts import Limits
+from shared.lifecycle.transition import Decision, Draft
 
 
 def recover(draft: Draft, failure: Failure, limits: Limits) -> Decision:

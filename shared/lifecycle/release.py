@@ -1,11 +1,13 @@
 """A given-up attempt's node is taken away; what follows depends on why."""
 
-from shared.lifecycle.decision import Decision, Draft
-from shared.lifecycle.limits import Limits
+from gpulaunch.models.instances import EventType, Phase
+from gpulaunch.models.times import seconds_between
+from shared.domain.instance import AttemptState
 from shared.lifecycle.observations import Released
-from shared.lifecycle.provisioning import next_attempt
+from shared.lifecycle.provision import next_attempt
 from shared.lifecycle.termination import finish, not_gone
-from shared.models.records import AttemptState, EventType, Phase, seconds_between
+from shared.lifecycle.timeouts import Limits
+from shared.lifecycle.transition import Decision, Draft
 
 
 def released(draft: Draft, found: Released, limits: Limits) -> Decision:

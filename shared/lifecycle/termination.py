@@ -2,11 +2,12 @@
 
 from datetime import timedelta
 
-from shared.lifecycle.decision import Decision, Draft, unchanged
-from shared.lifecycle.limits import Limits
+from gpulaunch.models.instances import EventType, Phase, Reason
+from shared.domain.instance import AttemptState, Failure
 from shared.lifecycle.observations import Poisoned
-from shared.models.records import AttemptState, EventType, Failure, Phase, Reason
-from shared.policy.termination import final_phase
+from shared.lifecycle.rules import final_phase
+from shared.lifecycle.timeouts import Limits
+from shared.lifecycle.transition import Decision, Draft, unchanged
 
 
 def end(draft: Draft, failure: Failure) -> Decision:

@@ -1,11 +1,13 @@
 """queued → validating → provisioning: can the provider be used at all?"""
 
-from shared.lifecycle.decision import Decision, Draft
-from shared.lifecycle.limits import Limits
+from gpulaunch.models.instances import Phase, Reason
+from gpulaunch.models.times import seconds_between
+from shared.domain.instance import Failure
 from shared.lifecycle.observations import Checked, Unanswered
-from shared.lifecycle.provisioning import next_attempt
+from shared.lifecycle.provision import next_attempt
 from shared.lifecycle.termination import end
-from shared.models.records import Failure, Phase, Reason, seconds_between
+from shared.lifecycle.timeouts import Limits
+from shared.lifecycle.transition import Decision, Draft
 
 
 def begin(draft: Draft) -> Decision:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 
-from shared.engine.parts import Parts
-from shared.engine.spending import costs_answer
-from shared.models.responses import CostsAnswer
+from gpulaunch.models.responses import CostsAnswer
+from shared.control.costs import costs_answer
+from shared.control.parts import Parts
 
 DAYS: Final = 14
 WIDTH: Final = 1100

@@ -4,11 +4,11 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
-from shared.engine.listing import list_page
-from shared.engine.parts import Parts
-from shared.models.records import Phase
-from shared.models.requests import ProviderName
-from shared.models.responses import InstanceView
+from gpulaunch.models.instances import Phase
+from gpulaunch.models.requests import ProviderName
+from gpulaunch.models.responses import InstanceView
+from shared.control.parts import Parts
+from shared.control.queries import list_page
 
 PAGE: Final = 20
 """Instances on a page: what a person looks over, and what a table answers at once."""

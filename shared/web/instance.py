@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from shared.engine.expected import STEPS, Span, durations, expected
-from shared.engine.parts import Parts
-from shared.engine.views import instance_view
-from shared.models.records import Event, InstanceRecord, Phase, seconds_between
-from shared.store.base import Versioned
+from gpulaunch.models.instances import Phase
+from gpulaunch.models.times import seconds_between
+from shared.api.views import instance_view
+from shared.control.parts import Parts
+from shared.control.phase_estimates import STEPS, Span, durations, expected
+from shared.domain.event import Event
+from shared.domain.instance import InstanceRecord
+from shared.storage.base import Versioned
 from shared.web.rendering import duration
 
 WATCHED = 2

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, get_args
 
-from shared.catalog.base import OWN_INFRASTRUCTURE, NotCataloguedError
-from shared.engine.launching import Planned, plan_launch
-from shared.engine.parts import Parts
-from shared.engine.reading import read_model
-from shared.models.offers import Offer
-from shared.models.requests import LaunchRequest, ProviderName
-from shared.problems import FieldError, ProblemError
+from gpulaunch.models.offers import Offer
+from gpulaunch.models.problems import FieldError
+from gpulaunch.models.requests import LaunchRequest, ProviderName
+from shared.api.parse import read_model
+from shared.api.problems import ProblemError
+from shared.control.launch import Planned, plan_launch
+from shared.control.parts import Parts
+from shared.domain.catalog import OWN_INFRASTRUCTURE, NotCataloguedError
 from shared.web.rendering import usd
 
 _PROVIDERS: Final = {name: name for name in get_args(ProviderName)}

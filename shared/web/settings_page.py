@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from shared.engine.listing import config_answer, health_answer
-from shared.engine.parts import Parts
+from shared.control.parts import Parts
+from shared.control.queries import config_answer, health_answer
 from shared.web.rendering import duration
 
 _ORCHESTRATORS = {

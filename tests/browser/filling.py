@@ -4,11 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 from ulid import ULID
 
-from shared.models.records import AttemptState, Event, EventType, Failure, Health, InstanceRecord, Phase, Reason
-from shared.policy.ledger import entry_of, machine
-from shared.store.base import Booking
-from shared.store.connect import table_client
-from shared.store.tables import TableInstanceStore
+from gpulaunch.models.instances import EventType, Phase, Reason
+from shared.billing.ledger import entry_of, machine
+from shared.domain.event import Event
+from shared.domain.instance import AttemptState, Failure, Health, InstanceRecord
+from shared.storage.base import Booking
+from shared.storage.connect import table_client
+from shared.storage.tables import TableInstanceStore
 from tests.browser.running import App
 from tests.functional.world import settings
 from tests.twins.factories import make_attempt, make_event, make_offer, make_record

@@ -22,10 +22,10 @@ from typing import Any
 import httpx
 
 from devhost import azurite
-from shared.providers.simulated_cloud import TableSimulatedCloud
+from shared.backends.simulation.cloud import TableSimulatedCloud
 from shared.settings import Settings
-from shared.store.connect import table_client
-from shared.store.tables import TableInstanceStore
+from shared.storage.connect import table_client
+from shared.storage.tables import TableInstanceStore
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "token-of-the-chaos-test"

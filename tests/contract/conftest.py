@@ -15,7 +15,7 @@ from azure.storage.queue import QueueServiceClient
 
 from devhost.azurite import Azurite
 from shared.settings import Settings
-from shared.store import connect
+from shared.storage import connect
 
 _NUMBERS = itertools.count(1)
 

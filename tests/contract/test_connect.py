@@ -14,7 +14,7 @@ from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
 
 from shared.errors import SettingsError
 from shared.settings import Settings
-from shared.store import connect
+from shared.storage import connect
 
 
 def settings(**values: str) -> Settings:
@@ -141,7 +141,7 @@ def test_no_account_is_a_settings_error() -> None:
 
 def test_importing_the_stores_loads_no_heavy_library() -> None:
     code = (
-        "import sys, shared.store.tables, shared.store.queues, shared.store.connect;"
+        "import sys, shared.storage.tables, shared.storage.queues, shared.storage.connect;"
         "print([m for m in ('aiohttp', 'azure.identity', 'azure.storage', 'sky', 'requests') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

@@ -12,7 +12,12 @@ from azure.core.credentials import AzureNamedKeyCredential
 from azure.data.tables import TableClient, TableServiceClient
 
 from devhost.azurite import free_ports
+from gpulaunch.models.instances import Phase
 from shared.clock import UlidIds
+from shared.domain.event import Event
+from shared.domain.instance import InstanceRecord
+from shared.domain.money import Account as MoneyAccount
+from shared.domain.money import CostEntry, Ledger
 from shared.errors import (
     AlreadyExistsError,
     StaleLedgerError,
@@ -20,12 +25,9 @@ from shared.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from shared.models.ledger import Account as MoneyAccount
-from shared.models.ledger import CostEntry, Ledger
-from shared.models.records import Event, InstanceRecord, Phase
-from shared.store import rows
-from shared.store.base import Booking, InstanceFilter, InstanceStore, Note, RecordPage, Versioned
-from shared.store.tables import TableInstanceStore
+from shared.storage import rows
+from shared.storage.base import Booking, InstanceFilter, InstanceStore, Note, RecordPage, Versioned
+from shared.storage.tables import TableInstanceStore
 from tests.contract.conftest import Account, reset, timed_out, unique
 from tests.twins.clock import START
 from tests.twins.factories import make_cost, make_event, make_idempotency, make_instance_id, make_record, make_request

@@ -9,20 +9,13 @@ from typing import Any, Protocol
 
 import pytest
 
+from gpulaunch.models.instances import Reason
+from gpulaunch.models.offers import Offer
+from shared.backends.base import Provider
+from shared.backends.simulation.cloud import SimulatedCloud, TableSimulatedCloud
+from shared.backends.simulation.provider import SimulationProvider
+from shared.domain.provider import LaunchRefusedError, NodeState, NodeView, Placed, Placement, ProviderUnavailableError
 from shared.errors import StoreUnavailableError
-from shared.models.offers import Offer
-from shared.models.records import Reason
-from shared.providers.base import (
-    LaunchRefusedError,
-    NodeState,
-    NodeView,
-    Placed,
-    Placement,
-    Provider,
-    ProviderUnavailableError,
-)
-from shared.providers.simulated_cloud import SimulatedCloud, TableSimulatedCloud
-from shared.providers.simulation import SimulationProvider
 from tests.contract.conftest import Account, unique
 from tests.twins.clock import ManualClock
 from tests.twins.factories import make_attempt, make_instance_id, make_offer

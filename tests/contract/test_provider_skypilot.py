@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from shared.models.records import Reason
-from shared.providers.base import (
+from gpulaunch.models.instances import Reason
+from shared.backends.skypilot.provider import SkyPilotProvider
+from shared.domain.provider import (
     LaunchRefusedError,
     NodeState,
     NodeView,
@@ -18,7 +19,6 @@ from shared.providers.base import (
     ProviderNotEnabledError,
     ProviderUnavailableError,
 )
-from shared.providers.skypilot import SkyPilotProvider
 from shared.redaction import Redactor
 from shared.settings import Settings
 from tests.contract import test_provider as suite

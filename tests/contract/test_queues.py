@@ -10,12 +10,12 @@ import pytest
 from azure.storage.queue import QueueServiceClient
 
 from devhost.azurite import free_ports
+from shared.domain.messages import ProbeMessage, StepMessage, read_message
 from shared.errors import StoreUnavailableError
-from shared.models.messages import ProbeMessage, StepMessage, read_message
 from shared.settings import Settings
-from shared.store import connect
-from shared.store.base import QueuedMessage, Queues
-from shared.store.queues import MAX_DELAY_SECONDS, StorageQueues, poison_queue, visibility
+from shared.storage import connect
+from shared.storage.base import QueuedMessage, Queues
+from shared.storage.queues import MAX_DELAY_SECONDS, StorageQueues, poison_queue, visibility
 from tests.contract.conftest import Account, timed_out, unique
 from tests.twins.clock import ManualClock
 from tests.twins.factories import make_instance_id

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
+from gpulaunch.models.instances import Reason
+from shared.backends.simulation.cloud import SimulatedCloud, SimulatedNode, TableSimulatedCloud
+from shared.backends.simulation.faults import Faults, read_faults
+from shared.backends.simulation.provider import MODEL_BYTES, PORT, SimulatedNodes, SimulationProvider
+from shared.domain.node import NodePhase, NodeStatus
+from shared.domain.provider import NodeState, NodeTarget, NodeUnreachableError, Placed, Placement
 from shared.errors import StoreUnavailableError
-from shared.models.node import NodePhase, NodeStatus
-from shared.models.records import Reason
-from shared.providers.base import NodeState, NodeTarget, NodeUnreachableError, Placed, Placement
-from shared.providers.faults import Faults, read_faults
-from shared.providers.simulated_cloud import SimulatedCloud, SimulatedNode, TableSimulatedCloud
-from shared.providers.simulation import MODEL_BYTES, PORT, SimulatedNodes, SimulationProvider
 from tests.contract.conftest import Account, reset, unique
 from tests.twins.clock import START, ManualClock
 from tests.twins.factories import make_attempt, make_instance_id, make_offer

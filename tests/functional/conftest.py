@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared import runtime
+from shared import app as runtime
 from tests.functional.world import World
 
 

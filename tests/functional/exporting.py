@@ -12,10 +12,10 @@ from typing import Any, cast
 from opentelemetry import metrics, trace
 from opentelemetry._logs import get_logger_provider
 
-from shared import runtime
-from shared.api.queues import LAUNCHES
+from shared import app as runtime
+from shared.observability.azure_monitor import connect
+from shared.queues import LAUNCHES
 from shared.redaction import redact_all_logging
-from shared.telemetry.azure_monitor import connect
 from tests.functional.world import ADMIN, World
 
 

@@ -14,9 +14,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import format_trace_id
 
-from shared import runtime
+from shared import app as runtime
+from shared.observability.recording import LineFilter, Recording
 from shared.redaction import Redactor, redact_all_logging
-from shared.telemetry.recording import LineFilter, Recording
 from tests.functional.world import World
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from shared.api.queues import LAUNCHES
 from shared.errors import StoreUnavailableError
-from shared.store.base import IdempotencyEntry
+from shared.queues import LAUNCHES
+from shared.storage.base import IdempotencyEntry
 from tests.functional.world import ADMIN, READER, SEED, World, settings
 
 PATH = "/api/instances/launch"

@@ -12,15 +12,15 @@ from uuid import uuid4
 import pytest
 
 from devhost.azurite import Azurite
-from shared import runtime
-from shared.engine.launching import launch
-from shared.engine.parts import Parts
-from shared.models.ledger import Account, Usage
-from shared.models.records import EventType
-from shared.problems import ProblemError
+from gpulaunch.models.instances import EventType
+from shared import app as runtime
+from shared.api.problems import ProblemError
+from shared.control.launch import launch
+from shared.control.parts import Parts
+from shared.domain.money import Account, Usage
 from shared.settings import Settings
-from shared.store.connect import ensure, queue_service, table_client
-from shared.store.tables import TableInstanceStore
+from shared.storage.connect import ensure, queue_service, table_client
+from shared.storage.tables import TableInstanceStore
 from tests.functional.world import SEED, World
 from tests.functional.world import settings as settings_with
 

@@ -16,10 +16,10 @@ import azure.functions as func
 import pytest
 
 from functions.alerts import alerts
-from shared import runtime
-from shared.api.queues import ALERTS, QUEUES
+from shared import app as runtime
 from shared.errors import StoreUnavailableError
-from shared.store.queues import poison_queue
+from shared.queues import ALERTS, QUEUES
+from shared.storage.queues import poison_queue
 from tests.functional.node.harness import StandIn
 from tests.functional.world import RETRY_SECONDS, SEED, World, settings
 
@@ -112,7 +112,7 @@ def test_without_a_webhook_there_should_be_no_further_storage_operation(monkeypa
         return [*world.queues.calls.seen, *world.store.calls.seen]
 
     with_alerts = operations()
-    monkeypatch.setattr("shared.engine.changing.announce", nothing)
+    monkeypatch.setattr("shared.control.records.announce", nothing)
     assert with_alerts == operations()
     assert ALERTS not in QUEUES, "it would be made, polled and swept everywhere"
 

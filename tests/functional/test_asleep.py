@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from shared import runtime
-from shared.engine.parts import Kit
-from shared.providers import sky_client
-from shared.providers.skypilot import SkyPilotProvider
+from shared import app as runtime
+from shared.backends.skypilot import client as sky_client
+from shared.backends.skypilot.provider import SkyPilotProvider
+from shared.control.parts import Kit
 from shared.redaction import Redactor
-from shared.store.base import ORPHAN, Note
+from shared.storage.base import ORPHAN, Note
 from tests.functional.test_node_calls import Assigning, Scripted
 from tests.functional.world import SEED, World, settings
 from tests.standins.sky_server import SkyServer
-from tests.unit.providers.azure_world import azure_world
+from tests.unit.clouds.azure_world import azure_world
 
 
 class Sleeping(World):

@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from shared import runtime
-from shared.engine.collecting import GRACE
-from shared.engine.parts import Kit
-from shared.models.records import Mode
-from shared.policy.quota import plain
-from shared.providers.base import NodeState, NodeView, Placed, Placement, ProviderUnavailableError
-from shared.store.base import ORPHAN
+from gpulaunch.models.instances import Mode
+from shared import app as runtime
+from shared.control.parts import Kit
+from shared.control.sweep.garbage import GRACE
+from shared.domain.provider import NodeState, NodeView, Placed, Placement, ProviderUnavailableError
+from shared.planning.quota import plain
+from shared.storage.base import ORPHAN
 from tests.functional.test_node_calls import Push, Scripted
 from tests.functional.world import SEED
 from tests.standins.azure import Fault
-from tests.unit.providers.azure_world import AzureWorld, azure_world, cluster
+from tests.unit.clouds.azure_world import AzureWorld, azure_world, cluster
 
 A10 = "StandardNVADSA10v5Family"
 PLENTY = {A10: (0, 720), "cores": (0, 720), "lowPriorityCores": (0, 720), "virtualMachines": (0, 100)}

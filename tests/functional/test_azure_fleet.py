@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.providers.base import NodeState
-from tests.unit.providers.azure_world import AzureWorld, azure_world, cluster
+from shared.domain.provider import NodeState
+from tests.unit.clouds.azure_world import AzureWorld, azure_world, cluster
 
 FLEET = 10_000
 SWEEP_SECONDS = 30.0

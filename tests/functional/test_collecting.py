@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from shared.providers.base import Placed, ProviderUnavailableError
-from shared.providers.simulated_cloud import SimulatedNode
-from shared.store.base import ORPHAN, Note
+from shared.backends.simulation.cloud import SimulatedNode
+from shared.domain.provider import Placed, ProviderUnavailableError
+from shared.storage.base import ORPHAN, Note
 from tests.functional.world import World
 
 STRAY = "gl-01k0000000000000000000000a-01"

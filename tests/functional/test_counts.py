@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from bench.scale import SIMULATED
-from shared.api.queues import QUEUES
-from shared.engine.sweeping import SLICE
+from shared.control.sweep.run import SLICE
+from shared.queues import QUEUES
 from tests.functional.world import World
 
 STEPS = {"create", "load", "commit", "idempotency", "send", "notes", "put_note", "drop_note"}

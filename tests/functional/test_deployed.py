@@ -5,9 +5,9 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from shared import runtime
-from shared.models.records import Phase
-from shared.providers import sky_client
+from gpulaunch.models.instances import Phase
+from shared import app as runtime
+from shared.backends.skypilot import client as sky_client
 from tests.functional.test_asleep import Sleeping
 from tests.standins.sky_server import SkyServer
 

@@ -14,8 +14,8 @@ from typing import Any, get_args
 
 import pytest
 
-from shared.models.records import Mode, Phase
-from shared.telemetry import base
+from gpulaunch.models.instances import Mode, Phase
+from shared.observability import base
 from tests.functional.world import ADMIN
 from tests.standins.ingestion import TABLES, Ingestion, Row
 

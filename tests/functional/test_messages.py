@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from shared.api.queues import HEALTH, LAUNCHES, QUEUES, TEARDOWNS
-from shared.models.messages import StepMessage
+from shared.domain.messages import StepMessage
+from shared.queues import HEALTH, LAUNCHES, QUEUES, TEARDOWNS
 from tests.functional.world import World
 
 STRANGE = [

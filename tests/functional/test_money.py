@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from shared import runtime
-from shared.engine.accounting import write
+from shared import app as runtime
+from shared.billing.admission import write
+from shared.domain.money import Account, Usage
 from shared.errors import StaleLedgerError, StoreUnavailableError
-from shared.models.ledger import Account, Usage
-from shared.store.base import Booking, IdempotencyEntry
+from shared.storage.base import Booking, IdempotencyEntry
 from tests.functional.world import READER, SEED, Answer, World, settings
 
 PATH = "/api/instances/launch"

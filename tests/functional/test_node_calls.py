@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from shared import runtime
+from shared import app as runtime
 from shared.auth import Purpose
-from shared.engine.parts import Kit
-from shared.models.node import Assignment, JobResult, NodeNotice, NodePhase, NodeStatus
-from shared.models.records import Failure, InstanceRecord
-from shared.providers.base import (
+from shared.control.parts import Kit
+from shared.domain.instance import Failure, InstanceRecord
+from shared.domain.node import Assignment, JobResult, NodeNotice, NodePhase, NodeStatus
+from shared.domain.provider import (
     Availability,
     Cluster,
     NodeState,

@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from shared import runtime
-from shared.models.records import Failure, Reason
-from shared.store.base import REFUSED_OFFER, Note
+from gpulaunch.models.instances import Reason
+from shared import app as runtime
+from shared.domain.instance import Failure
+from shared.storage.base import REFUSED_OFFER, Note
 from tests.functional.test_node_calls import Push
 from tests.functional.world import SEED, World
 

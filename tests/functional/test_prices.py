@@ -7,14 +7,14 @@ from datetime import datetime
 
 import pytest
 
-from shared import runtime
+from gpulaunch.models.requests import ProviderName
+from shared import app as runtime
+from shared.backends.skypilot.client import SkyClient
+from shared.backends.skypilot.prices import SkyPrices
 from shared.catalog.live import Listed, LiveCatalog, read_listing
 from shared.catalog.snapshot import snapshot
-from shared.engine.pricing import PriceKeeper, stored_lists
-from shared.models.requests import ProviderName
-from shared.providers.sky_client import SkyClient
-from shared.providers.sky_prices import SkyPrices
-from shared.store.base import PRICES, Note
+from shared.control.prices import PriceKeeper, stored_lists
+from shared.storage.base import PRICES, Note
 from tests.functional.world import World
 from tests.standins.sky_server import SkyServer, price_list
 
@@ -167,7 +167,7 @@ def test_a_stored_list_is_read_once_in_a_process(
         read.append(provider)
         return read_listing(provider, at, value)
 
-    monkeypatch.setattr("shared.engine.pricing.read_listing", counted)
+    monkeypatch.setattr("shared.control.prices.read_listing", counted)
     for _ in range(3):
         world.clock.advance(301)
         assert source(world) == "live"

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shared.engine.parts import SLICES_AT_ONCE
-from shared.engine.probing import run_probe
-from shared.models.messages import ProbeMessage
-from shared.store.base import Versioned
+from shared.control.parts import SLICES_AT_ONCE
+from shared.control.probe import run_probe
+from shared.domain.messages import ProbeMessage
+from shared.storage.base import Versioned
 from tests.functional.world import World
 
 EVERYTHING = ProbeMessage(

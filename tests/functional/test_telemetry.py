@@ -12,8 +12,8 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import NonRecordingSpan, SpanContext, format_trace_id, use_span
 
-from shared import runtime
-from shared.engine.launching import launch
+from shared import app as runtime
+from shared.control.launch import launch
 from tests.functional.listening import Listening
 from tests.functional.world import SEED
 

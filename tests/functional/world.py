@@ -18,16 +18,18 @@ from azure.functions.timer import TimerRequest
 from pydantic import SecretStr
 
 import function_app
-from shared import runtime
-from shared.api.queues import QUEUES
+from gpulaunch.models.instances import Mode
+from shared import app as runtime
 from shared.auth import Deriver
+from shared.backends.base import Assignments
+from shared.backends.simulation.provider import SimulatedNodes, SimulationProvider
 from shared.catalog.snapshot import snapshot
 from shared.clock import UlidIds
-from shared.engine.parts import Kit, Parts
-from shared.models.node import Assignment
-from shared.models.records import InstanceRecord, Mode
-from shared.providers.base import Assignments, ProviderUnavailableError
-from shared.providers.simulation import SimulatedNodes, SimulationProvider
+from shared.control.parts import Kit, Parts
+from shared.domain.instance import InstanceRecord
+from shared.domain.node import Assignment
+from shared.domain.provider import ProviderUnavailableError
+from shared.queues import QUEUES
 from shared.redaction import Redactor
 from shared.settings import Settings
 from tests.twins.clock import ManualClock

@@ -11,8 +11,8 @@ import azure.functions as func
 
 from devhost.app import HttpFunction, index
 from devhost.routes import Route, Router
-from shared import runtime
-from shared.api.operations import OPERATIONS
+from gpulaunch.operations import OPERATIONS
+from shared import app as runtime
 from shared.auth import Purpose
 from tests.functional.test_node_calls import Assigning
 from tests.functional.world import ADMIN, World, functions

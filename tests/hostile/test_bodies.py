@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.engine.reading import MAX_BODY, MAX_NODE_BODY
-from shared.problems import PROBLEM_TYPE
+from gpulaunch.models.problems import PROBLEM_TYPE
+from shared.api.parse import MAX_BODY, MAX_NODE_BODY
 from tests.functional.test_node_calls import Push
 from tests.functional.world import SEED, Answer, World
 from tests.hostile import strategies

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from shared import runtime
-from shared.api.queues import ALERTS, QUEUES
+from shared import app as runtime
+from shared.app import secrets_of
 from shared.auth import Purpose
-from shared.engine.parts import Kit
-from shared.models.node import Assignment, ModelFile, NodePhase, NodeStatus
-from shared.models.records import InstanceRecord
-from shared.providers.base import NodeState, NodeView
+from shared.control.parts import Kit
+from shared.domain.instance import InstanceRecord
+from shared.domain.node import Assignment, ModelFile, NodePhase, NodeStatus
+from shared.domain.provider import NodeState, NodeView
+from shared.queues import ALERTS, QUEUES
 from shared.redaction import Redactor
-from shared.runtime import secrets_of
-from shared.store.base import InstanceFilter
-from shared.store.queues import poison_queue
+from shared.storage.base import InstanceFilter
+from shared.storage.queues import poison_queue
 from tests.functional.listening import Ear
 from tests.functional.test_node_calls import Assigning, Scripted
 from tests.functional.world import Answer, World, settings

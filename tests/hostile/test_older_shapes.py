@@ -13,11 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from shared.engine.views import event_list, instance_view
-from shared.models.ledger import CostEntry, Ledger
-from shared.models.records import Event, InstanceRecord
-from shared.models.responses import LaunchAnswer
-from shared.store.base import IdempotencyEntry, Note
+from gpulaunch.models.responses import LaunchAnswer
+from shared.api.views import event_list, instance_view
+from shared.domain.event import Event
+from shared.domain.instance import InstanceRecord
+from shared.domain.money import CostEntry, Ledger
+from shared.storage.base import IdempotencyEntry, Note
 from tests.hostile.strategies import json_values
 from tests.twins.clock import START
 

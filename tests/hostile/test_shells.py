@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from gpulaunch.models.requests import LaunchRequest
+from shared.agent.task import node_environment, run_script
 from shared.auth import Deriver, Purpose
-from shared.models.node import Assignment
-from shared.models.requests import LaunchRequest
-from shared.node.task import node_environment, run_script
-from shared.providers.base import Placement
-from shared.providers.sky_task import task_for
+from shared.backends.skypilot.task import task_for
+from shared.domain.node import Assignment
+from shared.domain.provider import Placement
 from shared.settings import Settings
 from tests.functional.node.harness import Nodes, Store, eventually
 from tests.functional.test_node_calls import Push

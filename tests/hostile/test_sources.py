@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared.models.requests import LaunchRequest
-from shared.providers.base import LaunchRefusedError, ProviderUnavailableError
+from gpulaunch.models.requests import LaunchRequest
+from shared.domain.provider import LaunchRefusedError, ProviderUnavailableError
+from shared.model_sources.files import SourceFiles
+from shared.model_sources.web import Web, resolve
 from shared.settings import Settings
-from shared.sources.files import SourceFiles
-from shared.sources.web import Web, resolve
 
 REFUSALS = (LaunchRefusedError, ProviderUnavailableError)
 PAGE = "<EnumerationResults><Blobs>{blobs}</Blobs><NextMarker>{marker}</NextMarker></EnumerationResults>"
@@ -192,7 +192,7 @@ def test_a_listing_without_an_end_should_be_given_up(source: str, blobs: str) ->
 def test_a_store_that_drips_should_be_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte comes in time, the whole never would."""
     seconds = itertools.count(0, 10)
-    monkeypatch.setattr("shared.sources.web.time.monotonic", lambda: float(next(seconds)))
+    monkeypatch.setattr("shared.model_sources.web.time.monotonic", lambda: float(next(seconds)))
 
     class Drip(httpx.SyncByteStream):
         def __iter__(self) -> Iterator[bytes]:

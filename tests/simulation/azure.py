@@ -11,12 +11,11 @@ from datetime import datetime
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-from shared.models.quota import RegionUsage, Usage
-from shared.models.requests import ProviderName
-from shared.providers.azure_client import AzureClient
-from shared.providers.azure_compute import AzureCompute
-from shared.providers.base import Cluster, NodeView, ProviderUnavailableError
-from shared.providers.cloud import Remains
+from gpulaunch.models.requests import ProviderName
+from shared.clouds.azure.client import AzureClient
+from shared.clouds.azure.compute import AzureCompute
+from shared.domain.provider import Cluster, NodeView, ProviderUnavailableError, Remains
+from shared.domain.quota import RegionUsage, Usage
 from tests.simulation.chaos import Chaos
 from tests.simulation.scheduler import Process
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields
 from random import Random
 from typing import TypeVar
 
+from shared.domain.provider import ProviderUnavailableError
 from shared.errors import StoreUnavailableError
-from shared.providers.base import ProviderUnavailableError
 from tests.simulation.scheduler import Died, Scheduler
 
 T = TypeVar("T")

@@ -4,13 +4,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, timedelta
 
-from shared.lifecycle.decision import LEGAL
+from gpulaunch.models.instances import EventType, Phase
+from shared.billing.ledger import account_key
+from shared.domain.costs import micro_so_far
+from shared.domain.event import Event
+from shared.domain.instance import AttemptState, InstanceRecord
 from shared.lifecycle.machine import EARLY
-from shared.models.records import AttemptState, Event, EventType, InstanceRecord, Phase
-from shared.policy.costs import micro_so_far
-from shared.policy.ledger import account_key
-from shared.policy.termination import verdict
-from shared.store.base import IdempotencyEntry
+from shared.lifecycle.rules import verdict
+from shared.lifecycle.transition import LEGAL
+from shared.storage.base import IdempotencyEntry
 from tests.simulation.azure import Subscription
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.storage import Table

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from shared.models.records import Failure, Reason
-from shared.providers.base import LaunchRefusedError, NodeView, Placed, Placement, Provider
-from shared.providers.sky_client import (
+from gpulaunch.models.instances import Reason
+from shared.backends.base import Provider
+from shared.backends.skypilot.client import (
     DOWN,
     LAUNCH,
     SkyClient,
@@ -20,6 +20,8 @@ from shared.providers.sky_client import (
     SkyRefusalError,
     SkyRequest,
 )
+from shared.domain.instance import Failure
+from shared.domain.provider import LaunchRefusedError, NodeView, Placed, Placement
 from tests.simulation.azure import Subscription
 from tests.simulation.chaos import Chaos
 

@@ -8,24 +8,32 @@ from typing import Any
 
 import pytest
 
-from shared.engine import accounting, changing, collecting, launching, stepping, sweeping
-from shared.engine.parts import Parts
-from shared.engine.placing import placed
+from gpulaunch.models.instances import Phase
+from shared.app import runtime
+from shared.backends.skypilot.provider import SkyPilotProvider
+from shared.billing import admission as accounting
+from shared.clouds.azure.compute import AzureCompute
+from shared.control import launch as launching
+from shared.control import records as changing
+from shared.control import step as stepping
+from shared.control.parts import Parts
+from shared.control.placement import placed
+from shared.control.sweep import garbage as collecting
+from shared.control.sweep import run as sweeping
+from shared.domain.event import Event
+from shared.domain.instance import Attempt, AttemptState, Failure, InstanceRecord
+from shared.domain.messages import StepMessage
+from shared.domain.money import Ledger
+from shared.domain.provider import Cluster, NodeState, Placement, ProviderUnavailableError, Remains
 from shared.errors import StaleRecordError
-from shared.lifecycle import health, machine, progress, provisioning, recovery, release
-from shared.lifecycle.decision import Decision, Draft, Follow
-from shared.lifecycle.limits import Limits
+from shared.lifecycle import machine, progress, recovery, release
+from shared.lifecycle import provision as provisioning
+from shared.lifecycle import ready as health
 from shared.lifecycle.observations import Act, Nothing, Released, Reported, Submit
-from shared.models.ledger import Ledger
-from shared.models.messages import StepMessage
-from shared.models.records import Attempt, AttemptState, Event, Failure, InstanceRecord, Phase
-from shared.providers.azure_compute import AzureCompute
-from shared.providers.base import Cluster, NodeState, Placement, ProviderUnavailableError
-from shared.providers.cloud import Remains
-from shared.providers.skypilot import SkyPilotProvider
-from shared.runtime import runtime
-from shared.store import rows
-from shared.store.base import NO_BOOKING, Booking, IdempotencyEntry, Versioned
+from shared.lifecycle.timeouts import Limits
+from shared.lifecycle.transition import Decision, Draft, Follow
+from shared.storage import rows
+from shared.storage.base import NO_BOOKING, Booking, IdempotencyEntry, Versioned
 from tests.simulation.storage import FaultyStore, Table
 
 Patch = pytest.MonkeyPatch

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from shared.models.node import JobResult, NodeNotice, NodePhase, NodeStatus
-from shared.providers.base import NodeTarget, NodeUnreachableError, Probe
+from shared.domain.node import JobResult, NodeNotice, NodePhase, NodeStatus
+from shared.domain.provider import NodeTarget, NodeUnreachableError, Probe
 from tests.simulation.chaos import Chaos
 from tests.simulation.scheduler import Process
 

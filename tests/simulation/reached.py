@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from shared.models.records import InstanceRecord, Reason
+from gpulaunch.models.instances import Reason
+from shared.domain.instance import InstanceRecord
 
 _NOTES = {
     "a process dies": "dies ",

@@ -7,11 +7,12 @@ from typing import Protocol
 
 from pydantic import BaseModel
 
-from shared.engine.keeping import Kept
-from shared.models.ledger import CostEntry
-from shared.models.records import Event, InstanceRecord
-from shared.store import rows
-from shared.store.base import (
+from shared.cache import Kept
+from shared.domain.event import Event
+from shared.domain.instance import InstanceRecord
+from shared.domain.money import CostEntry
+from shared.storage import rows
+from shared.storage.base import (
     NO_BOOKING,
     Booking,
     IdempotencyEntry,
@@ -22,7 +23,7 @@ from shared.store.base import (
     Versioned,
     VersionedLedger,
 )
-from shared.store.queues import visibility
+from shared.storage.queues import visibility
 from tests.simulation.chaos import Chaos
 from tests.simulation.scheduler import Process, Scheduler
 from tests.twins.queues import MemoryQueues

@@ -16,26 +16,30 @@ import azure.functions as func
 from azure.functions.timer import TimerRequest
 from ulid import ULID
 
-from shared import runtime
-from shared.api.queues import HEALTH, LAUNCHES, TEARDOWNS
+from gpulaunch.models.instances import Mode, Phase
+from gpulaunch.models.requests import LaunchRequest
+from shared import app as runtime
 from shared.auth import Deriver
+from shared.backends.simulation.cloud import SimulatedNode
+from shared.backends.simulation.provider import SimulatedNodes, SimulationProvider
+from shared.backends.skypilot import provider as skypilot
+from shared.billing.admission import rules_of
+from shared.billing.budget import Running, beyond_cap
 from shared.catalog.snapshot import snapshot
-from shared.engine import expected, quotas, sweeping
-from shared.engine.accounting import rules_of
-from shared.engine.parts import REFUSED_SECONDS, Kit, Parts
+from shared.clouds.azure import compute as azure_compute
+from shared.control import phase_estimates as expected
+from shared.control import quota_check as quotas
+from shared.control.parts import REFUSED_SECONDS, Kit, Parts
+from shared.control.sweep import run as sweeping
+from shared.domain.costs import micro_so_far
+from shared.domain.instance import InstanceRecord
 from shared.errors import StaleRecordError, StoreUnavailableError
-from shared.lifecycle.limits import Limits
-from shared.models.records import InstanceRecord, Mode, Phase
-from shared.models.requests import LaunchRequest
-from shared.policy.budget import Running, beyond_cap
-from shared.policy.costs import micro_so_far
-from shared.providers import azure_compute, skypilot
-from shared.providers.simulated_cloud import SimulatedNode
-from shared.providers.simulation import SimulatedNodes, SimulationProvider
+from shared.lifecycle.timeouts import Limits
+from shared.model_sources.assignment import AssignmentMaker
+from shared.model_sources.base import ModelListing
+from shared.queues import HEALTH, LAUNCHES, TEARDOWNS
 from shared.redaction import Redactor
 from shared.settings import Settings
-from shared.sources.assignment import AssignmentMaker
-from shared.sources.base import ModelListing
 from tests.functional.world import ADMIN, MASTER, SWEEP_SECONDS, functions, settings
 from tests.simulation.azure import AtOnce, AzureOfProcesses, Subscription
 from tests.simulation.chaos import Chaos, Rates, draw

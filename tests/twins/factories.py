@@ -5,11 +5,13 @@ from typing import Any
 
 from ulid import ULID
 
-from shared.models.ledger import CostEntry
-from shared.models.offers import Offer
-from shared.models.records import Attempt, Event, EventType, InstanceRecord, Phase
-from shared.models.requests import LaunchRequest
-from shared.store.base import IdempotencyEntry
+from gpulaunch.models.instances import EventType, Phase
+from gpulaunch.models.offers import Offer
+from gpulaunch.models.requests import LaunchRequest
+from shared.domain.event import Event
+from shared.domain.instance import Attempt, InstanceRecord
+from shared.domain.money import CostEntry
+from shared.storage.base import IdempotencyEntry
 from tests.twins.clock import START
 
 

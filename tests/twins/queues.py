@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from pydantic import BaseModel
 
 from shared.clock import Clock
-from shared.store.base import QueuedMessage
-from shared.store.queues import LOOKED_AT_SECONDS, READ_AT_ONCE, poison_queue, visibility
+from shared.storage.base import QueuedMessage
+from shared.storage.queues import LOOKED_AT_SECONDS, READ_AT_ONCE, poison_queue, visibility
 from tests.twins.faults import Calls
 
 LEASE_SECONDS = 600.0

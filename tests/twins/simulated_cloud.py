@@ -1,6 +1,6 @@
 """A SimulatedCloud in memory."""
 
-from shared.providers.simulated_cloud import SimulatedNode
+from shared.backends.simulation.cloud import SimulatedNode
 from tests.twins.faults import Calls
 
 

@@ -4,11 +4,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from datetime import date
 
+from shared.domain.event import Event
+from shared.domain.instance import InstanceRecord
+from shared.domain.money import CostEntry, Ledger
 from shared.errors import AlreadyExistsError, StaleLedgerError, StaleRecordError
-from shared.models.ledger import CostEntry, Ledger
-from shared.models.records import Event, InstanceRecord
-from shared.store import rows
-from shared.store.base import (
+from shared.storage import rows
+from shared.storage.base import (
     NO_BOOKING,
     Booking,
     IdempotencyEntry,
@@ -18,7 +19,7 @@ from shared.store.base import (
     Versioned,
     VersionedLedger,
 )
-from shared.store.tables import MAX_PAGE, check_commit, check_size, make_token, read_token
+from shared.storage.tables import MAX_PAGE, check_commit, check_size, make_token, read_token
 from tests.twins.faults import Calls
 
 

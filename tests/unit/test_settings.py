@@ -2,9 +2,9 @@
 
 import pytest
 
-from shared.engine.accounting import rules_of
+from shared.billing.admission import rules_of
+from shared.billing.limits import Limits
 from shared.errors import SettingsError
-from shared.policy.limits import Limits
 from shared.settings import read_settings
 
 KEY = "m" * 32

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shared.api.operations import OPERATIONS
+from gpulaunch.operations import OPERATIONS
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,7 +6,7 @@ import threading
 import time
 from pathlib import Path
 
-from shared.node.agent import Clock, Fetcher, Http, Log, State
+from shared.agent.agent import Clock, Fetcher, Http, Log, State
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli.app import app
-from cli.client import AsyncGpuLaunch, GpuLaunch
-from cli.session import Session
+from gpulaunch.cli.app import app
+from gpulaunch.cli.session import Session
+from gpulaunch.client import AsyncGpuLaunch, GpuLaunch
 from tests.functional.world import ADMIN, World
 from tests.twins.clock import START
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from cli.client import AsyncGpuLaunch, GpuLaunch
-from cli.client.errors import (
+from gpulaunch.client import AsyncGpuLaunch, GpuLaunch
+from gpulaunch.client.errors import (
     AccessError,
     ConflictError,
     EndedError,
@@ -14,9 +14,9 @@ from cli.client.errors import (
     NotFoundError,
     NotInTimeError,
 )
-from shared.models.records import Phase, Reason
-from shared.models.requests import LaunchRequest
-from shared.models.responses import InstanceView
+from gpulaunch.models.instances import Phase, Reason
+from gpulaunch.models.requests import LaunchRequest
+from gpulaunch.models.responses import InstanceView
 from tests.functional.cli.conftest import ADDRESS, WorldTime, WorldTransport
 from tests.functional.world import ADMIN, READER, SEED, World
 

@@ -14,17 +14,17 @@ from rich.console import Console
 from typer.core import TyperGroup
 from typer.testing import CliRunner
 
-from cli.app import app
-from cli.client import GpuLaunch
-from cli.exits import Exit
-from cli.session import Session
-from cli.watching import PHASES, Watch
-from shared import runtime
-from shared.models.quota import RegionUsage, Usage
-from shared.models.records import Phase
-from shared.models.requests import Job, LaunchRequest
-from shared.providers.base import ProviderUnavailableError
-from shared.providers.cloud import Cloud
+from gpulaunch.cli.app import app
+from gpulaunch.cli.exits import Exit
+from gpulaunch.cli.session import Session
+from gpulaunch.cli.watch import PHASES, Watch
+from gpulaunch.client import GpuLaunch
+from gpulaunch.models.instances import Phase
+from gpulaunch.models.requests import Job, LaunchRequest
+from shared import app as runtime
+from shared.clouds.base import Cloud
+from shared.domain.provider import ProviderUnavailableError
+from shared.domain.quota import RegionUsage, Usage
 from tests.functional.cli.conftest import ADDRESS, Terminal, WorldTime, WorldTransport
 from tests.functional.world import ADMIN, READER, World, settings
 from tests.twins.clock import START
@@ -263,7 +263,7 @@ def test_down_should_end_nothing_that_was_not_confirmed(
     gpulaunch: Terminal, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instance_id = world.launch()
-    monkeypatch.setattr("cli.commands.instances.somebody_to_ask", lambda: True)
+    monkeypatch.setattr("gpulaunch.cli.commands.instances.somebody_to_ask", lambda: True)
     declined = gpulaunch("down", instance_id, stdin="n\n")
     assert declined.exit_code == Exit.ERROR
     assert world.show(instance_id)["phase"] == "queued"
@@ -485,7 +485,7 @@ def test_ids_should_be_completed_and_a_silent_app_offer_none(
     for name, value in (("URL", ADDRESS), ("TOKEN", ADMIN)):
         monkeypatch.setenv(f"GPULAUNCH_{name}", value)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.setattr("cli.commands.instances.GpuLaunch", partial(GpuLaunch, transport=transport))
+    monkeypatch.setattr("gpulaunch.cli.commands.instances.GpuLaunch", partial(GpuLaunch, transport=transport))
     words = {"_GPULAUNCH_COMPLETE": "complete_bash", "COMP_CWORD": "2"}
 
     def completed(text: str) -> list[str]:

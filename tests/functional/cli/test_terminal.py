@@ -14,8 +14,8 @@ import pexpect
 import pytest
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
-from cli.exits import Exit
 from devhost.azurite import Azurite, free_ports
+from gpulaunch.cli.exits import Exit
 
 ROOT = Path(__file__).resolve().parents[3]
 TOKEN = "token-of-the-terminal-test"
@@ -67,7 +67,7 @@ class Person:
     def types(self, *words: str) -> "pexpect.spawn[str]":
         # The terminal echoes ^C wherever the output just is, be it in the middle of a character.
         return pexpect.spawn(
-            sys.executable, ["-m", "cli", *words], env=self._environment, encoding="utf-8", codec_errors="replace",
+            sys.executable, ["-m", "gpulaunch.cli", *words], env=self._environment, encoding="utf-8", codec_errors="replace",
             timeout=PATIENCE, dimensions=(40, 120),
         )  # fmt: skip
 

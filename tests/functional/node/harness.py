@@ -20,12 +20,12 @@ from typing import Any, Literal, TypeVar, cast
 import httpx
 from pydantic import BaseModel
 
-from shared.models.node import Assignment, Heartbeat, JobResult, ModelFile, NodeRegistration, NodeStatus, NoticeReport
-from shared.models.requests import Job
-from shared.models.times import iso
+from gpulaunch.models.requests import Job
+from gpulaunch.models.times import iso
+from shared.domain.node import Assignment, Heartbeat, JobResult, ModelFile, NodeRegistration, NodeStatus, NoticeReport
 
 HERE = Path(__file__).parent
-AGENT = HERE.parents[2] / "shared" / "node" / "agent.py"
+AGENT = HERE.parents[2] / "shared" / "agent" / "agent.py"
 INSTANCE = "inst-01KG9ZZZZZZZZZZZZZZZZZZZZZ"
 CLUSTER = "gl-01kg9zzzzzzzzzzzzzzzzzzzzz-1"
 API_KEY, NODE_TOKEN, AGENT_TOKEN, SIGNATURE = "gl-endpoint-key", "node-token-secret", "agent-token-secret", "signed4242"

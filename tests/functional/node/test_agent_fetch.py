@@ -12,10 +12,10 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from gpulaunch.models.requests import LaunchRequest
 from shared.clock import SystemClock
-from shared.models.requests import LaunchRequest
+from shared.model_sources.files import SourceFiles
 from shared.settings import Settings
-from shared.sources.files import SourceFiles
 from tests.functional.node.harness import (
     API_KEY,
     SIGNATURE,

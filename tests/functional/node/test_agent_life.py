@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.models.node import ModelFile, NodeNotice, NodePhase
-from shared.models.times import iso
+from gpulaunch.models.times import iso
+from shared.domain.node import ModelFile, NodeNotice, NodePhase
 from tests.functional.node.harness import (
     AGENT_TOKEN,
     API_KEY,

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from shared.engine.expected import Expectations, Span, durations
-from shared.models.records import Event, EventType, InstanceRecord, Phase
+from gpulaunch.models.instances import EventType, Phase
+from shared.control.phase_estimates import Expectations, Span, durations
+from shared.domain.event import Event
+from shared.domain.instance import InstanceRecord
 from shared.web.instance import steps
 from tests.functional.world import World
 from tests.twins.clock import START

@@ -9,11 +9,12 @@ from unittest.mock import Mock
 
 import pytest
 
-from shared import runtime
+from gpulaunch.models.instances import Reason
+from gpulaunch.models.requests import LaunchRequest
+from shared import app as runtime
+from shared.domain.instance import Failure
 from shared.errors import StoreUnavailableError
-from shared.models.records import Failure, Reason
-from shared.models.requests import LaunchRequest
-from shared.store.base import RecordPage, Versioned
+from shared.storage.base import RecordPage, Versioned
 from shared.web.rendering import static_files
 from tests.functional.web.visitor import Visitor, mark_of, text_of
 from tests.functional.world import SEED, World, settings

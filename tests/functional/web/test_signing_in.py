@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared import runtime
+from shared import app as runtime
 from tests.functional.web.visitor import Visitor, mark_of, text_of
 from tests.functional.world import ADMIN, READER, World, settings
 

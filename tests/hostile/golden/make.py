@@ -12,9 +12,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from shared import runtime
-from shared.models.node import NodePhase
-from shared.store.base import ORPHAN, REFUSED_OFFER, InstanceFilter, Note
+from shared.domain.node import NodePhase
+from shared.storage.base import ORPHAN, REFUSED_OFFER, InstanceFilter, Note
+
+from shared import app as runtime
 from tests.functional.test_node_calls import Push
 from tests.functional.world import World, settings
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from gpulaunch.models.requests import LaunchRequest
+from gpulaunch.operations import OPERATIONS
 from shared.api.openapi import document
-from shared.api.operations import OPERATIONS
-from shared.models.requests import LaunchRequest
 
 SEED = {
     "model_name": "meta-llama/Llama-3.1-8B-Instruct",

@@ -7,7 +7,7 @@ import pytest
 
 from bench.fleet import address, instance_id
 from bench.results import figure, machine, ratios, table, write
-from shared.store.rows import is_instance_id
+from shared.storage.rows import is_instance_id
 
 
 def test_a_figure_should_be_the_median_with_its_spread() -> None:

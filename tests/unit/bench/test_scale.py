@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bench.scale import SIMULATED, Costs, Given, bounds, looks, real_launch
-from shared.lifecycle.limits import Limits
+from shared.lifecycle.timeouts import Limits
 
 
 def test_looks_should_come_less_often_the_longer_a_phase_lasts() -> None:

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from shared.catalog.base import NotCataloguedError
+from gpulaunch.models.offers import Offer
+from gpulaunch.models.requests import LaunchRequest, ProviderName
 from shared.catalog.live import KEPT, Listed, ListingError, LiveCatalog, pack, read_listing, unpack
-from shared.catalog.matching import match
 from shared.catalog.snapshot import snapshot
-from shared.models.offers import Offer
-from shared.models.requests import LaunchRequest, ProviderName
+from shared.domain.catalog import NotCataloguedError
+from shared.planning.matching import match
 from tests.standins.sky_server import price_list
 from tests.twins.clock import START, ManualClock
 

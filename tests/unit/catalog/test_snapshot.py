@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from shared.catalog.base import ANY_REGION, Catalog, NotCataloguedError
+from gpulaunch.models.offers import Offer
+from gpulaunch.models.requests import LaunchRequest, ProviderName
 from shared.catalog.corrections import LeftOut, correct
-from shared.catalog.matching import match
 from shared.catalog.snapshot import DATA, SnapshotCatalog, read_rows, rented_listing, snapshot
-from shared.models.offers import Offer
-from shared.models.requests import LaunchRequest, ProviderName
+from shared.domain.catalog import ANY_REGION, Catalog, NotCataloguedError
+from shared.planning.matching import match
 
 CATALOG: Catalog = snapshot()
 

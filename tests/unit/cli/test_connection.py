@@ -5,9 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from cli.client.errors import AddressError
-from cli.connection import LOCAL, ConfigFile, Connection, config_path, find_connection, read_config, write_config
-from cli.exits import ConfigError
+from gpulaunch.cli.connection import (
+    LOCAL,
+    ConfigFile,
+    Connection,
+    config_path,
+    find_connection,
+    read_config,
+    write_config,
+)
+from gpulaunch.cli.exits import ConfigError
+from gpulaunch.client.errors import AddressError
 
 
 def found(folder: Path, clone: Path | None = None, **environment: str) -> Connection:

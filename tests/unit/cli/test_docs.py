@@ -6,8 +6,8 @@ from pathlib import Path
 import typer
 from typer.core import TyperGroup
 
-from cli.app import app
-from cli.exits import Exit
+from gpulaunch.cli.app import app
+from gpulaunch.cli.exits import Exit
 
 TEXT = (Path(__file__).parents[3] / "docs" / "cli.md").read_text("utf-8")
 

@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
-from cli.client import GpuLaunch
-from cli.client.errors import (
+from gpulaunch.client import GpuLaunch
+from gpulaunch.client.errors import (
     AccessError,
     AddressError,
     ApiError,
@@ -14,8 +14,8 @@ from cli.client.errors import (
     UnavailableError,
     UnreadableAnswerError,
 )
-from cli.client.flows import new_lines
-from shared.problems import PROBLEM_TYPE
+from gpulaunch.client.flows import new_lines
+from gpulaunch.models.problems import PROBLEM_TYPE
 
 INSTANCE = "inst-01JJJJJJJJJJJJJJJJJJJJJJJJ"
 HEALTHY = {"status": "ok", "version": "0.1.0", "storage": "ok"}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.checks.local import local_checks
-from cli.checks.result import Check
+from gpulaunch.cli.checks.local import local_checks
+from gpulaunch.cli.checks.result import Check
 
 
 def checks(clone: Path, home: Path) -> dict[str, Check]:

@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime
 
-from cli.watching import PHASES, Way
-from shared.models.records import EventType, Phase
-from shared.models.responses import EventView
+from gpulaunch.cli.watch import PHASES, Way
+from gpulaunch.models.instances import EventType, Phase
+from gpulaunch.models.responses import EventView
 
 AT = datetime(2026, 1, 31, 9, tzinfo=UTC)
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cli.wording import clean, duration, offer, option_of, span, usd
-from shared.models.offers import Offer
+from gpulaunch.cli.format import clean, duration, offer, option_of, span, usd
+from gpulaunch.models.offers import Offer
 
 
 @pytest.mark.parametrize(

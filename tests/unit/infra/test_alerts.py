@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from shared import runtime
-from shared.api.queues import LAUNCHES
-from shared.lifecycle.limits import Limits
+from shared import app as runtime
+from shared.lifecycle.timeouts import Limits
+from shared.queues import LAUNCHES
 from tests.functional.listening import Listening
 from tests.unit.infra.templates import INFRA, code
 

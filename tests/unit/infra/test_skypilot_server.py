@@ -17,8 +17,8 @@ import pytest
 from pydantic import SecretStr
 
 from devhost.azurite import free_ports, port_is_free
-from shared.providers.base import ProviderUnavailableError
-from shared.providers.sky_client import SkyClient, SkyCluster
+from shared.backends.skypilot.client import SkyClient, SkyCluster
+from shared.domain.provider import ProviderUnavailableError
 from tests.unit.infra.templates import INFRA
 
 # Starting the server and importing SkyPilot twice takes about 40 s on two busy cores.

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.api.queues import QUEUES
-from shared.store.connect import TABLE
+from shared.queues import QUEUES
+from shared.storage.connect import TABLE
 from tests.unit.infra.templates import FILES, INFRA, ROOT, Tree, code, decorated, parsed
 
 _SECRET = re.compile(r"password|secret|token(?!vault)|masterkey|connectionstring", re.IGNORECASE)

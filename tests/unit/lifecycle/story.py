@@ -3,9 +3,13 @@
 from datetime import datetime, timedelta
 from typing import Any
 
+from gpulaunch.models.instances import EventType, Phase, Reason
+from gpulaunch.models.offers import Offer
+from shared.domain.event import Event
+from shared.domain.instance import Attempt, Failure
+from shared.domain.node import JobResult, NodeNotice, NodePhase, NodeRegistration, NodeStatus
+from shared.domain.provider import Availability, NodeState, NodeView, Probe
 from shared.lifecycle.acceptance import accept
-from shared.lifecycle.decision import Decision
-from shared.lifecycle.limits import Limits
 from shared.lifecycle.machine import decide, next_act
 from shared.lifecycle.observations import (
     Act,
@@ -22,10 +26,8 @@ from shared.lifecycle.observations import (
     Submitted,
     Tick,
 )
-from shared.models.node import JobResult, NodeNotice, NodePhase, NodeRegistration, NodeStatus
-from shared.models.offers import Offer
-from shared.models.records import Attempt, Event, EventType, Failure, Phase, Reason
-from shared.providers.base import Availability, NodeState, NodeView, Probe
+from shared.lifecycle.timeouts import Limits
+from shared.lifecycle.transition import Decision
 from tests.twins.clock import START
 from tests.twins.factories import make_instance_id, make_offer, make_request
 

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
+from gpulaunch.models.instances import EventType, Phase, Reason
 from shared.lifecycle.acceptance import accept
-from shared.lifecycle.decision import LEGAL, Draft, Follow, IllegalTransitionError, unchanged
-from shared.models.records import EventType, Phase, Reason
+from shared.lifecycle.transition import LEGAL, Draft, Follow, IllegalTransitionError, unchanged
 from tests.twins.clock import START
 from tests.twins.factories import make_attempt, make_instance_id, make_record, make_request
 from tests.unit.lifecycle.story import OFFERS

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.lifecycle.decision import Follow
+from gpulaunch.models.instances import EventType, Phase, Reason
+from shared.domain.instance import AttemptState
+from shared.domain.node import JobResult, NodeNotice, NodePhase, NodeStatus
+from shared.domain.provider import NodeState, NodeView, Probe
 from shared.lifecycle.observations import Decide, Looked, Noticed, Observation, Reported
-from shared.models.node import JobResult, NodeNotice, NodePhase, NodeStatus
-from shared.models.records import AttemptState, EventType, Phase, Reason
-from shared.providers.base import NodeState, NodeView, Probe
+from shared.lifecycle.transition import Follow
 from tests.unit.lifecycle.story import (
     DEAD,
     GONE,

@@ -5,11 +5,12 @@ from datetime import timedelta
 
 import pytest
 
-from shared.lifecycle.decision import Follow
+from gpulaunch.models.instances import EventType, Phase, Reason
+from shared.domain.instance import AttemptState, Health
+from shared.domain.node import NodeNotice, NodePhase, NodeStatus
+from shared.domain.provider import NodeState, Probe
 from shared.lifecycle.observations import Observation, Release, Reported, Unanswered
-from shared.models.node import NodeNotice, NodePhase, NodeStatus
-from shared.models.records import AttemptState, EventType, Health, Phase, Reason
-from shared.providers.base import NodeState, Probe
+from shared.lifecycle.transition import Follow
 from tests.unit.lifecycle.story import (
     DEAD,
     ENABLED,

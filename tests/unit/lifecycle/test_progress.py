@@ -5,12 +5,13 @@ from datetime import timedelta
 
 import pytest
 
-from shared.lifecycle.decision import Follow
-from shared.lifecycle.limits import Limits
+from gpulaunch.models.instances import EventType, Phase, Reason
+from shared.domain.instance import AttemptState
+from shared.domain.node import NodeNotice, NodePhase, NodeStatus
+from shared.domain.provider import NodeState, NodeView, Probe
 from shared.lifecycle.observations import Decide, Look, Looked, Nothing, Observation, Reported, Unanswered
-from shared.models.node import NodeNotice, NodePhase, NodeStatus
-from shared.models.records import AttemptState, EventType, Phase, Reason
-from shared.providers.base import NodeState, NodeView, Probe
+from shared.lifecycle.timeouts import Limits
+from shared.lifecycle.transition import Follow
 from tests.unit.lifecycle.story import (
     DEAD,
     ENABLED,

@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.lifecycle.decision import Follow
+from gpulaunch.models.instances import EventType, Phase, Reason
+from shared.domain.instance import AttemptState
 from shared.lifecycle.observations import NotEnabled
-from shared.models.records import AttemptState, EventType, Phase, Reason
+from shared.lifecycle.transition import Follow
 from tests.unit.lifecycle.story import (
     GONE,
     LIMITS,

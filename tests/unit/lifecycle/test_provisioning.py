@@ -6,7 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from shared.lifecycle.decision import Follow
+from gpulaunch.models.instances import EventType, Phase, Reason
+from shared.domain.instance import AttemptState
+from shared.domain.node import NodeNotice, NodePhase
+from shared.domain.provider import NodeState
 from shared.lifecycle.machine import EARLY
 from shared.lifecycle.observations import (
     Act,
@@ -20,10 +23,8 @@ from shared.lifecycle.observations import (
     Submitted,
     Unanswered,
 )
-from shared.lifecycle.provisioning import cluster_name, in_time_to_submit
-from shared.models.node import NodeNotice, NodePhase
-from shared.models.records import AttemptState, EventType, Phase, Reason
-from shared.providers.base import NodeState
+from shared.lifecycle.provision import cluster_name, in_time_to_submit
+from shared.lifecycle.transition import Follow
 from tests.twins.factories import make_instance_id
 from tests.unit.lifecycle.story import (
     ENABLED,

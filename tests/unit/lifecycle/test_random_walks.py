@@ -9,8 +9,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from shared.lifecycle.decision import LEGAL, Decision
-from shared.lifecycle.limits import Limits
+from gpulaunch.models.instances import EventType, Phase, Reason
+from shared.domain.instance import AttemptState, Failure, InstanceRecord
+from shared.domain.node import JobResult, NodeNotice, NodePhase, NodeRegistration, NodeStatus
+from shared.domain.provider import Availability, NodeState, NodeView, Probe
 from shared.lifecycle.observations import (
     Act,
     Check,
@@ -34,9 +36,8 @@ from shared.lifecycle.observations import (
     Submitted,
     Unanswered,
 )
-from shared.models.node import JobResult, NodeNotice, NodePhase, NodeRegistration, NodeStatus
-from shared.models.records import AttemptState, EventType, Failure, InstanceRecord, Phase, Reason
-from shared.providers.base import Availability, NodeState, NodeView, Probe
+from shared.lifecycle.timeouts import Limits
+from shared.lifecycle.transition import LEGAL, Decision
 from tests.unit.lifecycle.story import ENABLED, GONE, IDLE, OFFERS, STILL_THERE, TAKEN, TICK, Story
 
 LIMITS = Limits(max_attempts=3, max_recoveries=2)

@@ -5,12 +5,13 @@ from datetime import timedelta
 
 import pytest
 
-from shared.lifecycle.decision import Follow
+from gpulaunch.models.instances import EventType, Phase, Reason
+from shared.domain.instance import AttemptState
+from shared.domain.node import NodePhase
+from shared.domain.provider import NodeState
 from shared.lifecycle.observations import EndAsked, Observation, Poisoned, Release, Released, Submitted, Unanswered
 from shared.lifecycle.termination import release_delay
-from shared.models.node import NodePhase
-from shared.models.records import AttemptState, EventType, Phase, Reason
-from shared.providers.base import NodeState
+from shared.lifecycle.transition import Follow
 from tests.unit.lifecycle.story import (
     GONE,
     IDLE,

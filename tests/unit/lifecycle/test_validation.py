@@ -2,11 +2,11 @@
 
 import pytest
 
-from shared.lifecycle.decision import Follow
+from gpulaunch.models.instances import EventType, Phase, Reason
+from shared.domain.node import NodePhase
+from shared.domain.provider import Availability, NodeState
 from shared.lifecycle.observations import Check, Checked, Observation, Unanswered
-from shared.models.node import NodePhase
-from shared.models.records import EventType, Phase, Reason
-from shared.providers.base import Availability, NodeState
+from shared.lifecycle.transition import Follow
 from tests.unit.lifecycle.story import (
     DEAD,
     ENABLED,

@@ -1,1 +1,0 @@
-"""The Python client (`cli.client`) and the command `gpulaunch` that is built on it."""

@@ -1,0 +1,1 @@
+"""The Python client (`gpulaunch.client`) and the command `gpulaunch` that is built on it."""

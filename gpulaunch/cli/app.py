@@ -1,0 +1,63 @@
+"""The command `gpulaunch`."""
+
+from typing import Annotated
+
+import typer
+
+from gpulaunch.cli.commands import configuration as configuring
+from gpulaunch.cli.commands import doctor, instances
+from gpulaunch.cli.commands import launch as launching
+from gpulaunch.cli.commands import queries as asking
+from gpulaunch.cli.session import Guarded, Session
+from gpulaunch.version import VERSION
+
+_EPILOG = (
+    "Exit codes: 0 done · 1 error · 2 wrong usage or request · 3 not found · 4 refused · 5 the "
+    "instance failed or ended · 6 conflict · 7 the app does not answer · 8 out of time · 130 interrupted. "
+    "Address and token: `gpulaunch config`, or GPULAUNCH_URL and GPULAUNCH_TOKEN."
+)
+
+app = typer.Typer(
+    name="gpulaunch",
+    cls=Guarded,
+    no_args_is_help=True,
+    epilog=_EPILOG,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"gpulaunch {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001 - its callback prints it
+        bool, typer.Option("--version", help="The version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Launch models on GPU nodes, watch them, and end them."""
+    if context.obj is None:
+        context.obj = Session()
+
+
+for command in (
+    launching.launch,
+    launching.watch,
+    instances.ls,
+    instances.show,
+    instances.logs,
+    instances.events,
+    instances.down,
+    instances.credentials,
+    asking.catalog,
+    asking.quota,
+    asking.costs,
+    doctor.doctor,
+):
+    app.command()(command)
+app.add_typer(configuring.config, name="config")

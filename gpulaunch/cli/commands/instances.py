@@ -1,0 +1,235 @@
+"""The commands that look at instances and end them."""
+
+from datetime import datetime
+from itertools import islice
+from typing import Annotated
+
+import httpx
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from gpulaunch.cli.connection import find_connection
+from gpulaunch.cli.exits import Exit
+from gpulaunch.cli.format import PHASE_STYLES, age, clean, duration, event_line, offer, place, table, usd
+from gpulaunch.cli.session import Json, Session, session_of
+from gpulaunch.client import ClientError, GpuLaunch
+from gpulaunch.models.instances import Phase
+from gpulaunch.models.requests import ProviderName
+from gpulaunch.models.responses import Credentials, EventView, InstanceView
+
+_PLACED, _NAMED = 100, 150
+"""Columns of a terminal from which on `ls` says where an instance is, and has its name apart from its model."""
+_COMPLETION = httpx.Timeout(2.0)
+"""Seconds that somebody who pressed Tab waits for one try."""
+
+
+def _complete(incomplete: str) -> list[str]:
+    """The live instances' ids, for the shell; a shell that waits is worse than one that offers nothing."""
+    try:
+        found = find_connection()
+        token = found.token.get_secret_value() if found.token else None
+        with GpuLaunch(found.url, token, timeout=_COMPLETION, sleep=lambda _: None) as gpu:
+            ids = [view.instance_id for view in islice(gpu.list(live=True), 50)]
+    except ClientError:
+        return []
+    return [one for one in ids if one.startswith(incomplete)]
+
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="An instance's id.", autocompletion=_complete)]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until nothing is left of the instance.")]
+
+
+def ls(
+    context: typer.Context,
+    *,
+    phase: Annotated[Phase | None, typer.Option(help="Only instances in this phase.")] = None,
+    provider: Annotated[ProviderName | None, typer.Option(help="Only instances of this provider.")] = None,
+    label: Annotated[str | None, typer.Option(help="Only instances with this label: KEY or KEY=VALUE.")] = None,
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Ended ones too.")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """List instances, newest first; without --all only live ones."""
+    session = session_of(context, as_json=as_json)
+    live = None if everything or (phase is not None and phase.ended) else True
+    listed = session.gpu.list(phase=phase, provider=provider, label=label, live=live)
+    views = list(islice(listed, limit))
+    more = not session.as_json and next(listed, None) is not None
+
+    def show() -> None:
+        if not views:
+            session.note("No instances." if everything else "No live instances; --all lists ended ones too.")
+            return
+        session.out.print(_listed(views, session.now(), session.out.width))
+        if more:
+            session.note(f"There are more than {limit}; --limit shows them.")
+
+    session.answer(views, show)
+
+
+def _listed(views: list[InstanceView], now: datetime, width: int) -> Table:
+    """One line for each instance; on a narrow terminal without what `show` tells too."""
+    shown = {"ID": 0, "NAME": _NAMED, "MODEL": 0, "PHASE": 0, "WHERE": _PLACED, "AGE": 0, "COST": 0}
+    heads = [head for head, least in shown.items() if width >= least]
+    rows = table(*heads)
+    for view in views:
+        texts = {
+            "ID": view.instance_id,
+            "NAME": view.name or "",
+            "MODEL": view.model_name if "NAME" in heads else view.name or view.model_name,
+            "PHASE": view.phase.value,
+            "WHERE": place(view),
+            "AGE": age(view, now),
+            "COST": usd(view.cost_usd),
+        }
+        cells = {head: Text(clean(texts[head]), no_wrap=True, overflow="ellipsis") for head in heads}
+        cells["PHASE"].stylize(PHASE_STYLES.get(view.phase, "cyan"))
+        rows.add_row(*cells.values())
+    return rows
+
+
+def show(context: typer.Context, instance_id: Id, as_json: Json = False) -> None:
+    """Show one instance with its attempts."""
+    session = session_of(context, as_json=as_json)
+    view = session.gpu.get(instance_id)
+    session.answer(view, lambda: _show(session, view))
+
+
+def events(context: typer.Context, instance_id: Id, follow: Follow = False, as_json: Json = False) -> None:
+    """Show an instance's story: its phases, attempts, and why what failed."""
+    session = session_of(context, as_json=as_json)
+    if not follow:
+        answer = session.gpu.events(instance_id)
+        began = answer.events[0].at if answer.events else None
+        session.answer(answer, lambda: _story(session, answer.events, began))
+        return
+    began = None
+    for event in session.gpu.follow_events(instance_id):
+        began = began or event.at
+        session.line(event, event_line(event, began))
+
+
+def logs(context: typer.Context, instance_id: Id, follow: Follow = False, as_json: Json = False) -> None:
+    """Show the last log lines of an instance's node."""
+    session = session_of(context, as_json=as_json)
+    if not follow:
+        answer = session.gpu.logs(instance_id)
+        session.answer(answer, lambda: _lines(session, answer.lines))
+        return
+    for line in session.gpu.follow_logs(instance_id):
+        session.line({"line": line}, line)
+
+
+def down(
+    context: typer.Context,
+    instance_ids: Annotated[list[str], typer.Argument(metavar="ID…", autocompletion=_complete)],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    wait: Annotated[bool, typer.Option(help="Wait until the provider says that nothing is left.")] = False,
+    as_json: Json = False,
+) -> None:
+    """End instances, in any phase."""
+    session = session_of(context, as_json=as_json)
+    ids = list(dict.fromkeys(instance_ids))
+    if not yes and not _confirmed(session, ids):
+        session.note("Nothing was ended.")
+        raise typer.Exit(Exit.ERROR)
+    ended: list[InstanceView] = []
+    worst = Exit.OK
+    for instance_id in ids:
+        # One that can't be ended must not keep the others running.
+        try:
+            ended.append(session.gpu.end(instance_id))
+        except ClientError as error:
+            worst = max(worst, session.complain(error))
+    if wait:
+        ended = [session.gpu.wait_until_gone(view.instance_id) for view in ended]
+
+    def tell() -> None:
+        for view in ended:
+            session.say(f"{view.instance_id}  {view.phase.value}  {usd(view.cost_usd)}")
+
+    session.answer(ended, tell)
+    raise typer.Exit(worst)
+
+
+def credentials(
+    context: typer.Context,
+    instance_id: Id,
+    export: Annotated[
+        bool, typer.Option("--export", help='For the shell: eval "$(gpulaunch credentials ID --export)".')
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Print a ready endpoint's address and key, and a curl to copy."""
+    session = session_of(context, as_json=as_json)
+    answer = session.gpu.credentials(instance_id)
+    session.answer(answer, lambda: _usage(session, answer, with_curl=not export))
+
+
+def _usage(session: Session, answer: Credentials, *, with_curl: bool) -> None:
+    session.say(f"export OPENAI_BASE_URL='{answer.endpoint}'\nexport OPENAI_API_KEY='{answer.api_key}'")
+    if with_curl:
+        session.say(
+            'curl -sS "$OPENAI_BASE_URL/chat/completions" -H "Authorization: Bearer $OPENAI_API_KEY" \\\n'
+            "  -H 'Content-Type: application/json' \\\n"
+            f'  -d \'{{"model": "{answer.model_name}", "messages": [{{"role": "user", "content": "Hello"}}]}}\''
+        )
+
+
+def somebody_to_ask() -> bool:
+    """Whether a person sits at standard input."""
+    return typer.get_text_stream("stdin").isatty()
+
+
+def _confirmed(session: Session, ids: list[str]) -> bool:
+    if session.as_json or not somebody_to_ask():
+        raise typer.BadParameter("nobody can be asked here; say --yes", param_hint="down")
+    for instance_id in ids:
+        view = session.gpu.get(instance_id)
+        session.say(f"{instance_id}  {view.phase.value}  {view.model_name}  {usd(view.cost_usd)} so far")
+    return typer.confirm(f"End {'it' if len(ids) == 1 else f'these {len(ids)}'}?")
+
+
+def _show(session: Session, view: InstanceView) -> None:
+    now = session.now()
+    facts = {
+        "id": view.instance_id,
+        "name": view.name,
+        "model": view.model_name,
+        "phase": f"{view.phase.value} for {duration((now - view.phase_since).total_seconds())}",
+        "mode": view.mode,
+        "ending": f"{view.ending.message} ({view.ending.reason.value})" if view.ending else None,
+        "endpoint": view.endpoint,
+        "health": f"{view.health.state} {view.health.message}".strip() if view.health else None,
+        "requests": _requests(view),
+        "age": age(view, now),
+        "deadline": view.deadline_at.astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+        "cost": f"{usd(view.cost_usd)} so far, at worst {usd(view.worst_case_usd)}",
+        "labels": ", ".join(f"{key}={value}" for key, value in view.labels.items()) or None,
+    }
+    for name, value in facts.items():
+        if value is not None:
+            session.say(f"{name:<9} {value}", PHASE_STYLES.get(view.phase, "") if name == "phase" else "")
+    for attempt in view.attempts:
+        state = f"{attempt.failure.message} ({attempt.failure.reason.value})" if attempt.failure else attempt.state
+        session.say(f"attempt {attempt.number} {offer(attempt.offer)}, {usd(attempt.cost_usd)}: {state}")
+
+
+def _requests(view: InstanceView) -> str | None:
+    health = view.health
+    if health is None or health.running_requests is None:
+        return None
+    return f"{health.running_requests:g} running, {health.waiting_requests or 0:g} waiting"
+
+
+def _story(session: Session, story: list[EventView], began: datetime | None) -> None:
+    for event in story:
+        session.say(event_line(event, began))
+
+
+def _lines(session: Session, lines: list[str]) -> None:
+    if not lines:
+        session.note("The node has reported no lines yet.")
+    for line in lines:
+        session.say(line)

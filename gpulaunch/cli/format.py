@@ -1,0 +1,107 @@
+"""Values as people read them."""
+
+import re
+from datetime import datetime
+
+from rich import box
+from rich.table import Table
+
+from gpulaunch.models.instances import Phase
+from gpulaunch.models.offers import Offer
+from gpulaunch.models.responses import EventView, InstanceView
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+PHASE_STYLES = {
+    Phase.READY: "green",
+    Phase.FAILED: "red",
+    Phase.TERMINATED: "dim",
+    Phase.TERMINATING: "yellow",
+    Phase.RECOVERING: "yellow",
+}
+
+
+def clean(text: str) -> str:
+    """Text without control characters: a node's log line must not move somebody's cursor or rename his terminal."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
+
+
+def option_of(field: str) -> str:
+    """The option that fills a field of a launch."""
+    name, _, rest = field.partition(".")
+    if name == "body":
+        return "launch"
+    if name == "model_name":
+        return "MODEL"
+    shown = {"labels": "label", "vllm_args": "vllm-arg"}.get(name, name.replace("_", "-"))
+    return f"--{shown}" + (f" ({rest})" if rest else "")
+
+
+def duration(seconds: float) -> str:
+    """12 s, 3 min 05 s, 2 h 10 min, 3 d 4 h."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def span(least: float, most: float) -> str:
+    """An expected length of time in seconds, in few letters: about 30 s, 45 s to 15 min, 1 to 14 min."""
+    if least == most:
+        return f"about {_whole(most)}"
+    low, high = _whole(least), _whole(most)
+    return f"{low.split()[0]} to {high}" if low.split()[1] == high.split()[1] else f"{low} to {high}"
+
+
+def _whole(seconds: float) -> str:
+    return f"{seconds:.2g} s" if seconds < 60 else f"{seconds / 60:.0f} min"
+
+
+def usd(amount: float) -> str:
+    """An amount in USD, to the cent; below one cent to the hundredth of it."""
+    return f"${amount:.2f}" if amount >= 0.01 or amount == 0 else f"${amount:.4f}"
+
+
+def offer(given: Offer) -> str:
+    """An offer in a few words: spot Standard_NV36ads_A10_v5 (A10) in eastus, $0.80/h."""
+    kind = "spot" if given.use_spot else "on-demand"
+    gpu = f"{given.gpu}:{given.gpu_count}" if given.gpu_count > 1 else given.gpu
+    machine = f"{given.instance_type} ({gpu})" if given.instance_type else gpu
+    return f"{kind} {machine} in {given.provider}/{given.region}, {usd(given.price_per_hour)}/h"
+
+
+def place(view: InstanceView) -> str:
+    """Where an instance is, in few words: spot A10 in eastus, simulated."""
+    simulated = ", simulated" if view.mode == "simulation" else ""
+    if not view.attempts:
+        return view.provider + simulated
+    given = view.attempts[-1].offer
+    kind = "spot" if given.use_spot else "on-demand"
+    gpu = f"{given.gpu}:{given.gpu_count}" if given.gpu_count > 1 else given.gpu
+    return f"{kind} {gpu} in {view.provider if given.region == '*' else given.region}{simulated}"
+
+
+def age(view: InstanceView, now: datetime) -> str:
+    """How long an instance has lived."""
+    return duration(((view.ended_at or now) - view.created_at).total_seconds())
+
+
+def event_line(event: EventView, began: datetime | None) -> str:
+    """An event on one line, with the seconds since the first one where that is known."""
+    when = event.at.astimezone().strftime("%H:%M:%S")
+    since = f"  +{duration((event.at - began).total_seconds()):<12}" if began else ""
+    why = f" ({event.reason.value})" if event.reason else ""
+    took = f" [after {duration(event.duration_seconds)}]" if event.duration_seconds else ""
+    return f"{when}{since}  {event.phase.value:<15}  {event.message}{why}{took}"
+
+
+def table(*heads: str) -> Table:
+    """A table without lines, to look at and to cut columns from."""
+    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for head in heads:
+        made.add_column(head, no_wrap=head in ("ID", "PHASE", "AGE", "COST"))
+    return made

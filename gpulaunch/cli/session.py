@@ -1,0 +1,152 @@
+"""One run of the command: its client, what it prints where, and how errors end it."""
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Annotated, Any, cast
+
+import httpx
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from typer.core import TyperGroup
+
+from gpulaunch.cli.connection import Connection, find_connection
+from gpulaunch.cli.exits import Exit, code_of, exit_of
+from gpulaunch.cli.format import clean, option_of
+from gpulaunch.client import ClientError, GpuLaunch
+from gpulaunch.client.errors import AccessError, ApiError, EndedError, NoAnswerError, NotInTimeError
+
+PIPED_WIDTH = 240
+"""Columns of a table that goes into a pipe or a file: wide enough that no cell is cut."""
+
+
+def console(*, stderr: bool) -> Console:
+    """A console that prints text as it is: no markup, no guessed colours, no cut tables in a pipe."""
+    made = Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=False)
+    return (
+        made
+        if made.is_terminal
+        else Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=PIPED_WIDTH)
+    )
+
+
+@dataclass
+class Session:
+    """What all commands share."""
+
+    as_json: bool = False
+    transport: httpx.BaseTransport | None = None
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    out: Console = field(default_factory=lambda: console(stderr=False))
+    err: Console = field(default_factory=lambda: console(stderr=True))
+
+    @cached_property
+    def connection(self) -> Connection:
+        """Where the app is. Raises ClientError."""
+        return find_connection()
+
+    @cached_property
+    def gpu(self) -> GpuLaunch:
+        """The client."""
+        found = self.connection
+        return GpuLaunch(
+            found.url,
+            found.token.get_secret_value() if found.token else None,
+            on_retry=self._tell_retry,
+            transport=self.transport,
+            sleep=self.sleep,
+            clock=self.clock,
+        )
+
+    def _tell_retry(self, error: Exception, seconds: float) -> None:
+        if not self.as_json:
+            self.err.print(clean(f"{error}; trying again in {seconds:g} s"), style="dim", soft_wrap=True)
+
+    def answer(self, value: BaseModel | Iterable[BaseModel], show: Callable[[], None]) -> None:
+        """Print an answer: as one JSON document, or as `show` does."""
+        if not self.as_json:
+            show()
+        elif isinstance(value, BaseModel):
+            typer.echo(value.model_dump_json(indent=2))
+        else:
+            many = [one.model_dump(mode="json") for one in value]
+            typer.echo(json.dumps(many, indent=2, ensure_ascii=False))
+
+    def line(self, value: BaseModel | dict[str, Any], text: str, style: str = "") -> None:
+        """Print one line of a stream: JSON, or text for people."""
+        if self.as_json:
+            typer.echo(json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value.model_dump_json())
+        else:
+            self.say(text, style)
+
+    def say(self, text: str, style: str = "") -> None:
+        """Print text for people."""
+        self.out.print(clean(text), style=style or None, soft_wrap=True)
+
+    def note(self, text: str, style: str = "") -> None:
+        """Print a remark for people beside the answer; silent with --json."""
+        if not self.as_json:
+            self.err.print(clean(text), style=style or None, soft_wrap=True)
+
+    def complain(self, error: ClientError) -> Exit:
+        """Say what went wrong, on standard error; the exit code."""
+        code = exit_of(error)
+        if self.as_json:
+            said: dict[str, Any] = {"code": code_of(error), "detail": str(error), "exit_code": int(code)}
+            if isinstance(error, ApiError):
+                said |= error.problem.model_dump(mode="json", exclude_none=True)
+            if isinstance(error, EndedError | NotInTimeError):
+                said |= {"instance": error.instance.model_dump(mode="json")}
+            typer.echo(json.dumps({"error": said}, ensure_ascii=False), err=True)
+            return code
+        if isinstance(error, ApiError) and error.errors:
+            self.note(f"error: {error.problem.title}", "red")
+            for wrong in error.errors:
+                nearest = f" Nearest: {', '.join(wrong.nearest)}." if wrong.nearest else ""
+                self.note(f"  {option_of(wrong.field)}: {wrong.message.removesuffix('.')}.{nearest}")
+        else:
+            self.note(f"error: {error}", "red")
+        if hint := self._hint(error):
+            self.note(hint)
+        return code
+
+    def _hint(self, error: ClientError) -> str:
+        if isinstance(error, AccessError):
+            if self.connection.token is None:
+                return "No token is set: `gpulaunch config set-token`, or GPULAUNCH_TOKEN in the environment."
+            return f"The token comes from {self.connection.token_from}."
+        if isinstance(error, NoAnswerError) and self.connection.url_from == "default":
+            return (
+                "No address is set, so this machine was asked: `make run` starts an app here, and "
+                "`gpulaunch config set-url` names one elsewhere."
+            )
+        if isinstance(error, ApiError) and error.status >= 500 and error.problem.request_id:
+            return f"Its log has more under request {error.problem.request_id}."
+        return ""
+
+
+def session_of(context: typer.Context, *, as_json: bool = False) -> Session:
+    """The run's session; every command that prints hands its --json on to it."""
+    session = cast("Session", context.find_root().obj)
+    session.as_json = session.as_json or as_json
+    return session
+
+
+class Guarded(TyperGroup):
+    """Ends the command with the right exit code and no traceback when the client says that something went wrong."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """See Command.invoke."""
+        try:
+            return super().invoke(ctx)
+        except ClientError as error:
+            raise typer.Exit(session_of(ctx).complain(error)) from error
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON; streams print one object per line.")]

@@ -1,0 +1,178 @@
+"""`--watch`: an instance on its way up, live: a bar per phase, and a line for whatever went wrong on the way."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from gpulaunch.cli.format import clean, duration, event_line, span, usd
+from gpulaunch.cli.session import Session
+from gpulaunch.client import GpuLaunch
+from gpulaunch.client.errors import EndedError
+from gpulaunch.models.instances import EventType, Phase
+from gpulaunch.models.responses import EventView, InstanceView, PhaseTime
+
+PHASES = (
+    Phase.QUEUED,
+    Phase.VALIDATING,
+    Phase.PROVISIONING,
+    Phase.INSTALLING,
+    Phase.LOADING_MODEL,
+    Phase.STARTING_SERVER,
+    Phase.REGISTERING,
+)
+"""The way up; each has a bar."""
+_TOLD = {
+    EventType.ATTEMPT_STARTED: "",
+    EventType.ATTEMPT_FAILED: "red",
+    EventType.NODE_NOTICE: "yellow",
+    EventType.HEALTH: "yellow",
+    EventType.TERMINATION: "yellow",
+    EventType.ALERT: "red",
+}
+"""Events that get a line of their own beside the bars, and how it looks."""
+
+_MARKS = {"waiting": ("·", "dim"), "done": ("✓", "green"), "failed": ("✗", "red")}
+
+State = Literal["waiting", "running", "done", "failed"]
+
+
+@dataclass
+class Row:
+    """One phase of the way up."""
+
+    state: State = "waiting"
+    seconds: float | None = None
+    """How long it took; None while it runs."""
+    since: float = 0.0
+    """When it began, in seconds of the local clock."""
+
+
+@dataclass
+class Way:
+    """How far an instance is, as its events tell it; durations are the app's own, but for the phase that runs."""
+
+    clock: Callable[[], float]
+    rows: dict[Phase, Row] = field(default_factory=lambda: {phase: Row() for phase in PHASES})
+
+    def feed(self, event: EventView, age: float) -> None:
+        """Take an event that happened `age` seconds ago."""
+        if event.type not in (EventType.ACCEPTED, EventType.PHASE):
+            return
+        for row in self.rows.values():
+            if row.state == "running":
+                row.state = "failed" if event.phase not in (*PHASES, Phase.READY) else "done"
+                row.seconds = event.duration_seconds or 0.0
+        if event.phase in self.rows:
+            # A step back makes everything from there on to be done again.
+            for phase in PHASES[PHASES.index(event.phase) :]:
+                self.rows[phase] = Row()
+            self.rows[event.phase] = Row("running", None, self.clock() - max(0.0, age))
+
+    def elapsed(self, phase: Phase) -> float | None:
+        """Seconds that a phase took or has taken so far; None when it has not begun."""
+        row = self.rows[phase]
+        if row.state == "waiting":
+            return None
+        return self.clock() - row.since if row.seconds is None else row.seconds
+
+
+class Watch:
+    """Watches one instance until it is ready or gone: bars on a terminal, lines in a pipe, objects with --json."""
+
+    def __init__(self, session: Session, instance_id: str) -> None:
+        self._session = session
+        self._gpu: GpuLaunch = session.gpu
+        self._id = instance_id
+        self._way = Way(session.clock)
+        self._spinner = Spinner("dots", style="cyan")
+        self._view: InstanceView | None = None
+        self._expected: dict[Phase, PhaseTime] = {}
+        self._after = -1
+        self._began: datetime | None = None
+        self._bars = session.out.is_terminal and not session.as_json
+
+    def run(self, timeout: float | None) -> InstanceView:
+        """Watch until the instance is ready; EndedError when it ends, NotInTimeError after `timeout` seconds.
+
+        An instance that ends is watched until nothing is left of it.
+        """
+        live = Live(self, console=self._session.out, refresh_per_second=5) if self._bars else nullcontext()
+        with live:
+            try:
+                return self._gpu.wait_until_ready(self._id, timeout, self.changed)
+            except EndedError as error:
+                if error.instance.phase.ended:
+                    raise
+                raise EndedError(self._gpu.wait_until_gone(self._id, timeout, self.changed)) from None
+
+    def changed(self, view: InstanceView) -> None:
+        """Take a new state of the instance, and tell what happened since the last one."""
+        now = self._session.now()
+        if self._session.as_json:
+            self._session.line(view, "")
+        story = self._gpu.events(self._id, self._after)
+        self._expected = {one.phase: one for one in story.expected} or self._expected
+        for event in story.events:
+            self._after = event.sequence
+            self._began = self._began or event.at
+            self._way.feed(event, (now - event.at).total_seconds())
+            self._tell(event)
+        self._view = view
+
+    def _tell(self, event: EventView) -> None:
+        if self._session.as_json or (self._bars and event.type not in _TOLD):
+            return
+        self._session.say(event_line(event, self._began), _TOLD.get(event.type, ""))
+
+    def __rich__(self) -> Group:
+        """The bars as they are now, and what is being done; asked for by the display's own thread."""
+        table = Table.grid(padding=(0, 1))
+        for width in (1, 15, 24):
+            table.add_column(width=width, no_wrap=True)
+        table.add_column(width=12, no_wrap=True, justify="right")
+        table.add_column(no_wrap=True)
+        for phase, row in self._way.rows.items():
+            mark = self._spinner if row.state == "running" else Text(*_MARKS[row.state])
+            seconds, expected = self._way.elapsed(phase), self._expected.get(phase)
+            share = self._share(phase, row, seconds)
+            bar = ProgressBar(
+                1.0, share or 0.0, 24, share is None, complete_style="cyan", finished_style="green", pulse_style="cyan"
+            )
+            took = Text("" if seconds is None else duration(seconds), "cyan")
+            usual = Text(span(expected.least_seconds, expected.most_seconds) if expected else "", "dim")
+            table.add_row(mark, Text(phase.value, "dim" if row.state == "waiting" else ""), bar, took, usual)
+        return Group(table, Text(clean(self._doing()), "dim", no_wrap=True, overflow="ellipsis"))
+
+    def _share(self, phase: Phase, row: Row, seconds: float | None) -> float | None:
+        """How much of a phase is done; None where nobody knows, as when it takes longer than it should."""
+        if row.state != "running":
+            return float(row.state == "done")
+        attempt = self._view.attempts[-1] if self._view and self._view.attempts else None
+        if phase is Phase.LOADING_MODEL and attempt and attempt.total_bytes:
+            return (attempt.fetched_bytes or 0) / attempt.total_bytes
+        expected = self._expected.get(phase)
+        share = (seconds or 0.0) / expected.most_seconds if expected and expected.most_seconds else 1.0
+        return share if share < 1 else None
+
+    def _doing(self) -> str:
+        """What the last attempt is about, and what it does."""
+        if self._view is None or not self._view.attempts:
+            return ""
+        attempt = self._view.attempts[-1]
+        given = attempt.offer
+        kind = "spot" if given.use_spot else "on-demand"
+        place = f"{kind}, {usd(given.price_per_hour)}/h, {given.region}, {given.instance_type or given.gpu}"
+        fetched = ""
+        if self._view.phase is Phase.LOADING_MODEL and attempt.total_bytes:
+            fetched = f"; {(attempt.fetched_bytes or 0) / 1e9:.1f} of {attempt.total_bytes / 1e9:.1f} GB"
+        detail = attempt.detail if self._view.phase in PHASES else ""
+        return f"attempt {attempt.number}: {place}{fetched}{detail and '; ' + detail}"

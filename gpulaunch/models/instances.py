@@ -1,0 +1,80 @@
+"""The vocabulary of an instance: its mode, phases, reasons and kinds of events."""
+
+from enum import StrEnum
+from typing import Literal
+
+Mode = Literal["real", "simulation"]
+
+
+class Phase(StrEnum):
+    """Where an instance stands."""
+
+    QUEUED = "queued"
+    VALIDATING = "validating"
+    PROVISIONING = "provisioning"
+    INSTALLING = "installing"
+    LOADING_MODEL = "loading_model"
+    STARTING_SERVER = "starting_server"
+    REGISTERING = "registering"
+    READY = "ready"
+    RECOVERING = "recovering"
+    TERMINATING = "terminating"
+    TERMINATED = "terminated"
+    FAILED = "failed"
+
+    @property
+    def ended(self) -> bool:
+        """Final: nothing runs and nothing will."""
+        return self in (Phase.TERMINATED, Phase.FAILED)
+
+
+class Reason(StrEnum):
+    """Why an attempt failed or an instance ends; stable codes, shown in events and answers."""
+
+    # why an offer failed
+    NO_CAPACITY = "no_capacity"
+    QUOTA_EXCEEDED = "quota_exceeded"
+    PERMISSION_DENIED = "permission_denied"
+    IMAGE_UNAVAILABLE = "image_unavailable"
+    NETWORK_FAILED = "network_failed"
+    SETUP_FAILED = "setup_failed"
+    INVALID_TASK = "invalid_task"
+    PROVISIONING_FAILED = "provisioning_failed"
+    PROVISIONING_TIMEOUT = "provisioning_timeout"
+    # why a node was given up
+    INSTALL_FAILED = "install_failed"
+    MODEL_FETCH_FAILED = "model_fetch_failed"
+    SERVER_FAILED = "server_failed"
+    PORT_TAKEN = "port_taken"
+    INSTALL_TIMEOUT = "install_timeout"
+    MODEL_TIMEOUT = "model_timeout"
+    SERVER_TIMEOUT = "server_timeout"
+    REGISTRATION_TIMEOUT = "registration_timeout"
+    NODE_LOST = "node_lost"
+    EVICTED = "evicted"
+    UNHEALTHY = "unhealthy"
+    # why an instance ends
+    USER_REQUEST = "user_request"
+    JOB_COMPLETED = "job_completed"
+    IDLE = "idle"
+    DEADLINE = "deadline"
+    BUDGET = "budget"
+    NO_OFFERS_LEFT = "no_offers_left"
+    TOO_MANY_ATTEMPTS = "too_many_attempts"
+    TOO_MANY_RECOVERIES = "too_many_recoveries"
+    PROVIDER_UNAVAILABLE = "provider_unavailable"
+    POISON_MESSAGE = "poison_message"
+
+
+class EventType(StrEnum):
+    """Kinds of events."""
+
+    ACCEPTED = "accepted"
+    PHASE = "phase"
+    ATTEMPT_STARTED = "attempt_started"
+    ATTEMPT_FAILED = "attempt_failed"
+    ATTEMPT_GONE = "attempt_gone"
+    NODE_NOTICE = "node_notice"
+    HEALTH = "health"
+    TERMINATION = "termination"
+    ALERT = "alert"

@@ -1,0 +1,82 @@
+"""Protocols of the backends: what provisions nodes, what asks nodes, what makes their assignments."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from gpulaunch.models.requests import ProviderName
+from shared.domain.instance import InstanceRecord
+from shared.domain.node import Assignment, NodeStatus
+from shared.domain.provider import Availability, Cluster, NodeTarget, NodeView, Placed, Placement, Probe
+
+
+class Provider(Protocol):
+    """A way to get GPU nodes. Calls may block for some seconds; all are safe to repeat."""
+
+    def availability(self, provider: ProviderName, elapsed_seconds: float) -> Availability:
+        """Whether launches on `provider` can work; `elapsed_seconds` since the launch was accepted.
+
+        Raises ProviderUnavailableError when that can't be told now.
+        """
+        ...
+
+    def submit(self, placement: Placement) -> str | None:
+        """Start a node, or adopt the live request or node of that cluster name; the request's id, if there is one.
+
+        Returns when the provider took it, not when the node runs. Raises LaunchRefusedError,
+        ProviderUnavailableError (it may have been taken all the same), ProviderNotEnabledError.
+        """
+        ...
+
+    def look(self, placed: Placed) -> NodeView:
+        """What has become of an attempt. Raises ProviderUnavailableError."""
+        ...
+
+    def release(self, placed: Placed) -> bool:
+        """Take the attempt's node away, and whatever request is under way; True once nothing of it is left.
+
+        Never waits for the end: False means "call again". An attempt of which nothing was ever there is True.
+        Raises ProviderUnavailableError when that can't be told now.
+        """
+        ...
+
+    def discard(self, cluster_name: str) -> bool:
+        """Take a node away of which only its name is known, as found by `clusters`; otherwise as `release`."""
+        ...
+
+    def clusters(self) -> Sequence[Cluster]:
+        """All nodes of ours that the provider runs, known to the records or not. Raises ProviderUnavailableError."""
+        ...
+
+    def log_tail(self, placed: Placed, lines: int) -> list[str]:
+        """The last lines of the launch's log; empty when there is none. Raises ProviderUnavailableError."""
+        ...
+
+
+class Nodes(Protocol):
+    """The nodes themselves, asked directly."""
+
+    def status(self, target: NodeTarget) -> NodeStatus:
+        """The agent's account of its node. Raises NodeUnreachableError."""
+        ...
+
+    def statuses(self, targets: Sequence[NodeTarget]) -> dict[str, NodeStatus]:
+        """The accounts of many agents, asked side by side; by cluster name, without those that did not answer.
+
+        Being asked renews an agent's lease: nodes that can't call us live by it.
+        """
+        ...
+
+    def probe(self, targets: Sequence[NodeTarget]) -> dict[str, Probe]:
+        """Ask vLLM's /health and /metrics on each node, side by side; by cluster name, one entry for every target."""
+        ...
+
+
+class Assignments(Protocol):
+    """Makes what a node needs to know out of its record: model files with signed URLs, key, deadline."""
+
+    def make(self, record: InstanceRecord, attempt: int) -> Assignment:
+        """The assignment of one attempt of a record.
+
+        Raises LaunchRefusedError (the model's source can't be read) and ProviderUnavailableError (no answer now).
+        """
+        ...

@@ -1,0 +1,190 @@
+"""The nodes themselves, asked over HTTP: the agent for its account, vLLM for its health and its load.
+
+A node is not trusted: answers are limited in size and time, redirects are not followed, and junk is an error, not a
+crash. The environment's proxies are not used: nodes are reached directly or not at all. By aiohttp, since a sweep asks
+thousands: a request costs it a tenth of the processor time that httpx takes.
+"""
+
+import asyncio
+import math
+from collections.abc import Iterator, Sequence
+
+import aiohttp
+from pydantic import ValidationError
+from yarl import URL
+
+from shared.domain.node import NodeStatus
+from shared.domain.provider import NodeTarget, NodeUnreachableError, Probe
+
+PROBE_SECONDS = 3.0
+"""vLLM answers /health in milliseconds also under load; 3 s lets one lost packet be sent again (1 s, then 2 s)."""
+STATUS_SECONDS = 5.0
+"""The agent may be unpacking wheels on every core of a small node while it is asked; a step can wait that long."""
+_AT_ONCE = 64
+"""Connections open at the same time: a slice of nodes takes one or two rounds, within a worker's socket limits."""
+_STATUS_BYTES = 1_000_000
+"""An account has at most 200 log lines of 2000 characters."""
+_METRICS_BYTES = 4_000_000
+"""vLLM's metrics have about 100 KiB; more than this is not vLLM."""
+_OK = 200
+
+
+class _TooLongError(Exception):
+    """An answer is larger than any honest one."""
+
+
+_NO_ANSWER = (aiohttp.ClientError, OSError, TimeoutError, ValueError, _TooLongError)
+"""ValueError: an address that is none, or an answer that is no HTTP."""
+
+
+def _client() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=_AT_ONCE),
+        # Ours are the limits below: for the whole of an answer, connecting included.
+        timeout=aiohttp.ClientTimeout(total=None),
+        headers={"Accept-Encoding": "identity"},
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+    )
+
+
+def _url(address: str, port: int, path: str) -> URL:
+    """Raises ValueError for an address that is none."""
+    return URL.build(scheme="http", host=address, port=port, path=path)
+
+
+class HttpNodes:
+    """Nodes over HTTP. Holds no connection between calls, so it is safe for several threads."""
+
+    def status(self, target: NodeTarget) -> NodeStatus:
+        """The agent's account of its node, within 5 s. Raises NodeUnreachableError."""
+        return asyncio.run(self._status_alone(target))
+
+    def statuses(self, targets: Sequence[NodeTarget]) -> dict[str, NodeStatus]:
+        """The accounts of many agents, side by side, each within 5 s; without those that did not answer."""
+        return asyncio.run(self._statuses(targets)) if targets else {}
+
+    def probe(self, targets: Sequence[NodeTarget]) -> dict[str, Probe]:
+        """Ask vLLM's /health and /metrics on each node, side by side; by cluster name, one entry for every target.
+
+        Takes about 3 s for each 64 nodes that don't answer, milliseconds for those that do. Never raises: a node of
+        which nothing can be told is not alive, and its message says why. Metrics that can't be read leave the load
+        unknown and the node alive.
+        """
+        return asyncio.run(self._probe(targets)) if targets else {}
+
+    async def _status_alone(self, target: NodeTarget) -> NodeStatus:
+        async with _client() as client:
+            return await _status(client, target)
+
+    async def _statuses(self, targets: Sequence[NodeTarget]) -> dict[str, NodeStatus]:
+        places = asyncio.Semaphore(_AT_ONCE)
+        async with _client() as client:
+
+            async def ask(target: NodeTarget) -> NodeStatus | None:
+                async with places:
+                    try:
+                        return await _status(client, target)
+                    except NodeUnreachableError:
+                        # The probe of its endpoint tells whether it lives; a silent agent alone is no verdict.
+                        return None
+
+            answers = await asyncio.gather(*(ask(target) for target in targets))
+        return {
+            target.cluster_name: answer for target, answer in zip(targets, answers, strict=True) if answer is not None
+        }
+
+    async def _probe(self, targets: Sequence[NodeTarget]) -> dict[str, Probe]:
+        places = asyncio.Semaphore(_AT_ONCE)
+        async with _client() as client:
+            probes = await asyncio.gather(*(_probe_one(client, places, target) for target in targets))
+        return {target.cluster_name: probe for target, probe in zip(targets, probes, strict=True)}
+
+
+async def _status(client: aiohttp.ClientSession, target: NodeTarget) -> NodeStatus:
+    """Raises NodeUnreachableError."""
+    headers = {"Authorization": f"Bearer {target.agent_token}"}
+    try:
+        url = _url(target.address, target.agent_port, "/v1/status")
+        code, body = await _get(client, url, _STATUS_BYTES, STATUS_SECONDS, headers)
+    except _NO_ANSWER as error:
+        raise NodeUnreachableError(f"The agent on {target.address} gave no answer: {_why(error)}") from error
+    if code != _OK:
+        raise NodeUnreachableError(f"The agent on {target.address} answered {code}")
+    try:
+        return NodeStatus.model_validate_json(body)
+    except ValidationError as error:
+        raise NodeUnreachableError(f"The agent on {target.address} gave an answer that can't be read") from error
+
+
+async def _probe_one(client: aiohttp.ClientSession, places: asyncio.Semaphore, target: NodeTarget) -> Probe:
+    if target.port is None:
+        return Probe(alive=False, message="vLLM's port is not known yet")
+    async with places:
+        try:
+            health = _url(target.address, target.port, "/health")
+            code, _ = await _get(client, health, _STATUS_BYTES, PROBE_SECONDS)
+        except _NO_ANSWER as error:
+            return Probe(alive=False, message=f"vLLM gave no answer: {_why(error)}")
+        if code != _OK:
+            return Probe(alive=False, message=f"vLLM's /health answered {code}")
+        try:
+            code, body = await _get(client, health.with_path("/metrics"), _METRICS_BYTES, PROBE_SECONDS)
+        except _NO_ANSWER as error:
+            return Probe(alive=True, message=f"no metrics: {_why(error)}")
+    if code != _OK:
+        return Probe(alive=True, message=f"no metrics: vLLM answered {code}")
+    text = body.decode(errors="replace")
+    running, waiting = total(text, "vllm:num_requests_running"), total(text, "vllm:num_requests_waiting")
+    message = "" if running is not None and waiting is not None else "vLLM's metrics don't show its requests"
+    finished = total(text, "vllm:request_success_total")
+    return Probe(True, message, running_requests=running, waiting_requests=waiting, finished_requests=finished)
+
+
+async def _get(
+    client: aiohttp.ClientSession, url: URL, most: int, seconds: float, headers: dict[str, str] | None = None
+) -> tuple[int, bytes]:
+    """Status and body. Compression is declined, so that a small answer can't unpack into a large one."""
+    async with asyncio.timeout(seconds), client.get(url, headers=headers, allow_redirects=False) as response:
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > most:
+                raise _TooLongError(f"more than {most} bytes")
+        return response.status, bytes(body)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "no connection"
+    return str(error) or type(error).__name__
+
+
+def total(metrics: str, name: str) -> float | None:
+    """Sum of a metric's samples over all its labels, in Prometheus' text format; None where there is none to read."""
+    found: list[float] = []
+    for rest in _samples(metrics, name):
+        if rest[:1] != "{" and not rest[:1].isspace():
+            continue
+        try:
+            # A label's value may hold any character, so the labels end at the last brace.
+            value = float(rest.rpartition("}")[2].split()[0])
+        except (IndexError, ValueError):
+            continue
+        if math.isfinite(value) and value >= 0:
+            found.append(value)
+    return sum(found) if found else None
+
+
+def _samples(metrics: str, name: str) -> Iterator[str]:
+    """What follows the name in each line that begins with it; looked for, since most of 100 KiB are other lines."""
+    at = metrics.find(name)
+    while at >= 0:
+        end = metrics.find("\n", at)
+        end = len(metrics) if end < 0 else end
+        if at == 0 or metrics[at - 1] == "\n":
+            yield metrics[at + len(name) : end]
+        at = metrics.find(name, end)

@@ -1,0 +1,123 @@
+"""Which simulated nodes exist. Kept in storage, so that a restart changes as little as it would for real machines."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Protocol
+
+from azure.core.exceptions import AzureError, ResourceNotFoundError
+from azure.data.tables import TableClient, UpdateMode
+
+from gpulaunch.models.base import Stored, UtcTime
+from shared.storage.failures import REPEATED, code_of, translate, translated
+
+_ALL: Final = ("gl-", "gl.")
+"""Every cluster name begins with `gl-`; `.` is the character after `-`."""
+
+
+Row = Mapping[str, Any]
+
+
+class SimulatedNode(Stored):
+    """A simulated node, from its submission until it is released."""
+
+    cluster_name: str
+    instance_id: str
+    attempt: int
+    labels: Mapping[str, str] = {}
+    """The user's labels; faults are among them."""
+    started_at: UtcTime
+    """When the attempt began; everything that happens to the node is counted from here."""
+    created_at: UtcTime
+    """When it was submitted."""
+    release_calls: int = 0
+    """Calls for its release that did not take it away yet."""
+
+
+class SimulatedCloud(Protocol):
+    """The simulated machines of one workspace. Every method may raise StoreUnavailableError."""
+
+    def add(self, node: SimulatedNode) -> bool:
+        """Start a node; False when one of its name is there, which stays as it is."""
+        ...
+
+    def get(self, cluster_name: str) -> SimulatedNode | None:
+        """A node by its name."""
+        ...
+
+    def replace(self, node: SimulatedNode) -> None:
+        """Change what is known of a node; nothing when it is gone."""
+        ...
+
+    def remove(self, cluster_name: str) -> None:
+        """Take a node away; nothing when it is gone."""
+        ...
+
+    def nodes(self, first: str | None = None, last: str | None = None) -> list[SimulatedNode]:
+        """All nodes by name, or those from `first` to `last`, both included."""
+        ...
+
+
+class TableSimulatedCloud:
+    """A partition of its own in the table of the records; one request per call (`nodes`: per thousand of them)."""
+
+    def __init__(self, table: TableClient, workspace: str) -> None:
+        self._table = table
+        # a workspace may have this very name, but its row keys begin otherwise
+        self._partition = f"{workspace}-simulation"
+
+    def add(self, node: SimulatedNode) -> bool:
+        """See SimulatedCloud. A repetition of the SDK's after a lost answer is a False, and the node is there."""
+        # a transaction of one: the SDK's plain insert raises its errors without the service's code
+        try:
+            self._table.submit_transaction([("create", self._row(node))], retry_on_methods=REPEATED)  # pyright: ignore[reportUnknownMemberType]
+        except AzureError as error:
+            if code_of(error) != "EntityAlreadyExists":
+                raise translate(error, "add a simulated node") from error
+            return False
+        return True
+
+    def get(self, cluster_name: str) -> SimulatedNode | None:
+        """See SimulatedCloud."""
+        try:
+            row: Row = self._table.get_entity(self._partition, cluster_name)  # pyright: ignore[reportUnknownMemberType]
+        except ResourceNotFoundError as error:
+            self._only_if_gone(error)
+            return None
+        except AzureError as error:
+            raise translate(error, "read a simulated node") from error
+        return _read(row)
+
+    def replace(self, node: SimulatedNode) -> None:
+        """See SimulatedCloud."""
+        try:
+            self._table.update_entity(self._row(node), mode=UpdateMode.REPLACE)  # pyright: ignore[reportUnknownMemberType]
+        except ResourceNotFoundError as error:
+            self._only_if_gone(error)
+        except AzureError as error:
+            raise translate(error, "change a simulated node") from error
+
+    def remove(self, cluster_name: str) -> None:
+        """See SimulatedCloud."""
+        # the SDK takes a row that is gone for deleted, and a missing table too: without a table there is no node
+        with translated("remove a simulated node"):
+            self._table.delete_entity(self._partition, cluster_name)  # pyright: ignore[reportUnknownMemberType]
+
+    def nodes(self, first: str | None = None, last: str | None = None) -> list[SimulatedNode]:
+        """See SimulatedCloud."""
+        bounds = {"partition": self._partition, "first": first or _ALL[0], "last": last or _ALL[1]}
+        with translated("list the simulated nodes"):
+            rows: Iterable[Row] = self._table.query_entities(  # pyright: ignore[reportUnknownMemberType]
+                "PartitionKey eq @partition and RowKey ge @first and RowKey le @last", parameters=bounds, select=["doc"]
+            )
+            return [_read(row) for row in rows]
+
+    def _row(self, node: SimulatedNode) -> dict[str, str]:
+        return {"PartitionKey": self._partition, "RowKey": node.cluster_name, "doc": node.model_dump_json()}
+
+    def _only_if_gone(self, error: ResourceNotFoundError) -> None:
+        """A missing table says nothing about a node."""
+        if code_of(error) not in ("ResourceNotFound", "EntityNotFound"):
+            raise translate(error, "reach the simulated nodes") from error
+
+
+def _read(row: Row) -> SimulatedNode:
+    return SimulatedNode.model_validate_json(row["doc"])

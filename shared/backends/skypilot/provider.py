@@ -1,0 +1,424 @@
+"""Real GPU nodes through SkyPilot.
+
+A launch is one request with one resources entry under a cluster name that no other attempt ever has. SkyPilot has no
+idempotency key, and a launch repeated under one name runs the job twice; so whatever its server remembers of that name
+is adopted, in whatever state, and a name is launched at most once. SkyPilot's own failover, retries and job recovery
+are not used: each attempt is ours, with its own name, and what went wrong is read from the request's log.
+
+Nothing here imports `sky`; see sky_client for why.
+"""
+
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gpulaunch.models.instances import Reason
+from gpulaunch.models.requests import ProviderName
+from shared.agent.task import open_ports, run_script
+from shared.backends.skypilot.address import slurm_address
+from shared.backends.skypilot.client import (
+    DOWN,
+    LAUNCH,
+    SkyClient,
+    SkyCluster,
+    SkyFailedError,
+    SkyRefusalError,
+    SkyRequest,
+)
+from shared.backends.skypilot.errors import describe, explain
+from shared.backends.skypilot.local import LocalServer, set_up_advice
+from shared.backends.skypilot.task import NO_UPLOAD, WORKSPACE_LABEL, is_exempt, task_for
+from shared.clock import Clock
+from shared.domain.instance import Failure
+from shared.domain.provider import (
+    Availability,
+    Cluster,
+    LaunchRefusedError,
+    NodeState,
+    NodeView,
+    Placed,
+    Placement,
+    ProviderNotEnabledError,
+    ProviderUnavailableError,
+)
+from shared.redaction import Redactor
+from shared.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_KNOWN_SECONDS = 60.0
+"""How long an answer about enabled clouds is good: credentials change by hand, and a check costs the server seconds."""
+_START_SECONDS = 90.0
+"""A local server is healthy after 5 to 6 s; the rest is for a small machine with cold disks."""
+_WAKE_SECONDS = 600.0
+"""A server that is scaled to zero: pulling 2 GB, signing in, its tables take one to two minutes, at most five."""
+_CHECK_SECONDS = 150.0
+"""A check of one cloud takes 0.3 to 5 s; that of all clouds at the server's start was over 20 s after the start on two
+idle cores, 35 s on two busy ones. Counted from the launch, so the server's own start is in it."""
+REFRESH_SECONDS = 120.0
+"""How old SkyPilot's books may be before it is asked to compare them with the cloud. A comparison costs the server 2 to
+10 s of one of its few long workers, which launches need too; probes and the node's own notices are faster anyway."""
+_SETTLE_SECONDS = 5.0
+"""After a launch was cancelled its process may write for a moment; until then absence proves nothing."""
+_DOWN_AGAIN_SECONDS = 30.0
+"""How long after a failed teardown it is tried again: clouds that refuse once refuse for seconds."""
+_LOG_LINES = 300
+_ADDRESSES = 2000
+"""Addresses remembered at most; each costs two calls to find again."""
+_OURS = re.compile(r"^gl-[0-9A-Za-z]{26}-[0-9]{2,}$")
+
+_STATES: Mapping[str, NodeState] = {"UP": NodeState.UP, "STOPPED": NodeState.STOPPED}
+
+
+class SkyPilotProvider:
+    """Provider on a SkyPilot API server, remote or started on this machine when needed.
+
+    Safe for several threads and processes: what it remembers (availability, addresses, when it asked for a refresh) is
+    a cache and decides nothing.
+
+    Parameters
+    ----------
+    settings
+        Names the server, the token, the user id and the ports.
+    clock
+        For the age of what is remembered.
+    redactor
+        Takes secrets out of what SkyPilot says.
+    environ, home
+        Where credentials for a local server are looked for; by default this process' own.
+    script
+        Gives the text of the task's `run`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        redactor: Redactor,
+        *,
+        environ: Mapping[str, str] | None = None,
+        home: Path | None = None,
+        script: Callable[[], str] = run_script,
+        refresh_seconds: float = REFRESH_SECONDS,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._redactor = redactor
+        self._home = Path.home() if home is None else home
+        self._script = script
+        self._refresh_seconds = refresh_seconds
+        self._local: LocalServer | None = None
+        endpoint, token = settings.skypilot_endpoint, settings.skypilot_token
+        if endpoint is None:
+            self._local = LocalServer(os.environ if environ is None else environ, settings.skypilot_user_id, self._home)
+            endpoint, token = self._local.endpoint, None
+        self._client = SkyClient(endpoint, settings.skypilot_user_id, token)
+        self._lock = threading.Lock()
+        self._known: dict[ProviderName, tuple[float, Availability]] = {}
+        self._checks: dict[ProviderName, tuple[float, str]] = {}
+        self._addresses: dict[str, str] = {}
+        self._refresh_asked: dict[str, float] = {}
+
+    def close(self) -> None:
+        """Close the connections to the server; a server on this machine goes on."""
+        self._client.close()
+
+    def availability(self, provider: ProviderName, elapsed_seconds: float) -> Availability:
+        """Whether launches on `provider` can work; never waits for a server to start or for a check to end.
+
+        Raises ProviderUnavailableError when that can't be told now.
+        """
+        now = self._now()
+        with self._lock:
+            until, known = self._known.get(provider, (0.0, None))
+        if known is not None and now < until:
+            return known
+        try:
+            answer = self._find_out(provider, elapsed_seconds)
+        except SkyRefusalError as refusal:
+            answer = Availability(enabled=False, reason=str(refusal))
+        except SkyFailedError as failed:
+            raise ProviderUnavailableError(f"SkyPilot can't say what is enabled: {failed}") from failed
+        if answer.wait_seconds == 0:
+            with self._lock:
+                self._known[provider] = (now + _KNOWN_SECONDS, answer)
+        return answer
+
+    def submit(self, placement: Placement) -> str | None:
+        """Launch, or adopt whatever the server knows of that cluster name; the request's id, if there is one.
+
+        A launch of that name that has ended is adopted as well, a failed one too: `look` says what became of it.
+        Raises LaunchRefusedError, ProviderUnavailableError (it may have been taken all the same),
+        ProviderNotEnabledError.
+        """
+        name = placement.cluster_name
+        if self._local is not None and (copied := self._local.copied()) is not None:
+            raise ProviderNotEnabledError(copied)
+        try:
+            self._ready()
+            with _answers():
+                requests = self._client.requests_of(name)
+                if any(request.live and request.name == DOWN for request in requests):
+                    raise ProviderUnavailableError(f"{name} is being taken away; it can't be launched")
+                if (launch := _launch(requests, None)) is not None:
+                    return launch.request_id
+                if self._cluster(name) is not None:
+                    return None
+            ports = open_ports(name, placement.offer.provider, self._settings)
+            task = task_for(placement, self._script(), ports, self._settings.workspace)
+            self._client.validate(task)
+            return self._client.launch(task, name, NO_UPLOAD)
+        except SkyRefusalError as refusal:
+            raise ProviderNotEnabledError(str(refusal)) from refusal
+        except SkyFailedError as failed:
+            raise LaunchRefusedError(explain(failed, "", placement.offer, self._redactor.text)) from failed
+
+    def look(self, placed: Placed) -> NodeView:
+        """What has become of an attempt: two or three calls of 10 to 170 ms; the log is read only after a failure.
+
+        A node that died behind SkyPilot's back stays in its books until they are compared with the cloud. `look` asks
+        for that, without waiting, when they are older than REFRESH_SECONDS; one of the next looks then says so.
+        Raises ProviderUnavailableError.
+        """
+        self._ready()
+        with _answers():
+            requests = self._client.requests_of(placed.cluster_name)
+            cluster = self._cluster(placed.cluster_name)
+            launch = _launch(requests, placed.request_id)
+            request_id = launch.request_id if launch is not None else None
+            if launch is not None and launch.live:
+                said = launch.status_msg or (cluster.init_status_reason or cluster.last_event if cluster else None)
+                detail = self._redactor.text(said or f"SkyPilot is starting {describe(placed.offer)}")
+                return NodeView(NodeState.PENDING, detail[:500], request_id=request_id)
+            if any(request.live and request.name == DOWN for request in requests):
+                return NodeView(NodeState.PENDING, "The node is being taken away", request_id=request_id)
+            failure = self._failure(placed, launch, cluster)
+            if cluster is None:
+                detail = "" if failure is not None else "SkyPilot knows no such node"
+                return NodeView(NodeState.ABSENT, detail, request_id=request_id, failure=failure)
+            self._refresh_if_old(cluster)
+            state = _STATES.get(cluster.status, NodeState.UP)
+            address = self._address(placed, cluster) if state is NodeState.UP and failure is None else None
+            detail = "" if cluster.status in _STATES else (cluster.init_status_reason or "SkyPilot calls it unhealthy")
+            return NodeView(state, self._redactor.text(detail)[:500], address, request_id, failure)
+
+    def release(self, placed: Placed) -> bool:
+        """Take the attempt's node away; True once neither a live request nor a cluster of its name is left.
+
+        The books are read in this order, requests first: a launch that ends in between shows as a cluster. Nothing is
+        remembered here: a teardown under way is found by the cluster's name. A cluster is never just forgotten
+        (`purge`): one that the cloud won't delete stays in the books, and this stays False or raises.
+
+        Raises ProviderUnavailableError, with the cloud's words when the last teardown failed.
+        """
+        return self.discard(placed.cluster_name)
+
+    def discard(self, cluster_name: str) -> bool:
+        """As `release`, for a node of which only the name is known. Raises ProviderUnavailableError."""
+        name = cluster_name
+        self._ready()
+        with _answers():
+            requests = self._client.requests_of(name)
+            cluster = self._cluster(name)
+            live = [request for request in requests if request.live]
+            if any(request.name == DOWN for request in live):
+                return False
+            if cluster is None and not live:
+                return not self._settling(requests)
+            if cluster is None:
+                # `down` knows no cluster yet, so it would not stop the launch.
+                self._client.cancel([request.request_id for request in live])
+                return False
+            self._report_failed_down(name, requests)
+            # Cancels what is under way on that cluster, too.
+            self._client.down(name)
+            return False
+
+    def clusters(self) -> Sequence[Cluster]:
+        """All clusters with names of ours in SkyPilot's books, whoever knows of them. Raises ProviderUnavailableError.
+
+        A local server that does not run is not started where SkyPilot has never run: then there can be none.
+        """
+        if self._local is not None and not self._local.ever_ran() and not self._client.healthy():
+            return []
+        self._ready()
+        with _answers():
+            found = [cluster for cluster in self._client.clusters() if _OURS.match(cluster.name)]
+        return [
+            Cluster(
+                cluster_name=cluster.name,
+                state=_STATES.get(cluster.status, NodeState.PENDING),
+                created_at=None if cluster.launched_at is None else datetime.fromtimestamp(cluster.launched_at, UTC),
+                exempt=is_exempt(cluster.labels or {}),
+                workspace=(cluster.labels or {}).get(WORKSPACE_LABEL),
+            )
+            for cluster in found
+        ]
+
+    def log_tail(self, placed: Placed, lines: int) -> list[str]:
+        """The last lines of the launch's log, redacted; empty when there is none. Raises ProviderUnavailableError."""
+        self._ready()
+        with _answers():
+            launch = _launch(self._client.requests_of(placed.cluster_name), placed.request_id)
+            if launch is None or lines < 1:
+                return []
+            text = self._client.log(launch.request_id, lines)
+        return self._redactor.lines([line.rstrip() for line in text.splitlines() if line.strip()][-lines:])
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+    def _ready(self) -> None:
+        """A server of our own runs, or is being started. Raises ProviderUnavailableError until it does."""
+        if self._local is not None and not self._client.healthy():
+            self._local.start()
+            raise ProviderUnavailableError("The SkyPilot server on this machine is starting")
+
+    def _find_out(self, provider: ProviderName, elapsed_seconds: float) -> Availability:
+        health = self._client.health()
+        healthy = health == "healthy"
+        if self._local is not None:
+            if (copied := self._local.copied()) is not None:
+                return Availability(enabled=False, reason=copied)
+            if not healthy and not self._local.has_credentials(provider):
+                reason = f"no credentials for {provider} on this machine: {set_up_advice(provider)}"
+                return Availability(enabled=False, reason=reason)
+            if not healthy:
+                self._local.start()
+                if elapsed_seconds > _START_SECONDS:
+                    raise ProviderUnavailableError(
+                        "The SkyPilot server on this machine does not become healthy; see ~/.sky/api_server/server.log"
+                    )
+                return Availability(enabled=False, reason="The SkyPilot server is starting", wait_seconds=2.0)
+            if self._client.live_checks():
+                # A server that has just started checks every cloud first; a question behind that took 12 s.
+                return self._checking(elapsed_seconds)
+        elif health == "waking" and elapsed_seconds <= _WAKE_SECONDS:
+            reason = f"The SkyPilot server at {self._client.endpoint} is waking up"
+            return Availability(enabled=False, reason=reason, wait_seconds=5.0)
+        elif not healthy:
+            raise ProviderUnavailableError(f"The SkyPilot server at {self._client.endpoint} is not healthy")
+        names = self._client.enabled_clouds()
+        if provider in names:
+            return Availability(enabled=True, reason=self._enabled_reason(provider, names))
+        return self._not_enabled(provider, elapsed_seconds)
+
+    def _enabled_reason(self, provider: ProviderName, names: Sequence[str]) -> str:
+        where = "on this machine" if self._local is not None else f"at {self._client.endpoint}"
+        reason = f"{provider} is enabled in SkyPilot {where}"
+        if others := sorted(set(names) - set(NO_UPLOAD)):
+            # A remote server's files can't be looked at, but what is enabled has files.
+            reason += f"; it copies its credentials for {', '.join(others)} to every node and has no setting against it"
+            logger.warning("%s", reason)
+        return reason
+
+    def _not_enabled(self, provider: ProviderName, elapsed_seconds: float) -> Availability:
+        """A server that has just started, or got credentials since, knows nothing yet: have it check once."""
+        now = self._now()
+        if self._client.live_checks():
+            return self._checking(elapsed_seconds)
+        with self._lock:
+            asked_at, request_id = self._checks.get(provider, (-_KNOWN_SECONDS, ""))
+        if now - asked_at >= _KNOWN_SECONDS:
+            request_id = self._client.check(provider)
+            with self._lock:
+                self._checks[provider] = (now, request_id)
+            return self._checking(elapsed_seconds)
+        said = _check_reason(self._client.log(request_id, _LOG_LINES))
+        reason = f"{provider} is not enabled in SkyPilot: {set_up_advice(provider)}"
+        if self._local is None:
+            reason += f" on the server at {self._client.endpoint}"
+        return Availability(enabled=False, reason=reason + (f" ({self._redactor.text(said)})" if said else ""))
+
+    def _checking(self, elapsed_seconds: float) -> Availability:
+        if elapsed_seconds > _CHECK_SECONDS:
+            raise ProviderUnavailableError("SkyPilot's check of credentials does not end")
+        return Availability(enabled=False, reason="SkyPilot is checking credentials", wait_seconds=1.0)
+
+    def _cluster(self, name: str) -> SkyCluster | None:
+        return next((cluster for cluster in self._client.clusters([name]) if cluster.name == name), None)
+
+    def _failure(self, placed: Placed, launch: SkyRequest | None, cluster: SkyCluster | None) -> Failure | None:
+        if launch is None:
+            if cluster is None or cluster.status != "INIT":
+                return None
+            # A restart of the server forgets requests and ends them; what stays is a cluster that nobody brings up.
+            message = f"The SkyPilot server lost the launch of {describe(placed.offer)}: it was restarted meanwhile"
+            return Failure(reason=Reason.PROVISIONING_FAILED, message=message)
+        if launch.status == "SUCCEEDED":
+            return None
+        error = self._client.failure_of(launch.request_id)
+        if error is None:
+            error = SkyFailedError("RequestCancelled", f"the request ended as {launch.status}")
+        return explain(error, self._client.log(launch.request_id, _LOG_LINES), placed.offer, self._redactor.text)
+
+    def _refresh_if_old(self, cluster: SkyCluster) -> None:
+        now = self._now()
+        if now - (cluster.status_updated_at or 0.0) < self._refresh_seconds:
+            return
+        with self._lock:
+            if now - self._refresh_asked.get(cluster.name, 0.0) < self._refresh_seconds:
+                return
+            recent = {name: at for name, at in self._refresh_asked.items() if now - at < self._refresh_seconds}
+            self._refresh_asked = {**recent, cluster.name: now}
+        try:
+            self._client.ask_for_refresh(cluster.name)
+        except ProviderUnavailableError as error:
+            # The look itself has its answer; the next one asks again.
+            logger.info("No refresh of %s: %s", cluster.name, error)
+
+    def _address(self, placed: Placed, cluster: SkyCluster) -> str | None:
+        if placed.offer.provider == "slurm":
+            return slurm_address(self._home / ".slurm" / "config", placed.offer.region, cluster.node_names)
+        with self._lock:
+            known = self._addresses.get(cluster.name)
+        if known is not None:
+            return known
+        ports = open_ports(cluster.name, placed.offer.provider, self._settings)
+        address = self._client.endpoint_address(cluster.name, ports[0]) if ports else None
+        if address is not None:
+            with self._lock:
+                while len(self._addresses) >= _ADDRESSES:
+                    self._addresses.pop(next(iter(self._addresses)))
+                self._addresses[cluster.name] = address
+        return address
+
+    def _settling(self, requests: Sequence[SkyRequest]) -> bool:
+        now = self._now()
+        cancelled = [request for request in requests if request.name == LAUNCH and request.status == "CANCELLED"]
+        return any(now - (request.finished_at or 0.0) < _SETTLE_SECONDS for request in cancelled)
+
+    def _report_failed_down(self, name: str, requests: Sequence[SkyRequest]) -> None:
+        last = next((request for request in requests if request.name == DOWN), None)
+        if last is None or last.status != "FAILED" or self._now() - (last.finished_at or 0.0) >= _DOWN_AGAIN_SECONDS:
+            return
+        error = self._client.failure_of(last.request_id)
+        if error is None or error.kind == "ClusterDoesNotExist":
+            return
+        raise ProviderUnavailableError(f"SkyPilot could not take {name} away: {self._redactor.text(str(error))[:300]}")
+
+
+def _launch(requests: Sequence[SkyRequest], request_id: str | None) -> SkyRequest | None:
+    """The launch with that id, else the newest one; None when the server remembers none."""
+    launches = [request for request in requests if request.name == LAUNCH]
+    return next((launch for launch in launches if launch.request_id == request_id), launches[0] if launches else None)
+
+
+def _check_reason(log: str) -> str:
+    """What a check of credentials says is missing, in one line."""
+    found = re.search(r"Reason[^:]*: *(?P<why>.+?)(?:\n\s*\n|\nTo enable|\Z)", log, re.DOTALL)
+    return " ".join(found["why"].split())[:240] if found is not None else ""
+
+
+@contextmanager
+def _answers() -> Generator[None]:
+    """Questions whose requests fail leave us knowing nothing."""
+    try:
+        yield
+    except SkyFailedError as failed:
+        raise ProviderUnavailableError(f"SkyPilot could not answer: {str(failed)[:300]}") from failed

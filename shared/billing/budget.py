@@ -1,0 +1,165 @@
+"""Budgets of a month: what fits, when to warn, and what ends at the hard cap; pure.
+
+What counts against a budget is what ended instances have cost and what live ones may cost at worst. So no admission
+can overrun it, and nothing has to be ended to keep to it, unless a budget is lowered or a node outlives its deadline:
+then what was really spent decides (`beyond_cap`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gpulaunch.models.instances import Reason
+from shared.billing.ledger import account_key, label_of
+from shared.domain.instance import Failure
+from shared.domain.money import MICRO, Account, Ledger, Reservation
+from shared.domain.refusal import Refusal
+
+THRESHOLDS = (50, 80, 100)
+"""Percent of a budget, spent or reserved, of which an alert tells."""
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """The deployment's budgets for each month, micro-USD; None or empty: none."""
+
+    monthly: int | None = None
+    labels: Mapping[str, int] = field(default_factory=dict[str, int])
+    """By label, `team=a`."""
+    end_at_cap: bool = False
+    """Running instances are ended when a budget is really used up; else they go on and only new ones are refused."""
+
+    @property
+    def any(self) -> bool:
+        """Whether there is any."""
+        return self.monthly is not None or bool(self.labels)
+
+    def of(self, scope: str) -> int | None:
+        """The budget of a scope."""
+        label = label_of(scope)
+        return self.labels.get(label) if label else self.monthly
+
+
+@dataclass(frozen=True)
+class BudgetAlert:
+    """A budget came to a threshold."""
+
+    month: str
+    scope: str
+    threshold: int
+    """Percent."""
+    budget: int
+    """Micro-USD."""
+    used: int
+    """Spent or reserved, micro-USD."""
+    refused: int = 0
+    """What a launch would have needed that found no room, micro-USD; 0: the threshold itself was reached."""
+
+    @property
+    def message(self) -> str:
+        """For people."""
+        if self.refused:
+            return (
+                f"The budget for {named(self.month, self.scope)} has no room for a launch of {dollars(self.refused)} "
+                f"USD: {dollars(self.used)} of {dollars(self.budget)} USD are spent or reserved."
+            )
+        return (
+            f"{self.threshold} % of the budget for {named(self.month, self.scope)} are spent or reserved: "
+            f"{dollars(self.used)} of {dollars(self.budget)} USD."
+        )
+
+
+@dataclass(frozen=True)
+class Running:
+    """A live instance as the hard cap sees it."""
+
+    instance_id: str
+    held: Reservation
+    accrued: int
+    """What it has cost so far, micro-USD."""
+    ending: bool = False
+    """It is being ended already."""
+
+
+def dollars(micro: int) -> str:
+    """An amount for people, to the cent."""
+    return f"{micro / MICRO:.2f}"
+
+
+def named(month: str, scope: str) -> str:
+    """A scope's month for people."""
+    label = label_of(scope)
+    return f"{month} ({label})" if label else month
+
+
+def budget_refusal(ledger: Ledger, held: Reservation, budgets: Budgets) -> Refusal | None:
+    """Why the budgets have no room for what an instance may cost at worst, or None. What costs nothing always fits."""
+    for scope in held.scopes:
+        budget = budgets.of(scope)
+        account = ledger.accounts.get(account_key(held.month, scope), Account())
+        used = account.spent + account.reserved
+        if budget is None or held.micro_usd == 0 or used + held.micro_usd <= budget:
+            continue
+        label = label_of(scope)
+        setting = f"GPULAUNCH_LABEL_BUDGETS[{label}]" if label else "GPULAUNCH_MONTHLY_BUDGET_USD"
+        left = max(0, budget - used)
+        either = "End an instance or have" if left < 10_000 else "End an instance, have"
+        cheaper = (
+            f", or launch with a budget_usd of {left // 10_000 / 100:.2f} or less or a shorter max_lifetime_minutes"
+        )
+        detail = (
+            f"The launch may cost {dollars(held.micro_usd)} USD, and of the {dollars(budget)} USD for "
+            f"{named(held.month, scope)} {dollars(account.spent)} are spent and {dollars(account.reserved)} reserved "
+            f"by live instances, so {dollars(left)} are left. {either} "
+            f"{setting.partition('[')[0]} raised{cheaper if left >= 10_000 else ''}."
+        )
+        return Refusal("budget_exceeded", setting, budget / MICRO, used / MICRO, held.micro_usd / MICRO, detail)
+    return None
+
+
+def crossed(ledger: Ledger, held: Reservation, budgets: Budgets, *, refused: bool) -> tuple[Ledger, list[BudgetAlert]]:
+    """The ledger with each new highest threshold marked in the accounts that a launch counts in, and what to tell.
+
+    `refused`: the launch found no room in one of them, so that this one is used up as far as launches go. Each
+    threshold is told once in a month; of several passed at once the highest.
+    """
+    alerts: list[BudgetAlert] = []
+    accounts = dict(ledger.accounts)
+    for scope in held.scopes:
+        budget, key = budgets.of(scope), account_key(held.month, scope)
+        account = accounts.get(key, Account())
+        if budget is None:
+            continue
+        used = account.spent + account.reserved
+        full = refused and held.micro_usd > 0 and used + held.micro_usd > budget
+        passed = [percent for percent in THRESHOLDS if full or used * 100 >= budget * percent]
+        if passed and passed[-1] > account.alerted:
+            accounts[key] = account.model_copy(update={"alerted": passed[-1]})
+            alerts.append(BudgetAlert(held.month, scope, passed[-1], budget, used, held.micro_usd if full else 0))
+    return ledger.model_copy(update={"accounts": accounts}), alerts
+
+
+def beyond_cap(ledger: Ledger, running: Sequence[Running], budgets: Budgets) -> dict[str, Failure]:
+    """The instances to end because their budget is really used up, by what ended ones and they themselves have cost.
+
+    Instances on machines that cost nothing are left alone.
+    """
+    if not budgets.end_at_cap:
+        return {}
+    actual: dict[tuple[str, str], int] = {}
+    for one in running:
+        for scope in one.held.scopes:
+            account = ledger.accounts.get(account_key(one.held.month, scope), Account())
+            actual[one.held.month, scope] = actual.get((one.held.month, scope), account.spent) + one.accrued
+    ending: dict[str, Failure] = {}
+    for one in running:
+        if one.ending or one.held.micro_usd == 0:
+            continue
+        for scope in one.held.scopes:
+            budget, used = budgets.of(scope), actual[one.held.month, scope]
+            if budget is not None and used >= budget:
+                message = (
+                    f"The budget for {named(one.held.month, scope)} is used up: "
+                    f"{dollars(used)} of {dollars(budget)} USD are spent."
+                )
+                ending.setdefault(one.instance_id, Failure(reason=Reason.BUDGET, message=message))
+    return ending

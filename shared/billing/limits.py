@@ -1,0 +1,104 @@
+"""What may be launched, how much at once and how fast; pure. Each refusal names its limit, its value and what to do.
+
+What is allowed at all (providers, regions, types, GPUs, lifetime) is said before anything is written. What instances
+compete for (instances, GPUs, launches per minute) is counted in the ledger, in the transaction that accepts them.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from gpulaunch.models.offers import Offer
+from shared.billing.ledger import RATE_WINDOW, label_of, recent_launches
+from shared.domain.money import Ledger, Reservation, Usage
+from shared.domain.refusal import Refusal
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The deployment's limits; None or empty: no such limit."""
+
+    instances: int | None = None
+    gpus: int | None = None
+    label_instances: Mapping[str, int] = field(default_factory=dict[str, int])
+    """By label, `team=a`."""
+    label_gpus: Mapping[str, int] = field(default_factory=dict[str, int])
+    launches_per_minute: int | None = None
+    lifetime_minutes: int | None = None
+    providers: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    """Of rented machines; on infrastructure of one's own a region is a host, which its provider's name covers."""
+    types: tuple[str, ...] = ()
+    gpu_names: tuple[str, ...] = ()
+
+    @property
+    def counted(self) -> bool:
+        """Whether instances compete for anything of it."""
+        return (self.instances, self.gpus, self.launches_per_minute) != (None, None, None) or bool(self.labels)
+
+    @property
+    def labels(self) -> set[str]:
+        """The labels that have a limit of their own."""
+        return {*self.label_instances, *self.label_gpus}
+
+
+def lifetime_refusal(minutes: int, limits: Limits) -> Refusal | None:
+    """Why an instance may not live that long, or None."""
+    most = limits.lifetime_minutes
+    if most is None or minutes <= most:
+        return None
+    detail = f"max_lifetime_minutes is {minutes}; this deployment allows {most} at most. Ask for {most} or less."
+    return Refusal("not_allowed", "GPULAUNCH_MAX_LIFETIME_MINUTES", most, None, minutes, detail)
+
+
+def allowed(offers: Sequence[Offer], limits: Limits) -> tuple[list[Offer], Refusal | None]:
+    """The offers that may be used; the refusal when none is left, by the first limit that leaves none."""
+    left = list(offers)
+    for name, what, values, rented in (
+        ("GPULAUNCH_ALLOWED_PROVIDERS", "provider", limits.providers, False),
+        ("GPULAUNCH_ALLOWED_REGIONS", "region", limits.regions, True),
+        ("GPULAUNCH_ALLOWED_TYPES", "instance_type", limits.types, True),
+        ("GPULAUNCH_ALLOWED_GPUS", "gpu", limits.gpu_names, False),
+    ):
+        fits = [offer for offer in left if (rented and offer.instance_type is None) or _in(offer, what, values)]
+        if left and not fits:
+            asked = ", ".join(sorted({str(getattr(offer, what)) for offer in left}))
+            detail = (
+                f"Only {', '.join(values)} may be used here as {what}, and this launch needs {asked}. "
+                f"Ask for one of them, or have {name} changed."
+            )
+            return [], Refusal("not_allowed", name, values, None, None, detail)
+        left = fits
+    return left, None
+
+
+def _in(offer: Offer, what: str, values: Collection[str]) -> bool:
+    value = str(getattr(offer, what)).casefold()
+    return not values or value in {one.casefold() for one in values}
+
+
+def count_refusal(ledger: Ledger, held: Reservation, limits: Limits, now: datetime) -> Refusal | None:
+    """Why the ledger has no room for another instance, or None."""
+    recent = recent_launches(ledger, now)
+    rate = limits.launches_per_minute
+    if rate is not None and len(recent) >= rate:
+        wait = max(1, int((recent[len(recent) - rate] + RATE_WINDOW - now).total_seconds()) + 1) if rate else 60
+        detail = f"{len(recent)} launches were accepted in the last minute, and {rate} are allowed. Try in {wait} s."
+        return Refusal("too_many_launches", "GPULAUNCH_LAUNCHES_PER_MINUTE", rate, len(recent), 1, detail, wait)
+    for scope in held.scopes:
+        label = label_of(scope)
+        use = ledger.usage.get(scope, Usage())
+        most_instances = limits.label_instances.get(label) if label else limits.instances
+        most_gpus = limits.label_gpus.get(label) if label else limits.gpus
+        for name, what, most, used, asked in (
+            ("MAX_INSTANCES", "instances", most_instances, use.instances, 1),
+            ("MAX_GPUS", "GPUs", most_gpus, use.gpus, held.gpus),
+        ):
+            if most is not None and used + asked > most:
+                setting = f"GPULAUNCH_LABEL_{name}[{label}]" if label else f"GPULAUNCH_{name}"
+                detail = (
+                    f"{used} of {most} {what} are in use{f' with {label}' if label else ''}, and this launch needs "
+                    f"{asked} more. End an instance, or have {setting.partition('[')[0]} raised."
+                )
+                return Refusal("limit_reached", setting, most, used, asked, detail)
+    return None

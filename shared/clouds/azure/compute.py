@@ -1,0 +1,305 @@
+"""Azure's own word on machines: their state in one listing, what is left of them, their end, the quota.
+
+SkyPilot gives each cluster a resource group `<cluster>-<8 hex of the user>-<region>` or, where its configuration names
+one, a shared group; machines carry tags, everything else only the cluster's name in its own. Both are found here.
+"""
+
+import re
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from gpulaunch.models.requests import ProviderName
+from shared.backends.skypilot.errors import reason_of
+from shared.backends.skypilot.task import WORKSPACE_LABEL, is_exempt
+from shared.clock import Clock
+from shared.clouds.azure.client import AzureClient
+from shared.domain.instance import Failure
+from shared.domain.provider import Cluster, NodeState, NodeView, Remains
+from shared.domain.quota import RegionUsage
+
+if TYPE_CHECKING:
+    from azure.mgmt.compute.models import InstanceViewStatus, VirtualMachine
+
+LISTING_SECONDS = 20.0
+"""How old a listing may be: less than the sweep's 30 s, so that each sweep has one of its own, and all its probes the
+same one."""
+QUOTA_SECONDS = 600.0
+"""How old a quota may be. It changes by our own launches, which Azure counts, and by tickets, which take hours."""
+_CLUSTER_TAG = "skypilot-cluster-name"
+_MACHINE = "microsoft.compute/virtualmachines"
+_COSTS = (_MACHINE, "microsoft.compute/disks", "microsoft.network/publicipaddresses")
+"""What is billed while it exists."""
+_ORDER: tuple[tuple[str, ...], ...] = (
+    (_MACHINE,),
+    ("microsoft.network/networkinterfaces", "microsoft.compute/disks"),
+    ("microsoft.network/publicipaddresses", "microsoft.network/virtualnetworks"),
+    ("microsoft.network/networksecuritygroups", "microsoft.managedidentity/userassignedidentities"),
+)
+"""What goes before what: Azure deletes nothing that something else needs."""
+_STATES: Mapping[str, NodeState] = {
+    "running": NodeState.UP,
+    "starting": NodeState.PENDING,
+    "stopping": NodeState.STOPPED,
+    "stopped": NodeState.STOPPED,
+    "deallocating": NodeState.STOPPED,
+    "deallocated": NodeState.STOPPED,
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One virtual machine of ours."""
+
+    cluster_name: str
+    name: str
+    spot: bool
+    provisioning: str
+    """Azure's provisioning state, small letters: creating, succeeded, failed, deleting."""
+    power: str | None
+    """Azure's power state: running, deallocated; None while there is none."""
+    created_at: datetime | None
+    provisioned_at: datetime | None
+    error: str
+    """Code and message of a provisioning that failed."""
+    workspace: str | None
+    exempt: bool
+
+    @property
+    def boot_seconds(self) -> float | None:
+        """From the request to a running machine, as Azure saw it."""
+        if self.created_at is None or self.provisioned_at is None or self.provisioning != "succeeded":
+            return None
+        return max(0.0, (self.provisioned_at - self.created_at).total_seconds())
+
+    @property
+    def view(self) -> NodeView:
+        """What this says of its node; without its name, which looks like a token and would be redacted."""
+        if self.provisioning == "deleting":
+            return NodeView(NodeState.STOPPED, "Azure is deleting the machine.")
+        if self.provisioning == "failed" and self.power is None:
+            failure = Failure(
+                reason=reason_of(self.error, "azure"), message=f"Azure could not make the machine: {self.error}"
+            )
+            return NodeView(NodeState.PENDING, failure.message, failure=failure)
+        state = _STATES.get(self.power or "", NodeState.PENDING)
+        if state is NodeState.STOPPED and self.spot and self.power in ("deallocating", "deallocated"):
+            return NodeView(state, f"Azure evicted the spot machine ({self.power}).")
+        booted = "" if self.boot_seconds is None else f", {self.boot_seconds:.0f} s after it was asked for"
+        return NodeView(state, f"Azure says that the machine is {self.power or self.provisioning}{booted}.")
+
+
+@dataclass(frozen=True)
+class _Listing:
+    at: datetime
+    machines: Mapping[str, Machine]
+    groups: Mapping[str, bool]
+    """Clusters that have resource groups, and whether one of these stays: False when all are being deleted."""
+
+
+class AzureCompute:
+    """Cloud on one Azure subscription; safe for several threads.
+
+    Parameters
+    ----------
+    client
+        The management calls.
+    clock
+        For the age of listings and quotas.
+    user_id
+        SkyPilot's user id, which is part of every name in the cloud.
+    """
+
+    provider: ProviderName = "azure"
+
+    def __init__(self, client: AzureClient, clock: Clock, user_id: str) -> None:
+        self._client = client
+        self._clock = clock
+        self._user_id = user_id
+        self._ours = re.compile(rf"(gl-[0-9a-z]{{26}}-[0-9]{{2,}})-{re.escape(user_id)}(?![0-9a-z])", re.IGNORECASE)
+        self._listing_lock = threading.Lock()
+        self._listed: _Listing | None = None
+        self._quota_lock = threading.Lock()
+        self._quotas: dict[str, RegionUsage] = {}
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def look(self, cluster_name: str) -> NodeView | None:
+        """See Cloud. Absence is told only of a cluster whose resource group is there: then it was this subscription."""
+        listing = self._listing()
+        machine = listing.machines.get(cluster_name)
+        if machine is not None:
+            return machine.view
+        if cluster_name in listing.groups:
+            return NodeView(NodeState.ABSENT, "Azure has its resource group, but no machine in it.")
+        return None
+
+    def machines(self) -> Mapping[str, Machine]:
+        """All machines of ours by cluster name, at most LISTING_SECONDS old. Raises ProviderUnavailableError."""
+        return self._listing().machines
+
+    def clusters(self) -> Sequence[Cluster]:
+        """See Cloud. Tags of any part of a cluster count for all of it; its oldest part says how old it is."""
+        listing = self._listing()
+        found = {
+            name: Cluster(name, machine.view.state, machine.created_at, machine.exempt, machine.workspace)
+            for name, machine in listing.machines.items()
+        }
+        for resource in self._client.resources_named("gl-"):
+            tags: Mapping[str, str] = resource.get("tags") or {}
+            name = self._cluster_of(tags.get(_CLUSTER_TAG, ""), str(resource["name"]))
+            if name is None:
+                continue
+            known = found.get(name, Cluster(name, NodeState.ABSENT, None))
+            found[name] = Cluster(
+                name,
+                known.state,
+                _earliest(known.created_at, _moment(resource.get("createdTime"))),
+                known.exempt or is_exempt(tags),
+                known.workspace or tags.get(WORKSPACE_LABEL),
+            )
+        for name, stays in listing.groups.items():
+            if stays:
+                found.setdefault(name, Cluster(name, NodeState.ABSENT, None))
+        return list(found.values())
+
+    def remove(self, cluster_name: str, region: str | None = None) -> Remains:
+        """See Cloud."""
+        groups = self._groups_of(cluster_name, region)
+        for group in groups:
+            if not _is_going(group):
+                self._client.delete_group(str(group["name"]))
+        parts = [
+            part
+            for part in self._client.resources_named(cluster_name)
+            if self._cluster_of(str(part["name"])) == cluster_name
+        ]
+        own = {str(group["name"]).casefold() for group in groups}
+        self._delete_first([part for part in parts if _group_of(part).casefold() not in own])
+        if any(str(part["type"]).casefold() in _COSTS for part in parts):
+            return Remains.MACHINE
+        return Remains.TRACES if groups or parts else Remains.NOTHING
+
+    def usage(self, region: str) -> RegionUsage:
+        """See Cloud."""
+        now = self._clock.now()
+        with self._quota_lock:
+            known = self._quotas.get(region)
+        if known is not None and now - known.at < timedelta(seconds=QUOTA_SECONDS):
+            return known
+        fresh = RegionUsage(region, now, tuple(self._client.usage(region)))
+        with self._quota_lock:
+            self._quotas[region] = fresh
+        return fresh
+
+    def _groups_of(self, cluster_name: str, region: str | None) -> list[dict[str, Any]]:
+        """The cluster's own resource groups: one, or, where SkyPilot tried several regions, several."""
+        if region is not None:
+            group = self._client.group(f"{cluster_name}-{self._user_id}-{region}")
+            return [] if group is None else [group]
+        return [group for group in self._client.groups() if self._cluster_of(str(group["name"])) == cluster_name]
+
+    def _delete_first(self, parts: Sequence[Mapping[str, Any]]) -> None:
+        """Of what lies in a shared group, delete what nothing else there needs any more."""
+        for kinds in _ORDER:
+            doomed = [part for part in parts if str(part["type"]).casefold() in kinds]
+            for part in doomed:
+                self._client.delete(str(part["id"]), str(part["type"]))
+            if doomed:
+                return
+
+    def _listing(self) -> _Listing:
+        # The lock is held while Azure is asked: whoever else wants the listing waits for this one.
+        with self._listing_lock:
+            now = self._clock.now()
+            if self._listed is None or now - self._listed.at >= timedelta(seconds=LISTING_SECONDS):
+                self._listed = self._list(now)
+            return self._listed
+
+    def _list(self, now: datetime) -> _Listing:
+        """Machines come in two listings, whole ones without their power and states without tags; side by side."""
+        with ThreadPoolExecutor(3, thread_name_prefix="azure-listing") as pool:
+            whole = pool.submit(lambda: list(self._client.machines(status_only=False)))
+            states = pool.submit(lambda: list(self._client.machines(status_only=True)))
+            groups = pool.submit(self._client.groups)
+            by_group: dict[str, bool] = {}
+            for group in groups.result():
+                name = self._cluster_of(str(group["name"]))
+                if name is not None:
+                    by_group[name] = by_group.get(name, False) or not _is_going(group)
+            return _Listing(now, self._machines(whole.result(), states.result()), by_group)
+
+    def _machines(self, whole: "Iterable[VirtualMachine]", states: "Iterable[VirtualMachine]") -> dict[str, Machine]:
+        # Ids differ in case between the two listings.
+        known = {str(machine.id).casefold(): machine for machine in states}
+        found: dict[str, Machine] = {}
+        for machine in whole:
+            tags: Mapping[str, str] = machine.tags or {}
+            name = self._cluster_of(tags.get(_CLUSTER_TAG, ""))
+            if name is not None:
+                found[name] = _machine(name, tags, machine, known.get(str(machine.id).casefold()))
+        return found
+
+    def _cluster_of(self, *names: str) -> str | None:
+        """The cluster whose name in the cloud stands in one of these."""
+        for name in names:
+            match = self._ours.search(name)
+            if match is not None:
+                return match[1].lower()
+        return None
+
+
+def _machine(
+    cluster_name: str, tags: Mapping[str, str], machine: "VirtualMachine", state: "VirtualMachine | None"
+) -> Machine:
+    """One machine out of both listings."""
+    properties = machine.properties
+    shown = state.properties.instance_view if state is not None and state.properties is not None else None
+    statuses: Sequence[InstanceViewStatus] = (shown.statuses if shown is not None else None) or []
+    power: str | None = None
+    provisioned_at: datetime | None = None
+    error = ""
+    for status in statuses:
+        kind, _, value = str(status.code or "").partition("/")
+        if kind == "PowerState":
+            power = value.casefold()
+        elif kind == "ProvisioningState":
+            provisioned_at = status.time
+            if value.casefold().startswith("failed"):
+                error = f"{value.partition('/')[2]} {status.message or ''}".strip()
+    provisioning = "" if properties is None else str(properties.provisioning_state or "").casefold()
+    return Machine(
+        cluster_name=cluster_name,
+        name=str(machine.name),
+        # An enumeration's str() is its own name; its value is what it is as a string.
+        spot=properties is not None and (properties.priority or "").casefold() in ("spot", "low"),
+        provisioning=provisioning,
+        power=power,
+        created_at=None if properties is None else properties.time_created,
+        provisioned_at=provisioned_at,
+        error=error,
+        workspace=tags.get(WORKSPACE_LABEL),
+        exempt=is_exempt(tags),
+    )
+
+
+def _is_going(group: Mapping[str, Any]) -> bool:
+    properties: Mapping[str, object] = group.get("properties") or {}
+    return str(properties.get("provisioningState", "")).casefold() == "deleting"
+
+
+def _group_of(resource: Mapping[str, Any]) -> str:
+    return str(resource["id"]).split("/")[4]
+
+
+def _moment(text: object) -> datetime | None:
+    return datetime.fromisoformat(text) if isinstance(text, str) else None
+
+
+def _earliest(first: datetime | None, second: datetime | None) -> datetime | None:
+    return min(moment for moment in (first, second) if moment is not None) if first or second else None

@@ -1,0 +1,141 @@
+"""What is stored about an instance: its record, its attempts and its events."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from gpulaunch.models.base import Stored, UtcTime, kindly
+from gpulaunch.models.instances import Mode, Phase, Reason
+from gpulaunch.models.offers import Offer
+from gpulaunch.models.requests import LaunchRequest
+from shared.domain.money import Reservation
+from shared.domain.node import JobResult, NodePhase
+
+SCHEMA = 1
+"""Version of the stored shape; a reader takes every version up to its own."""
+
+
+class AttemptState(StrEnum):
+    """Where an attempt stands. Only `gone` means that nothing is left of it."""
+
+    SUBMITTING = "submitting"
+    """Intent written; the provider may or may not have heard of it."""
+    SUBMITTED = "submitted"
+    """The provider took it; a node may exist."""
+    RELEASING = "releasing"
+    """Given up; its node is being taken away."""
+    GONE = "gone"
+    """The provider says that nothing of it is left."""
+
+
+class Failure(Stored):
+    """Why something did not work."""
+
+    reason: Reason
+    message: str
+
+
+class Attempt(Stored):
+    """One try to provision on one offer."""
+
+    number: int
+    """From 1."""
+    offer: Offer
+    cluster_name: str
+    """Deterministic and unique: `gl-<ulid>-<number>`."""
+    state: AttemptState = AttemptState.SUBMITTING
+    submit_lease_until: UtcTime
+    """Until then only the step that wrote this may submit, and absence of a node proves nothing."""
+    started_at: UtcTime
+    request_id: str | None = None
+    """The provider's id of the launch, when it gave one."""
+    node_phase: NodePhase | None = None
+    calls_us: bool = False
+    """The node tells of its changes by itself."""
+    detail: str = ""
+    fetched_bytes: int | None = None
+    total_bytes: int | None = None
+    address: str | None = None
+    """Host name or IP address of the node, once known."""
+    port: int | None = None
+    """vLLM's port."""
+    node_up_at: UtcTime | None = None
+    """When the node was first seen running: from here it costs money."""
+    ready_at: UtcTime | None = None
+    failure: Failure | None = None
+    release_since: UtcTime | None = None
+    release_tries: int = 0
+    gone_at: UtcTime | None = None
+    job: Annotated[JobResult | None, kindly(JobResult)] = None
+
+
+class Health(Stored):
+    """What the last probes of a ready node said."""
+
+    state: Literal["healthy", "unhealthy"] = "healthy"
+    since: UtcTime
+    failures: int = 0
+    """Probes in a row without a good answer."""
+    message: str = ""
+    idle_since: UtcTime | None = None
+    """Since when vLLM reports neither running nor waiting requests; None: busy or unknown."""
+    running_requests: float | None = None
+    waiting_requests: float | None = None
+    finished_requests: float | None = None
+    """vLLM's count of finished requests when `idle_since` was set; a higher one later means that it was not idle."""
+
+
+class InstanceRecord(Stored):
+    """All that is known about one instance."""
+
+    schema_version: int = SCHEMA
+    instance_id: str
+    epoch: int = 1
+    """Goes up whenever messages under way lose their meaning (termination, recovery)."""
+    request: Annotated[LaunchRequest, kindly(LaunchRequest)]
+    mode: Mode
+    mode_reason: str = ""
+    """Why this mode, for people."""
+    phase: Phase = Phase.QUEUED
+    phase_since: UtcTime
+    created_at: UtcTime
+    updated_at: UtcTime
+    deadline_at: UtcTime
+    """The node is ended then, whatever it does."""
+    due_at: UtcTime | None
+    """When the next step is expected; the sweep re-sends a step that is overdue. None: nothing is due."""
+    offers: list[Offer]
+    """The planned offers, in the order in which they are tried."""
+    next_offer: int = 0
+    """Index into `offers` of the next one to try."""
+    tried_in_round: int = 0
+    """Offers tried since the launch or the last recovery; a round ends when every offer had its turn."""
+    attempts: list[Attempt] = []
+    recoveries: int = 0
+    health: Health | None = None
+    ending: Failure | None = None
+    """Why it ends or ended; set on entering `terminating`."""
+    ends_as: Literal["terminated", "failed"] | None = None
+    """Which final phase follows `terminating`."""
+    ended_at: UtcTime | None = None
+    poisoned: int = 0
+    """Messages that the host gave up since a step was last done."""
+    log_tail: list[str] = []
+    """The last log lines of the node, redacted."""
+    event_count: int = 0
+    """Events written so far; the next one carries this number."""
+    estimated_hourly_usd: float
+    worst_case_usd: float
+    reservation: Reservation | None = None
+    """What it holds of the ledger until it ends; None: it was accepted where nothing is counted."""
+    traceparent: str | None = None
+    """The launch's span (W3C), below which everything that is told of the instance stands; None: nothing was told."""
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The latest attempt."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the instance is final."""
+        return self.phase.ended

@@ -1,0 +1,117 @@
+"""provisioning: one offer after the other, each an attempt written down before anything is created."""
+
+from datetime import datetime, timedelta
+
+from gpulaunch.models.instances import EventType, Phase
+from gpulaunch.models.times import seconds_between
+from shared.domain.instance import Attempt, AttemptState, Failure, InstanceRecord
+from shared.lifecycle.retries import Retry, retry_after
+from shared.lifecycle.rules import no_successor, verdict
+from shared.lifecycle.termination import end
+from shared.lifecycle.timeouts import Limits
+from shared.lifecycle.transition import Decision, Draft
+
+
+def cluster_name(instance_id: str, number: int) -> str:
+    """The name of an attempt's cluster: 32 characters, all of one length, so that none is a prefix of another.
+
+    Azure takes 42 for this name and SkyPilot's `-<8 hex of the user>` after it.
+    """
+    return f"gl-{instance_id.removeprefix('inst-').lower()}-{number:02d}"
+
+
+def next_attempt(draft: Draft, limits: Limits) -> Decision:
+    """Begin an attempt on the next offer, or end the instance when there is none or its time is up."""
+    record = draft.record
+    ending = verdict(record, draft.now) or no_successor(record, limits.max_attempts)
+    if ending is not None:
+        return end(draft, ending)
+    number = len(record.attempts) + 1
+    offer = record.offers[record.next_offer % len(record.offers)]
+    attempt = Attempt(
+        number=number,
+        offer=offer,
+        cluster_name=cluster_name(record.instance_id, number),
+        submit_lease_until=draft.now + timedelta(seconds=limits.submit_lease),
+        started_at=draft.now,
+    )
+    draft.change(
+        attempts=[*record.attempts, attempt],
+        next_offer=(record.next_offer + 1) % len(record.offers),
+        tried_in_round=record.tried_in_round + 1,
+    )
+    draft.event(
+        EventType.ATTEMPT_STARTED,
+        f"Attempt {number}: {offer.key} at {offer.price_per_hour:.4g} USD per hour.",
+        data={
+            "cluster_name": attempt.cluster_name,
+            "region": offer.region,
+            "instance_type": offer.instance_type,
+            "gpu": f"{offer.gpu}:{offer.gpu_count}",
+            "use_spot": offer.use_spot,
+            "price_per_hour": offer.price_per_hour,
+        },
+    )
+    return draft.follow("advance", claimed=True)
+
+
+def claim_again(draft: Draft, limits: Limits) -> Decision:
+    """The step that was to submit died or got no answer, and its lease is over: this step takes it."""
+    draft.change_attempt(submit_lease_until=draft.now + timedelta(seconds=limits.submit_lease))
+    return draft.follow("advance", claimed=True)
+
+
+def in_time_to_submit(record: InstanceRecord, now: datetime, limits: Limits) -> bool:
+    """Whether a submission that begins now is over before its lease, whatever happens to it.
+
+    The lease counts from the decision to submit; its write, or a slow store of models, may have eaten it up since.
+    """
+    return now + timedelta(seconds=limits.submit) <= record.attempts[-1].submit_lease_until
+
+
+def submitted(draft: Draft, request_id: str | None) -> Decision:
+    """The provider took the attempt."""
+    # From here the absence of a node means something again: nobody else is submitting.
+    draft.change_attempt(state=AttemptState.SUBMITTED, request_id=request_id, submit_lease_until=draft.now)
+    # Looked at once in the same step: the provider may know when the first change is to come.
+    return draft.follow("advance")
+
+
+def refused(draft: Draft, failure: Failure, limits: Limits) -> Decision:
+    """The provider said no to the submission, which is over with that: the next offer need not wait for its lease."""
+    draft.change_attempt(submit_lease_until=draft.now)
+    return give_up_attempt(draft, failure, limits)
+
+
+def give_up_attempt(draft: Draft, failure: Failure, limits: Limits) -> Decision:
+    """The attempt failed: release whatever there is of it, then go on as its reason says."""
+    attempt = draft.record.attempts[-1]
+    draft.change_attempt(state=AttemptState.RELEASING, failure=failure, release_since=draft.now)
+    if retry_after(failure.reason) is Retry.SAME_OFFER and _tries_of_offer(draft.record) < limits.same_offer:
+        index = draft.record.next_offer - 1
+        draft.change(
+            next_offer=index % len(draft.record.offers), tried_in_round=max(0, draft.record.tried_in_round - 1)
+        )
+    draft.event(
+        EventType.ATTEMPT_FAILED,
+        failure.message,
+        reason=failure.reason,
+        duration=seconds_between(attempt.started_at, draft.now),
+        data={"region": attempt.offer.region, "offer": attempt.offer.key},
+    )
+    if retry_after(failure.reason) is Retry.GIVE_UP:
+        return end(draft, failure)
+    if draft.record.phase is not Phase.PROVISIONING:
+        draft.move(Phase.PROVISIONING, "Back to provisioning.", failure.reason)
+    return draft.follow("advance")
+
+
+def _tries_of_offer(record: InstanceRecord) -> int:
+    """How many of the latest attempts in a row were on one offer and failed for reasons that say nothing against it."""
+    tries = 0
+    for attempt in reversed(record.attempts):
+        again = attempt.failure is not None and retry_after(attempt.failure.reason) is Retry.SAME_OFFER
+        if attempt.offer != record.attempts[-1].offer or not again:
+            break
+        tries += 1
+    return tries

@@ -1,0 +1,144 @@
+"""GET requests of the control plane to stores that users name, and the XML they answer with."""
+
+import ipaddress
+import math
+import socket
+import ssl
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import urlsplit
+
+import httpx
+
+from shared.domain.provider import ProviderUnavailableError
+from shared.model_sources.base import refused
+
+Resolve = Callable[[str, int], Sequence[str]]
+TRIES = 3
+"""Within one call: a store that is busy for seconds is no reason to give up an offer; minutes are the caller's."""
+TIMEOUT = httpx.Timeout(15.0, connect=5.0)
+"""A page of a listing comes in well under a second; a queue function must not hang on a store."""
+LARGEST = 16 * 1024 * 1024
+"""Bytes of one page of a listing; a thousand entries are below one MiB."""
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """The addresses of a host, IPv4 first, which every network has. Raises OSError."""
+    found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    return sorted(found, key=lambda address: (":" in address, address))
+
+
+def is_public(address: str) -> bool:
+    """Whether an address belongs to the internet at large: not this machine, its network or its metadata service."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(found, ipaddress.IPv6Address):
+        # Addresses that carry an IPv4 address inside are as private as that one.
+        inner = found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo else None)
+        if inner is not None:
+            return inner.is_global and not inner.is_multicast
+        if found in ipaddress.ip_network("64:ff9b::/96"):
+            return is_public(str(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)))
+    # 168.63.129.16 is global by its number, but inside Azure it is the platform's own host.
+    return found.is_global and not found.is_multicast and str(found) != "168.63.129.16"
+
+
+class Web:
+    """GET with a few tries. Redirects are not followed: a store that sends elsewhere is not the one that was named."""
+
+    def __init__(
+        self,
+        transport: httpx.BaseTransport | None = None,
+        lookup: Resolve = resolve,
+        sleep: Callable[[float], None] = time.sleep,
+        until: float = math.inf,
+    ) -> None:
+        self._transport, self._lookup, self._sleep, self._until = transport, lookup, sleep, until
+
+    def within(self, seconds: float) -> "Web":
+        """The same, but giving up (ProviderUnavailableError) when this many seconds from now are over."""
+        return Web(self._transport, self._lookup, self._sleep, time.monotonic() + seconds)
+
+    def get(self, url: str, headers: Mapping[str, str], what: str, public_only: bool = False) -> httpx.Response:
+        """The answer below 500 and other than 429, whatever its status.
+
+        Parameters
+        ----------
+        url
+            Address with its query, fully escaped.
+        what
+            Name of the source for messages; addresses may be signed and are never shown.
+        public_only
+            Refuse hosts that resolve to any address that is not public, and connect to the very address checked.
+
+        Raises
+        ------
+        LaunchRefusedError
+            The host does not exist or is not public.
+        ProviderUnavailableError
+            No answer, or the store is too busy.
+        """
+        sent, extensions = dict(headers), {}
+        if public_only:
+            url, extensions = self._pin(url, sent, what)
+        message = ""
+        with httpx.Client(transport=self._transport, timeout=TIMEOUT, follow_redirects=False) as client:
+            for number in range(TRIES):
+                if number:
+                    self._sleep(0.5 * 2**number)
+                try:
+                    with client.stream("GET", url, headers=sent, extensions=extensions) as answer:
+                        return _read(answer, what, self._until)
+                except _BusyError as error:
+                    message = str(error)
+                except (httpx.TransportError, ssl.SSLError) as error:
+                    message = type(error).__name__
+        raise ProviderUnavailableError(f"{what} can't be listed now: {message}")
+
+    def _pin(self, url: str, headers: dict[str, str], what: str) -> tuple[str, dict[str, str]]:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or 443
+        try:
+            addresses = self._lookup(host, port)
+        except (OSError, UnicodeError):  # the latter from names that no resolver is asked for
+            raise refused(f"{what}: there is no host {host}") from None
+        if not addresses or not all(map(is_public, addresses)):
+            raise refused(f"{what}: {host} is no public address")
+        headers["Host"] = parts.netloc
+        address = f"[{addresses[0]}]" if ":" in addresses[0] else addresses[0]
+        return parts._replace(netloc=f"{address}:{port}").geturl(), {"sni_hostname": host}
+
+
+class _BusyError(Exception):
+    """The store asks for another try."""
+
+
+def _read(answer: httpx.Response, what: str, until: float) -> httpx.Response:
+    if answer.status_code == 429 or answer.status_code >= 500:
+        raise _BusyError(f"answered {answer.status_code}")
+    body = bytearray()
+    for block in answer.iter_bytes():
+        body += block
+        if len(body) > LARGEST:
+            raise refused(f"{what}: the listing is too large")
+        # A time limit for each read lets whoever sends a byte at a time go on for ever.
+        if time.monotonic() > until:
+            raise ProviderUnavailableError(f"{what} can't be listed now: its store is too slow")
+    return httpx.Response(answer.status_code, content=bytes(body))
+
+
+def parse_xml(body: bytes, what: str) -> ET.Element:
+    """The document, namespaces dropped. Documents with a DTD, from which entities come, are refused.
+
+    Raises LaunchRefusedError when it is no such document.
+    """
+    try:
+        text = body.decode("utf-8-sig")
+        if "<!DOCTYPE" in text or "<!ENTITY" in text:
+            raise refused(f"{what}: the listing has a DTD")
+        root = ET.fromstring(text)  # noqa: S314 - without a DTD there are no entities to expand
+    except (UnicodeDecodeError, ET.ParseError, ValueError):
+        raise refused(f"{what} does not answer with a listing") from None
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+    return root

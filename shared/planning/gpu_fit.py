@@ -1,0 +1,192 @@
+"""How much GPU memory a model needs, estimated from its name and vLLM's arguments, and whether a GPU has it; pure.
+
+    need of each GPU = ((weights + cache of one full context) / GPUs that share them + 1 GiB) / share that vLLM takes
+
+- **Parameters** are what the name says: `-7B`, `-0.5b`, `-135M`, `8x7B` (eight experts share a fifth of it),
+  `30B-A3B` (all 30). A name that says nothing, or several things, gives no estimate and no warning.
+- **Bytes a parameter**: 2; 4 with `--dtype float32`; 1.05 where name or `--quantization` say 8 bits, 0.6 for 4 bits,
+  which have their scales beside them and some layers left as they were (a 70B model in AWQ has 0.56, an 8B one 0.71).
+- **Cache**: 45 KiB times the root of the billions of parameters for a token at 16 bits, as models with grouped-query
+  attention have: 127 KiB for Llama 3.1 8B (128 in truth), 376 for 70B (320), 255 for Qwen2.5 32B (256). vLLM does not
+  start unless one context of `--max-model-len` fits in; without it, or with `auto`, 8,192 tokens are reckoned with,
+  since the name does not say what the model's own context is. `--kv-cache-dtype fp8` halves it.
+- **1 GiB** for activations and CUDA graphs; the **share** is `--gpu-memory-utilization`, 0.92 in vLLM 0.32.
+- `--tensor-parallel-size` times `--pipeline-parallel-size` GPUs share weights and cache; vLLM uses one GPU unless told.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gpulaunch.models.offers import Offer
+
+_GIB = 2**30
+_CACHE_BYTES = 45 * 1024
+"""Of a token's keys and values at 16 bits, for a billion parameters; grows with their square root."""
+_TOKENS = 8192
+_OVERHEAD_GIB = 1.0
+_SHARE = 0.92
+_SHARED_EXPERTS = 0.8
+"""Mixtral 8x7B has 46.7 billion parameters instead of 56, 8x22B 141 instead of 176."""
+_BYTES = {4: 0.6, 8: 1.05, 16: 2.0, 32: 4.0}
+"""Bytes a parameter, by bits."""
+
+_COUNT = re.compile(r"(?<![a-z0-9.])(?:(\d{1,3})x)?(\d{1,4}(?:\.\d{1,3})?)(b|m)(?![a-z0-9])", re.IGNORECASE)
+_EXPERTS = re.compile(r"\d+b-\d+e(?![a-z0-9])", re.IGNORECASE)
+"""`17B-16E`: the active parameters and how many experts, which does not say how many parameters there are."""
+_MARKS: tuple[tuple[int, re.Pattern[str]], ...] = tuple(
+    (bits, re.compile(rf"(?<![a-z0-9])(?:{words})(?![a-z0-9])", re.IGNORECASE))
+    for bits, words in (
+        (4, r"int4|4-?bit|w4a\d+|(?:nv|mx)?fp4|q4"),
+        (8, r"int8|8-?bit|w8a\d+|(?:mx)?fp8|q8"),
+        (4, r"awq|gptq|gpt-oss"),
+    )
+)
+_METHODS: Mapping[str, int] = {
+    **dict.fromkeys(("awq", "auto_awq", "awq_marlin", "gptq", "auto_gptq", "gptq_marlin", "bitsandbytes"), 4),
+    **dict.fromkeys(("mxfp4", "gpt_oss_mxfp4", "modelopt_fp4", "nvfp4_per_token"), 4),
+    **dict.fromkeys(("fp8", "fbgemm_fp8", "deepseek_v4_fp8", "modelopt", "experts_int8", "mxfp8", "modelopt_mxfp8"), 8),
+    **dict.fromkeys(("fp8_per_tensor", "fp8_per_block", "fp8_per_channel", "int8_per_channel_weight_only"), 8),
+}
+"""Bits of `--quantization`; a method that is not here says nothing about them."""
+_SHORT = {"-tp": "tensor-parallel-size", "-pp": "pipeline-parallel-size", "-q": "quantization"}
+_UNITS = {"": 1, "k": 1000, "K": 1024, "m": 10**6, "M": 2**20}
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a model needs."""
+
+    per_gpu_gib: float
+    """Memory of each GPU that is used."""
+    gpus: int
+    """GPUs that vLLM was told to use."""
+    basis: str
+    """What the estimate is made of, for people."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a model needs beside what the planned machines have."""
+
+    need: Need
+    gpu: str
+    has_gib: float
+    """Memory of each GPU; of several kinds the smallest."""
+    gpus: int
+    """GPUs of the machine."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether the machine has enough."""
+        return self.need.per_gpu_gib <= self.has_gib and self.need.gpus <= self.gpus
+
+    @property
+    def words(self) -> str:
+        """Both figures, for people."""
+        each = " each" if self.need.gpus > 1 else ""
+        return f"needs about {math.ceil(self.need.per_gpu_gib)} GiB{each}, has {self.has_gib:g} GiB"
+
+    @property
+    def warning(self) -> str | None:
+        """What is wrong and what to do; None when it fits."""
+        if self.need.gpus > self.gpus:
+            return f"vllm_args ask for {self.need.gpus} GPUs, and the machine has {self.gpus}."
+        if self.fits:
+            return None
+        advice = "Take a larger GPU, a quantized model or a shorter --max-model-len."
+        if self.gpus > self.need.gpus:
+            used = "one" if self.need.gpus == 1 else str(self.need.gpus)
+            advice = f"vLLM uses {used} of {self.gpus} GPUs unless vllm_args say --tensor-parallel-size={self.gpus}."
+        return f"The model may not fit: it {self.words} on the {self.gpu} ({self.need.basis}). {advice}"
+
+
+def need(model_name: str, model_source: str | None, vllm_args: Sequence[str]) -> Need | None:
+    """What a model needs; None when its name does not say how large it is, or its arguments how it is kept."""
+    folder = (model_source or "").rstrip("/").rpartition("/")[2]
+    name = next((one for one in (folder, model_name) if parameters(one) is not None), "")
+    billions = parameters(name)
+    given = _options(vllm_args)
+    bits = _bits(name, given)
+    if billions is None or bits is None:
+        return None
+    gpus = _whole(given, "tensor-parallel-size", 1) * _whole(given, "pipeline-parallel-size", 1)
+    tokens = _tokens(given.get("max-model-len", ""))
+    cached = given.get("kv-cache-dtype", "")
+    narrow = 4 if "4" in cached else 2 if "8" in cached else 1
+    weights = billions * 1e9 * _BYTES[bits] / _GIB
+    cache = _CACHE_BYTES * math.sqrt(billions) * tokens / narrow / _GIB
+    offloaded = _number(given.get("cpu-offload-gb", ""), 0.0)
+    held = max(0.0, weights / gpus - offloaded) + cache / gpus + _OVERHEAD_GIB
+    share = _number(given.get("gpu-memory-utilization", ""), _SHARE)
+    if not 0 < share <= 1:
+        return None
+    basis = f"{billions:g} billion parameters at {bits} bits, a context of {tokens:,} tokens"
+    return Need(round(held / share, 1), gpus, basis)
+
+
+def fit(needed: Need | None, planned: Iterable[Offer]) -> Fit | None:
+    """The need beside the weakest of the planned offers; None when either is unknown."""
+    known = [offer for offer in planned if offer.gpu_memory_gib is not None]
+    if needed is None or not known:
+        return None
+    weakest = min(known, key=lambda offer: (offer.gpu_memory_gib or 0.0, offer.gpu_count))
+    return Fit(needed, weakest.gpu, weakest.gpu_memory_gib or 0.0, weakest.gpu_count)
+
+
+def parameters(name: str) -> float | None:
+    """Billions of parameters, as a name has them; None when it says nothing or several things."""
+    if _EXPERTS.search(name):
+        return None
+    found: set[float] = set()
+    small: set[float] = set()
+    for experts, number, unit in _COUNT.findall(name):
+        size = float(number) * (int(experts) * _SHARED_EXPERTS if experts else 1)
+        # A million is a context's length as often as a size: `-1M`.
+        (found if unit in "bB" else small).add(size if unit in "bB" else size / 1000)
+    sizes = found or {size for size in small if size >= 0.01}
+    return round(sizes.pop(), 3) if len(sizes) == 1 and 0 < min(sizes) < 10_000 else None
+
+
+def _bits(name: str, given: Mapping[str, str]) -> int | None:
+    """Bits a parameter; None for a quantization of which neither the name nor its method says them."""
+    marked = next((bits for bits, pattern in _MARKS if pattern.search(name)), None)
+    if marked is not None:
+        return marked
+    method = given.get("quantization", "none").lower()
+    if method != "none":
+        return _METHODS.get(method)
+    return 32 if given.get("dtype") in ("float", "float32") else 16
+
+
+def _options(args: Sequence[str]) -> dict[str, str]:
+    """vLLM's options by name, `-` for `_`; of one that comes twice the last counts, as for vLLM."""
+    given: dict[str, str] = {}
+    for place, arg in enumerate(args):
+        option, equals, value = arg.partition("=")
+        if option in _SHORT or option.startswith("--"):
+            name = _SHORT.get(option, option[2:].replace("_", "-"))
+            following = args[place + 1] if place + 1 < len(args) else ""
+            given[name] = value if equals else following
+    return given
+
+
+def _number(text: str, default: float) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        return default
+    return number if math.isfinite(number) and number >= 0 else default
+
+
+def _whole(given: Mapping[str, str], name: str, default: int) -> int:
+    text = given.get(name, "")
+    return int(text) if re.fullmatch(r"[1-9][0-9]{0,3}", text) else default
+
+
+def _tokens(text: str) -> int:
+    """A length as vLLM reads it: 8192, 8k (8,000), 8K (8,192); the one reckoned with for `auto` and without one."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([kKmM]?)", text)
+    tokens = int(float(match[1]) * _UNITS[match[2]]) if match else 0
+    return tokens or _TOKENS

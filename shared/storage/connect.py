@@ -1,0 +1,139 @@
+"""Clients of the storage account, made from the settings."""
+
+from collections.abc import Iterable
+from os import environ
+from typing import TYPE_CHECKING, Any, Final
+from urllib.request import getproxies
+
+from azure.core.exceptions import AzureError
+from azure.data.tables import TableClient, TableServiceClient
+
+from shared.errors import SettingsError
+from shared.settings import Settings
+from shared.storage.failures import translate
+from shared.storage.queues import existing_is_fine
+
+if TYPE_CHECKING:
+    from azure.core.credentials import TokenCredential
+    from azure.core.pipeline.transport import HttpTransport
+    from azure.storage.queue import QueueServiceClient
+
+TABLE: Final = "gpulaunch"
+
+_PATIENCE: Final[dict[str, Any]] = {
+    # a step lasts seconds and is repeated by its message and the sweep, so a call gives up early: connections inside
+    # Azure open within milliseconds, and the service itself ends a table operation after 30 s at most, usually in 10 ms
+    "connection_timeout": 5,
+    "read_timeout": 15,
+}
+CONNECTIONS: Final = 64
+"""Kept open to one service: as many as the app has threads (48 of its own, 16 of the host's). The SDK keeps ten, and
+every request beyond them would open a connection, with its TLS handshake, for itself."""
+_TABLE_RETRIES: Final[dict[str, Any]] = {
+    # 0 s, then 0.8 s, then 1.6 s: enough for a partition that moves between servers
+    "retry_total": 3,
+    "retry_backoff_factor": 0.4,
+    "retry_backoff_max": 5,
+}
+
+
+def transport() -> "HttpTransport[Any, Any]":
+    """What carries the requests of one client; safe to use from several threads.
+
+    Proxies and certificates that the environment names are used as ever. Where it names none, it is not searched for
+    them again at each request, which takes requests as long as a tenth of a launch.
+    """
+    # imported with the first client, for the cold start's sake
+    import requests
+    from azure.core.pipeline.transport import RequestsTransport
+    from requests.adapters import HTTPAdapter
+    from urllib3.util.retry import Retry
+
+    session = requests.Session()
+    session.trust_env = bool(getproxies() or {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"} & environ.keys())
+    # the SDK's own policies retry
+    adapter = HTTPAdapter(pool_maxsize=CONNECTIONS, max_retries=Retry(total=False, redirect=False))
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, adapter)
+    return RequestsTransport(session=session)
+
+
+def table_client(settings: Settings, **options: Any) -> TableClient:
+    """The client of our table; `options` go to the SDK in place of ours. No request is made.
+
+    Raises SettingsError when the settings name no storage account.
+    """
+    merged: dict[str, Any] = {**_PATIENCE, **_TABLE_RETRIES, "transport": transport(), **options}
+    if settings.storage_connection is not None:
+        text = settings.storage_connection.get_secret_value()
+        try:
+            return TableClient.from_connection_string(text, TABLE, **merged)
+        except ValueError:
+            raise _unreadable() from None
+    address = _address(settings.storage_table_uri, settings.storage_account, "table")
+    return TableServiceClient(address, credential=_credential(settings), **merged).get_table_client(TABLE)
+
+
+def queue_service(settings: Settings, **options: Any) -> "QueueServiceClient":
+    """The client of the account's queues; `options` go to the SDK in place of ours. No request is made.
+
+    Raises SettingsError when the settings name no storage account.
+    """
+    from azure.storage.queue import ExponentialRetry, QueueServiceClient
+
+    merged: dict[str, Any] = {
+        **_PATIENCE,
+        "transport": transport(),
+        # the SDK's default first pause is 15 s, which an HTTP request can't wait for; these are about 1, 3 and 5 s
+        "retry_policy": ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3, random_jitter_range=1),
+        **options,
+    }
+    if settings.storage_connection is not None:
+        text = settings.storage_connection.get_secret_value()
+        try:
+            return QueueServiceClient.from_connection_string(text, **merged)
+        except ValueError:
+            raise _unreadable() from None
+    address = _address(settings.storage_queue_uri, settings.storage_account, "queue")
+    return QueueServiceClient(address, credential=_credential(settings), **merged)
+
+
+def ensure(table: TableClient, service: "QueueServiceClient", queues: Iterable[str]) -> None:
+    """Make the table and the queues that are not there yet; one request each.
+
+    Raises StoreUnavailableError.
+    """
+
+    def create_table() -> None:
+        table.create_table()  # pyright: ignore[reportUnknownMemberType] - the SDK gives its options no types
+
+    try:
+        existing_is_fine(create_table, "TableAlreadyExists")
+        for queue in queues:
+            existing_is_fine(service.get_queue_client(queue).create_queue, "QueueAlreadyExists")
+    except AzureError as error:
+        raise translate(error, "make the table and the queues") from error
+
+
+def _unreadable() -> SettingsError:
+    return SettingsError("AzureWebJobsStorage: not a storage connection string")
+
+
+def _address(uri: str | None, account: str | None, service: str) -> str:
+    if uri is not None:
+        return uri.rstrip("/")
+    if account is not None:
+        return f"https://{account}.{service}.core.windows.net"
+    raise SettingsError(
+        "AzureWebJobsStorage: no storage account; set a connection string, or AzureWebJobsStorage__accountName"
+        " to use the app's identity"
+    )
+
+
+def _credential(settings: Settings) -> "TokenCredential":
+    # imported here: it takes a while and a connection string needs none of it
+    from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
+
+    if settings.storage_client_id is not None:
+        return ManagedIdentityCredential(client_id=settings.storage_client_id)
+    return DefaultAzureCredential()

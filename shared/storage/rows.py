@@ -1,0 +1,230 @@
+"""How records, events and idempotency entries become rows of the table, and back. Pure.
+
+One partition per workspace. Row keys, with `<inv>` the instance's ULID turned round so that newer sorts first:
+
+| row key | row |
+|---|---|
+| `live|<inv>` | record of an instance that has not ended |
+| `done|<inv>` | record of an instance that has |
+| `ev|<inv>|<sequence, six digits>` | event |
+| `idem|<SHA-256 of the key>` | idempotency entry |
+| `note|<kind>|<SHA-256 of the key>` | note |
+| `ledger` | money reserved and spent, and what is counted |
+| `cost|<yyyy-mm-dd>|<inv>|<attempt, two digits>` | what an attempt has cost that ended on that day |
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel
+
+from gpulaunch.models.times import iso
+from shared.domain.event import Event
+from shared.domain.instance import InstanceRecord
+from shared.domain.messages import INSTANCE_ID
+from shared.domain.money import CostEntry, Ledger
+from shared.errors import StoreError
+from shared.storage.base import IdempotencyEntry, InstanceFilter, Note
+
+Row = dict[str, str]
+"""A row's properties; all of them are strings."""
+
+LIVE: Final = "live"
+DONE: Final = "done"
+
+CHUNK_UNITS: Final = 30_000
+"""UTF-16 units in one property; the service allows 32,768."""
+MAX_DOC_UNITS: Final = 500_000
+"""UTF-16 units in one document: the service allows 1 MiB in a row, two bytes a unit, names and keys included."""
+MAX_EVENTS: Final = 97
+"""Events and costs in one transaction, which holds at most 100 rows; at most three others are written with them."""
+LEDGER_KEY: Final = "ledger"
+
+_ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_TURN: Final = str.maketrans(_ALPHABET, _ALPHABET[::-1])
+_ID: Final = re.compile(INSTANCE_ID)
+_PREFIX: Final = "inst-"
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class KeyRange:
+    """Row keys from `first` up to `last`; each end is in or out of it."""
+
+    first: str
+    last: str
+    with_first: bool = True
+    with_last: bool = False
+
+    def filter(self) -> str:
+        """The range as an OData filter with the parameters `first` and `last`."""
+        low, high = "ge" if self.with_first else "gt", "le" if self.with_last else "lt"
+        return f"RowKey {low} @first and RowKey {high} @last"
+
+
+def is_instance_id(text: str) -> bool:
+    """Whether a text has the form of an instance id."""
+    return _ID.fullmatch(text) is not None
+
+
+def turned(instance_id: str) -> str:
+    """The ULID of an instance with each of its Crockford digits v replaced by 31-v, so that newer sorts first.
+
+    Raises ValueError when it is no instance id.
+    """
+    if not is_instance_id(instance_id):
+        raise ValueError("not an instance id")
+    return instance_id.removeprefix(_PREFIX).translate(_TURN)
+
+
+def record_key(instance_id: str, ended: bool) -> str:
+    """Row key of a record."""
+    return f"{DONE if ended else LIVE}|{turned(instance_id)}"
+
+
+def event_key(instance_id: str, sequence: int) -> str:
+    """Row key of an event."""
+    return f"ev|{turned(instance_id)}|{sequence:06d}"
+
+
+def idempotency_key(key_hash: str) -> str:
+    """Row key of an idempotency entry."""
+    return f"idem|{key_hash}"
+
+
+def note_key(kind: str, key: str) -> str:
+    """Row key of a note; hashed, since a row key can't hold every character."""
+    return f"note|{kind}|{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def note_range(kind: str) -> KeyRange:
+    """The notes of a kind."""
+    return KeyRange(f"note|{kind}|", _end(f"note|{kind}"))
+
+
+def note_row(partition: str, note: Note) -> Row:
+    """The row of a note."""
+    return {"PartitionKey": partition, "RowKey": note_key(note.kind, note.key), **_split(note)}
+
+
+def ledger_row(partition: str, ledger: Ledger) -> Row:
+    """The row of the ledger."""
+    return {"PartitionKey": partition, "RowKey": LEDGER_KEY, **_split(ledger)}
+
+
+def cost_row(partition: str, entry: CostEntry) -> Row:
+    """The row of what an attempt has cost."""
+    key = f"cost|{entry.day.isoformat()}|{turned(entry.instance_id)}|{entry.attempt:02d}"
+    return {"PartitionKey": partition, "RowKey": key, **_split(entry)}
+
+
+def cost_range(first: date) -> KeyRange:
+    """What ended on a day or later."""
+    return KeyRange(f"cost|{first.isoformat()}|", _end("cost"))
+
+
+def record_range(area: str, newest: str | None = None, oldest: str | None = None, after: str | None = None) -> KeyRange:
+    """The records of `live` or `done`, from `newest`, or what is older than `after`, down to `oldest`, included."""
+    begin = newest if after is None else after
+    first = f"{area}|" if begin is None else f"{area}|{turned(begin)}"
+    last = _end(area) if oldest is None else f"{area}|{turned(oldest)}"
+    return KeyRange(first, last, with_first=after is None, with_last=oldest is not None)
+
+
+def conditions(wanted: InstanceFilter) -> tuple[list[str], dict[str, str]]:
+    """What a record's row has to meet in a listing, as OData conditions, and the values that they speak of."""
+    values = {name: value for name in ("phase", "provider") if (value := getattr(wanted, name)) is not None}
+    made = [f"{name} eq @{name}" for name in values]
+    if wanted.label is not None:
+        key, value = wanted.label
+        # a row without the label has no such property, and meets no condition about it
+        made.append(f"{label_column(key)} {'ge' if value is None else 'eq'} @label")
+        values["label"] = value or ""
+    return made, values
+
+
+def label_column(key: str) -> str:
+    """The property that holds the value of a label; hashed, since its name can't hold every character."""
+    return f"label_{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+
+
+def event_range(instance_id: str, after: int) -> KeyRange:
+    """The events of an instance with a sequence above `after`."""
+    area = f"ev|{turned(instance_id)}"
+    return KeyRange(f"{area}|{max(after + 1, 0):06d}", _end(area))
+
+
+def _end(area: str) -> str:
+    # `}` is the character after `|`: the first key that is past all of `area|…`
+    return area + "}"
+
+
+def record_row(partition: str, record: InstanceRecord, writer: str) -> Row:
+    """The row of a record; `writer` is unlike any other write's, so that a writer can recognise its own."""
+    row = {
+        "PartitionKey": partition,
+        "RowKey": record_key(record.instance_id, record.ended),
+        "phase": record.phase.value,
+        "provider": record.request.provider,
+        "mode": record.mode,
+        "writer": writer,
+        **{label_column(key): value for key, value in record.request.labels.items()},
+        **_split(record),
+    }
+    if record.due_at is not None:
+        row["due_at"] = iso(record.due_at)
+    return row
+
+
+def event_row(partition: str, instance_id: str, event: Event) -> Row:
+    """The row of an event."""
+    return {"PartitionKey": partition, "RowKey": event_key(instance_id, event.sequence), **_split(event)}
+
+
+def idempotency_row(partition: str, entry: IdempotencyEntry) -> Row:
+    """The row of an idempotency entry."""
+    return {"PartitionKey": partition, "RowKey": idempotency_key(entry.key_hash), **_split(entry)}
+
+
+def read(kind: type[M], row: Mapping[str, Any]) -> M:
+    """What a row's document says."""
+    return kind.model_validate_json(_joined(row))
+
+
+def _split(model: BaseModel) -> Row:
+    """The document in `doc`, or, where one property can't hold it, in `doc0`, `doc1` and so on.
+
+    Raises StoreError when no row could hold it.
+    """
+    text = model.model_dump_json()
+    # characters outside the basic plane are two units, so units are counted in the encoding that the service counts in
+    units = text.encode("utf-16-le")
+    size = len(units) // 2
+    if size > MAX_DOC_UNITS:
+        raise StoreError(f"{type(model).__name__} of {size} UTF-16 units; a row holds {MAX_DOC_UNITS}")
+    if size <= CHUNK_UNITS:
+        return {"doc": text}
+    row: Row = {}
+    start = 0
+    while start < len(units):
+        end = min(start + 2 * CHUNK_UNITS, len(units))
+        if end < len(units) and 0xD8 <= units[end - 1] <= 0xDB:
+            end -= 2  # don't part the two halves of a surrogate pair
+        row[f"doc{len(row)}"] = units[start:end].decode("utf-16-le")
+        start = end
+    return row
+
+
+def _joined(row: Mapping[str, Any]) -> str:
+    whole: str | None = row.get("doc")
+    if whole is not None:
+        return whole
+    parts: list[str] = []
+    while (part := row.get(f"doc{len(parts)}")) is not None:
+        parts.append(part)
+    return "".join(parts)

@@ -1,0 +1,380 @@
+"""Records, events and idempotency entries in Azure Table Storage.
+
+A write is one entity-group transaction. The SDK repeats a transaction that was answered with 500, 503 or 504, and the
+first try may have been carried out all the same; the repetition then meets its own work as a conflict. Every write of
+a record therefore carries a mark of its own (`writer`), and a conflict is judged by reading the row again: our mark
+means that the write was done. A broken connection is not repeated by the SDK: the outcome stays unknown and is
+StoreUnavailableError, as the contract says.
+"""
+
+import base64
+import itertools
+import re
+import secrets
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from typing import Any, Final, Protocol
+
+from azure.core import MatchConditions
+from azure.core.exceptions import AzureError, ResourceNotFoundError
+from azure.core.paging import ItemPaged
+from azure.data.tables import TableClient, TableEntity, TableTransactionError, UpdateMode
+
+from gpulaunch.models.instances import Phase
+from shared.domain.event import Event
+from shared.domain.instance import InstanceRecord
+from shared.domain.money import CostEntry, Ledger
+from shared.errors import AlreadyExistsError, StaleLedgerError, StaleRecordError
+from shared.storage import rows
+from shared.storage.base import (
+    NO_BOOKING,
+    Booking,
+    IdempotencyEntry,
+    InstanceFilter,
+    Note,
+    RecordPage,
+    Versioned,
+    VersionedLedger,
+)
+from shared.storage.failures import REPEATED, code_of, translate, translated
+
+QUERY_PAGE: Final = 1000
+"""Rows asked for in one request of a query; the service gives no more."""
+MAX_PAGE: Final = 1000
+
+_CONFLICTS: Final = frozenset({"EntityAlreadyExists", "InvalidDuplicateRow"})
+_STALE: Final = frozenset({"UpdateConditionNotSatisfied", "ConditionNotMet", "ResourceNotFound", "EntityNotFound"})
+_TOKEN: Final = re.compile(r"older:(inst-.*)")
+
+Operation = tuple[str, Mapping[str, Any]] | tuple[str, Mapping[str, Any], Mapping[str, Any]]
+
+
+class _Table(Protocol):
+    """What we use of the SDK's TableClient, whose own types are half unknown."""
+
+    def submit_transaction(
+        self, operations: Iterable[Operation], /, *, retry_on_methods: Container[str]
+    ) -> list[Mapping[str, Any]]: ...
+
+    def get_entity(self, partition_key: str, row_key: str, /) -> TableEntity: ...
+
+    def upsert_entity(self, entity: Mapping[str, Any], /, *, mode: UpdateMode) -> Mapping[str, Any]: ...
+
+    def delete_entity(self, partition_key: str, row_key: str, /) -> None: ...
+
+    def query_entities(
+        self,
+        query_filter: str,
+        /,
+        *,
+        results_per_page: int | None,
+        select: list[str] | None = None,
+        parameters: dict[str, Any] | None,
+    ) -> ItemPaged[TableEntity]: ...
+
+
+def make_token(instance_id: str) -> str:
+    """The opaque mark of a listing that has come down to an instance."""
+    return base64.urlsafe_b64encode(f"older:{instance_id}".encode()).decode().rstrip("=")
+
+
+def read_token(token: str) -> str:
+    """The instance at which a listing stopped. Raises ValueError when we did not make the token."""
+    try:
+        text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode("ascii")
+    except ValueError as error:
+        raise ValueError("not a continuation token of this listing") from error
+    match = _TOKEN.fullmatch(text)
+    if match is None or not rows.is_instance_id(match[1]) or make_token(match[1]) != token:
+        raise ValueError("not a continuation token of this listing")
+    return match[1]
+
+
+def check_commit(before: InstanceRecord, record: InstanceRecord, events: Sequence[Event], booking: Booking) -> None:
+    """Refuse a commit that no lifecycle asks for. Raises ValueError."""
+    if before.instance_id != record.instance_id:
+        raise ValueError("a commit is about one instance")
+    if before.ended and not record.ended:
+        raise ValueError("an ended instance does not come back to life")
+    check_size(events, booking)
+
+
+def check_size(events: Sequence[Event], booking: Booking) -> None:
+    """Refuse more events and costs than a transaction holds. Raises ValueError."""
+    count = len(events) + len(booking.costs)
+    if count > rows.MAX_EVENTS:
+        raise ValueError(f"{count} events and costs in one write; at most {rows.MAX_EVENTS}")
+
+
+class TableInstanceStore:
+    """The records of one workspace in one table. Safe to use from several threads."""
+
+    def __init__(self, table: TableClient, workspace: str) -> None:
+        self._table: _Table = table
+        self._partition = workspace
+
+    def create(
+        self,
+        record: InstanceRecord,
+        events: Sequence[Event],
+        idempotency: IdempotencyEntry | None,
+        booking: Booking = NO_BOOKING,
+    ) -> str:
+        """Insert all or nothing, in one request; the record's ETag.
+
+        Raises AlreadyExistsError, StaleLedgerError, StoreUnavailableError; StoreError for a record that no row holds.
+        """
+        check_size(events, booking)
+        row = rows.record_row(self._partition, record, secrets.token_hex(8))
+        operations: list[Operation] = [("create", row)]
+        if idempotency is not None:
+            operations.append(("create", rows.idempotency_row(self._partition, idempotency)))
+        operations.extend(self._event_inserts(record.instance_id, events))
+        operations.extend(self._bookings(booking))
+        doing = f"create {record.instance_id}"
+        try:
+            return self._transact(operations)
+        except TableTransactionError as error:
+            if code_of(error) not in _CONFLICTS | _STALE:
+                raise translate(error, doing) from error
+            own = self._written_by_us(row, doing)
+            if own is not None:
+                return own
+            self._check_ledger(booking, error)
+            if code_of(error) not in _CONFLICTS:
+                raise translate(error, doing) from error
+            raise AlreadyExistsError(f"{doing}: a row of it is there already") from error
+        except AzureError as error:
+            raise translate(error, doing) from error
+
+    def idempotency(self, key_hash: str) -> IdempotencyEntry | None:
+        """What was answered to that key, in one request. Raises StoreUnavailableError."""
+        entity = self._get(rows.idempotency_key(key_hash), "read an idempotency key")
+        return None if entity is None else rows.read(IdempotencyEntry, entity)
+
+    def load(self, instance_id: str) -> Versioned | None:
+        """The record, live (one request) or ended (two); None when there is none. Raises StoreUnavailableError."""
+        if not rows.is_instance_id(instance_id):
+            return None
+        # live first: a record that ends between the two reads is then found by the second
+        for ended in (False, True):
+            entity = self._get(rows.record_key(instance_id, ended), f"load {instance_id}")
+            if entity is not None:
+                return _versioned(entity)
+        return None
+
+    def commit(
+        self, before: Versioned, record: InstanceRecord, events: Sequence[Event], booking: Booking = NO_BOOKING
+    ) -> str:
+        """Write record, new events and booking in one request, if nobody changed the record since; the new ETag.
+
+        Raises StaleRecordError, StoreUnavailableError; StaleLedgerError when the record is as it was, and the ledger
+        is not; AlreadyExistsError when an event of that number is there although the record did not change; StoreError
+        for a record that no row holds.
+        """
+        check_commit(before.record, record, events, booking)
+        row = rows.record_row(self._partition, record, secrets.token_hex(8))
+        unchanged = {"etag": before.etag, "match_condition": MatchConditions.IfNotModified}
+        old_key = rows.record_key(record.instance_id, before.record.ended)
+        operations: list[Operation]
+        if row["RowKey"] == old_key:
+            operations = [("update", row, {"mode": UpdateMode.REPLACE, **unchanged})]
+        else:
+            old = {"PartitionKey": self._partition, "RowKey": old_key}
+            operations = [("create", row), ("delete", old, unchanged)]
+        operations.extend(self._event_inserts(record.instance_id, events))
+        operations.extend(self._bookings(booking))
+        doing = f"commit {record.instance_id}"
+        try:
+            return self._transact(operations)
+        except TableTransactionError as error:
+            code = code_of(error)
+            if code not in _CONFLICTS | _STALE:
+                raise translate(error, doing) from error
+            own = self._written_by_us(row, doing)
+            if own is not None:
+                return own
+            if self._unchanged(old_key, before.etag, doing):
+                self._check_ledger(booking, error)
+                if code in _CONFLICTS:
+                    raise AlreadyExistsError(f"{doing}: an event of that number is there already") from error
+            raise StaleRecordError(f"{record.instance_id} was changed by somebody else") from error
+        except AzureError as error:
+            raise translate(error, doing) from error
+
+    def ledger(self) -> VersionedLedger:
+        """The workspace's ledger, in one request; an empty one where there is none. Raises StoreUnavailableError."""
+        entity = self._get(rows.LEDGER_KEY, "read the ledger")
+        return (
+            VersionedLedger(Ledger(), None)
+            if entity is None
+            else VersionedLedger(rows.read(Ledger, entity), _etag(entity))
+        )
+
+    def book(self, booking: Booking) -> None:
+        """Write the ledger alone, in one request, if nobody changed it since.
+
+        Raises StaleLedgerError, also for a write whose repetition met its own work, and StoreUnavailableError.
+        """
+        try:
+            self._transact(self._bookings(booking))
+        except TableTransactionError as error:
+            if code_of(error) in _CONFLICTS | _STALE:
+                self._check_ledger(booking, error)
+            raise translate(error, "book") from error
+        except AzureError as error:
+            raise translate(error, "book") from error
+
+    def costs(self, first: date) -> list[CostEntry]:
+        """What the attempts have cost that ended on that day or later, one request for a thousand.
+
+        Raises StoreUnavailableError.
+        """
+        return [rows.read(CostEntry, entity) for entity in self._query(rows.cost_range(first), "read the costs")]
+
+    def events(self, instance_id: str, after: int = -1, limit: int = 1000) -> list[Event]:
+        """Events with a sequence above `after`, in order, at most `limit`. Raises StoreUnavailableError."""
+        if not rows.is_instance_id(instance_id) or limit < 1:
+            return []
+        found: list[Event] = []
+        for entity in self._query(rows.event_range(instance_id, after), f"events of {instance_id}", limit):
+            found.append(rows.read(Event, entity))
+            if len(found) == limit:
+                break
+        return found
+
+    def live(self, newest: str | None = None, oldest: str | None = None) -> Iterator[Versioned]:
+        """Live records, newest first, one request for a thousand; with bounds, those from `newest` down to `oldest`.
+
+        Raises StoreUnavailableError while it is walked over, ValueError for a bound that is no instance id.
+        """
+        for entity in self._query(rows.record_range(rows.LIVE, newest, oldest), "walk over the live records"):
+            yield _versioned(entity)
+
+    def page(self, wanted: InstanceFilter, size: int, token: str | None) -> RecordPage:
+        """A page of at most `size` records (1 to 1000), live and ended in one order, newest first.
+
+        Raises ValueError on a foreign token or a wrong size, StoreUnavailableError.
+        """
+        if not 1 <= size <= MAX_PAGE:
+            raise ValueError(f"a page has 1 to {MAX_PAGE} records")
+        after = None if token is None else read_token(token)
+        found: dict[str, Versioned] = {}
+        oldest: str | None = None
+        # live before ended: a record that ends in between is then seen twice rather than never
+        for area in _areas(wanted):
+            # one more than wanted tells whether there is another page
+            chunk = self._chunk(rows.record_range(area, None, oldest, after), wanted, size + 1)
+            found |= {one.record.instance_id: one for one in chunk}
+            if len(chunk) > size:
+                # nothing older than these can be on this page
+                oldest = chunk[-1].record.instance_id
+        newest_first = sorted(found, reverse=True)
+        shown = [found[instance_id] for instance_id in newest_first[:size]]
+        return RecordPage(shown, make_token(newest_first[size - 1]) if len(newest_first) > size else None)
+
+    def notes(self, kind: str) -> list[Note]:
+        """All notes of a kind, one request for a thousand. Raises StoreUnavailableError."""
+        return [rows.read(Note, entity) for entity in self._query(rows.note_range(kind), f"read the {kind} notes")]
+
+    def put_note(self, note: Note) -> None:
+        """Write a note down in one request. Raises StoreUnavailableError."""
+        with translated("write a note"):
+            self._table.upsert_entity(rows.note_row(self._partition, note), mode=UpdateMode.REPLACE)
+
+    def drop_note(self, kind: str, key: str) -> None:
+        """Forget a note in one request. Raises StoreUnavailableError."""
+        # the SDK takes a row that is gone for deleted
+        with translated("drop a note"):
+            self._table.delete_entity(self._partition, rows.note_key(kind, key))
+
+    def ping(self) -> None:
+        """Read one row key at most. Raises StoreUnavailableError."""
+        with translated("ping"):
+            pages = self._table.query_entities(
+                "PartitionKey eq @partition",
+                parameters={"partition": self._partition},
+                select=["RowKey"],
+                results_per_page=1,
+            ).by_page()
+            next(pages, None)
+
+    def _event_inserts(self, instance_id: str, events: Sequence[Event]) -> list[Operation]:
+        return [("create", rows.event_row(self._partition, instance_id, event)) for event in events]
+
+    def _bookings(self, booking: Booking) -> list[Operation]:
+        """The writes of a booking."""
+        writes: list[Operation] = [("create", rows.cost_row(self._partition, entry)) for entry in booking.costs]
+        if booking.ledger is not None:
+            row = rows.ledger_row(self._partition, booking.ledger)
+            if booking.ledger_etag is None:
+                writes.append(("create", row))
+            else:
+                unchanged = {"etag": booking.ledger_etag, "match_condition": MatchConditions.IfNotModified}
+                writes.append(("update", row, {"mode": UpdateMode.REPLACE, **unchanged}))
+        return writes
+
+    def _check_ledger(self, booking: Booking, error: TableTransactionError) -> None:
+        """Blame a failed write on the ledger if that is no longer the one that the write followed from."""
+        if booking.ledger is not None and self.ledger().etag != booking.ledger_etag:
+            raise StaleLedgerError("the ledger was changed by somebody else") from error
+
+    def _transact(self, operations: Sequence[Operation]) -> str:
+        """Carry out all or nothing; the ETag of the first operation's row."""
+        return str(self._table.submit_transaction(operations, retry_on_methods=REPEATED)[0]["etag"])
+
+    def _get(self, key: str, doing: str) -> TableEntity | None:
+        try:
+            return self._table.get_entity(self._partition, key)
+        except ResourceNotFoundError as error:
+            # a missing table says nothing about the row
+            if code_of(error) not in _STALE:
+                raise translate(error, doing) from error
+            return None
+        except AzureError as error:
+            raise translate(error, doing) from error
+
+    def _written_by_us(self, row: Mapping[str, str], doing: str) -> str | None:
+        """The ETag of a row if this very write is the last one to it."""
+        entity = self._get(row["RowKey"], doing)
+        return None if entity is None or entity["writer"] != row["writer"] else _etag(entity)
+
+    def _unchanged(self, key: str, etag: str, doing: str) -> bool:
+        entity = self._get(key, doing)
+        return entity is not None and _etag(entity) == etag
+
+    def _query(
+        self, keys: rows.KeyRange, doing: str, limit: int = QUERY_PAGE, wanted: InstanceFilter | None = None
+    ) -> Iterator[TableEntity]:
+        """Rows of a range in order; of records, those that a listing wants."""
+        conditions, values = rows.conditions(wanted) if wanted else ([], {})
+        query = " and ".join(["PartitionKey eq @partition", keys.filter(), *conditions])
+        parameters = {"partition": self._partition, "first": keys.first, "last": keys.last, **values}
+        with translated(doing):
+            yield from self._table.query_entities(query, parameters=parameters, results_per_page=min(limit, QUERY_PAGE))
+
+    def _chunk(self, keys: rows.KeyRange, wanted: InstanceFilter, limit: int) -> list[Versioned]:
+        """The first wanted records of a range, at most `limit`, newest first."""
+        found = self._query(keys, "list instances", limit, wanted)
+        return [_versioned(entity) for entity in itertools.islice(found, limit)]
+
+
+def _areas(wanted: InstanceFilter) -> list[str]:
+    """The ranges in which a listing can find anything, live first."""
+    ended = None if wanted.live is None else not wanted.live
+    if wanted.phase is not None:
+        if wanted.phase not in set(Phase):
+            return []
+        by_phase = Phase(wanted.phase).ended
+        if ended not in (None, by_phase):
+            return []
+        ended = by_phase
+    return [area for area, is_ended in ((rows.LIVE, False), (rows.DONE, True)) if ended in (None, is_ended)]
+
+
+def _versioned(entity: TableEntity) -> Versioned:
+    return Versioned(rows.read(InstanceRecord, entity), _etag(entity))
+
+
+def _etag(entity: TableEntity) -> str:
+    return str(entity.metadata["etag"])

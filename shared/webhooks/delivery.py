@@ -1,0 +1,83 @@
+"""From a message to a POST."""
+
+import logging
+
+import httpx
+
+from shared.control.parts import Parts
+from shared.domain.messages import AlertMessage
+from shared.errors import MessageError
+from shared.queues import ALERTS
+from shared.webhooks.alert import Alert
+from shared.webhooks.formats import body_of
+from shared.webhooks.signature import signed_headers
+from shared.webhooks.subscriptions import alert_of, type_of
+
+log = logging.getLogger("gpulaunch.alerts")
+
+TIMEOUT = httpx.Timeout(10.0, connect=5.0)
+"""A receiver puts an alert aside and answers; one that thinks for longer holds a function that others wait for."""
+DELAYS = (5, 30, 120, 600, 1800, 3600, 7200)
+"""Seconds before each further try: a restart of the receiver costs half a minute, an outage of three hours nothing."""
+_PASSING = frozenset({408, 409, 425, 429})
+"""Answers below 500 that another try may change."""
+
+
+def send_alert(parts: Parts, message: AlertMessage) -> None:
+    """Tell one receiver of one event, or put the message back with a delay.
+
+    The same event always carries the same `webhook-id`, so that a receiver knows a repetition.
+
+    Raises
+    ------
+    MessageError
+        There is no such event, the receiver refuses it for good, or all tries are used up.
+    """
+    settings = parts.settings
+    if message.hook >= len(settings.webhooks):
+        log.info("%s: an alert's receiver is no longer configured", message.instanceId)
+        return
+    hook = settings.webhooks[message.hook]
+    body = body_of(_alert(parts, message), hook.format)
+    headers = {"Content-Type": "application/json", "User-Agent": "gpulaunch"}
+    if settings.webhook_secret is not None:
+        name = f"{message.instanceId}-{message.sequence}"
+        headers |= signed_headers(settings.webhook_secret.get_secret_value(), name, parts.clock.now(), body)
+    failure = _post(hook.url.get_secret_value(), headers, body)
+    if failure is None:
+        return
+    told, passes = failure
+    where = f"webhook {message.hook + 1} at {hook.host}"
+    if not passes or message.tries >= len(DELAYS):
+        raise MessageError(f"{where} did not take the alert about {message.instanceId}: {told}")
+    delay = DELAYS[message.tries]
+    log.warning("%s did not take an alert, next try in %d s: %s", where, delay, told)
+    parts.queues.send(ALERTS, message.model_copy(update={"tries": message.tries + 1}), delay)
+
+
+def _alert(parts: Parts, message: AlertMessage) -> Alert:
+    """What is told. Raises MessageError when there is no such event."""
+    if message.budget is not None:
+        return Alert(type="budget.refused", timestamp=message.budget.at, data=message.budget)
+    found = parts.store.load(message.instanceId)
+    events = parts.store.events(message.instanceId, after=message.sequence - 1, limit=1)
+    kind = type_of(events[0]) if events else None
+    if found is None or kind is None or events[0].sequence != message.sequence:
+        raise MessageError(f"{message.instanceId} has no event {message.sequence} to tell of")
+    return alert_of(found.record, events[0], kind, parts.clock.now())
+
+
+def _post(url: str, headers: dict[str, str], body: bytes) -> tuple[str, bool] | None:
+    """None: taken; else why not, without the address, and whether another try may help."""
+    try:
+        # A redirect is no delivery: the address that the operator wrote is the one that is called.
+        with (
+            httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client,
+            client.stream("POST", url, headers=headers, content=body) as answer,
+        ):
+            status = answer.status_code
+    except httpx.TransportError as error:
+        return type(error).__name__, True
+    if 200 <= status < 300:
+        return None
+    return f"it answered {status}", status >= 500 or status in _PASSING

@@ -1,0 +1,71 @@
+"""Bodies: our own JSON, Slack's incoming webhooks, and Teams' workflow webhooks (an Adaptive Card). Pure."""
+
+import json
+from typing import Any
+
+from shared.domain.messages import BudgetNotice
+from shared.webhooks.alert import Alert
+from shared.webhooks.hooks import Format
+
+_TITLES = {
+    "instance.phase_changed": "{name} is {phase}",
+    "instance.failed": "{name} failed",
+    "instance.alert": "{name} needs a look",
+    "instance.poisoned": "{name}: a step failed again and again",
+}
+
+
+def body_of(alert: Alert, form: Format) -> bytes:
+    """The body as that kind of receiver takes it."""
+    match form:
+        case "json":
+            return alert.model_dump_json().encode()
+        case "slack":
+            return json.dumps(_slack(alert)).encode()
+        case "teams":
+            return json.dumps(_teams(alert)).encode()
+
+
+def _title(alert: Alert) -> str:
+    if isinstance(alert.data, BudgetNotice):
+        return f"The budget for {alert.data.month} has no room"
+    name = alert.data.name or alert.data.instance_id
+    return _TITLES[alert.type].format(name=name, phase=alert.data.phase.value)
+
+
+def _facts(alert: Alert) -> dict[str, str]:
+    data = alert.data
+    if isinstance(data, BudgetNotice):
+        facts = {"Budget": f"${data.budget_usd:.2f}", "Spent or reserved": f"${data.used_usd:.2f}", "Mode": data.mode}
+        return facts if data.label is None else {"Label": data.label, **facts}
+    facts = {"Instance": data.instance_id, "Model": data.model_name, "Provider": f"{data.provider} ({data.mode})"}
+    if data.reason is not None:
+        facts["Reason"] = data.reason.value
+    return facts | {"Cost so far": f"${data.cost_usd:.2f}"}
+
+
+def _slack(alert: Alert) -> dict[str, Any]:
+    def plain(text: str) -> str:
+        # The three characters that Slack's markup is made of; nobody is mentioned by a message of a node.
+        return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+    title = plain(_title(alert))
+    facts = "\n".join(f"{name}: {plain(value)}" for name, value in _facts(alert).items())
+    text = f"*{title}*\n{plain(alert.data.message)[:2000]}\n{facts}"
+    return {"text": title, "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": text}}]}
+
+
+def _teams(alert: Alert) -> dict[str, Any]:
+    facts = [{"title": name, "value": value} for name, value in _facts(alert).items()]
+    card = {
+        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+        "type": "AdaptiveCard",
+        "version": "1.4",
+        "body": [
+            {"type": "TextBlock", "text": _title(alert), "weight": "Bolder", "size": "Medium", "wrap": True},
+            {"type": "TextBlock", "text": alert.data.message[:2000], "wrap": True},
+            {"type": "FactSet", "facts": facts},
+        ],
+    }
+    attachment = {"contentType": "application/vnd.microsoft.card.adaptive", "contentUrl": None, "content": card}
+    return {"type": "message", "attachments": [attachment]}

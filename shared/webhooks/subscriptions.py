@@ -1,0 +1,57 @@
+"""Which events are alerts, and what is said. Pure."""
+
+from collections.abc import Collection
+from datetime import datetime
+
+from gpulaunch.models.instances import EventType, Phase, Reason
+from shared.domain.costs import cost_so_far
+from shared.domain.event import Event
+from shared.domain.instance import InstanceRecord
+from shared.webhooks.alert import Alert, AlertData, AlertType
+
+WORDS = frozenset({"alert", "poison", "phase", *(phase.value for phase in Phase)})
+"""What GPULAUNCH_WEBHOOK_EVENTS may name: `phase` is every change of phase, a phase's name the change to it."""
+
+
+def type_of(event: Event) -> AlertType | None:
+    """What kind of alert an event can be; None: it is none."""
+    if event.type is EventType.ALERT:
+        return "instance.alert"
+    if event.type is not EventType.PHASE:
+        return None
+    if event.phase is Phase.TERMINATING and event.reason is Reason.POISON_MESSAGE:
+        return "instance.poisoned"
+    return "instance.failed" if event.phase is Phase.FAILED else "instance.phase_changed"
+
+
+def is_wanted(event: Event, words: Collection[str]) -> bool:
+    """Whether an event is told, given the words of GPULAUNCH_WEBHOOK_EVENTS."""
+    kind = type_of(event)
+    if kind is None:
+        return False
+    if kind == "instance.alert":
+        return "alert" in words
+    return "phase" in words or event.phase.value in words or (kind == "instance.poisoned" and "poison" in words)
+
+
+def alert_of(record: InstanceRecord, event: Event, kind: AlertType, now: datetime) -> Alert:
+    """What is said of an event."""
+    return Alert(
+        type=kind,
+        timestamp=event.at,
+        data=AlertData(
+            instance_id=record.instance_id,
+            sequence=event.sequence,
+            phase=event.phase,
+            message=event.message,
+            reason=event.reason,
+            attempt=event.attempt,
+            details=event.data,
+            name=record.request.name,
+            model_name=record.request.model_name,
+            provider=record.request.provider,
+            mode=record.mode,
+            labels=record.request.labels,
+            cost_usd=round(cost_so_far(record, record.ended_at or now), 4),
+        ),
+    )

@@ -1,0 +1,246 @@
+"""Nodes asked over real HTTP on this machine."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from shared.backends.nodes import HttpNodes, total
+from shared.domain.node import NodePhase
+from shared.domain.provider import NodeTarget, NodeUnreachableError
+
+METRICS = """\
+# HELP vllm:num_requests_running Number of requests in model execution batches.
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="a}b \\" {c"} 2.0
+vllm:num_requests_running{engine="1",model_name="m"} 1.0
+vllm:num_requests_waiting{engine="0",model_name="m"} 4.0
+vllm:num_requests_waiting_by_reason{engine="0",reason="x"} 99.0
+vllm:num_requests_swapped 7
+"""
+
+Page = tuple[int, bytes] | Callable[[BaseHTTPRequestHandler], None]
+
+
+class Node:
+    """A node with pages that a test decides."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, Page] = {"/health": (200, b""), "/metrics": (200, METRICS.encode())}
+        self.authorizations: list[str | None] = []
+        self.encodings: list[str | None] = []
+        node = self
+
+        class Handler(BaseHTTPRequestHandler):
+            wbufsize = -1
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                node.authorizations.append(self.headers.get("Authorization"))
+                node.encodings.append(self.headers.get("Accept-Encoding"))
+                page = node.pages.get(self.path, (404, b""))
+                if callable(page):
+                    page(self)
+                    return
+                self.send_response(page[0])
+                if page[0] == 302:
+                    self.send_header("Location", "/health")
+                self.send_header("Content-Length", str(len(page[1])))
+                self.end_headers()
+                self.wfile.write(page[1])
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = int(self.http.server_address[1])
+        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self.thread.start()
+
+    def target(self, name: str = "gl-1", port: int | None = -1) -> NodeTarget:
+        return NodeTarget(
+            instance_id="inst-1",
+            cluster_name=name,
+            attempt=1,
+            address="127.0.0.1",
+            port=self.port if port == -1 else port,
+            agent_port=self.port,
+            agent_token="agent-token",
+        )
+
+    def close(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    node = Node()
+    yield node
+    node.close()
+
+
+def test_the_agent_s_account_is_read_with_its_token(node: Node) -> None:
+    node.pages["/v1/status"] = (200, json.dumps({"phase": "loading_model", "fetched_bytes": 3}).encode())
+    status = HttpNodes().status(node.target())
+    assert (status.phase, status.fetched_bytes) == (NodePhase.LOADING_MODEL, 3)
+    assert node.authorizations == ["Bearer agent-token"]
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "said"),
+    [
+        (401, b"", "answered 401"),
+        (302, b"", "answered 302"),
+        (200, b"not json", "can't be read"),
+        (200, b"{}", "can't be read"),
+        (200, b'{"phase": "dancing"}', "can't be read"),
+        (200, b'{"phase": "serving", "port": 99999999}', "can't be read"),
+        (200, b" " * 1_000_001, "more than"),
+    ],
+)
+def test_an_account_that_is_none_is_unreachable(node: Node, code: int, body: bytes, said: str) -> None:
+    node.pages["/v1/status"] = (code, body)
+    with pytest.raises(NodeUnreachableError, match=said):
+        HttpNodes().status(node.target())
+
+
+def test_many_agents_are_asked_side_by_side_and_silent_ones_left_out(node: Node) -> None:
+    node.pages["/v1/status"] = (200, json.dumps({"phase": "serving", "job": {"exit_code": 3}}).encode())
+    gone = Node()
+    silent = gone.target("gl-silent")
+    gone.close()
+    found = HttpNodes().statuses([node.target("gl-1"), silent, node.target("gl-2")])
+    assert set(found) == {"gl-1", "gl-2"}
+    assert found["gl-1"].job is not None
+    assert found["gl-1"].job.exit_code == 3
+    assert HttpNodes().statuses([]) == {}
+
+
+def test_finished_requests_are_counted_over_all_reasons(node: Node) -> None:
+    counted = METRICS + 'vllm:request_success_total{finished_reason="stop"} 5.0\n'
+    counted += 'vllm:request_success_total{finished_reason="length"} 2.0\n'
+    node.pages["/metrics"] = (200, counted.encode())
+    assert HttpNodes().probe([node.target()])["gl-1"].finished_requests == 7.0
+
+
+def test_a_node_that_is_gone_is_unreachable() -> None:
+    gone = Node()
+    target = gone.target()
+    gone.close()
+    with pytest.raises(NodeUnreachableError, match="no connection"):
+        HttpNodes().status(target)
+
+
+def test_an_address_that_is_none_is_unreachable(node: Node) -> None:
+    target = NodeTarget("inst-1", "gl-1", 1, "not a host", 8000, 8001, "t")
+    with pytest.raises(NodeUnreachableError):
+        HttpNodes().status(target)
+    assert not HttpNodes().probe([target])["gl-1"].alive
+
+
+def test_a_healthy_node_says_what_it_does(node: Node) -> None:
+    probe = HttpNodes().probe([node.target()])["gl-1"]
+    assert (probe.alive, probe.running_requests, probe.waiting_requests, probe.message) == (True, 3.0, 4.0, "")
+    assert node.authorizations == [None, None]
+
+
+@pytest.mark.parametrize("code", [302, 401, 404, 500, 503])
+def test_a_node_whose_health_is_not_200_is_not_alive(node: Node, code: int) -> None:
+    node.pages["/health"] = (code, b"")
+    probe = HttpNodes().probe([node.target()])["gl-1"]
+    assert not probe.alive
+    assert str(code) in probe.message
+
+
+@pytest.mark.parametrize("metrics", [(404, b""), (200, b"\xff\xfe junk"), (200, b""), (200, b"x" * 4_000_001)])
+def test_a_node_without_readable_metrics_is_alive_and_its_load_unknown(node: Node, metrics: tuple[int, bytes]) -> None:
+    node.pages["/metrics"] = metrics
+    probe = HttpNodes().probe([node.target()])["gl-1"]
+    assert (probe.alive, probe.running_requests, probe.waiting_requests) == (True, None, None)
+    assert probe.message
+
+
+def test_one_silent_node_does_not_hold_up_the_others(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.backends.nodes.PROBE_SECONDS", 0.3)
+    released = threading.Event()
+    silent = Node()
+
+    def wait(_: BaseHTTPRequestHandler) -> None:
+        released.wait(10)
+
+    silent.pages["/health"] = wait
+    try:
+        targets = [silent.target(f"silent-{number}") for number in range(20)] + [node.target("good")]
+        started = time.monotonic()
+        probes = HttpNodes().probe(targets)
+        assert time.monotonic() - started < 3.0
+        assert probes["good"].alive
+        assert [probes[f"silent-{number}"].alive for number in range(20)] == [False] * 20
+        assert "in time" in probes["silent-0"].message
+    finally:
+        released.set()
+        silent.close()
+
+
+def test_a_node_that_drips_is_cut_off(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.backends.nodes.PROBE_SECONDS", 0.3)
+    released = threading.Event()
+
+    def drip(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n")
+        handler.wfile.flush()
+        while not released.wait(0.05):
+            try:
+                handler.wfile.write(b".")
+                handler.wfile.flush()
+            except OSError:
+                return
+
+    node.pages["/health"] = drip
+    assert not HttpNodes().probe([node.target()])["gl-1"].alive
+    released.set()
+
+
+def test_a_port_that_is_not_known_is_not_asked(node: Node) -> None:
+    assert not HttpNodes().probe([node.target(port=None)])["gl-1"].alive
+    assert node.authorizations == []
+
+
+def test_no_node_no_probe() -> None:
+    assert HttpNodes().probe([]) == {}
+
+
+def test_the_environment_s_proxy_is_no_way_to_a_node(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    assert HttpNodes().probe([node.target()])["gl-1"].alive
+
+
+def test_answers_are_not_compressed_so_that_a_small_one_can_t_unpack_into_a_large_one(node: Node) -> None:
+    HttpNodes().probe([node.target()])
+    assert node.encodings == ["identity", "identity"]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("m 1", 1.0),
+        ("m 1 1700000000000", 1.0),
+        ("m{} 2", 2.0),
+        ("m 1\nm 2", 3.0),
+        ("m NaN", None),
+        ("m +Inf", None),
+        ("m -1", None),
+        ("m", None),
+        ("m ", None),
+        ("m{unclosed 4", None),
+        ("mm 4", None),
+        ("# m 4", None),
+    ],
+)
+def test_metrics(line: str, expected: float | None) -> None:
+    assert total(line, "m") == expected

@@ -1,0 +1,309 @@
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpulaunch.models.offers import Offer
+from gpulaunch.models.requests import LaunchRequest
+from shared.catalog.snapshot import snapshot
+from shared.planning.matching import match
+from shared.planning.plan import (
+    FALLBACK_PLACES,
+    MAX_OFFERS,
+    Estimate,
+    RecentFailure,
+    draw_up,
+    estimate,
+    plan,
+)
+
+NOW = datetime(2026, 1, 31, 9, tzinfo=UTC)
+SOON = NOW + timedelta(minutes=10)
+
+
+def ask(**fields: Any) -> LaunchRequest:
+    return LaunchRequest.model_validate({"model_name": "tiny", "gpu": "A10", **fields})
+
+
+def offer(price: float, region: str = "eastus", spot: bool = True, name: str = "Standard_X", **more: Any) -> Offer:
+    facts = {"provider": "azure", "gpu": "A10", "gpu_count": 1} | more
+    return Offer.model_validate(
+        {"region": region, "instance_type": name, "use_spot": spot, "price_per_hour": price} | facts
+    )
+
+
+def failed(refused: Offer, until: datetime = SOON, reason: str = "no capacity") -> RecentFailure:
+    return RecentFailure(refused.key, until, reason)
+
+
+def test_the_seed_is_tried_on_spot_and_then_on_demand() -> None:
+    request = LaunchRequest(
+        model_name="meta-llama/Llama-3.1-8B-Instruct",
+        provider="azure",
+        region="eastus",
+        instance_type="Standard_NV36ads_A10_v5",
+        use_spot=True,
+    )
+    planned = plan(match(request, snapshot()), request)
+    assert [(one.key, one.price_per_hour) for one in planned] == [
+        ("azure/eastus/Standard_NV36ads_A10_v5x1/spot", 0.8),
+        ("azure/eastus/Standard_NV36ads_A10_v5x1/on-demand", 3.2),
+    ]
+
+
+class TestOrder:
+    def test_cheapest_first(self) -> None:
+        offers = [offer(2, "a"), offer(1, "b"), offer(3, "c")]
+        assert [one.price_per_hour for one in plan(offers, ask())] == [1, 2, 3]
+
+    def test_spot_comes_first_even_when_on_demand_is_cheaper(self) -> None:
+        assert [one.use_spot for one in plan([offer(1, spot=False), offer(2)], ask())] == [True, False]
+
+    def test_the_user_s_regions_break_ties(self) -> None:
+        offers = [offer(1, "eastus"), offer(1, "westus2"), offer(1, "westus")]
+        planned = plan(offers, ask(region=["westus2", "WestUS", "eastus"]))
+        assert [one.region for one in planned] == ["westus2", "westus", "eastus"]
+
+    def test_the_user_s_regions_break_nothing_but_ties(self) -> None:
+        offers = [offer(1, "eastus"), offer(2, "westus2")]
+        assert [one.region for one in plan(offers, ask(region=["westus2", "eastus"]))] == ["eastus", "westus2"]
+
+    def test_a_region_said_twice_counts_where_it_came_first(self) -> None:
+        offers = [offer(1, "eastus"), offer(1, "westus")]
+        planned = plan(offers, ask(region=["westus", "eastus", "westus"]))
+        assert [one.region for one in planned] == ["westus", "eastus"]
+
+    def test_an_offer_given_twice_is_tried_once(self) -> None:
+        assert len(plan([offer(1), offer(1)], ask())) == 1
+
+
+class TestStruck:
+    def test_above_the_price(self) -> None:
+        drawn = draw_up([offer(1), offer(3, spot=False)], ask(max_hourly_cost=2))
+        assert [one.price_per_hour for one in drawn.offers] == [1]
+        (demotion,) = drawn.demotions
+        assert (demotion.offer.price_per_hour, demotion.planned) == (3, False)
+        assert demotion.reason == "3 USD an hour is above max_hourly_cost 2"
+
+    def test_not_at_the_price(self) -> None:
+        assert plan([offer(2)], ask(max_hourly_cost=2))
+
+    def test_spot_that_was_not_asked_for(self) -> None:
+        assert [one.use_spot for one in plan([offer(1), offer(3, spot=False)], ask(use_spot=False))] == [False]
+
+    def test_on_demand_without_fallback(self) -> None:
+        assert [one.use_spot for one in plan([offer(1), offer(3, spot=False)], ask(spot_fallback=False))] == [True]
+
+    def test_not_a_machine_of_one_s_own_without_fallback(self) -> None:
+        own = offer(0.5, "host", spot=False, provider="slurm", instance_type=None)
+        assert plan([own], ask(provider="slurm", spot_fallback=False)) == [own]
+
+    def test_another_region(self) -> None:
+        drawn = draw_up([offer(1, "eastus"), offer(1, "westus")], ask(region="EastUS"))
+        assert [one.region for one in drawn.offers] == ["eastus"]
+        assert drawn.demotions[0].reason == "region westus was not asked for"
+
+    def test_what_somebody_else_ruled_out(self) -> None:
+        cheap, dear = offer(1), offer(2, "westus")
+        drawn = draw_up([cheap, dear], ask(), struck={cheap.key: "no quota in eastus"})
+        assert drawn.offers == [dear]
+        assert [(one.offer, one.planned, one.reason) for one in drawn.demotions] == [
+            (cheap, False, "no quota in eastus")
+        ]
+
+    def test_all_of_them_is_an_empty_plan(self) -> None:
+        assert plan([offer(1)], ask(max_hourly_cost=0.5)) == []
+        assert plan([], ask()) == []
+
+
+class TestRecentFailures:
+    def test_come_last_even_after_on_demand(self) -> None:
+        refused, dear = offer(1), offer(5, spot=False)
+        drawn = draw_up([refused, dear], ask(), [failed(refused)], NOW)
+        assert drawn.offers == [dear, refused]
+        (demotion,) = drawn.demotions
+        assert (demotion.offer, demotion.planned, demotion.reason) == (refused, True, "no capacity")
+
+    def test_are_all_that_is_left_at_times(self) -> None:
+        refused = offer(1)
+        assert plan([refused], ask(), [failed(refused)], NOW) == [refused]
+
+    def test_are_in_order_among_themselves(self) -> None:
+        one, two = offer(1), offer(2, "westus")
+        assert plan([two, one], ask(), [failed(two), failed(one)], NOW) == [one, two]
+
+    def test_don_t_count_once_their_time_has_come(self) -> None:
+        refused, dear = offer(1), offer(5, spot=False)
+        assert plan([refused, dear], ask(), [failed(refused, NOW)], NOW) == [refused, dear]
+        assert plan([refused, dear], ask(), [failed(refused, NOW)], NOW - timedelta(seconds=1)) == [dear, refused]
+
+    def test_all_count_when_no_time_is_given(self) -> None:
+        refused, dear = offer(1), offer(5, spot=False)
+        assert plan([refused, dear], ask(), [failed(refused, datetime(2000, 1, 1, tzinfo=UTC))]) == [dear, refused]
+
+    def test_of_two_the_longer_one_counts(self) -> None:
+        refused = offer(1)
+        failures = [failed(refused, SOON, "long"), failed(refused, NOW + timedelta(seconds=1), "short")]
+        assert draw_up([refused], ask(), failures, NOW).demotions[0].reason == "long"
+
+    def test_of_other_offers_change_nothing(self) -> None:
+        assert plan([offer(1), offer(2, "b")], ask(), [failed(offer(1, "c"))], NOW) == [offer(1), offer(2, "b")]
+
+    def test_don_t_bring_back_what_was_ruled_out(self) -> None:
+        refused = offer(3)
+        assert plan([refused], ask(max_hourly_cost=1), [failed(refused)], NOW) == []
+
+
+class TestRoom:
+    def test_never_more_than_the_maximum_and_the_rest_is_told(self) -> None:
+        drawn = draw_up([offer(n, f"r{n}") for n in range(1, 21)], ask())
+        assert [one.price_per_hour for one in drawn.offers] == list(range(1, MAX_OFFERS + 1))
+        assert [one.offer.price_per_hour for one in drawn.demotions] == [17, 18, 19, 20]
+        assert all("at most" in one.reason and not one.planned for one in drawn.demotions)
+
+    def test_many_spot_offers_leave_places_for_the_fallback(self) -> None:
+        offers = [offer(n, f"r{n}", spot) for n in range(1, 21) for spot in (True, False)]
+        planned = plan(offers, ask())
+        assert [one.use_spot for one in planned] == [True] * (MAX_OFFERS - FALLBACK_PLACES) + [False] * FALLBACK_PLACES
+
+    def test_few_fallbacks_take_only_the_places_they_need(self) -> None:
+        offers = [offer(n, f"r{n}") for n in range(1, 21)] + [offer(9, "r1", spot=False)]
+        planned = plan(offers, ask())
+        assert [one.use_spot for one in planned] == [True] * (MAX_OFFERS - 1) + [False]
+
+    def test_few_spot_offers_leave_the_rest_to_on_demand(self) -> None:
+        offers = [offer(n, f"r{n}", spot=False) for n in range(1, 21)] + [offer(1, "r1")]
+        assert [one.use_spot for one in plan(offers, ask())] == [True] + [False] * (MAX_OFFERS - 1)
+
+    def test_what_failed_lately_goes_first_when_room_is_short(self) -> None:
+        offers = [offer(n, f"r{n}") for n in range(1, MAX_OFFERS + 2)]
+        drawn = draw_up(offers, ask(), [failed(offers[0])], NOW)
+        assert drawn.offers == offers[1:]
+        assert [(one.offer, one.planned) for one in drawn.demotions] == [(offers[0], False)]
+
+
+class TestEstimate:
+    def test_the_seed_for_its_default_lifetime(self) -> None:
+        made = estimate([offer(0.8), offer(3.2, spot=False)], 720, "snapshot x")
+        assert made == Estimate(
+            hourly_usd=0.8,
+            highest_hourly_usd=3.2,
+            lifetime_minutes=720,
+            worst_case_usd=38.4,
+            as_of="snapshot x",
+        )
+
+    @pytest.mark.parametrize(
+        ("price", "minutes", "worst"),
+        [
+            (0.0, 720, 0.0),
+            (0.6, 60, 0.6),  # exact cents stay
+            (0.601, 60, 0.61),  # upwards, however little
+            (0.062699, 1, 0.01),
+            (0.1, 180, 0.3),  # 0.1 * 3 in binary is a little more than 0.3
+            (1.0, 20, 0.34),
+            (98.32, 43_200, 70_790.4),
+        ],
+    )
+    def test_amounts_are_rounded_up_to_the_cent(self, price: float, minutes: int, worst: float) -> None:
+        assert estimate([offer(price)], minutes, "").worst_case_usd == worst
+
+    def test_the_price_per_hour_stays_as_listed(self) -> None:
+        assert estimate([offer(0.062699)], 60, "").hourly_usd == 0.062699
+
+    def test_the_highest_need_not_be_the_last(self) -> None:
+        assert estimate([offer(1), offer(5), offer(2)], 60, "").worst_case_usd == 5
+
+    @pytest.mark.parametrize(("offers", "minutes"), [([], 60), ([offer(1)], 0), ([offer(1)], -5)])
+    def test_nothing_to_estimate(self, offers: list[Offer], minutes: int) -> None:
+        with pytest.raises(ValueError, match="at least one"):
+            estimate(offers, minutes, "")
+
+
+PRICES = st.sampled_from([0.062699, 0.5, 0.8, 1.0, 3.2, 6.98])
+OFFERS = st.lists(
+    st.builds(
+        offer, PRICES, st.sampled_from(["a", "b", "c", "d"]), st.booleans(), st.sampled_from(["X", "Y", "Z", "V", "W"])
+    ),
+    max_size=40,
+    unique_by=lambda one: one.key,
+)
+REGIONS = st.none() | st.lists(st.sampled_from(["a", "B", "c", "d", "e"]), min_size=1, max_size=5)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[list[Offer], LaunchRequest, list[RecentFailure]]:
+    offers = draw(OFFERS)
+    refused = draw(st.lists(st.sampled_from(offers), max_size=6)) if offers else []
+    request = ask(
+        region=draw(REGIONS),
+        use_spot=draw(st.booleans()),
+        spot_fallback=draw(st.booleans()),
+        max_hourly_cost=draw(st.none() | PRICES),
+    )
+    return offers, request, [failed(one, draw(st.sampled_from([SOON, NOW]))) for one in refused]
+
+
+@settings(deadline=None)
+@given(cases())
+def test_a_plan_is_sorted_and_bounded_and_has_nothing_that_was_ruled_out(
+    case: tuple[list[Offer], LaunchRequest, list[RecentFailure]],
+) -> None:
+    offers, request, failures = case
+    planned = plan(offers, request, failures, NOW)
+    held = {failure.key for failure in failures if failure.until > NOW}
+    regions = [region.casefold() for region in request.regions]
+    ranks = [
+        (
+            one.key in held,
+            not one.use_spot,
+            one.price_per_hour,
+            regions.index(one.region) if regions else 0,
+        )
+        for one in planned
+    ]
+    assert ranks == sorted(ranks)
+    assert len(planned) <= MAX_OFFERS
+    assert len({one.key for one in planned}) == len(planned)
+    for one in planned:
+        assert one in offers
+        assert not regions or one.region in regions
+        assert request.use_spot or not one.use_spot
+        assert one.use_spot or not request.use_spot or request.spot_fallback
+        assert request.max_hourly_cost is None or one.price_per_hour <= request.max_hourly_cost
+
+
+@settings(deadline=None)
+@given(cases(), st.randoms(use_true_random=False))
+def test_a_plan_of_a_plan_is_the_same_and_the_order_given_does_not_matter(
+    case: tuple[list[Offer], LaunchRequest, list[RecentFailure]], random: Any
+) -> None:
+    offers, request, failures = case
+    planned = plan(offers, request, failures, NOW)
+    assert plan(planned, request, failures, NOW) == planned
+    shuffled = list(offers)
+    random.shuffle(shuffled)
+    assert plan(shuffled, request, failures, NOW) == planned
+
+
+@settings(deadline=None)
+@given(cases())
+def test_every_offer_is_planned_or_its_absence_told(
+    case: tuple[list[Offer], LaunchRequest, list[RecentFailure]],
+) -> None:
+    offers, request, failures = case
+    drawn = draw_up(offers, request, failures, NOW)
+    struck = [one.offer.key for one in drawn.demotions if not one.planned]
+    assert sorted([one.key for one in drawn.offers] + struck) == sorted(one.key for one in offers)
+    assert all(one.reason for one in drawn.demotions)
+
+
+@settings(deadline=None)
+@given(st.lists(PRICES, min_size=1, max_size=16), st.integers(1, 43_200))
+def test_the_worst_case_covers_every_offer_and_is_less_than_a_cent_too_high(prices: list[float], minutes: int) -> None:
+    made = estimate([offer(price, f"r{n}") for n, price in enumerate(prices)], minutes, "")
+    exact = max(Decimal(str(price)) * minutes / 60 for price in prices)
+    assert 0 <= Decimal(str(made.worst_case_usd)) - exact < Decimal("0.01")
