@@ -72,7 +72,15 @@ def table(figures: Sequence[Figure]) -> str:
         target = "" if one.target is None else f"{'≤' if one.better == 'lower' else '≥'} {_short(one.target)}"
         verdict = {True: "met", False: "MISSED", None: ""}[one.met]
         lines.append(
-            (one.section, one.what, f"{_short(one.value)} {one.unit}", spread, str(one.measured), target, verdict)
+            (
+                one.section,
+                one.what,
+                f"{_short(one.value)} {one.unit}",
+                spread,
+                str(one.measured),
+                target,
+                verdict,
+            )
         )
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     return "\n".join(

@@ -6,7 +6,7 @@ docs/scale.md names. Rates are per second, money is USD.
 
 from dataclasses import dataclass, field
 
-from shared.lifecycle.timeouts import Limits
+from shared.lifecycle.timeouts import Timeouts
 
 MONTH_SECONDS = 730 * 3600.0
 SWEEP_SECONDS = 30.0
@@ -37,7 +37,7 @@ SIMULATED = Counts(table_requests=21, entities=35, sends=8)
 """One creation (2 rows), 9 loads, 11 commits with 12 events and one move among them."""
 
 
-def looks(seconds: float, limits: Limits) -> int:
+def looks(seconds: float, limits: Timeouts) -> int:
     """How often a phase of that length is looked at."""
     count, elapsed = 0, 0.0
     while elapsed < seconds:
@@ -47,14 +47,14 @@ def looks(seconds: float, limits: Limits) -> int:
 
 
 def real_launch(
-    provisioning: float = 180.0, on_node: float = 480.0, fetching: float = 360.0, limits: Limits | None = None
+    provisioning: float = 180.0, on_node: float = 480.0, fetching: float = 360.0, limits: Timeouts | None = None
 ) -> Counts:
     """A launch on Azure: seconds until its node runs, from there until it is ready, of those until its model is there.
 
     A look is a load, a commit of one row and a message; the node's word is a call, a load and a commit. It has a word
     for each of its three phases, beside those of the model's progress.
     """
-    limits = limits or Limits()
+    limits = limits or Timeouts()
     number = looks(provisioning, limits) + int(on_node / limits.reporting_poll)
     calls = int(fetching / PROGRESS_SECONDS) + 3
     both = 2 * (number + calls)

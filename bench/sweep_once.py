@@ -22,7 +22,7 @@ from shared import app as runtime
 from shared.backends.nodes import HttpNodes
 from shared.backends.simulation.cloud import TableSimulatedCloud
 from shared.backends.simulation.provider import SimulationProvider
-from shared.control.parts import Kit
+from shared.control.parts import Backend
 from shared.control.probe import run_probe
 from shared.control.sweep.run import run_sweep
 from shared.domain.messages import ProbeMessage, read_message
@@ -63,12 +63,12 @@ def main() -> None:
     logging.disable(logging.WARNING)
     cloud = TableSimulatedCloud(table_client(settings), settings.workspace)
     # Real nodes over HTTP; the provider is asked by the collection of garbage only, and lists nothing.
-    kit = Kit(SimulationProvider(cloud, built.clock), HttpNodes())
+    backend = Backend(SimulationProvider(cloud, built.clock), HttpNodes())
 
-    def the_kit(_: Mode) -> Kit:
-        return kit
+    def the_kit(_: Mode) -> Backend:
+        return backend
 
-    parts = replace(built, kit=the_kit)
+    parts = replace(built, backend=the_kit)
     queue = queue_service(settings).get_queue_client(HEALTH)
 
     def probe(content: str) -> None:

@@ -39,7 +39,7 @@ class Visit:
         return self.session is not None and self.session.role == "admin"
 
     @property
-    def by_script(self) -> bool:
+    def is_htmx(self) -> bool:
         """Whether a part of a page is asked for, by htmx."""
         return header(self.req, "HX-Request") == "true"
 
@@ -174,8 +174,8 @@ def _refused(visit: Visit, access: Access, method: str) -> func.HttpResponse | N
     if access != "open" and not signed_in:
         url = urllib.parse.urlsplit(visit.req.url)
         there = urllib.parse.quote(url.path + (f"?{url.query}" if url.query else ""), safe="")
-        sign_in = "/signin" if visit.by_script or method != "GET" else f"/signin?next={there}"
-        if visit.by_script:
+        sign_in = "/signin" if visit.is_htmx or method != "GET" else f"/signin?next={there}"
+        if visit.is_htmx:
             return func.HttpResponse(status_code=401, headers={"HX-Redirect": sign_in, **_NO_STORE})
         return see_other(sign_in)
     if access == "admin" and not visit.is_admin:

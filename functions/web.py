@@ -105,7 +105,7 @@ def instances(visit: Visit) -> func.HttpResponse:
     from shared.web import fleet
 
     shown, marks = fleet.read(visit.parts, dict(visit.req.params))
-    if visit.by_script:
+    if visit.is_htmx:
         return visit.part_if_changed("fleet.html", marks, lambda: shown)
     return visit.page("instances.html", mark=visit.mark(marks), **shown)
 
@@ -147,7 +147,7 @@ def key(visit: Visit) -> func.HttpResponse:
     from shared.control.queries import find
 
     answer = credentials(visit.parts, find(visit.parts, instance_id(visit.req)).record)
-    return visit.page("key_part.html" if visit.by_script else "key.html", credentials=answer)
+    return visit.page("key_part.html" if visit.is_htmx else "key.html", credentials=answer)
 
 
 def _instance(visit: Visit, template: str = "instance.html") -> func.HttpResponse:

@@ -17,7 +17,7 @@ from shared.catalog.live import LiveCatalog
 from shared.catalog.snapshot import snapshot
 from shared.clock import Clock, SystemClock, UlidIds
 from shared.clouds.base import Cloud
-from shared.control.parts import Kit, Parts
+from shared.control.parts import Backend, Parts
 from shared.control.prices import PriceKeeper, PriceLists, stored_lists
 from shared.domain.catalog import Catalog
 from shared.observability.base import SILENT, Telemetry
@@ -69,7 +69,7 @@ def build(settings: Settings) -> Parts:
     deriver = Deriver(settings.master_key or _DEVELOPMENT_KEY)
 
     @cache
-    def kit(mode: Mode) -> Kit:
+    def backend(mode: Mode) -> Backend:
         return _simulation(settings, clock) if mode == "simulation" else _real(settings, clock, redactor)
 
     store = TableInstanceStore(table, settings.workspace)
@@ -80,7 +80,7 @@ def build(settings: Settings) -> Parts:
         ids=UlidIds(),
         store=store,
         queues=StorageQueues(queues),
-        kit=kit,
+        backend=backend,
         catalog=catalog,
         deriver=deriver,
         assignments=_assignments(settings, deriver, clock),
@@ -138,22 +138,22 @@ def _assignments(settings: Settings, deriver: Deriver, clock: Clock) -> Assignme
     return AssignmentMaker(settings, deriver, SourceFiles(settings, clock), clock)
 
 
-def _simulation(settings: Settings, clock: Clock) -> Kit:
+def _simulation(settings: Settings, clock: Clock) -> Backend:
     from shared.backends.simulation.cloud import TableSimulatedCloud
     from shared.backends.simulation.provider import SimulatedNodes, SimulationProvider
 
     cloud = TableSimulatedCloud(table_client(settings), settings.workspace)
-    return Kit(
+    return Backend(
         SimulationProvider(cloud, clock, settings.simulation_speed),
         SimulatedNodes(cloud, clock, settings.simulation_speed),
     )
 
 
-def _real(settings: Settings, clock: Clock, redactor: Redactor) -> Kit:
+def _real(settings: Settings, clock: Clock, redactor: Redactor) -> Backend:
     from shared.backends.nodes import HttpNodes
     from shared.backends.skypilot.provider import SkyPilotProvider
 
-    return Kit(SkyPilotProvider(settings, clock, redactor), HttpNodes())
+    return Backend(SkyPilotProvider(settings, clock, redactor), HttpNodes())
 
 
 def secrets_of(settings: Settings) -> Iterable[str]:

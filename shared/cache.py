@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Kept(Generic[T]):
+class TTLCache(Generic[T]):
     """One value in this process' memory, with the time at which it was read. Safe for several threads."""
 
     def __init__(self, seconds: float) -> None:

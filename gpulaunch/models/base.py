@@ -45,6 +45,6 @@ def _known(kind: type[BaseModel], value: object) -> object:
     }
 
 
-def kindly(kind: type[BaseModel]) -> BeforeValidator:
+def lenient(kind: type[BaseModel]) -> BeforeValidator:
     """For an `Outside` model inside a stored one: fields of a later version are ignored there too."""
     return BeforeValidator(lambda value: _known(kind, value))

@@ -6,7 +6,7 @@ from typing import Protocol
 from gpulaunch.models.requests import ProviderName
 from shared.domain.instance import InstanceRecord
 from shared.domain.node import Assignment, NodeStatus
-from shared.domain.provider import Availability, Cluster, NodeTarget, NodeView, Placed, Placement, Probe
+from shared.domain.provider import AttemptRef, Availability, Cluster, LaunchSpec, NodeTarget, NodeView, Probe
 
 
 class Provider(Protocol):
@@ -19,7 +19,7 @@ class Provider(Protocol):
         """
         ...
 
-    def submit(self, placement: Placement) -> str | None:
+    def submit(self, launch_spec: LaunchSpec) -> str | None:
         """Start a node, or adopt the live request or node of that cluster name; the request's id, if there is one.
 
         Returns when the provider took it, not when the node runs. Raises LaunchRefusedError,
@@ -27,11 +27,11 @@ class Provider(Protocol):
         """
         ...
 
-    def look(self, placed: Placed) -> NodeView:
+    def look(self, attempt_ref: AttemptRef) -> NodeView:
         """What has become of an attempt. Raises ProviderUnavailableError."""
         ...
 
-    def release(self, placed: Placed) -> bool:
+    def release(self, attempt_ref: AttemptRef) -> bool:
         """Take the attempt's node away, and whatever request is under way; True once nothing of it is left.
 
         Never waits for the end: False means "call again". An attempt of which nothing was ever there is True.
@@ -47,7 +47,7 @@ class Provider(Protocol):
         """All nodes of ours that the provider runs, known to the records or not. Raises ProviderUnavailableError."""
         ...
 
-    def log_tail(self, placed: Placed, lines: int) -> list[str]:
+    def log_tail(self, attempt_ref: AttemptRef, lines: int) -> list[str]:
         """The last lines of the launch's log; empty when there is none. Raises ProviderUnavailableError."""
         ...
 

@@ -16,9 +16,9 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from gpulaunch.models.instances import EventType, Phase
 from gpulaunch.models.problems import LimitReached
 from shared.api.problems import ProblemError
-from shared.billing.budget import BudgetAlert, Budgets, Running, beyond_cap, budget_refusal, crossed
-from shared.billing.ledger import entry_of, label_of, machine, newly_gone, reservation_for, reserve, settle, to_micro
-from shared.billing.limits import Limits, count_refusal
+from shared.billing.budget import BudgetAlert, Budgets, Running, apply_thresholds, budget_refusal, over_budget
+from shared.billing.ledger import cost_entry, label_of, machine, newly_gone, reservation_for, reserve, settle, to_micro
+from shared.billing.limits import AdmissionLimits, count_refusal
 from shared.control.parts import Parts
 from shared.domain.catalog import NotCataloguedError
 from shared.domain.costs import micro_so_far
@@ -28,7 +28,7 @@ from shared.domain.messages import BudgetNotice
 from shared.domain.money import MICRO, CostEntry
 from shared.domain.refusal import Refusal
 from shared.errors import StaleLedgerError, StoreUnavailableError
-from shared.observability.instances import tell_costs
+from shared.observability.instances import record_costs
 from shared.settings import Settings
 from shared.storage.base import Booking, IdempotencyEntry, Versioned, VersionedLedger
 from shared.webhooks.announcements import announce, announce_refusal
@@ -53,7 +53,7 @@ class Rules:
     """What a deployment's settings say about money and limits."""
 
     budgets: Budgets
-    limits: Limits
+    limits: AdmissionLimits
 
     @property
     def counted(self) -> bool:
@@ -66,7 +66,7 @@ class Rules:
         return self.limits.labels | set(self.budgets.labels)
 
 
-def rules_of(settings: Settings) -> Rules:
+def admission_rules(settings: Settings) -> Rules:
     """The rules that the settings say."""
     monthly = settings.monthly_budget_usd
     return Rules(
@@ -75,7 +75,7 @@ def rules_of(settings: Settings) -> Rules:
             labels={label: to_micro(usd) for label, usd in settings.label_budgets.items()},
             end_at_cap=settings.budget_action == "end",
         ),
-        Limits(
+        AdmissionLimits(
             instances=settings.max_instances,
             gpus=settings.max_gpus,
             label_instances=settings.label_max_instances,
@@ -112,7 +112,7 @@ def admit(
     StoreUnavailableError
         Storage did not answer, or others kept changing the ledger.
     """
-    rules = rules_of(parts.settings)
+    rules = admission_rules(parts.settings)
     if not rules.counted:
         parts.store.create(record, events, idempotency)
         return record
@@ -125,7 +125,7 @@ def admit(
             raise problem_of(refusal)
         refusal = budget_refusal(found.ledger, held, rules.budgets)
         if refusal is not None:
-            marked, alerts = crossed(found.ledger, held, rules.budgets, refused=True)
+            marked, alerts = apply_thresholds(found.ledger, held, rules.budgets, refused=True)
             if alerts:
                 parts.store.book(Booking(marked, found.etag))
                 _tell(alerts)
@@ -133,7 +133,9 @@ def admit(
                     announce_refusal(parts, record, _notice(alert, now))
             raise problem_of(refusal)
         rated = rules.limits.launches_per_minute is not None
-        ledger, alerts = crossed(reserve(found.ledger, held, now, rated=rated), held, rules.budgets, refused=False)
+        ledger, alerts = apply_thresholds(
+            reserve(found.ledger, held, now, rated=rated), held, rules.budgets, refused=False
+        )
         told = [_event(record, number, alert) for number, alert in enumerate(alerts, record.event_count)]
         admitted = record.model_copy(update={"reservation": held, "event_count": record.event_count + len(told)})
         parts.store.create(admitted, [*events, *told], idempotency, Booking(ledger, found.etag))
@@ -152,11 +154,11 @@ def write(parts: Parts, before: Versioned, record: InstanceRecord, events: Seque
     """
     gone = newly_gone(before.record, record)
     prices = on_demand_prices(parts, record, gone)
-    costs = tuple(entry_of(record, attempt, record.updated_at, prices) for attempt in gone)
+    costs = tuple(cost_entry(record, attempt, record.updated_at, prices) for attempt in gone)
     held = record.reservation
     if held is None or not record.ended or before.record.ended:
         etag = parts.store.commit(before, record, events, Booking(costs=costs))
-        tell_costs(parts, costs)
+        record_costs(parts, costs)
         return etag
     actual = micro_so_far(record, record.updated_at)
 
@@ -165,7 +167,7 @@ def write(parts: Parts, before: Versioned, record: InstanceRecord, events: Seque
         return parts.store.commit(before, record, events, booking)
 
     etag = _on_ledger(parts, once)
-    tell_costs(parts, costs)
+    record_costs(parts, costs)
     return etag
 
 
@@ -189,16 +191,16 @@ def cost_entries(parts: Parts, record: InstanceRecord, now: datetime) -> list[Co
     """What a live instance's attempts have cost by now, each as if it ended now unless it did."""
     seen = [attempt for attempt in record.attempts if attempt.node_up_at is not None]
     prices = on_demand_prices(parts, record, seen)
-    return [entry_of(record, attempt, now, prices) for attempt in seen]
+    return [cost_entry(record, attempt, now, prices) for attempt in seen]
 
 
-class CapWatch:
+class BudgetCapMonitor:
     """Collects, on one walk over the live instances, what the hard cap needs; one read more, none without a budget."""
 
     def __init__(self, parts: Parts, now: datetime) -> None:
         self._parts = parts
         self._now = now
-        self._budgets = rules_of(parts.settings).budgets
+        self._budgets = admission_rules(parts.settings).budgets
         self._running: list[Running] = []
 
     def see(self, record: InstanceRecord) -> None:
@@ -213,7 +215,7 @@ class CapWatch:
         """The instances to end, each with the reason. Raises StoreUnavailableError."""
         if not self._running:
             return {}
-        return beyond_cap(self._parts.store.ledger().ledger, self._running, self._budgets)
+        return over_budget(self._parts.store.ledger().ledger, self._running, self._budgets)
 
 
 def _on_ledger(parts: Parts, once: Callable[[VersionedLedger], T]) -> T:

@@ -116,7 +116,9 @@ def budget_refusal(ledger: Ledger, held: Reservation, budgets: Budgets) -> Refus
     return None
 
 
-def crossed(ledger: Ledger, held: Reservation, budgets: Budgets, *, refused: bool) -> tuple[Ledger, list[BudgetAlert]]:
+def apply_thresholds(
+    ledger: Ledger, held: Reservation, budgets: Budgets, *, refused: bool
+) -> tuple[Ledger, list[BudgetAlert]]:
     """The ledger with each new highest threshold marked in the accounts that a launch counts in, and what to tell.
 
     `refused`: the launch found no room in one of them, so that this one is used up as far as launches go. Each
@@ -138,7 +140,7 @@ def crossed(ledger: Ledger, held: Reservation, budgets: Budgets, *, refused: boo
     return ledger.model_copy(update={"accounts": accounts}), alerts
 
 
-def beyond_cap(ledger: Ledger, running: Sequence[Running], budgets: Budgets) -> dict[str, Failure]:
+def over_budget(ledger: Ledger, running: Sequence[Running], budgets: Budgets) -> dict[str, Failure]:
     """The instances to end because their budget is really used up, by what ended ones and they themselves have cost.
 
     Instances on machines that cost nothing are left alone.

@@ -94,7 +94,7 @@ def newly_gone(before: InstanceRecord, after: InstanceRecord) -> list[Attempt]:
     ]
 
 
-def entry_of(record: InstanceRecord, attempt: Attempt, until: datetime, prices: Mapping[str, float]) -> CostEntry:
+def cost_entry(record: InstanceRecord, attempt: Attempt, until: datetime, prices: Mapping[str, float]) -> CostEntry:
     """What an attempt has cost until its end, or `until` for one that runs.
 
     `prices` are on-demand prices by `machine`. Raises ValueError for an attempt whose node was never seen.

@@ -15,7 +15,7 @@ from shared.domain.refusal import Refusal
 
 
 @dataclass(frozen=True)
-class Limits:
+class AdmissionLimits:
     """The deployment's limits; None or empty: no such limit."""
 
     instances: int | None = None
@@ -42,7 +42,7 @@ class Limits:
         return {*self.label_instances, *self.label_gpus}
 
 
-def lifetime_refusal(minutes: int, limits: Limits) -> Refusal | None:
+def lifetime_refusal(minutes: int, limits: AdmissionLimits) -> Refusal | None:
     """Why an instance may not live that long, or None."""
     most = limits.lifetime_minutes
     if most is None or minutes <= most:
@@ -51,7 +51,7 @@ def lifetime_refusal(minutes: int, limits: Limits) -> Refusal | None:
     return Refusal("not_allowed", "GPULAUNCH_MAX_LIFETIME_MINUTES", most, None, minutes, detail)
 
 
-def allowed(offers: Sequence[Offer], limits: Limits) -> tuple[list[Offer], Refusal | None]:
+def allowed(offers: Sequence[Offer], limits: AdmissionLimits) -> tuple[list[Offer], Refusal | None]:
     """The offers that may be used; the refusal when none is left, by the first limit that leaves none."""
     left = list(offers)
     for name, what, values, rented in (
@@ -77,7 +77,7 @@ def _in(offer: Offer, what: str, values: Collection[str]) -> bool:
     return not values or value in {one.casefold() for one in values}
 
 
-def count_refusal(ledger: Ledger, held: Reservation, limits: Limits, now: datetime) -> Refusal | None:
+def count_refusal(ledger: Ledger, held: Reservation, limits: AdmissionLimits, now: datetime) -> Refusal | None:
     """Why the ledger has no room for another instance, or None."""
     recent = recent_launches(ledger, now)
     rate = limits.launches_per_minute

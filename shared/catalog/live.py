@@ -194,10 +194,10 @@ class LiveCatalog:
         found = self.listed(provider)
         return self._else(provider).gpus(provider) if found is None else found.listing.gpus
 
-    def left_out(self, provider: ProviderName) -> Mapping[str, str]:
+    def excluded(self, provider: ProviderName) -> Mapping[str, str]:
         """See Catalog."""
         found = self.listed(provider)
-        return self._else(provider).left_out(provider) if found is None else found.listing.left_out
+        return self._else(provider).excluded(provider) if found is None else found.listing.excluded
 
     def notes(self, provider: ProviderName) -> Sequence[str]:
         """See Catalog."""

@@ -71,7 +71,7 @@ class Listing:
     regions: tuple[str, ...]
     instance_types: tuple[str, ...]
     gpus: tuple[str, ...]
-    left_out: Mapping[str, str]
+    excluded: Mapping[str, str]
 
 
 def rented_listing(provider: ProviderName, rows: Iterable[Row]) -> Listing:
@@ -90,7 +90,7 @@ def rented_listing(provider: ProviderName, rows: Iterable[Row]) -> Listing:
         regions=tuple(sorted({offer.region for offer in offers})),
         instance_types=tuple(sorted(types)),
         gpus=tuple(sorted({offer.gpu for offer in offers})),
-        left_out=MappingProxyType({name: why for name, why in sorted(reasons.items()) if name not in types}),
+        excluded=MappingProxyType({name: why for name, why in sorted(reasons.items()) if name not in types}),
     )
 
 
@@ -110,7 +110,7 @@ def own_listing(provider: ProviderName, gpus: Iterable[str], prices: Mapping[str
         )
         for name in names
     )
-    return Listing(offers=offers, regions=(), instance_types=(), gpus=names, left_out=MappingProxyType({}))
+    return Listing(offers=offers, regions=(), instance_types=(), gpus=names, excluded=MappingProxyType({}))
 
 
 class SnapshotCatalog:
@@ -176,9 +176,9 @@ class SnapshotCatalog:
         """GPUs that have an offer, sorted. Raises NotCataloguedError for aws and gcp."""
         return self._listing(provider).gpus
 
-    def left_out(self, provider: ProviderName) -> Mapping[str, str]:
+    def excluded(self, provider: ProviderName) -> Mapping[str, str]:
         """Machine types without any offer, each with the reason. Raises NotCataloguedError for aws and gcp."""
-        return self._listing(provider).left_out
+        return self._listing(provider).excluded
 
     def notes(self, provider: ProviderName) -> Sequence[str]:
         """What to know about the prices, corrections included. Raises NotCataloguedError for aws and gcp."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gpulaunch.models.requests import ProviderName
-from shared.domain.provider import Cluster, NodeView, Remains
+from shared.domain.provider import CleanupStatus, Cluster, NodeView
 from shared.domain.quota import RegionUsage
 
 
@@ -30,7 +30,7 @@ class Cloud(Protocol):
         """Every cluster of ours of which anything is left in the cloud: a machine, a disk, an address, a group."""
         ...
 
-    def remove(self, cluster_name: str, region: str | None = None) -> Remains:
+    def remove(self, cluster_name: str, region: str | None = None) -> CleanupStatus:
         """Take away all that is left of a cluster; never waits: call again until nothing is left.
 
         `region` saves a listing where it is known.

@@ -10,7 +10,7 @@ from gpulaunch.models.problems import FieldError
 from gpulaunch.models.requests import LABEL_KEY
 from gpulaunch.models.responses import BudgetView, CostGroup, CostsAnswer
 from shared.api.problems import invalid_request
-from shared.billing.admission import cost_entries, rules_of
+from shared.billing.admission import admission_rules, cost_entries
 from shared.billing.ledger import account_key, label_of, month_of
 from shared.billing.report import BYS, By, Sums, once, report
 from shared.control.parts import Parts
@@ -89,7 +89,7 @@ def _group(name: str, sums: Sums) -> CostGroup:
 
 def _budgets(parts: Parts, month: str) -> list[BudgetView]:
     """How this month's budgets stand; those of real and of simulated launches apart."""
-    budgets = rules_of(parts.settings).budgets
+    budgets = admission_rules(parts.settings).budgets
     if not budgets.any:
         return []
     ledger = parts.store.ledger().ledger

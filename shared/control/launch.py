@@ -15,7 +15,7 @@ from gpulaunch.models.responses import Estimate, GpuMemory, LaunchAnswer
 from shared.api.parse import read_json, read_model
 from shared.api.problems import ProblemError, conflict, invalid_request
 from shared.backends.simulation.faults import FAULT_PREFIX, read_faults
-from shared.billing.admission import admit, problem_of, rules_of
+from shared.billing.admission import admission_rules, admit, problem_of
 from shared.billing.limits import allowed, lifetime_refusal
 from shared.control.mode import choose_mode
 from shared.control.offer_memory import recent_failures
@@ -25,9 +25,9 @@ from shared.control.records import send
 from shared.domain.catalog import CatalogMismatch, NotCataloguedError, Prices
 from shared.errors import AlreadyExistsError, StoreUnavailableError
 from shared.lifecycle.acceptance import accept
-from shared.lifecycle.transition import Follow
+from shared.lifecycle.transition import NextStep
 from shared.observability.base import Span
-from shared.observability.instances import about, tell_accepted
+from shared.observability.instances import about, record_accepted
 from shared.planning.gpu_fit import Fit, fit, need
 from shared.planning.matching import match
 from shared.planning.plan import Estimate as PlanEstimate
@@ -108,8 +108,8 @@ def _launch(parts: Parts, body: bytes, idempotency_key: str | None, span: Span) 
     mode, why = choose_mode(parts, request.provider)
     _check_labels(request, mode)
     checked = preflight(parts, mode, request.provider, plan_without)
-    if checked.struck:
-        planned = _priced(parts, request, _left(plan_without(checked.struck), checked))
+    if checked.excluded:
+        planned = _priced(parts, request, _left(plan_without(checked.excluded), checked))
     offers, lifetime, costs = planned.offers, planned.lifetime_minutes, planned.costs
     now = parts.clock.now()
     record, events = accept(
@@ -122,7 +122,7 @@ def _launch(parts: Parts, body: bytes, idempotency_key: str | None, span: Span) 
         lifetime_minutes=lifetime,
         estimated_hourly_usd=costs.hourly_usd,
         worst_case_usd=costs.worst_case_usd,
-        left_out=checked.struck,
+        excluded=checked.excluded,
         traceparent=parts.telemetry.traceparent(),
     )
     answer = LaunchAnswer(
@@ -160,9 +160,9 @@ def _launch(parts: Parts, body: bytes, idempotency_key: str | None, span: Span) 
             raise
         return _replayed(known, body_hash)
     span.note(**about(record))
-    tell_accepted(parts, record)
+    record_accepted(parts, record)
     try:
-        send(parts, record, Follow("advance", 0.0))
+        send(parts, record, NextStep("advance", 0.0))
     except StoreUnavailableError:
         log.warning("%s is accepted, but its first message was not sent; the sweep sends it", record.instance_id)
     return record.instance_id, answer
@@ -213,7 +213,7 @@ def _planner(parts: Parts, request: LaunchRequest) -> Callable[[Mapping[str, str
         raise invalid_request(problems) from error
     except NotCataloguedError as error:
         raise invalid_request([FieldError(field="provider", message=str(error), nearest=error.nearest)]) from error
-    found, refusal = allowed(found, rules_of(parts.settings).limits)
+    found, refusal = allowed(found, admission_rules(parts.settings).limits)
     if refusal is not None:
         raise problem_of(refusal)
     now = parts.clock.now()
@@ -223,13 +223,13 @@ def _planner(parts: Parts, request: LaunchRequest) -> Callable[[Mapping[str, str
     if not unstruck:
         message = "No offer is left under use_spot, spot_fallback, region and max_hourly_cost; allow more of them."
         raise invalid_request([FieldError(field="body", message=message)])
-    return lambda struck: draw_up(found, request, failures, now, struck).offers if struck else unstruck
+    return lambda excluded: draw_up(found, request, failures, now, excluded).offers if excluded else unstruck
 
 
 def _left(offers: list[Offer], checked: Preflight) -> list[Offer]:
     """The offers, if there are any left. Raises ProblemError (422) with what the quota lacks."""
     if not offers:
-        detail = "; ".join(list(dict.fromkeys(checked.struck.values()))[:_REASONS])
+        detail = "; ".join(list(dict.fromkeys(checked.excluded.values()))[:_REASONS])
         raise ProblemError(422, "quota_exceeded", "The quota on Azure does not allow this launch", detail)
     return offers
 
@@ -259,7 +259,7 @@ def _with_defaults(parts: Parts, request: LaunchRequest) -> LaunchRequest:
         default = parts.settings.default_lifetime_minutes
         defaults["max_lifetime_minutes"] = default if longest is None else min(default, longest)
     else:
-        refusal = lifetime_refusal(request.max_lifetime_minutes, rules_of(parts.settings).limits)
+        refusal = lifetime_refusal(request.max_lifetime_minutes, admission_rules(parts.settings).limits)
         if refusal is not None:
             raise problem_of(refusal)
     if request.idle_minutes is None and parts.settings.default_idle_minutes is not None:

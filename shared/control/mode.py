@@ -22,13 +22,13 @@ def choose_mode(parts: Parts, provider: ProviderName) -> tuple[Mode, str]:
     if orchestrator == "simulation":
         return "simulation", "GPULAUNCH_ORCHESTRATOR says simulation."
     try:
-        availability = parts.kit("real").provider.availability(provider, 0.0)
+        availability = parts.backend("real").provider.availability(provider, 0.0)
         waited = 0.0
         # `skypilot` leaves a check that still runs to the validating phase; `auto` has to know now which mode it is.
         while orchestrator == "auto" and 0 < availability.wait_seconds <= _PATIENCE - waited:
             parts.sleep(availability.wait_seconds)
             waited += availability.wait_seconds
-            availability = parts.kit("real").provider.availability(provider, waited)
+            availability = parts.backend("real").provider.availability(provider, waited)
     except ProviderUnavailableError as error:
         raise unavailable("skypilot_unavailable", parts.redactor.text(str(error))) from error
     if availability.wait_seconds > 0 and orchestrator == "auto":

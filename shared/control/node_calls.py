@@ -4,8 +4,8 @@ from datetime import timedelta
 
 from gpulaunch.models.instances import Phase
 from shared.api.problems import gone, not_found, unauthorized
+from shared.control.launch_spec import redacted
 from shared.control.parts import Parts
-from shared.control.placement import redacted
 from shared.control.records import change
 from shared.domain.instance import AttemptState, InstanceRecord
 from shared.domain.node import (

@@ -9,7 +9,7 @@ from shared.domain.instance import InstanceRecord
 from shared.errors import StoreUnavailableError
 from shared.planning.failover import remembered
 from shared.planning.plan import RecentFailure
-from shared.storage.base import REFUSED_OFFER, Note
+from shared.storage.base import REFUSED_OFFER, Marker
 
 log = logging.getLogger("gpulaunch.offers")
 
@@ -26,8 +26,8 @@ def remember_failures(parts: Parts, before: InstanceRecord, after: InstanceRecor
         if note is None:
             continue
         try:
-            parts.store.put_note(
-                Note(kind=REFUSED_OFFER, key=note.key, at=parts.clock.now(), until=note.until, text=note.reason)
+            parts.store.put_marker(
+                Marker(kind=REFUSED_OFFER, key=note.key, at=parts.clock.now(), until=note.until, text=note.reason)
             )
         except StoreUnavailableError as error:
             # A memory that is lost costs a try; the step that failed is written already and matters more.
@@ -39,6 +39,6 @@ def recent_failures(parts: Parts, now: datetime) -> Sequence[RecentFailure]:
     """The offers that failed lately, seconds old at most. Raises StoreUnavailableError."""
     return [
         RecentFailure(key=note.key, until=note.until, reason=note.text)
-        for note in parts.refused.get(now, lambda: parts.store.notes(REFUSED_OFFER))
+        for note in parts.refused.get(now, lambda: parts.store.markers(REFUSED_OFFER))
         if note.until is not None and note.until > now
     ]

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from gpulaunch.models.instances import Mode
 from shared.auth import Deriver
 from shared.backends.base import Assignments, Nodes, Provider
-from shared.cache import Kept
+from shared.cache import TTLCache
 from shared.clock import Clock, Ids
 from shared.clouds.base import Cloud
 from shared.control.prices import PriceKeeper
 from shared.domain.catalog import Catalog
-from shared.lifecycle.timeouts import Limits
+from shared.lifecycle.timeouts import Timeouts
 from shared.observability.base import SILENT, Telemetry
 from shared.redaction import Redactor
 from shared.settings import Settings
-from shared.storage.base import InstanceStore, Note, Queues
+from shared.storage.base import InstanceStore, Marker, Queues
 
 REFUSED_SECONDS = 5.0
 """A plan that misses a refusal of another process in these seconds costs one try that fails, and the next offer."""
@@ -27,7 +27,7 @@ answers at once could wait for their turn until their time is over: a healthy no
 
 
 @dataclass(frozen=True)
-class Kit:
+class Backend:
     """What one mode works with."""
 
     provider: Provider
@@ -43,19 +43,19 @@ class Parts:
     ids: Ids
     store: InstanceStore
     queues: Queues
-    kit: Callable[[Mode], Kit]
+    backend: Callable[[Mode], Backend]
     """The kit of a mode, made on first use: the real one costs imports that a simulation never needs."""
     catalog: Catalog
     deriver: Deriver
     assignments: Assignments
     redactor: Redactor
     sleep: Callable[[float], None]
-    limits: Limits = field(default_factory=Limits)
+    timeouts: Timeouts = field(default_factory=Timeouts)
     cloud: Cloud | None = None
     """The cloud itself, beside SkyPilot; None: SkyPilot's books are all there is."""
     prices: PriceKeeper | None = None
     """Renews the live prices; None: the catalog is what it is."""
-    refused: Kept[list[Note]] = field(default_factory=lambda: Kept[list[Note]](REFUSED_SECONDS))
+    refused: TTLCache[list[Marker]] = field(default_factory=lambda: TTLCache[list[Marker]](REFUSED_SECONDS))
     """The offers that were refused lately, so that a burst of launches reads them once."""
     telemetry: Telemetry = SILENT
     """Where spans and counters go; nowhere unless the deployment says so."""

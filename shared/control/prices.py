@@ -14,7 +14,7 @@ from gpulaunch.models.requests import ProviderName
 from shared.catalog.live import RENEWED, RENTED, Listed, ListingError, LiveCatalog, pack, read_listing, unpack
 from shared.domain.provider import ProviderUnavailableError
 from shared.errors import StoreError
-from shared.storage.base import PRICES, InstanceStore, Note
+from shared.storage.base import PRICES, InstanceStore, Marker
 
 log = logging.getLogger("gpulaunch.prices")
 
@@ -45,7 +45,7 @@ def stored_lists(store: InstanceStore, known: Mapping[ProviderName, Listed]) -> 
     Reading a list takes up to a tenth of a second, so one of a known time is not read again.
     """
     try:
-        notes = store.notes(PRICES)
+        notes = store.markers(PRICES)
     except StoreError as error:
         log.warning("the stored prices can't be read: %s", error)
         return
@@ -105,7 +105,7 @@ class PriceKeeper:
             return
         listed = read_listing(provider, at, value)
         self._unanswered = False
-        self._store.put_note(Note(kind=PRICES, key=provider, at=at, text=pack(value)))
+        self._store.put_marker(Marker(kind=PRICES, key=provider, at=at, text=pack(value)))
         self._catalog.take(listed)
         del self._asked[provider]
         log.info("live %s prices: %d offers", provider, len(listed.listing.offers))

@@ -4,8 +4,8 @@ import logging
 from collections.abc import Sequence
 
 from gpulaunch.models.instances import Mode, Phase
+from shared.control.launch_spec import attempt_ref, node_target, redacted
 from shared.control.parts import Parts
-from shared.control.placement import node_target, placed, redacted
 from shared.control.records import commit, send
 from shared.control.release import lost_in_cloud
 from shared.domain.instance import InstanceRecord
@@ -46,7 +46,7 @@ def _probe_mode(parts: Parts, mode: Mode, ready: list[Versioned]) -> None:
             targets.append(target)
     if not targets:
         return
-    nodes = parts.kit(mode).nodes
+    nodes = parts.backend(mode).nodes
     # Nodes that can't call us are asked: it renews their lease, and only they know of their job and of notices.
     asked = [] if mode == "simulation" or parts.settings.public_url is not None else targets
     statuses = nodes.statuses(asked)
@@ -64,14 +64,14 @@ def _judge(parts: Parts, found: Versioned, told: Reported | None, probe: Probe) 
     for observation in (told, Probed(probe, view)):
         if observation is None:
             continue
-        decision = decide(found.record, observation, parts.clock.now(), parts.limits)
+        decision = decide(found.record, observation, parts.clock.now(), parts.timeouts)
         try:
             found = commit(parts, found, decision)
         except StaleRecordError:
             log.debug("%s changed while it was probed; the next sweep looks again", found.record.instance_id)
             return
-        if decision.changed and decision.follow is not None:
-            send(parts, decision.record, decision.follow)
+        if decision.changed and decision.next_step is not None:
+            send(parts, decision.record, decision.next_step)
             return
 
 
@@ -81,7 +81,7 @@ def _ask_provider(parts: Parts, record: InstanceRecord) -> NodeView | None:
     if lost is not None:
         return lost
     try:
-        return parts.kit(record.mode).provider.look(placed(record))
+        return parts.backend(record.mode).provider.look(attempt_ref(record))
     except (ProviderUnavailableError, ProviderNotEnabledError) as error:
         log.warning("%s: the provider did not say what became of its node: %s", record.instance_id, error)
         return None

@@ -13,7 +13,7 @@ from shared.control.parts import Parts
 from shared.domain.instance import AttemptState, InstanceRecord
 from shared.domain.provider import ProviderUnavailableError
 from shared.domain.quota import RegionUsage
-from shared.planning.quota import by_name, held, plain, struck
+from shared.planning.quota import by_name, excluded, held, plain
 
 log = logging.getLogger("gpulaunch.quota")
 
@@ -26,7 +26,7 @@ _NOT_SET = "AZURE_SUBSCRIPTION_ID is not set, so Azure itself is not asked."
 class Preflight:
     """What the quota says about a launch."""
 
-    struck: Mapping[str, str] = field(default_factory=dict[str, str])
+    excluded: Mapping[str, str] = field(default_factory=dict[str, str])
     """Offers that would have been planned and are ruled out: reason by `Offer.key`."""
     warnings: Sequence[str] = ()
     """For people: what was struck, and what could not be checked."""
@@ -59,7 +59,7 @@ def preflight(
         fresh, failed = _ask(parts, [region for region in asked if region not in usages and region not in silent])
         usages |= fresh
         silent |= failed
-        ruled_out = struck(planned, usages)
+        ruled_out = excluded(planned, usages)
         if not ruled_out:
             break
         reasons |= ruled_out

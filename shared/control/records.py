@@ -13,8 +13,8 @@ from shared.domain.messages import StepMessage
 from shared.errors import StaleRecordError
 from shared.lifecycle.machine import decide
 from shared.lifecycle.observations import Observation
-from shared.lifecycle.transition import Decision, Follow
-from shared.observability.instances import about, tell_events
+from shared.lifecycle.transition import Decision, NextStep
+from shared.observability.instances import about, record_events
 from shared.queues import LAUNCHES, TEARDOWNS
 from shared.storage.base import Versioned
 from shared.webhooks.announcements import announce
@@ -44,10 +44,10 @@ def change(parts: Parts, instance_id: str, found: Observation) -> InstanceRecord
             before = parts.store.load(instance_id)
             if before is None:
                 return None
-            decision = decide(before.record, found, parts.clock.now(), parts.limits)
+            decision = decide(before.record, found, parts.clock.now(), parts.timeouts)
             commit(parts, before, decision)
-            if decision.changed and decision.follow is not None:
-                send(parts, decision.record, decision.follow)
+            if decision.changed and decision.next_step is not None:
+                send(parts, decision.record, decision.next_step)
             return decision.record
     raise AssertionError("unreachable: the last try returns or raises")
 
@@ -58,7 +58,7 @@ def commit(parts: Parts, before: Versioned, decision: Decision) -> Versioned:
         return before
     with parts.telemetry.span("commit", decision.record.traceparent, **about(decision.record)):
         etag = write(parts, before, decision.record, decision.events)
-        tell_events(parts, decision.record, decision.events)
+        record_events(parts, decision.record, decision.events)
         _log(decision)
     remember_failures(parts, before.record, decision.record)
     announce(parts, decision.record, decision.events)
@@ -84,12 +84,12 @@ def _log(decision: Decision) -> None:
         )
 
 
-def queue_of(follow: Follow) -> str:
+def queue_of(next_step: NextStep) -> str:
     """The queue of a step."""
-    return TEARDOWNS if follow.step == "teardown" else LAUNCHES
+    return TEARDOWNS if next_step.step == "teardown" else LAUNCHES
 
 
-def send(parts: Parts, record: InstanceRecord, follow: Follow) -> None:
+def send(parts: Parts, record: InstanceRecord, next_step: NextStep) -> None:
     """Ask for the next step of an instance."""
-    message = StepMessage(instanceId=record.instance_id, epoch=record.epoch, step=follow.step)
-    parts.queues.send(queue_of(follow), message, follow.delay_seconds)
+    message = StepMessage(instanceId=record.instance_id, epoch=record.epoch, step=next_step.step)
+    parts.queues.send(queue_of(next_step), message, next_step.delay_seconds)

@@ -4,10 +4,10 @@ import logging
 
 from gpulaunch.models.instances import Phase
 from shared.clouds.base import Cloud
+from shared.control.launch_spec import attempt_ref
 from shared.control.parts import Parts
-from shared.control.placement import placed
 from shared.domain.instance import InstanceRecord
-from shared.domain.provider import NodeState, NodeView, ProviderUnavailableError, Remains
+from shared.domain.provider import CleanupStatus, NodeState, NodeView, ProviderUnavailableError
 
 log = logging.getLogger("gpulaunch.clouds")
 
@@ -46,7 +46,7 @@ def release(parts: Parts, record: InstanceRecord) -> bool:
     attempt = record.attempts[-1]
     cloud = cloud_of(parts, record)
     try:
-        gone = parts.kit(record.mode).provider.release(placed(record))
+        gone = parts.backend(record.mode).provider.release(attempt_ref(record))
     except ProviderUnavailableError:
         if cloud is not None and record.phase is Phase.TERMINATING:
             # Nobody goes on paying because SkyPilot's server is away; that nothing is left is for both to say.
@@ -55,4 +55,6 @@ def release(parts: Parts, record: InstanceRecord) -> bool:
     if not gone or cloud is None:
         return gone
     remains = cloud.remove(attempt.cluster_name, attempt.offer.region)
-    return remains is Remains.NOTHING or (remains is Remains.TRACES and record.phase is not Phase.TERMINATING)
+    return remains is CleanupStatus.NOTHING or (
+        remains is CleanupStatus.FREE_LEFTOVERS and record.phase is not Phase.TERMINATING
+    )

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from gpulaunch.models.instances import Phase
 from gpulaunch.models.times import seconds_between
+from shared.control.launch_spec import attempt_ref, launch_spec, node_target, reaches_us, redacted
 from shared.control.parts import Parts
-from shared.control.placement import node_target, placed, placement, reaches_us, redacted
 from shared.control.records import commit, queue_of, send
 from shared.control.release import release
 from shared.domain.event import Event
@@ -29,21 +29,21 @@ from shared.lifecycle.observations import (
     Check,
     Checked,
     Decide,
-    Look,
-    Looked,
+    Describe,
+    LaunchRefused,
     NotEnabled,
     Nothing,
     Observation,
-    Refused,
+    Observed,
+    ProviderUnavailable,
     Release,
     Released,
     Submit,
     Submitted,
-    Tick,
-    Unanswered,
+    TimerFired,
 )
 from shared.lifecycle.provision import in_time_to_submit
-from shared.lifecycle.transition import Decision, Follow
+from shared.lifecycle.transition import Decision, NextStep
 from shared.observability.instances import about
 from shared.storage.base import Versioned
 
@@ -73,7 +73,7 @@ def run_step(parts: Parts, message: StepMessage) -> None:
 
 
 def _advance(parts: Parts, before: Versioned, message: StepMessage) -> None:
-    here = queue_of(Follow(message.step, 0))
+    here = queue_of(NextStep(message.step, 0))
     claimed = False
     unwritten: tuple[Event, ...] = ()
     record = before.record
@@ -82,7 +82,7 @@ def _advance(parts: Parts, before: Versioned, message: StepMessage) -> None:
         if isinstance(act, Nothing):
             return
         found = perform(parts, record, act)
-        decision = decide(record, found, parts.clock.now(), parts.limits)
+        decision = decide(record, found, parts.clock.now(), parts.timeouts)
         if not decision.changed:
             return
         record = decision.record
@@ -96,59 +96,59 @@ def _advance(parts: Parts, before: Versioned, message: StepMessage) -> None:
             log.debug("%s: somebody else took this step", record.instance_id)
             return
         unwritten = ()
-        follow = decision.follow
-        if follow is None:
+        next_step = decision.next_step
+        if next_step is None:
             return
-        if queue_of(follow) != here or follow.delay_seconds >= _IN_PLACE or round_number == _ROUNDS:
-            send(parts, decision.record, follow)
+        if queue_of(next_step) != here or next_step.delay_seconds >= _IN_PLACE or round_number == _ROUNDS:
+            send(parts, decision.record, next_step)
             return
-        if follow.delay_seconds > 0:
-            parts.sleep(follow.delay_seconds)
+        if next_step.delay_seconds > 0:
+            parts.sleep(next_step.delay_seconds)
         claimed = decision.claimed
 
 
 def _can_wait(act: Act, decision: Decision) -> bool:
     """Whether a decision need not be written before the next one, which follows at once and is always written."""
     begun = isinstance(act, Decide) and decision.record.phase is Phase.VALIDATING
-    return begun and decision.follow == Follow("advance", 0.0)
+    return begun and decision.next_step == NextStep("advance", 0.0)
 
 
 def perform(parts: Parts, record: InstanceRecord, act: Act) -> Observation:
     """Do what a step asks for and say what was found; errors of providers are findings too."""
     if isinstance(act, Decide | Nothing):
-        return Tick()
+        return TimerFired()
     name = f"provider {type(act).__name__.lower()}"
     try:
         with parts.telemetry.span(name, record.traceparent, **about(record)):
             return _ask(parts, record, act)
     except LaunchRefusedError as error:
-        return Refused(error.failure.model_copy(update={"message": parts.redactor.text(error.failure.message)}))
+        return LaunchRefused(error.failure.model_copy(update={"message": parts.redactor.text(error.failure.message)}))
     except ProviderNotEnabledError as error:
         return NotEnabled(parts.redactor.text(str(error)))
     except ProviderUnavailableError as error:
-        return Unanswered(parts.redactor.text(str(error)))
+        return ProviderUnavailable(parts.redactor.text(str(error)))
 
 
-def _ask(parts: Parts, record: InstanceRecord, act: Check | Submit | Look | Release) -> Observation:
+def _ask(parts: Parts, record: InstanceRecord, act: Check | Submit | Describe | Release) -> Observation:
     """Ask the provider; its errors pass."""
-    provider = parts.kit(record.mode).provider
+    provider = parts.backend(record.mode).provider
     match act:
         case Check():
             elapsed = seconds_between(record.created_at, parts.clock.now())
             return Checked(provider.availability(record.request.provider, elapsed))
         case Submit():
-            wanted = placement(parts, record)
-            if not in_time_to_submit(record, parts.clock.now(), parts.limits):
-                return Unanswered("What the node needs was not gathered in time to submit it.")
+            wanted = launch_spec(parts, record)
+            if not in_time_to_submit(record, parts.clock.now(), parts.timeouts):
+                return ProviderUnavailable("What the node needs was not gathered in time to submit it.")
             return Submitted(provider.submit(wanted))
-        case Look():
-            return _node_s_own_word(parts, record) or _look_at_node(parts, record, provider.look(placed(record)))
+        case Describe():
+            return _node_s_own_word(parts, record) or _look_at_node(parts, record, provider.look(attempt_ref(record)))
         case Release():
             asked_at = parts.clock.now()
             return Released(release(parts, record), asked_at)
 
 
-def _node_s_own_word(parts: Parts, record: InstanceRecord) -> Looked | None:
+def _node_s_own_word(parts: Parts, record: InstanceRecord) -> Observed | None:
     """What a node says that has spoken before: while it answers, it is there. None: it does not, or can't be asked.
 
     A provider is not asked beside it: SkyPilot takes two to three calls, each the work of one of its processes, for
@@ -162,15 +162,15 @@ def _node_s_own_word(parts: Parts, record: InstanceRecord) -> Looked | None:
     return found if answered else None
 
 
-def _look_at_node(parts: Parts, record: InstanceRecord, view: NodeView) -> Looked:
+def _look_at_node(parts: Parts, record: InstanceRecord, view: NodeView) -> Observed:
     """Ask the node itself for what the provider can't know, where it can be asked."""
     if view.failure is not None:
         failure = view.failure.model_copy(update={"message": parts.redactor.text(view.failure.message)})
         view = NodeView(view.state, view.detail, view.address, view.request_id, failure, view.look_again_seconds)
-    nodes = parts.kit(record.mode).nodes
+    nodes = parts.backend(record.mode).nodes
     target = node_target(parts, record, view.address)
     if view.state is not NodeState.UP or target is None:
-        return Looked(view)
+        return Observed(view)
     status: NodeStatus | None = None
     if not reaches_us(parts, record):
         try:
@@ -185,4 +185,4 @@ def _look_at_node(parts: Parts, record: InstanceRecord, view: NodeView) -> Looke
     probe: Probe | None = None
     if serves and target.port is not None:
         probe = nodes.probe([target])[target.cluster_name]
-    return Looked(view, status, probe)
+    return Observed(view, status, probe)

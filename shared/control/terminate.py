@@ -4,7 +4,7 @@ from shared.api.problems import not_found
 from shared.control.parts import Parts
 from shared.control.records import change
 from shared.domain.instance import InstanceRecord
-from shared.lifecycle.observations import EndAsked
+from shared.lifecycle.observations import TerminationRequested
 from shared.lifecycle.rules import user_asked
 
 
@@ -18,7 +18,7 @@ def end_instance(parts: Parts, instance_id: str) -> InstanceRecord:
     StaleRecordError
         The record kept changing; the caller may ask again.
     """
-    record = change(parts, instance_id, EndAsked(user_asked()))
+    record = change(parts, instance_id, TerminationRequested(user_asked()))
     if record is None:
         raise not_found(f"instance {instance_id}")
     return record

@@ -95,7 +95,7 @@ class Catalog(Protocol):
         """Names of the GPUs on offer, sorted."""
         ...
 
-    def left_out(self, provider: ProviderName) -> Mapping[str, str]:
+    def excluded(self, provider: ProviderName) -> Mapping[str, str]:
         """Machine types that exist, or did, and that this catalog does not offer at all, each with the reason."""
         ...
 

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from gpulaunch.models.base import Stored, UtcTime, kindly
+from gpulaunch.models.base import Stored, UtcTime, lenient
 from gpulaunch.models.instances import Mode, Phase, Reason
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import LaunchRequest
@@ -65,7 +65,7 @@ class Attempt(Stored):
     release_since: UtcTime | None = None
     release_tries: int = 0
     gone_at: UtcTime | None = None
-    job: Annotated[JobResult | None, kindly(JobResult)] = None
+    job: Annotated[JobResult | None, lenient(JobResult)] = None
 
 
 class Health(Stored):
@@ -91,7 +91,7 @@ class InstanceRecord(Stored):
     instance_id: str
     epoch: int = 1
     """Goes up whenever messages under way lose their meaning (termination, recovery)."""
-    request: Annotated[LaunchRequest, kindly(LaunchRequest)]
+    request: Annotated[LaunchRequest, lenient(LaunchRequest)]
     mode: Mode
     mode_reason: str = ""
     """Why this mode, for people."""

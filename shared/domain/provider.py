@@ -58,7 +58,7 @@ class Availability:
 
 
 @dataclass(frozen=True)
-class Placement:
+class LaunchSpec:
     """What to launch: one attempt, with everything that the provider hands to the node."""
 
     cluster_name: str
@@ -75,7 +75,7 @@ class Placement:
 
 
 @dataclass(frozen=True)
-class Placed:
+class AttemptRef:
     """Where one attempt is to be found; enough to ask for it and to take it away."""
 
     cluster_name: str
@@ -122,7 +122,7 @@ class Cluster:
     cluster_name: str
     state: NodeState
     created_at: datetime | None
-    exempt: bool = False
+    gc_protected: bool = False
     """Carries the label that exempts it from garbage collection."""
     workspace: str | None = None
     """The workspace that launched it, where the provider keeps labels; None: not known."""
@@ -156,11 +156,11 @@ class Probe:
     """vLLM's count of finished requests since its start: tells that a node was busy between two probes."""
 
 
-class Remains(StrEnum):
+class CleanupStatus(StrEnum):
     """What is left of a cluster in the cloud."""
 
     NOTHING = "nothing"
-    TRACES = "traces"
+    FREE_LEFTOVERS = "traces"
     """No machine, disk or address any more; what is left costs nothing, and its deletion was asked for."""
     MACHINE = "machine"
     """A machine, disk or address, which costs money; its deletion was asked for."""

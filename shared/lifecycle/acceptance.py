@@ -21,7 +21,7 @@ def accept(
     lifetime_minutes: int,
     estimated_hourly_usd: float,
     worst_case_usd: float,
-    left_out: Mapping[str, str] | None = None,
+    excluded: Mapping[str, str] | None = None,
     traceparent: str | None = None,
 ) -> tuple[InstanceRecord, tuple[Event, ...]]:
     """The record and the first event of a new instance; its first step is due at once.
@@ -45,13 +45,13 @@ def accept(
         worst_case_usd=worst_case_usd,
         traceparent=traceparent,
     )
-    struck = {"left_out": dict(left_out)} if left_out else {}
+    details = {"left_out": dict(excluded)} if excluded else {}
     event = Event(
         sequence=0,
         at=now,
         type=EventType.ACCEPTED,
         phase=Phase.QUEUED,
         message=f"Launch of {request.model_name} on {request.provider} accepted ({mode}).",
-        data={"mode": mode, "mode_reason": mode_reason, "offers": [offer.key for offer in offers], **struck},
+        data={"mode": mode, "mode_reason": mode_reason, "offers": [offer.key for offer in offers], **details},
     )
     return record, (event,)

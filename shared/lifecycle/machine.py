@@ -16,34 +16,34 @@ from shared.lifecycle.observations import (
     Check,
     Checked,
     Decide,
-    EndAsked,
-    Look,
-    Looked,
+    Describe,
+    LaunchRefused,
     NotEnabled,
     Nothing,
     Noticed,
     Observation,
+    Observed,
     Poisoned,
     Probed,
-    Refused,
+    ProviderUnavailable,
     Registered,
     Release,
     Released,
     Reported,
     Submit,
     Submitted,
-    Tick,
-    Unanswered,
+    TerminationRequested,
+    TimerFired,
 )
-from shared.lifecycle.rules import next_check, overdue, verdict
-from shared.lifecycle.timeouts import Limits
-from shared.lifecycle.transition import Decision, Draft, unchanged
+from shared.lifecycle.rules import next_deadline, overdue, termination_reason
+from shared.lifecycle.timeouts import Timeouts
+from shared.lifecycle.transition import Decision, Transition, unchanged
 
 EARLY = timedelta(seconds=1)
 """A message may come this much before its step is due: queues count delays in whole seconds."""
 
 
-_DONE = (Tick, Checked, Submitted, Refused, NotEnabled, Unanswered, Looked, Released)
+_DONE = (TimerFired, Checked, Submitted, LaunchRefused, NotEnabled, ProviderUnavailable, Observed, Released)
 """What steps find, whatever it is."""
 
 
@@ -56,7 +56,7 @@ def next_act(record: InstanceRecord, now: datetime, *, claimed: bool) -> Act:
         return Nothing()
     if record.phase is Phase.TERMINATING or _releasing(record):
         return Release()
-    if verdict(record, now) is not None or record.phase in (Phase.QUEUED, Phase.READY):
+    if termination_reason(record, now) is not None or record.phase in (Phase.QUEUED, Phase.READY):
         return Decide()
     if record.phase is Phase.VALIDATING:
         return Check()
@@ -65,95 +65,95 @@ def next_act(record: InstanceRecord, now: datetime, *, claimed: bool) -> Act:
         return Decide()
     if attempt.state is AttemptState.SUBMITTING:
         return Submit() if claimed else Decide()
-    return Look()
+    return Describe()
 
 
-def decide(record: InstanceRecord, found: Observation, now: datetime, limits: Limits) -> Decision:
+def decide(record: InstanceRecord, found: Observation, now: datetime, timeouts: Timeouts) -> Decision:
     """What follows from what was found. An observation that no longer fits the record changes nothing."""
     if record.ended:
         return unchanged(record)
-    decision = _decide(record, found, now, limits)
+    decision = _decide(record, found, now, timeouts)
     if record.poisoned and decision.changed and isinstance(found, _DONE):
         # A step that came as far as to be decided on is none that always fails.
         return replace(decision, record=decision.record.model_copy(update={"poisoned": 0}))
     return decision
 
 
-def _decide(record: InstanceRecord, found: Observation, now: datetime, limits: Limits) -> Decision:
-    draft = Draft(record, now)
+def _decide(record: InstanceRecord, found: Observation, now: datetime, timeouts: Timeouts) -> Decision:
+    transition = Transition(record, now)
     match found:
         case Poisoned():
-            return termination.poisoned(draft, found, limits)
-        case EndAsked():
+            return termination.poisoned(transition, found, timeouts)
+        case TerminationRequested():
             if _releasing(record):
-                termination.alert_when_late(draft, "", limits)
-            return termination.end(draft, found.failure)
+                termination.alert_when_late(transition, "", timeouts)
+            return termination.end(transition, found.failure)
         case Released():
             if record.phase is Phase.TERMINATING or _releasing(record):
-                return release.released(draft, found, limits)
+                return release.released(transition, found, timeouts)
             return unchanged(record)
-        case Unanswered() | NotEnabled() if record.phase is Phase.TERMINATING or _releasing(record):
-            return termination.not_gone(draft, found.message, limits)
+        case ProviderUnavailable() | NotEnabled() if record.phase is Phase.TERMINATING or _releasing(record):
+            return termination.not_gone(transition, found.message, timeouts)
         case _ if record.phase is Phase.TERMINATING or _releasing(record):
             return unchanged(record)
         case Probed() | Noticed() | Reported() | Registered():
-            return _told(draft, found, limits)
+            return _told(transition, found, timeouts)
         case _:
             pass
-    ending = verdict(record, now)
+    ending = termination_reason(record, now)
     if ending is not None:
-        return termination.end(draft, ending)
-    return _step(draft, found, limits)
+        return termination.end(transition, ending)
+    return _step(transition, found, timeouts)
 
 
-def _step(draft: Draft, found: Observation, limits: Limits) -> Decision:
+def _step(transition: Transition, found: Observation, timeouts: Timeouts) -> Decision:
     """A step's own observation, for a record that goes on."""
-    record = draft.record
+    record = transition.record
     match record.phase, found:
-        case Phase.QUEUED, Tick():
-            return validation.begin(draft)
+        case Phase.QUEUED, TimerFired():
+            return validation.begin(transition)
         case Phase.VALIDATING, Checked():
-            return validation.checked(draft, found, limits)
-        case Phase.VALIDATING, Unanswered():
-            return validation.unanswered(draft, found, limits)
-        case Phase.READY, Tick():
-            due = next_check(record, draft.now)
-            return unchanged(record) if record.due_at == due else draft.rest(due)
-        case Phase.RECOVERING | Phase.PROVISIONING, Tick():
-            return _provision(draft, limits)
+            return validation.checked(transition, found, timeouts)
+        case Phase.VALIDATING, ProviderUnavailable():
+            return validation.unanswered(transition, found, timeouts)
+        case Phase.READY, TimerFired():
+            due = next_deadline(record, transition.now)
+            return unchanged(record) if record.due_at == due else transition.wait_until(due)
+        case Phase.RECOVERING | Phase.PROVISIONING, TimerFired():
+            return _provision(transition, timeouts)
         case Phase.PROVISIONING, Submitted() if _submitting(record):
-            return provisioning.submitted(draft, found.request_id)
-        case Phase.PROVISIONING, Refused() if _submitting(record):
-            return provisioning.refused(draft, found.failure, limits)
+            return provisioning.submitted(transition, found.request_id)
+        case Phase.PROVISIONING, LaunchRefused() if _submitting(record):
+            return provisioning.refused(transition, found.failure, timeouts)
         case Phase.VALIDATING | Phase.PROVISIONING, NotEnabled():
             failure = Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=found.message)
-            return termination.end(draft, failure)
-        case _, Looked() if _submitted(record) and record.phase is not Phase.READY:
-            return progress.looked(draft, found, limits)
-        case _, Unanswered() | NotEnabled() if record.attempt is not None and record.phase is not Phase.READY:
-            return progress.unanswered(draft, found, limits)
+            return termination.end(transition, failure)
+        case _, Observed() if _submitted(record) and record.phase is not Phase.READY:
+            return progress.looked(transition, found, timeouts)
+        case _, ProviderUnavailable() | NotEnabled() if record.attempt is not None and record.phase is not Phase.READY:
+            return progress.unanswered(transition, found, timeouts)
         case _:
             return unchanged(record)
 
 
-def _provision(draft: Draft, limits: Limits) -> Decision:
-    attempt = draft.record.attempt
+def _provision(transition: Transition, timeouts: Timeouts) -> Decision:
+    attempt = transition.record.attempt
     if attempt is None or attempt.state is AttemptState.GONE:
-        return provisioning.next_attempt(draft, limits)
+        return provisioning.next_attempt(transition, timeouts)
     if attempt.state is not AttemptState.SUBMITTING:
-        return unchanged(draft.record)
-    if draft.now < attempt.submit_lease_until:
+        return unchanged(transition.record)
+    if transition.now < attempt.submit_lease_until:
         # Another step holds the lease: it may be submitting at this moment.
-        return draft.follow("advance", (attempt.submit_lease_until - draft.now).total_seconds())
-    late = overdue(draft.record, draft.now, limits.allowed)
+        return transition.requeue_after("advance", (attempt.submit_lease_until - transition.now).total_seconds())
+    late = overdue(transition.record, transition.now, timeouts.allowed)
     if late is not None:
-        return provisioning.give_up_attempt(draft, late, limits)
-    return provisioning.claim_again(draft, limits)
+        return provisioning.give_up_attempt(transition, late, timeouts)
+    return provisioning.claim_again(transition, timeouts)
 
 
-def _told(draft: Draft, found: Probed | Noticed | Reported | Registered, limits: Limits) -> Decision:
+def _told(transition: Transition, found: Probed | Noticed | Reported | Registered, timeouts: Timeouts) -> Decision:
     """What a node or a probe said, for the present attempt only."""
-    record = draft.record
+    record = transition.record
     attempt = record.attempt
     if attempt is None or attempt.state not in (AttemptState.SUBMITTING, AttemptState.SUBMITTED):
         return unchanged(record)
@@ -161,21 +161,25 @@ def _told(draft: Draft, found: Probed | Noticed | Reported | Registered, limits:
         return unchanged(record)
     # A node ends itself at its deadline and says so: that is no loss to recover from. Only a good probe goes first,
     # since it may show that the node was not idle.
-    ending = None if isinstance(found, Probed) and found.probe.alive else verdict(record, draft.now)
+    ending = None if isinstance(found, Probed) and found.probe.alive else termination_reason(record, transition.now)
     if ending is not None:
-        return termination.end(draft, ending)
+        return termination.end(transition, ending)
     ready = record.phase is Phase.READY
     match found:
         case Probed():
-            return health.probed(draft, found, limits) if ready else unchanged(record)
+            return health.probed(transition, found, timeouts) if ready else unchanged(record)
         case Noticed() if ready:
-            return health.noticed(draft, found, limits)
+            return health.noticed(transition, found, timeouts)
         case Noticed():
-            return provisioning.give_up_attempt(draft, progress.leaving(found.notice), limits)
+            return provisioning.give_up_attempt(transition, progress.leaving(found.notice), timeouts)
         case Reported():
-            return health.reported(draft, found, limits) if ready else progress.reported(draft, found, limits)
+            return (
+                health.reported(transition, found, timeouts)
+                if ready
+                else progress.reported(transition, found, timeouts)
+            )
         case Registered():
-            return unchanged(record) if ready else progress.registered(draft, found)
+            return unchanged(record) if ready else progress.registered(transition, found)
 
 
 def _releasing(record: InstanceRecord) -> bool:

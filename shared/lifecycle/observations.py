@@ -31,7 +31,7 @@ class Submit:
 
 
 @dataclass(frozen=True)
-class Look:
+class Describe:
     """Look at the latest attempt."""
 
 
@@ -40,13 +40,13 @@ class Release:
     """Take the latest attempt's node away."""
 
 
-Act = Nothing | Decide | Check | Submit | Look | Release
+Act = Nothing | Decide | Check | Submit | Describe | Release
 
 # What was found.
 
 
 @dataclass(frozen=True)
-class Tick:
+class TimerFired:
     """Time passed."""
 
 
@@ -65,7 +65,7 @@ class Submitted:
 
 
 @dataclass(frozen=True)
-class Refused:
+class LaunchRefused:
     """The provider won't start this attempt."""
 
     failure: Failure
@@ -79,14 +79,14 @@ class NotEnabled:
 
 
 @dataclass(frozen=True)
-class Unanswered:
+class ProviderUnavailable:
     """The provider did not answer; nothing is known."""
 
     message: str
 
 
 @dataclass(frozen=True)
-class Looked:
+class Observed:
     """One look at the latest attempt: through the provider and, where that was possible, at the node itself."""
 
     view: NodeView
@@ -137,7 +137,7 @@ class Noticed:
 
 
 @dataclass(frozen=True)
-class EndAsked:
+class TerminationRequested:
     """Somebody, or something, wants the instance ended: the user, or a budget that is used up."""
 
     failure: Failure
@@ -152,18 +152,18 @@ class Poisoned:
 
 
 Observation = (
-    Tick
+    TimerFired
     | Checked
     | Submitted
-    | Refused
+    | LaunchRefused
     | NotEnabled
-    | Unanswered
-    | Looked
+    | ProviderUnavailable
+    | Observed
     | Released
     | Probed
     | Reported
     | Registered
     | Noticed
-    | EndAsked
+    | TerminationRequested
     | Poisoned
 )

@@ -5,12 +5,12 @@ from gpulaunch.models.times import seconds_between
 from shared.domain.instance import AttemptState, Failure, Health
 from shared.domain.node import NodeNotice, NodePhase, NodeStatus
 from shared.domain.provider import NodeState, NodeView, Probe
-from shared.lifecycle.observations import Looked, NotEnabled, Registered, Reported, Unanswered
+from shared.lifecycle.observations import NotEnabled, Observed, ProviderUnavailable, Registered, Reported
 from shared.lifecycle.provision import give_up_attempt
-from shared.lifecycle.rules import next_check, overdue, verdict
+from shared.lifecycle.rules import next_deadline, overdue, termination_reason
 from shared.lifecycle.termination import end
-from shared.lifecycle.timeouts import Limits
-from shared.lifecycle.transition import Decision, Draft, unchanged
+from shared.lifecycle.timeouts import Timeouts
+from shared.lifecycle.transition import Decision, Transition, unchanged
 
 _PHASES = {
     NodePhase.INSTALLING: Phase.INSTALLING,
@@ -42,64 +42,66 @@ LOG_LINES = 100
 """Log lines kept in the record: enough to see why a server did not start, small enough for a table row."""
 
 
-def looked(draft: Draft, found: Looked, limits: Limits) -> Decision:
+def looked(transition: Transition, found: Observed, timeouts: Timeouts) -> Decision:
     """A look at the attempt through the provider, and at the node where it could be asked."""
-    attempt = draft.record.attempts[-1]
+    attempt = transition.record.attempts[-1]
     view, status = found.view, found.status
     if status is not None:
-        _take_status(draft, status)
-        ending = verdict(draft.record, draft.now)
+        _take_status(transition, status)
+        ending = termination_reason(transition.record, transition.now)
         if ending is not None:
-            return end(draft, ending)
-    failure = _failure_of(draft, view, status) or overdue(draft.record, draft.now, limits.allowed)
+            return end(transition, ending)
+    failure = _failure_of(transition, view, status) or overdue(transition.record, transition.now, timeouts.allowed)
     if failure is not None:
-        return give_up_attempt(draft, failure, limits)
+        return give_up_attempt(transition, failure, timeouts)
     if view.state is NodeState.UP and attempt.node_up_at is None:
-        draft.change_attempt(node_up_at=draft.now)
-    draft.change_attempt(address=view.address or attempt.address, detail=_detail(view, status))
-    _advance(draft, view, status)
-    if draft.record.phase is Phase.REGISTERING and found.probe is not None and found.probe.alive:
-        return _ready(draft, found.probe)
-    return draft.follow("advance", _next_look(draft, view, limits))
+        transition.change_attempt(node_up_at=transition.now)
+    transition.change_attempt(address=view.address or attempt.address, detail=_detail(view, status))
+    _advance(transition, view, status)
+    if transition.record.phase is Phase.REGISTERING and found.probe is not None and found.probe.alive:
+        return _ready(transition, found.probe)
+    return transition.requeue_after("advance", _next_look(transition, view, timeouts))
 
 
-def unanswered(draft: Draft, found: Unanswered | NotEnabled, limits: Limits) -> Decision:
+def unanswered(transition: Transition, found: ProviderUnavailable | NotEnabled, timeouts: Timeouts) -> Decision:
     """The provider did not answer a look or a submission: the attempt's time runs on."""
-    late = overdue(draft.record, draft.now, limits.allowed)
+    late = overdue(transition.record, transition.now, timeouts.allowed)
     if late is not None:
-        return give_up_attempt(draft, late.model_copy(update={"message": f"{late.message} {found.message}"}), limits)
-    return draft.follow("advance", limits.unanswered_poll)
+        return give_up_attempt(
+            transition, late.model_copy(update={"message": f"{late.message} {found.message}"}), timeouts
+        )
+    return transition.requeue_after("advance", timeouts.unanswered_poll)
 
 
-def reported(draft: Draft, found: Reported, limits: Limits) -> Decision:
+def reported(transition: Transition, found: Reported, timeouts: Timeouts) -> Decision:
     """The node told us its progress."""
-    _node_is_up(draft)
-    _take_status(draft, found.status)
-    ending = verdict(draft.record, draft.now)
+    _node_is_up(transition)
+    _take_status(transition, found.status)
+    ending = termination_reason(transition.record, transition.now)
     if ending is not None:
-        return end(draft, ending)
+        return end(transition, ending)
     failure = _node_failure(found.status)
     if failure is not None:
-        return give_up_attempt(draft, failure, limits)
-    _advance(draft, NodeView(NodeState.UP), found.status)
-    if draft.record == draft.before:
-        return unchanged(draft.before)
-    if draft.record.phase is draft.before.phase:
+        return give_up_attempt(transition, failure, timeouts)
+    _advance(transition, NodeView(NodeState.UP), found.status)
+    if transition.record == transition.before:
+        return unchanged(transition.before)
+    if transition.record.phase is transition.before.phase:
         # The look that is due stays due: a node that talks often must not put off the end of its phase's time.
-        return draft.rest(draft.before.due_at)
-    return draft.follow("advance", _next_look(draft, NodeView(NodeState.UP), limits))
+        return transition.wait_until(transition.before.due_at)
+    return transition.requeue_after("advance", _next_look(transition, NodeView(NodeState.UP), timeouts))
 
 
-def registered(draft: Draft, found: Registered) -> Decision:
+def registered(transition: Transition, found: Registered) -> Decision:
     """The node says that it serves: look at once whether its address answers us too."""
-    _node_is_up(draft)
+    _node_is_up(transition)
     registration = found.registration
-    attempt = draft.record.attempts[-1]
-    draft.change_attempt(
+    attempt = transition.record.attempts[-1]
+    transition.change_attempt(
         port=registration.port, address=registration.address or attempt.address, node_phase=NodePhase.SERVING
     )
-    _to(draft, Phase.REGISTERING)
-    return draft.follow("advance")
+    _to(transition, Phase.REGISTERING)
+    return transition.requeue_after("advance")
 
 
 def leaving(notice: NodeNotice | None) -> Failure:
@@ -109,21 +111,21 @@ def leaving(notice: NodeNotice | None) -> Failure:
     return Failure(reason=reason, message=f"The node goes away before it was ready ({said}).")
 
 
-def _node_is_up(draft: Draft) -> None:
+def _node_is_up(transition: Transition) -> None:
     """A node that calls us runs: it costs money from now at the latest, and the provider has taken the attempt."""
-    attempt = draft.record.attempts[-1]
+    attempt = transition.record.attempts[-1]
     if not attempt.calls_us:
-        draft.change_attempt(calls_us=True)
+        transition.change_attempt(calls_us=True)
     if attempt.node_up_at is None:
-        draft.change_attempt(node_up_at=draft.now)
+        transition.change_attempt(node_up_at=transition.now)
     if attempt.state is AttemptState.SUBMITTING:
         # The lease stays: the step that submits has not come back yet, and may be asking a second time.
-        draft.change_attempt(state=AttemptState.SUBMITTED)
+        transition.change_attempt(state=AttemptState.SUBMITTED)
 
 
-def _take_status(draft: Draft, status: NodeStatus) -> None:
-    attempt = draft.record.attempts[-1]
-    draft.change_attempt(
+def _take_status(transition: Transition, status: NodeStatus) -> None:
+    attempt = transition.record.attempts[-1]
+    transition.change_attempt(
         node_phase=status.phase,
         detail=status.detail,
         fetched_bytes=status.fetched_bytes if status.fetched_bytes is not None else attempt.fetched_bytes,
@@ -132,40 +134,40 @@ def _take_status(draft: Draft, status: NodeStatus) -> None:
         job=status.job or attempt.job,
     )
     if status.log_tail:
-        draft.change(log_tail=status.log_tail[-LOG_LINES:])
+        transition.change(log_tail=status.log_tail[-LOG_LINES:])
 
 
 def _detail(view: NodeView, status: NodeStatus | None) -> str:
     return status.detail if status is not None and status.detail else view.detail
 
 
-def _advance(draft: Draft, view: NodeView, status: NodeStatus | None) -> None:
+def _advance(transition: Transition, view: NodeView, status: NodeStatus | None) -> None:
     if status is not None and status.phase in _PHASES:
-        _to(draft, _PHASES[status.phase])
+        _to(transition, _PHASES[status.phase])
     elif view.state is NodeState.UP:
-        _to(draft, Phase.INSTALLING)
+        _to(transition, Phase.INSTALLING)
 
 
-def _to(draft: Draft, phase: Phase) -> None:
+def _to(transition: Transition, phase: Phase) -> None:
     """Forward only: a late report of an earlier phase changes nothing."""
-    if draft.record.phase in _ORDER and _ORDER.index(phase) > _ORDER.index(draft.record.phase):
-        draft.move(phase, _TEXTS[phase])
+    if transition.record.phase in _ORDER and _ORDER.index(phase) > _ORDER.index(transition.record.phase):
+        transition.move(phase, _TEXTS[phase])
 
 
-def _ready(draft: Draft, probe: Probe) -> Decision:
-    draft.change_attempt(ready_at=draft.now, detail="")
+def _ready(transition: Transition, probe: Probe) -> Decision:
+    transition.change_attempt(ready_at=transition.now, detail="")
     idle = probe.running_requests == 0 and probe.waiting_requests == 0
-    draft.change(
+    transition.change(
         health=Health(
-            since=draft.now,
-            idle_since=draft.now if idle else None,
+            since=transition.now,
+            idle_since=transition.now if idle else None,
             running_requests=probe.running_requests,
             waiting_requests=probe.waiting_requests,
             finished_requests=probe.finished_requests,
         )
     )
-    draft.move(Phase.READY, "The endpoint answers.")
-    return draft.rest(next_check(draft.record, draft.now))
+    transition.move(Phase.READY, "The endpoint answers.")
+    return transition.wait_until(next_deadline(transition.record, transition.now))
 
 
 def _node_failure(status: NodeStatus) -> Failure | None:
@@ -177,9 +179,9 @@ def _node_failure(status: NodeStatus) -> Failure | None:
     return None
 
 
-def _failure_of(draft: Draft, view: NodeView, status: NodeStatus | None) -> Failure | None:
+def _failure_of(transition: Transition, view: NodeView, status: NodeStatus | None) -> Failure | None:
     """Why the attempt failed, as far as this look tells; the node's own word before the provider's."""
-    attempt = draft.record.attempts[-1]
+    attempt = transition.record.attempts[-1]
     if status is not None:
         failure = _node_failure(status)
         if failure is not None:
@@ -197,11 +199,11 @@ def _failure_of(draft: Draft, view: NodeView, status: NodeStatus | None) -> Fail
     return None
 
 
-def _next_look(draft: Draft, view: NodeView, limits: Limits) -> float:
+def _next_look(transition: Transition, view: NodeView, timeouts: Timeouts) -> float:
     if view.look_again_seconds is not None:
         return view.look_again_seconds
-    if draft.record.phase is Phase.REGISTERING:
-        return limits.registering_poll
-    if draft.record.attempts[-1].calls_us:
-        return limits.reporting_poll
-    return limits.poll(seconds_between(draft.record.phase_since, draft.now))
+    if transition.record.phase is Phase.REGISTERING:
+        return timeouts.registering_poll
+    if transition.record.attempts[-1].calls_us:
+        return timeouts.reporting_poll
+    return timeouts.poll(seconds_between(transition.record.phase_since, transition.now))

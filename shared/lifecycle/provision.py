@@ -6,10 +6,10 @@ from gpulaunch.models.instances import EventType, Phase
 from gpulaunch.models.times import seconds_between
 from shared.domain.instance import Attempt, AttemptState, Failure, InstanceRecord
 from shared.lifecycle.retries import Retry, retry_after
-from shared.lifecycle.rules import no_successor, verdict
+from shared.lifecycle.rules import no_successor, termination_reason
 from shared.lifecycle.termination import end
-from shared.lifecycle.timeouts import Limits
-from shared.lifecycle.transition import Decision, Draft
+from shared.lifecycle.timeouts import Timeouts
+from shared.lifecycle.transition import Decision, Transition
 
 
 def cluster_name(instance_id: str, number: int) -> str:
@@ -20,27 +20,27 @@ def cluster_name(instance_id: str, number: int) -> str:
     return f"gl-{instance_id.removeprefix('inst-').lower()}-{number:02d}"
 
 
-def next_attempt(draft: Draft, limits: Limits) -> Decision:
+def next_attempt(transition: Transition, timeouts: Timeouts) -> Decision:
     """Begin an attempt on the next offer, or end the instance when there is none or its time is up."""
-    record = draft.record
-    ending = verdict(record, draft.now) or no_successor(record, limits.max_attempts)
+    record = transition.record
+    ending = termination_reason(record, transition.now) or no_successor(record, timeouts.max_attempts)
     if ending is not None:
-        return end(draft, ending)
+        return end(transition, ending)
     number = len(record.attempts) + 1
     offer = record.offers[record.next_offer % len(record.offers)]
     attempt = Attempt(
         number=number,
         offer=offer,
         cluster_name=cluster_name(record.instance_id, number),
-        submit_lease_until=draft.now + timedelta(seconds=limits.submit_lease),
-        started_at=draft.now,
+        submit_lease_until=transition.now + timedelta(seconds=timeouts.submit_lease),
+        started_at=transition.now,
     )
-    draft.change(
+    transition.change(
         attempts=[*record.attempts, attempt],
         next_offer=(record.next_offer + 1) % len(record.offers),
         tried_in_round=record.tried_in_round + 1,
     )
-    draft.event(
+    transition.event(
         EventType.ATTEMPT_STARTED,
         f"Attempt {number}: {offer.key} at {offer.price_per_hour:.4g} USD per hour.",
         data={
@@ -52,58 +52,59 @@ def next_attempt(draft: Draft, limits: Limits) -> Decision:
             "price_per_hour": offer.price_per_hour,
         },
     )
-    return draft.follow("advance", claimed=True)
+    return transition.requeue_after("advance", claimed=True)
 
 
-def claim_again(draft: Draft, limits: Limits) -> Decision:
+def claim_again(transition: Transition, timeouts: Timeouts) -> Decision:
     """The step that was to submit died or got no answer, and its lease is over: this step takes it."""
-    draft.change_attempt(submit_lease_until=draft.now + timedelta(seconds=limits.submit_lease))
-    return draft.follow("advance", claimed=True)
+    transition.change_attempt(submit_lease_until=transition.now + timedelta(seconds=timeouts.submit_lease))
+    return transition.requeue_after("advance", claimed=True)
 
 
-def in_time_to_submit(record: InstanceRecord, now: datetime, limits: Limits) -> bool:
+def in_time_to_submit(record: InstanceRecord, now: datetime, timeouts: Timeouts) -> bool:
     """Whether a submission that begins now is over before its lease, whatever happens to it.
 
     The lease counts from the decision to submit; its write, or a slow store of models, may have eaten it up since.
     """
-    return now + timedelta(seconds=limits.submit) <= record.attempts[-1].submit_lease_until
+    return now + timedelta(seconds=timeouts.submit) <= record.attempts[-1].submit_lease_until
 
 
-def submitted(draft: Draft, request_id: str | None) -> Decision:
+def submitted(transition: Transition, request_id: str | None) -> Decision:
     """The provider took the attempt."""
     # From here the absence of a node means something again: nobody else is submitting.
-    draft.change_attempt(state=AttemptState.SUBMITTED, request_id=request_id, submit_lease_until=draft.now)
+    transition.change_attempt(state=AttemptState.SUBMITTED, request_id=request_id, submit_lease_until=transition.now)
     # Looked at once in the same step: the provider may know when the first change is to come.
-    return draft.follow("advance")
+    return transition.requeue_after("advance")
 
 
-def refused(draft: Draft, failure: Failure, limits: Limits) -> Decision:
+def refused(transition: Transition, failure: Failure, timeouts: Timeouts) -> Decision:
     """The provider said no to the submission, which is over with that: the next offer need not wait for its lease."""
-    draft.change_attempt(submit_lease_until=draft.now)
-    return give_up_attempt(draft, failure, limits)
+    transition.change_attempt(submit_lease_until=transition.now)
+    return give_up_attempt(transition, failure, timeouts)
 
 
-def give_up_attempt(draft: Draft, failure: Failure, limits: Limits) -> Decision:
+def give_up_attempt(transition: Transition, failure: Failure, timeouts: Timeouts) -> Decision:
     """The attempt failed: release whatever there is of it, then go on as its reason says."""
-    attempt = draft.record.attempts[-1]
-    draft.change_attempt(state=AttemptState.RELEASING, failure=failure, release_since=draft.now)
-    if retry_after(failure.reason) is Retry.SAME_OFFER and _tries_of_offer(draft.record) < limits.same_offer:
-        index = draft.record.next_offer - 1
-        draft.change(
-            next_offer=index % len(draft.record.offers), tried_in_round=max(0, draft.record.tried_in_round - 1)
+    attempt = transition.record.attempts[-1]
+    transition.change_attempt(state=AttemptState.RELEASING, failure=failure, release_since=transition.now)
+    if retry_after(failure.reason) is Retry.SAME_OFFER and _tries_of_offer(transition.record) < timeouts.same_offer:
+        index = transition.record.next_offer - 1
+        transition.change(
+            next_offer=index % len(transition.record.offers),
+            tried_in_round=max(0, transition.record.tried_in_round - 1),
         )
-    draft.event(
+    transition.event(
         EventType.ATTEMPT_FAILED,
         failure.message,
         reason=failure.reason,
-        duration=seconds_between(attempt.started_at, draft.now),
+        duration=seconds_between(attempt.started_at, transition.now),
         data={"region": attempt.offer.region, "offer": attempt.offer.key},
     )
     if retry_after(failure.reason) is Retry.GIVE_UP:
-        return end(draft, failure)
-    if draft.record.phase is not Phase.PROVISIONING:
-        draft.move(Phase.PROVISIONING, "Back to provisioning.", failure.reason)
-    return draft.follow("advance")
+        return end(transition, failure)
+    if transition.record.phase is not Phase.PROVISIONING:
+        transition.move(Phase.PROVISIONING, "Back to provisioning.", failure.reason)
+    return transition.requeue_after("advance")
 
 
 def _tries_of_offer(record: InstanceRecord) -> int:

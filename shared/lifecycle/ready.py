@@ -9,66 +9,66 @@ from shared.domain.provider import NodeState, Probe
 from shared.lifecycle.observations import Noticed, Probed, Reported
 from shared.lifecycle.progress import LOG_LINES
 from shared.lifecycle.recovery import recover
-from shared.lifecycle.rules import next_check, unhealthy, verdict
+from shared.lifecycle.rules import next_deadline, termination_reason, unhealthy
 from shared.lifecycle.termination import end
-from shared.lifecycle.timeouts import Limits
-from shared.lifecycle.transition import Decision, Draft, unchanged
+from shared.lifecycle.timeouts import Timeouts
+from shared.lifecycle.transition import Decision, Transition, unchanged
 
 
-def probed(draft: Draft, found: Probed, limits: Limits) -> Decision:
+def probed(transition: Transition, found: Probed, timeouts: Timeouts) -> Decision:
     """A probe of a ready node; written only when it changes what we know."""
-    before = draft.record.health or Health(since=draft.now)
+    before = transition.record.health or Health(since=transition.now)
     if found.probe.alive:
-        health = _healthy(before, found.probe, draft.now)
+        health = _healthy(before, found.probe, transition.now)
         if health == before:
-            return unchanged(draft.before)
+            return unchanged(transition.before)
         if before.state == "unhealthy":
-            draft.event(EventType.HEALTH, "The endpoint answers again.")
-        draft.change(health=health)
-        return draft.rest(next_check(draft.record, draft.now))
-    lost = _lost(draft, found)
+            transition.event(EventType.HEALTH, "The endpoint answers again.")
+        transition.change(health=health)
+        return transition.wait_until(next_deadline(transition.record, transition.now))
+    lost = _lost(transition, found)
     if lost is not None:
-        return recover(draft, lost, limits)
+        return recover(transition, lost, timeouts)
     failures = before.failures + 1
-    sick = unhealthy(failures, limits.unhealthy_after, found.probe.message)
+    sick = unhealthy(failures, timeouts.unhealthy_after, found.probe.message)
     if sick is not None:
-        return recover(draft, sick, limits)
+        return recover(transition, sick, timeouts)
     if before.state == "healthy":
-        draft.event(EventType.HEALTH, f"The endpoint does not answer: {found.probe.message}")
-    since = before.since if before.state == "unhealthy" else draft.now
+        transition.event(EventType.HEALTH, f"The endpoint does not answer: {found.probe.message}")
+    since = before.since if before.state == "unhealthy" else transition.now
     # What was known of its load stays: a hiccup does not begin the idle time anew.
     changes = {"state": "unhealthy", "since": since, "failures": failures, "message": found.probe.message}
-    draft.change(health=before.model_copy(update=changes))
-    return draft.rest(next_check(draft.record, draft.now))
+    transition.change(health=before.model_copy(update=changes))
+    return transition.wait_until(next_deadline(transition.record, transition.now))
 
 
-def noticed(draft: Draft, found: Noticed, limits: Limits) -> Decision:
+def noticed(transition: Transition, found: Noticed, timeouts: Timeouts) -> Decision:
     """The node expects to go away: don't wait until it has."""
     when = f" at {found.leaves_at:%H:%M:%S} UTC" if found.leaves_at else ""
-    draft.event(EventType.NODE_NOTICE, f"The node says that it goes away{when}: {found.notice.value}.")
+    transition.event(EventType.NODE_NOTICE, f"The node says that it goes away{when}: {found.notice.value}.")
     reason = Reason.EVICTED if found.notice is NodeNotice.EVICTION else Reason.NODE_LOST
-    return recover(draft, Failure(reason=reason, message=f"The node went away ({found.notice.value})."), limits)
+    return recover(transition, Failure(reason=reason, message=f"The node went away ({found.notice.value})."), timeouts)
 
 
-def reported(draft: Draft, found: Reported, limits: Limits) -> Decision:
+def reported(transition: Transition, found: Reported, timeouts: Timeouts) -> Decision:
     """A ready node told us of its job, its log, or its end."""
     status = found.status
-    attempt = draft.record.attempts[-1]
-    draft.change_attempt(job=status.job or attempt.job, detail=status.detail)
+    attempt = transition.record.attempts[-1]
+    transition.change_attempt(job=status.job or attempt.job, detail=status.detail)
     if status.log_tail:
-        draft.change(log_tail=status.log_tail[-LOG_LINES:])
+        transition.change(log_tail=status.log_tail[-LOG_LINES:])
     # A job that ended comes before a node that goes away: it must not be run a second time.
-    ending = verdict(draft.record, draft.now)
+    ending = termination_reason(transition.record, transition.now)
     if ending is not None:
-        return end(draft, ending)
+        return end(transition, ending)
     if status.notice is not None:
-        return noticed(draft, Noticed(found.attempt, status.notice, None), limits)
+        return noticed(transition, Noticed(found.attempt, status.notice, None), timeouts)
     if status.phase in (NodePhase.FAILED, NodePhase.STOPPING):
         message = f"The node does not serve any more ({status.phase.value}). {status.detail}".rstrip()
-        return recover(draft, Failure(reason=Reason.UNHEALTHY, message=message), limits)
-    if draft.record == draft.before:
-        return unchanged(draft.before)
-    return draft.rest(next_check(draft.record, draft.now))
+        return recover(transition, Failure(reason=Reason.UNHEALTHY, message=message), timeouts)
+    if transition.record == transition.before:
+        return unchanged(transition.before)
+    return transition.wait_until(next_deadline(transition.record, transition.now))
 
 
 def _healthy(before: Health, probe: Probe, now: datetime) -> Health:
@@ -94,12 +94,12 @@ def _healthy(before: Health, probe: Probe, now: datetime) -> Health:
     )
 
 
-def _lost(draft: Draft, found: Probed) -> Failure | None:
+def _lost(transition: Transition, found: Probed) -> Failure | None:
     """Whether the provider confirms that the node is gone."""
     view = found.view
     if view is None:
         return None
-    spot = draft.record.attempts[-1].offer.use_spot
+    spot = transition.record.attempts[-1].offer.use_spot
     if view.state is NodeState.STOPPED:
         reason = Reason.EVICTED if spot else Reason.NODE_LOST
         return Failure(reason=reason, message=f"The machine was stopped. {view.detail}".rstrip())

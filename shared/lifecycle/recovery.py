@@ -5,25 +5,25 @@ from gpulaunch.models.times import seconds_between
 from shared.domain.instance import AttemptState, Failure
 from shared.lifecycle.rules import lost_too_often
 from shared.lifecycle.termination import end
-from shared.lifecycle.timeouts import Limits
-from shared.lifecycle.transition import Decision, Draft
+from shared.lifecycle.timeouts import Timeouts
+from shared.lifecycle.transition import Decision, Transition
 
 
-def recover(draft: Draft, failure: Failure, limits: Limits) -> Decision:
+def recover(transition: Transition, failure: Failure, timeouts: Timeouts) -> Decision:
     """Give up the node of a ready instance and begin a new round of offers, unless it was lost too often."""
-    record = draft.record
+    record = transition.record
     attempt = record.attempts[-1]
-    draft.change_attempt(state=AttemptState.RELEASING, failure=failure, release_since=draft.now)
-    draft.event(
+    transition.change_attempt(state=AttemptState.RELEASING, failure=failure, release_since=transition.now)
+    transition.event(
         EventType.ATTEMPT_FAILED,
         failure.message,
         reason=failure.reason,
-        duration=seconds_between(attempt.started_at, draft.now),
+        duration=seconds_between(attempt.started_at, transition.now),
         data={"region": attempt.offer.region, "offer": attempt.offer.key},
     )
-    ending = lost_too_often(record, limits.max_recoveries, failure)
+    ending = lost_too_often(record, timeouts.max_recoveries, failure)
     if ending is not None:
-        return end(draft, ending)
-    draft.change(recoveries=record.recoveries + 1, tried_in_round=0, epoch=record.epoch + 1, health=None)
-    draft.move(Phase.RECOVERING, "Taking the lost node away, then provisioning again.", failure.reason)
-    return draft.follow("advance")
+        return end(transition, ending)
+    transition.change(recoveries=record.recoveries + 1, tried_in_round=0, epoch=record.epoch + 1, health=None)
+    transition.move(Phase.RECOVERING, "Taking the lost node away, then provisioning again.", failure.reason)
+    return transition.requeue_after("advance")

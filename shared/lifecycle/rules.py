@@ -54,7 +54,7 @@ def budget_at(record: InstanceRecord, now: datetime) -> datetime | None:
     return now + timedelta(hours=max(0.0, budget - cost_so_far(record, now)) / price)
 
 
-def verdict(record: InstanceRecord, now: datetime) -> Failure | None:
+def termination_reason(record: InstanceRecord, now: datetime) -> Failure | None:
     """Why the instance has to end now; None: it may go on."""
     attempt = record.attempt
     if attempt is not None and attempt.job is not None:
@@ -126,7 +126,7 @@ def lost_too_often(record: InstanceRecord, most_recoveries: int, failure: Failur
     return Failure(reason=Reason.TOO_MANY_RECOVERIES, message=message)
 
 
-def next_check(record: InstanceRecord, now: datetime) -> datetime:
+def next_deadline(record: InstanceRecord, now: datetime) -> datetime:
     """When a rule may end the instance at the earliest, as things stand."""
     moments = [record.deadline_at, idle_at(record), budget_at(record, now)]
     return min(moment for moment in moments if moment is not None)

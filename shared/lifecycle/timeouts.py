@@ -6,7 +6,7 @@ from gpulaunch.models.instances import Phase
 
 
 @dataclass(frozen=True)
-class Limits:
+class Timeouts:
     """Time limits in seconds and counts; the defaults are for real clouds."""
 
     submit_lease: float = 90.0

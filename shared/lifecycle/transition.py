@@ -36,7 +36,7 @@ class IllegalTransitionError(GpulaunchError):
 
 
 @dataclass(frozen=True)
-class Follow:
+class NextStep:
     """The next step, wished for after a delay."""
 
     step: StepName
@@ -49,14 +49,14 @@ class Decision:
 
     record: InstanceRecord
     events: tuple[Event, ...] = ()
-    follow: Follow | None = None
+    next_step: NextStep | None = None
     claimed: bool = False
     """The submit lease is now this step's: the same step goes on to submit."""
     changed: bool = True
     """False: the record is as it was, nothing is to be written."""
 
 
-class Draft:
+class Transition:
     """A record being changed by one transition; collects the events on the way."""
 
     def __init__(self, record: InstanceRecord, now: datetime) -> None:
@@ -117,15 +117,15 @@ class Draft:
         data = {"from": here.value, "to": phase.value}
         self.event(EventType.PHASE, message, reason=reason, duration=lasted, data=data)
 
-    def rest(self, due_at: datetime | None) -> Decision:
+    def wait_until(self, due_at: datetime | None) -> Decision:
         """Done; no message is needed, the sweep comes back when `due_at` has passed."""
         self.change(due_at=due_at, updated_at=self.now)
         return Decision(self.record, tuple(self._events))
 
-    def follow(self, step: StepName, delay_seconds: float = 0.0, *, claimed: bool = False) -> Decision:
+    def requeue_after(self, step: StepName, delay_seconds: float = 0.0, *, claimed: bool = False) -> Decision:
         """Done; the next step comes after a delay."""
         self.change(due_at=self.now + timedelta(seconds=delay_seconds), updated_at=self.now)
-        return Decision(self.record, tuple(self._events), Follow(step, delay_seconds), claimed)
+        return Decision(self.record, tuple(self._events), NextStep(step, delay_seconds), claimed)
 
 
 def unchanged(record: InstanceRecord) -> Decision:

@@ -3,39 +3,39 @@
 from gpulaunch.models.instances import Phase, Reason
 from gpulaunch.models.times import seconds_between
 from shared.domain.instance import Failure
-from shared.lifecycle.observations import Checked, Unanswered
+from shared.lifecycle.observations import Checked, ProviderUnavailable
 from shared.lifecycle.provision import next_attempt
 from shared.lifecycle.termination import end
-from shared.lifecycle.timeouts import Limits
-from shared.lifecycle.transition import Decision, Draft
+from shared.lifecycle.timeouts import Timeouts
+from shared.lifecycle.transition import Decision, Transition
 
 
-def begin(draft: Draft) -> Decision:
+def begin(transition: Transition) -> Decision:
     """The first step of an instance."""
-    draft.move(Phase.VALIDATING, "Checking the provider and the plan.")
-    return draft.follow("advance")
+    transition.move(Phase.VALIDATING, "Checking the provider and the plan.")
+    return transition.requeue_after("advance")
 
 
-def checked(draft: Draft, found: Checked, limits: Limits) -> Decision:
+def checked(transition: Transition, found: Checked, timeouts: Timeouts) -> Decision:
     """The provider answered."""
     availability = found.availability
     if availability.wait_seconds > 0:
-        if _overdue(draft, limits):
+        if _overdue(transition, timeouts):
             message = f"The provider's check did not end. {availability.reason}".rstrip()
-            return end(draft, Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=message))
-        return draft.follow("advance", availability.wait_seconds)
+            return end(transition, Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=message))
+        return transition.requeue_after("advance", availability.wait_seconds)
     if not availability.enabled:
-        return end(draft, Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=availability.reason))
-    draft.move(Phase.PROVISIONING, availability.reason)
-    return next_attempt(draft, limits)
+        return end(transition, Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=availability.reason))
+    transition.move(Phase.PROVISIONING, availability.reason)
+    return next_attempt(transition, timeouts)
 
 
-def unanswered(draft: Draft, found: Unanswered, limits: Limits) -> Decision:
+def unanswered(transition: Transition, found: ProviderUnavailable, timeouts: Timeouts) -> Decision:
     """The provider did not answer: ask again, for as long as provisioning itself may take."""
-    if _overdue(draft, limits):
-        return end(draft, Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=found.message))
-    return draft.follow("advance", limits.unanswered_poll)
+    if _overdue(transition, timeouts):
+        return end(transition, Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=found.message))
+    return transition.requeue_after("advance", timeouts.unanswered_poll)
 
 
-def _overdue(draft: Draft, limits: Limits) -> bool:
-    return seconds_between(draft.record.phase_since, draft.now) >= limits.provisioning
+def _overdue(transition: Transition, timeouts: Timeouts) -> bool:
+    return seconds_between(transition.record.phase_since, transition.now) >= timeouts.provisioning

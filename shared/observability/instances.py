@@ -29,12 +29,12 @@ def about(record: InstanceRecord) -> dict[str, Value]:
     }
 
 
-def tell_accepted(parts: Parts, record: InstanceRecord) -> None:
+def record_accepted(parts: Parts, record: InstanceRecord) -> None:
     """A launch was accepted."""
     parts.telemetry.count(LAUNCHES, mode=record.mode, provider=record.request.provider)
 
 
-def tell_events(parts: Parts, record: InstanceRecord, events: Sequence[Event]) -> None:
+def record_events(parts: Parts, record: InstanceRecord, events: Sequence[Event]) -> None:
     """A change was written: each phase and each failed attempt that it ended becomes a span of the launch's trace.
 
     What a process was about to tell when it died is never told; nothing is told twice.
@@ -59,7 +59,7 @@ def tell_events(parts: Parts, record: InstanceRecord, events: Sequence[Event]) -
             parts.telemetry.count(FAILURES, 1, **same, **where)
 
 
-def tell_costs(parts: Parts, costs: Sequence[CostEntry]) -> None:
+def record_costs(parts: Parts, costs: Sequence[CostEntry]) -> None:
     """Costs were booked: a metric by machine, and a line for each attempt, which has the labels too."""
     for cost in costs:
         usd = micro_usd(cost.price_per_hour, cost.up_at, cost.gone_at) / MICRO

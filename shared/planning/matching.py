@@ -200,12 +200,12 @@ def _of_type(
             problems.append(FieldProblem("instance_type", message, []))
             return []
         return same
-    left_out = catalog.left_out(provider)
-    retired = _canonical(wanted, left_out)
+    excluded = catalog.excluded(provider)
+    retired = _canonical(wanted, excluded)
     style = _foreign_style(request)
     if retired is not None:
         problems.append(
-            FieldProblem("instance_type", f"{retired} is not offered: {left_out[retired]}", nearest(wanted, known))
+            FieldProblem("instance_type", f"{retired} is not offered: {excluded[retired]}", nearest(wanted, known))
         )
     elif style is not None:
         gpu = next((gpu for beginning, gpu in _COUSINS if wanted.casefold().startswith(beginning)), None)

@@ -93,7 +93,7 @@ def draw_up(
     request: LaunchRequest,
     recent_failures: Sequence[RecentFailure] = (),
     now: datetime | None = None,
-    struck: Mapping[str, str] | None = None,
+    excluded: Mapping[str, str] | None = None,
 ) -> Plan:
     """Plan the offers and say what was put back or struck, and why.
 
@@ -121,7 +121,7 @@ def draw_up(
     tired: list[Offer] = []
     demotions: list[Demotion] = []
     for offer in sorted({offer.key: offer for offer in offers}.values(), key=rank):
-        reason = (struck or {}).get(offer.key) or _struck(offer, request)
+        reason = (excluded or {}).get(offer.key) or _struck(offer, request)
         if reason is not None:
             demotions.append(Demotion(offer, planned=False, reason=reason))
         elif offer.key in held:

@@ -90,7 +90,7 @@ def shortage(offer: Offer, usage: RegionUsage) -> str | None:
     return None
 
 
-def struck(offers: Iterable[Offer], usages: Mapping[str, RegionUsage]) -> dict[str, str]:
+def excluded(offers: Iterable[Offer], usages: Mapping[str, RegionUsage]) -> dict[str, str]:
     """The offers that the quota rules out: reason by `Offer.key`. Regions without a usage rule nothing out."""
     reasons: dict[str, str] = {}
     for offer in offers:

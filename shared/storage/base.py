@@ -40,7 +40,7 @@ class IdempotencyEntry(StoredModel):
     created_at: UtcTime
 
 
-class Note(StoredModel):
+class Marker(StoredModel):
     """Something small to remember that belongs to no instance: an orphan seen, an offer that failed."""
 
     kind: str
@@ -170,15 +170,15 @@ class InstanceStore(Protocol):
         """A page of records, live and ended in one order, newest first. Raises ValueError on a foreign token."""
         ...
 
-    def notes(self, kind: str) -> list[Note]:
+    def markers(self, kind: str) -> list[Marker]:
         """All notes of a kind."""
         ...
 
-    def put_note(self, note: Note) -> None:
+    def put_marker(self, note: Marker) -> None:
         """Write a note down, in place of the one about the same."""
         ...
 
-    def drop_note(self, kind: str, key: str) -> None:
+    def drop_marker(self, kind: str, key: str) -> None:
         """Forget a note; one that is gone already is fine."""
         ...
 

@@ -28,7 +28,7 @@ from shared.domain.instance import InstanceRecord
 from shared.domain.messages import INSTANCE_ID
 from shared.domain.money import CostEntry, Ledger
 from shared.errors import StoreError
-from shared.storage.base import IdempotencyEntry, InstanceFilter, Note
+from shared.storage.base import IdempotencyEntry, InstanceFilter, Marker
 
 Row = dict[str, str]
 """A row's properties; all of them are strings."""
@@ -72,7 +72,7 @@ def is_instance_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def turned(instance_id: str) -> str:
+def inverted_ulid(instance_id: str) -> str:
     """The ULID of an instance with each of its Crockford digits v replaced by 31-v, so that newer sorts first.
 
     Raises ValueError when it is no instance id.
@@ -84,12 +84,12 @@ def turned(instance_id: str) -> str:
 
 def record_key(instance_id: str, ended: bool) -> str:
     """Row key of a record."""
-    return f"{DONE if ended else LIVE}|{turned(instance_id)}"
+    return f"{DONE if ended else LIVE}|{inverted_ulid(instance_id)}"
 
 
 def event_key(instance_id: str, sequence: int) -> str:
     """Row key of an event."""
-    return f"ev|{turned(instance_id)}|{sequence:06d}"
+    return f"ev|{inverted_ulid(instance_id)}|{sequence:06d}"
 
 
 def idempotency_key(key_hash: str) -> str:
@@ -97,7 +97,7 @@ def idempotency_key(key_hash: str) -> str:
     return f"idem|{key_hash}"
 
 
-def note_key(kind: str, key: str) -> str:
+def marker_key(kind: str, key: str) -> str:
     """Row key of a note; hashed, since a row key can't hold every character."""
     return f"note|{kind}|{hashlib.sha256(key.encode()).hexdigest()}"
 
@@ -107,9 +107,9 @@ def note_range(kind: str) -> KeyRange:
     return KeyRange(f"note|{kind}|", _end(f"note|{kind}"))
 
 
-def note_row(partition: str, note: Note) -> Row:
+def note_row(partition: str, note: Marker) -> Row:
     """The row of a note."""
-    return {"PartitionKey": partition, "RowKey": note_key(note.kind, note.key), **_split(note)}
+    return {"PartitionKey": partition, "RowKey": marker_key(note.kind, note.key), **_split(note)}
 
 
 def ledger_row(partition: str, ledger: Ledger) -> Row:
@@ -119,7 +119,7 @@ def ledger_row(partition: str, ledger: Ledger) -> Row:
 
 def cost_row(partition: str, entry: CostEntry) -> Row:
     """The row of what an attempt has cost."""
-    key = f"cost|{entry.day.isoformat()}|{turned(entry.instance_id)}|{entry.attempt:02d}"
+    key = f"cost|{entry.day.isoformat()}|{inverted_ulid(entry.instance_id)}|{entry.attempt:02d}"
     return {"PartitionKey": partition, "RowKey": key, **_split(entry)}
 
 
@@ -131,8 +131,8 @@ def cost_range(first: date) -> KeyRange:
 def record_range(area: str, newest: str | None = None, oldest: str | None = None, after: str | None = None) -> KeyRange:
     """The records of `live` or `done`, from `newest`, or what is older than `after`, down to `oldest`, included."""
     begin = newest if after is None else after
-    first = f"{area}|" if begin is None else f"{area}|{turned(begin)}"
-    last = _end(area) if oldest is None else f"{area}|{turned(oldest)}"
+    first = f"{area}|" if begin is None else f"{area}|{inverted_ulid(begin)}"
+    last = _end(area) if oldest is None else f"{area}|{inverted_ulid(oldest)}"
     return KeyRange(first, last, with_first=after is None, with_last=oldest is not None)
 
 
@@ -155,7 +155,7 @@ def label_column(key: str) -> str:
 
 def event_range(instance_id: str, after: int) -> KeyRange:
     """The events of an instance with a sequence above `after`."""
-    area = f"ev|{turned(instance_id)}"
+    area = f"ev|{inverted_ulid(instance_id)}"
     return KeyRange(f"{area}|{max(after + 1, 0):06d}", _end(area))
 
 

@@ -31,7 +31,7 @@ from shared.storage.base import (
     Booking,
     IdempotencyEntry,
     InstanceFilter,
-    Note,
+    Marker,
     RecordPage,
     Versioned,
     VersionedLedger,
@@ -273,20 +273,20 @@ class TableInstanceStore:
         shown = [found[instance_id] for instance_id in newest_first[:size]]
         return RecordPage(shown, make_token(newest_first[size - 1]) if len(newest_first) > size else None)
 
-    def notes(self, kind: str) -> list[Note]:
+    def markers(self, kind: str) -> list[Marker]:
         """All notes of a kind, one request for a thousand. Raises StoreUnavailableError."""
-        return [rows.read(Note, entity) for entity in self._query(rows.note_range(kind), f"read the {kind} notes")]
+        return [rows.read(Marker, entity) for entity in self._query(rows.note_range(kind), f"read the {kind} notes")]
 
-    def put_note(self, note: Note) -> None:
+    def put_marker(self, note: Marker) -> None:
         """Write a note down in one request. Raises StoreUnavailableError."""
         with translated("write a note"):
             self._table.upsert_entity(rows.note_row(self._partition, note), mode=UpdateMode.REPLACE)
 
-    def drop_note(self, kind: str, key: str) -> None:
+    def drop_marker(self, kind: str, key: str) -> None:
         """Forget a note in one request. Raises StoreUnavailableError."""
         # the SDK takes a row that is gone for deleted
         with translated("drop a note"):
-            self._table.delete_entity(self._partition, rows.note_key(kind, key))
+            self._table.delete_entity(self._partition, rows.marker_key(kind, key))
 
     def ping(self) -> None:
         """Read one row key at most. Raises StoreUnavailableError."""

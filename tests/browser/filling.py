@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from ulid import ULID
 
 from gpulaunch.models.instances import EventType, Phase, Reason
-from shared.billing.ledger import entry_of, machine
+from shared.billing.ledger import cost_entry, machine
 from shared.domain.event import Event
 from shared.domain.instance import AttemptState, Failure, Health, InstanceRecord
 from shared.storage.base import Booking
@@ -33,7 +33,7 @@ def fill(store: TableInstanceStore, count: int, *, ended: bool, days: float) -> 
     for number in range(count):
         begun = now - timedelta(days=days * (count - number) / count) - timedelta(minutes=10)
         record, events = record_of(number, begun, ended=ended)
-        entry = entry_of(record, record.attempts[0], now, {machine(record.attempts[0].offer): ON_DEMAND})
+        entry = cost_entry(record, record.attempts[0], now, {machine(record.attempts[0].offer): ON_DEMAND})
         store.create(record, events, None, Booking(costs=(entry,) if ended else ()))
         made.append(record.instance_id)
     return made

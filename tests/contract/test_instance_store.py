@@ -26,7 +26,7 @@ from shared.errors import (
     StoreUnavailableError,
 )
 from shared.storage import rows
-from shared.storage.base import Booking, InstanceFilter, InstanceStore, Note, RecordPage, Versioned
+from shared.storage.base import Booking, InstanceFilter, InstanceStore, Marker, RecordPage, Versioned
 from shared.storage.tables import TableInstanceStore
 from tests.contract.conftest import Account, reset, timed_out, unique
 from tests.twins.clock import START
@@ -658,30 +658,30 @@ def test_far_apart_ids_keep_their_order(store: InstanceStore) -> None:
     assert flat(walk(store, ANY, 5)) == made[::-1]
 
 
-def make_note(**given: Any) -> Note:
+def make_note(**given: Any) -> Marker:
     fields = {"kind": "orphan", "key": "gl-a/b#c?d-01", "at": START, "text": "seen"}
-    return Note.model_validate(fields | given)
+    return Marker.model_validate(fields | given)
 
 
 def test_a_note_is_there_until_it_is_dropped(store: InstanceStore) -> None:
-    store.put_note(make_note())
-    store.put_note(make_note(kind="other"))
-    assert store.notes("orphan") == [make_note()]
-    store.drop_note("orphan", make_note().key)
-    store.drop_note("orphan", make_note().key)
-    assert store.notes("orphan") == []
-    assert len(store.notes("other")) == 1
+    store.put_marker(make_note())
+    store.put_marker(make_note(kind="other"))
+    assert store.markers("orphan") == [make_note()]
+    store.drop_marker("orphan", make_note().key)
+    store.drop_marker("orphan", make_note().key)
+    assert store.markers("orphan") == []
+    assert len(store.markers("other")) == 1
 
 
 def test_a_second_note_about_the_same_takes_the_place_of_the_first(store: InstanceStore) -> None:
-    store.put_note(make_note())
-    store.put_note(make_note(text="seen again"))
-    store.put_note(make_note(key="another"))
-    assert sorted(note.text for note in store.notes("orphan")) == ["seen", "seen again"]
+    store.put_marker(make_note())
+    store.put_marker(make_note(text="seen again"))
+    store.put_marker(make_note(key="another"))
+    assert sorted(note.text for note in store.markers("orphan")) == ["seen", "seen again"]
 
 
 def test_notes_are_no_instances(store: InstanceStore) -> None:
-    store.put_note(make_note())
+    store.put_marker(make_note())
     assert list(store.live()) == []
     assert store.page(ANY, 10, None).records == []
 

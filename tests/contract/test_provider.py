@@ -14,7 +14,14 @@ from gpulaunch.models.offers import Offer
 from shared.backends.base import Provider
 from shared.backends.simulation.cloud import SimulatedCloud, TableSimulatedCloud
 from shared.backends.simulation.provider import SimulationProvider
-from shared.domain.provider import LaunchRefusedError, NodeState, NodeView, Placed, Placement, ProviderUnavailableError
+from shared.domain.provider import (
+    AttemptRef,
+    LaunchRefusedError,
+    LaunchSpec,
+    NodeState,
+    NodeView,
+    ProviderUnavailableError,
+)
 from shared.errors import StoreUnavailableError
 from tests.contract.conftest import Account, unique
 from tests.twins.clock import ManualClock
@@ -42,7 +49,7 @@ class Rig(Protocol):
 
     def now(self) -> datetime: ...
 
-    def until(self, placed: Placed, state: NodeState) -> NodeView: ...
+    def until(self, attempt_ref: AttemptRef, state: NodeState) -> NodeView: ...
 
     def unreachable(self) -> None:
         """From now on the provider's other side does not answer."""
@@ -61,9 +68,9 @@ class SimulationRig:
     def now(self) -> datetime:
         return self._clock.now()
 
-    def until(self, placed: Placed, state: NodeState) -> NodeView:
+    def until(self, attempt_ref: AttemptRef, state: NodeState) -> NodeView:
         for _ in range(20):
-            view = self.provider.look(placed)
+            view = self.provider.look(attempt_ref)
             if view.state is state:
                 return view
             self._clock.advance(view.look_again_seconds or 1.0)
@@ -97,10 +104,10 @@ def rig(request: pytest.FixtureRequest) -> Rig:
     return found
 
 
-def placement(rig: Rig, number: int = 1, labels: dict[str, str] | None = None) -> Placement:
+def launch_spec(rig: Rig, number: int = 1, labels: dict[str, str] | None = None) -> LaunchSpec:
     instance_id = make_instance_id(number)
     attempt = make_attempt(instance_id)
-    return Placement(
+    return LaunchSpec(
         cluster_name=attempt.cluster_name,
         instance_id=instance_id,
         attempt=1,
@@ -112,8 +119,8 @@ def placement(rig: Rig, number: int = 1, labels: dict[str, str] | None = None) -
     )
 
 
-def placed(given: Placement, request_id: str | None) -> Placed:
-    return Placed(
+def attempt_ref(given: LaunchSpec, request_id: str | None) -> AttemptRef:
+    return AttemptRef(
         cluster_name=given.cluster_name,
         instance_id=given.instance_id,
         attempt=given.attempt,
@@ -124,11 +131,11 @@ def placed(given: Placement, request_id: str | None) -> Placed:
     )
 
 
-def submit(rig: Rig, given: Placement) -> Placed:
-    return placed(given, rig.provider.submit(given))
+def submit(rig: Rig, given: LaunchSpec) -> AttemptRef:
+    return attempt_ref(given, rig.provider.submit(given))
 
 
-def release(rig: Rig, one: Placed) -> None:
+def release(rig: Rig, one: AttemptRef) -> None:
     for _ in range(50):
         if rig.provider.release(one):
             return
@@ -148,13 +155,13 @@ def test_it_is_available_after_a_while_at_most(rig: Rig) -> None:
 
 
 def test_a_node_comes_up_and_goes(rig: Rig) -> None:
-    one = submit(rig, placement(rig))
+    one = submit(rig, launch_spec(rig))
     assert rig.provider.look(one).state is NodeState.PENDING
     view = rig.until(one, NodeState.UP)
     assert view.failure is None
     assert view.address
     (cluster,) = rig.provider.clusters()
-    assert (cluster.cluster_name, cluster.state, cluster.exempt) == (one.cluster_name, NodeState.UP, False)
+    assert (cluster.cluster_name, cluster.state, cluster.gc_protected) == (one.cluster_name, NodeState.UP, False)
     release(rig, one)
     assert names(rig) == []
     assert rig.provider.look(one).state is NodeState.ABSENT
@@ -162,7 +169,7 @@ def test_a_node_comes_up_and_goes(rig: Rig) -> None:
 
 
 def test_a_second_submission_adopts_the_first(rig: Rig) -> None:
-    given = placement(rig)
+    given = launch_spec(rig)
     first = submit(rig, given)
     second = submit(rig, given)
     assert second.request_id == first.request_id
@@ -175,7 +182,7 @@ def test_a_second_submission_adopts_the_first(rig: Rig) -> None:
 
 
 def test_a_node_is_found_without_the_request_s_id(rig: Rig) -> None:
-    one = submit(rig, placement(rig))
+    one = submit(rig, launch_spec(rig))
     forgetful = replace(one, request_id=None)
     assert rig.provider.look(forgetful).state is NodeState.PENDING
     assert rig.provider.look(forgetful).request_id == one.request_id
@@ -184,7 +191,7 @@ def test_a_node_is_found_without_the_request_s_id(rig: Rig) -> None:
 
 
 def test_what_was_never_submitted_is_absent_and_released(rig: Rig) -> None:
-    one = placed(placement(rig), None)
+    one = attempt_ref(launch_spec(rig), None)
     view = rig.provider.look(one)
     assert (view.state, view.failure, view.address) == (NodeState.ABSENT, None, None)
     assert rig.provider.release(one)
@@ -193,7 +200,7 @@ def test_what_was_never_submitted_is_absent_and_released(rig: Rig) -> None:
 
 
 def test_a_launch_under_way_can_be_released(rig: Rig) -> None:
-    one = submit(rig, placement(rig))
+    one = submit(rig, launch_spec(rig))
     assert rig.provider.look(one).state is NodeState.PENDING
     release(rig, one)
     assert rig.provider.look(one).state is NodeState.ABSENT
@@ -201,7 +208,7 @@ def test_a_launch_under_way_can_be_released(rig: Rig) -> None:
 
 
 def test_a_release_leaves_other_nodes_alone(rig: Rig) -> None:
-    one, other = submit(rig, placement(rig, 1)), submit(rig, placement(rig, 2))
+    one, other = submit(rig, launch_spec(rig, 1)), submit(rig, launch_spec(rig, 2))
     rig.until(one, NodeState.UP)
     rig.until(other, NodeState.UP)
     release(rig, one)
@@ -213,7 +220,7 @@ def test_a_release_leaves_other_nodes_alone(rig: Rig) -> None:
 def test_a_launch_without_capacity_says_so_and_leaves_nothing(rig: Rig) -> None:
     if not rig.full:
         pytest.skip("this rig's provider always has room")
-    one = submit(rig, placement(rig, labels=rig.full))
+    one = submit(rig, launch_spec(rig, labels=rig.full))
     view = rig.until(one, NodeState.ABSENT)
     assert view.failure is not None
     assert view.failure.reason is Reason.NO_CAPACITY
@@ -224,14 +231,14 @@ def test_a_launch_without_capacity_says_so_and_leaves_nothing(rig: Rig) -> None:
 
 
 def test_an_exempt_node_is_marked(rig: Rig) -> None:
-    one = submit(rig, placement(rig, labels={"gpulaunch-exempt": "yes"}))
+    one = submit(rig, launch_spec(rig, labels={"gpulaunch-exempt": "yes"}))
     rig.until(one, NodeState.UP)
-    assert [cluster.exempt for cluster in rig.provider.clusters()] == [True]
+    assert [cluster.gc_protected for cluster in rig.provider.clusters()] == [True]
     release(rig, one)
 
 
 def test_the_launch_has_a_log_of_as_many_lines_as_asked_for(rig: Rig) -> None:
-    one = submit(rig, placement(rig))
+    one = submit(rig, launch_spec(rig))
     rig.until(one, NodeState.UP)
     whole = rig.provider.log_tail(one, 200)
     assert whole
@@ -241,8 +248,8 @@ def test_the_launch_has_a_log_of_as_many_lines_as_asked_for(rig: Rig) -> None:
 
 
 def test_a_provider_that_does_not_answer_is_unavailable(rig: Rig) -> None:
-    given = placement(rig)
-    one = placed(given, None)
+    given = launch_spec(rig)
+    one = attempt_ref(given, None)
     rig.unreachable()
     for call in (
         lambda: rig.provider.submit(given),
@@ -258,5 +265,5 @@ def test_a_provider_that_does_not_answer_is_unavailable(rig: Rig) -> None:
 def test_a_request_that_no_provider_can_serve_is_refused_or_fails_but_never_hangs() -> None:
     rig = SimulationRig(MemorySimulatedCloud(), None)
     with pytest.raises(LaunchRefusedError, match=r"simulate\.nonsense") as refused:
-        submit(rig, placement(rig, labels={"simulate.nonsense": "1"}))
+        submit(rig, launch_spec(rig, labels={"simulate.nonsense": "1"}))
     assert refused.value.failure.reason is Reason.INVALID_TASK

@@ -11,11 +11,11 @@ import pytest
 from gpulaunch.models.instances import Reason
 from shared.backends.skypilot.provider import SkyPilotProvider
 from shared.domain.provider import (
+    AttemptRef,
     LaunchRefusedError,
+    LaunchSpec,
     NodeState,
     NodeView,
-    Placed,
-    Placement,
     ProviderNotEnabledError,
     ProviderUnavailableError,
 )
@@ -55,10 +55,10 @@ class SkyRig:
     def now(self) -> datetime:
         return self.clock.now()
 
-    def until(self, placed: Placed, state: NodeState) -> NodeView:
+    def until(self, attempt_ref: AttemptRef, state: NodeState) -> NodeView:
         for _ in range(20):
             self.clock.advance(1.0)
-            view = self.provider.look(placed)
+            view = self.provider.look(attempt_ref)
             if view.state is state:
                 return view
             self.server.settle()
@@ -67,13 +67,13 @@ class SkyRig:
     def unreachable(self) -> None:
         self.server.answer = 503
 
-    def place(self, number: int = 1, **given: Any) -> Placement:
-        return replace(suite.placement(self, number), **given)
+    def place(self, number: int = 1, **given: Any) -> LaunchSpec:
+        return replace(suite.launch_spec(self, number), **given)
 
-    def up(self, number: int = 1, **given: Any) -> Placed:
-        placed = suite.submit(self, self.place(number, **given))
-        self.until(placed, NodeState.UP)
-        return placed
+    def up(self, number: int = 1, **given: Any) -> AttemptRef:
+        attempt_ref = suite.submit(self, self.place(number, **given))
+        self.until(attempt_ref, NodeState.UP)
+        return attempt_ref
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_a_launch_that_failed_is_not_launched_again_under_its_name(rig: SkyRig) 
     rig.server.settle()
     assert rig.provider.submit(given) == first
     assert len(rig.server.of("sky.launch")) == 1
-    view = rig.provider.look(suite.placed(given, None))
+    view = rig.provider.look(suite.attempt_ref(given, None))
     assert view.failure is not None
     assert view.failure.reason is Reason.NO_CAPACITY
     assert view.failure.message.startswith("Azure has no room for Standard_NV36ads_A10_v5 (spot) in eastus: ")
@@ -115,138 +115,138 @@ def test_a_launch_that_failed_is_not_launched_again_under_its_name(rig: SkyRig) 
 
 
 def test_a_server_that_forgot_its_requests_is_asked_for_the_cluster(rig: SkyRig) -> None:
-    placed = rig.up()
+    attempt_ref = rig.up()
     rig.server.restart()
-    view = rig.provider.look(placed)
+    view = rig.provider.look(attempt_ref)
     assert (view.state, view.failure, view.request_id) == (NodeState.UP, None, None)
     assert rig.provider.submit(rig.place()) is None
     assert len(rig.server.jobs) == 1
-    suite.release(rig, placed)
+    suite.release(rig, attempt_ref)
     assert rig.server.machines() == []
 
 
 def test_a_restart_in_mid_launch_is_a_failure_and_the_machine_is_taken_away(rig: SkyRig) -> None:
-    placed = suite.submit(rig, rig.place())
+    attempt_ref = suite.submit(rig, rig.place())
     rig.server.begin()
     rig.server.restart()
-    view = rig.provider.look(placed)
+    view = rig.provider.look(attempt_ref)
     assert view.failure is not None
     assert (view.failure.reason, view.state) == (Reason.PROVISIONING_FAILED, NodeState.UP)
-    assert rig.server.machines() == [placed.cluster_name]
-    suite.release(rig, placed)
+    assert rig.server.machines() == [attempt_ref.cluster_name]
+    suite.release(rig, attempt_ref)
     assert rig.server.machines() == []
 
 
 def test_a_waiting_launch_is_cancelled_since_a_teardown_would_not_stop_it(rig: SkyRig) -> None:
-    placed = suite.submit(rig, rig.place())
-    assert not rig.provider.release(placed)
+    attempt_ref = suite.submit(rig, rig.place())
+    assert not rig.provider.release(attempt_ref)
     rig.server.settle()
     assert [request.status for request in rig.server.of("sky.launch")] == ["CANCELLED"]
     assert rig.server.jobs == []
 
 
 def test_absence_right_after_a_cancellation_proves_nothing(rig: SkyRig) -> None:
-    placed = suite.submit(rig, rig.place())
-    assert not rig.provider.release(placed)
-    assert not rig.provider.release(placed)
+    attempt_ref = suite.submit(rig, rig.place())
+    assert not rig.provider.release(attempt_ref)
+    assert not rig.provider.release(attempt_ref)
     rig.clock.advance(6.0)
-    assert rig.provider.release(placed)
+    assert rig.provider.release(attempt_ref)
 
 
 def test_a_launch_that_runs_is_taken_down_by_name_once(rig: SkyRig) -> None:
-    placed = suite.submit(rig, rig.place())
+    attempt_ref = suite.submit(rig, rig.place())
     rig.server.begin()
     for _ in range(3):
-        assert not rig.provider.release(placed)
+        assert not rig.provider.release(attempt_ref)
     assert len(rig.server.of("sky.down")) == 1
     rig.server.settle()
     rig.clock.advance(6.0)
-    assert rig.provider.release(placed)
+    assert rig.provider.release(attempt_ref)
     assert rig.server.machines() == []
 
 
 def test_a_teardown_that_says_done_and_is_not_is_repeated(rig: SkyRig) -> None:
-    placed = rig.up()
+    attempt_ref = rig.up()
     rig.server.lying_downs = 2
     for _ in range(3):
-        assert not rig.provider.release(placed)
-        assert rig.server.machines() == [placed.cluster_name]
+        assert not rig.provider.release(attempt_ref)
+        assert rig.server.machines() == [attempt_ref.cluster_name]
         rig.clock.advance(1.0)
         rig.server.settle()
-    assert rig.provider.release(placed)
+    assert rig.provider.release(attempt_ref)
     assert len(rig.server.of("sky.down")) == 3
     assert rig.server.machines() == []
 
 
 def test_a_teardown_that_failed_is_reported_and_after_a_while_repeated(rig: SkyRig) -> None:
-    placed = rig.up()
+    attempt_ref = rig.up()
     rig.server.down_failures = [Failing("RuntimeError", "ScopeLocked: the resource group is locked")]
-    assert not rig.provider.release(placed)
+    assert not rig.provider.release(attempt_ref)
     rig.server.settle()
     with pytest.raises(ProviderUnavailableError, match="ScopeLocked"):
-        rig.provider.release(placed)
+        rig.provider.release(attempt_ref)
     rig.clock.advance(31.0)
-    assert not rig.provider.release(placed)
+    assert not rig.provider.release(attempt_ref)
     rig.server.settle()
-    assert rig.provider.release(placed)
+    assert rig.provider.release(attempt_ref)
     assert len(rig.server.of("sky.down")) == 2
 
 
 def test_nothing_is_ever_purged(rig: SkyRig) -> None:
-    placed = rig.up()
-    suite.release(rig, placed)
+    attempt_ref = rig.up()
+    suite.release(rig, attempt_ref)
     assert [request.body.get("purge", False) for request in rig.server.of("sky.down")] == [False]
 
 
 def test_a_name_that_is_being_taken_away_is_not_launched(rig: SkyRig) -> None:
-    placed = rig.up()
-    assert not rig.provider.release(placed)
+    attempt_ref = rig.up()
+    assert not rig.provider.release(attempt_ref)
     with pytest.raises(ProviderUnavailableError, match="being taken away"):
         rig.provider.submit(rig.place())
 
 
 def test_a_node_that_died_behind_the_books_is_noticed_after_two_minutes(rig: SkyRig) -> None:
-    placed = rig.up()
-    rig.server.kill_machine(placed.cluster_name)
+    attempt_ref = rig.up()
+    rig.server.kill_machine(attempt_ref.cluster_name)
     rig.clock.advance(60.0)
-    assert rig.provider.look(placed).state is NodeState.UP
+    assert rig.provider.look(attempt_ref).state is NodeState.UP
     rig.clock.advance(61.0)
-    assert rig.provider.look(placed).state is NodeState.UP
-    assert rig.provider.look(placed).state is NodeState.ABSENT
+    assert rig.provider.look(attempt_ref).state is NodeState.UP
+    assert rig.provider.look(attempt_ref).state is NodeState.ABSENT
 
 
 def test_books_that_are_fresh_are_not_compared_again(rig: SkyRig) -> None:
-    placed = rig.up()
+    attempt_ref = rig.up()
     for _ in range(100):
         rig.clock.advance(5.0)
-        rig.provider.look(placed)
+        rig.provider.look(attempt_ref)
     forced = [request for request in rig.server.of("sky.status") if request.body["refresh"] == "FORCE"]
     assert 3 <= len(forced) <= 5
 
 
 def test_a_stopped_machine_is_seen_as_stopped(rig: SkyRig) -> None:
-    placed = rig.up()
-    rig.server.nodes[placed.cluster_name].status = "STOPPED"
-    assert rig.provider.look(placed).state is NodeState.STOPPED
+    attempt_ref = rig.up()
+    rig.server.nodes[attempt_ref.cluster_name].status = "STOPPED"
+    assert rig.provider.look(attempt_ref).state is NodeState.STOPPED
 
 
 def test_the_address_comes_from_the_opened_port_and_is_asked_for_once(rig: SkyRig) -> None:
-    placed = rig.up()
-    assert rig.provider.look(placed).address == "203.0.113.7"
-    rig.provider.look(placed)
+    attempt_ref = rig.up()
+    assert rig.provider.look(attempt_ref).address == "203.0.113.7"
+    rig.provider.look(attempt_ref)
     assert len(rig.server.of("sky.endpoints")) == 1
 
 
 def test_without_an_endpoint_the_address_stays_unknown(rig: SkyRig) -> None:
     rig.server.endpoints = {}
-    placed = rig.up()
-    view = rig.provider.look(placed)
+    attempt_ref = rig.up()
+    view = rig.provider.look(attempt_ref)
     assert (view.state, view.address) == (NodeState.UP, None)
 
 
 def test_a_slurm_node_is_reached_by_its_name(rig: SkyRig) -> None:
-    placed = suite.submit(rig, rig.place(offer=SLURM))
-    assert rig.until(placed, NodeState.UP).address == "gpu-node"
+    attempt_ref = suite.submit(rig, rig.place(offer=SLURM))
+    assert rig.until(attempt_ref, NodeState.UP).address == "gpu-node"
     assert rig.server.of("sky.endpoints") == []
 
 
@@ -303,12 +303,12 @@ def test_a_server_that_wants_another_token_is_not_enabled(server: SkyServer) -> 
 
 
 def test_clusters_of_others_are_not_ours(rig: SkyRig) -> None:
-    placed = rig.up()
-    node = rig.server.nodes[placed.cluster_name]
+    attempt_ref = rig.up()
+    node = rig.server.nodes[attempt_ref.cluster_name]
     rig.server.nodes["somebody-elses"] = replace(node, name="somebody-elses")
     rig.server.nodes["gl-short-01"] = replace(node, name="gl-short-01")
     (cluster,) = rig.provider.clusters()
-    assert cluster.cluster_name == placed.cluster_name
+    assert cluster.cluster_name == attempt_ref.cluster_name
     assert cluster.created_at is not None
     assert cluster.created_at.astimezone(UTC) > START
 

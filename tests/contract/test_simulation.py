@@ -10,7 +10,7 @@ from shared.backends.simulation.cloud import SimulatedCloud, SimulatedNode, Tabl
 from shared.backends.simulation.faults import Faults, read_faults
 from shared.backends.simulation.provider import MODEL_BYTES, PORT, SimulatedNodes, SimulationProvider
 from shared.domain.node import NodePhase, NodeStatus
-from shared.domain.provider import NodeState, NodeTarget, NodeUnreachableError, Placed, Placement
+from shared.domain.provider import AttemptRef, LaunchSpec, NodeState, NodeTarget, NodeUnreachableError
 from shared.errors import StoreUnavailableError
 from tests.contract.conftest import Account, reset, unique
 from tests.twins.clock import START, ManualClock
@@ -46,9 +46,9 @@ class World:
         instance_id = make_instance_id(attempt)
         name = make_attempt(instance_id, number=attempt).cluster_name
         offer = make_offer()
-        self.placement = Placement(name, instance_id, attempt, offer, faults, {}, {}, START)
-        request_id = self.provider.submit(self.placement)
-        self.placed = Placed(name, instance_id, attempt, offer, request_id, faults, START)
+        self.launch_spec = LaunchSpec(name, instance_id, attempt, offer, faults, {}, {}, START)
+        request_id = self.provider.submit(self.launch_spec)
+        self.attempt_ref = AttemptRef(name, instance_id, attempt, offer, request_id, faults, START)
         self.target = NodeTarget(instance_id, name, attempt, f"simulated-{name}.invalid", PORT, 8100, "t")
 
     def at(self, seconds: float) -> "World":
@@ -58,7 +58,7 @@ class World:
 
     @property
     def state(self) -> NodeState:
-        return self.provider.look(self.placed).state
+        return self.provider.look(self.attempt_ref).state
 
     @property
     def alive(self) -> bool:
@@ -82,7 +82,7 @@ def test_validation_takes_two_seconds(cloud: SimulatedCloud) -> None:
 def test_following_look_again_meets_every_change_and_ends_ready_at_eighty(cloud: SimulatedCloud, speed: float) -> None:
     world = World(cloud, speed)
     for moment, phase, alive in STEPS:
-        before = world.provider.look(world.placed).look_again_seconds
+        before = world.provider.look(world.attempt_ref).look_again_seconds
         assert before is not None
         assert before > 0
         world.clock.advance(before)
@@ -91,7 +91,7 @@ def test_following_look_again_meets_every_change_and_ends_ready_at_eighty(cloud:
         assert world.state is NodeState.UP
         assert world.status().phase is phase
         assert world.alive is alive
-    assert world.provider.look(world.placed).look_again_seconds is None
+    assert world.provider.look(world.attempt_ref).look_again_seconds is None
 
 
 def test_nothing_changes_before_its_time(cloud: SimulatedCloud) -> None:
@@ -110,8 +110,8 @@ def test_nothing_changes_before_its_time(cloud: SimulatedCloud) -> None:
 
 def test_the_address_and_the_port_are_known_in_time(cloud: SimulatedCloud) -> None:
     world = World(cloud)
-    assert world.provider.look(world.placed).address is None
-    assert world.at(30).provider.look(world.placed).address == world.target.address
+    assert world.provider.look(world.attempt_ref).address is None
+    assert world.at(30).provider.look(world.attempt_ref).address == world.target.address
     assert world.at(74).status().port is None
     assert world.at(75).status().port == PORT
 
@@ -130,16 +130,16 @@ def test_the_model_is_fetched_beside_the_installation(cloud: SimulatedCloud) -> 
 def test_a_new_process_sees_the_same(cloud: SimulatedCloud) -> None:
     world = World(cloud).at(50)
     again = SimulationProvider(cloud, world.clock)
-    assert again.look(world.placed) == world.provider.look(world.placed)
-    assert again.submit(world.placement) == world.placed.request_id
+    assert again.look(world.attempt_ref) == world.provider.look(world.attempt_ref)
+    assert again.submit(world.launch_spec) == world.attempt_ref.request_id
     assert SimulatedNodes(cloud, world.clock).status(world.target) == world.status()
 
 
 def test_no_capacity(cloud: SimulatedCloud) -> None:
     world = World(cloud, attempt=2, no_capacity="2")
-    view = world.provider.look(world.placed)
+    view = world.provider.look(world.attempt_ref)
     assert (view.state, view.look_again_seconds) == (NodeState.PENDING, 5.0)
-    view = world.at(5).provider.look(world.placed)
+    view = world.at(5).provider.look(world.attempt_ref)
     assert (view.state, view.look_again_seconds) == (NodeState.ABSENT, None)
     assert view.failure is not None
     assert view.failure.reason is Reason.NO_CAPACITY
@@ -147,17 +147,17 @@ def test_no_capacity(cloud: SimulatedCloud) -> None:
     assert not world.alive
     with pytest.raises(NodeUnreachableError):
         world.at(50).status()
-    assert "No capacity" in world.provider.log_tail(world.placed, 5)
+    assert "No capacity" in world.provider.log_tail(world.attempt_ref, 5)
     assert World(cloud, attempt=3, no_capacity="2").at(80).alive
 
 
 def test_setup_failure(cloud: SimulatedCloud) -> None:
     world = World(cloud, setup_failure="1")
-    assert world.at(39).provider.look(world.placed).failure is None
+    assert world.at(39).provider.look(world.attempt_ref).failure is None
     assert world.status().phase is NodePhase.INSTALLING
-    view = world.at(30).provider.look(world.placed)
+    view = world.at(30).provider.look(world.attempt_ref)
     assert view.look_again_seconds == 10.0
-    view = world.at(40).provider.look(world.placed)
+    view = world.at(40).provider.look(world.attempt_ref)
     assert view.state is NodeState.UP
     assert view.failure is not None
     assert view.failure.reason is Reason.SETUP_FAILED
@@ -166,7 +166,7 @@ def test_setup_failure(cloud: SimulatedCloud) -> None:
     assert not world.at(200).alive
     assert world.state is NodeState.UP
     assert len(world.provider.clusters()) == 1
-    assert world.provider.release(world.placed)
+    assert world.provider.release(world.attempt_ref)
     assert world.state is NodeState.ABSENT
     with pytest.raises(NodeUnreachableError, match="no such"):
         world.status()
@@ -175,7 +175,7 @@ def test_setup_failure(cloud: SimulatedCloud) -> None:
 
 def test_never_registers(cloud: SimulatedCloud) -> None:
     world = World(cloud, never_registers="1").at(65)
-    assert world.provider.look(world.placed).look_again_seconds is None
+    assert world.provider.look(world.attempt_ref).look_again_seconds is None
     assert world.at(100_000).status().phase is NodePhase.STARTING_SERVER
     assert world.status().port is None
     assert not world.alive
@@ -185,7 +185,7 @@ def test_never_registers(cloud: SimulatedCloud) -> None:
 def test_evict_after(cloud: SimulatedCloud) -> None:
     world = World(cloud, evict_after="12.5").at(80)
     assert world.alive
-    assert world.provider.look(world.placed).look_again_seconds == 12.5
+    assert world.provider.look(world.attempt_ref).look_again_seconds == 12.5
     assert world.at(92).alive
     world.at(92.5)
     assert world.state is NodeState.STOPPED
@@ -193,7 +193,7 @@ def test_evict_after(cloud: SimulatedCloud) -> None:
     with pytest.raises(NodeUnreachableError):
         world.status()
     assert [one.state for one in world.provider.clusters()] == [NodeState.STOPPED]
-    assert world.provider.release(world.placed)
+    assert world.provider.release(world.attempt_ref)
     assert world.state is NodeState.ABSENT
     assert World(cloud, attempt=2, evict_after="12.5").at(1000).alive
 
@@ -211,13 +211,13 @@ def test_dead_after(cloud: SimulatedCloud) -> None:
 
 def test_teardown_tries(cloud: SimulatedCloud) -> None:
     world = World(cloud, teardown_tries="2").at(80)
-    assert [world.provider.release(world.placed) for _ in range(2)] == [False, False]
+    assert [world.provider.release(world.attempt_ref) for _ in range(2)] == [False, False]
     assert world.state is NodeState.UP
     assert len(world.provider.clusters()) == 1
     again = SimulationProvider(cloud, world.clock)
-    assert again.release(world.placed)
+    assert again.release(world.attempt_ref)
     assert world.state is NodeState.ABSENT
-    assert again.release(world.placed)
+    assert again.release(world.attempt_ref)
 
 
 def test_busy_until(cloud: SimulatedCloud) -> None:
@@ -300,7 +300,7 @@ def test_a_launch_whose_answer_was_lost_has_its_node(account: Account, answer: i
     cloud = TableSimulatedCloud(account.table, unique("cloud"))
     account.transport.answers.append(answer)
     world = World(cloud)
-    assert [found.cluster_name for found in cloud.nodes()] == [world.placement.cluster_name]
+    assert [found.cluster_name for found in cloud.nodes()] == [world.launch_spec.cluster_name]
 
 
 def test_requests_per_call(account: Account) -> None:
@@ -312,15 +312,15 @@ def test_requests_per_call(account: Account) -> None:
         call()
         return len(account.requests)
 
-    assert cost(lambda: world.provider.submit(world.placement)) == 1
-    assert cost(lambda: world.provider.look(world.placed)) == 1
+    assert cost(lambda: world.provider.submit(world.launch_spec)) == 1
+    assert cost(lambda: world.provider.look(world.attempt_ref)) == 1
     assert cost(world.status) == 1
     assert cost(lambda: world.nodes.probe([world.target])) == 1
     assert cost(lambda: world.nodes.probe([world.target, other.target])) == 1
     assert cost(world.provider.clusters) == 1
     assert cost(lambda: world.provider.availability("azure", 1)) == 0
-    assert cost(lambda: world.provider.release(world.placed)) == 2
-    assert cost(lambda: other.provider.release(other.placed)) == 1
+    assert cost(lambda: world.provider.release(world.attempt_ref)) == 2
+    assert cost(lambda: other.provider.release(other.attempt_ref)) == 1
 
 
 # the labels

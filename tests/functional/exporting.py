@@ -38,7 +38,7 @@ def main() -> None:
     stays = world.launch(labels={"simulate.teardown-tries": "100"})
     world.run(90)
     world.delete(stays)
-    world.run(world.parts.limits.release_alert + 120)
+    world.run(world.parts.timeouts.release_alert + 120)
     with telemetry.span("step advance", None, instance_id=instance_id):
         try:
             _refuse()

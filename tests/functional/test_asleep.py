@@ -11,9 +11,9 @@ import pytest
 from shared import app as runtime
 from shared.backends.skypilot import client as sky_client
 from shared.backends.skypilot.provider import SkyPilotProvider
-from shared.control.parts import Kit
+from shared.control.parts import Backend
 from shared.redaction import Redactor
-from shared.storage.base import ORPHAN, Note
+from shared.storage.base import ORPHAN, Marker
 from tests.functional.test_node_calls import Assigning, Scripted
 from tests.functional.world import SEED, World, settings
 from tests.standins.sky_server import SkyServer
@@ -30,15 +30,15 @@ class Sleeping(World):
             SKYPILOT_API_SERVER_ENDPOINT=server.url,
         )
         self.server = server
-        self.made: Kit | None = None
-        super().__init__(given=given, kit=lambda _: self.real(), assignments=Assigning())
+        self.made: Backend | None = None
+        super().__init__(given=given, backend=lambda _: self.real(), assignments=Assigning())
         server.now = lambda: self.clock.now().timestamp()
 
-    def real(self) -> Kit:
+    def real(self) -> Backend:
         """The kit, made once."""
         if self.made is None:
             provider = SkyPilotProvider(self.given, self.clock, Redactor(), script=lambda: "echo hi")
-            self.made = Kit(provider, Scripted())
+            self.made = Backend(provider, Scripted())
         return self.made
 
 
@@ -153,6 +153,6 @@ def test_an_orphan_or_a_live_instance_should_have_the_books_looked_at(world: Sle
         world.clock.set(world.clock.now().replace(hour=9, minute=0, second=0))
         world.swept_at = world.clock.now()
         world.server.calls.clear()
-        world.store.put_note(Note(kind=ORPHAN, key="gl-x", at=world.clock.now(), text="real"))
+        world.store.put_marker(Marker(kind=ORPHAN, key="gl-x", at=world.clock.now(), text="real"))
         world.run(300)
         assert "POST /status" in world.server.calls

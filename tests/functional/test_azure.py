@@ -14,9 +14,9 @@ import pytest
 
 from gpulaunch.models.instances import Mode
 from shared import app as runtime
-from shared.control.parts import Kit
+from shared.control.parts import Backend
 from shared.control.sweep.garbage import GRACE
-from shared.domain.provider import NodeState, NodeView, Placed, Placement, ProviderUnavailableError
+from shared.domain.provider import AttemptRef, LaunchSpec, NodeState, NodeView, ProviderUnavailableError
 from shared.planning.quota import plain
 from shared.storage.base import ORPHAN
 from tests.functional.test_node_calls import Push, Scripted
@@ -35,19 +35,19 @@ class Forgetful(Scripted):
     down = False
     """Its server is away: it takes nothing away and says so."""
 
-    def submit(self, placement: Placement) -> str | None:
+    def submit(self, launch_spec: LaunchSpec) -> str | None:
         self.azure.launch(
-            placement.cluster_name,
-            region=placement.offer.region,
-            spot=placement.offer.use_spot,
-            **dict(placement.labels),
+            launch_spec.cluster_name,
+            region=launch_spec.offer.region,
+            spot=launch_spec.offer.use_spot,
+            **dict(launch_spec.labels),
         )
-        return super().submit(placement)
+        return super().submit(launch_spec)
 
-    def release(self, placed: Placed) -> bool:
+    def release(self, attempt_ref: AttemptRef) -> bool:
         if self.down:
             raise ProviderUnavailableError("The SkyPilot server does not answer")
-        return super().release(placed)
+        return super().release(attempt_ref)
 
 
 class OnAzure(Push):
@@ -56,14 +56,14 @@ class OnAzure(Push):
     def __init__(self) -> None:
         super().__init__()
         self.sky = Forgetful()
-        kit = replace(self.parts.kit("real"), provider=self.sky, nodes=self.sky)
+        backend = replace(self.parts.backend("real"), provider=self.sky, nodes=self.sky)
         self.cloud_ = self.sky
 
-        def real(mode: Mode) -> Kit:
+        def real(mode: Mode) -> Backend:
             assert mode == "real"
-            return kit
+            return backend
 
-        self.parts = replace(self.parts, kit=real)
+        self.parts = replace(self.parts, backend=real)
 
     def join(self, azure: AzureWorld) -> None:
         """Put the subscription there."""
@@ -221,12 +221,12 @@ def two_passes(world: OnAzure) -> None:
 def test_a_machine_that_skypilot_and_we_have_forgotten_should_go_in_two_passes(world: OnAzure) -> None:
     world.azure.launch(cluster(7))
     world.run(GRACE.total_seconds() + 150)
-    assert [note.key for note in world.store.notes(ORPHAN)] == [cluster(7)]
+    assert [note.key for note in world.store.markers(ORPHAN)] == [cluster(7)]
     assert "virtualMachines" in world.azure.left()
     world.run(GRACE.total_seconds() + 240)
     assert world.azure.left() == []
     world.run(300)
-    assert world.store.notes(ORPHAN) == []
+    assert world.store.markers(ORPHAN) == []
 
 
 def test_a_group_disk_or_address_alone_should_go_too(world: OnAzure) -> None:
@@ -245,7 +245,7 @@ def test_exempt_machines_and_those_of_other_workspaces_should_stay(world: OnAzur
     world.azure.launch(cluster(7)).tags[key] = value
     world.run(3600)
     assert "virtualMachines" in world.azure.left()
-    assert world.store.notes(ORPHAN) == []
+    assert world.store.markers(ORPHAN) == []
 
 
 def test_machines_of_live_instances_and_of_strangers_should_stay(world: OnAzure) -> None:
@@ -262,10 +262,10 @@ def test_machines_of_live_instances_and_of_strangers_should_stay(world: OnAzure)
 def test_an_azure_that_does_not_answer_should_prove_nothing(world: OnAzure) -> None:
     world.azure.launch(cluster(7))
     world.run(7 * 60)
-    assert [note.key for note in world.store.notes(ORPHAN)] == [cluster(7)]
+    assert [note.key for note in world.store.markers(ORPHAN)] == [cluster(7)]
     world.azure.manager.faults.append(Fault("GET", "resources$", 429, "TooManyRequests", times=999))
     world.run(20 * 60)
-    assert [note.key for note in world.store.notes(ORPHAN)] == [cluster(7)]
+    assert [note.key for note in world.store.markers(ORPHAN)] == [cluster(7)]
     assert "virtualMachines" in world.azure.left()
 
 
@@ -296,7 +296,7 @@ def test_no_spot_quota_should_strike_the_spot_offer_with_its_reason_in_the_ledge
     (reason,) = accepted["data"]["left_out"].values()
     assert "lowPriorityCores" in reason
     world.run(5)
-    assert [placement.offer.use_spot for placement in world.sky.submitted] == [False]
+    assert [launch_spec.offer.use_spot for launch_spec in world.sky.submitted] == [False]
 
 
 def test_a_family_without_quota_should_strike_on_demand_and_leave_spot(world: OnAzure) -> None:

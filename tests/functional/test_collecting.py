@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from shared.backends.simulation.cloud import SimulatedNode
-from shared.domain.provider import Placed, ProviderUnavailableError
-from shared.storage.base import ORPHAN, Note
+from shared.domain.provider import AttemptRef, ProviderUnavailableError
+from shared.storage.base import ORPHAN, Marker
 from tests.functional.world import World
 
 STRAY = "gl-01k0000000000000000000000a-01"
@@ -34,11 +34,11 @@ def test_a_node_without_a_record_should_be_taken_away_after_two_passes(world: Wo
     world.run(5 * 60)
     assert names(world) == [STRAY]
     world.run(2 * 60)
-    assert [note.key for note in world.store.notes(ORPHAN)] == [STRAY]
+    assert [note.key for note in world.store.markers(ORPHAN)] == [STRAY]
     assert names(world) == [STRAY]
     world.run(8 * 60)
     assert names(world) == []
-    assert world.store.notes(ORPHAN) == []
+    assert world.store.markers(ORPHAN) == []
 
 
 def test_an_exempt_node_should_stay(world: World) -> None:
@@ -52,7 +52,7 @@ def test_nodes_of_live_instances_should_stay(world: World) -> None:
     world.run(3600)
     assert len(names(world)) == 3
     assert {world.show(instance_id)["phase"] for instance_id in ids} == {"ready"}
-    assert world.store.notes(ORPHAN) == []
+    assert world.store.markers(ORPHAN) == []
 
 
 def test_a_teardown_that_lied_should_be_found_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,18 +73,18 @@ def test_an_orphan_that_a_record_claims_in_time_should_stay(world: World) -> Non
     record = world.store.load(instance_id)
     assert record is not None
     (name,) = names(world)
-    world.store.put_note(_mark(world, name))
+    world.store.put_marker(_mark(world, name))
     world.run(10 * 60)
     assert names(world) == [name]
-    assert world.store.notes(ORPHAN) == []
+    assert world.store.markers(ORPHAN) == []
 
 
-def _lies(placed: Placed) -> bool:
-    return bool(placed)
+def _lies(attempt_ref: AttemptRef) -> bool:
+    return bool(attempt_ref)
 
 
-def _mark(world: World, name: str) -> Note:
-    return Note(kind=ORPHAN, key=name, at=world.clock.now() - timedelta(hours=1))
+def _mark(world: World, name: str) -> Marker:
+    return Marker(kind=ORPHAN, key=name, at=world.clock.now() - timedelta(hours=1))
 
 
 def test_a_cloud_that_does_not_answer_should_prove_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,7 @@ def test_a_cloud_that_does_not_answer_should_prove_nothing(world: World, monkeyp
         patch.setattr(world.simulation.provider, "clusters", silent)
         world.run(20 * 60)
     assert names(world) == [STRAY]
-    assert [note.key for note in world.store.notes(ORPHAN)] == [STRAY]
+    assert [note.key for note in world.store.markers(ORPHAN)] == [STRAY]
     world.run(3 * 60)
     assert names(world) == []
 

@@ -9,7 +9,7 @@ from shared.control.sweep.run import SLICE
 from shared.queues import QUEUES
 from tests.functional.world import World
 
-STEPS = {"create", "load", "commit", "idempotency", "send", "notes", "put_note", "drop_note"}
+STEPS = {"create", "load", "commit", "idempotency", "send", "markers", "put_marker", "drop_marker"}
 """What a launch takes of the store and the queues. Reads of whole ranges are the sweep's and counted with it."""
 
 

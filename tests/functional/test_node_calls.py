@@ -8,18 +8,18 @@ import pytest
 
 from shared import app as runtime
 from shared.auth import Purpose
-from shared.control.parts import Kit
+from shared.control.parts import Backend
 from shared.domain.instance import Failure, InstanceRecord
 from shared.domain.node import Assignment, JobResult, NodeNotice, NodePhase, NodeStatus
 from shared.domain.provider import (
+    AttemptRef,
     Availability,
     Cluster,
+    LaunchSpec,
     NodeState,
     NodeTarget,
     NodeUnreachableError,
     NodeView,
-    Placed,
-    Placement,
     Probe,
 )
 from tests.functional.world import World, settings
@@ -29,7 +29,7 @@ from tests.functional.world import World, settings
 class Scripted:
     """A provider and its nodes, doing what the test says."""
 
-    submitted: list[Placement] = field(default_factory=list[Placement])
+    submitted: list[LaunchSpec] = field(default_factory=list[LaunchSpec])
     view: NodeView = field(default_factory=lambda: NodeView(NodeState.PENDING))
     alive: bool = False
     released: int = 0
@@ -44,17 +44,17 @@ class Scripted:
     def availability(self, provider: str, elapsed_seconds: float) -> Availability:
         return Availability(enabled=True, reason=f"{provider} is enabled")
 
-    def submit(self, placement: Placement) -> str | None:
-        self.submitted.append(placement)
+    def submit(self, launch_spec: LaunchSpec) -> str | None:
+        self.submitted.append(launch_spec)
         return f"request-{len(self.submitted)}"
 
-    def look(self, placed: Placed) -> NodeView:
+    def look(self, attempt_ref: AttemptRef) -> NodeView:
         self.looks += 1
-        if placed.offer.use_spot and self.spot_failure is not None:
+        if attempt_ref.offer.use_spot and self.spot_failure is not None:
             return NodeView(NodeState.ABSENT, failure=self.spot_failure)
         return self.view
 
-    def release(self, placed: Placed) -> bool:
+    def release(self, attempt_ref: AttemptRef) -> bool:
         self.released += 1
         return True
 
@@ -64,7 +64,7 @@ class Scripted:
     def clusters(self) -> Sequence[Cluster]:
         return []
 
-    def log_tail(self, placed: Placed, lines: int) -> list[str]:
+    def log_tail(self, attempt_ref: AttemptRef, lines: int) -> list[str]:
         return []
 
     def status(self, target: NodeTarget) -> NodeStatus:
@@ -105,9 +105,9 @@ class Push(World):
 
     def __init__(self, public_url: str = "https://app.example.com") -> None:
         self.cloud_ = Scripted()
-        kit = Kit(self.cloud_, self.cloud_)
+        backend = Backend(self.cloud_, self.cloud_)
         given = settings(GPULAUNCH_ORCHESTRATOR="skypilot", GPULAUNCH_PUBLIC_URL=public_url or None)
-        super().__init__(given=given, kit=lambda _: kit, assignments=Assigning())
+        super().__init__(given=given, backend=lambda _: backend, assignments=Assigning())
 
     def token(self, instance_id: str, attempt: int = 1) -> str:
         return self.parts.deriver.derive(instance_id, attempt, Purpose.NODE)
@@ -191,10 +191,10 @@ def test_a_node_whose_address_does_not_answer_should_not_become_ready(push: Push
 def test_what_goes_to_the_provider_should_hold_the_nodes_token_and_no_other_secret(push: Push) -> None:
     instance_id = push.launch()
     push.run(5)
-    (placement,) = push.cloud_.submitted
-    assert dict(placement.secrets) == {"GPULAUNCH_NODE_TOKEN": push.token(instance_id)}
-    assert placement.environment["GPULAUNCH_URL"] == "https://app.example.com"
-    assert push.parts.deriver.endpoint_key(instance_id, 1) not in str(placement)
+    (launch_spec,) = push.cloud_.submitted
+    assert dict(launch_spec.secrets) == {"GPULAUNCH_NODE_TOKEN": push.token(instance_id)}
+    assert launch_spec.environment["GPULAUNCH_URL"] == "https://app.example.com"
+    assert push.parts.deriver.endpoint_key(instance_id, 1) not in str(launch_spec)
 
 
 @pytest.mark.parametrize("call", ["assignment", "progress", "register", "heartbeat", "notice", "complete"])
@@ -388,6 +388,6 @@ class TestNodesThatCannotCall:
 
     def test_its_assignment_should_travel_in_the_tasks_secrets(self, pull: Push) -> None:
         self.to_ready(pull)
-        (placement,) = pull.cloud_.submitted
-        assert set(placement.secrets) == {"GPULAUNCH_ASSIGNMENT", "GPULAUNCH_AGENT_TOKEN"}
-        assert "GPULAUNCH_URL" not in placement.environment
+        (launch_spec,) = pull.cloud_.submitted
+        assert set(launch_spec.secrets) == {"GPULAUNCH_ASSIGNMENT", "GPULAUNCH_AGENT_TOKEN"}
+        assert "GPULAUNCH_URL" not in launch_spec.environment

@@ -8,7 +8,7 @@ import pytest
 from gpulaunch.models.instances import Reason
 from shared import app as runtime
 from shared.domain.instance import Failure
-from shared.storage.base import REFUSED_OFFER, Note
+from shared.storage.base import REFUSED_OFFER, Marker
 from tests.functional.test_node_calls import Push
 from tests.functional.world import SEED, World
 
@@ -50,15 +50,15 @@ def test_a_burst_of_launches_should_read_the_memory_once(push: Push) -> None:
     push.store.calls.seen.clear()
     for _ in range(10):
         assert first_offer(push) is True
-    assert push.store.calls.seen.count("notes") == 1
+    assert push.store.calls.seen.count("markers") == 1
 
 
 def test_a_refusal_that_another_process_met_should_count_within_seconds(push: Push) -> None:
     assert first_offer(push) is True
     now = push.clock.now()
     key = "azure/eastus/Standard_NV36ads_A10_v5x1/spot"
-    push.store.put_note(
-        Note(kind=REFUSED_OFFER, key=key, at=now, until=now + timedelta(minutes=30), text="no_capacity")
+    push.store.put_marker(
+        Marker(kind=REFUSED_OFFER, key=key, at=now, until=now + timedelta(minutes=30), text="no_capacity")
     )
     assert first_offer(push) is True
     push.clock.advance(5)

@@ -14,7 +14,7 @@ from shared.backends.skypilot.prices import SkyPrices
 from shared.catalog.live import Listed, LiveCatalog, read_listing
 from shared.catalog.snapshot import snapshot
 from shared.control.prices import PriceKeeper, stored_lists
-from shared.storage.base import PRICES, Note
+from shared.storage.base import PRICES, Marker
 from tests.functional.world import World
 from tests.standins.sky_server import SkyServer, price_list
 
@@ -139,7 +139,7 @@ def test_a_list_that_makes_no_sense_takes_nothing_away(world: World, server: Sky
 def test_stored_prices_that_can_t_be_read_are_as_none(world: World) -> None:
     now = world.clock.now()
     for key, text in (("azure", "rubbish"), ("oci", "x")):
-        world.store.put_note(Note(kind=PRICES, key=key, at=now, text=text))
+        world.store.put_marker(Marker(kind=PRICES, key=key, at=now, text=text))
     assert source(world) == "snapshot"
     world.run(90)
     assert source(world) == "live"

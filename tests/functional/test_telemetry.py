@@ -59,7 +59,7 @@ def test_a_launch_should_be_one_trace_with_its_phases(world: Listening) -> None:
     assert ready is not None
     assert round((ready - began) / 1e9) == 82
     names = {span.name for span in spans}
-    assert {"step advance", "step teardown", "provider submit", "provider look", "provider release"} <= names
+    assert {"step advance", "step teardown", "provider submit", "provider describe", "provider release"} <= names
 
 
 def test_steps_should_hang_below_the_launch_and_calls_of_the_provider_below_steps(world: Listening) -> None:

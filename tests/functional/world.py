@@ -25,7 +25,7 @@ from shared.backends.base import Assignments
 from shared.backends.simulation.provider import SimulatedNodes, SimulationProvider
 from shared.catalog.snapshot import snapshot
 from shared.clock import UlidIds
-from shared.control.parts import Kit, Parts
+from shared.control.parts import Backend, Parts
 from shared.domain.instance import InstanceRecord
 from shared.domain.node import Assignment
 from shared.domain.provider import ProviderUnavailableError
@@ -96,7 +96,7 @@ class World:
     """A running program, its cloud and its clock."""
 
     given: Settings = field(default_factory=settings)
-    kit: Callable[[Mode], Kit] | None = None
+    backend: Callable[[Mode], Backend] | None = None
     assignments: Assignments = field(default_factory=NoAssignments)
 
     def __post_init__(self) -> None:
@@ -104,7 +104,7 @@ class World:
         self.store = MemoryInstanceStore()
         self.queues = MemoryQueues(self.clock)
         self.cloud = MemorySimulatedCloud()
-        self.simulation = Kit(
+        self.simulation = Backend(
             SimulationProvider(self.cloud, self.clock, self.given.simulation_speed),
             SimulatedNodes(self.cloud, self.clock, self.given.simulation_speed),
         )
@@ -114,7 +114,7 @@ class World:
             ids=UlidIds(),
             store=self.store,
             queues=self.queues,
-            kit=self.kit or (lambda _: self.simulation),
+            backend=self.backend or (lambda _: self.simulation),
             catalog=snapshot(),
             deriver=Deriver(MASTER),
             assignments=self.assignments,

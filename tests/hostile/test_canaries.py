@@ -11,7 +11,7 @@ import pytest
 from shared import app as runtime
 from shared.app import secrets_of
 from shared.auth import Purpose
-from shared.control.parts import Kit
+from shared.control.parts import Backend
 from shared.domain.instance import InstanceRecord
 from shared.domain.node import Assignment, ModelFile, NodePhase, NodeStatus
 from shared.domain.provider import NodeState, NodeView
@@ -56,12 +56,14 @@ class Planted(World):
 
     def __init__(self, mode: str) -> None:
         self.cloud_ = Scripted()
-        kit = Kit(self.cloud_, self.cloud_)
+        backend = Backend(self.cloud_, self.cloud_)
         public = "https://app.example.com" if mode == "push" else None
         real = {"GPULAUNCH_ORCHESTRATOR": "skypilot", "GPULAUNCH_PUBLIC_URL": public}
         given = settings(**PLANTED, **(real if mode != "simulation" else {}))
         self.heard: list[tuple[str, Answer]] = []
-        super().__init__(given=given, kit=None if mode == "simulation" else lambda _: kit, assignments=Signing())
+        super().__init__(
+            given=given, backend=None if mode == "simulation" else lambda _: backend, assignments=Signing()
+        )
         redactor = Redactor(secrets_of(given))
         self.ear = Ear(redactor)
         self.parts = replace(self.parts, redactor=redactor, telemetry=self.ear.recording)

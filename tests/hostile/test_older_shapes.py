@@ -18,7 +18,7 @@ from shared.api.views import event_list, instance_view
 from shared.domain.event import Event
 from shared.domain.instance import InstanceRecord
 from shared.domain.money import CostEntry, Ledger
-from shared.storage.base import IdempotencyEntry, Note
+from shared.storage.base import IdempotencyEntry, Marker
 from tests.hostile.strategies import json_values
 from tests.twins.clock import START
 
@@ -26,7 +26,7 @@ KINDS: dict[str, type[BaseModel]] = {
     "records": InstanceRecord,
     "events": Event,
     "idempotency": IdempotencyEntry,
-    "notes": Note,
+    "notes": Marker,
     "ledgers": Ledger,
     "costs": CostEntry,
 }

@@ -16,7 +16,7 @@ from shared.agent.task import node_environment, run_script
 from shared.auth import Deriver, Purpose
 from shared.backends.skypilot.task import task_for
 from shared.domain.node import Assignment
-from shared.domain.provider import Placement
+from shared.domain.provider import LaunchSpec
 from shared.settings import Settings
 from tests.functional.node.harness import Nodes, Store, eventually
 from tests.functional.test_node_calls import Push
@@ -60,7 +60,7 @@ def test_the_whole_task_should_be_free_of_what_the_user_wrote(args: list[str], c
     public = "https://app.example.com" if push else None
     given_settings = Settings.model_validate({"GPULAUNCH_MASTER_KEY": "k" * 32, "GPULAUNCH_PUBLIC_URL": public})
     made = node_environment(given_settings, DERIVER, record, attempt, assignment)
-    placement = Placement(
+    launch_spec = LaunchSpec(
         cluster_name=attempt.cluster_name,
         instance_id=record.instance_id,
         attempt=1,
@@ -70,7 +70,7 @@ def test_the_whole_task_should_be_free_of_what_the_user_wrote(args: list[str], c
         secrets=made.secrets,
         started_at=attempt.started_at,
     )
-    task = cast("dict[str, Any]", task_for(placement, run_script(), [8000], "default"))
+    task = cast("dict[str, Any]", task_for(launch_spec, run_script(), [8000], "default"))
     assert task["run"] == run_script()
     assert set(task) == {"name", "resources", "envs", "secrets", "run"}
     for value in (*task["envs"].values(), *task["secrets"].values()):

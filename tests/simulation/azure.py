@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from gpulaunch.models.requests import ProviderName
 from shared.clouds.azure.client import AzureClient
 from shared.clouds.azure.compute import AzureCompute
-from shared.domain.provider import Cluster, NodeView, ProviderUnavailableError, Remains
+from shared.domain.provider import CleanupStatus, Cluster, NodeView, ProviderUnavailableError
 from shared.domain.quota import RegionUsage, Usage
 from tests.simulation.chaos import Chaos
 from tests.simulation.scheduler import Process
@@ -280,7 +280,7 @@ class AzureOfProcesses:
         """See Cloud."""
         return self._own().clusters()
 
-    def remove(self, cluster_name: str, region: str | None = None) -> Remains:
+    def remove(self, cluster_name: str, region: str | None = None) -> CleanupStatus:
         """See Cloud."""
         if region is None:
             self._chaos.scheduler.note(f"{cluster_name[-7:]} is removed from Azure as garbage")

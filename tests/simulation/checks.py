@@ -10,7 +10,7 @@ from shared.domain.costs import micro_so_far
 from shared.domain.event import Event
 from shared.domain.instance import AttemptState, InstanceRecord
 from shared.lifecycle.machine import EARLY
-from shared.lifecycle.rules import verdict
+from shared.lifecycle.rules import termination_reason
 from shared.lifecycle.transition import LEGAL
 from shared.storage.base import IdempotencyEntry
 from tests.simulation.azure import Subscription
@@ -55,7 +55,7 @@ class Checks:
         """Instances whose acceptance a user saw, with the Idempotency-Key."""
         self.lied: dict[str, float] = {}
         """Clusters of which the provider said wrongly that they are gone, and when, where nobody else can be asked."""
-        self.beyond_cap: Callable[[Sequence[InstanceRecord]], Iterable[str]] = lambda _: ()
+        self.over_budget: Callable[[Sequence[InstanceRecord]], Iterable[str]] = lambda _: ()
         """Instances that a month's used up budget has to end."""
         self.launches: Counter[str] = Counter()
         """How often something of a cluster's name was launched."""
@@ -239,13 +239,13 @@ class Checks:
             name = record.instance_id[-4:]
             if not record.ended and (all_ended or record.phase is not Phase.READY):
                 self.violated(f"{name} is still {record.phase.value}, since {record.phase_since}")
-            late = verdict(record, now - LATE) if not record.ended else None
+            late = termination_reason(record, now - LATE) if not record.ended else None
             if late is not None and record.phase is Phase.READY:
                 self.violated(f"{name} lives although: {late.message}")
             if record.phase is Phase.READY and record.attempts[-1].cluster_name not in self._machines():
                 self.violated(f"{name} is ready and has no machine")
             self._story(record)
-        for name in self.beyond_cap(self.records):
+        for name in self.over_budget(self.records):
             self.violated(f"{name[-4:]} lives although the month's budget is used up")
         self._ledger_is_right()
         self._costs_are_right()

@@ -21,7 +21,7 @@ from shared.backends.skypilot.client import (
     SkyRequest,
 )
 from shared.domain.instance import Failure
-from shared.domain.provider import LaunchRefusedError, NodeView, Placed, Placement
+from shared.domain.provider import AttemptRef, LaunchRefusedError, LaunchSpec, NodeView
 from tests.simulation.azure import Subscription
 from tests.simulation.chaos import Chaos
 
@@ -427,33 +427,33 @@ class FaultyProvider:
         self.clusters = inner.clusters
         self.log_tail = inner.log_tail
 
-    def submit(self, placement: Placement) -> str | None:
+    def submit(self, launch_spec: LaunchSpec) -> str | None:
         """See Provider."""
         if self._chaos.strikes(self._chaos.rates.sky_invalid):
             reason = self._chaos.random.choice(REFUSALS)
-            self._chaos.scheduler.note(f"{placement.cluster_name[-7:]} is refused: {reason.value}")
+            self._chaos.scheduler.note(f"{launch_spec.cluster_name[-7:]} is refused: {reason.value}")
             raise LaunchRefusedError(Failure(reason=reason, message="The offer can't be had."))
-        before = self._launches[placement.cluster_name]
-        request_id = self._inner.submit(placement)
-        if before and self._launches[placement.cluster_name] == before:
-            self._chaos.scheduler.note(f"{placement.cluster_name[-7:]} is adopted")
+        before = self._launches[launch_spec.cluster_name]
+        request_id = self._inner.submit(launch_spec)
+        if before and self._launches[launch_spec.cluster_name] == before:
+            self._chaos.scheduler.note(f"{launch_spec.cluster_name[-7:]} is adopted")
         return request_id
 
-    def look(self, placed: Placed) -> NodeView:
+    def look(self, attempt_ref: AttemptRef) -> NodeView:
         """See Provider."""
-        return self._inner.look(placed)
+        return self._inner.look(attempt_ref)
 
     def discard(self, cluster_name: str) -> bool:
         """See Provider."""
         self._discarded(cluster_name)
         return self._inner.discard(cluster_name)
 
-    def release(self, placed: Placed) -> bool:
+    def release(self, attempt_ref: AttemptRef) -> bool:
         """See Provider."""
-        if self._chaos.strikes(self._chaos.rates.release_lies) and self._lied(placed.cluster_name):
-            self._chaos.scheduler.note(f"{placed.cluster_name[-7:]} is said to be gone: a lie")
+        if self._chaos.strikes(self._chaos.rates.release_lies) and self._lied(attempt_ref.cluster_name):
+            self._chaos.scheduler.note(f"{attempt_ref.cluster_name[-7:]} is said to be gone: a lie")
             return True
-        return self._inner.release(placed)
+        return self._inner.release(attempt_ref)
 
 
 def _region(resources: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from shared.control.launch_spec import attempt_ref
 
 from gpulaunch.models.instances import Phase
 from shared.app import runtime
@@ -17,21 +18,20 @@ from shared.control import launch as launching
 from shared.control import records as changing
 from shared.control import step as stepping
 from shared.control.parts import Parts
-from shared.control.placement import placed
 from shared.control.sweep import garbage as collecting
 from shared.control.sweep import run as sweeping
 from shared.domain.event import Event
 from shared.domain.instance import Attempt, AttemptState, Failure, InstanceRecord
 from shared.domain.messages import StepMessage
 from shared.domain.money import Ledger
-from shared.domain.provider import Cluster, NodeState, Placement, ProviderUnavailableError, Remains
+from shared.domain.provider import CleanupStatus, Cluster, LaunchSpec, NodeState, ProviderUnavailableError
 from shared.errors import StaleRecordError
 from shared.lifecycle import machine, progress, recovery, release
 from shared.lifecycle import provision as provisioning
 from shared.lifecycle import ready as health
 from shared.lifecycle.observations import Act, Nothing, Released, Reported, Submit
-from shared.lifecycle.timeouts import Limits
-from shared.lifecycle.transition import Decision, Draft, Follow
+from shared.lifecycle.timeouts import Timeouts
+from shared.lifecycle.transition import Decision, NextStep, Transition
 from shared.storage import rows
 from shared.storage.base import NO_BOOKING, Booking, IdempotencyEntry, Versioned
 from tests.simulation.storage import FaultyStore, Table
@@ -73,7 +73,7 @@ def message_sent_before_the_record(patch: Patch) -> None:
         key: IdempotencyEntry | None,
         booking: Booking = NO_BOOKING,
     ) -> str:
-        send(runtime(), record, Follow("advance", 0.0))
+        send(runtime(), record, NextStep("advance", 0.0))
         return create(store, record, events, key, booking)
 
     patch.setattr(FaultyStore, "create", early)
@@ -98,8 +98,8 @@ def etag_not_checked(patch: Patch) -> None:
 def no_adoption(patch: Patch) -> None:
     """A launch is repeated without looking for a request or a cluster of its name."""
 
-    def submit(provider: Any, placement: Placement) -> str:
-        return provider._client.launch({"resources": {}, "envs": placement.environment}, placement.cluster_name, {})
+    def submit(provider: Any, launch_spec: LaunchSpec) -> str:
+        return provider._client.launch({"resources": {}, "envs": launch_spec.environment}, launch_spec.cluster_name, {})
 
     patch.setattr(SkyPilotProvider, "submit", submit)
 
@@ -122,8 +122,8 @@ def teardown_gives_up(patch: Patch) -> None:
     """After five tries a node is called gone."""
     released = release.released
 
-    def tired(draft: Draft, found: Released, limits: Limits) -> Decision:
-        return released(draft, Released(found.gone or draft.record.attempts[-1].release_tries >= 5), limits)
+    def tired(transition: Transition, found: Released, limits: Timeouts) -> Decision:
+        return released(transition, Released(found.gone or transition.record.attempts[-1].release_tries >= 5), limits)
 
     patch.setattr(release, "released", tired)
 
@@ -139,9 +139,9 @@ def release_in_a_submission_counts(patch: Patch) -> None:
     """While somebody may still be submitting, the absence of a node is believed."""
     released = release.released
 
-    def credulous(draft: Draft, found: Released, limits: Limits) -> Decision:
-        draft.change_attempt(submit_lease_until=draft.now)
-        return released(draft, Released(found.gone), limits)
+    def credulous(transition: Transition, found: Released, limits: Timeouts) -> Decision:
+        transition.change_attempt(submit_lease_until=transition.now)
+        return released(transition, Released(found.gone), limits)
 
     patch.setattr(release, "released", credulous)
 
@@ -157,12 +157,12 @@ def recovery_without_release(patch: Patch) -> None:
     """A lost node is not taken away before the next one is started."""
     recover = recovery.recover
 
-    def careless(draft: Draft, failure: Failure, limits: Limits) -> Decision:
-        decision = recover(draft, failure, limits)
+    def careless(transition: Transition, failure: Failure, limits: Timeouts) -> Decision:
+        decision = recover(transition, failure, limits)
         if decision.record.phase is not Phase.RECOVERING:
             return decision
-        draft.change_attempt(state=AttemptState.GONE, gone_at=draft.now)
-        return draft.follow("advance")
+        transition.change_attempt(state=AttemptState.GONE, gone_at=transition.now)
+        return transition.requeue_after("advance")
 
     patch.setattr(health, "recover", careless)
 
@@ -172,12 +172,12 @@ def failover_without_release(patch: Patch) -> None:
     """A failed attempt is called gone without a word to the provider."""
     give_up = provisioning.give_up_attempt
 
-    def careless(draft: Draft, failure: Failure, limits: Limits) -> Decision:
-        decision = give_up(draft, failure, limits)
+    def careless(transition: Transition, failure: Failure, limits: Timeouts) -> Decision:
+        decision = give_up(transition, failure, limits)
         if decision.record.phase is not Phase.PROVISIONING:
             return decision
-        draft.change_attempt(state=AttemptState.GONE, gone_at=draft.now)
-        return draft.follow("advance")
+        transition.change_attempt(state=AttemptState.GONE, gone_at=transition.now)
+        return transition.requeue_after("advance")
 
     patch.setattr(progress, "give_up_attempt", careless)
     patch.setattr(provisioning, "give_up_attempt", careless)
@@ -227,11 +227,11 @@ def time_limit_put_off_by_reports(patch: Patch) -> None:
     """A node that reports all the time is never looked at, so its phase may last for ever."""
     reported = progress.reported
 
-    def put_off(draft: Draft, found: Reported, limits: Limits) -> Decision:
-        decision = reported(draft, found, limits)
-        if not decision.changed or decision.follow is not None or decision.record.due_at is None:
+    def put_off(transition: Transition, found: Reported, limits: Timeouts) -> Decision:
+        decision = reported(transition, found, limits)
+        if not decision.changed or decision.next_step is not None or decision.record.due_at is None:
             return decision
-        return draft.rest(draft.now + timedelta(seconds=30))
+        return transition.wait_until(transition.now + timedelta(seconds=30))
 
     patch.setattr(progress, "reported", put_off)
 
@@ -264,7 +264,7 @@ def garbage_without_grace(patch: Patch) -> None:
                 continue
             with suppress(ProviderUnavailableError):
                 if source != "cloud":
-                    parts.kit(source).provider.discard(name)
+                    parts.backend(source).provider.discard(name)
                 elif parts.cloud is not None:
                     parts.cloud.remove(name)
         return 0
@@ -278,7 +278,7 @@ def skypilots_word_is_enough(patch: Patch) -> None:
     """A release is done when SkyPilot says so, whatever Azure has."""
 
     def credulous(parts: Parts, record: InstanceRecord) -> bool:
-        return parts.kit(record.mode).provider.release(placed(record))
+        return parts.backend(record.mode).provider.release(attempt_ref(record))
 
     patch.setattr(stepping, "release", credulous)
 
@@ -288,9 +288,9 @@ def traces_are_nothing(patch: Patch) -> None:
     """An ending does not wait for what costs no money."""
     remove = AzureCompute.remove
 
-    def careless(azure: AzureCompute, cluster_name: str, region: str | None = None) -> Remains:
+    def careless(azure: AzureCompute, cluster_name: str, region: str | None = None) -> CleanupStatus:
         remains = remove(azure, cluster_name, region)
-        return Remains.NOTHING if remains is Remains.TRACES else remains
+        return CleanupStatus.NOTHING if remains is CleanupStatus.FREE_LEFTOVERS else remains
 
     patch.setattr(AzureCompute, "remove", careless)
 

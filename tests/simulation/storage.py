@@ -7,7 +7,7 @@ from typing import Protocol
 
 from pydantic import BaseModel
 
-from shared.cache import Kept
+from shared.cache import TTLCache
 from shared.domain.event import Event
 from shared.domain.instance import InstanceRecord
 from shared.domain.money import CostEntry
@@ -17,7 +17,7 @@ from shared.storage.base import (
     Booking,
     IdempotencyEntry,
     InstanceFilter,
-    Note,
+    Marker,
     QueuedMessage,
     RecordPage,
     Versioned,
@@ -64,15 +64,15 @@ class Table(MemoryInstanceStore):
         return found
 
 
-class KeptByProcess(Kept[list[Note]]):
+class KeptByProcess(TTLCache[list[Marker]]):
     """What a process keeps in its memory ends with it. There are no locks: a task that waits holds up everything."""
 
     def __init__(self, scheduler: Scheduler, seconds: float) -> None:
         self._scheduler = scheduler
         self._seconds = seconds
-        self._own: dict[Process | None, Kept[list[Note]]] = {}
+        self._own: dict[Process | None, TTLCache[list[Marker]]] = {}
 
-    def get(self, now: datetime, read: Callable[[], list[Note]]) -> list[Note]:
+    def get(self, now: datetime, read: Callable[[], list[Marker]]) -> list[Marker]:
         """See Kept."""
         return self._mine().get(now, read)
 
@@ -80,10 +80,10 @@ class KeptByProcess(Kept[list[Note]]):
         """See Kept."""
         self._mine().drop()
 
-    def _mine(self) -> Kept[list[Note]]:
+    def _mine(self) -> TTLCache[list[Marker]]:
         process = None if self._scheduler.current is None else self._scheduler.current.process
         if process not in self._own:
-            self._own[process] = Kept(self._seconds)
+            self._own[process] = TTLCache(self._seconds)
             self._own[process].__dict__["_lock"] = nullcontext()
         return self._own[process]
 
@@ -162,17 +162,17 @@ class FaultyStore:
         """See InstanceStore."""
         return self._chaos.storage("page", lambda: self.table.page(wanted, size, token))
 
-    def notes(self, kind: str) -> list[Note]:
+    def markers(self, kind: str) -> list[Marker]:
         """See InstanceStore."""
-        return self._chaos.storage(f"notes of {kind}", lambda: self.table.notes(kind))
+        return self._chaos.storage(f"notes of {kind}", lambda: self.table.markers(kind))
 
-    def put_note(self, note: Note) -> None:
+    def put_marker(self, note: Marker) -> None:
         """See InstanceStore."""
-        self._chaos.storage(f"put note {note.kind} {note.key}", lambda: self.table.put_note(note))
+        self._chaos.storage(f"put note {note.kind} {note.key}", lambda: self.table.put_marker(note))
 
-    def drop_note(self, kind: str, key: str) -> None:
+    def drop_marker(self, kind: str, key: str) -> None:
         """See InstanceStore."""
-        self._chaos.storage(f"drop note {kind} {key}", lambda: self.table.drop_note(kind, key))
+        self._chaos.storage(f"drop note {kind} {key}", lambda: self.table.drop_marker(kind, key))
 
     def ping(self) -> None:
         """See InstanceStore."""

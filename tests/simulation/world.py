@@ -23,18 +23,18 @@ from shared.auth import Deriver
 from shared.backends.simulation.cloud import SimulatedNode
 from shared.backends.simulation.provider import SimulatedNodes, SimulationProvider
 from shared.backends.skypilot import provider as skypilot
-from shared.billing.admission import rules_of
-from shared.billing.budget import Running, beyond_cap
+from shared.billing.admission import admission_rules
+from shared.billing.budget import Running, over_budget
 from shared.catalog.snapshot import snapshot
 from shared.clouds.azure import compute as azure_compute
 from shared.control import phase_estimates as expected
 from shared.control import quota_check as quotas
-from shared.control.parts import REFUSED_SECONDS, Kit, Parts
+from shared.control.parts import REFUSED_SECONDS, Backend, Parts
 from shared.control.sweep import run as sweeping
 from shared.domain.costs import micro_so_far
 from shared.domain.instance import InstanceRecord
 from shared.errors import StaleRecordError, StoreUnavailableError
-from shared.lifecycle.timeouts import Limits
+from shared.lifecycle.timeouts import Timeouts
 from shared.model_sources.assignment import AssignmentMaker
 from shared.model_sources.base import ModelListing
 from shared.queues import HEALTH, LAUNCHES, TEARDOWNS
@@ -59,7 +59,7 @@ phases until it is given up, and another one."""
 RETRY_SECONDS = 5.0
 MAX_DEQUEUES = 5
 WORKERS = 2
-LIMITS = Limits(
+LIMITS = Timeouts(
     provisioning=240, installing=240, loading_model=300, starting_server=240, registering=120, release_alert=150
 )
 """Shorter phases than in life, so that a hanging node costs a simulated run minutes."""
@@ -219,7 +219,7 @@ class World:
         self.azure = self._subscription() if asks_azure else None
         self.table = Table()
         self.checks = Checks(self.scheduler, lambda: self.table, self._running, self._launching, self.azure)
-        self.checks.beyond_cap = self._beyond_cap
+        self.checks.over_budget = self._beyond_cap
         self.store = FaultyStore(self.chaos, self.table, self.checks)
         self.queues = FaultyQueues(self.chaos, self.checks, self._announce)
         self.fleet = Fleet(self.chaos)
@@ -245,17 +245,17 @@ class World:
         redactor = Redactor([ADMIN, MASTER.get_secret_value()])
         if self.kind == "simulation":
             inner = SimulationProvider(self.simulated, self.scheduler)
-            kit = Kit(
+            backend = Backend(
                 FaultyProvider(inner, self.chaos, self.checks),
                 SimulatedNodes(self.simulated, self.scheduler),
             )
         else:
             with patch.object(skypilot, "SkyClient", return_value=self.sky):
                 real = skypilot.SkyPilotProvider(self.given, self.scheduler, redactor, environ={}, script=lambda: "run")
-            kit = Kit(FaultyProvider(real, self.chaos, self.checks), self.fleet)
+            backend = Backend(FaultyProvider(real, self.chaos, self.checks), self.fleet)
 
-        def kit_of(_: Mode) -> Kit:
-            return kit
+        def kit_of(_: Mode) -> Backend:
+            return backend
 
         return Parts(
             settings=self.given,
@@ -263,7 +263,7 @@ class World:
             ids=_Ids(self.random),
             store=self.store,
             queues=self.queues,
-            kit=kit_of,
+            backend=kit_of,
             catalog=snapshot(),
             deriver=self.deriver,
             assignments=AssignmentMaker(self.given, self.deriver, _Files(self.chaos, self._last_of), self.scheduler),
@@ -272,7 +272,7 @@ class World:
             # Within a process admissions queue up; without that lock they meet at the ledger's ETag, as processes do.
             ledger_lock=cast("Any", nullcontext()),
             refused=KeptByProcess(self.scheduler, REFUSED_SECONDS),
-            limits=replace(
+            timeouts=replace(
                 LIMITS,
                 poisoned=self.random.choice((0, 2)),
                 max_attempts=self.random.choice((3, 12)),
@@ -366,7 +366,7 @@ class World:
             for one in records
             if one.reservation is not None and one.phase is Phase.READY
         ]
-        return beyond_cap(self.table.ledger().ledger, running, rules_of(self.given).budgets)
+        return over_budget(self.table.ledger().ledger, running, admission_rules(self.given).budgets)
 
     def _quiet(self) -> bool:
         return all(user.done for user in self.users) and self.checks.settled()

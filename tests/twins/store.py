@@ -14,7 +14,7 @@ from shared.storage.base import (
     Booking,
     IdempotencyEntry,
     InstanceFilter,
-    Note,
+    Marker,
     RecordPage,
     Versioned,
     VersionedLedger,
@@ -116,7 +116,7 @@ class MemoryInstanceStore:
         with self.calls.call("events"), self._lock:
             if not rows.is_instance_id(instance_id):
                 return []
-            keys = sorted(key for key in self._rows if key.startswith(f"ev|{rows.turned(instance_id)}|"))
+            keys = sorted(key for key in self._rows if key.startswith(f"ev|{rows.inverted_ulid(instance_id)}|"))
             found = [rows.read(Event, self._rows[key][1]) for key in keys]
             return [event for event in found if event.sequence > after][: max(limit, 0)]
 
@@ -126,7 +126,7 @@ class MemoryInstanceStore:
             found = self._records(rows.LIVE)
         for bound in (newest, oldest):
             if bound is not None:
-                rows.turned(bound)
+                rows.inverted_ulid(bound)
         for one in found:
             instance_id = one.record.instance_id
             if (newest is None or instance_id <= newest) and (oldest is None or instance_id >= oldest):
@@ -147,23 +147,23 @@ class MemoryInstanceStore:
             return RecordPage(found, None)
         return RecordPage(found[:size], make_token(found[size - 1].record.instance_id))
 
-    def notes(self, kind: str) -> list[Note]:
+    def markers(self, kind: str) -> list[Marker]:
         """See InstanceStore."""
-        with self.calls.call("notes"), self._lock:
+        with self.calls.call("markers"), self._lock:
             keys = sorted(key for key in self._rows if key.startswith(f"note|{kind}|"))
-            return [rows.read(Note, self._rows[key][1]) for key in keys]
+            return [rows.read(Marker, self._rows[key][1]) for key in keys]
 
-    def put_note(self, note: Note) -> None:
+    def put_marker(self, note: Marker) -> None:
         """See InstanceStore."""
-        with self.calls.call("put_note"), self._lock:
+        with self.calls.call("put_marker"), self._lock:
             row = rows.note_row("", note)
             self._rows.pop(row["RowKey"], None)
             self._write([row])
 
-    def drop_note(self, kind: str, key: str) -> None:
+    def drop_marker(self, kind: str, key: str) -> None:
         """See InstanceStore."""
-        with self.calls.call("drop_note"), self._lock:
-            self._rows.pop(rows.note_key(kind, key), None)
+        with self.calls.call("drop_marker"), self._lock:
+            self._rows.pop(rows.marker_key(kind, key), None)
 
     def ping(self) -> None:
         """See InstanceStore."""

@@ -2,8 +2,8 @@
 
 import pytest
 
-from shared.billing.admission import rules_of
-from shared.billing.limits import Limits
+from shared.billing.admission import admission_rules
+from shared.billing.limits import AdmissionLimits
 from shared.errors import SettingsError
 from shared.settings import read_settings
 
@@ -77,9 +77,9 @@ def test_a_label_s_value_may_have_a_colon(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_without_settings_there_should_be_neither_budget_nor_limit() -> None:
-    rules = rules_of(read_settings())
+    rules = admission_rules(read_settings())
     assert not rules.counted
-    assert rules.limits == Limits()
+    assert rules.limits == AdmissionLimits()
 
 
 def test_a_missing_master_key_should_stop_production_but_not_development(monkeypatch: pytest.MonkeyPatch) -> None:

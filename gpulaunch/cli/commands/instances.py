@@ -37,7 +37,7 @@ def _complete(incomplete: str) -> list[str]:
 
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="An instance's id.", autocompletion=_complete)]
-Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until nothing is left of the instance.")]
+NextStep = Annotated[bool, typer.Option("--follow", "-f", help="Go on until nothing is left of the instance.")]
 
 
 def ls(
@@ -96,7 +96,7 @@ def show(context: typer.Context, instance_id: Id, as_json: Json = False) -> None
     session.answer(view, lambda: _show(session, view))
 
 
-def events(context: typer.Context, instance_id: Id, follow: Follow = False, as_json: Json = False) -> None:
+def events(context: typer.Context, instance_id: Id, follow: NextStep = False, as_json: Json = False) -> None:
     """Show an instance's story: its phases, attempts, and why what failed."""
     session = session_of(context, as_json=as_json)
     if not follow:
@@ -110,7 +110,7 @@ def events(context: typer.Context, instance_id: Id, follow: Follow = False, as_j
         session.line(event, event_line(event, began))
 
 
-def logs(context: typer.Context, instance_id: Id, follow: Follow = False, as_json: Json = False) -> None:
+def logs(context: typer.Context, instance_id: Id, follow: NextStep = False, as_json: Json = False) -> None:
     """Show the last log lines of an instance's node."""
     session = session_of(context, as_json=as_json)
     if not follow:

@@ -30,15 +30,15 @@ from shared.clock import Clock
 from shared.domain.instance import Failure
 from shared.domain.node import NodePhase, NodeStatus
 from shared.domain.provider import (
+    AttemptRef,
     Availability,
     Cluster,
     LaunchRefusedError,
+    LaunchSpec,
     NodeState,
     NodeTarget,
     NodeUnreachableError,
     NodeView,
-    Placed,
-    Placement,
     Probe,
     ProviderUnavailableError,
 )
@@ -100,49 +100,49 @@ class SimulationProvider:
         rest = _rest(CHECKED / self._speed - elapsed_seconds)
         return Availability(enabled=True, reason=f"Launches on {provider} are simulated.", wait_seconds=rest)
 
-    def submit(self, placement: Placement) -> str | None:
+    def submit(self, launch_spec: LaunchSpec) -> str | None:
         """Start a node or adopt the one of that name; one insert.
 
         Raises LaunchRefusedError for labels that ask for unknown faults, ProviderUnavailableError.
         """
         try:
-            read_faults(placement.labels)
+            read_faults(launch_spec.labels)
         except ValueError as error:
             raise LaunchRefusedError(Failure(reason=Reason.INVALID_TASK, message=str(error))) from error
         node = SimulatedNode(
-            cluster_name=placement.cluster_name,
-            instance_id=placement.instance_id,
-            attempt=placement.attempt,
-            labels=placement.labels,
-            started_at=placement.started_at,
+            cluster_name=launch_spec.cluster_name,
+            instance_id=launch_spec.instance_id,
+            attempt=launch_spec.attempt,
+            labels=launch_spec.labels,
+            started_at=launch_spec.started_at,
             created_at=self._clock.now(),
         )
         with _answers():
             self._cloud.add(node)
-        return _request_id(placement.cluster_name)
+        return _request_id(launch_spec.cluster_name)
 
-    def look(self, placed: Placed) -> NodeView:
+    def look(self, attempt_ref: AttemptRef) -> NodeView:
         """What has become of an attempt, and when that changes next; one read. Raises ProviderUnavailableError."""
         with _answers():
-            node = self._cloud.get(placed.cluster_name)
+            node = self._cloud.get(attempt_ref.cluster_name)
         if node is None:
             return NodeView(NodeState.ABSENT, "There is no such simulated node")
         return self._course(node).view()
 
-    def release(self, placed: Placed) -> bool:
+    def release(self, attempt_ref: AttemptRef) -> bool:
         """Take the node away; True unless a fault asks for more calls. One delete; with that fault a read before.
 
         Raises ProviderUnavailableError.
         """
         with _answers():
-            if read_faults(placed.labels).teardown_tries:
-                node = self._cloud.get(placed.cluster_name)
+            if read_faults(attempt_ref.labels).teardown_tries:
+                node = self._cloud.get(attempt_ref.cluster_name)
                 if node is None:
                     return True
                 if node.release_calls < read_faults(node.labels).teardown_tries:
                     self._cloud.replace(node.model_copy(update={"release_calls": node.release_calls + 1}))
                     return False
-            self._cloud.remove(placed.cluster_name)
+            self._cloud.remove(attempt_ref.cluster_name)
         return True
 
     def discard(self, cluster_name: str) -> bool:
@@ -161,10 +161,10 @@ class SimulationProvider:
             if (state := self._course(node).state) is not NodeState.ABSENT
         ]
 
-    def log_tail(self, placed: Placed, lines: int) -> list[str]:
+    def log_tail(self, attempt_ref: AttemptRef, lines: int) -> list[str]:
         """The last lines of the launch; one read. Raises ProviderUnavailableError."""
         with _answers():
-            node = self._cloud.get(placed.cluster_name)
+            node = self._cloud.get(attempt_ref.cluster_name)
         if node is None or lines < 1:
             return []
         return self._course(node).launch_log()[-lines:]

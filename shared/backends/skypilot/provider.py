@@ -36,13 +36,13 @@ from shared.backends.skypilot.task import NO_UPLOAD, WORKSPACE_LABEL, is_exempt,
 from shared.clock import Clock
 from shared.domain.instance import Failure
 from shared.domain.provider import (
+    AttemptRef,
     Availability,
     Cluster,
     LaunchRefusedError,
+    LaunchSpec,
     NodeState,
     NodeView,
-    Placed,
-    Placement,
     ProviderNotEnabledError,
     ProviderUnavailableError,
 )
@@ -149,14 +149,14 @@ class SkyPilotProvider:
                 self._known[provider] = (now + _KNOWN_SECONDS, answer)
         return answer
 
-    def submit(self, placement: Placement) -> str | None:
+    def submit(self, launch_spec: LaunchSpec) -> str | None:
         """Launch, or adopt whatever the server knows of that cluster name; the request's id, if there is one.
 
         A launch of that name that has ended is adopted as well, a failed one too: `look` says what became of it.
         Raises LaunchRefusedError, ProviderUnavailableError (it may have been taken all the same),
         ProviderNotEnabledError.
         """
-        name = placement.cluster_name
+        name = launch_spec.cluster_name
         if self._local is not None and (copied := self._local.copied()) is not None:
             raise ProviderNotEnabledError(copied)
         try:
@@ -169,16 +169,16 @@ class SkyPilotProvider:
                     return launch.request_id
                 if self._cluster(name) is not None:
                     return None
-            ports = open_ports(name, placement.offer.provider, self._settings)
-            task = task_for(placement, self._script(), ports, self._settings.workspace)
+            ports = open_ports(name, launch_spec.offer.provider, self._settings)
+            task = task_for(launch_spec, self._script(), ports, self._settings.workspace)
             self._client.validate(task)
             return self._client.launch(task, name, NO_UPLOAD)
         except SkyRefusalError as refusal:
             raise ProviderNotEnabledError(str(refusal)) from refusal
         except SkyFailedError as failed:
-            raise LaunchRefusedError(explain(failed, "", placement.offer, self._redactor.text)) from failed
+            raise LaunchRefusedError(explain(failed, "", launch_spec.offer, self._redactor.text)) from failed
 
-    def look(self, placed: Placed) -> NodeView:
+    def look(self, attempt_ref: AttemptRef) -> NodeView:
         """What has become of an attempt: two or three calls of 10 to 170 ms; the log is read only after a failure.
 
         A node that died behind SkyPilot's back stays in its books until they are compared with the cloud. `look` asks
@@ -187,27 +187,27 @@ class SkyPilotProvider:
         """
         self._ready()
         with _answers():
-            requests = self._client.requests_of(placed.cluster_name)
-            cluster = self._cluster(placed.cluster_name)
-            launch = _launch(requests, placed.request_id)
+            requests = self._client.requests_of(attempt_ref.cluster_name)
+            cluster = self._cluster(attempt_ref.cluster_name)
+            launch = _launch(requests, attempt_ref.request_id)
             request_id = launch.request_id if launch is not None else None
             if launch is not None and launch.live:
                 said = launch.status_msg or (cluster.init_status_reason or cluster.last_event if cluster else None)
-                detail = self._redactor.text(said or f"SkyPilot is starting {describe(placed.offer)}")
+                detail = self._redactor.text(said or f"SkyPilot is starting {describe(attempt_ref.offer)}")
                 return NodeView(NodeState.PENDING, detail[:500], request_id=request_id)
             if any(request.live and request.name == DOWN for request in requests):
                 return NodeView(NodeState.PENDING, "The node is being taken away", request_id=request_id)
-            failure = self._failure(placed, launch, cluster)
+            failure = self._failure(attempt_ref, launch, cluster)
             if cluster is None:
                 detail = "" if failure is not None else "SkyPilot knows no such node"
                 return NodeView(NodeState.ABSENT, detail, request_id=request_id, failure=failure)
             self._refresh_if_old(cluster)
             state = _STATES.get(cluster.status, NodeState.UP)
-            address = self._address(placed, cluster) if state is NodeState.UP and failure is None else None
+            address = self._address(attempt_ref, cluster) if state is NodeState.UP and failure is None else None
             detail = "" if cluster.status in _STATES else (cluster.init_status_reason or "SkyPilot calls it unhealthy")
             return NodeView(state, self._redactor.text(detail)[:500], address, request_id, failure)
 
-    def release(self, placed: Placed) -> bool:
+    def release(self, attempt_ref: AttemptRef) -> bool:
         """Take the attempt's node away; True once neither a live request nor a cluster of its name is left.
 
         The books are read in this order, requests first: a launch that ends in between shows as a cluster. Nothing is
@@ -216,7 +216,7 @@ class SkyPilotProvider:
 
         Raises ProviderUnavailableError, with the cloud's words when the last teardown failed.
         """
-        return self.discard(placed.cluster_name)
+        return self.discard(attempt_ref.cluster_name)
 
     def discard(self, cluster_name: str) -> bool:
         """As `release`, for a node of which only the name is known. Raises ProviderUnavailableError."""
@@ -254,17 +254,17 @@ class SkyPilotProvider:
                 cluster_name=cluster.name,
                 state=_STATES.get(cluster.status, NodeState.PENDING),
                 created_at=None if cluster.launched_at is None else datetime.fromtimestamp(cluster.launched_at, UTC),
-                exempt=is_exempt(cluster.labels or {}),
+                gc_protected=is_exempt(cluster.labels or {}),
                 workspace=(cluster.labels or {}).get(WORKSPACE_LABEL),
             )
             for cluster in found
         ]
 
-    def log_tail(self, placed: Placed, lines: int) -> list[str]:
+    def log_tail(self, attempt_ref: AttemptRef, lines: int) -> list[str]:
         """The last lines of the launch's log, redacted; empty when there is none. Raises ProviderUnavailableError."""
         self._ready()
         with _answers():
-            launch = _launch(self._client.requests_of(placed.cluster_name), placed.request_id)
+            launch = _launch(self._client.requests_of(attempt_ref.cluster_name), attempt_ref.request_id)
             if launch is None or lines < 1:
                 return []
             text = self._client.log(launch.request_id, lines)
@@ -343,19 +343,23 @@ class SkyPilotProvider:
     def _cluster(self, name: str) -> SkyCluster | None:
         return next((cluster for cluster in self._client.clusters([name]) if cluster.name == name), None)
 
-    def _failure(self, placed: Placed, launch: SkyRequest | None, cluster: SkyCluster | None) -> Failure | None:
+    def _failure(
+        self, attempt_ref: AttemptRef, launch: SkyRequest | None, cluster: SkyCluster | None
+    ) -> Failure | None:
         if launch is None:
             if cluster is None or cluster.status != "INIT":
                 return None
             # A restart of the server forgets requests and ends them; what stays is a cluster that nobody brings up.
-            message = f"The SkyPilot server lost the launch of {describe(placed.offer)}: it was restarted meanwhile"
+            message = (
+                f"The SkyPilot server lost the launch of {describe(attempt_ref.offer)}: it was restarted meanwhile"
+            )
             return Failure(reason=Reason.PROVISIONING_FAILED, message=message)
         if launch.status == "SUCCEEDED":
             return None
         error = self._client.failure_of(launch.request_id)
         if error is None:
             error = SkyFailedError("RequestCancelled", f"the request ended as {launch.status}")
-        return explain(error, self._client.log(launch.request_id, _LOG_LINES), placed.offer, self._redactor.text)
+        return explain(error, self._client.log(launch.request_id, _LOG_LINES), attempt_ref.offer, self._redactor.text)
 
     def _refresh_if_old(self, cluster: SkyCluster) -> None:
         now = self._now()
@@ -372,14 +376,14 @@ class SkyPilotProvider:
             # The look itself has its answer; the next one asks again.
             logger.info("No refresh of %s: %s", cluster.name, error)
 
-    def _address(self, placed: Placed, cluster: SkyCluster) -> str | None:
-        if placed.offer.provider == "slurm":
-            return slurm_address(self._home / ".slurm" / "config", placed.offer.region, cluster.node_names)
+    def _address(self, attempt_ref: AttemptRef, cluster: SkyCluster) -> str | None:
+        if attempt_ref.offer.provider == "slurm":
+            return slurm_address(self._home / ".slurm" / "config", attempt_ref.offer.region, cluster.node_names)
         with self._lock:
             known = self._addresses.get(cluster.name)
         if known is not None:
             return known
-        ports = open_ports(cluster.name, placed.offer.provider, self._settings)
+        ports = open_ports(cluster.name, attempt_ref.offer.provider, self._settings)
         address = self._client.endpoint_address(cluster.name, ports[0]) if ports else None
         if address is not None:
             with self._lock:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from gpulaunch.models.requests import ProviderName
-from shared.domain.provider import Placement
+from shared.domain.provider import LaunchSpec
 
 INSTANCE_LABEL, ATTEMPT_LABEL = "gpulaunch-instance", "gpulaunch-attempt"
 WORKSPACE_LABEL = "gpulaunch-workspace"
@@ -67,19 +67,19 @@ _RESERVED = re.compile(r"^(aws:|microsoft|azure|windows|skypilot-|ray-|gpulaunch
 """Prefixes that a cloud, SkyPilot or we keep for themselves."""
 
 
-def labels_for(placement: Placement, workspace: str) -> dict[str, str]:
+def labels_for(launch_spec: LaunchSpec, workspace: str) -> dict[str, str]:
     """The user's labels in a form that the cloud takes, and ours.
 
     Two labels that become one keep the first one's value; a label that the cloud can't take at all is left out: labels
     are for people and bills, and no launch fails for one.
     """
-    clean_key, clean_value = _CLEAN[placement.offer.provider]
+    clean_key, clean_value = _CLEAN[launch_spec.offer.provider]
     labels = {
-        INSTANCE_LABEL: clean_value(placement.instance_id),
-        ATTEMPT_LABEL: str(placement.attempt),
+        INSTANCE_LABEL: clean_value(launch_spec.instance_id),
+        ATTEMPT_LABEL: str(launch_spec.attempt),
         WORKSPACE_LABEL: workspace,
     }
-    for key, value in placement.labels.items():
+    for key, value in launch_spec.labels.items():
         if _RESERVED.match(key):
             continue
         cleaned = clean_key(key)
@@ -93,7 +93,7 @@ def is_exempt(labels: Mapping[str, str]) -> bool:
     return labels.get(EXEMPT_LABEL, "false").lower() not in ("false", "no", "0")
 
 
-def task_for(placement: Placement, script: str, ports: list[int], workspace: str) -> dict[str, object]:
+def task_for(launch_spec: LaunchSpec, script: str, ports: list[int], workspace: str) -> dict[str, object]:
     """The task of one attempt, in the shape of SkyPilot's YAML.
 
     Parameters
@@ -105,10 +105,10 @@ def task_for(placement: Placement, script: str, ports: list[int], workspace: str
     workspace
         Goes into the labels, so that no other workspace on the same server takes the node for garbage of its own.
     """
-    offer = placement.offer
+    offer = launch_spec.offer
     resources: dict[str, object] = {
         "infra": f"{offer.provider}/{offer.region}",
-        "labels": labels_for(placement, workspace),
+        "labels": labels_for(launch_spec, workspace),
     }
     if offer.instance_type is not None:
         resources["instance_type"] = offer.instance_type
@@ -124,7 +124,7 @@ def task_for(placement: Placement, script: str, ports: list[int], workspace: str
     return {
         "name": "gpulaunch",
         "resources": resources,
-        "envs": dict(placement.environment),
-        "secrets": dict(placement.secrets),
+        "envs": dict(launch_spec.environment),
+        "secrets": dict(launch_spec.secrets),
         "run": script,
     }

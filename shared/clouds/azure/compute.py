@@ -18,7 +18,7 @@ from shared.backends.skypilot.task import WORKSPACE_LABEL, is_exempt
 from shared.clock import Clock
 from shared.clouds.azure.client import AzureClient
 from shared.domain.instance import Failure
-from shared.domain.provider import Cluster, NodeState, NodeView, Remains
+from shared.domain.provider import CleanupStatus, Cluster, NodeState, NodeView
 from shared.domain.quota import RegionUsage
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Machine:
     error: str
     """Code and message of a provisioning that failed."""
     workspace: str | None
-    exempt: bool
+    gc_protected: bool
 
     @property
     def boot_seconds(self) -> float | None:
@@ -147,7 +147,7 @@ class AzureCompute:
         """See Cloud. Tags of any part of a cluster count for all of it; its oldest part says how old it is."""
         listing = self._listing()
         found = {
-            name: Cluster(name, machine.view.state, machine.created_at, machine.exempt, machine.workspace)
+            name: Cluster(name, machine.view.state, machine.created_at, machine.gc_protected, machine.workspace)
             for name, machine in listing.machines.items()
         }
         for resource in self._client.resources_named("gl-"):
@@ -160,7 +160,7 @@ class AzureCompute:
                 name,
                 known.state,
                 _earliest(known.created_at, _moment(resource.get("createdTime"))),
-                known.exempt or is_exempt(tags),
+                known.gc_protected or is_exempt(tags),
                 known.workspace or tags.get(WORKSPACE_LABEL),
             )
         for name, stays in listing.groups.items():
@@ -168,7 +168,7 @@ class AzureCompute:
                 found.setdefault(name, Cluster(name, NodeState.ABSENT, None))
         return list(found.values())
 
-    def remove(self, cluster_name: str, region: str | None = None) -> Remains:
+    def remove(self, cluster_name: str, region: str | None = None) -> CleanupStatus:
         """See Cloud."""
         groups = self._groups_of(cluster_name, region)
         for group in groups:
@@ -182,8 +182,8 @@ class AzureCompute:
         own = {str(group["name"]).casefold() for group in groups}
         self._delete_first([part for part in parts if _group_of(part).casefold() not in own])
         if any(str(part["type"]).casefold() in _COSTS for part in parts):
-            return Remains.MACHINE
-        return Remains.TRACES if groups or parts else Remains.NOTHING
+            return CleanupStatus.MACHINE
+        return CleanupStatus.FREE_LEFTOVERS if groups or parts else CleanupStatus.NOTHING
 
     def usage(self, region: str) -> RegionUsage:
         """See Cloud."""
@@ -284,7 +284,7 @@ def _machine(
         provisioned_at=provisioned_at,
         error=error,
         workspace=tags.get(WORKSPACE_LABEL),
-        exempt=is_exempt(tags),
+        gc_protected=is_exempt(tags),
     )
 
 

@@ -11,8 +11,8 @@ from typing import Literal
 
 from gpulaunch.models.instances import Mode
 from shared.control.parts import Parts
-from shared.domain.provider import Cluster, ProviderUnavailableError, Remains
-from shared.storage.base import ORPHAN, InstanceFilter, Note
+from shared.domain.provider import CleanupStatus, Cluster, ProviderUnavailableError
+from shared.storage.base import ORPHAN, InstanceFilter, Marker
 
 log = logging.getLogger("gpulaunch.garbage")
 
@@ -49,7 +49,7 @@ _USED: dict[str, tuple[Mode, ...]] = {
 """Modes that a deployment may have nodes in, by its orchestrator."""
 
 
-def wants_books(parts: Parts, now: datetime) -> bool:
+def should_list_skypilot(parts: Parts, now: datetime) -> bool:
     """Whether SkyPilot's books are worth a question: it keeps a server awake that could be scaled to zero.
 
     Where nothing lives, no orphan is marked and the cloud itself is listed, they can hold nothing that costs money;
@@ -58,7 +58,7 @@ def wants_books(parts: Parts, now: datetime) -> bool:
     if parts.cloud is None or (now.hour % BOOKS_EVERY == 0 and now.minute < _AWAKE_MINUTES):
         return True
     # A page of one, where the walk would begin with a thousand records.
-    return bool(parts.store.page(InstanceFilter(live=True), 1, None).records) or bool(parts.store.notes(ORPHAN))
+    return bool(parts.store.page(InstanceFilter(live=True), 1, None).records) or bool(parts.store.markers(ORPHAN))
 
 
 def list_clusters(parts: Parts, *, books: bool = True) -> Listed:
@@ -71,7 +71,7 @@ def list_clusters(parts: Parts, *, books: bool = True) -> Listed:
             complete = False
             continue
         try:
-            clusters = parts.kit(mode).provider.clusters()
+            clusters = parts.backend(mode).provider.clusters()
         except ProviderUnavailableError as error:
             log.warning("no garbage is collected in mode %s, its provider did not answer: %s", mode, error)
             complete = False
@@ -99,23 +99,23 @@ def collect(parts: Parts, listed: Listed, known: Iterable[str], now: datetime) -
         for name, (_, cluster) in listed.clusters.items()
         if name not in kept and _is_ours_to_take(parts, cluster, now)
     }
-    marks = {note.key: note for note in parts.store.notes(ORPHAN)}
+    marks = {note.key: note for note in parts.store.markers(ORPHAN)}
     taken = 0
     for name in sorted(orphans):
         source = listed.clusters[name][0]
         if name not in marks:
             log.warning("%s is known to no live record; it is taken away unless one claims it soon", name)
-            parts.store.put_note(Note(kind=ORPHAN, key=name, at=now, text=source))
+            parts.store.put_marker(Marker(kind=ORPHAN, key=name, at=now, text=source))
         elif now - marks[name].at >= GRACE:
             taken += _take(parts, source, name)
     if listed.complete:
         for name in sorted(marks.keys() - orphans):
-            parts.store.drop_note(ORPHAN, name)
+            parts.store.drop_marker(ORPHAN, name)
     return taken
 
 
 def _is_ours_to_take(parts: Parts, cluster: Cluster, now: datetime) -> bool:
-    if cluster.exempt or cluster.workspace not in (None, parts.settings.workspace):
+    if cluster.gc_protected or cluster.workspace not in (None, parts.settings.workspace):
         return False
     return cluster.created_at is None or now - cluster.created_at >= GRACE
 
@@ -124,9 +124,9 @@ def _take(parts: Parts, source: Source, name: str) -> bool:
     """Ask for an orphan's end; the mark stays until it is no longer listed."""
     try:
         if source == "cloud":
-            gone = parts.cloud is not None and parts.cloud.remove(name) is Remains.NOTHING
+            gone = parts.cloud is not None and parts.cloud.remove(name) is CleanupStatus.NOTHING
         else:
-            gone = parts.kit(source).provider.discard(name)
+            gone = parts.backend(source).provider.discard(name)
     except ProviderUnavailableError as error:
         log.error("%s is an orphan, may be billing, and could not be taken away: %s", name, error)  # noqa: TRY400
         return False

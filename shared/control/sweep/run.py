@@ -5,16 +5,16 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from gpulaunch.models.instances import Phase
-from shared.billing.admission import CapWatch
+from shared.billing.admission import BudgetCapMonitor
 from shared.control.parts import Parts
 from shared.control.probe import probe_ready
 from shared.control.records import change, send
-from shared.control.sweep.garbage import collect, list_clusters, wants_books
+from shared.control.sweep.garbage import collect, list_clusters, should_list_skypilot
 from shared.domain.instance import AttemptState, InstanceRecord
 from shared.domain.messages import ProbeMessage, StepMessage, read_message
 from shared.errors import MessageError, StaleRecordError
-from shared.lifecycle.observations import EndAsked, Poisoned
-from shared.lifecycle.transition import Follow, StepName
+from shared.lifecycle.observations import Poisoned, TerminationRequested
+from shared.lifecycle.transition import NextStep, StepName
 from shared.queues import HEALTH, QUEUES
 from shared.storage.base import QueuedMessage, Versioned
 
@@ -51,18 +51,20 @@ def run_sweep(parts: Parts) -> SweepReport:
     """Walk once over all live instances."""
     now = parts.clock.now()
     # The cloud is listed before the records: what is launched in between is in neither list, or in the records' alone.
-    found_clusters = list_clusters(parts, books=wants_books(parts, now)) if _is_time(now, COLLECT_EVERY) else None
+    found_clusters = (
+        list_clusters(parts, books=should_list_skypilot(parts, now)) if _is_time(now, COLLECT_EVERY) else None
+    )
     known: set[str] = set()
     live = ready = resent = probes = 0
     here: list[Versioned] = []
-    cap = CapWatch(parts, now)
+    cap = BudgetCapMonitor(parts, now)
     for found in parts.store.live():
         record = found.record
         live += 1
         cap.see(record)
         known.update(attempt.cluster_name for attempt in record.attempts if attempt.state is not AttemptState.GONE)
         if _overdue(record, now):
-            send(parts, record, Follow(_step_of(record), 0.0))
+            send(parts, record, NextStep(_step_of(record), 0.0))
             resent += 1
         if record.phase is Phase.READY:
             ready += 1
@@ -84,12 +86,12 @@ def run_sweep(parts: Parts) -> SweepReport:
     return report
 
 
-def _end_over_budget(parts: Parts, cap: CapWatch) -> int:
+def _end_over_budget(parts: Parts, cap: BudgetCapMonitor) -> int:
     """Begin to end what runs on a budget that is used up; how many."""
     ended = 0
     for instance_id, failure in cap.to_end().items():
         try:
-            change(parts, instance_id, EndAsked(failure))
+            change(parts, instance_id, TerminationRequested(failure))
         except StaleRecordError:
             log.warning("%s kept changing; the next sweep ends it: %s", instance_id, failure.message)
         else:

@@ -67,7 +67,8 @@ class Person:
     def types(self, *words: str) -> "pexpect.spawn[str]":
         # The terminal echoes ^C wherever the output just is, be it in the middle of a character.
         return pexpect.spawn(
-            sys.executable, ["-m", "gpulaunch.cli", *words], env=self._environment, encoding="utf-8", codec_errors="replace",
+            sys.executable, ["-m", "gpulaunch.cli", *words],
+            env=self._environment, encoding="utf-8", codec_errors="replace",
             timeout=PATIENCE, dimensions=(40, 120),
         )  # fmt: skip
 

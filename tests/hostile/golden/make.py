@@ -12,10 +12,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from shared.domain.node import NodePhase
-from shared.storage.base import ORPHAN, REFUSED_OFFER, InstanceFilter, Note
-
 from shared import app as runtime
+from shared.domain.node import NodePhase
+from shared.storage.base import ORPHAN, REFUSED_OFFER, InstanceFilter, Marker
 from tests.functional.test_node_calls import Push
 from tests.functional.world import World, settings
 
@@ -54,8 +53,8 @@ def _called() -> World:
     world.node(done, "complete", {"exit_code": 0})
     world.run(5)
     now = world.clock.now()
-    world.store.put_note(Note(kind=ORPHAN, key="gl-x", at=now, text="real"))
-    world.store.put_note(Note(kind=REFUSED_OFFER, key="azure/eastus/a/spot", at=now, until=now, text="no_capacity"))
+    world.store.put_marker(Marker(kind=ORPHAN, key="gl-x", at=now, text="real"))
+    world.store.put_marker(Marker(kind=REFUSED_OFFER, key="azure/eastus/a/spot", at=now, until=now, text="no_capacity"))
     return world
 
 
@@ -79,7 +78,7 @@ def _collect(found: dict[str, list[Any]], world: World) -> None:
     if entry is not None:
         found["idempotency"].append(entry.model_dump(mode="json"))
     for kind in (ORPHAN, REFUSED_OFFER):
-        found["notes"] += [note.model_dump(mode="json") for note in world.store.notes(kind)]
+        found["notes"] += [note.model_dump(mode="json") for note in world.store.markers(kind)]
     ledger = world.store.ledger()
     if ledger.etag is not None:
         found["ledgers"].append(ledger.ledger.model_dump(mode="json"))

@@ -14,15 +14,15 @@ from shared.backends.skypilot.task import (
     labels_for,
     task_for,
 )
-from shared.domain.provider import Placement
+from shared.domain.provider import LaunchSpec
 from tests.twins.clock import START
 from tests.twins.factories import make_attempt, make_instance_id, make_offer
 
 LABELS = {"Team": "Blue Sky", "app.kubernetes.io/name": "a@b:c", "UPPER": "x" * 64, "owner": ""}
 
 
-def placement(provider: str = "azure", labels: dict[str, str] | None = None, **offer: Any) -> Placement:
-    return Placement(
+def launch_spec(provider: str = "azure", labels: dict[str, str] | None = None, **offer: Any) -> LaunchSpec:
+    return LaunchSpec(
         cluster_name=make_attempt().cluster_name,
         instance_id=make_instance_id(),
         attempt=2,
@@ -34,7 +34,7 @@ def placement(provider: str = "azure", labels: dict[str, str] | None = None, **o
     )
 
 
-def resources(given: Placement, ports: list[int] | None = None) -> dict[str, Any]:
+def resources(given: LaunchSpec, ports: list[int] | None = None) -> dict[str, Any]:
     return cast("dict[str, Any]", task_for(given, "run", ports or [], "default")["resources"])
 
 
@@ -52,7 +52,7 @@ def resources(given: Placement, ports: list[int] | None = None) -> dict[str, Any
     ],
 )
 def test_labels_have_the_form_that_the_cloud_takes(provider: str, key: str, value: str) -> None:
-    labels = labels_for(placement(provider), "default")
+    labels = labels_for(launch_spec(provider), "default")
     assert len(labels) == 3 + len(LABELS)
     for name, text in labels.items():
         assert re.match(key, name), name
@@ -61,19 +61,19 @@ def test_labels_have_the_form_that_the_cloud_takes(provider: str, key: str, valu
 
 def test_our_own_labels_can_t_be_forged() -> None:
     forged = {INSTANCE_LABEL: "x", "GPUlaunch-attempt": "9", "skypilot-cluster-name": "y", "aws:x": "z", "ok": "1"}
-    labels = labels_for(placement("aws", forged), "default")
+    labels = labels_for(launch_spec("aws", forged), "default")
     ours = {INSTANCE_LABEL: make_instance_id(), ATTEMPT_LABEL: "2", WORKSPACE_LABEL: "default"}
     assert labels == {**ours, "ok": "1"}
 
 
 def test_the_exempting_label_passes() -> None:
-    assert is_exempt(labels_for(placement("gcp", {"gpulaunch-exempt": "Yes"}), "default"))
-    assert not is_exempt(labels_for(placement("gcp", {"gpulaunch-exempt": "false"}), "default"))
-    assert not is_exempt(labels_for(placement("gcp", {}), "default"))
+    assert is_exempt(labels_for(launch_spec("gcp", {"gpulaunch-exempt": "Yes"}), "default"))
+    assert not is_exempt(labels_for(launch_spec("gcp", {"gpulaunch-exempt": "false"}), "default"))
+    assert not is_exempt(labels_for(launch_spec("gcp", {}), "default"))
 
 
 def test_a_machine_type_is_asked_for_by_name() -> None:
-    asked = resources(placement(), [8000])
+    asked = resources(launch_spec(), [8000])
     assert asked["infra"] == "azure/eastus"
     assert asked["instance_type"] == "Standard_NV36ads_A10_v5"
     assert asked["use_spot"] is True
@@ -82,13 +82,13 @@ def test_a_machine_type_is_asked_for_by_name() -> None:
 
 
 def test_on_gcp_the_gpu_is_asked_for_beside_the_machine_that_it_is_put_into() -> None:
-    asked = resources(placement("gcp", instance_type="n1-highmem-8", gpu="T4", region="us-central1"))
+    asked = resources(launch_spec("gcp", instance_type="n1-highmem-8", gpu="T4", region="us-central1"))
     assert asked["instance_type"] == "n1-highmem-8"
     assert asked["accelerators"] == {"T4": 1}
 
 
 def test_where_there_are_no_types_the_gpu_is_asked_for_and_nothing_that_slurm_refuses() -> None:
-    asked = resources(placement("slurm", instance_type=None, region="e2e", gpu_count=2, use_spot=False))
+    asked = resources(launch_spec("slurm", instance_type=None, region="e2e", gpu_count=2, use_spot=False))
     assert asked["infra"] == "slurm/e2e"
     assert asked["accelerators"] == {"A10": 2}
     assert not {"instance_type", "use_spot", "ports", "autostop"} & set(asked)
@@ -96,13 +96,13 @@ def test_where_there_are_no_types_the_gpu_is_asked_for_and_nothing_that_slurm_re
 
 @pytest.mark.parametrize("provider", ["aws", "gcp", "kubernetes"])
 def test_a_node_with_an_identity_of_its_own_takes_itself_away_when_its_job_ended(provider: str) -> None:
-    assert resources(placement(provider))["autostop"] == {"idle_minutes": 10, "down": True, "wait_for": "jobs"}
+    assert resources(launch_spec(provider))["autostop"] == {"idle_minutes": 10, "down": True, "wait_for": "jobs"}
 
 
 def test_azure_s_autodown_would_need_credentials_on_the_node() -> None:
-    assert "autostop" not in resources(placement("azure"))
+    assert "autostop" not in resources(launch_spec("azure"))
 
 
 def test_secrets_are_not_among_the_plain_environment() -> None:
-    task = task_for(replace(placement(), secrets={"TOKEN": "abc"}), "the script", [], "default")
+    task = task_for(replace(launch_spec(), secrets={"TOKEN": "abc"}), "the script", [], "default")
     assert (task["envs"], task["secrets"], task["run"]) == ({"A": "1"}, {"TOKEN": "abc"}, "the script")

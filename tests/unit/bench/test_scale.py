@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from bench.scale import SIMULATED, Costs, Given, bounds, looks, real_launch
-from shared.lifecycle.timeouts import Limits
+from shared.lifecycle.timeouts import Timeouts
 
 
 def test_looks_should_come_less_often_the_longer_a_phase_lasts() -> None:
-    counts = [looks(seconds, Limits()) for seconds in (0, 3, 180, 1800)]
+    counts = [looks(seconds, Timeouts()) for seconds in (0, 3, 180, 1800)]
     assert counts[:2] == [0, 1]
     assert counts[2] > 180 / 15
     assert counts[3] - counts[2] == pytest.approx((1800 - 180) / 15, abs=2)

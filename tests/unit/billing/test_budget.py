@@ -3,7 +3,7 @@
 import pytest
 
 from gpulaunch.models.instances import Reason
-from shared.billing.budget import Budgets, Running, beyond_cap, budget_refusal, crossed
+from shared.billing.budget import Budgets, Running, apply_thresholds, budget_refusal, over_budget
 from shared.billing.ledger import reserve
 from shared.domain.money import MICRO, Account, Ledger, Reservation
 from tests.twins.clock import START
@@ -89,32 +89,32 @@ class TestAlerts:
         self, used: float, alerted: int, told: int | None
     ) -> None:
         before = ledger(used / 2, used / 2, alerted=alerted)
-        after, alerts = crossed(before, held(1), monthly(100), refused=False)
+        after, alerts = apply_thresholds(before, held(1), monthly(100), refused=False)
         assert [alert.threshold for alert in alerts] == ([] if told is None else [told])
         assert after.accounts[f"{MONTH}/real"].alerted == (told or alerted)
-        assert crossed(after, held(1), monthly(100), refused=False) == (after, [])
+        assert apply_thresholds(after, held(1), monthly(100), refused=False) == (after, [])
 
     def test_a_refused_launch_should_tell_that_the_budget_is_used_up_once(self) -> None:
-        after, alerts = crossed(ledger(70, 25), held(6), monthly(100), refused=True)
+        after, alerts = apply_thresholds(ledger(70, 25), held(6), monthly(100), refused=True)
         assert [alert.message for alert in alerts] == [
             "The budget for 2026-01 has no room for a launch of 6.00 USD: 95.00 of 100.00 USD are spent or reserved."
         ]
-        assert crossed(after, held(6), monthly(100), refused=True)[1] == []
+        assert apply_thresholds(after, held(6), monthly(100), refused=True)[1] == []
 
     def test_a_refusal_by_a_label_s_budget_should_not_be_told_of_the_month_s(self) -> None:
         both = Budgets(monthly=100 * MICRO, labels={"team=a": 10 * MICRO})
-        _, alerts = crossed(ledger(9, scope="real/team=a"), held(2, "real/team=a"), both, refused=True)
+        _, alerts = apply_thresholds(ledger(9, scope="real/team=a"), held(2, "real/team=a"), both, refused=True)
         assert [alert.scope for alert in alerts] == ["real/team=a"]
 
     def test_an_admission_should_tell_what_it_reached(self) -> None:
         reserved = reserve(ledger(30), held(25), START, rated=False)
-        _, alerts = crossed(reserved, held(25), monthly(100), refused=False)
+        _, alerts = apply_thresholds(reserved, held(25), monthly(100), refused=False)
         assert [alert.message for alert in alerts] == [
             "50 % of the budget for 2026-01 are spent or reserved: 55.00 of 100.00 USD."
         ]
 
     def test_without_a_budget_there_should_be_nothing_to_tell(self) -> None:
-        assert crossed(ledger(1e6), held(1), Budgets(), refused=False) == (ledger(1e6), [])
+        assert apply_thresholds(ledger(1e6), held(1), Budgets(), refused=False) == (ledger(1e6), [])
 
 
 class TestHardCap:
@@ -123,31 +123,31 @@ class TestHardCap:
 
     def test_what_was_really_spent_should_end_what_runs_and_not_before(self) -> None:
         one, two = self.running("one", 3), self.running("two", 2)
-        assert beyond_cap(ledger(4.99), [one, two], monthly(10, end=True)) == {}
-        ending = beyond_cap(ledger(5), [one, two], monthly(10, end=True))
+        assert over_budget(ledger(4.99), [one, two], monthly(10, end=True)) == {}
+        ending = over_budget(ledger(5), [one, two], monthly(10, end=True))
         assert set(ending) == {"one", "two"}
         assert ending["one"].reason is Reason.BUDGET
         assert ending["one"].message == "The budget for 2026-01 is used up: 10.00 of 10.00 USD are spent."
 
     def test_what_runs_should_be_kept_where_that_is_configured(self) -> None:
-        assert beyond_cap(ledger(500), [self.running("one", 3)], monthly(10, end=False)) == {}
+        assert over_budget(ledger(500), [self.running("one", 3)], monthly(10, end=False)) == {}
 
     def test_reservations_alone_should_end_nothing(self) -> None:
-        assert beyond_cap(ledger(1, reserved=9), [self.running("one", 1)], monthly(10, end=True)) == {}
+        assert over_budget(ledger(1, reserved=9), [self.running("one", 1)], monthly(10, end=True)) == {}
 
     def test_a_label_s_budget_should_end_its_label_alone(self) -> None:
         ours, other = self.running("ours", 1, "real/team=a"), self.running("other", 50)
-        assert set(beyond_cap(ledger(9, scope="real/team=a"), [ours, other], team(10, end=True))) == {"ours"}
+        assert set(over_budget(ledger(9, scope="real/team=a"), [ours, other], team(10, end=True))) == {"ours"}
 
     def test_an_instance_of_last_month_should_be_judged_by_last_month_s_budget(self) -> None:
         late = Running("late", held(20, month="2025-12"), 2 * MICRO)
-        assert set(beyond_cap(ledger(10), [late, self.running("new", 0)], monthly(10, end=True))) == {"new"}
+        assert set(over_budget(ledger(10), [late, self.running("new", 0)], monthly(10, end=True))) == {"new"}
 
     def test_free_machines_and_those_that_end_already_should_be_left_alone(self) -> None:
         free = self.running("free", 0, worst=0)
         ending = Running("ending", held(20), 5 * MICRO, ending=True)
-        assert beyond_cap(ledger(10), [free, ending], monthly(10, end=True)) == {}
+        assert over_budget(ledger(10), [free, ending], monthly(10, end=True)) == {}
 
     def test_what_an_ending_one_still_costs_should_count(self) -> None:
         ending = Running("ending", held(20), 5 * MICRO, ending=True)
-        assert set(beyond_cap(ledger(5), [ending, self.running("one", 0)], monthly(10, end=True))) == {"one"}
+        assert set(over_budget(ledger(5), [ending, self.running("one", 0)], monthly(10, end=True))) == {"one"}

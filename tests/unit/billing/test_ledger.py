@@ -7,7 +7,7 @@ import pytest
 
 from shared.billing.ledger import (
     account_key,
-    entry_of,
+    cost_entry,
     machine,
     newly_gone,
     recent_launches,
@@ -167,21 +167,21 @@ class TestEntries:
         gone = make_attempt(state=AttemptState.GONE, gone_at=START + HOUR)
         assert newly_gone(make_record(attempts=[make_attempt()]), make_record(attempts=[gone])) == []
         with pytest.raises(ValueError, match="without a node"):
-            entry_of(make_record(), gone, START, {})
+            cost_entry(make_record(), gone, START, {})
 
     def test_an_entry_should_say_what_was_paid_planned_and_saved(self) -> None:
         attempt = make_attempt(
             offer=make_offer(price_per_hour=0.96), node_up_at=START, gone_at=START + HOUR, state=AttemptState.GONE
         )
         record = make_record(attempts=[attempt], request=make_request(labels={"team": "a"}))
-        entry = entry_of(record, attempt, START + 9 * HOUR, {machine(attempt.offer): 3.84})
+        entry = cost_entry(record, attempt, START + 9 * HOUR, {machine(attempt.offer): 3.84})
         assert (entry.price_per_hour, entry.planned_per_hour, entry.on_demand_per_hour) == (0.96, 0.64, 3.84)
         assert (entry.up_at, entry.gone_at, entry.day) == (START, START + HOUR, START.date())
         assert (entry.labels, entry.mode, entry.use_spot) == ({"team": "a"}, "simulation", True)
 
     def test_a_running_attempt_should_count_until_now_and_claim_no_unknown_price(self) -> None:
         attempt = make_attempt(node_up_at=START)
-        entry = entry_of(make_record(attempts=[attempt]), attempt, START + HOUR, {})
+        entry = cost_entry(make_record(attempts=[attempt]), attempt, START + HOUR, {})
         assert (entry.gone_at, entry.on_demand_per_hour) == (START + HOUR, None)
 
     def test_spot_and_on_demand_of_one_machine_should_be_the_same_machine(self) -> None:

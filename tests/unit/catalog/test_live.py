@@ -50,7 +50,7 @@ def test_aws_has_whole_gpus_with_both_prices_and_no_parts() -> None:
     ]
     one = found["aws/us-west-2/g5g.4xlargex1/spot"]
     assert (one.gpu, one.vcpus, one.memory_gib, one.gpu_memory_gib, one.price_per_hour) == ("T4g", 16, 32, 16, 0.3141)
-    assert "vLLM needs whole GPUs" in listed("aws").listing.left_out["g6f.2xlarge"]
+    assert "vLLM needs whole GPUs" in listed("aws").listing.excluded["g6f.2xlarge"]
 
 
 def test_gcp_has_gpus_in_machines_and_no_tpus() -> None:

@@ -120,11 +120,11 @@ def test_a_spot_price_is_below_the_on_demand_price() -> None:
 def test_left_out_with_a_reason(instance_type: str, reason: str) -> None:
     assert not azure(instance_type)
     assert instance_type not in CATALOG.instance_types("azure")
-    assert reason in CATALOG.left_out("azure")[instance_type]
+    assert reason in CATALOG.excluded("azure")[instance_type]
 
 
 def test_what_is_offered_is_not_left_out() -> None:
-    assert not set(CATALOG.instance_types("azure")) & set(CATALOG.left_out("azure"))
+    assert not set(CATALOG.instance_types("azure")) & set(CATALOG.excluded("azure"))
     assert "Standard_NC4as_T4_v3" in CATALOG.instance_types("azure")
 
 
@@ -144,9 +144,9 @@ def test_a_row_without_a_price_gives_no_offer_but_its_type_stays_where_it_has_on
     ]
     listing = rented_listing("azure", read_rows(lines))
     assert [offer.key for offer in listing.offers] == ["azure/eastus/Standard_Xx1/on-demand"]
-    assert "Standard_X" not in listing.left_out
-    assert "no price" in listing.left_out["Standard_Y"]
-    assert "0.5 A10" in listing.left_out["Standard_Z"]
+    assert "Standard_X" not in listing.excluded
+    assert "no price" in listing.excluded["Standard_Y"]
+    assert "0.5 A10" in listing.excluded["Standard_Z"]
 
 
 @pytest.mark.parametrize("provider", ["slurm", "kubernetes"])
@@ -160,7 +160,7 @@ def test_infrastructure_of_one_s_own_has_any_gpu_at_no_price(provider: ProviderN
     assert list(CATALOG.gpus(provider)) == [offer.gpu for offer in offers]
     assert not CATALOG.regions(provider)
     assert not CATALOG.instance_types(provider)
-    assert not CATALOG.left_out(provider)
+    assert not CATALOG.excluded(provider)
     assert CATALOG.notes(provider)
 
 
@@ -185,7 +185,7 @@ def test_a_tpu_is_no_gpu() -> None:
 
 
 @pytest.mark.parametrize("provider", ["aws", "gcp"])
-@pytest.mark.parametrize("call", ["offers", "regions", "instance_types", "gpus", "left_out", "notes"])
+@pytest.mark.parametrize("call", ["offers", "regions", "instance_types", "gpus", "excluded", "notes"])
 def test_without_prices_every_question_is_refused(provider: ProviderName, call: str) -> None:
     with pytest.raises(NotCataloguedError, match=f"no {provider} prices.*say azure") as caught:
         getattr(CATALOG, call)(provider)

@@ -12,7 +12,7 @@ from azure.identity import CredentialUnavailableError
 from gpulaunch.models.instances import Reason
 from shared.clouds.azure.client import AzureClient
 from shared.clouds.azure.compute import LISTING_SECONDS, QUOTA_SECONDS, AzureCompute
-from shared.domain.provider import NodeState, ProviderUnavailableError, Remains
+from shared.domain.provider import CleanupStatus, NodeState, ProviderUnavailableError
 from tests.standins.azure import Fault, StaticCredential
 from tests.standins.azure.shapes import RefusedError, Resource
 from tests.unit.clouds.azure_world import USER_ID, AzureWorld, azure_world, cluster
@@ -178,8 +178,8 @@ def test_a_cluster_should_go_with_its_group_and_all_that_is_in_it(world: AzureWo
     world.launch(A)
     world.launch(B)
     kept = world.left()[: len(world.left()) // 2]
-    assert world.azure.remove(A, "eastus") in (Remains.MACHINE, Remains.TRACES)
-    assert world.azure.remove(A, "eastus") is Remains.NOTHING
+    assert world.azure.remove(A, "eastus") in (CleanupStatus.MACHINE, CleanupStatus.FREE_LEFTOVERS)
+    assert world.azure.remove(A, "eastus") is CleanupStatus.NOTHING
     assert len(world.left()) == len(kept)
     assert state(world, B) is NodeState.UP
 
@@ -188,28 +188,28 @@ def test_a_removal_under_way_should_not_be_asked_for_again(world: AzureWorld) ->
     world.manager.operation_seconds = 120
     world.launch(A)
     for _ in range(3):
-        assert world.azure.remove(A, "eastus") is Remains.MACHINE
+        assert world.azure.remove(A, "eastus") is CleanupStatus.MACHINE
         world.clock.advance(30)
     assert world.manager.count("DELETE") == 1
     world.clock.advance(31)
-    assert world.azure.remove(A, "eastus") is Remains.NOTHING
+    assert world.azure.remove(A, "eastus") is CleanupStatus.NOTHING
     assert world.left() == []
 
 
 def test_a_group_that_azure_could_not_delete_should_be_deleted_again(world: AzureWorld) -> None:
     world.launch(A)
     world.manager.faults.append(Fault("DELETE", "resourcegroups", 409, "ScopeLocked", late=True))
-    assert world.azure.remove(A) is Remains.MACHINE
+    assert world.azure.remove(A) is CleanupStatus.MACHINE
     assert len(world.manager.groups) == 1
-    assert world.azure.remove(A) in (Remains.MACHINE, Remains.TRACES)
-    assert world.azure.remove(A) is Remains.NOTHING
+    assert world.azure.remove(A) in (CleanupStatus.MACHINE, CleanupStatus.FREE_LEFTOVERS)
+    assert world.azure.remove(A) is CleanupStatus.NOTHING
     assert world.left() == []
 
 
 def test_an_orphan_should_be_found_and_removed_without_its_region(world: AzureWorld) -> None:
     world.manager.machines.vanish(world.launch(A, region="westus2"))
     assert [found.cluster_name for found in world.azure.clusters()] == [A]
-    while world.azure.remove(A) is not Remains.NOTHING:
+    while world.azure.remove(A) is not CleanupStatus.NOTHING:
         pass
     assert world.left() == []
     world.clock.advance(LISTING_SECONDS)
@@ -236,7 +236,7 @@ def test_in_a_shared_group_only_the_clusters_own_parts_should_go(world: AzureWor
     world.launch(B, group="shared")
     for name in (A, B):
         for _ in range(8):
-            if world.azure.remove(name, "eastus") is Remains.NOTHING:
+            if world.azure.remove(name, "eastus") is CleanupStatus.NOTHING:
                 break
         else:
             pytest.fail(f"{name} does not go: {world.left()}")
@@ -248,10 +248,10 @@ def test_an_evicted_machines_disk_should_not_stay_behind(world: AzureWorld) -> N
     machine = world.launch(A, group="shared")
     machine.properties["storageProfile"]["osDisk"]["deleteOption"] = "Detach"
     world.manager.machines.evict(machine)
-    assert world.azure.remove(A, "eastus") is Remains.MACHINE
+    assert world.azure.remove(A, "eastus") is CleanupStatus.MACHINE
     assert "virtualMachines" not in world.left()
-    assert world.azure.remove(A, "eastus") is Remains.MACHINE, "a disk without its machine is billed all the same"
-    while world.azure.remove(A, "eastus") is not Remains.NOTHING:
+    assert world.azure.remove(A, "eastus") is CleanupStatus.MACHINE, "a disk without its machine is billed all the same"
+    while world.azure.remove(A, "eastus") is not CleanupStatus.NOTHING:
         pass
     assert world.left() == ["group"]
 
@@ -262,7 +262,7 @@ def test_what_is_still_needed_should_be_tried_again_and_be_no_error(world: Azure
     reserved = Fault("DELETE", "networkInterfaces", 400, "NicReservedForAnotherVm", "InUse for 180 seconds.", times=2)
     world.manager.faults.append(reserved)
     seen = [world.azure.remove(A, "eastus") for _ in range(8)]
-    assert seen[-1] is Remains.NOTHING
+    assert seen[-1] is CleanupStatus.NOTHING
     assert reserved.times == 0
 
 
@@ -279,8 +279,8 @@ def test_clusters_should_show_exemption_workspace_and_age(world: AzureWorld) -> 
     world.launch(B, gpulaunch_workspace="other")
     world.clock.advance(600)
     found = {one.cluster_name: one for one in world.azure.clusters()}
-    assert (found[A].exempt, found[A].workspace, found[A].created_at) == (True, "default", begun)
-    assert (found[B].exempt, found[B].workspace) == (False, "other")
+    assert (found[A].gc_protected, found[A].workspace, found[A].created_at) == (True, "default", begun)
+    assert (found[B].gc_protected, found[B].workspace) == (False, "other")
 
 
 def test_a_disk_alone_should_be_found_with_the_tags_it_got_from_its_machine(world: AzureWorld) -> None:
@@ -291,7 +291,7 @@ def test_a_disk_alone_should_be_found_with_the_tags_it_got_from_its_machine(worl
     world.manager.add(Resource("shared", "Microsoft.Compute", "disks", name, "eastus", now, tags))
     (found,) = world.azure.clusters()
     assert (found.cluster_name, found.state, found.created_at) == (A, NodeState.ABSENT, now)
-    assert (found.workspace, found.exempt) == ("mine", True)
+    assert (found.workspace, found.gc_protected) == ("mine", True)
 
 
 def test_quota_should_be_read_once_in_ten_minutes_for_each_region(world: AzureWorld) -> None:

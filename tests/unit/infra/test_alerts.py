@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shared import app as runtime
-from shared.lifecycle.timeouts import Limits
+from shared.lifecycle.timeouts import Timeouts
 from shared.queues import LAUNCHES
 from tests.functional.listening import Listening
 from tests.unit.infra.templates import INFRA, code
@@ -34,7 +34,7 @@ def lines() -> Iterator[list[Line]]:
     world.queues.bury(LAUNCHES, f'{{"instanceId": "{instance_id}", "epoch": 1, "step": "advance"}}'.encode())
     world.run(90)
     world.delete(instance_id)
-    world.run(Limits().release_alert + 720)
+    world.run(Timeouts().release_alert + 720)
     yield world.lines()
     world.ear.close()
     runtime.use(None)
@@ -70,7 +70,7 @@ def test_an_instance_should_be_followed_by_its_lines(lines: list[Line]) -> None:
 
 def test_stuck_should_be_longer_than_any_phase_may_last() -> None:
     (hours,) = re.findall(r"ago\((\d+)h\)", _query("stuck"))
-    limits = Limits()
+    limits = Timeouts()
     longest = max(limits.provisioning, limits.installing, limits.loading_model, limits.starting_server)
     assert longest < int(hours) * 3600
 

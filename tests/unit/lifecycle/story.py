@@ -14,19 +14,19 @@ from shared.lifecycle.machine import decide, next_act
 from shared.lifecycle.observations import (
     Act,
     Checked,
-    EndAsked,
-    Looked,
+    LaunchRefused,
     Noticed,
     Observation,
+    Observed,
     Probed,
-    Refused,
     Registered,
     Released,
     Reported,
     Submitted,
-    Tick,
+    TerminationRequested,
+    TimerFired,
 )
-from shared.lifecycle.timeouts import Limits
+from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import Decision
 from tests.twins.clock import START
 from tests.twins.factories import make_instance_id, make_offer, make_request
@@ -35,30 +35,30 @@ SPOT = make_offer()
 WEST = make_offer(region="westus", price_per_hour=0.7)
 ON_DEMAND = make_offer(use_spot=False, price_per_hour=3.2)
 OFFERS = (SPOT, WEST, ON_DEMAND)
-LIMITS = Limits()
+LIMITS = Timeouts()
 
-TICK = Tick()
+TICK = TimerFired()
 ENABLED = Checked(Availability(enabled=True, reason="SkyPilot's azure is enabled."))
 TAKEN = Submitted("req-1")
 GONE = Released(gone=True)
 STILL_THERE = Released(gone=False)
 IDLE = Probe(alive=True, running_requests=0, waiting_requests=0, finished_requests=0)
 DEAD = Probe(alive=False, message="no answer in time")
-USER = EndAsked(Failure(reason=Reason.USER_REQUEST, message="A user asked for the end of the instance."))
+USER = TerminationRequested(Failure(reason=Reason.USER_REQUEST, message="A user asked for the end of the instance."))
 
 
 def failure(reason: Reason, message: str = "it did not work") -> Failure:
     return Failure(reason=reason, message=message)
 
 
-def refused(reason: Reason) -> Refused:
-    return Refused(failure(reason))
+def refused(reason: Reason) -> LaunchRefused:
+    return LaunchRefused(failure(reason))
 
 
-def looked(state: NodeState, phase: NodePhase | None = None, *, probe: Probe | None = None, **view: Any) -> Looked:
+def looked(state: NodeState, phase: NodePhase | None = None, *, probe: Probe | None = None, **view: Any) -> Observed:
     """A look through the provider and, with `phase`, at a node that says so much."""
     status = None if phase is None else NodeStatus(phase=phase)
-    return Looked(NodeView(state, **view), status, probe)
+    return Observed(NodeView(state, **view), status, probe)
 
 
 def reported(phase: NodePhase, attempt: int = 1, **status: Any) -> Reported:
@@ -85,10 +85,10 @@ class Story:
     """An instance and the time; every observation is decided on and taken over."""
 
     def __init__(
-        self, *, offers: tuple[Offer, ...] = OFFERS, lifetime: int = 720, limits: Limits = LIMITS, **request: Any
+        self, *, offers: tuple[Offer, ...] = OFFERS, lifetime: int = 720, timeouts: Timeouts = LIMITS, **request: Any
     ) -> None:
         self.now = START
-        self.limits = limits
+        self.timeouts = timeouts
         self.record, events = accept(
             make_request(**request),
             instance_id=make_instance_id(),
@@ -108,7 +108,7 @@ class Story:
 
     def decide(self, found: Observation) -> Decision:
         """What would follow, without taking it over."""
-        return decide(self.record, found, self.now, self.limits)
+        return decide(self.record, found, self.now, self.timeouts)
 
     def see(self, found: Observation) -> Decision:
         decision = self.decide(found)

@@ -6,7 +6,7 @@ import pytest
 
 from gpulaunch.models.instances import EventType, Phase, Reason
 from shared.lifecycle.acceptance import accept
-from shared.lifecycle.transition import LEGAL, Draft, Follow, IllegalTransitionError, unchanged
+from shared.lifecycle.transition import LEGAL, IllegalTransitionError, NextStep, Transition, unchanged
 from tests.twins.clock import START
 from tests.twins.factories import make_attempt, make_instance_id, make_record, make_request
 from tests.unit.lifecycle.story import OFFERS
@@ -21,9 +21,9 @@ class TestPhases:
 
     @pytest.mark.parametrize(("here", "there"), [pair for pair in PAIRS if pair[1] in LEGAL[pair[0]]])
     def test_a_legal_move_should_be_made_and_told(self, here: Phase, there: Phase) -> None:
-        draft = Draft(make_record(phase=here, event_count=7), LATER)
-        draft.move(there, "on it goes", Reason.EVICTED)
-        decision = draft.rest(LATER)
+        transition = Transition(make_record(phase=here, event_count=7), LATER)
+        transition.move(there, "on it goes", Reason.EVICTED)
+        decision = transition.wait_until(LATER)
         assert (decision.record.phase, decision.record.phase_since) == (there, LATER)
         (event,) = decision.events
         assert (event.type, event.phase, event.sequence, event.at) == (EventType.PHASE, there, 7, LATER)
@@ -33,10 +33,10 @@ class TestPhases:
     @pytest.mark.parametrize(("here", "there"), [pair for pair in PAIRS if pair[1] not in LEGAL[pair[0]]])
     def test_an_illegal_move_should_raise_and_change_nothing(self, here: Phase, there: Phase) -> None:
         record = make_record(phase=here)
-        draft = Draft(record, LATER)
+        transition = Transition(record, LATER)
         with pytest.raises(IllegalTransitionError, match=f"{here.value} is not followed by {there.value}"):
-            draft.move(there, "never")
-        assert draft.record == record
+            transition.move(there, "never")
+        assert transition.record == record
 
     @pytest.mark.parametrize("phase", [Phase.TERMINATED, Phase.FAILED])
     def test_nothing_should_follow_an_end(self, phase: Phase) -> None:
@@ -54,52 +54,52 @@ class TestPhases:
 class TestDraft:
     def test_the_record_it_began_with_should_stay_as_it_was(self) -> None:
         record = make_record(attempts=[make_attempt()])
-        draft = Draft(record, LATER)
-        draft.change_attempt(detail="new")
-        draft.event(EventType.HEALTH, "something")
-        assert draft.before is record
+        transition = Transition(record, LATER)
+        transition.change_attempt(detail="new")
+        transition.event(EventType.HEALTH, "something")
+        assert transition.before is record
         assert (record.attempts[0].detail, record.event_count) == ("", 0)
 
     def test_only_the_latest_attempt_should_be_changed(self) -> None:
-        draft = Draft(make_record(attempts=[make_attempt(), make_attempt(number=2)]), LATER)
-        draft.change_attempt(detail="new")
-        assert [attempt.detail for attempt in draft.record.attempts] == ["", "new"]
+        transition = Transition(make_record(attempts=[make_attempt(), make_attempt(number=2)]), LATER)
+        transition.change_attempt(detail="new")
+        assert [attempt.detail for attempt in transition.record.attempts] == ["", "new"]
 
     def test_events_should_be_numbered_on_without_gaps(self) -> None:
-        draft = Draft(make_record(event_count=3), LATER)
+        transition = Transition(make_record(event_count=3), LATER)
         for _ in range(3):
-            draft.event(EventType.HEALTH, "something")
-        decision = draft.rest(None)
+            transition.event(EventType.HEALTH, "something")
+        decision = transition.wait_until(None)
         assert [event.sequence for event in decision.events] == [3, 4, 5]
         assert decision.record.event_count == 6
 
     def test_an_event_should_name_the_latest_attempt(self) -> None:
-        draft = Draft(make_record(attempts=[make_attempt(), make_attempt(number=2)]), LATER)
-        draft.event(EventType.HEALTH, "something")
-        assert draft.rest(None).events[0].attempt == 2
+        transition = Transition(make_record(attempts=[make_attempt(), make_attempt(number=2)]), LATER)
+        transition.event(EventType.HEALTH, "something")
+        assert transition.wait_until(None).events[0].attempt == 2
 
     def test_a_duration_should_be_rounded_to_milliseconds_and_never_be_negative(self) -> None:
-        draft = Draft(make_record(phase_since=LATER + timedelta(seconds=5)), LATER)
-        draft.move(Phase.VALIDATING, "a clock went back")
-        draft.event(EventType.ATTEMPT_FAILED, "failed", duration=1.23456)
-        assert [event.duration_seconds for event in draft.rest(None).events] == [0.0, 1.235]
+        transition = Transition(make_record(phase_since=LATER + timedelta(seconds=5)), LATER)
+        transition.move(Phase.VALIDATING, "a clock went back")
+        transition.event(EventType.ATTEMPT_FAILED, "failed", duration=1.23456)
+        assert [event.duration_seconds for event in transition.wait_until(None).events] == [0.0, 1.235]
 
     def test_a_follow_should_be_due_when_its_message_is(self) -> None:
-        decision = Draft(make_record(), LATER).follow("teardown", 8.0)
-        assert decision.follow == Follow("teardown", 8.0)
+        decision = Transition(make_record(), LATER).requeue_after("teardown", 8.0)
+        assert decision.next_step == NextStep("teardown", 8.0)
         assert (decision.record.due_at, decision.record.updated_at) == (LATER + timedelta(seconds=8), LATER)
         assert (decision.claimed, decision.changed) == (False, True)
 
     def test_a_rest_should_send_nothing(self) -> None:
-        decision = Draft(make_record(), LATER).rest(LATER + timedelta(hours=1))
-        assert decision.follow is None
+        decision = Transition(make_record(), LATER).wait_until(LATER + timedelta(hours=1))
+        assert decision.next_step is None
         assert (decision.record.due_at, decision.record.updated_at) == (LATER + timedelta(hours=1), LATER)
 
     def test_unchanged_should_write_and_send_nothing(self) -> None:
         record = make_record()
         decision = unchanged(record)
         assert decision.record is record
-        assert (decision.events, decision.follow, decision.claimed, decision.changed) == ((), None, False, False)
+        assert (decision.events, decision.next_step, decision.claimed, decision.changed) == ((), None, False, False)
 
 
 class TestAcceptance:

@@ -8,8 +8,8 @@ from gpulaunch.models.instances import EventType, Phase, Reason
 from shared.domain.instance import AttemptState
 from shared.domain.node import JobResult, NodeNotice, NodePhase, NodeStatus
 from shared.domain.provider import NodeState, NodeView, Probe
-from shared.lifecycle.observations import Decide, Looked, Noticed, Observation, Reported
-from shared.lifecycle.transition import Follow
+from shared.lifecycle.observations import Decide, Noticed, Observation, Observed, Reported
+from shared.lifecycle.transition import NextStep
 from tests.unit.lifecycle.story import (
     DEAD,
     GONE,
@@ -151,7 +151,7 @@ class TestJob:
         story = ready()
         decision = story.see(completed(code))
         assert (story.ending, story.record.ends_as) == (Reason.JOB_COMPLETED, "terminated")
-        assert decision.follow == Follow("teardown", 0.0)
+        assert decision.next_step == NextStep("teardown", 0.0)
         assert story.record.ending is not None
         assert story.record.ending.message == f"The job ended with exit code {code}."
         assert story.attempt.job == JobResult(exit_code=code)
@@ -164,7 +164,7 @@ class TestJob:
     def test_its_end_should_be_taken_from_a_node_that_was_asked(self, phase: Phase) -> None:
         said = NodeStatus(phase=NodePhase.SERVING, job=JobResult(exit_code=0))
         story = node_in(phase)
-        story.tell(Looked(NodeView(NodeState.UP), said, IDLE), GONE)
+        story.tell(Observed(NodeView(NodeState.UP), said, IDLE), GONE)
         assert (story.phase, story.ending) == (Phase.TERMINATED, Reason.JOB_COMPLETED)
 
     @pytest.mark.parametrize("phase", [*ON_NODE, Phase.READY])

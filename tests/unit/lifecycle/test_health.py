@@ -9,8 +9,8 @@ from gpulaunch.models.instances import EventType, Phase, Reason
 from shared.domain.instance import AttemptState, Health
 from shared.domain.node import NodeNotice, NodePhase, NodeStatus
 from shared.domain.provider import NodeState, Probe
-from shared.lifecycle.observations import Observation, Release, Reported, Unanswered
-from shared.lifecycle.transition import Follow
+from shared.lifecycle.observations import Observation, ProviderUnavailable, Release, Reported
+from shared.lifecycle.transition import NextStep
 from tests.unit.lifecycle.story import (
     DEAD,
     ENABLED,
@@ -60,7 +60,7 @@ class TestProbes:
         decision = story.see(probed(DEAD))
         assert [event.message for event in decision.events] == ["The endpoint does not answer: no answer in time"]
         assert (health(story).state, health(story).failures, health(story).since) == ("unhealthy", 1, story.now)
-        assert (story.phase, decision.follow, story.record.due_at) == (Phase.READY, None, story.record.deadline_at)
+        assert (story.phase, decision.next_step, story.record.due_at) == (Phase.READY, None, story.record.deadline_at)
         story.wait(60)
         back = story.see(probed(IDLE))
         assert [event.message for event in back.events] == ["The endpoint answers again."]
@@ -220,7 +220,7 @@ class TestRecovery:
         story = ready()
         epoch = story.record.epoch
         decision = story.wait(100).see(noticed())
-        assert decision.follow == Follow("advance", 0.0)
+        assert decision.next_step == NextStep("advance", 0.0)
         record = story.record
         assert (record.epoch, record.recoveries, record.tried_in_round, record.health) == (epoch + 1, 1, 0, None)
         assert (story.attempt.state, story.attempt.release_since) == (AttemptState.RELEASING, story.now)
@@ -240,14 +240,14 @@ class TestRecovery:
 
     @pytest.mark.parametrize("losses", [1, 2, 3])
     def test_it_should_be_limited(self, losses: int) -> None:
-        story = ready(limits=replace(LIMITS, max_recoveries=losses - 1))
+        story = ready(timeouts=replace(LIMITS, max_recoveries=losses - 1))
         for number in range(1, losses):
             story.tell(noticed(attempt=number), GONE, TAKEN, registered(number + 1))
             story.tell(looked(NodeState.UP, NodePhase.SERVING, probe=IDLE))
             assert (story.phase, story.record.recoveries) == (Phase.READY, number)
         decision = story.see(noticed(attempt=losses))
         assert (story.phase, story.ending) == (Phase.TERMINATING, Reason.TOO_MANY_RECOVERIES)
-        assert decision.follow == Follow("teardown", 0.0)
+        assert decision.next_step == NextStep("teardown", 0.0)
         assert story.record.ending is not None
         assert story.record.ending.message.startswith(f"The node was lost {losses} times.")
         assert story.tell(GONE).phase is Phase.FAILED
@@ -261,11 +261,18 @@ class TestTicks:
         story = ready(idle_minutes=5)
         story.record = story.record.model_copy(update={"due_at": story.now})
         decision = story.see(TICK)
-        assert (story.record.due_at, decision.follow) == (story.now + timedelta(minutes=5), None)
+        assert (story.record.due_at, decision.next_step) == (story.now + timedelta(minutes=5), None)
 
     @pytest.mark.parametrize(
         "found",
-        [ENABLED, TAKEN, refused(Reason.NO_CAPACITY), looked(NodeState.ABSENT), Unanswered("silent"), registered()],
+        [
+            ENABLED,
+            TAKEN,
+            refused(Reason.NO_CAPACITY),
+            looked(NodeState.ABSENT),
+            ProviderUnavailable("silent"),
+            registered(),
+        ],
         ids=lambda found: type(found).__name__,
     )
     def test_a_late_step_should_change_nothing(self, found: Observation) -> None:

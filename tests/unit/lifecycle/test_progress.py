@@ -9,9 +9,17 @@ from gpulaunch.models.instances import EventType, Phase, Reason
 from shared.domain.instance import AttemptState
 from shared.domain.node import NodeNotice, NodePhase, NodeStatus
 from shared.domain.provider import NodeState, NodeView, Probe
-from shared.lifecycle.observations import Decide, Look, Looked, Nothing, Observation, Reported, Unanswered
-from shared.lifecycle.timeouts import Limits
-from shared.lifecycle.transition import Follow
+from shared.lifecycle.observations import (
+    Decide,
+    Describe,
+    Nothing,
+    Observation,
+    Observed,
+    ProviderUnavailable,
+    Reported,
+)
+from shared.lifecycle.timeouts import Timeouts
+from shared.lifecycle.transition import NextStep
 from tests.unit.lifecycle.story import (
     DEAD,
     ENABLED,
@@ -37,7 +45,7 @@ from tests.unit.lifecycle.story import (
     submitting,
 )
 
-SILENT = Unanswered("The SkyPilot server does not answer.")
+SILENT = ProviderUnavailable("The SkyPilot server does not answer.")
 REPORTED = {
     NodePhase.INSTALLING: Phase.INSTALLING,
     NodePhase.LOADING_MODEL: Phase.LOADING_MODEL,
@@ -51,7 +59,7 @@ TIMES = {
     Phase.STARTING_SERVER: (LIMITS.starting_server, Reason.SERVER_TIMEOUT),
     Phase.REGISTERING: (LIMITS.registering, Reason.REGISTRATION_TIMEOUT),
 }
-SAME: dict[Phase, Looked] = {
+SAME: dict[Phase, Observed] = {
     Phase.PROVISIONING: looked(NodeState.PENDING),
     Phase.INSTALLING: looked(NodeState.UP),
     Phase.LOADING_MODEL: looked(NodeState.UP, NodePhase.LOADING_MODEL),
@@ -114,7 +122,7 @@ class TestFacts:
             port=8001,
             log_tail=["a", "b"],
         )
-        story = submitted().wait(40).tell(Looked(NodeView(NodeState.UP, "running", "10.0.0.4"), said))
+        story = submitted().wait(40).tell(Observed(NodeView(NodeState.UP, "running", "10.0.0.4"), said))
         attempt = story.attempt
         assert (attempt.address, attempt.port, attempt.detail) == ("10.0.0.4", 8001, "2 of 16 GB")
         assert (attempt.fetched_bytes, attempt.total_bytes, attempt.node_phase) == (2, 16, NodePhase.LOADING_MODEL)
@@ -122,7 +130,7 @@ class TestFacts:
 
     def test_what_a_later_look_does_not_see_should_stay(self) -> None:
         said = NodeStatus(phase=NodePhase.LOADING_MODEL, fetched_bytes=2, total_bytes=16, port=8001, log_tail=["a"])
-        story = submitted().tell(Looked(NodeView(NodeState.UP, address="10.0.0.4"), said))
+        story = submitted().tell(Observed(NodeView(NodeState.UP, address="10.0.0.4"), said))
         up_at = story.attempt.node_up_at
         story.wait(9).tell(looked(NodeState.UP, NodePhase.LOADING_MODEL, detail="running"))
         attempt = story.attempt
@@ -154,9 +162,9 @@ class TestRegistration:
     def test_it_should_lead_to_a_look_at_once(self, phase: Phase) -> None:
         story = in_phase(phase)
         decision = story.see(registered(port=8123, address="node.example"))
-        assert (story.phase, decision.follow) == (Phase.REGISTERING, Follow("advance", 0.0))
+        assert (story.phase, decision.next_step) == (Phase.REGISTERING, NextStep("advance", 0.0))
         assert (story.attempt.port, story.attempt.address) == (8123, "node.example")
-        assert story.act() == Look()
+        assert story.act() == Describe()
 
     def test_it_should_not_forget_the_address_that_the_provider_knows(self) -> None:
         assert node_in(Phase.STARTING_SERVER).tell(registered()).attempt.address == "10.0.0.4"
@@ -174,14 +182,14 @@ class TestReady:
         story = in_phase(here).wait(3)
         decision = story.see(looked(NodeState.UP, NodePhase.SERVING, probe=IDLE))
         assert (story.phase, story.attempt.ready_at, story.attempt.detail) == (Phase.READY, story.now, "")
-        assert decision.follow is None
+        assert decision.next_step is None
         assert story.record.due_at == story.record.deadline_at
 
     @pytest.mark.parametrize("probe", [DEAD, None])
     def test_a_serving_node_should_not_be_ready_before_its_address_answers(self, probe: Probe | None) -> None:
         story = node_in(Phase.STARTING_SERVER)
         decision = story.see(looked(NodeState.UP, NodePhase.SERVING, probe=probe))
-        assert (story.phase, decision.follow) == (Phase.REGISTERING, Follow("advance", LIMITS.registering_poll))
+        assert (story.phase, decision.next_step) == (Phase.REGISTERING, NextStep("advance", LIMITS.registering_poll))
 
     def test_a_good_probe_of_a_node_that_does_not_say_it_serves_should_not_do(self) -> None:
         assert node_in(Phase.INSTALLING).tell(looked(NodeState.UP, probe=IDLE)).phase is Phase.INSTALLING
@@ -225,7 +233,7 @@ class TestTimeLimits:
             Phase.PROVISIONING,
             AttemptState.RELEASING,
         )
-        assert decision.follow == Follow("advance", 0.0)
+        assert decision.next_step == NextStep("advance", 0.0)
         assert story.of(EventType.ATTEMPT_FAILED)[0].message.startswith(
             f"{phase.value} took more than {seconds / 60:.0f} minutes."
         )
@@ -260,7 +268,7 @@ class TestTimeLimits:
             assert (story.now - story.record.phase_since).total_seconds() <= TIMES[phase][0] + LIMITS.poll_max
             story.wait(1.5).see(reported(said, detail=f"{number} lines"))
             # A step is sent again by the sweep when it is overdue; here it comes on time.
-            if story.act() == Look():
+            if story.act() == Describe():
                 story.see(SAME[phase])
         assert story.reasons == [TIMES[phase][1]]
 
@@ -270,20 +278,22 @@ class TestTimeLimits:
 
     def test_a_node_that_reports_should_be_looked_at_as_often_as_a_sweep_would(self) -> None:
         story = node_in(Phase.INSTALLING)
-        assert story.see(reported(NodePhase.LOADING_MODEL)).follow == Follow("advance", LIMITS.reporting_poll)
+        assert story.see(reported(NodePhase.LOADING_MODEL)).next_step == NextStep("advance", LIMITS.reporting_poll)
         story.wait(LIMITS.reporting_poll)
-        assert story.see(looked(NodeState.UP)).follow == Follow("advance", LIMITS.reporting_poll)
+        assert story.see(looked(NodeState.UP)).next_step == NextStep("advance", LIMITS.reporting_poll)
 
     def test_a_node_that_has_to_be_asked_should_not(self) -> None:
         story = node_in(Phase.INSTALLING)
-        assert story.see(looked(NodeState.UP, NodePhase.LOADING_MODEL)).follow == Follow("advance", LIMITS.poll_min)
+        assert story.see(looked(NodeState.UP, NodePhase.LOADING_MODEL)).next_step == NextStep(
+            "advance", LIMITS.poll_min
+        )
         story.wait(LIMITS.poll_min)
-        assert story.see(looked(NodeState.UP)).follow == Follow("advance", LIMITS.poll_min)
+        assert story.see(looked(NodeState.UP)).next_step == NextStep("advance", LIMITS.poll_min)
 
     def test_a_node_that_reports_that_it_serves_should_be_looked_at_at_once(self) -> None:
         story = node_in(Phase.STARTING_SERVER).tell(reported(NodePhase.STARTING_SERVER))
-        assert story.see(registered()).follow == Follow("advance", 0.0)
-        assert story.see(looked(NodeState.UP, probe=DEAD)).follow == Follow("advance", LIMITS.registering_poll)
+        assert story.see(registered()).next_step == NextStep("advance", 0.0)
+        assert story.see(looked(NodeState.UP, probe=DEAD)).next_step == NextStep("advance", LIMITS.registering_poll)
 
 
 class TestPolling:
@@ -293,23 +303,25 @@ class TestPolling:
     @pytest.mark.parametrize(("elapsed", "delay"), [(0, 3), (120, 10), (600, 15)])
     def test_the_delay_should_follow_from_the_phase_s_age(self, elapsed: float, delay: float) -> None:
         story = node_in(Phase.INSTALLING).wait(elapsed)
-        assert story.see(looked(NodeState.UP)).follow == Follow("advance", delay)
+        assert story.see(looked(NodeState.UP)).next_step == NextStep("advance", delay)
 
     def test_a_provider_that_knows_better_should_decide(self) -> None:
         story = node_in(Phase.INSTALLING).wait(600)
-        assert story.see(looked(NodeState.UP, look_again_seconds=0.25)).follow == Follow("advance", 0.25)
+        assert story.see(looked(NodeState.UP, look_again_seconds=0.25)).next_step == NextStep("advance", 0.25)
 
     def test_a_serving_node_should_be_looked_at_every_second(self) -> None:
-        assert node_in(Phase.REGISTERING).wait(100).see(SAME[Phase.REGISTERING]).follow == Follow("advance", 1.0)
+        assert node_in(Phase.REGISTERING).wait(100).see(SAME[Phase.REGISTERING]).next_step == NextStep("advance", 1.0)
 
     @pytest.mark.parametrize("phase", [Phase.PROVISIONING, *ON_NODE])
     def test_a_provider_that_does_not_answer_should_be_given_time(self, phase: Phase) -> None:
         story = in_phase(phase)
-        assert story.see(SILENT).follow == Follow("advance", LIMITS.unanswered_poll)
+        assert story.see(SILENT).next_step == NextStep("advance", LIMITS.unanswered_poll)
         assert (story.phase, story.reasons) == (phase, [])
 
     def test_limits_should_be_given_whole(self) -> None:
-        assert submitted(limits=Limits(poll_min=7)).see(looked(NodeState.PENDING)).follow == Follow("advance", 7)
+        assert submitted(timeouts=Timeouts(poll_min=7)).see(looked(NodeState.PENDING)).next_step == NextStep(
+            "advance", 7
+        )
 
 
 class TestNodeFailures:
@@ -327,7 +339,7 @@ class TestNodeFailures:
     @pytest.mark.parametrize("pushed", [True, False])
     def test_the_node_s_word_should_decide_the_reason(self, said: str | None, reason: Reason, pushed: bool) -> None:
         status = NodeStatus(phase=NodePhase.FAILED, failure=said, detail="no space left", log_tail=["E"])
-        found = Reported(1, status) if pushed else Looked(NodeView(NodeState.UP), status)
+        found = Reported(1, status) if pushed else Observed(NodeView(NodeState.UP), status)
         story = node_in(Phase.INSTALLING).tell(found)
         (failed,) = story.of(EventType.ATTEMPT_FAILED)
         assert (failed.reason, failed.message) == (reason, "no space left")
@@ -340,7 +352,7 @@ class TestNodeFailures:
     def test_the_node_s_word_should_come_before_the_provider_s(self) -> None:
         status = NodeStatus(phase=NodePhase.FAILED, failure="model_fetch_failed", detail="404")
         view = NodeView(NodeState.UP, failure=failure(Reason.SETUP_FAILED, "job failed"))
-        assert node_in(Phase.LOADING_MODEL).tell(Looked(view, status)).reasons == [Reason.MODEL_FETCH_FAILED]
+        assert node_in(Phase.LOADING_MODEL).tell(Observed(view, status)).reasons == [Reason.MODEL_FETCH_FAILED]
 
     def test_the_provider_s_word_should_do_where_the_node_s_is_missing(self) -> None:
         story = node_in(Phase.LOADING_MODEL).tell(looked(NodeState.UP, failure=failure(Reason.SETUP_FAILED)))

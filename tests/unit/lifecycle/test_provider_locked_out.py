@@ -7,7 +7,7 @@ import pytest
 from gpulaunch.models.instances import EventType, Phase, Reason
 from shared.domain.instance import AttemptState
 from shared.lifecycle.observations import NotEnabled
-from shared.lifecycle.transition import Follow
+from shared.lifecycle.transition import NextStep
 from tests.unit.lifecycle.story import (
     GONE,
     LIMITS,
@@ -37,7 +37,7 @@ def test_it_should_end_a_launch_that_has_no_node_yet_and_say_what_to_do(story: S
 def test_a_teardown_should_be_repeated_and_raise_its_alert(make: Callable[[], Story]) -> None:
     story = make()
     first = story.see(LOCKED_OUT)
-    assert first.follow == Follow("teardown" if story.phase is Phase.TERMINATING else "advance", 2.0)
+    assert first.next_step == NextStep("teardown" if story.phase is Phase.TERMINATING else "advance", 2.0)
     assert story.attempt.release_tries == 1
     story.wait(LIMITS.release_alert).tell(LOCKED_OUT)
     assert "may be billing. Run `az login`" in story.of(EventType.ALERT)[0].message
@@ -48,7 +48,7 @@ def test_a_teardown_should_be_repeated_and_raise_its_alert(make: Callable[[], St
 def test_a_node_on_its_way_up_should_be_waited_for(phase: Phase) -> None:
     story = node_in(phase)
     decision = story.see(LOCKED_OUT)
-    assert decision.follow == Follow("advance", LIMITS.unanswered_poll)
+    assert decision.next_step == NextStep("advance", LIMITS.unanswered_poll)
     assert story.phase is phase
 
 

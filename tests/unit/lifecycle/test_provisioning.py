@@ -15,16 +15,16 @@ from shared.lifecycle.observations import (
     Act,
     Check,
     Decide,
-    Look,
+    Describe,
     NotEnabled,
     Nothing,
+    ProviderUnavailable,
     Release,
     Submit,
     Submitted,
-    Unanswered,
 )
 from shared.lifecycle.provision import cluster_name, in_time_to_submit
-from shared.lifecycle.transition import Follow
+from shared.lifecycle.transition import NextStep
 from tests.twins.factories import make_instance_id
 from tests.unit.lifecycle.story import (
     ENABLED,
@@ -54,7 +54,7 @@ from tests.unit.lifecycle.story import (
     validating,
 )
 
-SILENT = Unanswered("The SkyPilot server does not answer.")
+SILENT = ProviderUnavailable("The SkyPilot server does not answer.")
 OF_OFFERS = [
     Reason.NO_CAPACITY,
     Reason.QUOTA_EXCEEDED,
@@ -81,10 +81,10 @@ class TestActs:
             (Story, Decide()),
             (validating, Check()),
             (submitting, Decide()),
-            (submitted, Look()),
+            (submitted, Describe()),
             (releasing, Release()),
             (terminating, Release()),
-            *[(lambda phase=phase: node_in(phase), Look()) for phase in ON_NODE],
+            *[(lambda phase=phase: node_in(phase), Describe()) for phase in ON_NODE],
             (lambda: in_phase(Phase.READY), Decide()),
             (lambda: in_phase(Phase.RECOVERING), Release()),
             (lambda: in_phase(Phase.TERMINATED), Nothing()),
@@ -106,19 +106,19 @@ class TestActs:
         story.now = story.record.due_at - EARLY - timedelta(milliseconds=1)
         assert story.act() == Nothing()
         story.now = story.record.due_at - EARLY
-        assert story.act() == Look()
+        assert story.act() == Describe()
 
     def test_a_record_that_lacks_its_due_time_should_be_acted_on(self) -> None:
         story = submitted()
         story.record = story.record.model_copy(update={"due_at": None})
-        assert story.act() == Look()
+        assert story.act() == Describe()
 
 
 class TestAttempt:
     def test_it_should_be_written_down_before_anything_is_submitted(self) -> None:
         story = validating()
         decision = story.see(ENABLED)
-        assert (decision.follow, decision.claimed) == (Follow("advance", 0.0), True)
+        assert (decision.next_step, decision.claimed) == (NextStep("advance", 0.0), True)
         attempt = story.attempt
         assert (attempt.number, attempt.offer, attempt.state) == (1, SPOT, AttemptState.SUBMITTING)
         assert attempt.cluster_name == cluster_name(story.record.instance_id, 1)
@@ -140,8 +140,8 @@ class TestAttempt:
         decision = story.see(TAKEN)
         assert (story.attempt.state, story.attempt.request_id) == (AttemptState.SUBMITTED, "req-1")
         assert story.attempt.submit_lease_until == story.now
-        assert decision.follow == Follow("advance", 0.0)
-        assert story.act() == Look()
+        assert decision.next_step == NextStep("advance", 0.0)
+        assert story.act() == Describe()
 
     def test_a_provider_without_request_ids_should_do(self) -> None:
         assert submitting().tell(Submitted(None)).attempt.request_id is None
@@ -164,7 +164,7 @@ class TestLease:
     def test_another_step_should_wait_until_it_ends(self) -> None:
         story = submitting().wait(30)
         decision = story.see(TICK)
-        assert decision.follow == Follow("advance", LIMITS.submit_lease - 30)
+        assert decision.next_step == NextStep("advance", LIMITS.submit_lease - 30)
         assert not decision.claimed
         assert decision.events == ()
 
@@ -175,7 +175,7 @@ class TestLease:
     def test_another_step_should_take_it_at_its_end(self) -> None:
         story = submitting().wait(LIMITS.submit_lease)
         decision = story.see(TICK)
-        assert (decision.claimed, decision.follow) == (True, Follow("advance", 0.0))
+        assert (decision.claimed, decision.next_step) == (True, NextStep("advance", 0.0))
         assert story.attempt.submit_lease_until == story.now + timedelta(seconds=LIMITS.submit_lease)
         assert len(story.record.attempts) == 1
         assert story.act(claimed=True) == Submit()
@@ -189,7 +189,7 @@ class TestLease:
         story = submitting()
         until = story.attempt.submit_lease_until
         decision = story.see(SILENT)
-        assert decision.follow == Follow("advance", LIMITS.unanswered_poll)
+        assert decision.next_step == NextStep("advance", LIMITS.unanswered_poll)
         assert (story.attempt.submit_lease_until, story.attempt.state) == (until, AttemptState.SUBMITTING)
         assert story.wait(LIMITS.unanswered_poll).act() == Decide()
 
@@ -216,7 +216,7 @@ class TestFailover:
     def test_an_offer_that_can_t_be_had_should_lead_to_the_next(self, reason: Reason) -> None:
         story = submitting().wait(4)
         decision = story.see(refused(reason))
-        assert decision.follow == Follow("advance", 0.0)
+        assert decision.next_step == NextStep("advance", 0.0)
         assert (story.attempt.state, story.phase) == (AttemptState.RELEASING, Phase.PROVISIONING)
         (failed,) = story.of(EventType.ATTEMPT_FAILED)
         assert (failed.reason, failed.duration_seconds, failed.attempt) == (reason, 4.0, 1)
@@ -242,7 +242,7 @@ class TestFailover:
         story = submitting()
         decision = story.see(refused(reason))
         assert (story.phase, story.ending, story.reasons) == (Phase.TERMINATING, reason, [reason])
-        assert decision.follow == Follow("teardown", 0.0)
+        assert decision.next_step == NextStep("teardown", 0.0)
         assert story.tell(GONE).phase is Phase.FAILED
 
     @pytest.mark.parametrize("reason", [Reason.PORT_TAKEN, Reason.PROVIDER_UNAVAILABLE])
@@ -286,13 +286,13 @@ class TestEnough:
         assert story.record.ending.message == ("All 3 planned offers were tried. The last one failed: it did not work")
 
     def test_the_number_of_attempts_should_be_limited(self) -> None:
-        story = submitting(limits=replace(LIMITS, max_attempts=2))
+        story = submitting(timeouts=replace(LIMITS, max_attempts=2))
         story.tell(refused(Reason.NO_CAPACITY), GONE, refused(Reason.QUOTA_EXCEEDED), GONE)
         assert (story.phase, story.ending) == (Phase.FAILED, Reason.TOO_MANY_ATTEMPTS)
         assert len(story.record.attempts) == 2
 
     def test_the_last_attempt_allowed_should_be_made(self) -> None:
-        story = submitting(limits=replace(LIMITS, max_attempts=2)).tell(refused(Reason.NO_CAPACITY), GONE)
+        story = submitting(timeouts=replace(LIMITS, max_attempts=2)).tell(refused(Reason.NO_CAPACITY), GONE)
         assert story.attempt.number == 2
 
     def test_an_offer_whose_submission_dies_every_time_should_be_given_up(self) -> None:
@@ -356,7 +356,7 @@ class TestRoundsAfterRecovery:
         assert (story.phase, story.ending) == (Phase.FAILED, Reason.NO_OFFERS_LEFT)
 
     def test_attempts_of_all_rounds_should_count_towards_their_limit(self) -> None:
-        story = in_phase(Phase.READY, limits=replace(LIMITS, max_attempts=3, max_recoveries=9))
+        story = in_phase(Phase.READY, timeouts=replace(LIMITS, max_attempts=3, max_recoveries=9))
         number = 1
         while not story.phase.ended:
             story.tell(noticed(attempt=number), GONE)

@@ -18,30 +18,30 @@ from shared.lifecycle.observations import (
     Check,
     Checked,
     Decide,
-    EndAsked,
-    Look,
-    Looked,
+    Describe,
+    LaunchRefused,
     NotEnabled,
     Nothing,
     Noticed,
     Observation,
+    Observed,
     Poisoned,
     Probed,
-    Refused,
+    ProviderUnavailable,
     Registered,
     Release,
     Released,
     Reported,
     Submit,
     Submitted,
-    Unanswered,
+    TerminationRequested,
 )
-from shared.lifecycle.timeouts import Limits
+from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import LEGAL, Decision
 from tests.unit.lifecycle.story import ENABLED, GONE, IDLE, OFFERS, STILL_THERE, TAKEN, TICK, Story
 
-LIMITS = Limits(max_attempts=3, max_recoveries=2)
-SILENT = Unanswered("no answer")
+LIMITS = Timeouts(max_attempts=3, max_recoveries=2)
+SILENT = ProviderUnavailable("no answer")
 LOCKED_OUT = NotEnabled("not set up")
 MOST_STEPS = 40
 """Steps after the deadline that any instance may need to end when every release succeeds."""
@@ -78,7 +78,7 @@ statuses = st.builds(
     fetched_bytes=st.one_of(st.none(), st.integers(0, 10)),
     log_tail=st.lists(st.just("line"), max_size=3),
 )
-looks = st.builds(Looked, views, st.one_of(st.none(), statuses), st.one_of(st.none(), probes))
+looks = st.builds(Observed, views, st.one_of(st.none(), statuses), st.one_of(st.none(), probes))
 checks = st.one_of(
     st.just(ENABLED),
     st.just(ENABLED),
@@ -104,7 +104,7 @@ anything: st.SearchStrategy[Observation] = st.one_of(
     checks,
     st.just(TAKEN),
     st.builds(Submitted, st.none()),
-    st.builds(Refused, failures),
+    st.builds(LaunchRefused, failures),
     trouble,
     looks,
     st.builds(Released, st.booleans()),
@@ -115,8 +115,8 @@ GOOD: dict[type[Act], st.SearchStrategy[Observation]] = {
     Decide: st.just(TICK),
     Check: st.just(ENABLED),
     Submit: st.just(TAKEN),
-    Look: st.builds(
-        Looked,
+    Describe: st.builds(
+        Observed,
         st.just(NodeView(NodeState.UP, address="10.0.0.4")),
         st.builds(
             NodeStatus,
@@ -131,8 +131,8 @@ GOOD: dict[type[Act], st.SearchStrategy[Observation]] = {
 BAD: dict[type[Act], st.SearchStrategy[Observation]] = {
     Decide: st.just(TICK),
     Check: st.one_of(checks, trouble),
-    Submit: st.one_of(st.builds(Refused, failures), trouble),
-    Look: st.one_of(looks, trouble),
+    Submit: st.one_of(st.builds(LaunchRefused, failures), trouble),
+    Describe: st.one_of(looks, trouble),
     Release: st.one_of(st.just(STILL_THERE), trouble),
 }
 """What a step may find; never something that belongs to another act."""
@@ -140,7 +140,7 @@ WORST: dict[type[Act], Observation] = {
     Decide: TICK,
     Check: Checked(Availability(enabled=False, reason="still checking", wait_seconds=2.0)),
     Submit: SILENT,
-    Look: SILENT,
+    Describe: SILENT,
     Release: GONE,
 }
 """A provider that answers nothing but releases."""
@@ -173,7 +173,7 @@ class Lives(RuleBasedStateMachine):
         budget=st.sampled_from([None, 1.0]),
     )
     def begin(self, offers: int, idle: int | None, budget: float | None) -> None:
-        self.story = Story(offers=OFFERS[:offers], limits=LIMITS, lifetime=240, idle_minutes=idle, budget_usd=budget)
+        self.story = Story(offers=OFFERS[:offers], timeouts=LIMITS, lifetime=240, idle_minutes=idle, budget_usd=budget)
 
     def take(self, found: Observation) -> Decision:
         before = self.story.record
@@ -231,7 +231,7 @@ class Lives(RuleBasedStateMachine):
     @rule(reason=st.sampled_from([Reason.USER_REQUEST, Reason.POISON_MESSAGE]), luck=st.integers(0, 9))
     def an_end_is_asked_for(self, reason: Reason, luck: int) -> None:
         if luck == 7:
-            self.take(EndAsked(Failure(reason=reason, message="asked for")))
+            self.take(TerminationRequested(Failure(reason=reason, message="asked for")))
 
     @invariant()
     def the_record_is_sound(self) -> None:
@@ -288,7 +288,7 @@ def check(before: InstanceRecord, decision: Decision) -> None:
     after = decision.record
     if not decision.changed:
         assert after is before
-        assert (decision.events, decision.follow, decision.claimed) == ((), None, False)
+        assert (decision.events, decision.next_step, decision.claimed) == ((), None, False)
         return
     assert not before.ended, "an ended record never changes"
     assert after.epoch >= before.epoch
@@ -307,9 +307,9 @@ def check(before: InstanceRecord, decision: Decision) -> None:
             assert old.state is AttemptState.RELEASING
             assert new.gone_at is not None
             assert new.gone_at >= new.submit_lease_until
-    if decision.follow is not None:
-        assert decision.follow.delay_seconds >= 0
-        assert (decision.follow.step == "teardown") is (after.phase is Phase.TERMINATING)
+    if decision.next_step is not None:
+        assert decision.next_step.delay_seconds >= 0
+        assert (decision.next_step.step == "teardown") is (after.phase is Phase.TERMINATING)
 
 
 TestLives = Lives.TestCase

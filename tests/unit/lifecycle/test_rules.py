@@ -14,12 +14,12 @@ from shared.lifecycle.rules import (
     final_phase,
     idle_at,
     lost_too_often,
-    next_check,
+    next_deadline,
     no_successor,
     overdue,
+    termination_reason,
     unhealthy,
     user_asked,
-    verdict,
 )
 from tests.twins.clock import START
 from tests.twins.factories import make_attempt, make_offer, make_record, make_request
@@ -47,30 +47,30 @@ def idle(since: timedelta = timedelta(0)) -> Health:
 
 class TestVerdict:
     def test_an_instance_without_rules_should_go_on(self) -> None:
-        assert verdict(running(health=idle()), START + 11 * HOUR) is None
+        assert termination_reason(running(health=idle()), START + 11 * HOUR) is None
 
     @pytest.mark.parametrize("phase", [phase for phase in Phase if not phase.ended])
     def test_the_deadline_should_end_it_in_any_phase(self, phase: Phase) -> None:
         record = make_record(phase=phase)
-        assert verdict(record, record.deadline_at - timedelta(milliseconds=1)) is None
-        ended = verdict(record, record.deadline_at)
+        assert termination_reason(record, record.deadline_at - timedelta(milliseconds=1)) is None
+        ended = termination_reason(record, record.deadline_at)
         assert ended is not None
         assert ended.reason is Reason.DEADLINE
 
     def test_the_budget_should_end_it_when_it_is_used_up_and_not_before(self) -> None:
         record = running(budget_usd=2)
-        assert verdict(record, START + 2 * HOUR - MINUTE) is None
-        ended = verdict(record, START + 2 * HOUR)
+        assert termination_reason(record, START + 2 * HOUR - MINUTE) is None
+        ended = termination_reason(record, START + 2 * HOUR)
         assert ended is not None
         assert (ended.reason, ended.message) == (Reason.BUDGET, "The instance used up its budget of 2.00 USD.")
 
     def test_no_budget_should_be_used_up_by_a_machine_of_one_s_own(self) -> None:
-        assert verdict(running(price=0, budget_usd=0.01), START + 11 * HOUR) is None
+        assert termination_reason(running(price=0, budget_usd=0.01), START + 11 * HOUR) is None
 
     def test_the_idle_time_should_end_it_when_it_is_over_and_not_before(self) -> None:
         record = running(health=idle(MINUTE), idle_minutes=10)
-        assert verdict(record, START + 11 * MINUTE - timedelta(milliseconds=1)) is None
-        ended = verdict(record, START + 11 * MINUTE)
+        assert termination_reason(record, START + 11 * MINUTE - timedelta(milliseconds=1)) is None
+        ended = termination_reason(record, START + 11 * MINUTE)
         assert ended is not None
         assert (ended.reason, ended.message) == (Reason.IDLE, "No running or waiting request for 10 minutes.")
 
@@ -87,25 +87,27 @@ class TestVerdict:
     )
     def test_no_idle_time_should_run_where_nothing_is_known_or_wished(self, record: InstanceRecord) -> None:
         assert idle_at(record) is None
-        assert verdict(record, START + 2 * HOUR) is None
+        assert termination_reason(record, START + 2 * HOUR) is None
 
     @pytest.mark.parametrize("code", [0, 3, -15])
     def test_a_job_s_end_should_end_it_whatever_the_code(self, code: int) -> None:
-        ended = verdict(running(job=code), START)
+        ended = termination_reason(running(job=code), START)
         assert ended is not None
         assert (ended.reason, ended.message) == (Reason.JOB_COMPLETED, f"The job ended with exit code {code}.")
 
     def test_the_job_should_come_first_then_the_deadline_then_the_budget_then_idling(self) -> None:
         late = START + 13 * HOUR
         everything: dict[str, Any] = {"health": idle(), "idle_minutes": 1, "budget_usd": 1}
-        assert verdict(running(job=0, **everything), late) == verdict(running(job=0), late)
-        assert verdict(running(**everything), late) == verdict(running(), late)
-        assert verdict(running(**everything), START + 2 * HOUR) == verdict(running(budget_usd=1), START + 2 * HOUR)
+        assert termination_reason(running(job=0, **everything), late) == termination_reason(running(job=0), late)
+        assert termination_reason(running(**everything), late) == termination_reason(running(), late)
+        assert termination_reason(running(**everything), START + 2 * HOUR) == termination_reason(
+            running(budget_usd=1), START + 2 * HOUR
+        )
 
     def test_the_job_of_an_earlier_attempt_should_not_matter(self) -> None:
         record = running(job=0)
         record = record.model_copy(update={"attempts": [*record.attempts, make_attempt(number=2)]})
-        assert verdict(record, START) is None
+        assert termination_reason(record, START) is None
 
 
 EVICTED = Failure(reason=Reason.EVICTED, message="The machine was stopped.")
@@ -196,12 +198,12 @@ def test_every_reason_that_ends_an_instance_should_be_in_the_module_s_table() ->
 class TestNextCheck:
     def test_it_should_be_the_deadline_where_there_is_no_other_rule(self) -> None:
         record = running(health=idle())
-        assert next_check(record, START) == record.deadline_at
+        assert next_deadline(record, START) == record.deadline_at
 
     def test_it_should_be_the_rule_that_comes_first(self) -> None:
         record = running(health=idle(), idle_minutes=30, budget_usd=2)
-        assert next_check(record, START) == START + 30 * MINUTE
-        assert next_check(record.model_copy(update={"health": None}), START) == START + 2 * HOUR
+        assert next_deadline(record, START) == START + 30 * MINUTE
+        assert next_deadline(record.model_copy(update={"health": None}), START) == START + 2 * HOUR
 
     @pytest.mark.parametrize("minutes", [0, 30, 60, 119])
     def test_the_budget_s_end_should_not_depend_on_when_one_asks(self, minutes: int) -> None:

@@ -9,9 +9,17 @@ from gpulaunch.models.instances import EventType, Phase, Reason
 from shared.domain.instance import AttemptState
 from shared.domain.node import NodePhase
 from shared.domain.provider import NodeState
-from shared.lifecycle.observations import EndAsked, Observation, Poisoned, Release, Released, Submitted, Unanswered
+from shared.lifecycle.observations import (
+    Observation,
+    Poisoned,
+    ProviderUnavailable,
+    Release,
+    Released,
+    Submitted,
+    TerminationRequested,
+)
 from shared.lifecycle.termination import release_delay
-from shared.lifecycle.transition import Follow
+from shared.lifecycle.transition import NextStep
 from tests.unit.lifecycle.story import (
     GONE,
     IDLE,
@@ -41,7 +49,7 @@ from tests.unit.lifecycle.story import (
     validating,
 )
 
-SILENT = Unanswered("The SkyPilot server does not answer.")
+SILENT = ProviderUnavailable("The SkyPilot server does not answer.")
 POISONED = Poisoned(epoch=1)
 
 
@@ -58,7 +66,7 @@ class TestBeginning:
         )
         assert story.attempt.state is AttemptState.RELEASING
         assert story.record.epoch == epoch + 1
-        assert decision.follow == Follow("teardown", 0.0)
+        assert decision.next_step == NextStep("teardown", 0.0)
         assert story.act() == Release()
 
     @pytest.mark.parametrize("make", [Story, validating])
@@ -66,7 +74,7 @@ class TestBeginning:
         story = make()
         decision = story.see(USER)
         assert (story.phase, story.record.ended_at, story.record.due_at) == (Phase.TERMINATED, story.now, None)
-        assert decision.follow is None
+        assert decision.next_step is None
         assert [event.message for event in decision.events[1:]] == [
             "Nothing to take away.",
             "A user asked for the end of the instance.",
@@ -81,7 +89,7 @@ class TestBeginning:
 
     def test_the_first_reason_should_stay(self) -> None:
         story = terminating()
-        story.see(EndAsked(failure(Reason.POISON_MESSAGE)))
+        story.see(TerminationRequested(failure(Reason.POISON_MESSAGE)))
         assert (story.ending, story.record.ends_as) == (Reason.USER_REQUEST, "terminated")
 
     @pytest.mark.parametrize(
@@ -89,12 +97,12 @@ class TestBeginning:
         [(Reason.USER_REQUEST, Phase.TERMINATED), (Reason.POISON_MESSAGE, Phase.FAILED)],
     )
     def test_the_reason_should_decide_how_it_ends(self, reason: Reason, phase: Phase) -> None:
-        assert submitted().tell(EndAsked(failure(reason)), GONE).phase is phase
+        assert submitted().tell(TerminationRequested(failure(reason)), GONE).phase is phase
 
     def test_the_third_message_given_up_in_one_step_should_end_it_as_failed(self) -> None:
         story = submitted().wait(60)
         assert story.record.due_at is not None
-        assert [story.see(POISONED).follow for _ in range(2)] == [None, None]
+        assert [story.see(POISONED).next_step for _ in range(2)] == [None, None]
         assert story.record.due_at <= story.now, "the sweep sends it again"
         assert (story.tell(POISONED).ending, story.tell(GONE).phase) == (Reason.POISON_MESSAGE, Phase.FAILED)
 
@@ -133,10 +141,10 @@ class TestRepeating:
         delays: list[float] = []
         for _ in range(7):
             decision = story.see(answer)
-            assert decision.follow is not None
-            assert decision.follow.step == "teardown"
-            delays.append(decision.follow.delay_seconds)
-            story.wait(decision.follow.delay_seconds)
+            assert decision.next_step is not None
+            assert decision.next_step.step == "teardown"
+            delays.append(decision.next_step.delay_seconds)
+            story.wait(decision.next_step.delay_seconds)
             assert story.act() == Release()
         assert delays == [2, 4, 8, 16, 30, 30, 30]
         assert (story.phase, story.attempt.state) == (Phase.TERMINATING, AttemptState.RELEASING)
@@ -153,7 +161,7 @@ class TestRepeating:
     def test_before_another_attempt_it_should_stay_among_the_launches(self, make: Callable[[], Story]) -> None:
         story = make()
         assert story.act() == Release()
-        assert story.see(STILL_THERE).follow == Follow("advance", 2.0)
+        assert story.see(STILL_THERE).next_step == NextStep("advance", 2.0)
         assert len(story.record.attempts) == 1
 
     def test_gone_should_be_written_with_its_time(self) -> None:
@@ -166,7 +174,7 @@ class TestRepeating:
         )
         assert [event.type for event in decision.events] == [EventType.ATTEMPT_GONE, EventType.PHASE]
         assert decision.events[1].duration_seconds == 12.0
-        assert (story.record.ended_at, story.record.due_at, decision.follow) == (story.now, None, None)
+        assert (story.record.ended_at, story.record.due_at, decision.next_step) == (story.now, None, None)
 
 
 class TestAlert:
@@ -217,7 +225,7 @@ class TestMidSubmission:
         story = submitting().wait(10).tell(USER)
         decision = story.see(GONE)
         assert (story.phase, story.attempt.state) == (Phase.TERMINATING, AttemptState.RELEASING)
-        assert decision.follow == Follow("teardown", LIMITS.submit_lease - 10)
+        assert decision.next_step == NextStep("teardown", LIMITS.submit_lease - 10)
         assert story.wait(LIMITS.submit_lease - 10).act() == Release()
         assert story.tell(GONE).phase is Phase.TERMINATED
 
@@ -229,7 +237,7 @@ class TestMidSubmission:
         story = submitting().tell(USER).wait(LIMITS.submit_lease - 0.5)
         asked = Released(gone=True, asked_at=story.now)
         decision = story.wait(20).see(asked)
-        assert (story.phase, decision.follow) == (Phase.TERMINATING, Follow("teardown", 0.0))
+        assert (story.phase, decision.next_step) == (Phase.TERMINATING, NextStep("teardown", 0.0))
         assert story.see(Released(gone=True, asked_at=story.now)).record.phase is Phase.TERMINATED
 
     def test_a_submission_that_succeeds_after_the_deletion_should_change_nothing(self) -> None:
@@ -242,7 +250,7 @@ class TestMidSubmission:
 
     def test_a_failed_attempt_s_lease_should_be_waited_for_among_the_launches(self) -> None:
         story = submitting().tell(noticed())
-        assert story.see(GONE).follow == Follow("advance", LIMITS.submit_lease)
+        assert story.see(GONE).next_step == NextStep("advance", LIMITS.submit_lease)
         assert (story.phase, len(story.record.attempts)) == (Phase.PROVISIONING, 1)
 
 
@@ -270,7 +278,7 @@ class TestLate:
     ) -> None:
         story = make().wait(5)
         decision = story.decide(found)
-        assert (decision.changed, decision.events, decision.follow) == (False, (), None)
+        assert (decision.changed, decision.events, decision.next_step) == (False, (), None)
         assert decision.record is story.record
 
     @pytest.mark.parametrize("phase", [Phase.TERMINATED, Phase.FAILED])

@@ -5,8 +5,8 @@ import pytest
 from gpulaunch.models.instances import EventType, Phase, Reason
 from shared.domain.node import NodePhase
 from shared.domain.provider import Availability, NodeState
-from shared.lifecycle.observations import Check, Checked, Observation, Unanswered
-from shared.lifecycle.transition import Follow
+from shared.lifecycle.observations import Check, Checked, Observation, ProviderUnavailable
+from shared.lifecycle.transition import NextStep
 from tests.unit.lifecycle.story import (
     DEAD,
     ENABLED,
@@ -26,7 +26,7 @@ from tests.unit.lifecycle.story import (
 )
 
 CHECKING = Checked(Availability(enabled=False, reason="SkyPilot's check still runs.", wait_seconds=2.5))
-SILENT = Unanswered("The SkyPilot server does not answer.")
+SILENT = ProviderUnavailable("The SkyPilot server does not answer.")
 NODES: list[Observation] = [
     looked(NodeState.UP, NodePhase.SERVING),
     registered(),
@@ -43,7 +43,7 @@ NODES: list[Observation] = [
 def test_a_queued_instance_should_be_validated_at_once() -> None:
     story = Story().wait(3)
     decision = story.see(TICK)
-    assert (story.phase, decision.follow) == (Phase.VALIDATING, Follow("advance", 0.0))
+    assert (story.phase, decision.next_step) == (Phase.VALIDATING, NextStep("advance", 0.0))
     assert decision.events[0].duration_seconds == 3.0
     assert story.act() == Check()
 
@@ -74,13 +74,13 @@ def test_a_provider_that_is_not_enabled_should_fail_the_launch_and_say_why() -> 
 def test_a_check_that_still_runs_should_be_asked_again_when_it_says() -> None:
     story = validating()
     decision = story.see(CHECKING)
-    assert decision.follow == Follow("advance", 2.5)
+    assert decision.next_step == NextStep("advance", 2.5)
     assert (story.phase, decision.events) == (Phase.VALIDATING, ())
 
 
 def test_a_provider_that_does_not_answer_should_be_asked_again() -> None:
     story = validating()
-    assert story.see(SILENT).follow == Follow("advance", LIMITS.unanswered_poll)
+    assert story.see(SILENT).next_step == NextStep("advance", LIMITS.unanswered_poll)
     assert story.phase is Phase.VALIDATING
 
 

@@ -108,7 +108,7 @@ class TestStruck:
 
     def test_what_somebody_else_ruled_out(self) -> None:
         cheap, dear = offer(1), offer(2, "westus")
-        drawn = draw_up([cheap, dear], ask(), struck={cheap.key: "no quota in eastus"})
+        drawn = draw_up([cheap, dear], ask(), excluded={cheap.key: "no quota in eastus"})
         assert drawn.offers == [dear]
         assert [(one.offer, one.planned, one.reason) for one in drawn.demotions] == [
             (cheap, False, "no quota in eastus")
@@ -296,8 +296,8 @@ def test_every_offer_is_planned_or_its_absence_told(
 ) -> None:
     offers, request, failures = case
     drawn = draw_up(offers, request, failures, NOW)
-    struck = [one.offer.key for one in drawn.demotions if not one.planned]
-    assert sorted([one.key for one in drawn.offers] + struck) == sorted(one.key for one in offers)
+    excluded = [one.offer.key for one in drawn.demotions if not one.planned]
+    assert sorted([one.key for one in drawn.offers] + excluded) == sorted(one.key for one in offers)
     assert all(one.reason for one in drawn.demotions)
 
 

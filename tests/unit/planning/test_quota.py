@@ -8,7 +8,7 @@ import pytest
 from gpulaunch.models.offers import Offer
 from shared.catalog.snapshot import snapshot
 from shared.domain.quota import RegionUsage, Usage
-from shared.planning.quota import family_of, held, needs_of, plain, shortage, struck
+from shared.planning.quota import excluded, family_of, held, needs_of, plain, shortage
 
 A10 = "Standard_NV36ads_A10_v5"
 A10_FAMILY = "StandardNVADSA10v5Family"
@@ -121,7 +121,7 @@ def test_a_machine_of_which_little_is_known_should_not_be_struck_for_its_family(
 def test_only_offers_of_regions_without_quota_should_be_struck() -> None:
     here, there, elsewhere = offer(), offer(region="westus"), offer(region="northeurope")
     usages = {"eastus": usage({"cores": (0, 0)}), "westus": usage({"cores": (0, 99)}, "westus")}
-    assert list(struck([here, there, elsewhere], usages)) == [here.key]
+    assert list(excluded([here, there, elsewhere], usages)) == [here.key]
 
 
 def test_what_is_held_should_be_counted_by_line() -> None:

@@ -5,7 +5,7 @@ from shared.auth import Purpose
 from shared.control.parts import Parts
 from shared.domain.instance import InstanceRecord
 from shared.domain.node import NodeStatus
-from shared.domain.provider import NodeTarget, Placed, Placement
+from shared.domain.provider import AttemptRef, LaunchSpec, NodeTarget
 
 
 def reaches_us(parts: Parts, record: InstanceRecord) -> bool:
@@ -13,7 +13,7 @@ def reaches_us(parts: Parts, record: InstanceRecord) -> bool:
     return record.mode == "real" and parts.settings.public_url is not None
 
 
-def placement(parts: Parts, record: InstanceRecord) -> Placement:
+def launch_spec(parts: Parts, record: InstanceRecord) -> LaunchSpec:
     """What the provider is given to launch the latest attempt.
 
     Raises LaunchRefusedError and ProviderUnavailableError for a model source that can't be read.
@@ -25,7 +25,7 @@ def placement(parts: Parts, record: InstanceRecord) -> Placement:
         assignment = None if reaches_us(parts, record) else parts.assignments.make(record, attempt.number)
         made = node_environment(parts.settings, parts.deriver, record, attempt, assignment)
         environment, secrets = dict(made.environment), dict(made.secrets)
-    return Placement(
+    return LaunchSpec(
         cluster_name=attempt.cluster_name,
         instance_id=record.instance_id,
         attempt=attempt.number,
@@ -37,10 +37,10 @@ def placement(parts: Parts, record: InstanceRecord) -> Placement:
     )
 
 
-def placed(record: InstanceRecord) -> Placed:
+def attempt_ref(record: InstanceRecord) -> AttemptRef:
     """Where the latest attempt is to be found."""
     attempt = record.attempts[-1]
-    return Placed(
+    return AttemptRef(
         cluster_name=attempt.cluster_name,
         instance_id=record.instance_id,
         attempt=attempt.number,
