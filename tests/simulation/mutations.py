@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from shared.control.launch_spec import attempt_ref
 
 from gpulaunch.models.instances import Phase
 from shared.app import runtime
@@ -17,6 +16,7 @@ from shared.clouds.azure.compute import AzureCompute
 from shared.control import launch as launching
 from shared.control import records as changing
 from shared.control import step as stepping
+from shared.control.launch_spec import attempt_ref
 from shared.control.parts import Parts
 from shared.control.sweep import garbage as collecting
 from shared.control.sweep import run as sweeping
