@@ -21,14 +21,14 @@ from typing import Any
 
 import httpx
 
+from bench.ready.launch import GONE_SECONDS, nothing_left
+from bench.ready.same_files import same_files
 from bench.results import Figure, figure
 from tests.e2e.stack import model, skypilot, wheels
 from tests.e2e.stack.app import App
 from tests.e2e.stack.assembly import CACHE, Stack
 from tests.e2e.stack.processes import StackError, free_port, run, wait_until
 from tests.e2e.stack.throttle import Bucket, Throttle
-from tests.e2e.timing.files import same_files
-from tests.e2e.timing.launching import GONE_SECONDS, nothing_left
 
 SECTION = "ready"
 NAME = "larger-llama"

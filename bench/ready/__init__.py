@@ -13,17 +13,17 @@ def measure(*, launches: int, installations: int, fetches: int) -> list[Figure]:
     """
     if os.geteuid() != 0:
         raise BenchError("time to ready is measured with a Slurm and an sshd of its own: run `make bench` as root")
+    from bench.ready import fetch, install, launch
     from tests.e2e.stack import assembly
     from tests.e2e.stack.processes import StackError
-    from tests.e2e.timing import fetching, installing, launching
 
     try:
-        stack = assembly.start(image=installing.node_image())
+        stack = assembly.start(image=install.node_image())
         try:
-            figures = _told(fetching.measure(stack.processes, rounds=fetches))
-            launching.warm_up(stack)
-            figures += _told(launching.measure(stack, rounds=launches))
-            figures += _told(installing.measure(stack, rounds=installations))
+            figures = _told(fetch.measure(stack.processes, rounds=fetches))
+            launch.warm_up(stack)
+            figures += _told(launch.measure(stack, rounds=launches))
+            figures += _told(install.measure(stack, rounds=installations))
         finally:
             stack.close()
     except StackError as error:

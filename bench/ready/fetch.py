@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bench.ready.same_files import same_files
 from bench.results import Figure, figure, ratios
 from tests.e2e.stack.azurite import ROOT
 from tests.e2e.stack.processes import Processes, StackError, free_port, port_open, run, wait_until
 from tests.e2e.stack.throttle import Bucket, Throttle
-from tests.e2e.timing.files import same_files
 
 SECTION = "ready"
 FILES = 4
@@ -42,7 +42,7 @@ def measure(processes: Processes, *, rounds: int) -> list[Figure]:
         (folder / "served").mkdir()
         server = processes.start(
             "files",
-            [sys.executable, "-m", "tests.e2e.timing.file_server", folder / "served", str(port)],
+            [sys.executable, "-m", "bench.ready.file_server", folder / "served", str(port)],
             cwd=ROOT,
         )
         try:
@@ -95,7 +95,7 @@ def fetch_by_agent(base: str, target: Path, names: Sequence[str], size: int) -> 
     files = [{"path": name, "url": f"{base}/{name}", "size": size} for name in names]
     return float(
         run(
-            [sys.executable, "-m", "tests.e2e.timing.fetch_once", target],
+            [sys.executable, "-m", "bench.ready.fetch_once", target],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             text=json.dumps(files),
             seconds=PATIENCE_SECONDS,
@@ -103,10 +103,13 @@ def fetch_by_agent(base: str, target: Path, names: Sequence[str], size: int) -> 
     )
 
 
-def fetch_by_curl(base: str, target: Path, names: Sequence[str], size: int) -> float:
+def fetch_by_curl(base: str, target: Path, names: Sequence[str], size: int) -> float:  # noqa: ARG001 - as fetch_by_agent
     """Seconds that one curl for each file takes, all at once."""
     began = time.perf_counter()
-    running = [subprocess.Popen(["curl", "-fsS", "-o", target / name, f"{base}/{name}"]) for name in names]
+    running = [
+        subprocess.Popen(["curl", "-fsS", "-o", target / name, f"{base}/{name}"])  # noqa: S603, S607 - our own files
+        for name in names
+    ]
     codes = [one.wait(PATIENCE_SECONDS) for one in running]
     if any(codes):
         raise StackError("curl failed")

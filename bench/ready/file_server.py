@@ -1,4 +1,4 @@
-"""A folder over HTTP, with ranges, by sendfile: `python -m tests.e2e.timing.file_server FOLDER PORT`."""
+"""A folder over HTTP, with ranges, by sendfile: `python -m bench.ready.file_server FOLDER PORT`."""
 
 import sys
 

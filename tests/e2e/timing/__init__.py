@@ -1,1 +1,0 @@
-"""What a user waits for, measured in the end-to-end environment: the `ready` section of `make bench`."""
