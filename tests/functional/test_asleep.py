@@ -10,48 +10,23 @@ import pytest
 
 from shared import app as runtime
 from shared.backends.skypilot import client as sky_client
-from shared.backends.skypilot.provider import SkyPilotProvider
-from shared.control.parts import Backend
-from shared.redaction import Redactor
 from shared.storage.base import ORPHAN, Marker
-from tests.functional.test_node_calls import Assigning, Scripted
-from tests.functional.world import SEED, World, settings
+from tests.functional.skypilot_world import SkyPilotWorld
+from tests.functional.world import SEED
 from tests.standins.sky_server import SkyServer
 from tests.unit.clouds.azure_world import azure_world
 
 
-class Sleeping(World):
-    """The real provider over HTTP, with a server that sleeps when the test says so."""
-
-    def __init__(self, server: SkyServer) -> None:
-        given = settings(
-            GPULAUNCH_ORCHESTRATOR="skypilot",
-            GPULAUNCH_PUBLIC_URL="https://app.example.com",
-            SKYPILOT_API_SERVER_ENDPOINT=server.url,
-        )
-        self.server = server
-        self.made: Backend | None = None
-        super().__init__(given=given, backend=lambda _: self.real(), assignments=Assigning())
-        server.now = lambda: self.clock.now().timestamp()
-
-    def real(self) -> Backend:
-        """The kit, made once."""
-        if self.made is None:
-            provider = SkyPilotProvider(self.given, self.clock, Redactor(), script=lambda: "echo hi")
-            self.made = Backend(provider, Scripted())
-        return self.made
-
-
 @pytest.fixture
-def world() -> Iterator[Sleeping]:
+def world() -> Iterator[SkyPilotWorld]:
     with SkyServer() as server:
-        made = Sleeping(server)
+        made = SkyPilotWorld(server)
         yield made
         runtime.use(None)
         assert made.errors == []
 
 
-def test_a_launch_should_be_accepted_and_wait_until_the_server_is_awake(world: Sleeping) -> None:
+def test_a_launch_should_be_accepted_and_wait_until_the_server_is_awake(world: SkyPilotWorld) -> None:
     world.server.asleep = 12
     answer = world.call("POST", "/api/instances/launch", SEED)
     assert answer.status == 202
@@ -66,7 +41,7 @@ def test_a_launch_should_be_accepted_and_wait_until_the_server_is_awake(world: S
     assert [request.name for request in world.server.requests.values()].count("sky.launch") == 1
 
 
-def test_a_server_that_never_wakes_should_fail_the_launch_with_its_reason(world: Sleeping) -> None:
+def test_a_server_that_never_wakes_should_fail_the_launch_with_its_reason(world: SkyPilotWorld) -> None:
     world.server.asleep = 10**9
     instance_id = world.launch()
     world.run(600)
@@ -76,7 +51,7 @@ def test_a_server_that_never_wakes_should_fail_the_launch_with_its_reason(world:
     assert (shown["phase"], shown["ending"]["reason"]) == ("failed", "provider_unavailable")
 
 
-def test_a_server_that_is_not_there_should_refuse_the_launch_at_once(world: Sleeping) -> None:
+def test_a_server_that_is_not_there_should_refuse_the_launch_at_once(world: SkyPilotWorld) -> None:
     address = world.server.url
     world.server.__exit__(None, None, None)
     try:
@@ -114,7 +89,7 @@ def test_a_call_that_somebody_takes_should_be_told_from_one_that_nobody_takes(
             client.close()
 
 
-def test_a_teardown_should_wake_the_server_and_be_repeated(world: Sleeping) -> None:
+def test_a_teardown_should_wake_the_server_and_be_repeated(world: SkyPilotWorld) -> None:
     instance_id = world.launch()
     world.run(10)
     world.server.settle()
@@ -130,7 +105,7 @@ def test_a_teardown_should_wake_the_server_and_be_repeated(world: Sleeping) -> N
     assert not world.server.nodes
 
 
-def test_where_nothing_lives_the_server_should_be_left_alone(world: Sleeping, tmp_path: Path) -> None:
+def test_where_nothing_lives_the_server_should_be_left_alone(world: SkyPilotWorld, tmp_path: Path) -> None:
     for azure in azure_world(tmp_path, world.clock):
         world.parts = replace(world.parts, cloud=azure.azure)
         runtime.use(world.parts)
@@ -146,7 +121,7 @@ def test_where_nothing_lives_the_server_should_be_left_alone(world: Sleeping, tm
         assert "POST /status" in world.server.calls, "at noon the books are looked at all the same"
 
 
-def test_an_orphan_or_a_live_instance_should_have_the_books_looked_at(world: Sleeping, tmp_path: Path) -> None:
+def test_an_orphan_or_a_live_instance_should_have_the_books_looked_at(world: SkyPilotWorld, tmp_path: Path) -> None:
     for azure in azure_world(tmp_path, world.clock):
         world.parts = replace(world.parts, cloud=azure.azure)
         runtime.use(world.parts)

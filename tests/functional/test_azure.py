@@ -19,7 +19,7 @@ from shared.control.sweep.garbage import GRACE
 from shared.domain.provider import AttemptRef, LaunchSpec, NodeState, NodeView, ProviderUnavailableError
 from shared.planning.quota import plain
 from shared.storage.base import ORPHAN
-from tests.functional.test_node_calls import Push, Scripted
+from tests.functional.scripted import NodeWorld, Scripted
 from tests.functional.world import SEED
 from tests.standins.azure import Fault
 from tests.unit.clouds.azure_world import AzureWorld, azure_world, cluster
@@ -50,14 +50,14 @@ class Forgetful(Scripted):
         return super().release(attempt_ref)
 
 
-class OnAzure(Push):
+class OnAzure(NodeWorld):
     """A world with real nodes in a subscription."""
 
     def __init__(self) -> None:
         super().__init__()
         self.sky = Forgetful()
         backend = replace(self.parts.backend("real"), provider=self.sky, nodes=self.sky)
-        self.cloud_ = self.sky
+        self.scripted = self.sky
 
         def real(mode: Mode) -> Backend:
             assert mode == "real"

@@ -8,7 +8,7 @@ import pytest
 from gpulaunch.models.instances import Phase
 from shared import app as runtime
 from shared.backends.skypilot import client as sky_client
-from tests.functional.test_asleep import Sleeping
+from tests.functional.skypilot_world import SkyPilotWorld
 from tests.standins.sky_server import SkyServer
 
 
@@ -23,7 +23,7 @@ def test_a_deployed_app_should_not_need_skypilot(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "sky", None)
     monkeypatch.setattr(sky_client, "version", _absent)
     with SkyServer() as server:
-        world = Sleeping(server)
+        world = SkyPilotWorld(server)
         instance_id = world.launch()
         world.run(10)
         server.settle()

@@ -9,13 +9,13 @@ from gpulaunch.models.instances import Reason
 from shared import app as runtime
 from shared.domain.instance import Failure
 from shared.storage.base import REFUSED_OFFER, Marker
-from tests.functional.test_node_calls import Push
+from tests.functional.scripted import NodeWorld
 from tests.functional.world import SEED, World
 
 
 @pytest.fixture
-def push() -> Iterator[Push]:
-    made = Push()
+def push() -> Iterator[NodeWorld]:
+    made = NodeWorld()
     yield made
     runtime.use(None)
 
@@ -24,18 +24,18 @@ def first_offer(world: World) -> bool:
     return bool(world.call("POST", "/api/instances/launch", SEED).json["offers"][0]["use_spot"])
 
 
-def test_a_refused_offer_should_come_last_for_half_an_hour(push: Push) -> None:
+def test_a_refused_offer_should_come_last_for_half_an_hour(push: NodeWorld) -> None:
     assert first_offer(push) is True
-    push.cloud_.spot_failure = Failure(reason=Reason.NO_CAPACITY, message="AllocationFailed")
+    push.scripted.spot_failure = Failure(reason=Reason.NO_CAPACITY, message="AllocationFailed")
     push.run(5)
     assert first_offer(push) is False
     push.clock.advance(31 * 60)
     assert first_offer(push) is True
 
 
-def test_a_failure_of_the_model_should_not_put_the_offer_back(push: Push) -> None:
+def test_a_failure_of_the_model_should_not_put_the_offer_back(push: NodeWorld) -> None:
     assert first_offer(push) is True
-    push.cloud_.spot_failure = Failure(reason=Reason.SERVER_FAILED, message="no such option")
+    push.scripted.spot_failure = Failure(reason=Reason.SERVER_FAILED, message="no such option")
     push.run(5)
     assert first_offer(push) is True
 
@@ -46,14 +46,14 @@ def test_simulated_refusals_should_teach_nothing(world: World) -> None:
     assert first_offer(world) is True
 
 
-def test_a_burst_of_launches_should_read_the_memory_once(push: Push) -> None:
+def test_a_burst_of_launches_should_read_the_memory_once(push: NodeWorld) -> None:
     push.store.calls.seen.clear()
     for _ in range(10):
         assert first_offer(push) is True
     assert push.store.calls.seen.count("markers") == 1
 
 
-def test_a_refusal_that_another_process_met_should_count_within_seconds(push: Push) -> None:
+def test_a_refusal_that_another_process_met_should_count_within_seconds(push: NodeWorld) -> None:
     assert first_offer(push) is True
     now = push.clock.now()
     key = "azure/eastus/Standard_NV36ads_A10_v5x1/spot"

@@ -14,7 +14,7 @@ from devhost.routes import Route, Router
 from gpulaunch.operations import OPERATIONS
 from shared import app as runtime
 from shared.auth import Purpose
-from tests.functional.test_node_calls import Assigning
+from tests.functional.scripted import Assigning
 from tests.functional.world import ADMIN, World, functions
 
 Environ = dict[str, Any]

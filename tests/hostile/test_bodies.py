@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gpulaunch.models.problems import PROBLEM_TYPE
 from shared.api.parse import MAX_BODY, MAX_NODE_BODY
-from tests.functional.test_node_calls import Push
+from tests.functional.scripted import NodeWorld
 from tests.functional.world import SEED, Answer, World
 from tests.hostile import strategies
 
@@ -25,8 +25,8 @@ SAFE = settings(
 
 
 @pytest.fixture(scope="module")
-def push() -> Iterator[tuple[Push, str]]:
-    world = Push()
+def push() -> Iterator[tuple[NodeWorld, str]]:
+    world = NodeWorld()
     instance_id = world.to_ready()
     yield world, instance_id
     assert world.errors == []
@@ -60,7 +60,9 @@ BODIES = [
 
 
 @pytest.mark.parametrize("body", BODIES, ids=range(len(BODIES)))
-def test_strange_bodies_should_be_refused_by_launch_and_by_every_node_call(push: tuple[Push, str], body: bytes) -> None:
+def test_strange_bodies_should_be_refused_by_launch_and_by_every_node_call(
+    push: tuple[NodeWorld, str], body: bytes
+) -> None:
     world, instance_id = push
     refused(world.call("POST", "/api/instances/launch", raw=body), 400, 422)
     headers = {"Authorization": f"Bearer {world.token(instance_id)}"}
@@ -71,7 +73,7 @@ def test_strange_bodies_should_be_refused_by_launch_and_by_every_node_call(push:
 
 @SAFE
 @given(body=st.binary(max_size=300) | strategies.json_bytes)
-def test_any_bytes_should_be_answered_as_documented(push: tuple[Push, str], body: bytes) -> None:
+def test_any_bytes_should_be_answered_as_documented(push: tuple[NodeWorld, str], body: bytes) -> None:
     world, instance_id = push
     refused(world.call("POST", "/api/instances/launch", raw=body), 400, 422)
     headers = {"Authorization": f"Bearer {world.token(instance_id)}"}
@@ -80,7 +82,7 @@ def test_any_bytes_should_be_answered_as_documented(push: tuple[Push, str], body
         refused(answer, 400, 422)
 
 
-def test_bodies_over_the_limit_should_be_refused_before_they_are_read(push: tuple[Push, str]) -> None:
+def test_bodies_over_the_limit_should_be_refused_before_they_are_read(push: tuple[NodeWorld, str]) -> None:
     world, instance_id = push
     refused(world.call("POST", "/api/instances/launch", raw=b"{" + b" " * MAX_BODY), 413)
     headers = {"Authorization": f"Bearer {world.token(instance_id)}"}
@@ -89,7 +91,7 @@ def test_bodies_over_the_limit_should_be_refused_before_they_are_read(push: tupl
         refused(world.call("POST", path, raw=b"{" + b" " * limit, token=None, headers=headers), 413)
 
 
-def test_bodies_at_the_limit_should_be_read(push: tuple[Push, str]) -> None:
+def test_bodies_at_the_limit_should_be_read(push: tuple[NodeWorld, str]) -> None:
     world, _ = push
     body = json.dumps(SEED).encode()
     assert world.call("POST", "/api/instances/launch", raw=body + b" " * (MAX_BODY - len(body))).status == 202
@@ -97,7 +99,7 @@ def test_bodies_at_the_limit_should_be_read(push: tuple[Push, str]) -> None:
 
 @SAFE
 @given(value=strategies.header_text)
-def test_any_token_and_key_should_be_answered_as_documented(push: tuple[Push, str], value: str) -> None:
+def test_any_token_and_key_should_be_answered_as_documented(push: tuple[NodeWorld, str], value: str) -> None:
     world, instance_id = push
     refused(world.call("GET", "/api/instances", token=value), 401)
     headers = {"Authorization": f"Bearer {value}"}
@@ -110,7 +112,7 @@ def test_any_token_and_key_should_be_answered_as_documented(push: tuple[Push, st
 
 @SAFE
 @given(value=strategies.header_text)
-def test_any_query_should_be_answered_as_documented(push: tuple[Push, str], value: str) -> None:
+def test_any_query_should_be_answered_as_documented(push: tuple[NodeWorld, str], value: str) -> None:
     world, instance_id = push
     for name in ("phase", "provider", "live", "page_size", "continuation_token"):
         refused(_ask(world, "/api/instances", {name: f"{value}x"}), 422)
@@ -140,7 +142,7 @@ TEXTS = [
 @pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
 @pytest.mark.parametrize("field", ["name", "model_name", "label_key", "label_value", "region", "instance_type"])
 def test_names_and_labels_should_hold_nothing_that_could_become_a_header(
-    push: tuple[Push, str], field: str, text: str
+    push: tuple[NodeWorld, str], field: str, text: str
 ) -> None:
     world, _ = push
     changes: dict[str, Any] = {
@@ -150,7 +152,7 @@ def test_names_and_labels_should_hold_nothing_that_could_become_a_header(
     refused(world.call("POST", "/api/instances/launch", SEED | changes), 422)
 
 
-def test_no_header_of_an_answer_should_be_made_of_what_was_sent(push: tuple[Push, str]) -> None:
+def test_no_header_of_an_answer_should_be_made_of_what_was_sent(push: tuple[NodeWorld, str]) -> None:
     world, _ = push
     labels = {"team": "a b:c@d/e"}
     answer = world.call("POST", "/api/instances/launch", SEED | {"labels": labels, "name": "x-y"})
@@ -159,14 +161,14 @@ def test_no_header_of_an_answer_should_be_made_of_what_was_sent(push: tuple[Push
 
 
 @pytest.mark.parametrize("number", ["1", "1.0", '"1"', "true"])
-def test_types_should_be_those_of_the_document(push: tuple[Push, str], number: str) -> None:
+def test_types_should_be_those_of_the_document(push: tuple[NodeWorld, str], number: str) -> None:
     """Found by schemathesis: strings were taken for numbers."""
     world, _ = push
     body = json.dumps(SEED)[:-1] + f', "max_lifetime_minutes": {number}}}'
     assert world.call("POST", "/api/instances/launch", raw=body.encode()).status == (202 if number == "1" else 422)
 
 
-def test_a_node_call_for_no_instance_should_be_answered_as_documented(push: tuple[Push, str]) -> None:
+def test_a_node_call_for_no_instance_should_be_answered_as_documented(push: tuple[NodeWorld, str]) -> None:
     """Found by schemathesis: the document did not know the 404."""
     world, _ = push
     document = world.call("GET", "/api/openapi.json").json

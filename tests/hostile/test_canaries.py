@@ -20,7 +20,7 @@ from shared.redaction import Redactor
 from shared.storage.base import InstanceFilter
 from shared.storage.queues import poison_queue
 from tests.functional.listening import Ear
-from tests.functional.test_node_calls import Assigning, Scripted
+from tests.functional.scripted import Assigning, Scripted
 from tests.functional.world import Answer, World, settings
 
 PLANTED = {
@@ -55,8 +55,8 @@ class Planted(World):
     """A world full of secrets that remembers each of its answers."""
 
     def __init__(self, mode: str) -> None:
-        self.cloud_ = Scripted()
-        backend = Backend(self.cloud_, self.cloud_)
+        self.scripted = Scripted()
+        backend = Backend(self.scripted, self.scripted)
         public = "https://app.example.com" if mode == "push" else None
         real = {"GPULAUNCH_ORCHESTRATOR": "skypilot", "GPULAUNCH_PUBLIC_URL": public}
         given = settings(**PLANTED, **(real if mode != "simulation" else {}))
@@ -103,8 +103,8 @@ def called(world: Planted) -> None:
     assert world.node(instance_id, "assignment").status == 200
     report = {"phase": "loading_model", "detail": f"reading {SIGNED}", "log_tail": tail}
     assert world.node(instance_id, "progress", report).status == 200
-    world.cloud_.view = NodeView(NodeState.UP, "up", address="20.1.2.3")
-    world.cloud_.alive = True
+    world.scripted.view = NodeView(NodeState.UP, "up", address="20.1.2.3")
+    world.scripted.alive = True
     assert world.node(instance_id, "register", {"port": 8000}).status == 200
     world.run(10)
     assert world.call("GET", f"/api/instances/{instance_id}/credentials").status == 200
@@ -118,9 +118,9 @@ def asked(world: Planted) -> None:
     instance_id = world.launch()
     world.run(3)
     tail = [f"key {world.parts.deriver.endpoint_key(instance_id, 1)}", f"GET {SIGNED}", *PLANTED.values()]
-    world.cloud_.view = NodeView(NodeState.UP, "up", address="20.1.2.3")
-    world.cloud_.account = NodeStatus(phase=NodePhase.SERVING, detail=f"at {SIGNED}", port=8000, log_tail=tail)
-    world.cloud_.alive = True
+    world.scripted.view = NodeView(NodeState.UP, "up", address="20.1.2.3")
+    world.scripted.account = NodeStatus(phase=NodePhase.SERVING, detail=f"at {SIGNED}", port=8000, log_tail=tail)
+    world.scripted.alive = True
     world.run(60)
     finish(world)
 

@@ -19,7 +19,7 @@ from shared.domain.node import Assignment
 from shared.domain.provider import LaunchSpec
 from shared.settings import Settings
 from tests.functional.node.harness import Nodes, Store, eventually
-from tests.functional.test_node_calls import Push
+from tests.functional.scripted import NodeWorld
 from tests.hostile.strategies import shell_text
 from tests.twins.factories import make_attempt, make_record
 
@@ -103,7 +103,7 @@ def test_the_node_should_get_hostile_arguments_as_they_are_and_run_none(tmp_path
 @pytest.mark.parametrize("field", ["model_name", "name", "instance_type", "gpu", "region"])
 def test_names_should_hold_nothing_that_a_shell_knows(text: str, field: str) -> None:
     body = {"model_name": "m", "instance_type": "x", field: text}
-    world = Push()
+    world = NodeWorld()
     answer = world.call("POST", "/api/instances/launch", body)
     assert answer.status == 422
     assert field in {error["field"] for error in answer.json["errors"]}
@@ -111,7 +111,7 @@ def test_names_should_hold_nothing_that_a_shell_knows(text: str, field: str) -> 
 
 def test_a_token_of_another_node_or_attempt_should_open_nothing() -> None:
     """Beside tests/functional/test_node_calls.py: every call, with every token that is not its own."""
-    world = Push()
+    world = NodeWorld()
     mine, other = world.to_ready(), world.launch()
     derive = world.parts.deriver.derive
     wrong = [derive(other, 1, Purpose.NODE), derive(mine, 2, Purpose.NODE), derive(mine, 1, Purpose.AGENT)]

@@ -15,7 +15,7 @@ from typing import Any
 from shared import app as runtime
 from shared.domain.node import NodePhase
 from shared.storage.base import ORPHAN, REFUSED_OFFER, InstanceFilter, Marker
-from tests.functional.test_node_calls import Push
+from tests.functional.scripted import NodeWorld
 from tests.functional.world import World, settings
 
 
@@ -42,7 +42,7 @@ def _simulated() -> World:
 
 
 def _called() -> World:
-    world = Push()
+    world = NodeWorld()
     instance_id = world.to_ready()
     report = {"phase": NodePhase.SERVING, "detail": "all is well", "log_tail": ["a line"], "port": 8000}
     world.node(instance_id, "progress", report)

@@ -1,0 +1,30 @@
+"""A world with the real SkyPilot provider, talking HTTP to a stand-in of its server."""
+
+from shared.backends.skypilot.provider import SkyPilotProvider
+from shared.control.parts import Backend
+from shared.redaction import Redactor
+from tests.functional.scripted import Assigning, Scripted
+from tests.functional.world import World, settings
+from tests.standins.sky_server import SkyServer
+
+
+class SkyPilotWorld(World):
+    """Launches go to `server`, which sleeps when the test says so."""
+
+    def __init__(self, server: SkyServer) -> None:
+        given = settings(
+            GPULAUNCH_ORCHESTRATOR="skypilot",
+            GPULAUNCH_PUBLIC_URL="https://app.example.com",
+            SKYPILOT_API_SERVER_ENDPOINT=server.url,
+        )
+        self.server = server
+        self.made: Backend | None = None
+        super().__init__(given=given, backend=lambda _: self.real(), assignments=Assigning())
+        server.now = lambda: self.clock.now().timestamp()
+
+    def real(self) -> Backend:
+        """The kit, made once."""
+        if self.made is None:
+            provider = SkyPilotProvider(self.given, self.clock, Redactor(), script=lambda: "echo hi")
+            self.made = Backend(provider, Scripted())
+        return self.made
