@@ -19,10 +19,10 @@ from azure.core.pipeline.transport import RequestsTransport
 from bench.processes import resident_mib
 from gpulaunch.models.instances import Mode
 from shared import app as runtime
+from shared.backends.base import Backend
 from shared.backends.nodes import HttpNodes
 from shared.backends.simulation.cloud import TableSimulatedCloud
 from shared.backends.simulation.provider import SimulationProvider
-from shared.control.parts import Backend
 from shared.control.probe import run_probe
 from shared.control.sweep.run import run_sweep
 from shared.domain.messages import ProbeMessage, read_message

@@ -12,12 +12,12 @@ from pydantic import SecretStr
 
 from gpulaunch.models.instances import Mode
 from shared.auth import Deriver
-from shared.backends.base import Assignments
+from shared.backends.base import Assignments, Backend
 from shared.catalog.live import LiveCatalog
 from shared.catalog.snapshot import snapshot
 from shared.clock import Clock, SystemClock, UlidIds
 from shared.clouds.base import Cloud
-from shared.control.parts import Backend, Parts
+from shared.control.parts import Parts
 from shared.control.prices import PriceKeeper, PriceLists, stored_lists
 from shared.domain.catalog import Catalog
 from shared.observability.base import SILENT, Telemetry

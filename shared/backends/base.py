@@ -1,9 +1,13 @@
 """Protocols of the backends: what provisions nodes, what asks nodes, what makes their assignments."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from gpulaunch.models.instances import Mode, Phase
+from gpulaunch.models.problems import FieldError
 from gpulaunch.models.requests import ProviderName
+from shared.domain.errors import InvalidRequestError
 from shared.domain.instance import InstanceRecord
 from shared.domain.node import Assignment, NodeStatus
 from shared.domain.provider import AttemptRef, Availability, Cluster, LaunchSpec, NodeTarget, NodeView, Probe
@@ -80,3 +84,35 @@ class Assignments(Protocol):
         Raises LaunchRefusedError (the model's source can't be read) and ProviderUnavailableError (no answer now).
         """
         ...
+
+
+FAULT_PREFIX = "simulate."
+"""Labels that begin so ask the simulation for faults."""
+
+
+def refuse_fault_labels(labels: Mapping[str, str]) -> None:
+    """Refuse labels that ask for simulated faults.
+
+    Raises:
+        InvalidRequestError: There is such a label.
+    """
+    asked = next((key for key in labels if key.startswith(FAULT_PREFIX)), None)
+    if asked is not None:
+        message = "Labels that begin with `simulate.` ask for faults of a simulation; this launch is a real one."
+        raise InvalidRequestError([FieldError(field=f"labels.{asked}", message=message)])
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What provisions the nodes of one mode, and what asks those nodes."""
+
+    provider: Provider
+    nodes: Nodes
+    check_labels: Callable[[Mapping[str, str]], None] = refuse_fault_labels
+    """Refuses labels that the backend cannot act on. Raises InvalidRequestError."""
+    expected_seconds: Mapping[Phase, float] = field(default_factory=dict[Phase, float])
+    """How long each phase takes, where that is known beforehand; empty: it depends on the cloud."""
+
+
+Backends = Callable[[Mode], Backend]
+"""The backend of a mode, built on first use: the real one costs imports that a simulation never needs."""

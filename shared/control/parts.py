@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from gpulaunch.models.instances import Mode
 from shared.auth import Deriver
-from shared.backends.base import Assignments, Nodes, Provider
+from shared.backends.base import Assignments, Backend
 from shared.cache import TTLCache
 from shared.clock import Clock, Ids
 from shared.clouds.base import Cloud
@@ -24,14 +24,6 @@ REFUSED_SECONDS = 5.0
 SLICES_AT_ONCE = 4
 """Slices of nodes that one process reads and probes side by side. More would not be faster on its one core, and so many
 answers at once could wait for their turn until their time is over: a healthy node would be taken for dead."""
-
-
-@dataclass(frozen=True)
-class Backend:
-    """What one mode works with."""
-
-    provider: Provider
-    nodes: Nodes
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.auth import Purpose
-from shared.control.parts import Backend
+from shared.backends.base import Backend
 from shared.domain.instance import Failure, InstanceRecord
 from shared.domain.node import Assignment, NodeStatus
 from shared.domain.provider import (

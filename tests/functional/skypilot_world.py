@@ -1,7 +1,7 @@
 """A world with the real SkyPilot provider, talking HTTP to a stand-in of its server."""
 
+from shared.backends.base import Backend
 from shared.backends.skypilot.provider import SkyPilotProvider
-from shared.control.parts import Backend
 from shared.redaction import Redactor
 from tests.functional.scripted import Assigning, Scripted
 from tests.functional.world import World, settings

@@ -14,7 +14,7 @@ import pytest
 
 from gpulaunch.models.instances import Mode
 from shared import app as runtime
-from shared.control.parts import Backend
+from shared.backends.base import Backend
 from shared.control.sweep.garbage import GRACE
 from shared.domain.provider import AttemptRef, LaunchSpec, NodeState, NodeView, ProviderUnavailableError
 from shared.planning.quota import plain

@@ -21,11 +21,11 @@ import function_app
 from gpulaunch.models.instances import Mode
 from shared import app as runtime
 from shared.auth import Deriver
-from shared.backends.base import Assignments
+from shared.backends.base import Assignments, Backend
 from shared.backends.simulation.provider import SimulatedNodes, SimulationProvider
 from shared.catalog.snapshot import snapshot
 from shared.clock import UlidIds
-from shared.control.parts import Backend, Parts
+from shared.control.parts import Parts
 from shared.domain.instance import InstanceRecord
 from shared.domain.node import Assignment
 from shared.domain.provider import ProviderUnavailableError

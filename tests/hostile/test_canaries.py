@@ -11,7 +11,7 @@ import pytest
 from shared import app as runtime
 from shared.app import secrets_of
 from shared.auth import Purpose
-from shared.control.parts import Backend
+from shared.backends.base import Backend
 from shared.domain.instance import InstanceRecord
 from shared.domain.node import Assignment, ModelFile, NodePhase, NodeStatus
 from shared.domain.provider import NodeState, NodeView

@@ -20,6 +20,7 @@ from gpulaunch.models.instances import Mode, Phase
 from gpulaunch.models.requests import LaunchRequest
 from shared import app as runtime
 from shared.auth import Deriver
+from shared.backends.base import Backend
 from shared.backends.simulation.cloud import SimulatedNode
 from shared.backends.simulation.provider import SimulatedNodes, SimulationProvider
 from shared.backends.skypilot import provider as skypilot
@@ -29,7 +30,7 @@ from shared.catalog.snapshot import snapshot
 from shared.clouds.azure import compute as azure_compute
 from shared.control import phase_estimates as expected
 from shared.control import quota_check as quotas
-from shared.control.parts import REFUSED_SECONDS, Backend, Parts
+from shared.control.parts import REFUSED_SECONDS, Parts
 from shared.control.sweep import run as sweeping
 from shared.domain.costs import micro_so_far
 from shared.domain.instance import InstanceRecord

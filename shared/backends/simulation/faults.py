@@ -18,8 +18,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-FAULT_PREFIX: Final = "simulate."
-"""Labels that begin so ask for faults."""
+from gpulaunch.models.problems import FieldError
+from shared.backends.base import FAULT_PREFIX
+from shared.domain.errors import InvalidRequestError
+
 MAX_COUNT: Final = 100
 MAX_SECONDS: Final = 1_000_000.0
 
@@ -83,3 +85,15 @@ def _time(key: str, value: str) -> float:
     if _SECONDS.fullmatch(value) and float(value) <= MAX_SECONDS:
         return float(value)
     raise ValueError(f"{key} is a number of seconds from 0 to {MAX_SECONDS:,.0f}, not '{value}'")
+
+
+def check_fault_labels(labels: Mapping[str, str]) -> None:
+    """Refuse labels that ask for a fault that does not exist, or with a wrong value.
+
+    Raises:
+        InvalidRequestError: There is such a label.
+    """
+    try:
+        read_faults(labels)
+    except ValueError as error:
+        raise InvalidRequestError([FieldError(field="labels", message=str(error))]) from error

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from gpulaunch.models.instances import Reason
+from gpulaunch.models.instances import Phase, Reason
 from gpulaunch.models.requests import ProviderName
 from shared.backends.simulation.cloud import SimulatedCloud, SimulatedNode
 from shared.backends.simulation.faults import Faults, read_faults
@@ -381,3 +381,16 @@ def _answers() -> Generator[None]:
         yield
     except StoreUnavailableError as error:
         raise ProviderUnavailableError(f"the simulated cloud does not answer: {error}") from error
+
+
+def expected_seconds(speed: float) -> dict[Phase, float]:
+    """Seconds that each phase of a simulated launch takes at a speed."""
+    simulated = {
+        Phase.VALIDATING: CHECKED,
+        Phase.PROVISIONING: UP,
+        Phase.INSTALLING: LOADING - UP,
+        Phase.LOADING_MODEL: STARTING - LOADING,
+        Phase.STARTING_SERVER: SERVING - STARTING,
+        Phase.REGISTERING: READY - SERVING,
+    }
+    return {phase: seconds / speed for phase, seconds in simulated.items()}
