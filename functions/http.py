@@ -68,8 +68,8 @@ def instance_id(req: func.HttpRequest) -> str:
     """The route's instance id. Raises ProblemError (404) when it can't be one."""
     import re
 
+    from gpulaunch.models.instances import INSTANCE_ID
     from shared.api.problems import not_found
-    from shared.domain.messages import INSTANCE_ID
 
     given = req.route_params.get("instanceId", "")
     if not re.fullmatch(INSTANCE_ID, given):

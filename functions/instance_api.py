@@ -33,9 +33,10 @@ def show_instance(req: func.HttpRequest) -> func.HttpResponse:
 @operation(bp, operations.EVENTS)
 def instance_events(req: func.HttpRequest) -> func.HttpResponse:
     """An instance's timeline."""
+    from gpulaunch.models.instances import STARTING
     from shared.api.views import event_list
     from shared.app import runtime
-    from shared.control.phase_estimates import STEPS, expected
+    from shared.control.phase_estimates import expected
     from shared.control.queries import find, only_known, whole_number
 
     parts = runtime()
@@ -44,7 +45,7 @@ def instance_events(req: func.HttpRequest) -> func.HttpResponse:
     after = whole_number(query, "after", -1, -1, 1_000_000)
     found = find(parts, instance_id(req))
     events = parts.store.events(found.record.instance_id, after=after)
-    spans = expected(parts, found.record) if found.record.phase in STEPS else None
+    spans = expected(parts, found.record) if found.record.phase in STARTING else None
     return reply_if_changed(req, event_list(found.record, events, parts.clock.now(), spans), [found.etag, str(after)])
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from rich import box
 from rich.table import Table
 
+from gpulaunch.format import duration, usd
 from gpulaunch.models.instances import Phase
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.responses import EventView, InstanceView
@@ -37,20 +38,8 @@ def option_of(field: str) -> str:
     return f"--{shown}" + (f" ({rest})" if rest else "")
 
 
-def duration(seconds: float) -> str:
-    """12 s, 3 min 05 s, 2 h 10 min, 3 d 4 h."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    if whole < 86_400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
-
-
 def span(least: float, most: float) -> str:
-    """An expected length of time in seconds, in few letters: about 30 s, 45 s to 15 min, 1 to 14 min."""
+    """An expected length of time in seconds, in few letters: about 30 s, 45 s to 15 m, 1 to 14 m."""
     if least == most:
         return f"about {_whole(most)}"
     low, high = _whole(least), _whole(most)
@@ -58,12 +47,7 @@ def span(least: float, most: float) -> str:
 
 
 def _whole(seconds: float) -> str:
-    return f"{seconds:.2g} s" if seconds < 60 else f"{seconds / 60:.0f} min"
-
-
-def usd(amount: float) -> str:
-    """An amount in USD, to the cent; below one cent to the hundredth of it."""
-    return f"${amount:.2f}" if amount >= 0.01 or amount == 0 else f"${amount:.4f}"
+    return f"{seconds:.2g} s" if seconds < 60 else f"{seconds / 60:.0f} m"
 
 
 def offer(given: Offer) -> str:

@@ -13,23 +13,14 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from gpulaunch.cli.format import clean, duration, event_line, span, usd
+from gpulaunch.cli.format import clean, event_line, span
 from gpulaunch.cli.session import Session
 from gpulaunch.client import GpuLaunch
 from gpulaunch.client.errors import EndedError
-from gpulaunch.models.instances import EventType, Phase
+from gpulaunch.format import duration, usd
+from gpulaunch.models.instances import STARTING, EventType, Phase
 from gpulaunch.models.responses import EventView, InstanceView, PhaseTime
 
-PHASES = (
-    Phase.QUEUED,
-    Phase.VALIDATING,
-    Phase.PROVISIONING,
-    Phase.INSTALLING,
-    Phase.LOADING_MODEL,
-    Phase.STARTING_SERVER,
-    Phase.REGISTERING,
-)
-"""The way up; each has a bar."""
 _TOLD = {
     EventType.ATTEMPT_STARTED: "",
     EventType.ATTEMPT_FAILED: "red",
@@ -61,7 +52,7 @@ class Way:
     """How far an instance is, as its events tell it; durations are the app's own, but for the phase that runs."""
 
     clock: Callable[[], float]
-    rows: dict[Phase, Row] = field(default_factory=lambda: {phase: Row() for phase in PHASES})
+    rows: dict[Phase, Row] = field(default_factory=lambda: {phase: Row() for phase in STARTING})
 
     def feed(self, event: EventView, age: float) -> None:
         """Take an event that happened `age` seconds ago."""
@@ -69,11 +60,11 @@ class Way:
             return
         for row in self.rows.values():
             if row.state == "running":
-                row.state = "failed" if event.phase not in (*PHASES, Phase.READY) else "done"
+                row.state = "failed" if event.phase not in (*STARTING, Phase.READY) else "done"
                 row.seconds = event.duration_seconds or 0.0
         if event.phase in self.rows:
             # A step back makes everything from there on to be done again.
-            for phase in PHASES[PHASES.index(event.phase) :]:
+            for phase in STARTING[STARTING.index(event.phase) :]:
                 self.rows[phase] = Row()
             self.rows[event.phase] = Row("running", None, self.clock() - max(0.0, age))
 
@@ -174,5 +165,5 @@ class Watch:
         fetched = ""
         if self._view.phase is Phase.LOADING_MODEL and attempt.total_bytes:
             fetched = f"; {(attempt.fetched_bytes or 0) / 1e9:.1f} of {attempt.total_bytes / 1e9:.1f} GB"
-        detail = attempt.detail if self._view.phase in PHASES else ""
+        detail = attempt.detail if self._view.phase in STARTING else ""
         return f"attempt {attempt.number}: {place}{fetched}{detail and '; ' + detail}"

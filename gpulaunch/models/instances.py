@@ -3,6 +3,8 @@
 from enum import StrEnum
 from typing import Literal
 
+INSTANCE_ID = r"^inst-[0-7][0-9A-HJKMNP-TV-Z]{25}$"
+"""`inst-` and a ULID: 48 bits of inverted time, 80 of chance, in Crockford's base 32."""
 Mode = Literal["real", "simulation"]
 
 
@@ -26,6 +28,18 @@ class Phase(StrEnum):
     def ended(self) -> bool:
         """Final: nothing runs and nothing will."""
         return self in (Phase.TERMINATED, Phase.FAILED)
+
+
+STARTING = (
+    Phase.QUEUED,
+    Phase.VALIDATING,
+    Phase.PROVISIONING,
+    Phase.INSTALLING,
+    Phase.LOADING_MODEL,
+    Phase.STARTING_SERVER,
+    Phase.REGISTERING,
+)
+"""The phases from acceptance to ready, in order."""
 
 
 class Reason(StrEnum):

@@ -7,11 +7,11 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from gpulaunch.models import requests, responses
+from gpulaunch.models.instances import INSTANCE_ID
 from gpulaunch.models.problems import PROBLEM_TYPE, Problem
 from gpulaunch.operations import OPERATIONS, Operation
 from gpulaunch.version import VERSION
 from shared.domain import node
-from shared.domain.messages import INSTANCE_ID
 from shared.webhooks.alert import Alert
 
 _SCHEMES = {"read": "readToken", "admin": "adminToken", "node": "nodeToken"}

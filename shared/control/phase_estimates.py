@@ -6,23 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from gpulaunch.models.instances import EventType, Phase
+from gpulaunch.models.instances import STARTING, EventType, Phase
 from shared.backends.simulation import provider as sim
 from shared.control.parts import Parts
 from shared.domain.event import Event
 from shared.domain.instance import InstanceRecord
 from shared.storage.base import InstanceFilter
-
-STEPS: Final = (
-    Phase.QUEUED,
-    Phase.VALIDATING,
-    Phase.PROVISIONING,
-    Phase.INSTALLING,
-    Phase.LOADING_MODEL,
-    Phase.STARTING_SERVER,
-    Phase.REGISTERING,
-)
-"""The phases on the way to ready, in order."""
 
 
 @dataclass(frozen=True)
@@ -125,10 +114,10 @@ def durations(events: list[Event]) -> dict[Phase, float]:
         if event.type is not EventType.PHASE:
             continue
         before, after = Phase(event.data["from"]), event.phase
-        if before in STEPS and event.duration_seconds is not None:
+        if before in STARTING and event.duration_seconds is not None:
             found[before] = event.duration_seconds
-        if after in STEPS:
+        if after in STARTING:
             # Going back to provisioning begins anew.
-            for step in STEPS[STEPS.index(after) :]:
+            for step in STARTING[STARTING.index(after) :]:
                 found.pop(step, None)
     return found

@@ -5,9 +5,9 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, StringConstraints, ValidationError
 
 from gpulaunch.models.base import Stored, UtcTime
+from gpulaunch.models.instances import INSTANCE_ID
 from shared.errors import MessageError
 
-INSTANCE_ID = r"^inst-[0-7][0-9A-HJKMNP-TV-Z]{25}$"
 InstanceId = Annotated[str, StringConstraints(pattern=INSTANCE_ID)]
 
 

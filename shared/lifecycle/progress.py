@@ -1,6 +1,6 @@
 """provisioning → installing → loading_model → starting_server → registering → ready: the node's way up."""
 
-from gpulaunch.models.instances import Phase, Reason
+from gpulaunch.models.instances import STARTING, Phase, Reason
 from gpulaunch.models.times import seconds_between
 from shared.domain.instance import AttemptState, Failure, Health
 from shared.domain.node import NodeNotice, NodePhase, NodeStatus
@@ -18,14 +18,7 @@ _PHASES = {
     NodePhase.STARTING_SERVER: Phase.STARTING_SERVER,
     NodePhase.SERVING: Phase.REGISTERING,
 }
-_ORDER = [
-    Phase.PROVISIONING,
-    Phase.INSTALLING,
-    Phase.LOADING_MODEL,
-    Phase.STARTING_SERVER,
-    Phase.REGISTERING,
-    Phase.READY,
-]
+_UPWARD = (*STARTING[STARTING.index(Phase.PROVISIONING) :], Phase.READY)
 _TEXTS = {
     Phase.INSTALLING: "The node runs; installing vLLM.",
     Phase.LOADING_MODEL: "vLLM is installed; fetching the model.",
@@ -150,7 +143,7 @@ def _advance(transition: Transition, view: NodeView, status: NodeStatus | None) 
 
 def _to(transition: Transition, phase: Phase) -> None:
     """Forward only: a late report of an earlier phase changes nothing."""
-    if transition.record.phase in _ORDER and _ORDER.index(phase) > _ORDER.index(transition.record.phase):
+    if transition.record.phase in _UPWARD and _UPWARD.index(phase) > _UPWARD.index(transition.record.phase):
         transition.move(phase, _TEXTS[phase])
 
 

@@ -22,10 +22,10 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
 
+from gpulaunch.models.instances import INSTANCE_ID
 from gpulaunch.models.times import iso
 from shared.domain.event import Event
 from shared.domain.instance import InstanceRecord
-from shared.domain.messages import INSTANCE_ID
 from shared.domain.money import CostEntry, Ledger
 from shared.errors import StoreError
 from shared.storage.base import IdempotencyEntry, InstanceFilter, Marker

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from gpulaunch.models.instances import Phase
+from gpulaunch.format import duration
+from gpulaunch.models.instances import STARTING, Phase
 from gpulaunch.models.times import seconds_between
 from shared.api.views import instance_view
 from shared.control.parts import Parts
-from shared.control.phase_estimates import STEPS, Span, durations, expected
+from shared.control.phase_estimates import Span, durations, expected
 from shared.domain.event import Event
 from shared.domain.instance import InstanceRecord
 from shared.storage.base import Versioned
-from shared.web.rendering import duration
 
 WATCHED = 2
 """Seconds between two looks of a page at an instance that changes."""
@@ -72,12 +72,12 @@ def rate(record: InstanceRecord) -> float:
 def steps(record: InstanceRecord, events: list[Event], spans: Mapping[Phase, Span], now: datetime) -> list[Step]:
     """The way to ready as it stands; of several attempts the last one."""
     took = durations(events)
-    at = STEPS.index(record.phase) if record.phase in STEPS else None
+    at = STARTING.index(record.phase) if record.phase in STARTING else None
     lost = record.phase in (Phase.TERMINATING, Phase.TERMINATED, Phase.FAILED, Phase.RECOVERING)
-    last = max((STEPS.index(phase) for phase in took), default=-1)
-    arrived = record.phase is Phase.READY or last == len(STEPS) - 1
+    last = max((STARTING.index(phase) for phase in took), default=-1)
+    arrived = record.phase is Phase.READY or last == len(STARTING) - 1
     made: list[Step] = []
-    for place, phase in enumerate(STEPS):
+    for place, phase in enumerate(STARTING):
         span = spans.get(phase)
         text, most = (_range(span), span.most) if span else ("", 0.0)
         if place == at:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, get_args
 
+from gpulaunch.format import usd
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.problems import FieldError
 from gpulaunch.models.requests import LaunchRequest, ProviderName
@@ -16,7 +17,6 @@ from shared.api.problems import ProblemError
 from shared.control.launch import Planned, plan_launch
 from shared.control.parts import Parts
 from shared.domain.catalog import OWN_INFRASTRUCTURE, NotCataloguedError
-from shared.web.rendering import usd
 
 _PROVIDERS: Final = {name: name for name in get_args(ProviderName)}
 _TITLES: Final = {"azure": "Azure", "aws": "AWS", "gcp": "GCP", "kubernetes": "Kubernetes", "slurm": "Slurm"}

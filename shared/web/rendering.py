@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from gpulaunch.format import duration, usd
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
@@ -84,26 +86,9 @@ def environment() -> "Environment":
     return made
 
 
-def usd(amount: float) -> str:
-    """Dollars: to the cent, and below ten cents to a hundredth of one, so that a running cost is seen to move."""
-    return f"${amount:,.4f}" if 0 < abs(amount) < 0.1 else f"${amount:,.2f}"
-
-
 def hours(count: float) -> str:
     """Hours to a tenth, and below one hour to a hundredth."""
     return f"{count:,.2f}" if count < 1 else f"{count:,.1f}"
-
-
-def duration(seconds: float) -> str:
-    """A length of time in the two largest units that it has: `45 s`, `1 m 22 s`, `3 h 5 m`, `2 d 4 h`."""
-    if seconds < 10:
-        return f"{round(seconds, 1):g} s"
-    whole = int(seconds)
-    for size_of, unit, part, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
-        if whole >= size_of:
-            rest = whole % size_of // part
-            return f"{whole // size_of} {unit} {rest} {smaller}" if rest else f"{whole // size_of} {unit}"
-    return f"{whole} s"
 
 
 def moment(at: datetime) -> str:

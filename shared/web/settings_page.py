@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from gpulaunch.format import duration
 from shared.control.parts import Parts
 from shared.control.queries import config_answer, health_answer
-from shared.web.rendering import duration
 
 _ORCHESTRATORS = {
     "auto": "SkyPilot where it has the provider enabled, else a simulation",

@@ -11,9 +11,10 @@ from rich.text import Text
 
 from gpulaunch.cli.connection import find_connection
 from gpulaunch.cli.exits import Exit
-from gpulaunch.cli.format import PHASE_STYLES, age, clean, duration, event_line, offer, place, table, usd
+from gpulaunch.cli.format import PHASE_STYLES, age, clean, event_line, offer, place, table
 from gpulaunch.cli.session import Json, Session, session_of
 from gpulaunch.client import ClientError, GpuLaunch
+from gpulaunch.format import duration, usd
 from gpulaunch.models.instances import Phase
 from gpulaunch.models.requests import ProviderName
 from gpulaunch.models.responses import Credentials, EventView, InstanceView

@@ -8,10 +8,11 @@ import typer
 
 from gpulaunch.cli.commands.instances import Id
 from gpulaunch.cli.exits import Exit
-from gpulaunch.cli.format import duration, offer, usd
+from gpulaunch.cli.format import offer
 from gpulaunch.cli.session import Json, Session, session_of
 from gpulaunch.cli.watch import Watch
 from gpulaunch.client.errors import EndedError
+from gpulaunch.format import duration, usd
 from gpulaunch.models.requests import ProviderName
 from gpulaunch.models.responses import InstanceView, LaunchAnswer
 

@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from gpulaunch.cli.format import clean, table, usd
+from gpulaunch.cli.format import clean, table
 from gpulaunch.cli.session import Json, Session, session_of
 from gpulaunch.client.flows import CostsBy
+from gpulaunch.format import usd
 from gpulaunch.models.requests import ProviderName
 from gpulaunch.models.responses import CatalogAnswer, CostsAnswer, QuotaAnswer
 

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from gpulaunch.cli.app import app
 from gpulaunch.cli.exits import Exit
 from gpulaunch.cli.session import Session
-from gpulaunch.cli.watch import PHASES, Watch
+from gpulaunch.cli.watch import Watch
 from gpulaunch.client import GpuLaunch
-from gpulaunch.models.instances import Phase
+from gpulaunch.models.instances import STARTING, Phase
 from gpulaunch.models.requests import Job, LaunchRequest
 from shared import app as runtime
 from shared.clouds.base import Cloud
@@ -124,8 +124,8 @@ def test_a_watched_launch_should_tell_every_phase_and_why_an_attempt_failed(gpul
     assert result.exit_code == Exit.OK, result.output
     assert "Simulated: no capacity for this offer. (no_capacity) [after 5 s]" in result.stdout
     phases = re.findall(r"^\d\d:\d\d:\d\d  \+.{12}  (\w+)", result.stdout, re.MULTILINE)
-    assert list(dict.fromkeys(phases)) == [phase.value for phase in (*PHASES, Phase.READY)]
-    assert re.search(r"^ready after 1 min 27 s: http://simulated-", result.stdout, re.MULTILINE)
+    assert list(dict.fromkeys(phases)) == [phase.value for phase in (*STARTING, Phase.READY)]
+    assert re.search(r"^ready after 1 m 27 s: http://simulated-", result.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -2,7 +2,8 @@
 
 import pytest
 
-from shared.web.rendering import duration, size, usd
+from gpulaunch.format import duration, usd
+from shared.web.rendering import size
 
 
 @pytest.mark.parametrize(
@@ -16,6 +17,7 @@ def test_dollars_should_show_small_amounts_move(amount: float, text: str) -> Non
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
+        (-3, "0 s"),
         (0, "0 s"),
         (0.26, "0.3 s"),
         (8.02, "8 s"),

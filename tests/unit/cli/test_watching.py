@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from gpulaunch.cli.watch import PHASES, Way
-from gpulaunch.models.instances import EventType, Phase
+from gpulaunch.cli.watch import Way
+from gpulaunch.models.instances import STARTING, EventType, Phase
 from gpulaunch.models.responses import EventView
 
 AT = datetime(2026, 1, 31, 9, tzinfo=UTC)
@@ -43,12 +43,12 @@ def test_each_phase_should_take_what_the_app_says_and_the_running_one_go_on() ->
     way.feed(event(Phase.PROVISIONING, 2.5), 36)
     time.now += 10
     assert states(way) == "d d r w w w w"
-    assert [way.elapsed(phase) for phase in PHASES[:4]] == [1.5, 2.5, 46.0, None]
+    assert [way.elapsed(phase) for phase in STARTING[:4]] == [1.5, 2.5, 46.0, None]
 
 
 def test_a_failover_should_do_the_phases_from_there_on_again() -> None:
     way = Way(Time())
-    for phase in (*PHASES[1:5], Phase.PROVISIONING):
+    for phase in (*STARTING[1:5], Phase.PROVISIONING):
         way.feed(event(phase, 3), 0)
     assert states(way) == "w d r w w w w"
     way.feed(event(Phase.PROVISIONING, 5, EventType.ATTEMPT_FAILED), 0)
@@ -58,7 +58,7 @@ def test_a_failover_should_do_the_phases_from_there_on_again() -> None:
 def test_ready_should_be_all_done_and_an_end_a_failure_of_what_ran() -> None:
     way = Way(Time())
     way.feed(event(Phase.QUEUED, kind=EventType.ACCEPTED), 0)
-    for phase in (*PHASES[1:], Phase.READY):
+    for phase in (*STARTING[1:], Phase.READY):
         way.feed(event(phase, 1), 0)
     assert states(way) == "d d d d d d d"
     way.feed(event(Phase.RECOVERING, 60), 0)
