@@ -67,10 +67,18 @@ browser: install ## the pages in Debian's Chromium (apt-get install chromium); s
 screenshots: install ## docs/images/*.png from the running app, in Chromium too
 	@$(BIN)/python -m tests.browser.screenshots
 
+# Its 95 dependencies are in the bundle already, so that it is no dependency of package.json. The logo would be fetched
+# from another host.
+REDOC := redoc@2.5.4
+
 static: $(NODE_STAMP) ## copy the web UI's files of others from node_modules; they are committed, so that a deployment needs no npm
 	@cp node_modules/htmx.org/dist/htmx.min.js node_modules/@picocss/pico/css/pico.min.css shared/web/static/
 	@cp node_modules/htmx.org/LICENSE shared/web/static/htmx.LICENSE.txt
 	@cp node_modules/@picocss/pico/LICENSE.md shared/web/static/pico.LICENSE.txt
+	@rm -rf .cache/redoc && mkdir -p .cache/redoc && $(NPM) pack --silent --pack-destination .cache/redoc $(REDOC) >/dev/null
+	@tar -xzf .cache/redoc/redoc-*.tgz -C .cache/redoc --strip-components=1
+	@sed 's|https://cdn.redoc.ly/redoc/logo-mini.svg|data:,|' .cache/redoc/bundles/redoc.standalone.js >shared/web/static/redoc.standalone.js
+	@cat .cache/redoc/LICENSE .cache/redoc/bundles/redoc.standalone.js.LICENSE.txt >shared/web/static/redoc.standalone.js.LICENSE.txt
 
 e2e: install ## real SkyPilot with real vLLM, on a one-node Slurm, then on a stand-in of Azure; needs root on Debian
 	@$(BIN)/python -m pytest -q -s -m e2e tests/e2e --ignore=tests/e2e/azure --ignore=tests/e2e/test_unattended.py

@@ -152,7 +152,8 @@ def _answer(access: Access, method: str, handler: Handler, req: func.HttpRequest
     except Exception as error:
         # The last line of defence, as in functions.http.
         answer = _problem_page(problem_of(error, req, request_id), request_id, visit)
-    answer.headers.update({**HEADERS, **(STRICT_TRANSPORT if _secure(req) else {}), "X-Request-Id": request_id})
+    for name, value in {**HEADERS, **(STRICT_TRANSPORT if _secure(req) else {}), "X-Request-Id": request_id}.items():
+        answer.headers.setdefault(name, value)
     return answer
 
 

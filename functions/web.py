@@ -176,10 +176,12 @@ def settings(visit: Visit) -> func.HttpResponse:
 
 @page(bp, "web_docs", "api/docs", access="open")
 def docs(visit: Visit) -> func.HttpResponse:
-    """The documentation of the JSON interface."""
-    from shared.web.api_docs import context
+    """The API reference, rendered in the browser from the OpenAPI document."""
+    from shared.web.rendering import DOCS_HEADERS
 
-    return visit.page("docs.html", address=visit.address, **context())
+    answer = visit.page("docs.html")
+    answer.headers.update(DOCS_HEADERS)
+    return answer
 
 
 @page(bp, "web_static", "static/{file}", access="open")

@@ -15,6 +15,11 @@ from shared.domain import node
 from shared.webhooks.alert import Alert
 
 _SCHEMES = {"read": "readToken", "admin": "adminToken", "node": "nodeToken"}
+_TAGS = {
+    "Control plane": "For people and programs, with an admin token or a read-only token.",
+    "Nodes": "For the agent on a node, with the node's own token.",
+    "Webhooks": "Sent by gpulaunch.",
+}
 _TITLES = {
     200: "OK",
     202: "Accepted",
@@ -70,6 +75,7 @@ def document() -> dict[str, Any]:
             "version": VERSION,
             "summary": "Serverless control plane for GPU nodes that serve models with vLLM",
         },
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "webhooks": {"alert": {"post": _alert()}},
         "components": {
@@ -91,6 +97,7 @@ def _alert() -> dict[str, Any]:
     signed = ("webhook-id", "webhook-timestamp", "webhook-signature")
     return {
         "operationId": "alert",
+        "tags": ["Webhooks"],
         "summary": "An event that GPULAUNCH_WEBHOOK_EVENTS chose, signed by Standard Webhooks",
         "parameters": [
             {"name": name, "in": "header", "required": True, "schema": {"type": "string"}} for name in signed
@@ -122,6 +129,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         answers[str(status)] = {"description": _TITLES[status], "content": content}
     made: dict[str, Any] = {
         "operationId": operation.name,
+        "tags": ["Nodes" if operation.access == "node" else "Control plane"],
         "summary": operation.summary,
         "responses": answers,
         "security": [{_SCHEMES[operation.access]: []}] if operation.access in _SCHEMES else [],

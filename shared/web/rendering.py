@@ -14,10 +14,13 @@ if TYPE_CHECKING:
 
 HERE: Final = Path(__file__).parent
 
+_POLICY: Final = (
+    # Scripts and styles come from the app's own files only; data: is for the icons of Pico's style sheet.
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
 HEADERS: Final = {
-    # Scripts and styles come from files of ours only; data: is the base style sheet's icons.
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",
@@ -25,7 +28,16 @@ HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-"""On every answer."""
+"""On every answer that does not set its own."""
+DOCS_HEADERS: Final = {
+    # Redoc inserts empty style elements (the first hash), which it fills by script, and one style sheet (the second).
+    "Content-Security-Policy": _POLICY.replace(
+        "style-src 'self'",
+        "style-src 'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' "
+        "'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='",
+    ),
+}
+"""On the API page."""
 STRICT_TRANSPORT: Final = {"Strict-Transport-Security": "max-age=31536000"}
 """On every answer that came over https."""
 

@@ -163,6 +163,14 @@ def test_costs_should_be_plotted_and_told_as_a_table(settled: dict[str, str], pa
     expect(page.get_by_role("main")).to_contain_text("is simulated: nothing was paid for that part.")
 
 
+def test_the_api_page_should_show_every_call_of_the_openapi_document(app: App, page: Page) -> None:
+    page.goto("/api/docs")
+    for methods in app.api("GET", "/api/openapi.json")["paths"].values():
+        for described in methods.values():
+            title = re.compile(rf"^{re.escape(described['summary'])}\s*$")
+            expect(page.get_by_role("heading").filter(has_text=title)).to_have_count(1)
+
+
 def test_keyboard_alone_should_do(page: Page) -> None:
     page.goto("/instances")
     page.keyboard.press("Tab")
