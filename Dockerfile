@@ -1,4 +1,4 @@
-# The app in a container: for Functions on Container Apps or Premium, and docker-compose.yml. Flex Consumption takes no image.
+# The app as a container, for Functions on Container Apps or Premium and for docker-compose.yml. Flex Consumption cannot run images.
 FROM mcr.microsoft.com/azure-functions/python:4-python3.13
 
 # checkov:skip=CKV_DOCKER_3: Microsoft's image runs the host as root, on port 80: its own folders belong to root.
@@ -16,6 +16,6 @@ COPY functions functions
 COPY gpulaunch gpulaunch
 COPY shared shared
 
-# The host and its worker are up within 20 s; the app's first answer makes the table and the queues.
+# Host and worker start within 20 s; the app's first response creates the table and the queues.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 \
   CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1/api/health', timeout=8)"]

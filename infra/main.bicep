@@ -1,41 +1,41 @@
 targetScope = 'subscription'
 
-@description('Name of the environment; every resource name is made of it.')
+@description('Name of the environment; part of every resource name.')
 @minLength(1)
 @maxLength(24)
 param environmentName string
 
-@description('Region of the control plane. Nodes go wherever a launch says.')
+@description('Region of the control plane. A launch chooses the regions of its nodes.')
 @metadata({ azd: { type: 'location' } })
 param location string
 
-@description('Where alerts and budget notices go.')
+@description('E-mail address for alerts and budget notices.')
 param alertEmail string
 
 @description('Monthly budget of the whole subscription, nodes included, in its billing currency.')
 @minValue(1)
 param monthlyBudget int = 500
 
-@description('First day of the month in which the budget begins, such as 2026-11-01; Azure lets nobody change it later.')
+@description('First day of the month in which the budget begins, such as 2026-11-01. Azure does not allow changing it later.')
 @minLength(10)
 @maxLength(10)
 param budgetStart string
 
-@description('A SkyPilot API server of its own. With false, skypilotEndpoint names an existing one.')
+@description('Deploy a SkyPilot API server. If false, skypilotEndpoint is the URL of an existing one.')
 param ownSkyPilot bool = true
 
 @description('Address of an existing API server, such as https://sky.example.org. Its token goes into the vault as skypilot-token.')
 param skypilotEndpoint string = ''
 
-@description('Image of the API server. SkyPilot\'s own serves until `azd deploy` has built ours.')
+@description('Image of the API server. SkyPilot\'s own image runs until `azd deploy` has built this project\'s.')
 param skypilotImage string = 'docker.io/berkeleyskypilot/skypilot:0.14.1'
 
-@description('0 stops the API server while nobody launches: a launch then waits for its start. 1 keeps it running.')
+@description('0 stops the API server while it is not used: the next launch waits for it to start. 1 keeps it running.')
 @minValue(0)
 @maxValue(1)
 param skypilotMinReplicas int = 1
 
-@description('Part of every cluster\'s name in the cloud; must never change while nodes run.')
+@description('Part of every cluster\'s name in the cloud. Do not change it while nodes run.')
 @minLength(8)
 @maxLength(8)
 param skypilotUserId string = '67706c61'
@@ -44,21 +44,21 @@ param skypilotUserId string = '67706c61'
 @allowed([512, 2048, 4096])
 param instanceMemoryMB int = 2048
 
-@description('The vault holds hub-token: gated models of the Hugging Face Hub.')
+@description('Read hub-token from the vault, for gated models on the Hugging Face Hub.')
 param useHubToken bool = false
 
-@description('Address of the Cloudflare R2 account; the vault then holds r2-access-key-id and r2-secret-access-key.')
+@description('URL of the Cloudflare R2 account. If set, the vault must hold r2-access-key-id and r2-secret-access-key.')
 param r2Endpoint string = ''
 
-@description('Region of S3; the vault then holds s3-access-key-id and s3-secret-access-key.')
+@description('Region of S3. If set, the vault must hold s3-access-key-id and s3-secret-access-key.')
 param s3Region string = ''
 
-@description('More settings of the app, as a JSON object in base64, which survives azd\'s parameter file; no secrets.')
+@description('Additional settings of the app, as a JSON object without secrets; in base64, which survives azd\'s parameter file.')
 param moreSettings string = ''
 
-@description('Password of the state database. Made anew by every deployment, which sets it in the server, the vault and the API server together.')
+@description('Password of the state database. Every deployment generates a new one and sets it in the server, the vault and the API server together.')
 @secure()
-// checkov:skip=CKV_AZURE_131: a new GUID for each deployment is no hard-coded value
+// checkov:skip=CKV_AZURE_131: a new GUID per deployment is not a hard-coded value
 param databasePassword string = newGuid()
 
 var token = uniqueString(subscription().id, environmentName, location)
@@ -130,7 +130,7 @@ module vault 'modules/vault.bicep' = {
   }
 }
 
-// A vault of its own, so that the API server, which writes its token here, can't read what the app alone may know.
+// A separate vault: the API server writes its token here and must not read the app's secrets.
 module skypilotVault 'modules/vault.bicep' = if (ownSkyPilot) {
   name: 'skypilot-vault'
   scope: group
@@ -204,7 +204,7 @@ module roles 'modules/roles.bicep' = {
   }
 }
 
-// Of the whole subscription: every node has a resource group of its own.
+// At subscription scope: every node has its own resource group.
 resource budget 'Microsoft.Consumption/budgets@2023-11-01' = {
   name: 'budget-${environmentName}'
   properties: {

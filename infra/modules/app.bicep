@@ -27,7 +27,7 @@ resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
 }
 
 resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
-  // checkov:skip=CKV_AZURE_225: zones of Flex Consumption are bought with always-ready instances; the sweep makes good an outage
+  // checkov:skip=CKV_AZURE_225: zone redundancy on Flex Consumption requires paid always-ready instances; the sweep recovers after an outage
   name: 'plan-${token}'
   location: location
   tags: tags
@@ -37,14 +37,14 @@ resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
 }
 
 resource site 'Microsoft.Web/sites@2024-04-01' = {
-  // checkov:skip=CKV_AZURE_212: Flex Consumption makes instances as they are needed; none has to stand by
-  // checkov:skip=CKV_AZURE_213: Flex Consumption replaces unhealthy instances by itself and has no such setting
-  // checkov:skip=CKV_AZURE_222: nodes and users reach the app at its public address; every call carries a token
+  // checkov:skip=CKV_AZURE_212: Flex Consumption starts instances on demand; none has to stand by
+  // checkov:skip=CKV_AZURE_213: Flex Consumption replaces unhealthy instances itself and has no such setting
+  // checkov:skip=CKV_AZURE_222: nodes and users call the app's public address; every call carries a token
   // checkov:skip=CKV_AZURE_17: nodes and users carry tokens, not client certificates
   // checkov:skip=CKV_AZURE_13: nodes can't sign in; the app checks its own tokens
   // checkov:skip=CKV_AZURE_16: the identity is user-assigned, so that its roles exist before the app does
   // checkov:skip=CKV_AZURE_71: the identity is user-assigned, so that its roles exist before the app does
-  // checkov:skip=CKV_AZURE_88: no file share; the package lies in blob storage
+  // checkov:skip=CKV_AZURE_88: no file share; the package is in blob storage
   name: name
   location: location
   tags: union(tags, { 'azd-service-name': 'api' })
@@ -80,14 +80,14 @@ resource site 'Microsoft.Web/sites@2024-04-01' = {
       runtime: { name: 'python', version: '3.13' }
       scaleAndConcurrency: {
         instanceMemoryMB: instanceMemoryMB
-        // Steps are short; ten instances are some hundred of them at once, and a bound on what a fault can cost.
+        // Steps are short: ten instances run a hundred or so at once. The limit also bounds what a fault can cost.
         maximumInstanceCount: 10
       }
     }
   }
 }
 
-// No user name and password for deployments: identities only.
+// Disable user names and passwords for deployments: identities only.
 resource ftpPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {
   parent: site
   name: 'ftp'

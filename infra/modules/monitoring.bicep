@@ -10,7 +10,7 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' = {
   properties: {
     sku: { name: 'PerGB2018' }
     retentionInDays: 30
-    // A fault that logs without end costs a few dollars a day, and the daily cap raises its own event.
+    // Caps an endless log loop at a few dollars a day; reaching the cap raises its own event.
     workspaceCapping: { dailyQuotaGb: 1 }
     features: { disableLocalAuth: true }
   }
@@ -39,7 +39,7 @@ resource people 'Microsoft.Insights/actionGroups@2023-01-01' = {
   }
 }
 
-// Each query gives a row where something is wrong.
+// Each query returns a row when something is wrong.
 var alerts = [
   {
     name: 'poison'
@@ -59,7 +59,7 @@ var alerts = [
   }
   {
     name: 'stuck'
-    title: 'gpulaunch: an instance does not get on'
+    title: 'gpulaunch: an instance is stuck'
     query: loadTextContent('../queries/stuck.kql')
     window: 'P1D'
     every: 'PT15M'
@@ -67,7 +67,7 @@ var alerts = [
   }
   {
     name: 'teardown'
-    title: 'gpulaunch: a node can not be confirmed gone, and may cost money'
+    title: 'gpulaunch: a node cannot be confirmed deleted and may still cost money'
     query: loadTextContent('../queries/teardown.kql')
     window: 'PT15M'
     every: 'PT5M'
@@ -82,14 +82,14 @@ resource rules 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [for alert 
   kind: 'LogAlert'
   properties: {
     displayName: alert.title
-    description: 'What it means and what to do: docs/azure.md, Alerts.'
+    description: 'Meaning and remedy: docs/azure.md, section Alerts.'
     severity: alert.severity
     enabled: true
     scopes: [workspace.id]
     evaluationFrequency: alert.every
     windowSize: alert.window
     autoMitigate: true
-    // The tables do not exist before the app has logged for the first time.
+    // The tables do not exist until the app has logged for the first time.
     skipQueryValidation: true
     criteria: {
       allOf: [

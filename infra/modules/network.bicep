@@ -7,7 +7,7 @@ var appPrefix = '10.60.0.0/26'
 var serverPrefix = '10.60.0.64/26'
 var databasePrefix = '10.60.0.128/28'
 
-// Nothing calls into the app's subnet: requests reach the app at its public front end.
+// Nothing connects to the app's subnet: requests reach the app through its public front end.
 resource appRules 'Microsoft.Network/networkSecurityGroups@2024-05-01' = {
   name: 'nsg-app-${token}'
   location: location
@@ -31,7 +31,7 @@ resource appRules 'Microsoft.Network/networkSecurityGroups@2024-05-01' = {
   }
 }
 
-// Only the app reaches the API server; 31443 is where the environment's load balancer takes 443 on its subnet.
+// Only the app may reach the API server. The environment's load balancer receives 443 on port 31443 of its subnet.
 resource serverRules 'Microsoft.Network/networkSecurityGroups@2024-05-01' = if (ownSkyPilot) {
   name: 'nsg-skypilot-${token}'
   location: location
@@ -136,9 +136,9 @@ var appSubnet = {
     addressPrefix: appPrefix
     networkSecurityGroup: { id: appRules.id }
     delegations: [{ name: 'flex', properties: { serviceName: 'Microsoft.App/environments' } }]
-    // Free of charge, where four private endpoints would cost more than all the rest of an idle app.
+    // Free, whereas four private endpoints would cost more than the rest of an idle app.
     serviceEndpoints: [{ service: 'Microsoft.Storage' }, { service: 'Microsoft.KeyVault' }]
-    // Nodes, model hubs and the resource manager are outside; the platform's own addresses do for that.
+    // Nodes, model hubs and the resource manager are outside the network; the platform's default outbound addresses suffice.
     defaultOutboundAccess: true
   }
 }

@@ -3,7 +3,7 @@ param address string
 param vnetId string
 param tags object
 
-// An internal environment has a name that only this zone resolves.
+// Only this zone resolves an internal environment's name.
 resource zone 'Microsoft.Network/privateDnsZones@2024-06-01' = {
   name: domain
   location: 'global'

@@ -7,13 +7,13 @@ param ownSkyPilot bool
 
 var contributor = 'b24988ac-6180-42a0-ab88-20f7382dd24c'
 
-// What the app does to nodes by itself: looks at them, and takes away what is left when SkyPilot's state is lost. Nodes
-// lie in resource groups that did not exist before, so the scope is the subscription: give gpulaunch one of its own.
+// What the app does to nodes itself: list them, and delete leftovers when SkyPilot's state is lost. Nodes are created in
+// new resource groups, so the scope is the subscription: give gpulaunch a dedicated one.
 resource watcher 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
   name: guid(subscription().id, token, 'watcher')
   properties: {
     roleName: 'gpulaunch watcher ${token}'
-    description: 'Sees machines, usages and offers; deletes nodes and what belongs to them. Makes nothing, grants nothing.'
+    description: 'Reads machines, usages and offers; deletes nodes and their resources. Creates and grants nothing.'
     type: 'customRole'
     assignableScopes: [subscription().id]
     permissions: [
@@ -69,7 +69,7 @@ resource launcher 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (own
   name: guid(subscription().id, token, 'launcher')
   properties: {
     roleName: 'gpulaunch launcher ${token}'
-    description: 'Makes and deletes the resource groups of nodes, and what SkyPilot puts into them.'
+    description: 'Creates and deletes the resource groups of nodes and the resources SkyPilot puts into them.'
     type: 'customRole'
     assignableScopes: [subscription().id]
     permissions: [
@@ -140,8 +140,8 @@ resource launcher 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (own
   }
 }
 
-// SkyPilot gives the identity of each node Contributor on that node's own group: the node's dead man's switch. It may give
-// and take that one role, to identities of services, and no other.
+// SkyPilot grants each node's identity Contributor on that node's own group, for the node's dead man's switch. The condition
+// allows assigning and removing only that role, and only for service identities.
 resource launching 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (ownSkyPilot) {
   name: guid(subscription().id, skypilotPrincipalId, 'launcher')
   properties: {

@@ -17,14 +17,14 @@ param workspaceId string
 
 var port = 46580
 var acrPull = '7f951dda-4ed3-4680-a7ca-43fe172d538d'
-// Not a GUID alone: the server asks for three kinds of characters.
+// A GUID alone is not enough: the server requires three kinds of characters.
 var password = 'P-${databasePassword}'
 
 resource registry 'Microsoft.ContainerRegistry/registries@2023-07-01' = {
-  // checkov:skip=CKV_AZURE_139: a closed registry needs the Premium tier, ten times the price, for one image without secrets
-  // checkov:skip=CKV_AZURE_163: scanning is Defender's, of the subscription
+  // checkov:skip=CKV_AZURE_139: a private registry needs the Premium tier, at ten times the price, for one image without secrets
+  // checkov:skip=CKV_AZURE_163: Defender scans at subscription level
   // checkov:skip=CKV_AZURE_166: quarantine needs the Premium tier
-  // checkov:skip=CKV_AZURE_233: zones need the Premium tier; a lost image is built again
+  // checkov:skip=CKV_AZURE_233: zone redundancy needs the Premium tier; a lost image can be rebuilt
   name: 'cr${token}'
   location: location
   tags: tags
@@ -61,8 +61,8 @@ resource databaseLink 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@202
   }
 }
 
-// SkyPilot's books: which clusters there are, and the keys to them. A file share would have to carry SQLite, whose locks
-// and write-ahead log SMB and NFS do not keep; Postgres survives a restart in mid-write and is backed up by the platform.
+// SkyPilot's state: its cluster records and their ssh keys. SQLite on a file share is not an option, since SMB and NFS do
+// not preserve its locks and write-ahead log; Postgres survives a restart during a write and is backed up by the platform.
 resource database 'Microsoft.DBforPostgreSQL/flexibleServers@2024-08-01' = {
   name: 'psql-${token}'
   location: location
@@ -96,7 +96,7 @@ resource vault 'Microsoft.KeyVault/vaults@2023-07-01' existing = {
 }
 
 resource connection 'Microsoft.KeyVault/vaults/secrets@2023-07-01' = {
-  // checkov:skip=CKV_AZURE_41: made anew by every deployment; an expiry would stop the server between two of them
+  // checkov:skip=CKV_AZURE_41: replaced by every deployment; an expiry would stop the server between two deployments
   parent: vault
   name: 'skypilot-database'
   properties: {
@@ -126,7 +126,7 @@ resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   }
 }
 
-// One replica at most: requests are kept in a SQLite file of that replica, and two servers would each know half of them.
+// At most one replica: each keeps its requests in a local SQLite file, so two servers would know half of them each.
 resource server 'Microsoft.App/containerApps@2024-03-01' = {
   name: 'ca-skypilot-${token}'
   location: location
@@ -140,11 +140,11 @@ resource server 'Microsoft.App/containerApps@2024-03-01' = {
     workloadProfileName: 'Consumption'
     configuration: {
       activeRevisionsMode: 'Single'
-      // `external` to the environment, which is internal to the network: the app's subnet reaches it, the world does not.
+      // `external` refers to the environment, which is internal to the network: the app's subnet reaches it, the internet does not.
       ingress: { external: true, targetPort: port, transport: 'http', allowInsecure: false }
       registries: [{ server: registry.properties.loginServer, identity: identityId }]
       secrets: [
-        // With its version, so that a new password makes a new revision, which reads it.
+        // Includes the version, so that a new password creates a new revision, which reads it.
         { name: 'database', keyVaultUrl: connection.properties.secretUriWithVersion, identity: identityId }
       ]
     }
@@ -153,7 +153,7 @@ resource server 'Microsoft.App/containerApps@2024-03-01' = {
         {
           name: 'skypilot'
           image: image
-          // The script comes with the template, so that SkyPilot's own image serves until ours is built.
+          // The template carries the script, so that SkyPilot's own image works until this project's is built.
           command: ['/bin/bash', '-c', loadTextContent('../skypilot/start.sh')]
           resources: { cpu: 2, memory: '4Gi' }
           env: [
@@ -164,7 +164,7 @@ resource server 'Microsoft.App/containerApps@2024-03-01' = {
             { name: 'GPULAUNCH_TOKEN_VAULT', value: vault.properties.vaultUri }
           ]
           probes: [
-            // az signs in and the server migrates its tables: up to a minute on two cores, longer after an upgrade.
+            // At start az signs in and the server migrates its tables: up to a minute on two cores, longer after an upgrade.
             { type: 'Startup', httpGet: { path: '/api/health', port: port }, periodSeconds: 10, failureThreshold: 30, timeoutSeconds: 5 }
             { type: 'Liveness', httpGet: { path: '/api/health', port: port }, periodSeconds: 30, failureThreshold: 4, timeoutSeconds: 10 }
           ]

@@ -5,8 +5,8 @@ param appSubnetId string
 param appPrincipalId string
 param workspaceId string
 
-// The names that shared/queues.py and shared/storage/connect.py use. The host makes a poison queue when it needs one;
-// made here, an empty one tells nothing else than that nothing went wrong.
+// The names used in shared/queues.py and shared/storage/connect.py. The host creates poison queues on demand; creating them
+// here lets an empty one mean that nothing went wrong.
 var queueNames = [
   'gpulaunch-launches'
   'gpulaunch-teardowns'
@@ -24,9 +24,9 @@ var roles = {
 }
 
 resource account 'Microsoft.Storage/storageAccounts@2024-01-01' = {
-  // checkov:skip=CKV_AZURE_206: one region, like the app; what a lost region would lose is written down in docs/azure.md
-  // checkov:skip=CKV_AZURE_59: the firewall below lets the app's subnet in and nobody else; a closed public endpoint needs three private endpoints, dearer than the idle app
-  // checkov:skip=CKV_AZURE_43: the name is made with uniqueString, which the check can't compute
+  // checkov:skip=CKV_AZURE_206: one region, like the app
+  // checkov:skip=CKV_AZURE_59: the firewall below admits only the app's subnet; closing the public endpoint needs three private endpoints, which cost more than the idle app
+  // checkov:skip=CKV_AZURE_43: the name uses uniqueString, which the check cannot evaluate
   name: 'st${token}'
   location: location
   tags: tags
@@ -74,14 +74,14 @@ resource table 'Microsoft.Storage/storageAccounts/tableServices/tables@2024-01-0
   name: tableName
 }
 
-// Apart from the data: the deployment service writes the package from outside the network, where the firewall above
-// would stop it. It holds code, no data and no secret, and only identities get in.
+// Separate from the data: the deployment service writes the package from outside the network, which the firewall above
+// would block. It holds code but no data or secrets, and accepts managed identities only.
 resource packages 'Microsoft.Storage/storageAccounts@2024-01-01' = {
-  // checkov:skip=CKV_AZURE_206: a lost package is deployed again
-  // checkov:skip=CKV_AZURE_59: the deployment service comes from outside the network
-  // checkov:skip=CKV_AZURE_35: the deployment service comes from outside the network
-  // checkov:skip=CKV_AZURE_36: no network rule that a trusted service would have to pass
-  // checkov:skip=CKV_AZURE_43: the name is made with uniqueString, which the check can't compute
+  // checkov:skip=CKV_AZURE_206: a lost package can be deployed again
+  // checkov:skip=CKV_AZURE_59: the deployment service connects from outside the network
+  // checkov:skip=CKV_AZURE_35: the deployment service connects from outside the network
+  // checkov:skip=CKV_AZURE_36: there is no network rule for a trusted service to bypass
+  // checkov:skip=CKV_AZURE_43: the name uses uniqueString, which the check cannot evaluate
   name: 'stpkg${token}'
   location: location
   tags: tags
@@ -109,7 +109,7 @@ resource packageContainer 'Microsoft.Storage/storageAccounts/blobServices/contai
   properties: { publicAccess: 'None' }
 }
 
-// The host keeps its locks, timers and keys in blob containers that it makes itself: Owner of the blobs, of this account only.
+// The host keeps locks, timers and keys in blob containers that it creates itself, so it owns the blobs of this account only.
 resource hostBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   name: guid(account.id, appPrincipalId, roles.blobOwner)
   scope: account
@@ -150,7 +150,7 @@ resource appPackage 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-// Who deleted a queue or a message, for as long as the workspace keeps it; reads and writes would cost more than they tell.
+// Records who deleted a queue or message. Logging reads and writes as well would cost more than it is worth.
 resource queueAudit 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   name: 'audit'
   scope: queues

@@ -1,8 +1,8 @@
-"""Runs beside SkyPilot's API server: sees to it that the vault holds a token that this server lets in.
+"""Keep a valid token for SkyPilot's API server in the vault; runs next to the server.
 
-The token is made here, where the server's signing key is, and goes straight into the vault: no person and no pipeline
-ever sees it. It belongs to the user whose id is SKYPILOT_USER_ID, because that id is part of every cluster's name.
-An old token stays good until it expires, so the app may read the new one late. Written for SkyPilot 0.14.1.
+The token is created here, where the server's signing key is, and goes straight into the vault: no person or pipeline
+ever sees it. Its user is SKYPILOT_USER_ID, because that id is part of every cluster's name. An old token stays
+valid until it expires, so the app may read the new one late. Written for SkyPilot 0.14.1.
 """
 
 import hashlib
@@ -19,19 +19,19 @@ EXPIRES_IN_DAYS = 90
 
 
 class Vault(Protocol):
-    """Where the token is kept."""
+    """Storage for the token."""
 
     def read(self) -> "tuple[str, float] | None":
-        """The token and when it was written, seconds since 1970; None: there is none."""
+        """Return the token and its time of writing in seconds since 1970, or None."""
         ...
 
     def write(self, token: str) -> None:
-        """Keep a new token."""
+        """Replace the token."""
         ...
 
 
 def admit(vault: Vault, user_id: str, now: float) -> bool:
-    """Make a token where the vault has none that is young and that this server knows; whether one was made."""
+    """Create a token unless the vault has a recent one that this server knows; return whether it did."""
     kept = vault.read()
     if kept is not None and now - kept[1] < RENEW_AFTER and _known(kept[0]):
         return False
@@ -70,7 +70,7 @@ def _make(user_id: str) -> str:
 
 
 class KeyVault:
-    """The token's place in Azure Key Vault; reached with the container's identity."""
+    """The token in Azure Key Vault, accessed with the container's identity."""
 
     def __init__(self, uri: str, client_id: str) -> None:
         from azure.identity import ManagedIdentityCredential
@@ -79,7 +79,6 @@ class KeyVault:
         self._client: Any = SecretClient(uri, ManagedIdentityCredential(client_id=client_id))
 
     def read(self) -> "tuple[str, float] | None":
-        """See Vault."""
         from azure.core.exceptions import ResourceNotFoundError
 
         try:
@@ -89,7 +88,6 @@ class KeyVault:
         return found.value, found.properties.created_on.timestamp()
 
     def write(self, token: str) -> None:
-        """See Vault."""
         self._client.set_secret(SECRET, token, content_type="Service account of gpulaunch at SkyPilot")
 
 
@@ -99,4 +97,4 @@ if __name__ == "__main__":
         os.environ["SKYPILOT_USER_ID"],
         time.time(),
     )
-    sys.stderr.write("gpulaunch: a new token is in the vault\n" if made else "gpulaunch: the vault's token is good\n")
+    sys.stderr.write("gpulaunch: a new token is in the vault\n" if made else "gpulaunch: the vault's token is valid\n")

@@ -1,4 +1,4 @@
-"""The README's table of what a deployment costs while idle: every resource of infra/ has a line, and lines add up."""
+"""docs/azure.md's table of what a deployment costs while idle: every resource of infra/ has a line, and lines add up."""
 
 import re
 
@@ -32,8 +32,8 @@ LINES = {
 
 
 def _table() -> list[list[str]]:
-    text = (ROOT / "README.md").read_text("utf-8")
-    section = text[text.index("| resource | reckoned |") :].split("\n\n")[0]
+    text = (ROOT / "docs" / "azure.md").read_text("utf-8")
+    section = text[text.index("| resource | basis |") :].split("\n\n")[0]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines()[2:]]
 
 
@@ -59,12 +59,12 @@ def test_the_sums_should_be_those_of_the_lines() -> None:
         assert _range(last[column]) == (round(least), round(most))
 
 
-def test_the_guide_should_say_the_same_sums() -> None:
-    guide = re.sub(r"\s+", " ", (ROOT / "docs" / "azure.md").read_text("utf-8"))
+def test_the_readme_should_say_the_same_sums() -> None:
+    readme = re.sub(r"\s+", " ", (ROOT / "README.md").read_text("utf-8"))
     always, sleeping, existing = (cell.strip("*") for cell in _table()[-1][2:5])
     said = [
         f"about {existing} US dollars",
-        f"{sleeping} with one of its own that sleeps",
+        f"{sleeping} with its own server that sleeps",
         f"{always} with one that is always on",
     ]
-    assert [text for text in said if text not in guide] == []
+    assert [text for text in said if text not in readme] == []

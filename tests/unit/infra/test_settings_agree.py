@@ -56,8 +56,8 @@ def _read() -> set[str]:
     return {str(field.alias) for field in Settings.model_fields.values()}
 
 
-def _in_readme() -> Iterator[str]:
-    text = (ROOT / "README.md").read_text("utf-8")
+def _documented() -> Iterator[str]:
+    text = (ROOT / "docs" / "settings.md").read_text("utf-8")
     table = text[text.index("## Settings") :].split("\n## ")[0]
     for line in table.splitlines():
         if line.startswith("| `"):
@@ -79,7 +79,7 @@ def test_every_setting_that_is_set_should_be_read() -> None:
 
 
 def test_every_setting_that_is_read_should_be_documented_and_the_reverse() -> None:
-    assert set(_in_readme()) == _read()
+    assert set(_documented()) == _read()
 
 
 def test_the_local_template_should_list_every_setting() -> None:
