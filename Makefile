@@ -7,7 +7,7 @@ PORT ?= 7071
 STAMP := $(VENV)/.installed
 NODE_STAMP := node_modules/.installed
 
-.PHONY: help install run test fuzz audit check infra e2e unattended simulate simulate-ci mutations chaos lint types static bench clean
+.PHONY: help install run test fuzz audit check infra e2e unattended simulate simulate-ci mutations chaos lint types static bench docs clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -105,6 +105,9 @@ chaos: install ## 200 launches while the app is killed 50 times, then every one 
 
 bench: install ## what docs/scale.md promises, measured: make bench, or make bench SECTIONS="accept sweep"
 	@$(BIN)/python -m bench $(SECTIONS)
+
+docs: install ## update the tables of docs/internals that are rendered from the code
+	@$(BIN)/python -m tests.unit.docs.rendering
 
 clean: ## remove what was installed and made here
 	rm -rf $(VENV) node_modules .cache .local
