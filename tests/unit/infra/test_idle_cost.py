@@ -1,4 +1,4 @@
-"""docs/azure.md's table of what a deployment costs while idle: every resource of infra/ has a line, and lines add up."""
+"""The idle-cost table of docs/azure.md: every resource of infra/ has a line, and the lines add up."""
 
 import re
 
