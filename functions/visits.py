@@ -60,7 +60,7 @@ class Visit:
         try:
             return dict(urllib.parse.parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=100))
         except ValueError as error:
-            raise malformed("The form can't be read.") from error
+            raise malformed("The form is malformed.") from error
 
     def page(self, template: str, status: int = 200, **context: Any) -> func.HttpResponse:
         """A page, or a part of one."""
@@ -180,13 +180,13 @@ def _refused(visit: Visit, access: Access, method: str) -> func.HttpResponse | N
             return func.HttpResponse(status_code=401, headers={"HX-Redirect": sign_in, **_NO_STORE})
         return see_other(sign_in)
     if access == "admin" and not visit.is_admin:
-        raise forbidden("You are signed in with a token that may only read.")
+        raise forbidden("Your token is read-only. Sign in with an admin token.")
     if method == "POST":
         # Browsers say where a request comes from; the mark protects where they don't.
         foreign = header(visit.req, "Sec-Fetch-Site") not in ("", "same-origin", "none")
         given = visit.form.get("form_mark", "")
         if foreign or visit.session is None or not visit.sessions.is_form_mark(visit.session, given):
-            raise forbidden("This form is not one of yours, or stood open for too long. Go back, reload, try again.")
+            raise forbidden("This form has expired. Go back, reload the page and try again.")
     return None
 
 

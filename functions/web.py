@@ -32,7 +32,7 @@ def sign_in(visit: Visit) -> func.HttpResponse:
     where = own_path(visit.form.get("next", ""))
     session = visit.sessions.sign_in(visit.form.get("token", "").strip(), visit.parts.clock.now())
     if session is None:
-        return _sign_in_form(visit, where, "This token is not known.", 401)
+        return _sign_in_form(visit, where, "Unknown token.", 401)
     return visit.keep(see_other(where), session)
 
 

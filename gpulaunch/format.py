@@ -19,3 +19,15 @@ def duration(seconds: float) -> str:
             rest = whole % size // part
             return f"{whole // size} {unit} {rest} {smaller}" if rest else f"{whole // size} {unit}"
     return f"{whole} s"
+
+
+def span(least: float, most: float) -> str:
+    """An expected length of time, rounded: `about 30 s`, `45 s to 15 m`, `1 to 14 m`."""
+    if least == most:
+        return f"about {_whole(most)}"
+    low, high = _whole(least), _whole(most)
+    return f"{low.split()[0]} to {high}" if low.split()[1] == high.split()[1] else f"{low} to {high}"
+
+
+def _whole(seconds: float) -> str:
+    return f"{seconds:.2g} s" if seconds < 60 else f"{seconds / 60:.0f} m"

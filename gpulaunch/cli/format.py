@@ -38,18 +38,6 @@ def option_of(field: str) -> str:
     return f"--{shown}" + (f" ({rest})" if rest else "")
 
 
-def span(least: float, most: float) -> str:
-    """An expected length of time in seconds, in few letters: about 30 s, 45 s to 15 m, 1 to 14 m."""
-    if least == most:
-        return f"about {_whole(most)}"
-    low, high = _whole(least), _whole(most)
-    return f"{low.split()[0]} to {high}" if low.split()[1] == high.split()[1] else f"{low} to {high}"
-
-
-def _whole(seconds: float) -> str:
-    return f"{seconds:.2g} s" if seconds < 60 else f"{seconds / 60:.0f} m"
-
-
 def offer(given: Offer) -> str:
     """An offer in a few words: spot Standard_NV36ads_A10_v5 (A10) in eastus, $0.80/h."""
     kind = "spot" if given.use_spot else "on-demand"

@@ -13,11 +13,11 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from gpulaunch.cli.format import clean, event_line, span
+from gpulaunch.cli.format import clean, event_line
 from gpulaunch.cli.session import Session
 from gpulaunch.client import GpuLaunch
 from gpulaunch.client.errors import EndedError
-from gpulaunch.format import duration, usd
+from gpulaunch.format import duration, span, usd
 from gpulaunch.models.instances import STARTING, EventType, Phase
 from gpulaunch.models.responses import EventView, InstanceView, PhaseTime
 

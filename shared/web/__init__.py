@@ -1,1 +1,1 @@
-"""The pages for people: view models, templates and static files. Nothing here knows of Azure Functions."""
+"""The web UI: view models, templates and static files. Independent of Azure Functions."""

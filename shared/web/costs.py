@@ -1,4 +1,4 @@
-"""The page of costs: what the last days have cost, by day and by model, and how the budgets stand."""
+"""The costs page: the last days by day and by model, and the budgets."""
 
 import threading
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ DAYS: Final = 14
 WIDTH: Final = 1100
 HEIGHT: Final = 160
 KEPT: Final = timedelta(seconds=60)
-"""How long a report is shown again: it reads every live instance and all that ended in its days."""
+"""How long a report is cached: it reads every live instance and all that ended in its days."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def _report(parts: Parts) -> _Kept:
 
 
 def bars(days: Mapping[date, float], today: date) -> list[dict[str, Any]]:
-    """The last days as bars of a plot, the oldest first; sizes in its own units."""
+    """Return the last days as bars, oldest first, in the units of the SVG."""
     shown = [today - timedelta(days=back) for back in range(DAYS - 1, -1, -1)]
     most = max(days.get(day, 0.0) for day in shown) or 1.0
     step = WIDTH / DAYS

@@ -1,4 +1,4 @@
-"""The page of all instances."""
+"""The instance list."""
 
 import urllib.parse
 from collections.abc import Mapping
@@ -11,12 +11,17 @@ from shared.control.parts import Parts
 from shared.control.queries import list_page
 
 PAGE: Final = 20
-"""Instances on a page: what a person looks over, and what a table answers at once."""
+"""Instances per page: what a person can scan, and what one table query returns."""
 _STATES: Final = {"live": "true", "ended": "false", "all": None}
 
 
 def read(parts: Parts, query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """What the page shows and what its ETag is made of. Raises ProblemError (422), StoreUnavailableError."""
+    """Return what the page shows and what its ETag is made of.
+
+    Raises:
+        ProblemError: 422, an invalid filter.
+        StoreUnavailableError: the table cannot be read.
+    """
     chosen = {name: query.get(name, "") for name in ("phase", "provider", "label")}
     state = query.get("state", "live")
     asked = {name: value for name, value in chosen.items() if value} | {"page_size": str(PAGE)}
@@ -28,7 +33,7 @@ def read(parts: Parts, query: Mapping[str, str]) -> tuple[dict[str, Any], list[s
         asked["continuation_token"] = token
     page, marks = list_page(parts, asked)
     kept = {name: value for name, value in {**chosen, "state": state}.items() if value}
-    rates = {view.instance_id: view_rate(view) for view in page.instances}
+    rates = {view.instance_id: hourly_rate(view) for view in page.instances}
     shown = {
         "instances": page.instances,
         "rates": rates,
@@ -52,6 +57,6 @@ def _address(kept: Mapping[str, str], token: str) -> str:
     return "/instances?" + urllib.parse.urlencode({**kept, **({"continuation_token": token} if token else {})})
 
 
-def view_rate(view: InstanceView) -> float:
-    """USD per hour that an instance costs at the moment."""
+def hourly_rate(view: InstanceView) -> float:
+    """Return the USD per hour that an instance costs now."""
     return sum(one.offer.price_per_hour for one in view.attempts if one.node_up_at and not one.gone_at)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from gpulaunch.format import duration
+from gpulaunch.format import span
 from gpulaunch.models.instances import STARTING, Phase
 from gpulaunch.models.times import seconds_between
 from shared.api.views import instance_view
@@ -16,31 +16,36 @@ from shared.control.phase_estimates import Span, durations, expected
 from shared.domain.event import Event
 from shared.domain.instance import InstanceRecord
 from shared.storage.base import Versioned
+from shared.web.fleet import hourly_rate
 
-WATCHED = 2
-"""Seconds between two looks of a page at an instance that changes."""
-CALM = 10
-"""Seconds between two looks at one that is ready: it is probed every 30."""
+POLL_STARTING = 2
+"""Seconds between two polls of a page while its instance changes."""
+POLL_READY = 10
+"""Seconds between two polls once it is ready: it is probed every 30."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Step:
-    """One phase on the way to ready."""
+    """One phase before ready."""
 
     phase: Phase
     state: Literal["done", "now", "stopped", "waiting"]
     seconds: float | None
-    """How long it took, or has taken by now."""
+    """How long it took, or has taken so far."""
     since: datetime | None
-    """For `now`: since when."""
+    """When it began; set in state `now` only."""
     expected: str
-    """For people; empty when nothing is known."""
+    """As text; empty if unknown."""
     expected_seconds: float
-    """The longer end; 0 when nothing is known."""
+    """The upper end; 0 if unknown."""
 
 
 def context(parts: Parts, found: Versioned) -> dict[str, Any]:
-    """All that the page of an instance shows, save the key of its endpoint. Raises StoreUnavailableError."""
+    """Return everything that the page shows except the endpoint's key.
+
+    Raises:
+        StoreUnavailableError: the events cannot be read.
+    """
     record, now = found.record, parts.clock.now()
     events = parts.store.events(record.instance_id)
     view = instance_view(record, now)
@@ -51,26 +56,17 @@ def context(parts: Parts, found: Versioned) -> dict[str, Any]:
         "steps": steps(record, events, expected(parts, record), now),
         "events": events,
         "log": record.log_tail,
-        "rate": rate(record),
+        "rate": hourly_rate(view),
         "planned": record.offers,
         "tried": {attempt.offer.key for attempt in record.attempts},
         "samples": samples(view.endpoint, record.request.model_name) if view.endpoint else {},
-        "poll": None if record.ended else CALM if record.phase is Phase.READY else WATCHED,
+        "poll": None if record.ended else POLL_READY if record.phase is Phase.READY else POLL_STARTING,
         "title": record.request.name or record.request.model_name,
     }
 
 
-def rate(record: InstanceRecord) -> float:
-    """USD per hour that an instance costs at the moment."""
-    return sum(
-        attempt.offer.price_per_hour
-        for attempt in record.attempts
-        if attempt.node_up_at is not None and attempt.gone_at is None
-    )
-
-
 def steps(record: InstanceRecord, events: list[Event], spans: Mapping[Phase, Span], now: datetime) -> list[Step]:
-    """The way to ready as it stands; of several attempts the last one."""
+    """Return the progress towards ready of the last attempt."""
     took = durations(events)
     at = STARTING.index(record.phase) if record.phase in STARTING else None
     lost = record.phase in (Phase.TERMINATING, Phase.TERMINATED, Phase.FAILED, Phase.RECOVERING)
@@ -78,26 +74,27 @@ def steps(record: InstanceRecord, events: list[Event], spans: Mapping[Phase, Spa
     arrived = record.phase is Phase.READY or last == len(STARTING) - 1
     made: list[Step] = []
     for place, phase in enumerate(STARTING):
-        span = spans.get(phase)
-        text, most = (_range(span), span.most) if span else ("", 0.0)
+        state, seconds, since = "waiting", None, None
         if place == at:
-            elapsed = seconds_between(record.phase_since, now)
-            made.append(Step(phase, "now", elapsed, record.phase_since, text, most))
+            state, seconds, since = "now", seconds_between(record.phase_since, now), record.phase_since
         elif phase in took:
-            state = "stopped" if lost and not arrived and place == last else "done"
-            made.append(Step(phase, state, took[phase], None, text, most))
-        else:
-            made.append(Step(phase, "waiting", None, None, text, most))
+            state, seconds = "stopped" if lost and not arrived and place == last else "done", took[phase]
+        usual = spans.get(phase)
+        made.append(
+            Step(
+                phase=phase,
+                state=state,
+                seconds=seconds,
+                since=since,
+                expected=span(usual.least, usual.most) if usual else "",
+                expected_seconds=usual.most if usual else 0.0,
+            )
+        )
     return made
 
 
-def _range(span: Span) -> str:
-    least, most = duration(span.least), duration(span.most)
-    return f"about {most}" if least == most else f"{least} to {most}"
-
-
 def samples(endpoint: str, model: str) -> dict[str, str]:
-    """How to call an endpoint, to be copied; the key stays in the environment."""
+    """Return code samples that call an endpoint; they read its key from the environment."""
     question = {"model": model, "messages": [{"role": "user", "content": "Say hello."}]}
     curl = (
         f"curl -s {shlex.quote(endpoint + '/chat/completions')} \\\n"

@@ -1,4 +1,4 @@
-"""The launch form: what can be chosen, what was chosen as a request, and what that would do."""
+"""The launch form: its choices, its values as a request, and the plan of that request."""
 
 import json
 import math
@@ -31,7 +31,7 @@ _SPOT: Final = {
     "only": (True, False),
     "never": (False, True),
 }
-"""Choice → use_spot, spot_fallback."""
+"""The form's choice to `(use_spot, spot_fallback)`."""
 _NUMBERS: Final = ("max_lifetime_minutes", "idle_minutes", "budget_usd", "max_hourly_cost")
 _PLACES: Final = {
     "gpu": "machine",
@@ -39,7 +39,7 @@ _PLACES: Final = {
     "use_spot": "spot",
     "spot_fallback": "spot",
 }
-"""Fields of a request that the form has under another name."""
+"""Fields of a request to the form's fields, where their names differ."""
 _OWN_PLACES: Final = frozenset(
     {"model_name", "provider", "region", "model_source", "labels", "vllm_args", "name", *_NUMBERS}
 )
@@ -47,7 +47,7 @@ _OWN_PLACES: Final = frozenset(
 
 @dataclass(frozen=True)
 class Choice:
-    """One line of a select."""
+    """An option of a select."""
 
     value: str
     text: str
@@ -56,24 +56,24 @@ class Choice:
 
 @dataclass(frozen=True)
 class Preview:
-    """What the form's request would do, or what is wrong with it."""
+    """The plan of the form's request, or what is wrong with it."""
 
     planned: Planned | None
     body: dict[str, Any]
     errors: dict[str, list[FieldError]] = field(default_factory=dict[str, list[FieldError]])
-    """By the form's field; "" for what belongs to none."""
+    """By the form's field; "" for errors of no field."""
 
 
 def fields(form: Mapping[str, str]) -> dict[str, str]:
-    """The form's values: the given ones, else what a first look at the form shows."""
+    """Return the form's values, or the initial ones if the form was not sent."""
     names = ("model_source", "region", "labels", "vllm_args", "name", "gpu_count", *_NUMBERS)
     empty = dict.fromkeys((*_START, *names), "")
-    # A form that was filled in and sent says the model's name, be it empty.
+    # A form that was sent has a provider; its model name may be empty.
     return {**empty, **({} if "provider" in form else _START), **{k: v for k, v in form.items() if k in empty}}
 
 
 def fields_of(request: LaunchRequest) -> dict[str, str]:
-    """The form filled in for another launch like this one. A job and all but the first region are left out."""
+    """Return the form filled in like an earlier launch, without its job and all but its first region."""
     spot = "never" if not request.use_spot else "fallback" if request.spot_fallback else "only"
     own = request.provider in OWN_INFRASTRUCTURE
     machine = f"type:{request.instance_type}" if request.instance_type else f"gpu:{request.gpu}"
@@ -95,7 +95,7 @@ def fields_of(request: LaunchRequest) -> dict[str, str]:
 
 
 def body_of(values: Mapping[str, str]) -> dict[str, Any]:
-    """The request's body; what can't be understood stays as it was typed, for the request's own check to say so."""
+    """Return the request's body; invalid values stay as typed, for the request's validation to report."""
     body: dict[str, Any] = {"model_name": values["model_name"].strip(), "provider": values["provider"]}
     kind, _, machine = values["machine"].partition(":")
     if kind == "type":
@@ -147,7 +147,7 @@ def preview(parts: Parts, values: Mapping[str, str]) -> Preview:
 
 
 def by_field(error: ProblemError) -> dict[str, list[FieldError]]:
-    """A problem's entries by the form's field; what belongs to no field, or is no matter of fields, under ""."""
+    """Group a problem's errors by the form's field; errors of no field are under ""."""
     found: dict[str, list[FieldError]] = {}
     for one in error.errors or [FieldError(field="", message=error.detail)]:
         name = one.field.split(".")[0]
@@ -190,11 +190,11 @@ def _offers(parts: Parts, provider: ProviderName) -> Sequence[Offer]:
 
 def _provider(parts: Parts, name: ProviderName) -> Choice:
     known = bool(_offers(parts, name))
-    return Choice(name, _TITLES[name] if known else f"{_TITLES[name]} (no prices in the catalog)", disabled=not known)
+    return Choice(name, _TITLES[name] if known else f"{_TITLES[name]} (no prices)", disabled=not known)
 
 
 def _machines(provider: ProviderName, offers: Sequence[Offer]) -> list[tuple[str, list[Choice]]]:
-    """The groups of the machine select: GPUs, then machine types; the cheapest first where there are prices."""
+    """Return the groups of the machine select, GPUs then machine types, cheapest first if there are prices."""
     if provider in OWN_INFRASTRUCTURE:
         return [("GPUs", [Choice(f"gpu:{offer.gpu}", f"{offer.gpu}{_memory(offer)}") for offer in offers])]
     gpus: dict[str, tuple[float, Choice]] = {}
@@ -218,7 +218,7 @@ def _memory(offer: Offer) -> str:
 
 
 def _regions(offers: Sequence[Offer], values: Mapping[str, str]) -> list[Choice]:
-    """Regions that have the chosen machine under the chosen kind of price, the cheapest first."""
+    """Return the regions that offer the chosen machine at the chosen pricing, cheapest first."""
     kind, _, machine = values["machine"].partition(":")
     use_spot, fallback = _SPOT.get(values["spot"], (True, True))
     cheapest: dict[str, float] = {}
@@ -230,12 +230,12 @@ def _regions(offers: Sequence[Offer], values: Mapping[str, str]) -> list[Choice]
     chosen = values["region"]
     made = [Choice(region, f"{region} · from {usd(price)}/h") for region, price in cheapest.items()]
     if chosen and chosen not in cheapest:
-        made.append(Choice(chosen, f"{chosen} · not offered there"))
+        made.append(Choice(chosen, f"{chosen} · not available"))
     return made
 
 
 def curl_line(address: str, body: Mapping[str, Any]) -> str:
-    """The same launch by curl."""
+    """Return the launch as a curl command."""
     return (
         f"curl -X POST {shlex.quote(address + '/api/instances/launch')} \\\n"
         '  -H "X-Admin-Token: $TOKEN" -H "Content-Type: application/json" \\\n'
@@ -244,7 +244,7 @@ def curl_line(address: str, body: Mapping[str, Any]) -> str:
 
 
 def cli_line(body: Mapping[str, Any]) -> str:
-    """The same launch by the command line tool."""
+    """Return the launch as a gpulaunch command."""
     line = ["gpulaunch", "launch", str(body["model_name"])]
     for name, value in body.items():
         option = "--" + name.replace("_", "-")

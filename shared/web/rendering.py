@@ -1,4 +1,4 @@
-"""Templates, static files, and the headers that keep a page from doing what it should not."""
+"""Templates, static files and security headers."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-"""On every answer that does not set its own."""
+"""Of every response that does not set its own."""
 DOCS_HEADERS: Final = {
     # Redoc inserts empty style elements (the first hash), which it fills by script, and one style sheet (the second).
     "Content-Security-Policy": _POLICY.replace(
@@ -37,9 +37,9 @@ DOCS_HEADERS: Final = {
         "'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='",
     ),
 }
-"""On the API page."""
+"""Of the API page."""
 STRICT_TRANSPORT: Final = {"Strict-Transport-Security": "max-age=31536000"}
-"""On every answer that came over https."""
+"""Of every response over https."""
 
 _KINDS: Final = {
     ".css": "text/css",
@@ -51,7 +51,7 @@ _KINDS: Final = {
 
 @cache
 def static_files() -> dict[str, tuple[bytes, str, str]]:
-    """The static files by name: content, media type, and a word that changes with the content."""
+    """Static files by name: content, media type and content hash."""
     return {
         path.name: (content := path.read_bytes(), _KINDS[path.suffix], hashlib.sha256(content).hexdigest()[:12])
         for path in sorted((HERE / "static").iterdir())
@@ -60,13 +60,13 @@ def static_files() -> dict[str, tuple[bytes, str, str]]:
 
 
 def static_url(name: str) -> str:
-    """The address of a static file; another one whenever the file changes, so that it may be kept for ever."""
+    """Return the address of a static file; it changes with the content, so that the file may be cached forever."""
     return f"/static/{name}?v={static_files()[name][2]}"
 
 
 @cache
 def look() -> str:
-    """A word that changes with the templates, so that no page of an older version is taken for the present one."""
+    """Return a hash of all templates: part of every ETag, so that a page of an older version is stale."""
     digest = hashlib.sha256()
     for path in sorted((HERE / "templates").iterdir()):
         digest.update(path.read_bytes())
@@ -74,13 +74,13 @@ def look() -> str:
 
 
 def render(template: str, **context: Any) -> str:
-    """A template filled in; everything that comes from outside is escaped."""
+    """Fill in a template; every value is escaped."""
     return environment().get_template(template).render(**context)
 
 
 @cache
 def environment() -> "Environment":
-    """The templates; compiled on first use and kept."""
+    """Return the templates, compiled on first use."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(
@@ -99,32 +99,32 @@ def environment() -> "Environment":
 
 
 def hours(count: float) -> str:
-    """Hours to a tenth, and below one hour to a hundredth."""
+    """Hours with one decimal, below one hour with two."""
     return f"{count:,.2f}" if count < 1 else f"{count:,.1f}"
 
 
 def moment(at: datetime) -> str:
-    """A point in time for people, in UTC."""
+    """A point in time in UTC, as people read it."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def epoch(at: datetime) -> int:
-    """A point in time for scripts: milliseconds since 1970."""
+    """Milliseconds since 1970, for scripts."""
     return int(at.timestamp() * 1000)
 
 
 def words(code: str) -> str:
-    """A code such as `no_capacity` as words."""
+    """`no_capacity` as `no capacity`."""
     return str(code).replace("_", " ")
 
 
 def pretty(value: object) -> str:
-    """JSON for people."""
+    """Indented JSON."""
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def size(count: float) -> str:
-    """Bytes in the unit that suits them, powers of ten."""
+    """A number of bytes as kB, MB or GB (powers of ten)."""
     for unit, one in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= one:
             return f"{count / one:.1f} {unit}"

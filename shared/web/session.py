@@ -1,8 +1,8 @@
-"""Who looks at the pages: a signed cookie in place of the token, and a mark for every form against forged posts.
+"""Sessions of the web UI: a signed cookie in place of the token, and a CSRF token in every form.
 
-The cookie says which token it was made for (by a mark from which the token can't be found), until when it holds, and a
-random word that the forms' marks are made of. Its role is not in it: it is the role that the token has now, so that a
-token that is taken out of the settings, or moved to the readers, takes its sessions along.
+The cookie names the token it was issued for (as a keyed hash), its expiry, and a nonce that CSRF tokens derive from. It
+holds no role: the role is what the settings grant the token now, so that removing or demoting a token also ends or
+demotes its sessions.
 """
 
 import base64
@@ -21,11 +21,11 @@ from shared.auth import Deriver, Purpose, Role
 from shared.settings import Settings
 
 LIFETIME: Final = 12 * 3600
-"""Seconds a session holds, used or not: a working day."""
+"""Seconds until a session expires, used or not: a working day."""
 GUEST_LIFETIME: Final = 3600
-"""Seconds the sign-in page may stand open."""
+"""Seconds until an open sign-in page expires."""
 
-_NOBODY: Final = "guest"
+_GUEST: Final = "guest"
 _COOKIE: Final = re.compile(r"([A-Za-z0-9_-]{5,32})\.([0-9]{1,12})\.([A-Za-z0-9_-]{22})\.([A-Za-z0-9_-]{43})")
 
 
@@ -34,20 +34,20 @@ class Session:
     """One visitor."""
 
     role: Role | None
-    """None: not signed in; such a session exists so that the sign-in form is protected too."""
-    mark: str
-    """Which token it was made for."""
+    """None: not signed in; such a session protects the sign-in form."""
+    token_hash: str
+    """Of the token it was issued for."""
     expires_at: int
     """Seconds since 1970."""
     nonce: str
 
 
-OPEN: Final = Session(Role.ADMIN, _NOBODY, 0, "development")
-"""Everybody's session on a developer's machine where no token is configured, as for the JSON interface."""
+OPEN: Final = Session(Role.ADMIN, _GUEST, 0, "development")
+"""Everyone's session on a developer's machine without any token, as with the JSON API."""
 
 
 class Sessions:
-    """Makes and reads the cookies of one deployment."""
+    """Issues and reads the cookies of one deployment."""
 
     def __init__(self, deriver: Deriver, settings: Settings) -> None:
         self._key = deriver.derive("web", 0, Purpose.SESSION).encode()
@@ -55,70 +55,70 @@ class Sessions:
 
     @property
     def open_to_all(self) -> bool:
-        """Whether nobody has to sign in: a developer's machine without tokens."""
+        """Whether no sign-in is needed: a developer's machine without tokens."""
         return self._settings.development and not self.configured
 
     @property
     def configured(self) -> bool:
-        """Whether there is any token to sign in with."""
+        """Whether any token is configured."""
         return bool(self._settings.admin_tokens or self._settings.read_tokens)
 
     def sign_in(self, token: str, now: datetime) -> Session | None:
-        """A session for the bearer of a token; None when the token is not known."""
-        mark = self._mark(token)
-        role = self._role(mark)
-        return None if role is None else self._new(role, mark, now, LIFETIME)
+        """Return a session for the bearer of a token, or None if the token is unknown."""
+        token_hash = self._hash(token)
+        role = self._role(token_hash)
+        return None if role is None else self._new(role, token_hash, now, LIFETIME)
 
     def guest(self, now: datetime) -> Session:
-        """A session for somebody who is about to sign in."""
-        return self._new(None, _NOBODY, now, GUEST_LIFETIME)
+        """Return a session for a visitor who is about to sign in."""
+        return self._new(None, _GUEST, now, GUEST_LIFETIME)
 
     def cookie(self, session: Session) -> str:
-        """The cookie's value."""
-        text = f"{session.mark}.{session.expires_at}.{session.nonce}"
+        """Return the cookie's value."""
+        text = f"{session.token_hash}.{session.expires_at}.{session.nonce}"
         return f"{text}.{self._sign('session', text)}"
 
     def read(self, cookie: str, now: datetime) -> Session | None:
-        """The session of a cookie; None when it is not ours, has expired, or its token is gone."""
+        """Return the session of a cookie; None if it is forged or expired, or its token was removed."""
         found = _COOKIE.fullmatch(cookie)
         if found is None:
             return None
-        mark, expires_at, nonce, signature = found.groups()
-        if not hmac.compare_digest(signature, self._sign("session", f"{mark}.{expires_at}.{nonce}")):
+        token_hash, expires_at, nonce, signature = found.groups()
+        if not hmac.compare_digest(signature, self._sign("session", f"{token_hash}.{expires_at}.{nonce}")):
             return None
         if now.timestamp() >= int(expires_at):
             return None
-        role = None if mark == _NOBODY else self._role(mark)
-        if role is None and mark != _NOBODY:
+        role = None if token_hash == _GUEST else self._role(token_hash)
+        if role is None and token_hash != _GUEST:
             return None
-        return Session(role, mark, int(expires_at), nonce)
+        return Session(role, token_hash, int(expires_at), nonce)
 
     def form_mark(self, session: Session) -> str:
-        """What every form of this session carries; another site can neither read nor guess it."""
+        """Return the CSRF token of this session's forms; another site can neither read nor guess it."""
         return self._sign("form", session.nonce)
 
     def is_form_mark(self, session: Session, given: str) -> bool:
-        """Whether a posted form is one of this session's, compared in constant time."""
+        """Whether a posted form belongs to this session, compared in constant time."""
         return hmac.compare_digest(self.form_mark(session).encode(), given.encode())
 
     @staticmethod
-    def _new(role: Role | None, mark: str, now: datetime, lifetime: int) -> Session:
-        return Session(role, mark, int(now.timestamp()) + lifetime, secrets.token_urlsafe(16))
+    def _new(role: Role | None, token_hash: str, now: datetime, lifetime: int) -> Session:
+        return Session(role, token_hash, int(now.timestamp()) + lifetime, secrets.token_urlsafe(16))
 
     def _sign(self, purpose: str, text: str) -> str:
         digest = hmac.new(self._key, f"{purpose}|{text}".encode(), hashlib.sha256).digest()
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
-    def _mark(self, token: str) -> str:
+    def _hash(self, token: str) -> str:
         return self._sign("token", token)[:24]
 
-    def _role(self, mark: str) -> Role | None:
-        if self._among(mark, self._settings.admin_tokens):
+    def _role(self, token_hash: str) -> Role | None:
+        if self._among(token_hash, self._settings.admin_tokens):
             return Role.ADMIN
-        return Role.READ if self._among(mark, self._settings.read_tokens) else None
+        return Role.READ if self._among(token_hash, self._settings.read_tokens) else None
 
-    def _among(self, mark: str, tokens: Iterable[SecretStr]) -> bool:
+    def _among(self, token_hash: str, tokens: Iterable[SecretStr]) -> bool:
         found = False
         for token in tokens:
-            found |= hmac.compare_digest(mark, self._mark(token.get_secret_value()))
+            found |= hmac.compare_digest(token_hash, self._hash(token.get_secret_value()))
         return found

@@ -60,9 +60,9 @@ def test_a_launch_should_be_seen_from_the_form_to_its_end(known: dict[str, str],
     page.get_by_label("GPU or machine type").select_option("gpu:T4")
     expect(plan).to_contain_text("The model may not fit")
     page.get_by_label("GPU or machine type").select_option("gpu:A10")
-    page.get_by_label("Spot, on-demand").check()
+    page.get_by_label("Spot, then on-demand").check()
     page.get_by_label("Region").select_option("eastus")
-    page.get_by_text("More: source, labels").click()
+    page.get_by_text("Advanced").click()
     page.get_by_label("Name", exact=True).fill("watched")
     page.get_by_label("Labels").fill("simulate.no-capacity=1")
     page.get_by_label("Labels").press("Tab")
@@ -71,7 +71,7 @@ def test_a_launch_should_be_seen_from_the_form_to_its_end(known: dict[str, str],
     page.wait_for_url(re.compile(r"/instances/inst-"))
 
     page.evaluate(_RECORD)
-    page.get_by_text("The request").click()
+    page.get_by_text("Request", exact=True).click()
     page.get_by_role("button", name="Terminate").focus()
     attempts = page.locator(".attempts")
     expect(attempts).to_contain_text("no capacity: Simulated: no capacity for this offer.", timeout=WATCHED)
@@ -106,7 +106,7 @@ def test_a_launch_should_be_seen_from_the_form_to_its_end(known: dict[str, str],
 
 def test_wrong_fields_should_be_told_beside_them(page: Page) -> None:
     page.goto("/launch")
-    page.get_by_text("More: source, labels").click()
+    page.get_by_text("Advanced").click()
     page.get_by_label("Labels").fill("simulate.no-capacity=many")
     page.get_by_role("button", name="Launch", exact=True).click()
     field = page.get_by_label("Labels")
@@ -118,9 +118,9 @@ def test_wrong_fields_should_be_told_beside_them(page: Page) -> None:
 def test_the_form_should_change_with_the_provider(page: Page) -> None:
     page.goto("/launch")
     page.get_by_label("Provider").select_option("slurm")
-    expect(page.get_by_label("GPUs on the node")).to_be_visible()
-    page.get_by_label("GPUs on the node").fill("2")
-    page.get_by_label("GPUs on the node").press("Tab")
+    expect(page.get_by_label("GPUs per node")).to_be_visible()
+    page.get_by_label("GPUs per node").fill("2")
+    page.get_by_label("GPUs per node").press("Tab")
     expect(page.locator("#plan")).to_contain_text("A10:2")
     expect(page.locator("#plan")).to_contain_text("own")
 
@@ -152,15 +152,15 @@ def test_an_unchanged_instance_should_be_answered_304_and_left_alone(settled: di
 
 def test_costs_should_be_plotted_and_told_as_a_table(settled: dict[str, str], page: Page) -> None:
     page.goto("/costs")
-    plot = page.get_by_role("img", name="Cost of each of the last 14 days")
+    plot = page.get_by_role("img", name="Cost per day over the last 14 days")
     expect(plot).to_be_visible()
     expect(plot.locator("rect")).to_have_count(14)
     # Today's bar is the highest, and the only one with an amount above it.
     expect(plot.locator(".amount")).to_have_text(re.compile(r"\$0\.\d+"))
-    page.get_by_text("As a table").click()
+    page.get_by_text("Show as a table").click()
     expect(page.get_by_role("row").nth(1)).to_contain_text(re.compile(r"\$0\.0*[1-9]"))
     expect(page.get_by_role("region", name="Costs by model")).to_contain_text("meta-llama/Llama-3.1-8B-Instruct")
-    expect(page.get_by_role("main")).to_contain_text("is simulated: nothing was paid for that part.")
+    expect(page.get_by_role("main")).to_contain_text("is simulated: you pay nothing for it.")
 
 
 def test_the_api_page_should_show_every_call_of_the_openapi_document(app: App, page: Page) -> None:
@@ -174,8 +174,8 @@ def test_the_api_page_should_show_every_call_of_the_openapi_document(app: App, p
 def test_keyboard_alone_should_do(page: Page) -> None:
     page.goto("/instances")
     page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
-    expect(page.get_by_role("link", name="Skip to the content")).to_be_in_viewport()
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+    expect(page.get_by_role("link", name="Skip to content")).to_be_in_viewport()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     expect(page.get_by_role("main").get_by_role("button", name="Launch")).to_be_focused()
@@ -189,7 +189,7 @@ def test_without_scripts_the_essentials_should_work(app: App, browser: Browser) 
         sign_in(page, ADMIN)
         page.goto("/launch")
         page.get_by_label("On-demand only").check()
-        page.get_by_role("button", name="Show the plan").click()
+        page.get_by_role("button", name="Show plan").click()
         expect(page.locator("#plan")).not_to_contain_text("$0.80/h")
         page.get_by_role("button", name="Launch", exact=True).click()
         page.wait_for_url(re.compile(r"/instances/inst-"))

@@ -1,8 +1,8 @@
-// What the pages do beyond htmx: count on, copy, ask before an end. Every page works without this file too.
+// What the pages do beyond htmx: running clocks and costs, copy buttons, the terminate dialog. All work without it.
 "use strict";
 
 document.documentElement.classList.add("js");
-// The server's clock counts; a browser's may be wrong by hours.
+// Clocks run on the server's time; a browser's may be hours off.
 const ahead = Number(document.documentElement.dataset.now) - Date.now();
 
 function lasted(seconds) {

@@ -63,7 +63,7 @@ def test_the_way_should_show_where_an_instance_stands(phase: Phase, way: Any, st
     record = make_record(phase=phase)
     made = steps(record, story(*way), {Phase.INSTALLING: Span(60, 840)}, START + timedelta(seconds=30))
     assert " ".join(step.state for step in made) == states
-    assert made[3].expected == "1 m to 14 m"
+    assert made[3].expected == "1 to 14 m"
 
 
 def earlier(number: int, seconds: float, **given: Any) -> tuple[InstanceRecord, list[Event]]:

@@ -109,7 +109,7 @@ def test_the_plan_should_follow_the_form_and_launch_nothing(world: World, admin:
     text = text_of(plan)
     assert "A100-80GB" in text
     assert "on-demand" in text
-    assert " spot " not in text.split("The same by curl")[0]
+    assert " spot " not in text.split("As curl or CLI command")[0]
     assert 'id="place" hx-swap-oob' in plan.body.decode()
     assert world.store.calls.count("create") == 0
     planned = world.call("POST", "/api/instances/launch", {"model_name": "x", "gpu": "A100-80GB", "use_spot": False})
@@ -172,7 +172,7 @@ def test_the_live_page_should_tell_the_way_and_why_an_attempt_failed(world: Worl
     instance_id = world.launch(labels={"simulate.no-capacity": "1"})
     world.run(12)
     text = text_of(admin.get(f"/instances/{instance_id}"))
-    assert "Provisioning (under way)" in text.replace("provisioning", "Provisioning")
+    assert "Provisioning (in progress)" in text.replace("provisioning", "Provisioning")
     assert "no capacity : Simulated: no capacity for this offer." in text
     assert "about 30 s" in text
     world.run(90)
@@ -256,7 +256,7 @@ def test_the_list_should_filter_and_page(world: World, admin: Visitor) -> None:
     assert ">n0<" in second
     assert admin.get("/instances?label=half%3D1").body.decode().count('scope="row"') == 13
     assert admin.get("/instances?phase=ready").body.decode().count('scope="row"') == 0
-    assert "Nothing here goes with these filters" in text_of(admin.get("/instances?state=ended"))
+    assert "No instances match these filters" in text_of(admin.get("/instances?state=ended"))
     assert admin.get("/instances?phase=nonsense").status == 422
     assert admin.get("/instances?continuation_token=nonsense").status == 422
 
@@ -275,8 +275,8 @@ def test_what_is_simulated_should_say_so_where_real_launches_may_stand_beside_it
 ) -> None:
     instance_id = world.launch()
     runtime.use(replace(world.parts, settings=settings(GPULAUNCH_ORCHESTRATOR=orchestrator)))
-    assert ("All of these are simulated: nothing is paid" in text_of(admin.get("/instances"))) is said
-    assert ("nothing costs money. Why: " in text_of(admin.get(f"/instances/{instance_id}"))) is said
+    assert ("All of these are simulated: you pay nothing" in text_of(admin.get("/instances"))) is said
+    assert ("nothing costs money. Reason: " in text_of(admin.get(f"/instances/{instance_id}"))) is said
 
 
 @pytest.mark.parametrize(("orchestrator", "banner", "note"), [("simulation", True, False), ("auto", False, True)])
@@ -291,12 +291,12 @@ def test_a_node_that_will_not_go_should_be_an_alert_until_it_is_gone(world: Worl
     world.run(90)
     world.delete(instance_id)
     world.run(120)
-    assert "Look at this." not in text_of(admin.get(f"/instances/{instance_id}"))
+    assert "Needs attention." not in text_of(admin.get(f"/instances/{instance_id}"))
     world.run(600)
-    assert "Look at this." in text_of(admin.get(f"/instances/{instance_id}"))
+    assert "Needs attention." in text_of(admin.get(f"/instances/{instance_id}"))
     world.run(3600)
     assert world.show(instance_id)["phase"] == "terminated"
-    assert "Look at this." not in text_of(admin.get(f"/instances/{instance_id}"))
+    assert "Needs attention." not in text_of(admin.get(f"/instances/{instance_id}"))
 
 
 def test_costs_should_be_those_of_the_json_interface(world: World, admin: Visitor) -> None:
@@ -307,7 +307,7 @@ def test_costs_should_be_those_of_the_json_interface(world: World, admin: Visito
     text = text_of(admin.get("/costs"))
     assert f"Spent ${total['actual_usd']:,.2f}" in text
     assert f"Saved by spot ${total['spot_saving_usd']:,.2f}" in text
-    assert "is simulated: nothing was paid" in text
+    assert "is simulated: you pay nothing" in text
     assert str(SEED["model_name"]) in text
 
 

@@ -31,7 +31,7 @@ def test_a_wrong_token_should_open_nothing(world: World, token: str) -> None:
     visitor = Visitor(world)
     answer = visitor.send("/signin", "/signin", {"token": token})
     assert answer.status == 401
-    assert "not known" in text_of(answer)
+    assert "Unknown token" in text_of(answer)
     assert visitor.get("/instances").status == 303
 
 
@@ -90,7 +90,7 @@ def test_a_session_should_end_with_its_token(world: World, admin: Visitor) -> No
 def test_a_session_should_lose_its_rights_with_its_token(admin: Visitor) -> None:
     demoted = World(settings(GPULAUNCH_ADMIN_TOKENS="another-admin-token-of-tests", GPULAUNCH_READ_TOKENS=ADMIN))
     visitor = Visitor(demoted, dict(admin.cookies))
-    assert "read only" in text_of(visitor.get("/instances"))
+    assert "read-only" in text_of(visitor.get("/instances"))
     assert visitor.get(f"/instances/{demoted_id()}/terminate").status == 403
 
 
@@ -179,7 +179,7 @@ def test_a_read_only_visitor_should_see_no_buttons_and_change_nothing(world: Wor
         assert 'data-dialog="end"' not in page
         assert 'value="launch">' not in page
         assert f"{instance_id}/key" not in page
-    assert "read only" in text_of(reader.get("/instances"))
+    assert "read-only" in text_of(reader.get("/instances"))
     mark = mark_of(reader.get("/instances"))
     for path in ("/launch", f"/instances/{instance_id}/terminate"):
         assert reader.post(path, {"form_mark": mark, "provider": "azure"}).status == 403

@@ -2,7 +2,8 @@
 
 import pytest
 
-from gpulaunch.cli.format import clean, offer, option_of, span
+from gpulaunch.cli.format import clean, offer, option_of
+from gpulaunch.format import span
 from gpulaunch.models.offers import Offer
 
 
