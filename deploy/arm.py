@@ -31,11 +31,11 @@ class Arm:
     ----------
     credential
         Who asks.
-    endpoint
-        The resource manager's address.
+    endpoint, ca
+        Another address than Azure's own, and the file of the authority that its certificate is checked against.
     """
 
-    def __init__(self, credential: "TokenCredential", endpoint: str = PUBLIC) -> None:
+    def __init__(self, credential: "TokenCredential", endpoint: str = PUBLIC, ca: str | None = None) -> None:
         from azure.core.pipeline.policies import HeadersPolicy, RetryPolicy, UserAgentPolicy
         from azure.mgmt.core import ARMPipelineClient
         from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy
@@ -43,8 +43,7 @@ class Arm:
         self._credential = credential
         self._endpoint = endpoint
         self._scope = f"{PUBLIC}/.default"
-        # A token goes over TLS or not at all; a stand-in on this machine is the one exception.
-        self._options: dict[str, Any] = {"enforce_https": False} if endpoint.startswith("http://127.0.0.1:") else {}
+        self._options: dict[str, Any] = {} if ca is None else {"connection_verify": ca}
         self._client: ARMPipelineClient[Any, Any] = ARMPipelineClient(
             endpoint,
             policies=[
@@ -54,6 +53,7 @@ class Arm:
                 RetryPolicy(retry_total=5),
                 ARMChallengeAuthenticationPolicy(credential, self._scope),
             ],
+            **self._options,
         )
 
     def get(self, path: str, version: str) -> Any:
@@ -81,13 +81,12 @@ class Arm:
         from azure.mgmt.compute import ComputeManagementClient
 
         return ComputeManagementClient(
-            self._credential, subscription, base_url=self._endpoint, credential_scopes=[self._scope]
+            self._credential,
+            subscription,
+            base_url=self._endpoint,
+            credential_scopes=[self._scope],
+            **self._options,
         )
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What every call of a client of `compute` gets."""
-        return dict(self._options)
 
     def _send(self, method: str, path: str, version: str, body: object = None) -> Any:
         from azure.core.exceptions import HttpResponseError
@@ -95,7 +94,7 @@ class Arm:
 
         address = path if path.startswith("http") else self._endpoint + path
         request = HttpRequest(method, address, params={"api-version": version} if version else None, json=body)
-        response = self._client.send_request(request, **self._options)
+        response = self._client.send_request(request)
         if method == "GET" and response.status_code == 404:
             return None
         if response.status_code >= 400:

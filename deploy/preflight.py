@@ -142,7 +142,7 @@ def _region(arm: Arm, subscription: str, wish: Wish) -> Check:
 def _quota(arm: Arm, subscription: str, wish: Wish) -> Check:
     name = "azure quota"
     compute = arm.compute(subscription)
-    skus = compute.resource_skus.list(filter=f"location eq '{wish.region}'", **arm.options)
+    skus = compute.resource_skus.list(filter=f"location eq '{wish.region}'")
     sku = next((one for one in skus if one.name == wish.instance_type), None)
     if sku is None:
         command = f"az vm list-skus --location {wish.region} --resource-type virtualMachines --output table"
@@ -152,7 +152,7 @@ def _quota(arm: Arm, subscription: str, wish: Wish) -> Check:
         return _failed(name, detail, "az support in-subscription tickets create --help")
     wanted = next((int(one.value or 0) for one in sku.capabilities or [] if one.name == "vCPUs"), 0)
     counters = ["lowPriorityCores"] if wish.spot else [str(sku.family), "cores"]
-    usages = {str(one.name.value).lower(): one for one in compute.usage.list(wish.region, **arm.options) if one.name}
+    usages = {str(one.name.value).lower(): one for one in compute.usage.list(wish.region) if one.name}
     short: list[str] = []
     commands: list[str] = []
     for counter in counters:

@@ -13,8 +13,8 @@ from shared.backends.skypilot import client as sky_client
 from shared.storage.base import ORPHAN, Marker
 from tests.functional.skypilot_world import SkyPilotWorld
 from tests.functional.world import SEED
+from tests.standins.azure.subscription import serve_subscription
 from tests.standins.sky_server import SkyServer
-from tests.unit.clouds.azure_world import azure_world
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_teardown_should_wake_the_server_and_be_repeated(world: SkyPilotWorld)
 
 
 def test_where_nothing_lives_the_server_should_be_left_alone(world: SkyPilotWorld, tmp_path: Path) -> None:
-    for azure in azure_world(tmp_path, world.clock):
+    for azure in serve_subscription(tmp_path, world.clock):
         world.parts = replace(world.parts, cloud=azure.azure)
         runtime.use(world.parts)
         # Past the ten minutes in which the books are looked at, six hours apart.
@@ -122,7 +122,7 @@ def test_where_nothing_lives_the_server_should_be_left_alone(world: SkyPilotWorl
 
 
 def test_an_orphan_or_a_live_instance_should_have_the_books_looked_at(world: SkyPilotWorld, tmp_path: Path) -> None:
-    for azure in azure_world(tmp_path, world.clock):
+    for azure in serve_subscription(tmp_path, world.clock):
         world.parts = replace(world.parts, cloud=azure.azure)
         runtime.use(world.parts)
         world.clock.set(world.clock.now().replace(hour=9, minute=0, second=0))

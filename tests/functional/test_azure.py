@@ -22,7 +22,7 @@ from shared.storage.base import ORPHAN
 from tests.functional.scripted import NodeWorld, Scripted
 from tests.functional.world import SEED
 from tests.standins.azure import Fault
-from tests.unit.clouds.azure_world import AzureWorld, azure_world, cluster
+from tests.standins.azure.subscription import Subscription, cluster, serve_subscription
 
 A10 = "StandardNVADSA10v5Family"
 PLENTY = {A10: (0, 720), "cores": (0, 720), "lowPriorityCores": (0, 720), "virtualMachines": (0, 100)}
@@ -31,7 +31,7 @@ PLENTY = {A10: (0, 720), "cores": (0, 720), "lowPriorityCores": (0, 720), "virtu
 class Forgetful(Scripted):
     """SkyPilot with books of its own; its launches make machines, its teardowns may do nothing."""
 
-    azure: AzureWorld
+    azure: Subscription
     down = False
     """Its server is away: it takes nothing away and says so."""
 
@@ -65,7 +65,7 @@ class OnAzure(NodeWorld):
 
         self.parts = replace(self.parts, backend=real)
 
-    def join(self, azure: AzureWorld) -> None:
+    def join(self, azure: Subscription) -> None:
         """Put the subscription there."""
         self.azure = self.sky.azure = azure
         self.parts = replace(self.parts, cloud=azure.azure)
@@ -84,7 +84,7 @@ class OnAzure(NodeWorld):
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[OnAzure]:
     made = OnAzure()
-    for azure in azure_world(tmp_path, made.clock):
+    for azure in serve_subscription(tmp_path, made.clock):
         made.join(azure)
         azure.manager.usages["eastus"] = dict(PLENTY)
         yield made

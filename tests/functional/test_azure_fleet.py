@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 from shared.domain.provider import NodeState
-from tests.unit.clouds.azure_world import AzureWorld, azure_world, cluster
+from tests.standins.azure.subscription import Subscription, cluster, serve_subscription
 
 FLEET = 10_000
 SWEEP_SECONDS = 30.0
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[AzureWorld]:
-    yield from azure_world(tmp_path)
+def world(tmp_path: Path) -> Iterator[Subscription]:
+    yield from serve_subscription(tmp_path)
 
 
-def test_ten_thousand_machines_should_be_judged_within_one_sweep(world: AzureWorld) -> None:
+def test_ten_thousand_machines_should_be_judged_within_one_sweep(world: Subscription) -> None:
     for number in range(FLEET):
         machine = world.launch(cluster(number))
         if number % 10 == 0:

@@ -1,264 +1,206 @@
-"""What Azure really has of the simulated clusters, under faults; the program's own AzureCompute asks it.
+"""What Azure really has of the simulated clusters, and the program's own client for it, under faults.
 
 SkyPilot makes a cluster a resource group of its own, or puts it into a shared one. What is here costs money, but for an
-empty group, and is here whatever the books of SkyPilot say.
+empty group, and is here whatever SkyPilot's cluster records say.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from datetime import datetime
-from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any
+
+from azure.mgmt.compute import ComputeManagementClient
 
 from gpulaunch.models.requests import ProviderName
 from shared.clouds.azure.client import AzureClient
 from shared.clouds.azure.compute import AzureCompute
 from shared.domain.provider import CleanupStatus, Cluster, NodeView, ProviderUnavailableError
-from shared.domain.quota import RegionUsage, Usage
+from shared.domain.quota import RegionUsage
 from tests.simulation.chaos import Chaos
 from tests.simulation.scheduler import Process
-
-T = TypeVar("T")
+from tests.standins.azure import Fault, ResourceManager, StaticCredential
+from tests.standins.azure.clusters import add_cluster
+from tests.standins.azure.shapes import Call, RefusedError, Reply, Resource
+from tests.standins.azure.transport import Transport
 
 SHARED = "shared-group"
-_KINDS = {
-    "vm": "Microsoft.Compute/virtualMachines",
-    "disk": "Microsoft.Compute/disks",
-    "nic": "Microsoft.Network/networkInterfaces",
-    "ip": "Microsoft.Network/publicIPAddresses",
-}
-_COSTS = frozenset({"vm", "disk", "ip"})
+_CLUSTER = re.compile(r"gl-[0-9a-z]{26}-[0-9]{2,}")
+_MACHINE = "microsoft.compute/virtualmachines"
+_BILLED = frozenset({_MACHINE, "microsoft.compute/disks", "microsoft.network/publicipaddresses"})
 _THROTTLED_SECONDS = 40.0
-_PLENTY = tuple(
-    Usage(name, 0, 1000) for name in ("cores", "lowPriorityCores", "virtualMachines", "StandardNVADSA10v5Family")
+_PLENTY: dict[str, tuple[int, int]] = dict.fromkeys(
+    ("cores", "lowPriorityCores", "virtualMachines", "StandardNVADSA10v5Family"), (0, 1000)
 )
+_NO_SPOT: dict[str, tuple[int, int]] = {**_PLENTY, "lowPriorityCores": (0, 0)}
 
 
-@dataclass(eq=False)
-class Rest:
-    """What there is of one cluster."""
-
-    name: str
-    region: str
-    tags: Mapping[str, str]
-    spot: bool
-    since: datetime
-    parts: set[str] = field(default_factory=lambda: set(_KINDS))
-    deleting: bool = False
-    """Its group is being deleted."""
-
-    @property
-    def costs(self) -> bool:
-        """Whether anything of it is billed."""
-        return bool(self.parts & _COSTS)
-
-
-class Subscription(AzureClient):
-    """Takes the place of the management client.
+class FaultyAzure:
+    """One subscription whose calls fail and whose deletions take their time, or don't succeed.
 
     Parameters
     ----------
-    power
-        `up` or `stopped` of a cluster's machine, None when it has none.
     ended
-        Called when Azure deletes a machine.
+        Called with the cluster whose machine Azure deletes.
     """
 
-    def __init__(
-        self,
-        chaos: Chaos,
-        user_id: str,
-        power: Callable[[str], str | None],
-        ended: Callable[[str], None],
-        *,
-        shared: bool,
-    ) -> None:
-        self.subscription_id = "subscription"
-        self.rest: dict[str, Rest] = {}
-        """By cluster."""
+    def __init__(self, chaos: Chaos, user_id: str, ended: Callable[[str], None], *, shared: bool) -> None:
         self._chaos = chaos
         self._user_id = user_id
-        self._power = power
         self._ended = ended
-        self._shared = shared
+        self._group = SHARED if shared else None
         self._quiet_until = 0.0
+        self._manager = ResourceManager(now=chaos.scheduler.now, wake=self._wake)
+        if shared:
+            self._manager.add_group(SHARED)
 
     # What SkyPilot and the cloud do.
 
     def made(self, name: str, region: str, tags: Mapping[str, str], *, spot: bool) -> None:
         """SkyPilot has made a cluster."""
-        tagged = {**tags, "skypilot-cluster-name": self._on_cloud(name)}
-        self.rest[name] = Rest(name, region, tagged, spot, self._chaos.scheduler.now())
+        on_cloud = f"{name}-{self._user_id}"
+        machine = add_cluster(self._manager, on_cloud, region=region, group=self._group, spot=spot, **tags)
+        machine.properties["storageProfile"]["osDisk"]["deleteOption"] = "Detach"
 
     def removed(self, name: str) -> None:
-        """SkyPilot has taken a cluster away; sometimes it leaves all but the machine."""
-        if self._chaos.strikes(self._chaos.rates.sky_leaves) and name in self.rest:
+        """SkyPilot has deleted a cluster; sometimes it leaves all but the machine."""
+        if self._chaos.strikes(self._chaos.rates.sky_leaves) and self._parts(name):
             self._chaos.scheduler.note(f"{name[-7:]} leaves its disk and group")
-            self.rest[name].parts.discard("vm")
+            self.machine_ended(name)
         else:
-            self.rest.pop(name, None)
+            self._drop(self._parts(name))
+            self._drop_group(name)
+
+    def machine_stopped(self, name: str) -> None:
+        """The machine was taken back and kept."""
+        for machine in self._parts(name, _MACHINE):
+            self._manager.machines.evict(machine)
 
     def machine_ended(self, name: str) -> None:
         """The machine was taken back and deleted; nothing else was."""
-        if name in self.rest:
-            self.rest[name].parts.discard("vm")
+        for machine in self._parts(name, _MACHINE):
+            self._manager.machines.vanish(machine)
 
     def deletes_itself(self, name: str) -> None:
-        """A machine asks for the end of its own group."""
-        rest = self.rest.get(name)
-        if rest is not None:
-            self._chaos.scheduler.after(self._chaos.random.uniform(20, 240), lambda: self._deleted(rest))
+        """A machine asks for the end of all that belongs to it."""
+
+        def delete() -> None:
+            if not self._keeps(name):
+                self._observed(lambda: (self._drop(self._parts(name)), self._drop_group(name)))
+
+        if self._parts(name):
+            self._chaos.scheduler.after(self._chaos.random.uniform(20, 240), delete)
 
     def costs(self, name: str) -> bool:
         """Whether anything of a cluster is billed."""
-        return name in self.rest and self.rest[name].costs
+        return any(part.type.casefold() in _BILLED for part in self._parts(name))
+
+    def clusters(self) -> set[str]:
+        """Names of the clusters of which anything is left."""
+        manager = self._manager
+        names = [*manager.groups, *(part.name for part in manager.resources.values())]
+        return {found[0] for name in names if (found := _CLUSTER.search(name))}
 
     # What the program asks.
 
-    def close(self) -> None:
-        """Nothing is open."""
+    def client(self) -> AzureClient:
+        """The program's client, with its connection to this subscription."""
+        return _Client(self._manager.subscription, self._chaos.scheduler, self._answer)
 
-    def machines(self, *, status_only: bool) -> Iterator[Any]:
-        """See AzureClient."""
-        return self._ask("list machines", lambda: iter([self._machine(one) for one in self._with_machine()]))
-
-    def groups(self) -> list[dict[str, Any]]:
-        """See AzureClient."""
-        shared = [{"name": SHARED}] if self._shared else []
-        return self._ask("list groups", lambda: shared or [self._group(one) for one in self.rest.values()])
-
-    def group(self, name: str) -> dict[str, Any] | None:
-        """See AzureClient."""
-
-        def effect() -> dict[str, Any] | None:
-            if self._shared:
-                return None
-            return next((self._group(one) for one in self.rest.values() if self._group_name(one) == name), None)
-
-        return self._ask(f"group {name[:32][-7:]}", effect)
-
-    def resources_named(self, part: str) -> list[dict[str, Any]]:
-        """See AzureClient."""
-
-        def effect() -> list[dict[str, Any]]:
-            return [
-                self._part(one, kind) for one in self.rest.values() for kind in sorted(one.parts) if part in one.name
-            ]
-
-        return self._ask(f"resources of {part[-7:]}", effect)
-
-    def delete_group(self, name: str) -> None:
-        """See AzureClient."""
-
-        def effect() -> None:
-            found = next((one for one in self.rest.values() if self._group_name(one) == name), None)
-            if found is not None and not found.deleting and not self._shared:
-                found.deleting = True
-                takes = self._chaos.random.uniform(20, 240)
-                self._chaos.scheduler.after(takes / 2, lambda: self._emptied(found))
-                self._chaos.scheduler.after(takes, lambda: self._deleted(found))
-
-        self._ask(f"delete group {name[:32][-7:]}", effect)
-
-    def delete(self, resource_id: str, kind: str) -> bool:
-        """See AzureClient."""
-        name, short = resource_id.rpartition("/")[2].split(".")
-
-        def effect() -> bool:
-            found = self.rest.get(name)
-            if found is None:
-                return True
-            needed = {"disk": "vm", "nic": "vm", "ip": "nic"}.get(short)
-            if needed in found.parts:
-                return False
-            self._chaos.scheduler.after(self._chaos.random.uniform(5, 60), lambda: self._part_deleted(found, short))
-            return True
-
-        return self._ask(f"delete {short} of {name[-7:]}", effect)
-
-    def usage(self, region: str) -> list[Usage]:
-        """See AzureClient."""
-        short = self._chaos.strikes(self._chaos.rates.quota_short)
-        lines = [Usage("lowPriorityCores", 0, 0), *_PLENTY[2:]] if short else list(_PLENTY)
-        return self._ask(f"usage of {region}", lambda: lines)
-
-    def _ask(self, what: str, effect: Callable[[], T]) -> T:
+    def _answer(self, call: Call) -> Reply:
         chaos = self._chaos
-        if chaos.scheduler.seconds < self._quiet_until:
-            raise ProviderUnavailableError("Azure throttles us")
         if chaos.strikes(chaos.rates.azure_throttles):
             chaos.scheduler.note("Azure throttles us")
             self._quiet_until = chaos.scheduler.seconds + _THROTTLED_SECONDS
-            raise ProviderUnavailableError("Azure throttles us")
-        return chaos.azure(what, effect)
+        if chaos.scheduler.seconds < self._quiet_until:
+            return RefusedError(429, "TooManyRequests", "Slow down.", {"Retry-After": f"{_THROTTLED_SECONDS}"}).reply
 
-    def _emptied(self, rest: Rest) -> None:
-        """What costs money goes first."""
-        if self.rest.get(rest.name) is rest:
-            rest.parts -= _COSTS
-            self._ended(rest.name)
+        def effect() -> Reply:
+            self._observed(self._manager.settle)
+            self._prepare(call)
+            return self._manager.answer(call)
 
-    def _deleted(self, rest: Rest) -> None:
-        rest.deleting = False
-        if self._chaos.strikes(self._chaos.rates.azure_keeps):
-            self._chaos.scheduler.note(f"{rest.name[-7:]}: its group could not be deleted")
+        return chaos.azure(f"{call.method} {_brief(call)}", effect)
+
+    def _prepare(self, call: Call) -> None:
+        """Decide what becomes of a call before it is answered."""
+        chaos, manager = self._chaos, self._manager
+        if call.path.casefold().endswith("/usages"):
+            short = chaos.strikes(chaos.rates.quota_short)
+            manager.usages[call.parts[-2]] = _NO_SPOT if short else _PLENTY
+        if call.method != "DELETE":
             return
-        if self.rest.get(rest.name) is rest:
-            self._chaos.scheduler.note(f"{rest.name[-7:]}: Azure has deleted its group")
-            del self.rest[rest.name]
-            self._ended(rest.name)
+        cluster = _CLUSTER.search(call.path)
+        assert cluster is not None
+        if len(call.parts) == 4:
+            manager.operation_seconds = chaos.random.uniform(20, 240)
+            # What costs money goes first, whether the rest can be deleted or not.
+            billed = [part for part in self._parts(cluster[0]) if part.type.casefold() in _BILLED]
+            chaos.scheduler.after(manager.operation_seconds / 2, lambda: self._observed(lambda: self._drop(billed)))
+        else:
+            manager.operation_seconds = chaos.random.uniform(5, 60)
+        if self._keeps(cluster[0]):
+            manager.faults = [Fault("DELETE", ".", 409, "Conflict", late=True)]
 
-    def _part_deleted(self, rest: Rest, short: str) -> None:
-        if self._chaos.strikes(self._chaos.rates.azure_keeps) or short not in rest.parts:
-            return
-        rest.parts.discard(short)
-        self._chaos.scheduler.note(f"{rest.name[-7:]}: Azure has deleted its {short}")
-        if not rest.parts and self.rest.get(rest.name) is rest:
-            del self.rest[rest.name]
-        if short == "vm":
-            self._ended(rest.name)
+    def _keeps(self, name: str) -> bool:
+        """Whether a deletion won't succeed."""
+        if not self._chaos.strikes(self._chaos.rates.azure_keeps):
+            return False
+        self._chaos.scheduler.note(f"{name[-7:]}: its group could not be deleted")
+        return True
 
-    def _with_machine(self) -> list[Rest]:
-        return [one for one in self.rest.values() if "vm" in one.parts]
+    def _wake(self, seconds: float, settle: Callable[[], None]) -> None:
+        # The scheduler counts in milliseconds, the operation's end is exact.
+        self._chaos.scheduler.after(seconds + 0.001, lambda: self._observed(settle))
 
-    def _on_cloud(self, name: str) -> str:
-        return f"{name}-{self._user_id}"
+    def _observed(self, act: Callable[[], object]) -> None:
+        """Do something, and write down and pass on what it deleted."""
+        before = set(self._manager.groups), dict(self._manager.resources)
+        act()
+        for group in sorted(before[0] - self._manager.groups.keys()):
+            self._chaos.scheduler.note(f"{_tail(group)}: Azure has deleted its group")
+        for key, part in before[1].items():
+            if key in self._manager.resources:
+                continue
+            if self._group is not None:
+                self._chaos.scheduler.note(f"{_tail(part.name)}: Azure has deleted its {part.kind}")
+            cluster = _CLUSTER.search(part.name)
+            if part.type.casefold() == _MACHINE and cluster is not None:
+                self._ended(cluster[0])
 
-    def _group_name(self, rest: Rest) -> str:
-        return SHARED if self._shared else f"{self._on_cloud(rest.name)}-{rest.region}"
+    def _drop(self, parts: Sequence[Resource]) -> None:
+        for part in parts:
+            self._manager.drop(part)
 
-    def _group(self, rest: Rest) -> dict[str, Any]:
-        state = "Deleting" if rest.deleting else "Succeeded"
-        return {"name": self._group_name(rest), "properties": {"provisioningState": state}}
+    def _drop_group(self, name: str) -> None:
+        for group in [one for one in self._manager.groups if name in one]:
+            del self._manager.groups[group]
 
-    def _part(self, rest: Rest, kind: str) -> dict[str, Any]:
-        group = f"/subscriptions/s/resourceGroups/{self._group_name(rest)}"
-        return {
-            "id": f"{group}/providers/{_KINDS[kind]}/{rest.name}.{kind}",
-            "name": f"{self._on_cloud(rest.name)}-{kind}",
-            "type": _KINDS[kind],
-            "tags": rest.tags if kind == "vm" else {},
-            "createdTime": rest.since.isoformat(),
-        }
+    def _parts(self, name: str, kind: str | None = None) -> list[Resource]:
+        found = list(self._manager.resources.values()) if kind is None else self._manager.of_type(kind)
+        return [part for part in found if name in part.name]
 
-    def _machine(self, rest: Rest) -> Any:
-        power = "deallocated" if self._power(rest.name) == "stopped" else "running"
-        states = [
-            SimpleNamespace(code=f"PowerState/{power}", time=None, message=None),
-            SimpleNamespace(code="ProvisioningState/succeeded", time=rest.since, message=None),
-        ]
-        return SimpleNamespace(
-            id=self._part(rest, "vm")["id"],
-            name=f"{self._on_cloud(rest.name)}-vm",
-            tags=rest.tags,
-            properties=SimpleNamespace(
-                priority="Spot" if rest.spot else "Regular",
-                provisioning_state="Deleting" if rest.deleting else "Succeeded",
-                time_created=rest.since,
-                instance_view=SimpleNamespace(statuses=states),
-            ),
+
+class _Client(AzureClient):
+    def __init__(self, subscription: str, scheduler: Any, answer: Callable[[Call], Reply]) -> None:
+        super().__init__(subscription, scheduler)
+        self._transport = Transport(answer)
+
+    def _make(self) -> ComputeManagementClient:
+        return ComputeManagementClient(
+            StaticCredential(), self.subscription_id, retry_total=0, transport=self._transport
         )
+
+
+def _brief(call: Call) -> str:
+    """What a call is about, for the trace."""
+    cluster = _CLUSTER.search(call.path) or _CLUSTER.search(call.query.get("$filter", ""))
+    what = "group" if len(call.parts) == 4 else call.parts[-2] if call.method == "DELETE" else call.parts[-1]
+    return f"{what} of {cluster[0][-7:]}" if cluster is not None else what
+
+
+def _tail(name: str) -> str:
+    found = _CLUSTER.search(name)
+    return name if found is None else found[0][-7:]
 
 
 class AzureOfProcesses:
@@ -266,9 +208,9 @@ class AzureOfProcesses:
 
     provider: ProviderName = "azure"
 
-    def __init__(self, chaos: Chaos, subscription: Subscription, user_id: str) -> None:
+    def __init__(self, chaos: Chaos, azure: FaultyAzure, user_id: str) -> None:
         self._chaos = chaos
-        self._subscription = subscription
+        self._azure = azure
         self._user_id = user_id
         self._made: dict[Process | None, AzureCompute] = {}
 
@@ -294,7 +236,7 @@ class AzureOfProcesses:
         current = self._chaos.scheduler.current
         process = current.process if current is not None else None
         if process not in self._made:
-            self._made[process] = made = AzureCompute(self._subscription, self._chaos.scheduler, self._user_id)
+            self._made[process] = made = AzureCompute(self._azure.client(), self._chaos.scheduler, self._user_id)
             # A task that waits holds up the whole simulation; two listings at once are the harder case.
             made.__dict__["_listing_lock"] = made.__dict__["_quota_lock"] = nullcontext()
         return self._made[process]

@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 from random import Random
 from typing import TypeVar
 
+from azure.core.exceptions import ServiceResponseError
+
 from shared.domain.provider import ProviderUnavailableError
 from shared.errors import StoreUnavailableError
 from tests.simulation.scheduler import Died, Scheduler
@@ -130,7 +132,7 @@ class _Silence:
 
     before: float
     after: float
-    error: type[StoreUnavailableError | ProviderUnavailableError]
+    error: type[StoreUnavailableError | ProviderUnavailableError | ServiceResponseError]
 
 
 class Chaos:
@@ -149,7 +151,7 @@ class Chaos:
         self.until = until
         self._storage = _Silence(rates.storage_before, rates.storage_after, StoreUnavailableError)
         self._sky = _Silence(rates.sky_before, rates.sky_after, ProviderUnavailableError)
-        self._azure = _Silence(rates.azure_before, rates.azure_after, ProviderUnavailableError)
+        self._azure = _Silence(rates.azure_before, rates.azure_after, ServiceResponseError)
         self.ambushes: dict[str, tuple[str, Callable[[], None]]] = {}
         """By the end of an instance's name: the operation that is to be slow, and what is to happen meanwhile."""
 

@@ -13,7 +13,7 @@ from shared.lifecycle.machine import EARLY
 from shared.lifecycle.rules import termination_reason
 from shared.lifecycle.transition import LEGAL
 from shared.storage.base import IdempotencyEntry
-from tests.simulation.azure import Subscription
+from tests.simulation.azure import FaultyAzure
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.storage import Table
 from tests.twins.clock import START
@@ -48,7 +48,7 @@ class Checks:
         table: Callable[[], Table],
         machines: Callable[[], set[str]],
         launches: Callable[[], set[str]],
-        azure: Subscription | None = None,
+        azure: FaultyAzure | None = None,
     ) -> None:
         self.violations: list[str] = []
         self.accepted: dict[str, str | None] = {}
@@ -129,7 +129,12 @@ class Checks:
             self.violated(f"{name} ended while its attempt is {attempt.state.value}")
         # An ending that has to take its node away waits for the last trace of it, a failover does not.
         waited = before.phase is Phase.TERMINATING and before.attempt is not None
-        if record.ended and waited and self._azure is not None and record.attempts[-1].cluster_name in self._azure.rest:
+        if (
+            record.ended
+            and waited
+            and self._azure is not None
+            and record.attempts[-1].cluster_name in self._azure.clusters()
+        ):
             self.violated(f"{name} ended and its resource group is there")
 
     def _is_no_doubled_step(self, before: InstanceRecord, name: str) -> None:
@@ -213,7 +218,7 @@ class Checks:
     def orphans(self) -> set[str]:
         """Machines, and whatever else there is of a cluster, that no live attempt stands for."""
         kept = {record.attempts[-1].cluster_name for record in self.records if not record.ended and record.attempts}
-        there = self._machines() if self._azure is None else self._machines() | self._azure.rest.keys()
+        there = self._machines() if self._azure is None else self._machines() | self._azure.clusters()
         return there - kept
 
     def garbage_is_gone(self, since: float) -> None:

@@ -22,7 +22,7 @@ from shared.backends.skypilot.client import (
 )
 from shared.domain.instance import Failure
 from shared.domain.provider import AttemptRef, LaunchRefusedError, LaunchSpec, NodeView
-from tests.simulation.azure import Subscription
+from tests.simulation.azure import FaultyAzure
 from tests.simulation.chaos import Chaos
 
 REFUSALS = (
@@ -135,7 +135,7 @@ class SkyServer(SkyClient):
         started: Callable[[str, Mapping[str, str]], None],
         ended: Callable[[str], None],
         *,
-        azure: Subscription | None,
+        azure: FaultyAzure | None,
     ) -> None:
         self.azure = azure
         self.endpoint = "https://sky.example.com"
@@ -276,6 +276,8 @@ class SkyServer(SkyClient):
                 self.azure.machine_ended(name)
         else:
             self.machines.running[name] = "stopped"
+            if self.azure is not None:
+                self.azure.machine_stopped(name)
         self._ended(name)
 
     def ends_itself(self, name: str) -> None:

@@ -26,7 +26,7 @@ _NOTES = {
     "SkyPilot forgets a cluster": "is forgotten by the SkyPilot server",
     "SkyPilot leaves a group": "leaves its disk and group",
     "Azure deletes a group": "Azure has deleted its group",
-    "Azure deletes a machine in a shared group": "Azure has deleted its vm",
+    "Azure deletes a machine in a shared group": "Azure has deleted its virtualMachines",
     "Azure does not delete a group": "its group could not be deleted",
     "Azure throttles": "Azure throttles us",
     "Azure's garbage is collected": "is removed from Azure as garbage",

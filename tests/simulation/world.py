@@ -42,7 +42,7 @@ from shared.queues import HEALTH, LAUNCHES, TEARDOWNS
 from shared.redaction import Redactor
 from shared.settings import Settings
 from tests.functional.world import ADMIN, MASTER, SWEEP_SECONDS, functions, settings
-from tests.simulation.azure import AtOnce, AzureOfProcesses, Subscription
+from tests.simulation.azure import AtOnce, AzureOfProcesses, FaultyAzure
 from tests.simulation.chaos import Chaos, Rates, draw
 from tests.simulation.checks import COLLECTED_AFTER, DELETED_AFTER, LATE, Checks
 from tests.simulation.cloud import FaultyProvider, Machines, SkyServer
@@ -217,7 +217,7 @@ class World:
         self.lease = self.random.choice(("180", "900"))
         self.given = _settings(self.kind, self.money, self.lease)
         self.machines = Machines()
-        self.azure = self._subscription() if asks_azure else None
+        self.azure = self._faulty_azure() if asks_azure else None
         self.table = Table()
         self.checks = Checks(self.scheduler, lambda: self.table, self._running, self._launching, self.azure)
         self.checks.over_budget = self._beyond_cap
@@ -234,13 +234,13 @@ class World:
         self.sweeping = False
         self.users: list[User] = []
 
-    def _subscription(self) -> Subscription:
+    def _faulty_azure(self) -> FaultyAzure:
         def deleted(name: str) -> None:
             if self.machines.running.pop(name, None) is not None:
                 self.fleet.gone(name)
 
         shared = self.random.random() < 0.3
-        return Subscription(self.chaos, self.given.skypilot_user_id, self.machines.running.get, deleted, shared=shared)
+        return FaultyAzure(self.chaos, self.given.skypilot_user_id, deleted, shared=shared)
 
     def _parts(self) -> Parts:
         redactor = Redactor([ADMIN, MASTER.get_secret_value()])

@@ -123,8 +123,8 @@ def test_the_seeds_request_fails_over_from_spot_and_serves(
 def management_calls(azure: AzureStack) -> str:
     """What SkyPilot asked of Azure, each kind of call with its number."""
     seen: dict[str, int] = {}
-    for call, agent in zip(azure.manager.calls, azure.manager.agents, strict=True):
-        if OURS in agent:
+    for call, heard in zip(azure.manager.calls, azure.manager.heard, strict=True):
+        if OURS in heard.headers.get("User-Agent", ""):
             continue
         brief = re.sub(r"/subscriptions/[^/]+", "", re.sub(r"gl-[0-9a-z-]+", "<cluster>", call))
         brief = re.sub(r"/operations/[^/]+|/operationresults/[^/]+", "/operations/<id>", brief)

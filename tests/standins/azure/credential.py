@@ -9,13 +9,12 @@ TOKEN = "token-of-the-stand-in"
 
 
 class StaticCredential:
-    """A TokenCredential for the stand-in; counts how often it is asked."""
+    """A TokenCredential for the stand-in."""
 
-    def __init__(self, token: str = TOKEN) -> None:
-        self.token = token
-        self.asked = 0
+    def __init__(self) -> None:
+        self.scopes: set[str] = set()
 
     def get_token(self, *scopes: str, **_: Any) -> AccessToken:
         """A token that is good for an hour."""
-        self.asked += 1
-        return AccessToken(self.token, int(time.time()) + 3600)
+        self.scopes |= {*scopes}
+        return AccessToken(TOKEN, int(time.time()) + 3600)

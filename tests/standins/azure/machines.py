@@ -1,6 +1,5 @@
 """Virtual machines: creation with their disks, instance views, power, eviction, deletion."""
 
-import uuid
 from typing import TYPE_CHECKING, Any
 
 from tests.standins.azure.shapes import Body, Call, Group, RefusedError, Reply, Resource, stamp
@@ -40,7 +39,7 @@ class Machines:
         )
         properties |= {
             "provisioningState": "Creating",
-            "vmId": str(uuid.uuid4()),
+            "vmId": manager.fresh_id(),
             "timeCreated": stamp(manager.now()),
         }
         # Azure gives back no password and no custom data.
@@ -150,7 +149,7 @@ class Machines:
             group=machine.group,
             namespace="Microsoft.Compute",
             kind="disks",
-            name=f"{machine.name}_OsDisk_1_{uuid.uuid4().hex}",
+            name=f"{machine.name}_OsDisk_1_{manager.fresh_id()}",
             location=machine.location,
             created_at=manager.now(),
             tags=dict(machine.tags),

@@ -9,17 +9,16 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 from urllib.parse import urlencode
 
+from tests.standins.azure.account import SUBSCRIPTION, Account
 from tests.standins.azure.credential import TOKEN
 from tests.standins.azure.machines import Machines
 from tests.standins.azure.network import fill_in, refuse_if_used
 from tests.standins.azure.shapes import Body, Call, Fault, Group, Operation, RefusedError, Reply, Resource, stamp
 
-__all__ = ["SUBSCRIPTION", "Fault", "Reply", "ResourceManager"]
-
-SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
 _SPELLED = {
     kind.casefold(): kind
     for kind in (
@@ -54,8 +53,8 @@ class ResourceManager:
     operations: dict[str, Operation] = field(default_factory=dict[str, Operation])
     calls: list[str] = field(default_factory=list[str])
     """`METHOD path` of every call, in order."""
-    agents: list[str] = field(default_factory=list[str])
-    """Who made each of these calls: its User-Agent."""
+    heard: list[Call] = field(default_factory=list[Call])
+    """The same calls as they came."""
     unknown: list[str] = field(default_factory=list[str])
     """Calls that it has no answer for; a test wants none."""
     address_of: Callable[[str], str] = lambda _: "203.0.113.10"
@@ -63,24 +62,31 @@ class ResourceManager:
     on_boot: Callable[[Resource], None] = lambda _: None
     on_halt: Callable[[Resource], None] = lambda _: None
     """Told of machines that begin to run and that stop or go."""
+    wake: Callable[[float, Callable[[], None]], object] = lambda _seconds, _settle: None
+    """Called when an operation begins, with what has to be called that many seconds later, unless a call comes first.
+
+    Needed where something other than the next call shows what has become of the subscription.
+    """
+    account: Account = field(default_factory=Account)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
         self.machines = Machines(self)
+        self._ids = count(1)
         self._by_type: dict[str, dict[tuple[str, str, str], Resource]] = {}
 
     def answer(self, call: Call) -> Reply:
         """Answer one call."""
         with self.lock:
             self.calls.append(f"{call.method} {call.path}")
-            self.agents.append(call.headers.get("User-Agent", ""))
+            self.heard.append(call)
             self.settle()
             try:
                 self._admit(call)
                 reply = self._route(call)
             except RefusedError as error:
                 reply = error.reply
-            reply.headers.setdefault("x-ms-request-id", str(uuid.uuid4()))
+            reply.headers.setdefault("x-ms-request-id", self.fresh_id())
             return reply
 
     def count(self, pattern: str) -> int:
@@ -97,10 +103,15 @@ class ResourceManager:
 
     def begin(self, finish: Callable[[], None], error: RefusedError | None = None) -> str:
         """Begin an operation; its id. It is done at once when operations take no time."""
-        name = str(uuid.uuid4())
+        name = self.fresh_id()
         self.operations[name] = Operation(self.now() + timedelta(seconds=self.operation_seconds), finish, error)
         self.settle()
+        self.wake(self.operation_seconds, self.settle)
         return name
+
+    def fresh_id(self) -> str:
+        """An id that nothing else has; the same in every run."""
+        return str(uuid.UUID(int=next(self._ids)))
 
     def late_fault(self, call: Call) -> RefusedError | None:
         """The error with which this call's operation is to end."""
@@ -161,14 +172,18 @@ class ResourceManager:
 
     def _route(self, call: Call) -> Reply:
         low = [part.casefold() for part in call.parts]
-        if low[:1] != ["subscriptions"] or len(low) < 2:
+        if low == ["subscriptions"]:
+            return self._page(call, self.account.listed())
+        if low[:1] != ["subscriptions"]:
             return self._unknown(call)
         if low[1] != self.subscription:
             raise RefusedError(404, "SubscriptionNotFound", f"The subscription '{low[1]}' could not be found.")
+        facts = self.account.facts(low[2:]) if call.method == "GET" else None
+        if facts is not None:
+            return self._page(call, facts)
         match [call.method, *low[2:]]:
             case ["GET"]:
-                subscription = {"subscriptionId": self.subscription, "displayName": "Tests", "state": "Enabled"}
-                return Reply(200, {"id": f"/subscriptions/{self.subscription}", **subscription})
+                return Reply(200, next(one for one in self.account.listed() if one["subscriptionId"] == low[1]))
             case ["GET", "resourcegroups"]:
                 return self._page(call, [self._group(group) for group in self.groups.values()])
             case ["GET", "resources"]:
@@ -196,6 +211,8 @@ class ResourceManager:
             case [_, "resourcegroups", group, "providers", "microsoft.compute", "virtualmachines", name, action]:
                 machine = self.resource(group, "Microsoft.Compute/virtualMachines", name)
                 return self.machines.act(call, machine, action)
+            case [_, "resourcegroups", _, "providers", *_]:
+                return self.account.on_app(call) or self._unknown(call)
             case _:
                 return self._unknown(call)
 

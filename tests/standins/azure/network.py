@@ -1,7 +1,6 @@
 """What Azure fills in for networks and identities, and which deletions it refuses."""
 
 import json
-import uuid
 from typing import TYPE_CHECKING, Any
 
 from tests.standins.azure.shapes import RefusedError, Resource
@@ -22,7 +21,7 @@ def fill_in(manager: "ResourceManager", resource: Resource) -> None:
                 ip["id"] = f"{resource.id_in(manager.subscription)}/ipConfigurations/{ip['name']}"
                 ip.setdefault("properties", {}).update(privateIPAddress=f"10.0.0.{4 + number}", primary=number == 0)
         case "userAssignedIdentities":
-            properties.update(principalId=str(uuid.uuid4()), clientId=str(uuid.uuid4()), tenantId=str(uuid.uuid4()))
+            properties |= {name: manager.fresh_id() for name in ("principalId", "clientId", "tenantId")}
         case "disks":
             properties.setdefault("diskState", "Unattached")
         case _:

@@ -15,28 +15,28 @@ from shared.clouds.azure.compute import LISTING_SECONDS, QUOTA_SECONDS, AzureCom
 from shared.domain.provider import CleanupStatus, NodeState, ProviderUnavailableError
 from tests.standins.azure import Fault, StaticCredential
 from tests.standins.azure.shapes import RefusedError, Resource
-from tests.unit.clouds.azure_world import USER_ID, AzureWorld, azure_world, cluster
+from tests.standins.azure.subscription import USER_ID, Subscription, cluster, serve_subscription
 
 A, B = cluster(1), cluster(2)
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[AzureWorld]:
-    yield from azure_world(tmp_path)
+def world(tmp_path: Path) -> Iterator[Subscription]:
+    yield from serve_subscription(tmp_path)
 
 
-def state(world: AzureWorld, name: str = A) -> NodeState | None:
+def state(world: Subscription, name: str = A) -> NodeState | None:
     world.clock.advance(LISTING_SECONDS)
     view = world.azure.look(name)
     return None if view is None else view.state
 
 
-def test_a_running_machine_should_be_up(world: AzureWorld) -> None:
+def test_a_running_machine_should_be_up(world: Subscription) -> None:
     world.launch(A)
     assert state(world) is NodeState.UP
 
 
-def test_an_evicted_spot_machine_should_be_stopped_and_called_evicted(world: AzureWorld) -> None:
+def test_an_evicted_spot_machine_should_be_stopped_and_called_evicted(world: Subscription) -> None:
     world.manager.machines.evict(world.launch(A))
     view = world.azure.look(A)
     assert view is not None
@@ -45,7 +45,7 @@ def test_an_evicted_spot_machine_should_be_stopped_and_called_evicted(world: Azu
 
 
 @pytest.mark.parametrize("power", ["deallocated", "stopped", "stopping"])
-def test_a_stopped_machine_that_is_no_spot_should_not_be_called_evicted(world: AzureWorld, power: str) -> None:
+def test_a_stopped_machine_that_is_no_spot_should_not_be_called_evicted(world: Subscription, power: str) -> None:
     world.manager.machines.set_power(world.launch(A, spot=False), power)
     view = world.azure.look(A)
     assert view is not None
@@ -53,17 +53,17 @@ def test_a_stopped_machine_that_is_no_spot_should_not_be_called_evicted(world: A
     assert "evicted" not in view.detail
 
 
-def test_a_machine_deleted_behind_our_back_should_be_absent(world: AzureWorld) -> None:
+def test_a_machine_deleted_behind_our_back_should_be_absent(world: Subscription) -> None:
     world.manager.machines.vanish(world.launch(A))
     assert state(world) is NodeState.ABSENT
 
 
-def test_a_cluster_that_azure_never_heard_of_should_prove_nothing(world: AzureWorld) -> None:
+def test_a_cluster_that_azure_never_heard_of_should_prove_nothing(world: Subscription) -> None:
     world.launch(A)
     assert state(world, B) is None
 
 
-def test_machines_of_others_should_be_left_out(world: AzureWorld) -> None:
+def test_machines_of_others_should_be_left_out(world: Subscription) -> None:
     world.manager.add_group("theirs")
     world.manager.machines.add("theirs", "web-1", tags={"owner": "somebody"})
     world.manager.machines.add("theirs", "sky-1", tags={"skypilot-cluster-name": f"{A}-0a0a0a0a"})
@@ -71,7 +71,7 @@ def test_machines_of_others_should_be_left_out(world: AzureWorld) -> None:
     assert list(world.azure.clusters()) == []
 
 
-def test_a_failed_provisioning_should_carry_azures_reason(world: AzureWorld) -> None:
+def test_a_failed_provisioning_should_carry_azures_reason(world: Subscription) -> None:
     machine = world.launch(A)
     machine.properties["provisioningState"] = "Failed"
     error = RefusedError(409, "AllocationFailed", "We do not have sufficient capacity.")
@@ -85,7 +85,7 @@ def test_a_failed_provisioning_should_carry_azures_reason(world: AzureWorld) -> 
     assert "sufficient capacity" in view.failure.message
 
 
-def test_the_boot_time_should_be_what_azure_took(world: AzureWorld) -> None:
+def test_the_boot_time_should_be_what_azure_took(world: Subscription) -> None:
     machine = world.launch(A)
     done = world.clock.now() + timedelta(seconds=47)
     machine.statuses[0]["time"] = done.isoformat()
@@ -95,7 +95,7 @@ def test_the_boot_time_should_be_what_azure_took(world: AzureWorld) -> None:
     assert "47 s" in view.detail
 
 
-def test_a_machine_that_is_being_made_should_be_pending_without_a_boot_time(world: AzureWorld) -> None:
+def test_a_machine_that_is_being_made_should_be_pending_without_a_boot_time(world: Subscription) -> None:
     machine = world.launch(A)
     machine.properties["provisioningState"] = "Creating"
     machine.statuses = [{"code": "ProvisioningState/creating", "level": "Info"}]
@@ -103,7 +103,7 @@ def test_a_machine_that_is_being_made_should_be_pending_without_a_boot_time(worl
     assert world.azure.machines()[A].boot_seconds is None
 
 
-def test_any_number_of_looks_should_cost_one_listing_until_it_is_old(world: AzureWorld) -> None:
+def test_any_number_of_looks_should_cost_one_listing_until_it_is_old(world: Subscription) -> None:
     for number in range(20):
         world.launch(cluster(number))
     for number in range(20):
@@ -116,7 +116,7 @@ def test_any_number_of_looks_should_cost_one_listing_until_it_is_old(world: Azur
     assert world.manager.count(listings) == 4
 
 
-def test_a_listing_of_many_pages_should_be_read_to_its_end(world: AzureWorld) -> None:
+def test_a_listing_of_many_pages_should_be_read_to_its_end(world: Subscription) -> None:
     world.manager.page_size = 7
     for number in range(30):
         world.launch(cluster(number))
@@ -125,7 +125,7 @@ def test_a_listing_of_many_pages_should_be_read_to_its_end(world: AzureWorld) ->
     assert {view.state for view in map(world.azure.look, map(cluster, range(30))) if view} == {NodeState.UP}
 
 
-def test_throttling_should_be_obeyed_without_waiting(world: AzureWorld) -> None:
+def test_throttling_should_be_obeyed_without_waiting(world: Subscription) -> None:
     world.launch(A)
     world.manager.faults.append(Fault("GET", "virtualMachines$", 429, "TooManyRequests", retry_after=90, times=2))
     with pytest.raises(ProviderUnavailableError, match="throttles"):
@@ -140,7 +140,7 @@ def test_throttling_should_be_obeyed_without_waiting(world: AzureWorld) -> None:
     assert state(world) is NodeState.UP
 
 
-def test_other_errors_should_not_keep_us_from_asking(world: AzureWorld) -> None:
+def test_other_errors_should_not_keep_us_from_asking(world: Subscription) -> None:
     world.launch(A)
     world.manager.faults.append(Fault("GET", "resourcegroups$", 503, "ServerBusy"))
     with pytest.raises(ProviderUnavailableError, match="503"):
@@ -151,20 +151,20 @@ def test_other_errors_should_not_keep_us_from_asking(world: AzureWorld) -> None:
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, "InvalidAuthenticationToken"), (403, "AuthorizationFailed")])
-def test_a_refusal_should_name_the_role_that_is_missing(world: AzureWorld, status: int, code: str) -> None:
+def test_a_refusal_should_name_the_role_that_is_missing(world: Subscription, status: int, code: str) -> None:
     world.manager.faults.append(Fault("GET", "virtualMachines$", status, code, times=9))
     with pytest.raises(ProviderUnavailableError, match=rf"{code}.*Reader") as raised:
         world.azure.look(A)
     assert "token-of-the-stand-in" not in str(raised.value)
 
 
-def test_a_token_that_does_not_count_should_be_said(world: AzureWorld) -> None:
+def test_a_token_that_does_not_count_should_be_said(world: Subscription) -> None:
     world.manager.tokens.clear()
     with pytest.raises(ProviderUnavailableError, match="InvalidAuthenticationToken"):
         world.azure.machines()
 
 
-def test_an_address_that_nobody_answers_at_should_be_said(world: AzureWorld) -> None:
+def test_an_address_that_nobody_answers_at_should_be_said(world: Subscription) -> None:
     client = AzureClient(
         world.manager.subscription, world.clock, credential=StaticCredential(), endpoint="https://127.0.0.1:1"
     )
@@ -174,7 +174,7 @@ def test_an_address_that_nobody_answers_at_should_be_said(world: AzureWorld) -> 
     azure.close()
 
 
-def test_a_cluster_should_go_with_its_group_and_all_that_is_in_it(world: AzureWorld) -> None:
+def test_a_cluster_should_go_with_its_group_and_all_that_is_in_it(world: Subscription) -> None:
     world.launch(A)
     world.launch(B)
     kept = world.left()[: len(world.left()) // 2]
@@ -184,7 +184,7 @@ def test_a_cluster_should_go_with_its_group_and_all_that_is_in_it(world: AzureWo
     assert state(world, B) is NodeState.UP
 
 
-def test_a_removal_under_way_should_not_be_asked_for_again(world: AzureWorld) -> None:
+def test_a_removal_under_way_should_not_be_asked_for_again(world: Subscription) -> None:
     world.manager.operation_seconds = 120
     world.launch(A)
     for _ in range(3):
@@ -196,7 +196,7 @@ def test_a_removal_under_way_should_not_be_asked_for_again(world: AzureWorld) ->
     assert world.left() == []
 
 
-def test_a_group_that_azure_could_not_delete_should_be_deleted_again(world: AzureWorld) -> None:
+def test_a_group_that_azure_could_not_delete_should_be_deleted_again(world: Subscription) -> None:
     world.launch(A)
     world.manager.faults.append(Fault("DELETE", "resourcegroups", 409, "ScopeLocked", late=True))
     assert world.azure.remove(A) is CleanupStatus.MACHINE
@@ -206,7 +206,7 @@ def test_a_group_that_azure_could_not_delete_should_be_deleted_again(world: Azur
     assert world.left() == []
 
 
-def test_an_orphan_should_be_found_and_removed_without_its_region(world: AzureWorld) -> None:
+def test_an_orphan_should_be_found_and_removed_without_its_region(world: Subscription) -> None:
     world.manager.machines.vanish(world.launch(A, region="westus2"))
     assert [found.cluster_name for found in world.azure.clusters()] == [A]
     while world.azure.remove(A) is not CleanupStatus.NOTHING:
@@ -216,7 +216,7 @@ def test_an_orphan_should_be_found_and_removed_without_its_region(world: AzureWo
     assert list(world.azure.clusters()) == []
 
 
-def test_no_login_should_be_said(world: AzureWorld) -> None:
+def test_no_login_should_be_said(world: Subscription) -> None:
     class NoLogin(StaticCredential):
         def get_token(self, *scopes: str, **_: Any) -> AccessToken:
             raise CredentialUnavailableError("Please run 'az login'.")
@@ -228,7 +228,7 @@ def test_no_login_should_be_said(world: AzureWorld) -> None:
     azure.close()
 
 
-def test_in_a_shared_group_only_the_clusters_own_parts_should_go(world: AzureWorld) -> None:
+def test_in_a_shared_group_only_the_clusters_own_parts_should_go(world: Subscription) -> None:
     world.manager.add_group("shared")
     world.manager.machines.add("shared", "web-1", tags={})
     theirs = world.left()
@@ -243,7 +243,7 @@ def test_in_a_shared_group_only_the_clusters_own_parts_should_go(world: AzureWor
     assert world.left() == theirs
 
 
-def test_an_evicted_machines_disk_should_not_stay_behind(world: AzureWorld) -> None:
+def test_an_evicted_machines_disk_should_not_stay_behind(world: Subscription) -> None:
     world.manager.add_group("shared")
     machine = world.launch(A, group="shared")
     machine.properties["storageProfile"]["osDisk"]["deleteOption"] = "Detach"
@@ -256,7 +256,7 @@ def test_an_evicted_machines_disk_should_not_stay_behind(world: AzureWorld) -> N
     assert world.left() == ["group"]
 
 
-def test_what_is_still_needed_should_be_tried_again_and_be_no_error(world: AzureWorld) -> None:
+def test_what_is_still_needed_should_be_tried_again_and_be_no_error(world: Subscription) -> None:
     world.manager.add_group("shared")
     world.launch(A, group="shared")
     reserved = Fault("DELETE", "networkInterfaces", 400, "NicReservedForAnotherVm", "InUse for 180 seconds.", times=2)
@@ -266,14 +266,14 @@ def test_what_is_still_needed_should_be_tried_again_and_be_no_error(world: Azure
     assert reserved.times == 0
 
 
-def test_a_removal_that_is_not_allowed_should_say_so(world: AzureWorld) -> None:
+def test_a_removal_that_is_not_allowed_should_say_so(world: Subscription) -> None:
     world.launch(A)
     world.manager.faults.append(Fault("DELETE", "resourcegroups", 403, "AuthorizationFailed"))
     with pytest.raises(ProviderUnavailableError, match="Contributor"):
         world.azure.remove(A, "eastus")
 
 
-def test_clusters_should_show_exemption_workspace_and_age(world: AzureWorld) -> None:
+def test_clusters_should_show_exemption_workspace_and_age(world: Subscription) -> None:
     begun = world.clock.now()
     world.launch(A, gpulaunch_exempt="yes")
     world.launch(B, gpulaunch_workspace="other")
@@ -283,7 +283,7 @@ def test_clusters_should_show_exemption_workspace_and_age(world: AzureWorld) -> 
     assert (found[B].gc_protected, found[B].workspace) == (False, "other")
 
 
-def test_a_disk_alone_should_be_found_with_the_tags_it_got_from_its_machine(world: AzureWorld) -> None:
+def test_a_disk_alone_should_be_found_with_the_tags_it_got_from_its_machine(world: Subscription) -> None:
     tags = {"skypilot-cluster-name": f"{A}-{USER_ID}", "gpulaunch-workspace": "mine", "gpulaunch-exempt": "true"}
     now = world.clock.now()
     name = f"{A}-{USER_ID}-cd34-0_OsDisk_1_0"
@@ -294,7 +294,7 @@ def test_a_disk_alone_should_be_found_with_the_tags_it_got_from_its_machine(worl
     assert (found.workspace, found.gc_protected) == ("mine", True)
 
 
-def test_quota_should_be_read_once_in_ten_minutes_for_each_region(world: AzureWorld) -> None:
+def test_quota_should_be_read_once_in_ten_minutes_for_each_region(world: Subscription) -> None:
     world.manager.usages["eastus"] = {"cores": (10, 100), "lowPriorityCores": (0, 72)}
     usage = world.azure.usage("eastus")
     assert world.azure.usage("eastus") is usage
@@ -312,7 +312,7 @@ def test_quota_should_be_read_once_in_ten_minutes_for_each_region(world: AzureWo
     assert world.azure.usage("eastus").lines[0].used == 90
 
 
-def test_a_quota_that_is_too_old_should_not_stand_in_for_no_answer(world: AzureWorld) -> None:
+def test_a_quota_that_is_too_old_should_not_stand_in_for_no_answer(world: Subscription) -> None:
     world.manager.usages["eastus"] = {"cores": (10, 100)}
     world.azure.usage("eastus")
     world.clock.advance(QUOTA_SECONDS)

@@ -10,16 +10,10 @@ from azure.identity import CredentialUnavailableError
 from deploy.arm import Arm
 from deploy.preflight import PROVIDERS, Wish, azure_checks
 from gpulaunch.cli.checks.result import Check
-from tests.unit.deploy.manager import Manager
+from tests.standins.azure import SUBSCRIPTION, AzureServer, Fault, ResourceManager
 from tests.unit.infra.templates import FILES, parsed
 
-SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
-HERE = f"/subscriptions/{SUBSCRIPTION}"
 FAMILY = "StandardNVADSA10v5Family"
-
-
-def _usage(name: str, used: int, limit: int) -> dict[str, Any]:
-    return {"name": {"value": name}, "currentValue": used, "limit": limit, "unit": "Count"}
 
 
 def _sku(**changes: Any) -> dict[str, Any]:
@@ -34,26 +28,12 @@ def _sku(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def good(manager: Manager) -> Manager:
+def good(manager: ResourceManager) -> ResourceManager:
     """A subscription that has it all."""
-    manager.say(
-        "/subscriptions",
-        {"value": [{"subscriptionId": SUBSCRIPTION, "displayName": "GPU", "state": "Enabled"}]},
-    )
-    half = len(PROVIDERS) // 2
-    listed = [{"namespace": name.lower(), "registrationState": "Registered"} for name in PROVIDERS]
-    manager.say(f"{HERE}/providers", {"value": listed[:half], "nextLink": f"{manager.address}{HERE}/more"})
-    manager.say(f"{HERE}/more", {"value": listed[half:]})
-    manager.say(
-        f"{HERE}/providers/Microsoft.Authorization/permissions", {"value": [{"actions": ["*"], "notActions": []}]}
-    )
-    manager.say(f"{HERE}/locations", {"value": [{"name": "eastus"}, {"name": "westus2"}]})
-    manager.say(f"{HERE}/providers/Microsoft.Web/geoRegions", {"value": [{"name": "East US"}]})
-    manager.say(f"{HERE}/providers/Microsoft.Compute/skus", {"value": [_sku()]})
-    manager.say(
-        f"{HERE}/providers/Microsoft.Compute/locations/eastus/usages",
-        {"value": [_usage("cores", 0, 100), _usage("lowPriorityCores", 10, 100), _usage(FAMILY.lower(), 36, 72)]},
-    )
+    manager.page_size = len(PROVIDERS) // 2
+    manager.account.registrations = {name.lower(): "Registered" for name in PROVIDERS}
+    manager.account.skus = [_sku()]
+    manager.usages["eastus"] = {"cores": (0, 100), "lowPriorityCores": (10, 100), FAMILY.lower(): (36, 72)}
     return manager
 
 
@@ -61,7 +41,7 @@ def _run(arm: Arm, wish: Wish | None = None) -> dict[str, Check]:
     return {check.name: check for check in azure_checks(arm, wish or Wish())}
 
 
-def test_a_good_account_should_pass(good: Manager, arm: Arm) -> None:
+def test_a_good_account_should_pass(good: ResourceManager, arm: Arm) -> None:
     checks = _run(arm)
     assert [(check.name, check.state) for check in checks.values()] == [
         ("azure login", "ok"),
@@ -70,10 +50,10 @@ def test_a_good_account_should_pass(good: Manager, arm: Arm) -> None:
         ("azure region", "ok"),
         ("azure quota", "ok"),
     ]
-    assert good.sent("PUT") == good.sent("POST") == []
+    assert good.count("^(PUT|POST)") == 0
 
 
-def test_on_demand_should_count_the_family(good: Manager, arm: Arm) -> None:
+def test_on_demand_should_count_the_family(good: ResourceManager, arm: Arm) -> None:
     assert _run(arm, Wish(spot=False))["azure quota"].state == "ok"
 
 
@@ -82,37 +62,32 @@ class _Nobody:
         raise CredentialUnavailableError(message="Please run 'az login' to set up an account")
 
 
-def test_nobody_signed_in_should_name_az_login_and_ask_nothing(manager: Manager) -> None:
-    checks = _run(Arm(_Nobody(), manager.address))
+def test_nobody_signed_in_should_name_az_login_and_ask_nothing(server: AzureServer) -> None:
+    checks = _run(Arm(_Nobody(), server.endpoint, str(server.ca)))
     assert list(checks) == ["azure login"]
     assert checks["azure login"].state == "failed"
     assert checks["azure login"].advice == "`az login`"
-    assert manager.calls == []
+    assert server.manager.calls == []
 
 
-def test_several_subscriptions_should_ask_which(good: Manager, arm: Arm) -> None:
-    two = [{"subscriptionId": f"{n}" * 8, "displayName": f"S{n}", "state": "Enabled"} for n in (1, 2)]
-    good.replace("/subscriptions", {"value": two})
+def test_several_subscriptions_should_ask_which(good: ResourceManager, arm: Arm) -> None:
+    good.account.subscriptions["22222222-2222-3333-4444-555555555555"] = "Enabled"
     checks = _run(arm)
     assert list(checks) == ["azure login"]
     assert "export AZURE_SUBSCRIPTION_ID=11111111" in checks["azure login"].advice
 
 
-def test_a_subscription_out_of_reach_should_be_told(good: Manager, arm: Arm) -> None:
+def test_a_subscription_out_of_reach_should_be_told(good: ResourceManager, arm: Arm) -> None:
     assert "no access" in _run(arm, Wish(subscription="other"))["azure login"].detail
 
 
-def test_a_disabled_subscription_should_be_told(good: Manager, arm: Arm) -> None:
-    one = [{"subscriptionId": SUBSCRIPTION, "displayName": "GPU", "state": "Disabled"}]
-    good.replace("/subscriptions", {"value": one})
+def test_a_disabled_subscription_should_be_told(good: ResourceManager, arm: Arm) -> None:
+    good.account.subscriptions[SUBSCRIPTION] = "Disabled"
     assert "no enabled subscription" in _run(arm)["azure login"].detail
 
 
-def test_an_unregistered_provider_should_get_its_command(good: Manager, arm: Arm) -> None:
-    states = [{"namespace": name, "registrationState": "Registered"} for name in PROVIDERS if "App" not in name]
-    good.replace(
-        f"{HERE}/providers", {"value": [*states, {"namespace": "Microsoft.App", "registrationState": "NotRegistered"}]}
-    )
+def test_an_unregistered_provider_should_get_its_command(good: ResourceManager, arm: Arm) -> None:
+    good.account.registrations["microsoft.app"] = "NotRegistered"
     check = _run(arm)["azure providers"]
     assert check.state == "failed"
     assert check.advice == f"`az provider register --subscription {SUBSCRIPTION} --namespace Microsoft.App`"
@@ -135,34 +110,31 @@ def test_an_unregistered_provider_should_get_its_command(good: Manager, arm: Arm
     ids=["contributor", "reader", "contributor and access administrator", "nothing"],
 )
 def test_roles_should_be_judged_by_what_they_allow(
-    good: Manager, arm: Arm, permissions: list[dict[str, Any]], state: str
+    good: ResourceManager, arm: Arm, permissions: list[dict[str, Any]], state: str
 ) -> None:
-    good.replace(f"{HERE}/providers/Microsoft.Authorization/permissions", {"value": permissions})
+    good.account.permissions = permissions
     check = _run(arm)["azure roles"]
     assert check.state == state
     assert ("az role assignment create --role Owner" in check.advice) == (state == "failed")
 
 
-def test_an_unknown_region_should_be_told(good: Manager, arm: Arm) -> None:
+def test_an_unknown_region_should_be_told(good: ResourceManager, arm: Arm) -> None:
     assert "no region" in _run(arm, Wish(region="estus"))["azure region"].detail
 
 
-def test_a_region_without_flex_should_be_told(good: Manager, arm: Arm) -> None:
-    good.say(f"{HERE}/providers/Microsoft.Compute/locations/westus2/usages", {"value": []})
+def test_a_region_without_flex_should_be_told(good: ResourceManager, arm: Arm) -> None:
     assert "no Flex Consumption" in _run(arm, Wish(region="westus2"))["azure region"].detail
 
 
-def test_missing_spot_quota_should_get_the_command_that_asks_for_it(good: Manager, arm: Arm) -> None:
-    usages = {"value": [_usage("lowPriorityCores", 4, 10)]}
-    good.replace(f"{HERE}/providers/Microsoft.Compute/locations/eastus/usages", usages)
+def test_missing_spot_quota_should_get_the_command_that_asks_for_it(good: ResourceManager, arm: Arm) -> None:
+    good.usages["eastus"] = {"lowPriorityCores": (4, 10)}
     check = _run(arm)["azure quota"]
     assert check.detail == "lowPriorityCores: 36 cores wanted, 6 free"
     assert "--resource-name lowPriorityCores --resource-type lowPriority --limit-object value=40 " in check.advice
 
 
-def test_missing_family_quota_should_be_told_for_on_demand_only(good: Manager, arm: Arm) -> None:
-    usages = {"value": [_usage("lowPriorityCores", 0, 100), _usage("cores", 0, 100), _usage(FAMILY, 0, 0)]}
-    good.replace(f"{HERE}/providers/Microsoft.Compute/locations/eastus/usages", usages)
+def test_missing_family_quota_should_be_told_for_on_demand_only(good: ResourceManager, arm: Arm) -> None:
+    good.usages["eastus"] = {"lowPriorityCores": (0, 100), "cores": (0, 100), FAMILY: (0, 0)}
     assert _run(arm)["azure quota"].state == "ok"
     check = _run(arm, Wish(spot=False))["azure quota"]
     assert check.state == "failed"
@@ -170,21 +142,20 @@ def test_missing_family_quota_should_be_told_for_on_demand_only(good: Manager, a
     assert "cores --" not in check.advice
 
 
-def test_a_restricted_or_unknown_type_should_be_told(good: Manager, arm: Arm) -> None:
+def test_a_restricted_or_unknown_type_should_be_told(good: ResourceManager, arm: Arm) -> None:
     assert "has no Standard_X" in _run(arm, Wish(instance_type="Standard_X"))["azure quota"].detail
-    restricted = _sku(restrictions=[{"type": "Location", "reasonCode": "NotAvailableForSubscription"}])
-    good.replace(f"{HERE}/providers/Microsoft.Compute/skus", {"value": [restricted]})
+    good.account.skus = [_sku(restrictions=[{"type": "Location", "reasonCode": "NotAvailableForSubscription"}])]
     assert "not offered to this subscription" in _run(arm)["azure quota"].detail
 
 
-def test_throttling_should_be_waited_out(good: Manager, arm: Arm) -> None:
-    good.answers[("GET", "/subscriptions")].insert(0, (429, {"error": {"code": "Throttled"}}, {"Retry-After": "0"}))
+def test_throttling_should_be_waited_out(good: ResourceManager, arm: Arm) -> None:
+    good.faults.append(Fault("GET", "^/subscriptions$", 429, "Throttled", retry_after=0))
     assert _run(arm)["azure login"].state == "ok"
+    assert good.faults[0].times == 0
 
 
-def test_one_refused_look_should_not_hide_the_others(good: Manager, arm: Arm) -> None:
-    refused = {"error": {"code": "AuthorizationFailed", "message": "may not"}}
-    good.replace(f"{HERE}/providers", refused, 403)
+def test_one_refused_look_should_not_hide_the_others(good: ResourceManager, arm: Arm) -> None:
+    good.faults.append(Fault("GET", "/providers$", 403, "AuthorizationFailed"))
     checks = _run(arm)
     assert checks["azure providers"].state == "failed"
     assert checks["azure quota"].state == "ok"

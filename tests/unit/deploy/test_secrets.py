@@ -1,7 +1,6 @@
 """Secrets are made in the vault, once, and seen nowhere else."""
 
 import json
-from typing import Any
 
 import pytest
 from azure.core.exceptions import HttpResponseError
@@ -10,79 +9,68 @@ from deploy import secrets as azure_secrets
 from deploy.arm import Arm
 from deploy.secrets import MADE, Place, SetupError, make_missing, refresh_references, wait_for_token, write
 from shared.settings import Settings
-from tests.unit.deploy.manager import Manager
+from tests.standins.azure import SUBSCRIPTION, Fault, ResourceManager
 
-PLACE = Place("sub", "rg-demo", "func-demo", "kv-demo", "kvs-demo")
-VAULT = "/subscriptions/sub/resourceGroups/rg-demo/providers/Microsoft.KeyVault/vaults/kv-demo/secrets"
-TOKEN = "/subscriptions/sub/resourceGroups/rg-demo/providers/Microsoft.KeyVault/vaults/kvs-demo/secrets/skypilot-token"
-REFERENCES = (
-    "/subscriptions/sub/resourceGroups/rg-demo/providers/Microsoft.Web/sites/func-demo/config/configreferences"
-    "/appsettings"
-)
-THERE: dict[str, Any] = {"properties": {"attributes": {"enabled": True}}}
+PLACE = Place(SUBSCRIPTION, "rg-demo", "func-demo", "kv-demo", "kvs-demo")
+REFRESH = "POST .*/sites/func-demo/config/configreferences/appsettings/refresh$"
 
 
-def _takes(manager: Manager, *names: str) -> None:
-    for name in names:
-        manager.say(f"{VAULT}/{name}", THERE, 201, "PUT")
-
-
-def test_what_is_missing_should_be_made_and_nothing_else(manager: Manager, arm: Arm) -> None:
-    manager.say(f"{VAULT}/master-key", THERE)
-    _takes(manager, "admin-tokens", "read-tokens")
+def test_what_is_missing_should_be_made_and_nothing_else(manager: ResourceManager, arm: Arm) -> None:
+    manager.account.secrets["kv-demo/master-key"] = "there"
     assert make_missing(arm, PLACE) == ["admin-tokens", "read-tokens"]
-    assert [path for path, _ in manager.sent("PUT")] == [f"{VAULT}/admin-tokens", f"{VAULT}/read-tokens"]
+    assert list(manager.account.secrets) == [
+        f"kv-demo/{name}" for name in ("master-key", "admin-tokens", "read-tokens")
+    ]
+    assert manager.account.secrets["kv-demo/master-key"] == "there"
+    assert manager.count("^PUT") == 2
 
 
-def test_a_made_secret_should_be_one_that_the_app_takes(manager: Manager, arm: Arm) -> None:
-    _takes(manager, *MADE)
+def test_a_made_secret_should_be_one_that_the_app_takes(manager: ResourceManager, arm: Arm) -> None:
     make_missing(arm, PLACE)
-    made = {path.rpartition("/")[2]: body["properties"]["value"] for path, body in manager.sent("PUT")}
+    made = {name.rpartition("/")[2]: value for name, value in manager.account.secrets.items()}
     named = {f"GPULAUNCH_{name.replace('-', '_').upper()}": value for name, value in made.items()}
     settings = Settings.model_validate(named)
     assert len(settings.admin_tokens) == len(settings.read_tokens) == 1
     assert len(set(made.values())) == 3
 
 
-def test_no_address_should_hold_a_secret(manager: Manager, arm: Arm) -> None:
-    _takes(manager, *MADE)
+def test_no_address_should_hold_a_secret(manager: ResourceManager, arm: Arm) -> None:
     make_missing(arm, PLACE)
-    values = [body["properties"]["value"] for _, body in manager.sent("PUT")]
-    seen = json.dumps([(path, query) for _, path, query, _ in manager.calls])
-    assert not [value for value in values if value in seen]
+    seen = json.dumps([(call.path, call.query) for call in manager.heard])
+    assert [value for value in manager.account.secrets.values() if value in seen] == []
+    assert len(manager.account.secrets) == len(MADE)
 
 
-def test_a_refused_write_should_raise(manager: Manager, arm: Arm) -> None:
-    manager.say(f"{VAULT}/master-key", {"error": {"code": "AuthorizationFailed", "message": "no"}}, 403, "PUT")
+def test_a_refused_write_should_raise(manager: ResourceManager, arm: Arm) -> None:
+    manager.faults.append(Fault("PUT", "/secrets/master-key$", 403, "AuthorizationFailed"))
     with pytest.raises(HttpResponseError):
         write(arm, PLACE, "master-key", "x")
 
 
-def test_the_token_should_be_waited_for(manager: Manager, arm: Arm) -> None:
-    manager.say(TOKEN, {"error": {"code": "SecretNotFound"}}, 404)
-    manager.say(TOKEN, {"error": {"code": "SecretNotFound"}}, 404)
-    manager.say(TOKEN, THERE)
+def test_the_token_should_be_waited_for(manager: ResourceManager, arm: Arm) -> None:
     slept: list[float] = []
-    wait_for_token(arm, PLACE, slept.append)
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            manager.account.secrets["kvs-demo/skypilot-token"] = "there"
+
+    wait_for_token(arm, PLACE, sleep)
     assert slept == [10.0, 10.0]
 
 
-def test_a_token_that_never_comes_should_end_the_wait(manager: Manager, arm: Arm) -> None:
+def test_a_token_that_never_comes_should_end_the_wait(manager: ResourceManager, arm: Arm) -> None:
     slept: list[float] = []
     with pytest.raises(SetupError, match="no skypilot-token after 30 s"):
         wait_for_token(arm, PLACE, slept.append, patience=30.0)
     assert slept == [10.0, 10.0, 10.0]
 
 
-def test_references_should_be_refreshed_and_their_states_told(manager: Manager, arm: Arm) -> None:
-    manager.say(f"{REFERENCES}/refresh", {}, 200, "POST")
-    items = [
-        {"name": "func-demo/GPULAUNCH_MASTER_KEY", "properties": {"status": "Resolved"}},
-        {"name": "func-demo/HF_TOKEN", "properties": {"status": "SecretNotFound"}},
-    ]
-    manager.say(REFERENCES, {"value": items})
-    assert refresh_references(arm, PLACE) == {"GPULAUNCH_MASTER_KEY": "Resolved", "HF_TOKEN": "SecretNotFound"}
-    assert [path for path, _ in manager.sent("POST")] == [f"{REFERENCES}/refresh"]
+def test_references_should_be_refreshed_and_their_states_told(manager: ResourceManager, arm: Arm) -> None:
+    states = {"GPULAUNCH_MASTER_KEY": "Resolved", "HF_TOKEN": "SecretNotFound"}
+    manager.account.references = states
+    assert refresh_references(arm, PLACE) == states
+    assert manager.count("^POST") == manager.count(REFRESH) == 1
 
 
 def test_a_missing_name_should_be_one_line() -> None:
@@ -104,17 +92,13 @@ def test_a_dangerous_or_wrong_call_should_be_refused_before_anything_is_asked(
 
 
 def test_rolling_should_keep_the_old_token_on_demand_and_show_the_new_one_once(
-    manager: Manager, arm: Arm, monkeypatch: pytest.MonkeyPatch
+    manager: ResourceManager, arm: Arm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from typer.testing import CliRunner
 
-    _takes(manager, "admin-tokens")
-    manager.say(f"{REFERENCES}/refresh", {}, 200, "POST")
-    manager.say(REFERENCES, {"value": []})
     monkeypatch.setattr(azure_secrets, "_connected", lambda: (arm, PLACE))
     done = CliRunner().invoke(azure_secrets.app, ["roll", "admin-tokens", "--keep"], input="old-token-of-yesterday\n")
     assert done.exit_code == 0, done.output
-    ((_, body),) = manager.sent("PUT")
     shown = done.stdout.strip()
-    assert body["properties"]["value"] == f"{shown},old-token-of-yesterday"
+    assert manager.account.secrets == {"kv-demo/admin-tokens": f"{shown},old-token-of-yesterday"}
     assert len(shown) >= 32

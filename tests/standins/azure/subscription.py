@@ -1,4 +1,4 @@
-"""A resource manager that runs, and the program's own view of it through the real client."""
+"""A subscription behind HTTPS, and the program's own view of it through the real client."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,12 +7,15 @@ from pathlib import Path
 from shared.clouds.azure.client import AzureClient
 from shared.clouds.azure.compute import AzureCompute
 from shared.settings import Settings
-from tests.standins.azure import AzureServer, ResourceManager, StaticCredential
+from tests.standins.azure.clusters import add_cluster
+from tests.standins.azure.credential import StaticCredential
+from tests.standins.azure.manager import ResourceManager
+from tests.standins.azure.server import AzureServer
 from tests.standins.azure.shapes import Resource
 from tests.twins.clock import ManualClock
 
 USER_ID = str(Settings.model_fields["skypilot_user_id"].default)
-"""What SkyPilot is told that our user is."""
+"""SkyPilot's user id, a part of every name in the cloud."""
 
 
 def cluster(number: int, attempt: int = 1) -> str:
@@ -21,7 +24,7 @@ def cluster(number: int, attempt: int = 1) -> str:
 
 
 @dataclass
-class AzureWorld:
+class Subscription:
     """One subscription with a clock that a test moves."""
 
     manager: ResourceManager
@@ -33,26 +36,13 @@ class AzureWorld:
         self, name: str, *, region: str = "eastus", spot: bool = True, group: str | None = None, **labels: str
     ) -> Resource:
         """Put there what SkyPilot leaves behind after a launch of that cluster."""
-        on_cloud = f"{name}-{USER_ID}"
-        group = group or f"{on_cloud}-{region}"
-        self.manager.add_group(group, region)
         tags = {
-            "skypilot-cluster-name": on_cloud,
-            "ray-cluster-name": on_cloud,
             "gpulaunch-instance": f"inst-{name[3:29].upper()}",
             "gpulaunch-attempt": "1",
             "gpulaunch-workspace": "default",
             **{key.replace("_", "-"): value for key, value in labels.items()},
         }
-        for kind, ending in (
-            ("Microsoft.Network/networkSecurityGroups", "nsg"),
-            ("Microsoft.Network/virtualNetworks", "vnet"),
-            ("Microsoft.ManagedIdentity/userAssignedIdentities", "msi"),
-        ):
-            namespace, _, short = kind.partition("/")
-            part = Resource(group, namespace, short, f"sky-{on_cloud}-ab12-{ending}", region, self.clock.now())
-            self.manager.add(part)
-        return self.manager.machines.add(group, f"{on_cloud}-cd34-0", tags=tags, spot=spot)
+        return add_cluster(self.manager, f"{name}-{USER_ID}", region=region, group=group, spot=spot, **tags)
 
     def left(self) -> list[str]:
         """Types of everything that is left in the subscription, groups among them."""
@@ -60,8 +50,8 @@ class AzureWorld:
         return sorted([resource.kind for resource in self.manager.resources.values()] + groups)
 
 
-def azure_world(folder: Path, clock: ManualClock | None = None) -> Iterator[AzureWorld]:
-    """A world, ended when the test is."""
+def serve_subscription(folder: Path, clock: ManualClock | None = None) -> Iterator[Subscription]:
+    """Serve an empty subscription for one test, which may make no call that the stand-in doesn't know."""
     clock = clock or ManualClock()
     manager = ResourceManager(now=clock.now)
     with AzureServer(manager, folder) as server:
@@ -69,6 +59,6 @@ def azure_world(folder: Path, clock: ManualClock | None = None) -> Iterator[Azur
             manager.subscription, clock, credential=StaticCredential(), endpoint=server.endpoint, ca=str(server.ca)
         )
         azure = AzureCompute(client, clock, USER_ID)
-        yield AzureWorld(manager, server, clock, azure)
+        yield Subscription(manager, server, clock, azure)
         azure.close()
         assert manager.unknown == []
