@@ -7,7 +7,7 @@ PORT ?= 7071
 STAMP := $(VENV)/.installed
 NODE_STAMP := node_modules/.installed
 
-.PHONY: help install run test fuzz audit check infra e2e unattended simulate simulate-ci mutations chaos lint types static bench docs clean
+.PHONY: help install run test fuzz audit check infra e2e unattended simulate simulate-ci mutations chaos lint types static bench docs agent clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -108,6 +108,9 @@ bench: install ## what docs/scale.md promises, measured: make bench, or make ben
 
 docs: install ## update the tables of docs/internals that are rendered from the code
 	@$(BIN)/python -m tests.unit.docs.rendering
+
+agent: install ## .local/agent.pyz, the one file that runs on a GPU node, to be read or run by hand
+	@mkdir -p .local && $(BIN)/python -m shared.agent.build .local/agent.pyz
 
 clean: ## remove what was installed and made here
 	rm -rf $(VENV) node_modules .cache .local

@@ -13,7 +13,7 @@ SWEEP_SECONDS = 30.0
 HEARTBEAT_SECONDS = 60.0
 """A serving node with a lease of 15 minutes tells of itself so often."""
 PROGRESS_SECONDS = 5.0
-"""A node that fetches its model tells of it so often (shared/agent/agent.py)."""
+"""A node that fetches its model tells of it so often (shared/agent/node/report.py)."""
 
 
 @dataclass(frozen=True)

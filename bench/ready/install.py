@@ -258,7 +258,7 @@ def _ours(stack: Stack, app: App, source: str, model_folder: Path) -> Ours:
         if not same_files(model_folder, work / "model", names):
             raise StackError("what the agent fetched is not the model")
         # The task's script writes the agent as its last act before it becomes the agent.
-        began = (work / "agent.py").stat().st_mtime
+        began = (work / "agent.pyz").stat().st_mtime
         fetched = max((work / "model" / name).stat().st_mtime for name in names)
         return Ours(complete.stat().st_mtime - began, fetched - began, ready - began)
     finally:

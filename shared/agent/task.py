@@ -10,10 +10,10 @@ import hashlib
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from gpulaunch.models.requests import ProviderName
 from gpulaunch.models.times import iso
+from shared.agent.build import agent_program
 from shared.auth import Deriver, Purpose
 from shared.domain.instance import Attempt, InstanceRecord
 from shared.domain.node import Assignment
@@ -48,11 +48,11 @@ if [ -z "$python" ]; then
   echo "no Python of version 3.9 or later on this node" >&2
   exit 3
 fi
-base64 -d <<'GPULAUNCH_AGENT' | gzip -dc >"$work/agent.py.new"
+base64 -d <<'GPULAUNCH_AGENT' | gzip -dc >"$work/agent.pyz.new"
 {agent}
 GPULAUNCH_AGENT
-mv "$work/agent.py.new" "$work/agent.py"
-exec "$python" -I -u "$work/agent.py"
+mv "$work/agent.pyz.new" "$work/agent.pyz"
+exec "$python" -I -u "$work/agent.pyz"
 """
 
 
@@ -69,22 +69,13 @@ class NodeEnvironment:
         return f"NodeEnvironment(environment={dict(self.environment)!r}, secrets={sorted(self.secrets)!r})"
 
 
-def agent_source() -> str:
-    """The agent's program text."""
-    return Path(__file__).with_name("agent.py").read_text(encoding="utf-8")
-
-
-def run_script(source: str | None = None) -> str:
+def run_script(program: bytes | None = None) -> str:
     """The bash text of SkyPilot's `run`: writes the agent and becomes it; the same text for every launch.
 
     SkyPilot may run a job twice: the second run exits 0 at once while the first one lives.
-
-    Parameters
-    ----------
-    source
-        Program text to ship; None: the agent's own.
+    Tests ship another `program`.
     """
-    packed = gzip.compress((agent_source() if source is None else source).encode(), mtime=0)
+    packed = gzip.compress(agent_program() if program is None else program, mtime=0)
     return _SCRIPT.format(agent="\n".join(textwrap.wrap(base64.b64encode(packed).decode(), 120)))
 
 

@@ -20,7 +20,7 @@ from shared import app as runtime
 from shared.errors import StoreUnavailableError
 from shared.queues import ALERTS, QUEUES
 from shared.storage.queues import poison_queue
-from tests.functional.node.harness import StandIn
+from tests.functional.agent.harness import StandIn
 from tests.functional.world import RETRY_SECONDS, SEED, World, settings
 
 KEY = b"k" * 32

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.functional.node.harness import HERE, Nodes, Store, eventually
+from tests.functional.agent.harness import HERE, Nodes, Store, eventually
 
 MAIN = f"""
 import os, runpy

@@ -13,7 +13,7 @@ import pytest
 
 from gpulaunch.models.times import iso
 from shared.domain.node import ModelFile, NodeNotice, NodePhase
-from tests.functional.node.harness import (
+from tests.functional.agent.harness import (
     AGENT_TOKEN,
     API_KEY,
     NODE_TOKEN,

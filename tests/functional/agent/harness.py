@@ -22,10 +22,10 @@ from pydantic import BaseModel
 
 from gpulaunch.models.requests import Job
 from gpulaunch.models.times import iso
+from shared.agent.build import agent_program
 from shared.domain.node import Assignment, Heartbeat, JobResult, ModelFile, NodeRegistration, NodeStatus, NoticeReport
 
 HERE = Path(__file__).parent
-AGENT = HERE.parents[2] / "shared" / "agent" / "agent.py"
 INSTANCE = "inst-01KG9ZZZZZZZZZZZZZZZZZZZZZ"
 CLUSTER = "gl-01kg9zzzzzzzzzzzzzzzzzzzzz-1"
 API_KEY, NODE_TOKEN, AGENT_TOKEN, SIGNATURE = "gl-endpoint-key", "node-token-secret", "agent-token-secret", "signed4242"
@@ -265,6 +265,14 @@ class Nodes:
     started: list[Node] = field(default_factory=list[Node])
 
     @property
+    def program(self) -> Path:
+        """The agent as it is shipped."""
+        path = self.folder / "agent.pyz"
+        if not path.exists():
+            path.write_bytes(agent_program())
+        return path
+
+    @property
     def vllm(self) -> Path:
         path = self.folder / "bin" / "vllm"
         path.parent.mkdir(exist_ok=True)
@@ -313,7 +321,7 @@ class Nodes:
         output = self.folder / f"agent-{number}.log"
         with output.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-I", "-u", str(AGENT)], env=base | environ, stdout=file, stderr=subprocess.STDOUT
+                [sys.executable, "-I", "-u", self.program], env=base | environ, stdout=file, stderr=subprocess.STDOUT
             )
         work = Path(environ.get("GPULAUNCH_WORK_DIR") or self.folder / "gpulaunch" / f"{INSTANCE}-1")
         node = Node(process, work, output, port)

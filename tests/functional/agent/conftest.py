@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import pytest
 
-from tests.functional.node.harness import ControlPlane, Metadata, Nodes, StandIn, Store
+from tests.functional.agent.harness import ControlPlane, Metadata, Nodes, StandIn, Store
 
 S = TypeVar("S", bound=StandIn)
 

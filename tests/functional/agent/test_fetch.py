@@ -16,7 +16,7 @@ from gpulaunch.models.requests import LaunchRequest
 from shared.clock import SystemClock
 from shared.model_sources.files import SourceFiles
 from shared.settings import Settings
-from tests.functional.node.harness import (
+from tests.functional.agent.harness import (
     API_KEY,
     SIGNATURE,
     ControlPlane,
@@ -264,5 +264,5 @@ def test_an_installation_that_fails_says_why(nodes: Nodes, store: Store, uv: dic
     node = nodes.start(pull=nodes.assignment([]), GPULAUNCH_VLLM_REQUIREMENT="broken==1", **uv)
     status = node.reaches("failed")
     assert status.failure == "install_failed"
-    assert status.detail == "broken==1 could not be installed: error: no solution found for broken==1"
+    assert status.detail == "cannot install broken==1: error: no solution found for broken==1"
     assert API_KEY not in "".join(status.log_tail)

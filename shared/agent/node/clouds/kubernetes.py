@@ -1,0 +1,30 @@
+"""Kubernetes: a pod deletes itself by its service account; without that right the agent ends and the pod stays."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from shared.agent.node.clouds.base import SUCCESS, CloudNode
+
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+class KubernetesPod(CloudNode):
+    """A pod; its notice is SIGTERM."""
+
+    def endings(self) -> Sequence[Callable[[], bool]]:
+        return [self.delete]
+
+    def delete(self) -> bool:
+        token, namespace = ((ACCOUNT / name).read_text() for name in ("token", "namespace"))
+        host = f"{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}"
+        url = f"https://{host}/api/v1/namespaces/{namespace}/pods/{socket.gethostname()}"
+        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"}, method="DELETE")
+        context = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
+        with urllib.request.urlopen(request, timeout=15, context=context) as answer:  # noqa: S310 - the cluster's own API
+            return answer.status in SUCCESS

@@ -1,0 +1,52 @@
+"""Watch for the cloud's interruption, and end the machine."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+
+from shared.agent.node.clock import NodeClock
+from shared.agent.node.clouds.base import CloudNode
+from shared.agent.node.errors import NETWORK_ERRORS
+from shared.agent.node.log import Log
+from shared.agent.node.state import State
+
+
+def watch_interruption(node: CloudNode | None, state: State, clock: NodeClock, log: Log, over: threading.Event) -> None:
+    """Ask every second for a notice, until there is one or the agent ends."""
+    if node is None or not node.is_virtual_machine:
+        return
+    while not over.is_set():
+        try:
+            notice = node.interruption()
+        except (*NETWORK_ERRORS, ValueError, KeyError, TypeError, AttributeError) as error:
+            log(f"no answer from the metadata service: {error}")
+            clock.wait(over, 30)
+            continue
+        if notice is not None:
+            state.warn("eviction", None if notice.seconds_left is None else min(notice.seconds_left, 86400.0))
+            return
+        clock.wait(over, 1)
+
+
+def end_machine(node: CloudNode | None, clock: NodeClock, log: Log) -> None:
+    """End the machine, as far as the node can; return when there is nothing more to try.
+
+    A virtual machine is asked to end again and again until it dies, for hours: a deletion that was granted can fail.
+    """
+    if node is None:
+        return
+    for number in range(1000):
+        granted = False
+        for end in node.endings():
+            try:
+                granted |= end()
+            except (*NETWORK_ERRORS, ValueError, KeyError, subprocess.SubprocessError) as error:
+                log(f"{end.__name__}: {error}")
+            # Still alive after three granted requests: try the next best as well.
+            if granted and number < 3:
+                break
+        if not node.is_virtual_machine and (granted or number >= 3):
+            log("requested this node's end" if granted else "this node cannot end itself; only its processes end")
+            return
+        clock.wait(threading.Event(), 60 if granted else 10)

@@ -1,0 +1,53 @@
+"""Run the launch's job once against the node's own endpoint."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from shared.agent.node.clock import NodeClock
+from shared.agent.node.config import Config
+from shared.agent.node.process import Child
+from shared.agent.node.state import State
+
+
+class JobRun:
+    """The user's command; a restarted agent does not run it again."""
+
+    def __init__(self, config: Config, clock: NodeClock, state: State) -> None:
+        self._config, self._clock, self._state = config, clock, state
+        self._child: Child | None = None
+        self._until: float | None = None
+        self._result = config.work / "job.result"
+
+    def advance(self, assignment: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+        """Start the job unless it has run, and notice its end."""
+        job = assignment.get("job")
+        if not job or self._state.exit_code is not None:
+            return
+        if self._child is None:
+            if self._result.exists():
+                self._state.finish_job(int(self._result.read_text()))
+                return
+            minutes = job.get("timeout_minutes")
+            self._until = None if minutes is None else self._clock.ticks() + minutes * 60
+            address = {
+                "OPENAI_BASE_URL": f"http://127.0.0.1:{self._state.port}/v1",
+                "OPENAI_API_KEY": assignment["api_key"],
+            }
+            work = self._config.work
+            self._child = Child(job["command"], {**environ, **address}, work / "job.log", signal.SIGKILL, work)
+        code = self._child.poll()
+        if code is None and self._until is not None and self._clock.ticks() >= self._until:
+            self._child.stop(5)
+            code = 124
+        if code is not None:
+            self._child.signal_group(signal.SIGKILL)
+            self._result.write_text(str(code))
+            self._state.finish_job(code)
+
+    def stop(self) -> None:
+        """Stop it if it runs."""
+        if self._child is not None and self._child.poll() is None:
+            self._child.stop(5)

@@ -1,0 +1,138 @@
+"""Push: the agent reports to the control plane, which renews its lease."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from shared.agent.node.clock import NodeClock
+from shared.agent.node.config import Config
+from shared.agent.node.errors import NETWORK_ERRORS, FetchError, RetryableError, StoppedError
+from shared.agent.node.log import Log
+from shared.agent.node.state import FAILED, SERVING, Lease, State
+from shared.agent.node.transport import Http, retry_after
+
+PROGRESS_SECONDS = 5.0
+
+
+class ControlPlane:
+    """The calls that a node may make to the control plane."""
+
+    def __init__(self, config: Config, transport: Http, lease: Lease) -> None:
+        self._base = f"{config.url}/api/nodes/{config.instance}"
+        self._headers = {"Authorization": f"Bearer {config.node_token}"}
+        self._http, self._lease = transport, lease
+
+    def call(self, name: str, body: Any = None) -> dict[str, Any]:
+        """POST a body, or GET without one; return the answer's JSON.
+
+        Only a success renews the lease: neither a server error does, nor a refusal of a caller it does not know.
+
+        Raises:
+            RetryableError: No answer, or an error that may pass.
+            FetchError: The model's source cannot be read.
+        """
+        try:
+            answer = self._http.json("GET" if body is None else "POST", f"{self._base}/{name}", self._headers, body)
+        except NETWORK_ERRORS as error:
+            raise RetryableError(f"{name}: {error}") from error
+        data: dict[str, Any] = answer.data or {}
+        if answer.status == 410 or data.get("renewed") is False:
+            self._lease.over = True
+        elif answer.status == 422 and body is None:
+            raise FetchError(str(data.get("detail") or "the model's source cannot be read"))
+        elif not 200 <= answer.status < 300:
+            raise RetryableError(f"{name}: answered {answer.status}", retry_after(answer.headers))
+        elif isinstance(data.get("lease_seconds"), int):
+            self._lease.renew(data["lease_seconds"])
+        return data
+
+    def assignment(self) -> dict[str, Any]:
+        """What to fetch and serve.
+
+        Raises:
+            RetryableError, FetchError: As `call`.
+            StoppedError: The attempt is over.
+        """
+        answer = self.call("assignment")
+        if self._lease.over:
+            raise StoppedError
+        if "vllm_args" not in answer:
+            raise RetryableError("the answer is not an assignment")
+        return answer
+
+
+class Reporter:
+    """Decides what to report next, one call at a time; a report that was not accepted is sent again."""
+
+    def __init__(
+        self,
+        *,
+        state: State,
+        control: ControlPlane,
+        lease: Lease,
+        clock: NodeClock,
+        load: Callable[[], dict[str, float]],
+        log: Log,
+    ) -> None:
+        self._state, self._control, self._lease, self._clock = state, control, lease, clock
+        self._load, self._log = load, log
+        self._phase = ""
+        self._fetched = -1
+        self._registered = self._completed = False
+        self.noticed = threading.Event()
+        """The control plane accepted the notice."""
+        self._reported_at = float("-inf")
+        self._failures = 0
+
+    def due(self) -> tuple[str, dict[str, Any]] | None:
+        """The call to make now, or None."""
+        state, since = self._state, self._clock.ticks() - self._reported_at
+        if state.notice is not None and not self.noticed.is_set():
+            left = {} if state.seconds_left is None else {"seconds_left": state.seconds_left}
+            return "notice", {"notice": state.notice, **left}
+        if state.phase != self._phase:
+            return "progress", state.status(40 if state.phase == FAILED else 0)
+        if state.phase == SERVING and not self._registered:
+            version = {} if state.version is None else {"vllm_version": state.version}
+            return "register", {"port": state.port, **version}
+        if state.exit_code is not None and not self._completed:
+            return "complete", {"exit_code": state.exit_code}
+        beat = min(60.0, self._lease.seconds / 5)
+        if state.phase == SERVING and since >= beat:
+            return "heartbeat", self._load()
+        if state.phase != SERVING and since >= (PROGRESS_SECONDS if state.fetched != self._fetched else beat):
+            return "progress", state.status(0)
+        return None
+
+    def step(self) -> float:
+        """Make the call that is due, if any; return the seconds to wait before the next step."""
+        due = self.due()
+        if due is None:
+            return 0.5
+        name, body = due
+        try:
+            self._control.call(name, body)
+        except RetryableError as error:
+            self._failures += 1
+            if self._failures in (1, 5) or self._failures % 20 == 0:
+                self._log(f"report not accepted: {error}")
+            return max(error.after, min(30.0, 2.0 ** min(self._failures, 5)) * random.uniform(0.5, 1))  # noqa: S311 - spreads calls, guards nothing
+        self._failures, self._reported_at = 0, self._clock.ticks()
+        if name == "progress":
+            self._phase, self._fetched = body["phase"], body.get("fetched_bytes", self._state.fetched)
+        self._registered |= name == "register"
+        self._completed |= name == "complete"
+        if name == "notice":
+            self.noticed.set()
+        return 0.0
+
+    def run(self, over: threading.Event) -> None:
+        """Report until the agent ends."""
+        while not over.is_set():
+            pause = self.step()
+            if pause:
+                self._clock.wait(self._state.changed, pause)
+                self._state.changed.clear()

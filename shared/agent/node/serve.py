@@ -1,0 +1,168 @@
+"""Run vLLM: load it ahead, start it, ask for its health and load, stop it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from shared.agent.node.clock import NodeClock
+from shared.agent.node.config import Config
+from shared.agent.node.errors import NETWORK_ERRORS, FatalError
+from shared.agent.node.process import Child, free_port, port_is_free, tail
+from shared.agent.node.state import SERVING, State
+from shared.agent.node.transport import MIB, Http
+
+PORT_PATIENCE_SECONDS = 15.0
+"""The vLLM of a killed agent needs a moment to release its port."""
+
+# A vLLM that has done its imports (7 s of CPU, more from a cold disk) and reads its arguments from one line.
+_PRELOADED = """
+import json, os, runpy, sys
+script = sys.argv[1]
+sys.path[0] = os.path.dirname(script)
+sys.argv = [script, "serve"]
+for name in ("vllm.entrypoints.cli.main", "vllm.entrypoints.cli.serve"):
+    try:
+        __import__(name)
+    except Exception as error:
+        print(f"{name} cannot be loaded ahead: {error}", flush=True)
+        break
+line = sys.stdin.readline()
+if not line:
+    sys.exit()
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+sys.argv = [script, *json.loads(line)]
+runpy.run_path(script, run_name="__main__")
+"""
+
+
+class VllmServer:
+    """The vLLM of this node. Everything but `load` belongs to the main thread."""
+
+    def __init__(self, config: Config, transport: Http, clock: NodeClock, state: State) -> None:
+        self._config, self._http, self._clock, self._state = config, transport, clock, state
+        self._child: Child | None = None
+        self._loaded: Child | None = None
+        self._patience_until: float | None = None
+        self._starts = 0
+        self._plan: tuple[Path, Mapping[str, Any], Mapping[str, str]] | None = None
+        self.output = config.work / "vllm.log"
+
+    def prepare(self, vllm: Path, assignment: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+        """Set what to start, and load vLLM's program at once, while the model may still be on its way."""
+        if self._plan is not None:
+            return
+        path = f"{vllm.parent}{os.pathsep}{environ.get('PATH', os.defpath)}"
+        extra = {"PATH": path, "VLLM_API_KEY": assignment["api_key"]}
+        self._plan = (vllm, assignment, {"VLLM_NO_USAGE_STATS": "1", **environ, **extra})
+        found = sorted(vllm.resolve().parent.parent.glob("lib/python*/site-packages/vllm-*.dist-info"))
+        self._state.version = found[-1].name[len("vllm-") : -len(".dist-info")][:60] if found else None
+        python = vllm.parent / "python"
+        if python.exists() and is_command_of_vllm(vllm):
+            command = [str(python), "-c", _PRELOADED, str(vllm)]
+            self._loaded = self._run(command, subprocess.PIPE)
+
+    def _run(self, command: Sequence[str], stdin: int = subprocess.DEVNULL) -> Child:
+        environ: Mapping[str, str] = {} if self._plan is None else self._plan[2]
+        return Child(command, environ, self.output, signal.SIGTERM, self._config.work, stdin=stdin)
+
+    def advance(self) -> bool:
+        """Start it once its port is free; return whether it is healthy.
+
+        Raises:
+            FatalError: It ended, or its port is taken.
+        """
+        if self._child is None:
+            self._start()
+        if self._child is None:
+            return False
+        code = self._child.poll()
+        if code is not None:
+            self._ended(code)
+            return False
+        if self._state.phase == SERVING:
+            return True
+        try:
+            return self._http.json("GET", f"{self._address}/health", {}, timeout=2).status == 200
+        except NETWORK_ERRORS:
+            return False
+
+    @property
+    def _address(self) -> str:
+        return f"http://127.0.0.1:{self._state.port}"
+
+    def _start(self) -> None:
+        if self._plan is None:
+            raise FatalError("server_failed", "nothing to start")
+        vllm, assignment, _ = self._plan
+        port = assignment.get("port") or free_port()
+        if not port_is_free(port):
+            until = self._patience_until = self._patience_until or self._clock.ticks() + PORT_PATIENCE_SECONDS
+            if self._clock.ticks() >= until:
+                raise FatalError("port_taken", f"port {port} is taken by another program")
+            return
+        self._state.port = port
+        self._starts += 1
+        command = ["serve", str(self._config.work / "model")]
+        command += ["--served-model-name", assignment["model_name"], "--host", "0.0.0.0", "--port", str(port)]  # noqa: S104 - clients connect from outside
+        if not any(arg.partition("=")[0].replace("_", "-") == "--max-model-len" for arg in assignment["vllm_args"]):
+            # A model's own context is often longer than fits beside its weights, and vLLM then exits after minutes that
+            # are paid for. `auto` is the longest that fits.
+            command += ["--max-model-len", "auto"]
+        command += assignment["vllm_args"]
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None and loaded.poll() is None and loaded.send_line(json.dumps(command)):
+            self._child = loaded
+        else:
+            self._child = self._run([str(vllm), *command])
+
+    def _ended(self, code: int) -> None:
+        lines = tail(self.output, 50)
+        taken = any("address already in use" in line.lower() for line in lines)
+        if taken and self._plan is not None and not self._plan[1].get("port") and self._starts < 3:
+            self._child = None
+            return
+        if taken:
+            raise FatalError("port_taken", f"port {self._state.port} is taken by another program")
+        last = next((line for line in reversed(lines) if line.strip()), "no output")
+        raise FatalError("server_failed", f"vLLM ended with {code}: {last}")
+
+    def load(self) -> dict[str, float]:
+        """Running and waiting requests by vLLM's own metrics; empty while it does not answer."""
+        try:
+            with self._http.open("GET", f"{self._address}/metrics", {}, timeout=3) as answer:
+                text = answer.read(8 * MIB).decode(errors="replace") if answer.status == 200 else ""
+        except NETWORK_ERRORS:
+            return {}
+        return parse_load(text)
+
+    def stop(self, patience: float = 10.0) -> None:
+        """Stop it with all its processes."""
+        for child in (self._child, self._loaded):
+            if child is not None:
+                child.stop(patience)
+
+
+def is_command_of_vllm(script: Path) -> bool:
+    """Whether this is vLLM's own command and not a wrapper around it."""
+    try:
+        with script.open("rb") as file:
+            return b"from vllm.entrypoints.cli.main import main" in file.read(4096)
+    except OSError:
+        return False
+
+
+def parse_load(text: str) -> dict[str, float]:
+    """The sums over all models and engines of vLLM's gauges of running and waiting requests."""
+    load: dict[str, float] = {}
+    for kind in ("running", "waiting"):
+        found = re.findall(rf"^vllm:num_requests_{kind}(?:\{{[^}}]*\}})? ([0-9.eE+]+)\s*$", text, re.MULTILINE)
+        if found:
+            load[f"{kind}_requests"] = sum(map(float, found))
+    return load

@@ -1,0 +1,220 @@
+"""Fetching a model over a scripted transport."""
+
+import errno
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from shared.agent.node import fetch, files
+from shared.agent.node.errors import FatalError
+from shared.agent.node.fetch import Fetcher
+from shared.agent.node.files import Remote
+from shared.agent.node.hub import Hub, wanted
+from shared.agent.node.log import Log
+from shared.agent.node.state import State
+from tests.unit.agent.fakes import Answer, Answers, FakeClock, FakeHttp, always, json_answer
+
+
+def fetching(folder: Path, answer: Answers) -> tuple[Fetcher, FakeHttp, FakeClock]:
+    clock, transport = FakeClock(), FakeHttp(answer)
+    made = Fetcher(folder=folder, transport=transport, clock=clock, state=State(Log()), stop=threading.Event())
+    return made, transport, clock
+
+
+def part(body: bytes, headers: Mapping[str, str], **more: str) -> Answer:
+    first, last = (int(end) for end in headers["Range"].removeprefix("bytes=").split("-"))
+    last = min(last, len(body) - 1)
+    return Answer(206, body[first : last + 1], {"Content-Range": f"bytes {first}-{last}/{len(body)}", **more})
+
+
+def ranges_of(body: bytes) -> Answers:
+    def answer(method: str, url: str, headers: Mapping[str, str]) -> Answer:
+        return part(body, headers)
+
+    return answer
+
+
+FILE = {"path": "m.bin", "url": "https://s/m.bin?sig=1", "size": 10}
+
+
+def test_a_connection_that_ends_early_goes_on_where_it_ended(tmp_path: Path) -> None:
+    body, tries = b"0123456789", iter([4, 3, 10])
+
+    def answer(method: str, url: str, headers: Mapping[str, str]) -> Answer:
+        whole = part(body, headers)
+        return Answer(206, whole.getvalue()[: next(tries)], whole.headers)
+
+    fetcher, transport, _ = fetching(tmp_path, answer)
+    fetcher.fetch([FILE])
+    assert (tmp_path / "m.bin").read_bytes() == body
+    assert [headers["Range"] for _, _, headers in transport.seen] == ["bytes=0-9", "bytes=4-9", "bytes=7-9"]
+
+
+def test_one_request_asks_for_several_ranges_and_fewer_towards_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "RANGE", 2)
+    monkeypatch.setattr(fetch, "STRETCH", 3)
+    monkeypatch.setattr(fetch, "CONNECTIONS", 1)
+    body = b"0123456789"
+    fetcher, transport, _ = fetching(tmp_path, ranges_of(body))
+    other = {"path": "n.bin", "url": "https://s/n.bin?sig=1", "size": 10}
+    fetcher.fetch([FILE, other])
+    assert (tmp_path / "m.bin").read_bytes() == (tmp_path / "n.bin").read_bytes() == body
+    asked = [(url[10:15], headers["Range"].removeprefix("bytes=")) for _, url, headers in transport.seen]
+    assert asked == [("m.bin", "0-5"), ("m.bin", "6-9"), ("n.bin", "0-5"), ("n.bin", "6-9")]
+    monkeypatch.setattr(fetch, "CONNECTIONS", 5)
+    fetcher, transport, _ = fetching(tmp_path / "b", ranges_of(body))
+    fetcher.fetch([FILE])
+    assert len(transport.seen) == 5, "no connection takes what others could"
+
+
+def test_of_a_request_that_broke_only_what_is_missing_is_fetched_again_even_by_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "RANGE", 4)
+    monkeypatch.setattr(fetch, "CONNECTIONS", 1)
+    monkeypatch.setattr(fetch, "TRIES", 1)
+    body = b"0123456789"
+
+    def broken(method: str, url: str, headers: Mapping[str, str]) -> Answer:
+        whole = part(body, headers)
+        return Answer(206, whole.getvalue()[:6], whole.headers)
+
+    fetcher, _, _ = fetching(tmp_path, broken)
+    with pytest.raises(FatalError, match="ended early"):
+        fetcher.fetch([FILE])
+    fetcher, transport, _ = fetching(tmp_path, ranges_of(body))
+    fetcher.fetch([FILE])
+    assert [headers["Range"] for _, _, headers in transport.seen] == ["bytes=4-9"]
+    assert (tmp_path / "m.bin").read_bytes() == body
+
+
+def test_a_store_that_never_answers_is_given_up_with_growing_pauses(tmp_path: Path) -> None:
+    def answer(method: str, url: str, headers: Mapping[str, str]) -> Answer:
+        raise ConnectionRefusedError("refused")
+
+    fetcher, transport, clock = fetching(tmp_path, answer)
+    with pytest.raises(FatalError, match=r"m\.bin: ConnectionRefusedError: refused, after 8 tries"):
+        fetcher.fetch([FILE])
+    assert len(transport.seen) == 8
+    assert all(min(60, 2.0**number) / 2 <= pause <= min(60, 2.0**number) for number, pause in enumerate(clock.waited))
+
+
+def test_a_store_says_how_long_to_wait(tmp_path: Path) -> None:
+    answers = [Answer(429, headers={"Retry-After": "42"})]
+
+    def answer(method: str, url: str, headers: Mapping[str, str]) -> Answer:
+        return answers.pop() if answers else part(b"0123456789", headers)
+
+    fetcher, _, clock = fetching(tmp_path, answer)
+    fetcher.fetch([FILE])
+    assert clock.waited == [42]
+
+
+def test_a_full_disk_is_told_with_the_bytes_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def usage(path: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=9)
+
+    monkeypatch.setattr(fetch.shutil, "disk_usage", usage)
+    fetcher, transport, _ = fetching(tmp_path, always(lambda: Answer(500)))
+    with pytest.raises(FatalError, match="disk full: the model needs 10 more bytes, 9 are free"):
+        fetcher.fetch([FILE])
+    assert not transport.seen
+
+
+def test_a_disk_that_fills_up_is_told_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def note(remote: Remote) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Remote, "note", note)
+    fetcher, _, _ = fetching(tmp_path, always(lambda: part(b"0123456789", {"Range": "bytes=0-9"})))
+    with pytest.raises(FatalError, match="disk full: the model needs"):
+        fetcher.fetch([FILE])
+
+
+def test_a_file_that_changes_on_its_way_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "RANGE", 4)
+    monkeypatch.setattr(fetch, "STRETCH", 1)
+    monkeypatch.setattr(fetch, "CONNECTIONS", 1)
+    tags = iter(['"1"', '"1"', '"2"'])
+
+    def changing(method: str, url: str, headers: Mapping[str, str]) -> Answer:
+        return part(b"0123456789", headers, ETag=next(tags))
+
+    fetcher, _, _ = fetching(tmp_path, changing)
+    with pytest.raises(FatalError, match=r"m\.bin changed while it was fetched"):
+        fetcher.fetch([FILE])
+    assert not (tmp_path / "m.bin").exists()
+    assert not (tmp_path / "m.bin.part.json").exists()
+
+
+def test_a_store_without_ranges_serves_small_files_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetcher, _, _ = fetching(tmp_path, always(lambda: Answer(200, b"0123456789", {"Content-Length": "10"})))
+    fetcher.fetch([FILE])
+    assert (tmp_path / "m.bin").read_bytes() == b"0123456789"
+    monkeypatch.setattr(files, "RANGE", 4)
+    fetcher, _, _ = fetching(tmp_path / "b", always(lambda: Answer(200, b"0123456789", {"Content-Length": "10"})))
+    with pytest.raises(FatalError, match="does not answer range requests"):
+        fetcher.fetch([FILE])
+
+
+def test_redirects_drop_the_token_on_other_hosts_and_never_leave_https(tmp_path: Path) -> None:
+    targets = {"https://s/m.bin?sig=1": "/elsewhere", "https://s/elsewhere": "https://cdn/x"}
+
+    def answer(method: str, url: str, headers: Mapping[str, str]) -> Answer:
+        return Answer(302, headers={"Location": targets[url]}) if url in targets else part(b"0123456789", headers)
+
+    fetcher, transport, _ = fetching(tmp_path, answer)
+    fetcher.fetch([FILE], {"Authorization": "Bearer t"})
+    assert ["Authorization" in headers for _, _, headers in transport.seen] == [True, True, False]
+    targets["https://s/elsewhere"] = "http://cdn/x"
+    fetcher, _, _ = fetching(tmp_path / "b", answer)
+    with pytest.raises(FatalError, match="refused a redirect"):
+        fetcher.fetch([FILE])
+
+
+def test_a_hub_without_weights_or_access_says_so() -> None:
+    assignment: dict[str, Any] = {"hub_model": "o/m", "hub_endpoint": "https://hub", "vllm_args": [], "hub_token": None}
+
+    def listed(answer: Answer) -> None:
+        Hub(assignment, FakeHttp(always(lambda: answer)), FakeClock(), threading.Event()).files()
+
+    with pytest.raises(FatalError, match="no weights that vLLM can load"):
+        listed(json_answer(200, {"sha": "1", "siblings": [{"rfilename": "m.gguf", "size": 1}]}))
+    with pytest.raises(FatalError, match="HF_TOKEN"):
+        listed(json_answer(401, {}))
+    with pytest.raises(FatalError, match="no such model"):
+        listed(json_answer(404, {}))
+
+
+@pytest.mark.parametrize(
+    ("names", "args", "kept"),
+    [
+        (["a.safetensors", "a.bin", "pytorch_model.bin.index.json", "x.json"], [], ["a.safetensors", "x.json"]),
+        (["a.bin", "a.pth", "x.model"], [], ["a.bin", "x.model"]),
+        (
+            ["original/a.pth", "onnx/a.onnx", "q.gguf", ".gitattributes", "README.md", "a.safetensors"],
+            [],
+            ["a.safetensors"],
+        ),
+        (["model-1.safetensors", "consolidated.safetensors"], [], ["model-1.safetensors"]),
+        (
+            ["model-1.safetensors", "consolidated.safetensors"],
+            ["--load-format", "mistral"],
+            ["model-1.safetensors", "consolidated.safetensors"],
+        ),
+        (["consolidated.safetensors", "params.json"], [], ["consolidated.safetensors", "params.json"]),
+        (
+            ["modeling_x.py", "sub/config.json", "chat_template.jinja"],
+            [],
+            ["modeling_x.py", "sub/config.json", "chat_template.jinja"],
+        ),
+    ],
+)
+def test_of_the_hub_only_what_vllm_needs_is_wanted(names: list[str], args: list[str], kept: list[str]) -> None:
+    assert wanted(names, args) == kept
