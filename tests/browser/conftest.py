@@ -10,14 +10,14 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.browser.running import ADMIN, App, chromium, running_app, running_browser
 
 SPEED = 2.0
-"""Simulated seconds in a second: the shortest phase that has to be seen lasts 10 of them, and pages look every 2 s."""
+"""Simulated seconds per second: the shortest phase to be seen lasts 10 of them, and pages poll every 2 s."""
 PATIENCE = 30_000
-"""Milliseconds until what should be on a page is missed: Playwright's 5,000 are short where the cores are busy."""
+"""Milliseconds to wait for expected content: Playwright's 5,000 are too short on busy cores."""
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Chromium. Where there is none, tests are skipped, save in CI, which has to install it."""
+    """Chromium. Tests are skipped where it is missing, except in CI, which must install it."""
     program = chromium()
     if program is None:
         message = "Chromium is not installed (Debian: apt-get install chromium)"
@@ -31,14 +31,14 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def app(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """The app in simulation; asked for after the browser, so that nothing starts where there is none."""
+    """The app in simulation. Depends on the browser, so that nothing starts without one."""
     with running_app(tmp_path_factory.mktemp("app"), SPEED) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def signed_in(app: App, browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cookies of somebody who signed in with the admin token."""
+    """The cookies of an admin's session."""
     with browser.new_context(base_url=app.address) as context:
         page = context.new_page()
         sign_in(page, ADMIN)
@@ -49,7 +49,7 @@ def signed_in(app: App, browser: Browser, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def context(app: App, browser: Browser, signed_in: Path) -> Iterator[BrowserContext]:
-    """A signed-in window; at its end no page of it may have complained."""
+    """A signed-in browser context; fails if any of its pages logged an error or asked another host."""
     complaints: list[str] = []
     with browser.new_context(base_url=app.address, storage_state=signed_in) as made:
         made.on("weberror", lambda error: complaints.append(str(error.error)))
@@ -66,7 +66,7 @@ def page(context: BrowserContext) -> Page:
 
 
 def _worth(kind: str, text: str, complaints: list[str]) -> None:
-    # Chromium calls a form that was refused an error of its own; the page that says why is what we want.
+    # Chromium logs a refused form as an error; the page that explains it is expected.
     if kind in ("error", "warning") and "status of 422" not in text:
         complaints.append(text)
 
@@ -77,7 +77,7 @@ def _own(url: str, address: str, complaints: list[str]) -> None:
 
 
 def sign_in(page: Page, token: str) -> None:
-    """Sign in by the form."""
+    """Sign in with the form."""
     page.goto("/signin")
     page.get_by_label("Token").fill(token)
     page.get_by_role("button", name="Sign in").click()

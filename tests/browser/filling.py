@@ -1,4 +1,4 @@
-"""Records of launches that never happened, for pages that have to be full."""
+"""Made-up records to fill the pages."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -17,17 +17,17 @@ from tests.twins.factories import make_attempt, make_event, make_offer, make_rec
 
 MODELS = ("meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen2.5-7B-Instruct", "mistralai/Mistral-7B-Instruct-v0.3")
 ON_DEMAND = 3.2
-"""USD per hour of the machine of these records."""
+"""USD per hour of these records' machine."""
 
 
 def store_of(app: App) -> TableInstanceStore:
-    """The running app's own store."""
+    """Return the running app's store."""
     given = settings(AzureWebJobsStorage=app.storage)
     return TableInstanceStore(table_client(given), given.workspace)
 
 
 def fill(store: TableInstanceStore, count: int, *, ended: bool, days: float) -> list[str]:
-    """Write `count` records, ready or ended, spread over the last `days`; their ids, the oldest first."""
+    """Write `count` records, ready or ended, spread over the last `days`; return their ids, oldest first."""
     now = datetime.now(UTC)
     made: list[str] = []
     for number in range(count):
@@ -40,7 +40,7 @@ def fill(store: TableInstanceStore, count: int, *, ended: bool, days: float) -> 
 
 
 def record_of(number: int, begun: datetime, *, ended: bool) -> tuple[InstanceRecord, list[Event]]:
-    """One record with the size and the story of a real one."""
+    """Return a record and events of realistic size."""
     instance_id = f"inst-{ULID.from_timestamp(begun.timestamp())}"
     until = begun + timedelta(hours=1 + number * 7 % 9)
     up, offer = begun + timedelta(seconds=32), make_offer(region=("eastus", "westus3", "eastus2")[number % 3])

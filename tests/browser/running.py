@@ -1,4 +1,4 @@
-"""The app under devhost with Azurite, and Debian's Chromium to look at it."""
+"""The app under devhost with Azurite, and Debian's Chromium."""
 
 import json
 import os
@@ -26,7 +26,7 @@ START_LIMIT = 60.0
 """Seconds: a start takes 3 to 5 on two busy cores."""
 
 _FLAGS = [
-    # Root has no sandbox, and a browser under test asks nobody on the network.
+    # Root has no sandbox, and the browser must not use the network on its own.
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -38,7 +38,7 @@ _FLAGS = [
 
 
 def chromium() -> str | None:
-    """Debian's Chromium, or None where it is not installed."""
+    """Return the path of Debian's Chromium, or None if it is not installed."""
     return shutil.which("chromium")
 
 
@@ -51,7 +51,7 @@ class App:
     """Connection string of its storage."""
 
     def api(self, method: str, path: str, body: object = None) -> Any:
-        """Call the JSON interface as an admin; the answer's body."""
+        """Call the API as an admin and return the parsed body."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"X-Admin-Token": ADMIN, "Content-Type": "application/json"}
         request = urllib.request.Request(self.address + path, data, headers, method=method)  # noqa: S310 - always http on this machine
@@ -59,12 +59,12 @@ class App:
             return json.loads(answer.read())
 
     def launch(self, **fields: Any) -> str:
-        """Launch an A10 with some fields; the instance's id."""
+        """Launch an A10 and return the instance's id."""
         body = {"model_name": "meta-llama/Llama-3.1-8B-Instruct", "gpu": "A10", "region": "eastus", **fields}
         return str(self.api("POST", "/api/instances/launch", body)["instance_id"])
 
     def until(self, instance_id: str, phase: str, limit: float = 120.0) -> None:
-        """Wait until an instance is in a phase."""
+        """Wait until an instance reaches a phase."""
         deadline = time.monotonic() + limit
         while (now := self.api("GET", f"/api/instances/{instance_id}")["phase"]) != phase:
             assert time.monotonic() < deadline, f"{instance_id} is {now}, not {phase}, after {limit} s"
@@ -73,9 +73,9 @@ class App:
 
 @contextmanager
 def running_app(folder: Path, speed: float, *, swept: bool = True) -> Generator[App]:
-    """The app in simulation on storage of its own; `folder` takes data and output.
+    """Run the app in simulation with its own storage; data and output go to `folder`.
 
-    Without the sweep, records of machines that never were stay as they are.
+    Without the sweep, made-up records stay as they are.
     """
     with ExitStack() as stack:
         storage = azurite.start(folder / "azurite")
@@ -115,7 +115,7 @@ def running_app(folder: Path, speed: float, *, swept: bool = True) -> Generator[
 
 @contextmanager
 def running_browser(program: str) -> Generator[Browser]:
-    """A headless Chromium."""
+    """Run a headless Chromium."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=_FLAGS)
         yield browser

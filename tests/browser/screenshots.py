@@ -1,6 +1,6 @@
-"""`python -m tests.browser.screenshots`: docs/images/*.png, from the running app in simulation.
+"""`python -m tests.browser.screenshots`: take docs/images/*.png from the running app in simulation.
 
-What they show was launched for them, but for the history on the page of costs, which is written into the table.
+The instances are really launched; only the history on the costs page is written into the table.
 """
 
 import sys
@@ -20,7 +20,7 @@ WIDE = 1180
 
 
 def main() -> int:
-    """Make them all."""
+    """Take all screenshots."""
     program = chromium()
     if program is None:
         print("Chromium is not installed (Debian: apt-get install chromium)", file=sys.stderr)
@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def shoot(app: App, page: Page) -> None:
-    """Launch what is to be seen, and take the pictures when it can be."""
+    """Launch instances and take the pictures once they are in the right state."""
     page.goto("/launch")
     take(page, "launch")
     search = app.launch(name="search", labels={"team": "search", "simulate.busy-until": "100000"})
@@ -68,7 +68,7 @@ def shoot(app: App, page: Page) -> None:
 
 
 def take(page: Page, name: str, height: int = 780) -> None:
-    """One picture."""
+    """Take one picture."""
     page.set_viewport_size({"width": WIDE, "height": height})
     page.screenshot(path=IMAGES / f"{name}.png")
 

@@ -1,4 +1,4 @@
-"""The pages in a real browser: scripts, styles, keyboard, and what a machine can find about accessibility."""
+"""The pages in a real browser: scripts, styles, keyboard, accessibility."""
 
 import re
 from typing import Any
@@ -13,12 +13,12 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 WATCHED = 90_000
-"""Milliseconds for what takes 41 s when nothing else runs."""
+"""Milliseconds for what takes 41 s on an idle machine."""
 WAY = ["queued", "validating", "provisioning", "installing", "loading model", "starting server", "registering", "ready"]
 LONG = {"provisioning", "installing", "loading model", "starting server", "ready"}
-"""Last several looks of the page; what is shorter may fall between two looks, and is then only in the list of steps."""
+"""Phases longer than several polls; shorter ones may fall between two polls and then show in the list of steps only."""
 
-# Notes every text of #phase, however it comes to be there, and that the page is still the same one.
+# Records every text of #phase, and shows that the page was not reloaded.
 _RECORD = """() => {
   window.phases = [];
   const note = () => {
@@ -32,7 +32,7 @@ _RECORD = """() => {
 
 @pytest.fixture(scope="module")
 def known(app: App) -> dict[str, str]:
-    """Instances to look at: one that becomes ready after a failover, one that fails."""
+    """Two instances: one that becomes ready after a failover, one that fails."""
     return {
         "ready": app.launch(name="ready-one", labels={"simulate.no-capacity": "1", "team": "search"}),
         "failed": app.launch(name="failed-one", labels={"simulate.no-capacity": "100"}),
@@ -41,7 +41,7 @@ def known(app: App) -> dict[str, str]:
 
 @pytest.fixture
 def settled(app: App, known: dict[str, str]) -> dict[str, str]:
-    """The known instances, once they are what they were launched to become."""
+    """The known instances in their final phases."""
     for phase, instance_id in known.items():
         app.until(instance_id, phase)
     return known
@@ -85,7 +85,7 @@ def test_a_launch_should_be_seen_from_the_form_to_its_end(known: dict[str, str],
     assert phases == [phase for phase in WAY if phase in phases]
     assert set(phases) >= LONG
     expect(page.locator(".steps .done")).to_have_count(7)
-    # Nine changes later everything is as the reader left it.
+    # Nine updates later the focus and the open details are as the visitor left them.
     expect(page.get_by_role("button", name="Terminate")).to_be_focused()
     expect(page.get_by_role("region", name="Request")).to_be_visible()
     expect(page.get_by_role("region", name="curl sample")).to_contain_text("/v1/chat/completions")
@@ -104,7 +104,7 @@ def test_a_launch_should_be_seen_from_the_form_to_its_end(known: dict[str, str],
     expect(page.get_by_role("button", name="Terminate")).to_have_count(0)
 
 
-def test_wrong_fields_should_be_told_beside_them(page: Page) -> None:
+def test_invalid_fields_should_be_explained_beside_them(page: Page) -> None:
     page.goto("/launch")
     page.get_by_text("Advanced").click()
     page.get_by_label("Labels").fill("simulate.no-capacity=many")
@@ -125,7 +125,7 @@ def test_the_form_should_change_with_the_provider(page: Page) -> None:
     expect(page.locator("#plan")).to_contain_text("own")
 
 
-def test_the_list_should_bring_itself_up_to_date_and_filter(app: App, known: dict[str, str], page: Page) -> None:
+def test_the_list_should_update_itself_and_filter(app: App, known: dict[str, str], page: Page) -> None:
     page.goto("/instances")
     page.evaluate("window.same = true")
     new = app.launch(name="came-later")
@@ -143,19 +143,19 @@ def test_an_unchanged_instance_should_be_answered_304_and_left_alone(settled: di
     page.goto(f"/instances/{settled['ready']}")
     with page.expect_response(re.compile("/live$"), timeout=WATCHED) as answer:
         pass
-    # A health probe may come in between; it changes the record, and the next look finds that unchanged.
+    # A health probe in between changes the record; the next poll is then a 304.
     if answer.value.status == 200:
         with page.expect_response(re.compile("/live$"), timeout=WATCHED) as answer:
             pass
     assert answer.value.status == 304
 
 
-def test_costs_should_be_plotted_and_told_as_a_table(settled: dict[str, str], page: Page) -> None:
+def test_costs_should_be_plotted_and_listed_as_a_table(settled: dict[str, str], page: Page) -> None:
     page.goto("/costs")
     plot = page.get_by_role("img", name="Cost per day over the last 14 days")
     expect(plot).to_be_visible()
     expect(plot.locator("rect")).to_have_count(14)
-    # Today's bar is the highest, and the only one with an amount above it.
+    # Only the highest bar, today's, has an amount above it.
     expect(plot.locator(".amount")).to_have_text(re.compile(r"\$0\.\d+"))
     page.get_by_text("Show as a table").click()
     expect(page.get_by_role("row").nth(1)).to_contain_text(re.compile(r"\$0\.0*[1-9]"))
@@ -171,7 +171,7 @@ def test_the_api_page_should_show_every_call_of_the_openapi_document(app: App, p
             expect(page.get_by_role("heading").filter(has_text=title)).to_have_count(1)
 
 
-def test_keyboard_alone_should_do(page: Page) -> None:
+def test_the_keyboard_should_be_enough(page: Page) -> None:
     page.goto("/instances")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
@@ -183,7 +183,7 @@ def test_keyboard_alone_should_do(page: Page) -> None:
     page.wait_for_url("**/launch")
 
 
-def test_without_scripts_the_essentials_should_work(app: App, browser: Browser) -> None:
+def test_the_essentials_should_work_without_scripts(app: App, browser: Browser) -> None:
     with browser.new_context(base_url=app.address, java_script_enabled=False) as context:
         page = context.new_page()
         sign_in(page, ADMIN)
@@ -203,7 +203,7 @@ def test_without_scripts_the_essentials_should_work(app: App, browser: Browser) 
         assert "/signin" in page.url
 
 
-def test_a_reader_should_find_nothing_to_press(app: App, browser: Browser, known: dict[str, str]) -> None:
+def test_a_read_only_visitor_should_find_no_buttons(app: App, browser: Browser, known: dict[str, str]) -> None:
     with browser.new_context(base_url=app.address) as context:
         page = context.new_page()
         sign_in(page, READER)
@@ -214,7 +214,7 @@ def test_a_reader_should_find_nothing_to_press(app: App, browser: Browser, known
 
 
 def paths(known: dict[str, str]) -> dict[str, str]:
-    """Every kind of page by a name."""
+    """Return a path of every kind of page."""
     return {
         "launch": "/launch",
         "instances": "/instances?state=all",
@@ -257,8 +257,8 @@ def test_axe_should_find_no_serious_fault_on_any_page(
 
 
 def faults(page: Page, name: str) -> list[str]:
-    """What axe finds serious or critical."""
-    # Evaluated through the debugger, which the pages' policy rightly does not bind.
+    """Return what axe finds serious or critical."""
+    # Evaluated through the debugger, to which the pages' policy does not apply.
     page.evaluate(AXE.read_text("utf-8"))
     result: Any = page.evaluate("axe.run()")
     return [

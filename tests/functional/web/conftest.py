@@ -1,4 +1,4 @@
-"""Visitors of a world."""
+"""Visitors of the pages."""
 
 import pytest
 
@@ -14,5 +14,5 @@ def admin(world: World) -> Visitor:
 
 @pytest.fixture
 def reader(world: World) -> Visitor:
-    """Signed in with a token that may only read."""
+    """Signed in with a read-only token."""
     return Visitor(world).sign_in(READER)

@@ -1,4 +1,4 @@
-"""What a phase is expected to take, and how far an instance has come."""
+"""Expected times per phase, and an instance's progress."""
 
 from datetime import timedelta
 from typing import Any
@@ -15,8 +15,8 @@ from tests.twins.clock import START
 from tests.twins.factories import make_attempt, make_event, make_instance_id, make_offer, make_record
 
 
-def story(*phases: tuple[Phase, float]) -> list[Event]:
-    """Events of phases that were left after so many seconds."""
+def phase_events(*phases: tuple[Phase, float]) -> list[Event]:
+    """Return events of phases with their durations."""
     events, before, at = [make_event(0)], Phase.QUEUED, 0.0
     for number, (phase, seconds) in enumerate(phases, 1):
         at += seconds
@@ -39,13 +39,13 @@ REST = ((Phase.LOADING_MODEL, 90.0), (Phase.STARTING_SERVER, 60.0), (Phase.REGIS
 
 
 def test_a_step_should_last_until_the_next_one() -> None:
-    took = durations(story(*WAY, *REST))
+    took = durations(phase_events(*WAY, *REST))
     assert took[Phase.PROVISIONING] == 200.0
     assert took[Phase.REGISTERING] == 4.0
 
 
-def test_going_back_should_forget_what_the_attempt_before_took() -> None:
-    took = durations(story(*WAY, (Phase.PROVISIONING, 30.0)))
+def test_going_back_should_forget_the_times_of_the_earlier_attempt() -> None:
+    took = durations(phase_events(*WAY, (Phase.PROVISIONING, 30.0)))
     assert took == {Phase.QUEUED: 1.0, Phase.VALIDATING: 5.0}
 
 
@@ -59,23 +59,23 @@ def test_going_back_should_forget_what_the_attempt_before_took() -> None:
         (Phase.TERMINATED, (*WAY, *REST, (Phase.TERMINATING, 9.0)), "done done done done done done done"),
     ],
 )
-def test_the_way_should_show_where_an_instance_stands(phase: Phase, way: Any, states: str) -> None:
+def test_progress_should_show_the_current_step(phase: Phase, way: Any, states: str) -> None:
     record = make_record(phase=phase)
-    made = steps(record, story(*way), {Phase.INSTALLING: Span(60, 840)}, START + timedelta(seconds=30))
+    made = steps(record, phase_events(*way), {Phase.INSTALLING: Span(60, 840)}, START + timedelta(seconds=30))
     assert " ".join(step.state for step in made) == states
     assert made[3].expected == "1 to 14 m"
 
 
 def earlier(number: int, seconds: float, **given: Any) -> tuple[InstanceRecord, list[Event]]:
-    """A real launch that was ready after installing for some seconds."""
+    """Return a real launch that became ready, with its time for installing."""
     instance_id = make_instance_id(number)
     attempts = [make_attempt(instance_id, ready_at=START)]
     fields: dict[str, Any] = {"instance_id": instance_id, "mode": "real", "phase": Phase.READY, "attempts": attempts}
     way = (*WAY, (Phase.LOADING_MODEL, seconds), *REST[1:])
-    return make_record(**(fields | given)), story(*way)
+    return make_record(**(fields | given)), phase_events(*way)
 
 
-def test_earlier_launches_of_the_kind_should_take_the_place_of_ranges(world: World) -> None:
+def test_earlier_launches_alike_should_replace_the_ranges(world: World) -> None:
     now = make_record(instance_id=make_instance_id(99), mode="real")
     known = Expectations()
     assert known.of(world.parts, now)[Phase.INSTALLING] == Span(60, 840)

@@ -1,4 +1,4 @@
-"""What the pages show and do."""
+"""The pages."""
 
 import html
 import json
@@ -31,7 +31,7 @@ FORM = {
 
 
 def launch(visitor: Visitor, **changes: str) -> Any:
-    """Send the launch form; each time as a new one."""
+    """Post a fresh launch form."""
     page = visitor.get("/launch")
     key = re.search(r'name="key" value="([^"]+)"', page.body.decode())
     assert key is not None
@@ -49,7 +49,7 @@ def test_every_page_should_be_html_with_strict_headers(world: World, admin: Visi
         assert page.headers["X-Content-Type-Options"] == "nosniff"
         assert page.headers["Cache-Control"] == "no-store"
         assert page.headers["Content-Type"] == "text/html"
-        # What the policy would block is not there in the first place.
+        # Nothing in the body that the policy would block.
         body = page.body.decode()
         assert not re.search(r"\sstyle=|\son[a-z]+=|<style|<script(?![^>]*\ssrc=)|javascript:|hx-on|hx-vals=.js:", body)
         assert not re.search(r'(src|href)="(https?:)?//', body)
@@ -57,7 +57,7 @@ def test_every_page_should_be_html_with_strict_headers(world: World, admin: Visi
         assert '<html lang="en"' in body
 
 
-def test_the_form_should_launch_what_the_json_interface_would(world: World, admin: Visitor) -> None:
+def test_the_form_should_launch_what_the_api_would(world: World, admin: Visitor) -> None:
     answer = launch(admin, max_lifetime_minutes="90", budget_usd="2.5", labels="team=search\nstage=test", name="mine")
     assert answer.status == 303
     instance_id = answer.headers["Location"].removeprefix("/instances/")
@@ -90,7 +90,7 @@ def test_a_form_sent_twice_should_launch_once(world: World, admin: Visitor) -> N
         ({"provider": "aws"}, "provider", "kubernetes"),
     ],
 )
-def test_a_wrong_field_should_be_told_beside_it_and_keep_what_was_typed(
+def test_an_invalid_field_should_be_explained_beside_it_and_keep_its_value(
     world: World, admin: Visitor, changes: dict[str, str], field: str, says: str
 ) -> None:
     answer = launch(admin, **changes)
@@ -131,18 +131,18 @@ def test_the_plan_should_show_whether_the_model_fits(admin: Visitor, machine: st
     assert ("may not fit" in text) is ("may not fit" in shown)
 
 
-def test_the_plan_of_a_wrong_form_should_say_why(admin: Visitor) -> None:
+def test_the_plan_of_an_invalid_form_should_say_why(admin: Visitor) -> None:
     assert "No plan yet." in text_of(admin.part("/launch/plan?provider=azure&machine=gpu:A10&model_name="))
 
 
-def test_without_scripts_the_plan_should_be_shown_on_asking(world: World, admin: Visitor) -> None:
+def test_without_scripts_the_plan_should_be_shown_on_request(world: World, admin: Visitor) -> None:
     answer = launch(admin, do="plan", region="westus3")
     assert answer.status == 200
     assert "westus3" in text_of(answer)
     assert world.store.calls.count("create") == 0
 
 
-def test_the_curl_line_should_be_the_forms_request(admin: Visitor) -> None:
+def test_the_curl_command_should_send_the_forms_request(admin: Visitor) -> None:
     plan = admin.part("/launch/plan?provider=azure&machine=gpu:A10&model_name=it&spot=only&labels=a%3Db")
     found = re.search(r"-d '(\{.*?\})'", html.unescape(plan.body.decode()))
     assert found is not None
@@ -152,13 +152,13 @@ def test_the_curl_line_should_be_the_forms_request(admin: Visitor) -> None:
     assert line in text_of(plan)
 
 
-def test_machines_of_ones_own_should_be_asked_for_by_gpu_and_count(world: World, admin: Visitor) -> None:
+def test_own_machines_should_be_requested_by_gpu_and_count(world: World, admin: Visitor) -> None:
     answer = launch(admin, provider="slurm", machine="gpu:A10", gpu_count="2", region="")
     instance_id = answer.headers["Location"].removeprefix("/instances/")
     assert world.show(instance_id)["request"]["gpu"] == "A10:2"
 
 
-def test_another_launch_like_one_should_begin_with_its_request(world: World, admin: Visitor) -> None:
+def test_launch_another_should_start_from_the_earlier_request(world: World, admin: Visitor) -> None:
     instance_id = world.launch(labels={"team": "search"}, budget_usd=3, use_spot=False, vllm_args=["--max-model-len=1"])
     body = admin.get(f"/launch?like={instance_id}").body.decode()
     assert 'name="budget_usd" inputmode="decimal" value="3"' in body
@@ -168,7 +168,7 @@ def test_another_launch_like_one_should_begin_with_its_request(world: World, adm
     assert admin.get("/launch?like=nonsense").status == 200
 
 
-def test_the_live_page_should_tell_the_way_and_why_an_attempt_failed(world: World, admin: Visitor) -> None:
+def test_the_live_page_should_show_progress_and_why_an_attempt_failed(world: World, admin: Visitor) -> None:
     instance_id = world.launch(labels={"simulate.no-capacity": "1"})
     world.run(12)
     text = text_of(admin.get(f"/instances/{instance_id}"))
@@ -182,7 +182,7 @@ def test_the_live_page_should_tell_the_way_and_why_an_attempt_failed(world: Worl
     assert "Application startup complete" in text
 
 
-def test_the_key_should_be_shown_on_asking_only(world: World, admin: Visitor) -> None:
+def test_the_key_should_be_shown_only_on_request(world: World, admin: Visitor) -> None:
     instance_id = world.launch()
     world.run(90)
     key = world.call("GET", f"/api/instances/{instance_id}/credentials").json["api_key"]
@@ -193,7 +193,7 @@ def test_the_key_should_be_shown_on_asking_only(world: World, admin: Visitor) ->
     assert admin.get(f"/instances/{world.launch()}/key").status == 409
 
 
-def test_looking_again_at_an_unchanged_instance_should_be_one_read_and_a_304(world: World, admin: Visitor) -> None:
+def test_polling_an_unchanged_instance_should_be_one_read_and_a_304(world: World, admin: Visitor) -> None:
     instance_id = world.launch()
     world.run(90)
     first = admin.part(f"/instances/{instance_id}/live")
@@ -207,7 +207,7 @@ def test_looking_again_at_an_unchanged_instance_should_be_one_read_and_a_304(wor
     assert "terminating" in text_of(changed)
 
 
-def test_the_mark_of_a_page_should_be_the_one_its_part_is_asked_with(world: World, admin: Visitor) -> None:
+def test_the_etag_of_a_page_should_be_the_one_its_part_polls_with(world: World, admin: Visitor) -> None:
     instance_id = world.launch()
     for page, part in ((f"/instances/{instance_id}", f"/instances/{instance_id}/live"), ("/instances", "/instances")):
         found = re.search(r"hx-headers='(\{.*?\})'", admin.get(page).body.decode())
@@ -221,7 +221,7 @@ def test_a_reader_should_not_get_an_admins_part_for_unchanged(world: World, admi
     assert reader.part(f"/instances/{instance_id}/live", seen.headers["ETag"]).status == 200
 
 
-def test_a_page_should_look_less_often_when_ready_and_never_when_ended(world: World, admin: Visitor) -> None:
+def test_a_page_should_poll_less_often_when_ready_and_never_when_ended(world: World, admin: Visitor) -> None:
     instance_id = world.launch()
     assert 'hx-trigger="every 2s"' in admin.get(f"/instances/{instance_id}").body.decode()
     world.run(90)
@@ -270,7 +270,7 @@ def test_the_list_should_show_health_requests_and_what_runs_now(world: World, ad
 
 
 @pytest.mark.parametrize(("orchestrator", "said"), [("simulation", False), ("auto", True)])
-def test_what_is_simulated_should_say_so_where_real_launches_may_stand_beside_it(
+def test_simulated_instances_should_be_marked_where_real_ones_are_possible(
     world: World, admin: Visitor, orchestrator: str, said: bool
 ) -> None:
     instance_id = world.launch()
@@ -286,7 +286,7 @@ def test_a_simulation_should_be_announced(orchestrator: str, banner: bool, note:
     assert ("the launch is a simulation" in text) is note
 
 
-def test_a_node_that_will_not_go_should_be_an_alert_until_it_is_gone(world: World, admin: Visitor) -> None:
+def test_a_node_that_resists_deletion_should_be_an_alert_until_it_is_deleted(world: World, admin: Visitor) -> None:
     instance_id = world.launch(labels={"simulate.teardown-tries": "30"})
     world.run(90)
     world.delete(instance_id)
@@ -299,7 +299,7 @@ def test_a_node_that_will_not_go_should_be_an_alert_until_it_is_gone(world: Worl
     assert "Needs attention." not in text_of(admin.get(f"/instances/{instance_id}"))
 
 
-def test_costs_should_be_those_of_the_json_interface(world: World, admin: Visitor) -> None:
+def test_costs_should_be_those_of_the_api(world: World, admin: Visitor) -> None:
     world.launch()
     world.run(3600 * 30)
     admin.sign_in()
@@ -311,13 +311,13 @@ def test_costs_should_be_those_of_the_json_interface(world: World, admin: Visito
     assert str(SEED["model_name"]) in text
 
 
-def test_a_budget_should_be_shown_with_what_is_left_of_it() -> None:
+def test_a_budget_should_show_what_is_left() -> None:
     visitor = Visitor(World(settings(GPULAUNCH_MONTHLY_BUDGET_USD="100"))).sign_in()
     visitor.world.launch()
     assert "$100.00 $0.00 $38.40 $61.60" in text_of(visitor.get("/costs"))
 
 
-def test_the_report_should_be_read_once_a_minute(world: World, admin: Visitor) -> None:
+def test_the_costs_should_be_read_at_most_once_a_minute(world: World, admin: Visitor) -> None:
     admin.get("/costs")
     world.store.calls.seen.clear()
     admin.get("/costs")
@@ -330,9 +330,7 @@ def test_the_report_should_be_read_once_a_minute(world: World, admin: Visitor) -
 EVIL = "<script>alert(1)</script>\"'{{7*7}}"
 
 
-def test_what_others_wrote_should_never_become_a_part_of_the_page(
-    world: World, admin: Visitor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_foreign_text_should_be_escaped(world: World, admin: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
     # Requests refuse such words in names, so that no store gives them back; the pages don't rely on it.
     request = make_record().request.model_copy(update={"model_name": EVIL, "name": EVIL, "labels": {EVIL: EVIL}})
     failure = Failure(reason=Reason.SETUP_FAILED, message=EVIL)
@@ -358,20 +356,20 @@ def test_what_others_wrote_should_never_become_a_part_of_the_page(
 @pytest.mark.parametrize(
     "field", ["model_name", "region", "machine", "labels", "name", "spot", "provider", "gpu_count"]
 )
-def test_what_a_form_says_should_come_back_as_text(admin: Visitor, field: str) -> None:
+def test_form_values_should_be_escaped(admin: Visitor, field: str) -> None:
     answer = launch(admin, **{field: EVIL})
     assert answer.status in (422, 303)
     assert "<script>alert" not in answer.body.decode()
     assert "<script>alert" not in admin.get(f"/launch?like={EVIL}").body.decode()
 
 
-def test_an_unknown_instance_should_be_a_page_that_says_so(admin: Visitor) -> None:
+def test_an_unknown_instance_should_be_a_404_page(admin: Visitor) -> None:
     answer = admin.get("/instances/inst-01ARZ3NDEKTSV4RRFFQ69G5FAV")
     assert answer.status == 404
     assert "There is no instance" in text_of(answer)
 
 
-def test_storage_that_does_not_answer_should_be_a_page_and_503(world: World, admin: Visitor) -> None:
+def test_unavailable_storage_should_be_a_503_page(world: World, admin: Visitor) -> None:
     world.store.calls.fail_next("page", StoreUnavailableError("no answer"))
     answer = admin.get("/instances")
     assert answer.status == 503
@@ -379,7 +377,7 @@ def test_storage_that_does_not_answer_should_be_a_page_and_503(world: World, adm
     assert "no answer" not in answer.body.decode()
 
 
-def test_static_files_should_be_kept_under_their_version_only(world: World) -> None:
+def test_static_files_should_be_cached_forever_under_their_version_only(world: World) -> None:
     stranger = Visitor(world)
     for name, (content, kind, version) in static_files().items():
         answer = stranger.get(f"/static/{name}?v={version}")

@@ -1,4 +1,4 @@
-"""How amounts and lengths of time are written; the script of the pages writes them the same way."""
+"""Formats of amounts and durations; the pages' script uses the same."""
 
 import pytest
 

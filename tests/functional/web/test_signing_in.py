@@ -1,4 +1,4 @@
-"""Who gets in, for how long, and what a forged form or cookie achieves: nothing."""
+"""Signing in, sessions, and forged forms and cookies."""
 
 import pytest
 
@@ -10,17 +10,17 @@ GUARDED = ("/launch", "/instances", "/costs", "/settings", "/launch/plan")
 
 
 @pytest.mark.parametrize("path", GUARDED)
-def test_a_page_should_send_strangers_to_the_sign_in_and_know_the_way_back(world: World, path: str) -> None:
+def test_a_page_should_redirect_strangers_to_the_sign_in_and_back(world: World, path: str) -> None:
     answer = Visitor(world).get(path)
     assert answer.status == 303
     assert answer.headers["Location"] == "/signin?next=" + path.replace("/", "%2F")
 
 
-def test_home_should_lead_to_the_instances(world: World) -> None:
+def test_home_should_redirect_to_the_instances(world: World) -> None:
     assert Visitor(world).get("/").headers["Location"] == "/instances"
 
 
-def test_a_right_token_should_open_the_pages(world: World) -> None:
+def test_a_valid_token_should_open_the_pages(world: World) -> None:
     visitor = Visitor(world).sign_in()
     assert visitor.get("/instances").status == 200
     assert visitor.get("/signin").headers["Location"] == "/instances"
@@ -61,11 +61,11 @@ def test_a_changed_cookie_should_be_worthless(world: World, admin: Visitor, plac
 
 
 @pytest.mark.parametrize("cookie", ["", "x", "guest.9999999999.x.y", "....", "a" * 5000, "ä.1.2.3"])
-def test_nonsense_for_a_cookie_should_be_no_session_and_no_fault(world: World, cookie: str) -> None:
+def test_an_invalid_cookie_should_be_no_session_and_no_error(world: World, cookie: str) -> None:
     assert Visitor(world, {"gpulaunch": cookie}).get("/instances").status == 303
 
 
-def test_a_guest_should_not_become_more_by_the_cookie_of_the_sign_in_page(world: World) -> None:
+def test_the_cookie_of_the_sign_in_page_should_open_nothing(world: World) -> None:
     visitor = Visitor(world)
     visitor.get("/signin")
     assert visitor.cookies["gpulaunch"].startswith("guest.")
@@ -95,11 +95,11 @@ def test_a_session_should_lose_its_rights_with_its_token(admin: Visitor) -> None
 
 
 def demoted_id() -> str:
-    """Any well-formed id: who may not come in is not told whether it exists."""
+    """Return any well-formed id: refused visitors do not learn whether it exists."""
     return "inst-01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
 
-def test_signing_out_should_take_the_cookie_away(admin: Visitor) -> None:
+def test_signing_out_should_delete_the_cookie(admin: Visitor) -> None:
     answer = admin.send("/instances", "/signout", {})
     assert (answer.status, answer.headers["Location"]) == (303, "/signin")
     assert "Max-Age=0" in answer.headers["Set-Cookie"]
@@ -117,19 +117,19 @@ def test_signing_out_should_take_the_cookie_away(admin: Visitor) -> None:
         ("", "/instances"),
     ],
 )
-def test_signing_in_should_lead_to_pages_of_ours_only(world: World, given: str, leads: str) -> None:
+def test_signing_in_should_redirect_only_within_the_app(world: World, given: str, leads: str) -> None:
     answer = Visitor(world).send("/signin", "/signin", {"token": ADMIN, "next": given})
     assert answer.headers["Location"] == leads
 
 
-def test_without_any_token_nobody_should_get_in(world: World) -> None:
+def test_without_any_token_no_sign_in_should_succeed(world: World) -> None:
     visitor = Visitor(World(settings(GPULAUNCH_ADMIN_TOKENS="", GPULAUNCH_READ_TOKENS="")))
     assert "GPULAUNCH_ADMIN_TOKENS" in text_of(visitor.get("/signin"))
     assert visitor.get("/instances").status == 303
     assert visitor.send("/signin", "/signin", {"token": ""}).status == 401
 
 
-def test_on_a_developers_machine_without_tokens_nobody_should_have_to_sign_in() -> None:
+def test_a_developers_machine_without_tokens_should_need_no_sign_in() -> None:
     given = settings(GPULAUNCH_ADMIN_TOKENS="", GPULAUNCH_READ_TOKENS="", AZURE_FUNCTIONS_ENVIRONMENT="Development")
     visitor = Visitor(World(given))
     page = visitor.get("/launch")
@@ -144,11 +144,11 @@ POSTS = ("/launch", "/signin", "/signout", "/instances/inst-01ARZ3NDEKTSV4RRFFQ6
 
 @pytest.mark.parametrize("path", POSTS)
 @pytest.mark.parametrize("mark", ["", "forged", "A" * 43])
-def test_a_post_without_the_sessions_own_mark_should_be_refused(admin: Visitor, path: str, mark: str) -> None:
+def test_a_post_without_the_sessions_csrf_token_should_be_refused(admin: Visitor, path: str, mark: str) -> None:
     assert admin.post(path, {"form_mark": mark, "token": ADMIN}).status == 403
 
 
-def test_another_sessions_mark_should_be_refused(world: World, admin: Visitor) -> None:
+def test_another_sessions_csrf_token_should_be_refused(world: World, admin: Visitor) -> None:
     other = Visitor(world).sign_in()
     assert admin.post("/signout", {"form_mark": mark_of(other.get("/instances"))}).status == 403
 
@@ -189,7 +189,7 @@ def test_a_read_only_visitor_should_see_no_buttons_and_change_nothing(world: Wor
     assert READER not in reader.get("/settings").body.decode()
 
 
-def test_a_part_asked_for_after_the_session_should_send_the_page_to_the_sign_in(world: World) -> None:
+def test_a_poll_after_the_session_expired_should_redirect_the_page_to_the_sign_in(world: World) -> None:
     answer = Visitor(world).part("/instances")
     assert (answer.status, answer.headers["HX-Redirect"]) == (401, "/signin")
 

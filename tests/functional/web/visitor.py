@@ -1,4 +1,4 @@
-"""A browser without scripts, as far as the tests need one: cookies, forms and redirects."""
+"""A minimal browser without scripts: cookies and forms."""
 
 import html
 import re
@@ -12,27 +12,27 @@ _COOKIE = re.compile(r"([^=]+)=([^;]*)")
 
 @dataclass
 class Visitor:
-    """Somebody who looks at the pages of a world."""
+    """A visitor of the pages."""
 
     world: World
     cookies: dict[str, str] = field(default_factory=dict[str, str])
     secure: bool = False
-    """As behind a proxy that takes https."""
+    """Whether a proxy in front of the app terminates HTTPS."""
 
     def get(self, path: str, **headers: str) -> Answer:
-        """A page."""
+        """Get a page."""
         return self._call("GET", path, b"", headers)
 
     def part(self, path: str, mark: str = "") -> Answer:
-        """A part of a page, as htmx asks for it."""
+        """Get a part of a page as htmx does."""
         return self._call("GET", path, b"", {"HX-Request": "true", "If-None-Match": mark})
 
     def post(self, path: str, form: dict[str, str], **headers: str) -> Answer:
-        """A form, with nothing added."""
+        """Post a form as given."""
         return self._call("POST", path, urllib.parse.urlencode(form).encode(), headers)
 
     def send(self, page: str, action: str, form: dict[str, str]) -> Answer:
-        """A form as a browser sends it: with the mark that the page gave it."""
+        """Post a form as a browser does: with the CSRF token of its page."""
         return self.post(action, {"form_mark": mark_of(self.get(page)), **form})
 
     def sign_in(self, token: str = ADMIN) -> "Visitor":
@@ -54,12 +54,12 @@ class Visitor:
 
 
 def mark_of(page: Answer) -> str:
-    """The mark that a page's forms carry."""
+    """Return the CSRF token of a page's forms."""
     found = re.search(r'name="form_mark" value="([^"]+)"', page.body.decode())
     assert found is not None, page.body
     return html.unescape(found[1])
 
 
 def text_of(page: Answer) -> str:
-    """What a page says, without tags, spaces drawn together."""
+    """Return a page's text without tags, whitespace collapsed."""
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page.body.decode())).split())
