@@ -1,6 +1,6 @@
-"""Every call of the HTTP interface as data: the routes, the access checks and the OpenAPI document are all made of it.
+"""All operations of the HTTP API as data. Routes, access checks and the OpenAPI document are generated from it.
 
-Models are named, not imported, so that starting the app does not wait for them; `shared.api.openapi` finds them.
+Models are named, not imported, to keep the app's start fast; `shared.api.openapi` resolves the names.
 """
 
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Access = Literal["open", "read", "admin", "node"]
-"""Who may call: everybody, any token of ours, an admin token, or the node itself with its own token."""
+"""Who may call: anyone, any read or admin token, an admin token, or a node with its own token."""
 
 
 @dataclass(frozen=True)
@@ -23,33 +23,33 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Operation:
-    """One call."""
+    """One operation."""
 
     name: str
-    """The function's name and the document's operationId."""
+    """Name of the function, and the operationId."""
     method: Literal["GET", "POST", "DELETE"]
     path: str
-    """With a leading slash and `{instanceId}` for the instance."""
+    """With a leading slash; `{instanceId}` stands for the instance."""
     summary: str
     access: Access
     answers: Mapping[int, str | None]
-    """By status: the name of the answer's model, or None for an answer without a body."""
+    """Name of the answer's model by status; None for an answer without a body."""
     body: str | None = None
-    """The name of the body's model."""
+    """Name of the request body's model."""
     parameters: tuple[Parameter, ...] = ()
     text: str | None = None
-    """Media type in which the caller may have the answer instead of JSON."""
+    """Alternative media type of the answer."""
     problems: tuple[int, ...] = field(default=())
-    """Statuses of the problems this call can answer with, beside 401 and 403 where a token is needed, 500 and 503."""
+    """Statuses of its problems, in addition to 500 and 503, and to 401 and 403 if it needs a token."""
 
     @property
     def route(self) -> str:
-        """The route as Functions wants it."""
+        """The route in Azure Functions' form."""
         return self.path.removeprefix("/")
 
 
 _IF_NONE_MATCH = Parameter(
-    "If-None-Match", "header", "ETag of an earlier answer; 304 if it still holds.", {"type": "string"}
+    "If-None-Match", "header", "ETag of an earlier answer; if it still matches, the answer is 304.", {"type": "string"}
 )
 _ID = "An instance's id."
 
@@ -65,7 +65,7 @@ LAUNCH = Operation(
         Parameter(
             "Idempotency-Key",
             "header",
-            "The same key with the same body gives the same answer and launches nothing twice; with another body, 409.",
+            "Makes the launch safe to retry: the same key and body return the same answer; with another body, 409.",
             {"type": "string", "minLength": 1, "maxLength": 255},
         ),
     ),
@@ -105,7 +105,7 @@ EVENTS = Operation(
     "instance_events",
     "GET",
     "/api/instances/{instanceId}/events",
-    "An instance's timeline and its ledger of attempts",
+    "Show an instance's timeline and attempts",
     "read",
     {200: "EventList", 304: None},
     parameters=(
@@ -120,7 +120,7 @@ LOGS = Operation(
     "instance_logs",
     "GET",
     "/api/instances/{instanceId}/logs",
-    "The last log lines of an instance's node, redacted",
+    "Show the last log lines of an instance's node, redacted",
     "read",
     {200: "LogAnswer"},
     problems=(404,),
@@ -129,7 +129,7 @@ CREDENTIALS = Operation(
     "instance_credentials",
     "GET",
     "/api/instances/{instanceId}/credentials",
-    "Address and API key of a ready endpoint",
+    "Show the address and API key of a ready instance",
     "admin",
     {200: "Credentials"},
     problems=(404, 409),
@@ -138,7 +138,7 @@ END = Operation(
     "end_instance",
     "DELETE",
     "/api/instances/{instanceId}",
-    "End an instance, in any phase; repeated calls are harmless",
+    "Terminate an instance, in any phase; safe to repeat",
     "admin",
     {202: "InstanceView"},
     problems=(404, 409),
@@ -147,7 +147,7 @@ NODE_ASSIGNMENT = Operation(
     "node_assignment",
     "GET",
     "/api/nodes/{instanceId}/assignment",
-    "What a node has to do: model files with signed addresses, its endpoint's key, its deadline",
+    "Get a node's assignment: signed URLs of model files, the endpoint's key, the deadline",
     "node",
     {200: "Assignment"},
     problems=(404, 410, 422),
@@ -167,16 +167,16 @@ def _node_call(name: str, summary: str, body: str) -> Operation:
     )
 
 
-NODE_PROGRESS = _node_call("progress", "A node reports its progress", "NodeStatus")
-NODE_REGISTER = _node_call("register", "A node serves", "NodeRegistration")
-NODE_HEARTBEAT = _node_call("heartbeat", "A node lives; renews its lease", "Heartbeat")
-NODE_NOTICE = _node_call("notice", "A node expects to go away", "NoticeReport")
-NODE_COMPLETE = _node_call("complete", "A node's job ended", "JobResult")
+NODE_PROGRESS = _node_call("progress", "Report a node's progress", "NodeStatus")
+NODE_REGISTER = _node_call("register", "Register a node whose server is up", "NodeRegistration")
+NODE_HEARTBEAT = _node_call("heartbeat", "Renew a node's lease", "Heartbeat")
+NODE_NOTICE = _node_call("notice", "Announce that a node is about to shut down", "NoticeReport")
+NODE_COMPLETE = _node_call("complete", "Report the result of a node's job", "JobResult")
 CATALOG = Operation(
     "show_catalog",
     "GET",
     "/api/catalog",
-    "What can be launched on a provider, and for how much",
+    "List what can be launched on a provider, with prices",
     "read",
     {200: "CatalogAnswer"},
     parameters=(
@@ -190,7 +190,7 @@ COSTS = Operation(
     "show_costs",
     "GET",
     "/api/costs",
-    "What was spent, running instances included; as JSON, or with format=csv as a table of the groups",
+    "Show what was spent, including running instances, as JSON or CSV",
     "read",
     {200: "CostsAnswer"},
     parameters=(
@@ -212,7 +212,7 @@ QUOTA = Operation(
     "show_quota",
     "GET",
     "/api/quota",
-    "The quota on Azure, at most ten minutes old, and what live instances hold of it",
+    "Show quotas, at most ten minutes old, and what live instances use of them",
     "read",
     {200: "QuotaAnswer"},
     parameters=(
@@ -221,17 +221,17 @@ QUOTA = Operation(
     problems=(422,),
 )
 CONFIG = Operation(
-    "show_config", "GET", "/api/config", "The settings that matter to users", "read", {200: "ConfigAnswer"}
+    "show_config", "GET", "/api/config", "Show the settings that matter to users", "read", {200: "ConfigAnswer"}
 )
 HEALTH = Operation(
     "show_health",
     "GET",
     "/api/health",
-    "Whether the control plane works",
+    "Check the control plane",
     "open",
     {200: "HealthAnswer", 503: "HealthAnswer"},
 )
-OPENAPI = Operation("show_openapi", "GET", "/api/openapi.json", "This document", "open", {200: None})
+OPENAPI = Operation("show_openapi", "GET", "/api/openapi.json", "Get this document", "open", {200: None})
 
 OPERATIONS = (
     LAUNCH,

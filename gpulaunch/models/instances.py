@@ -1,4 +1,4 @@
-"""The vocabulary of an instance: its mode, phases, reasons and kinds of events."""
+"""Vocabulary of instances: modes, phases, reasons and event types."""
 
 from enum import StrEnum
 from typing import Literal
@@ -9,7 +9,7 @@ Mode = Literal["real", "simulation"]
 
 
 class Phase(StrEnum):
-    """Where an instance stands."""
+    """Phase of an instance."""
 
     QUEUED = "queued"
     VALIDATING = "validating"
@@ -26,7 +26,7 @@ class Phase(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Final: nothing runs and nothing will."""
+        """Whether the phase is final."""
         return self in (Phase.TERMINATED, Phase.FAILED)
 
 
@@ -43,9 +43,9 @@ STARTING = (
 
 
 class Reason(StrEnum):
-    """Why an attempt failed or an instance ends; stable codes, shown in events and answers."""
+    """Why an attempt failed or an instance ends. The codes are stable."""
 
-    # why an offer failed
+    # why an attempt failed while provisioning
     NO_CAPACITY = "no_capacity"
     QUOTA_EXCEEDED = "quota_exceeded"
     PERMISSION_DENIED = "permission_denied"
@@ -55,7 +55,7 @@ class Reason(StrEnum):
     INVALID_TASK = "invalid_task"
     PROVISIONING_FAILED = "provisioning_failed"
     PROVISIONING_TIMEOUT = "provisioning_timeout"
-    # why a node was given up
+    # why an attempt failed after provisioning
     INSTALL_FAILED = "install_failed"
     MODEL_FETCH_FAILED = "model_fetch_failed"
     SERVER_FAILED = "server_failed"
@@ -81,7 +81,7 @@ class Reason(StrEnum):
 
 
 class EventType(StrEnum):
-    """Kinds of events."""
+    """Type of an event."""
 
     ACCEPTED = "accepted"
     PHASE = "phase"

@@ -1,4 +1,4 @@
-"""Offers: what can be rented where and for how much."""
+"""Offers: what can be launched, where, and at what price."""
 
 from typing import Literal
 
@@ -6,32 +6,32 @@ from gpulaunch.models.base import Stored
 from gpulaunch.models.requests import ProviderName
 
 PriceSource = Literal["snapshot", "live"]
-"""The snapshot in the project, or SkyPilot's live catalog."""
+"""Price source: the project's snapshot, or SkyPilot's live catalog."""
 
 
 class Offer(Stored):
-    """One kind of node in one region at one price."""
+    """A kind of node in a region at a price."""
 
     provider: ProviderName
     region: str
     instance_type: str | None
-    """The provider's name of the machine; None where there are no machine types (Slurm)."""
+    """The provider's machine type; None if it has none (Slurm)."""
     gpu: str
     gpu_count: int
     gpu_memory_gib: float | None = None
-    """Memory of one GPU, GiB; None when unknown."""
+    """Memory per GPU in GiB; None if unknown."""
     vcpus: float | None = None
     memory_gib: float | None = None
     use_spot: bool
     price_per_hour: float
-    """USD per hour for the whole node; 0 on machines of one's own."""
+    """USD per hour for the whole node; 0 on your own machines."""
 
     @property
     def key(self) -> str:
-        """What tells this offer from others, in one word."""
+        """A unique key for this offer."""
         kind = "spot" if self.use_spot else "on-demand"
         machine = self.instance_type or self.gpu
         if self.provider == "gcp":
-            # There a GPU is put into a machine: one type has several.
+            # GPUs are attached to machines there: one type can have several kinds.
             machine = f"{machine}+{self.gpu}"
         return f"{self.provider}/{self.region}/{machine}x{self.gpu_count}/{kind}"

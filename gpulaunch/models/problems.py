@@ -1,4 +1,4 @@
-"""Error answers of the HTTP interface (RFC 9457)."""
+"""Error answers of the HTTP API (RFC 9457)."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -6,30 +6,30 @@ PROBLEM_TYPE = "application/problem+json"
 
 
 class FieldError(BaseModel):
-    """What is wrong with one field of a request."""
+    """An error in one field of a request."""
 
     model_config = ConfigDict(frozen=True)
 
     field: str
-    """Path of the field, with dots, such as `job.command.0`; `body` or a header's name where it is no field."""
+    """Dotted path of the field, such as `job.command.0`; otherwise `body` or the name of a header."""
     message: str
     nearest: list[str] = []
-    """Valid values that come nearest to the one given."""
+    """The nearest valid values."""
 
 
 class LimitReached(BaseModel):
-    """The limit or budget that a launch was refused for."""
+    """The limit or budget that caused a refusal."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
-    """The setting that says so, with a label in brackets where it is one label's."""
+    """Name of the setting, followed by the label in brackets if it applies to one."""
     value: float | list[str]
-    """What it is set to; USD for budgets."""
+    """Value of the setting; USD for budgets."""
     used: float | None
-    """How much of it is used; null for what is not used up."""
+    """Amount in use; null if the limit is not a quantity."""
     asked: float | None
-    """How much of it the launch asked for."""
+    """Amount requested by the launch."""
 
 
 class Problem(BaseModel):
@@ -42,10 +42,10 @@ class Problem(BaseModel):
     status: int
     detail: str
     code: str
-    """Stable and made for programs."""
+    """Stable code for programs."""
     errors: list[FieldError] = []
-    """One entry for each field that is wrong."""
+    """One entry per invalid field."""
     limit: LimitReached | None = None
-    """The limit or budget in the way, for 402, 403 and 429."""
+    """The limit or budget that was reached, for 402, 403 and 429."""
     request_id: str | None = None
-    """Found again in the logs."""
+    """Identifies the request in the logs."""

@@ -1,4 +1,4 @@
-"""What users get back."""
+"""Response models of the HTTP API."""
 
 from datetime import date
 from typing import Any, Literal
@@ -12,56 +12,54 @@ from gpulaunch.models.requests import LaunchRequest
 
 
 class Answer(BaseModel):
-    """Base of answers."""
-
     model_config = ConfigDict(frozen=True)
 
 
 class Estimate(Answer):
-    """What a launch is expected to cost, in USD."""
+    """Expected cost of a launch, in USD."""
 
     hourly_usd: float
-    """Price of the first planned offer, USD per hour."""
+    """Price per hour of the first planned offer."""
     worst_case_usd: float
-    """Highest price among the planned offers, for the whole lifetime, USD; rounded up to the cent."""
+    """Highest price among the planned offers for the whole lifetime, rounded up to the cent."""
     lifetime_minutes: int
     prices_as_of: str
-    """How old the prices are."""
+    """Date or age of the prices."""
     prices_source: PriceSource = "snapshot"
 
 
 class GpuMemory(Answer):
-    """What the model is estimated to need of each GPU beside what the planned machines have; GiB."""
+    """Estimated memory that the model needs on each GPU, and what the planned machines have; in GiB."""
 
     needed_gib: float
     has_gib: float
     gpu: str
     gpus_used: int
-    """GPUs of the machine that vLLM was told to use."""
+    """Number of the machine's GPUs that vLLM uses."""
     fits: bool
     basis: str
-    """What the estimate is made of."""
+    """What the estimate is based on."""
 
 
 class LaunchAnswer(Answer):
-    """Answer to an accepted launch."""
+    """An accepted launch."""
 
     message: str
     instance_id: str
     mode: Mode
     mode_reason: str
-    """Why this mode."""
+    """Why the launch is real or simulated."""
     phase: Phase
     offers: list[Offer]
     """The planned offers, in the order in which they are tried."""
     estimate: Estimate
     gpu_memory: GpuMemory | None = None
-    """Null: the model's name does not say how large it is, or the GPU's memory is not known."""
+    """Null if the model's name does not state its size, or the GPU's memory is unknown."""
     warnings: list[str] = []
 
 
 class ReasonView(Answer):
-    """Why something failed or ended."""
+    """Reason and message of a failure or termination."""
 
     reason: Reason
     message: str
@@ -83,11 +81,11 @@ class AttemptView(Answer):
     total_bytes: int | None
     failure: ReasonView | None
     cost_usd: float
-    """What it has cost so far, USD."""
+    """Cost so far, in USD."""
 
 
 class HealthView(Answer):
-    """What the probes of a ready instance say."""
+    """Result of the latest probes of a ready instance."""
 
     state: Literal["healthy", "unhealthy"]
     since: UtcTime
@@ -99,7 +97,7 @@ class HealthView(Answer):
 
 
 class InstanceView(Answer):
-    """An instance as users see it."""
+    """An instance."""
 
     instance_id: str
     name: str | None
@@ -115,14 +113,14 @@ class InstanceView(Answer):
     endpoint: str | None
     """Base address of the OpenAI-compatible API while the instance is ready."""
     ending: ReasonView | None
-    """Why it ends or ended."""
+    """Why the instance terminates or was terminated."""
     attempts: list[AttemptView]
     recoveries: int
     health: HealthView | None
     estimated_hourly_usd: float
     worst_case_usd: float
     cost_usd: float
-    """What it has cost so far, USD, at the offers' list prices."""
+    """Cost so far, in USD at list prices."""
     labels: dict[str, str]
     request: LaunchRequest
 
@@ -132,11 +130,11 @@ class InstanceList(Answer):
 
     instances: list[InstanceView]
     next_token: str | None
-    """Pass it as `continuation_token` for the next page; null at the end."""
+    """Pass as `continuation_token` to get the next page; null on the last one."""
 
 
 class EventView(Answer):
-    """One line of an instance's story."""
+    """An event in an instance's timeline."""
 
     sequence: int
     at: UtcTime
@@ -150,7 +148,7 @@ class EventView(Answer):
 
 
 class PhaseTime(Answer):
-    """How long a phase is expected to take, seconds."""
+    """Expected duration of a phase, in seconds."""
 
     phase: Phase
     least_seconds: float
@@ -158,13 +156,13 @@ class PhaseTime(Answer):
 
 
 class EventList(Answer):
-    """An instance's timeline with its ledger of attempts."""
+    """An instance's timeline and attempts."""
 
     instance_id: str
     events: list[EventView]
     attempts: list[AttemptView]
     expected: list[PhaseTime] = []
-    """What the phases up to ready took earlier launches of the machine and model, or may take; empty once ready."""
+    """Expected durations of the phases up to ready, from earlier launches where there are any; empty once ready."""
 
 
 class LogAnswer(Answer):
@@ -176,7 +174,7 @@ class LogAnswer(Answer):
 
 
 class Credentials(Answer):
-    """How to use a ready endpoint."""
+    """Access to a ready instance."""
 
     instance_id: str
     endpoint: str
@@ -186,7 +184,7 @@ class Credentials(Answer):
 
 
 class ConfigAnswer(Answer):
-    """The settings that matter to users; no secrets."""
+    """Settings that matter to users, without secrets."""
 
     version: str
     orchestrator: str
@@ -213,55 +211,55 @@ class CatalogAnswer(Answer):
 
 
 class CostGroup(Answer):
-    """What a day, model, label or provider has cost, in USD at list prices, exact to the micro-USD."""
+    """Cost of a day, model, label or provider, in USD at list prices, exact to the micro-USD."""
 
     key: str
-    """The day, model, label (`team=a`, or the value where one label was asked for) or provider."""
+    """The day, model, provider, or label: `team=a`, or its value if one label was requested."""
     node_hours: float
     actual_usd: float
-    """At the prices of the machines really used."""
+    """At the prices of the machines used."""
     estimated_usd: float
     """The same hours at the price of each launch's first planned offer."""
     on_demand_usd: float
     """The same hours at on-demand prices."""
     spot_saving_usd: float
-    """What spot nodes have cost less than on-demand ones of the same machine and region."""
+    """Saved by spot nodes, compared with on-demand ones of the same type and region."""
     simulated_usd: float
-    """The part of `actual_usd` that a simulation made up."""
+    """The simulated part of `actual_usd`."""
 
 
 class BudgetView(Answer):
-    """How a budget stands in a month."""
+    """State of a budget in a month."""
 
     month: str
     mode: Mode
-    """Real and simulated launches have accounts of their own."""
+    """Real and simulated launches have separate accounts."""
     label: str | None
-    """`team=a`; null: the budget of everything."""
+    """A label such as `team=a`; null for the overall budget."""
     budget_usd: float
     spent_usd: float
-    """What instances have cost that were accepted in the month and have ended."""
+    """Cost of ended instances that were accepted in the month."""
     reserved_usd: float
-    """What live instances accepted in the month may cost at worst."""
+    """Worst-case cost of live instances that were accepted in the month."""
     left_usd: float
 
 
 class CostsAnswer(Answer):
-    """What was spent from one day to another, both included, UTC."""
+    """Costs between two days, inclusive, UTC."""
 
     first_day: date
     last_day: date
     by: Literal["day", "model", "label", "provider"]
     groups: list[CostGroup]
-    """By label, an instance counts in the group of each of its labels."""
+    """When grouped by label, an instance counts in the group of each of its labels."""
     total: CostGroup
-    """Everything once."""
+    """The sum, counting each instance once."""
     budgets: list[BudgetView]
-    """This month's budgets."""
+    """Budgets of the current month."""
 
 
 class QuotaLine(Answer):
-    """One line of a region's quota: cores of a machine family, of the region, or machines."""
+    """One quota of a region: cores of a machine family, cores of the region, or machines."""
 
     name: str
     """As Azure spells it; `lowPriorityCores` is what spot machines need."""
@@ -269,31 +267,31 @@ class QuotaLine(Answer):
     limit: int
     free: int
     ours: int
-    """What live instances of this deployment hold, or are about to."""
+    """Used or about to be used by this deployment's live instances."""
 
 
 class QuotaRegion(Answer):
-    """A region's quota as far as GPU machines need it."""
+    """The quotas of a region that matter to GPU machines."""
 
     region: str
     checked_at: UtcTime | None
-    """Null: Azure did not answer."""
+    """Null if the cloud did not answer."""
     problem: str | None
-    """Why there is no answer."""
+    """Why the quota is unknown."""
     lines: list[QuotaLine]
 
 
 class QuotaAnswer(Answer):
-    """The quota on Azure."""
+    """Quotas by region."""
 
     checked: bool
-    """False: Azure is not asked; `reason` says why."""
+    """False if quotas are not checked; see `reason`."""
     reason: str | None
     regions: list[QuotaRegion]
 
 
 class HealthAnswer(Answer):
-    """Whether the control plane works."""
+    """State of the control plane."""
 
     status: Literal["ok", "degraded"]
     version: str

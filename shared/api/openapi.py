@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the table of operations and the models; nothing in it is written by hand."""
+"""The OpenAPI 3.1 document, generated from the operations and models."""
 
 from functools import lru_cache
 from typing import Any
@@ -24,18 +24,18 @@ _TITLES = {
     200: "OK",
     202: "Accepted",
     304: "Not modified",
-    400: "The request can't be read",
-    401: "No token, or an unknown one",
-    402: "A budget has no room for this",
-    403: "The token, or a limit, does not allow this",
+    400: "Malformed request",
+    401: "Missing or unknown token",
+    402: "Over budget",
+    403: "Forbidden by the token's role or a limit",
     404: "Not found",
     409: "Conflict",
-    410: "This attempt is over",
+    410: "The attempt has ended",
     413: "Body too large",
-    422: "Fields are invalid",
-    429: "Too many in a minute",
-    500: "A fault of the control plane",
-    503: "Not available now",
+    422: "Invalid fields",
+    429: "Too many launches per minute",
+    500: "Internal error",
+    503: "Temporarily unavailable",
 }
 
 
@@ -86,7 +86,7 @@ def document() -> dict[str, Any]:
                 "nodeToken": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "A node's own token, for its attempt only.",
+                    "description": "A node's token, valid for its attempt only.",
                 },
             },
         },
@@ -98,12 +98,12 @@ def _alert() -> dict[str, Any]:
     return {
         "operationId": "alert",
         "tags": ["Webhooks"],
-        "summary": "An event that GPULAUNCH_WEBHOOK_EVENTS chose, signed by Standard Webhooks",
+        "summary": "An event selected by GPULAUNCH_WEBHOOK_EVENTS, signed according to Standard Webhooks",
         "parameters": [
             {"name": name, "in": "header", "required": True, "schema": {"type": "string"}} for name in signed
         ],
         "requestBody": {"required": True, "content": {"application/json": {"schema": _reference("Alert")}}},
-        "responses": {"2XX": {"description": "Taken"}},
+        "responses": {"2XX": {"description": "Accepted"}},
     }
 
 

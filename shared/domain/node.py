@@ -1,4 +1,4 @@
-"""What a GPU node says of itself and what it is told: the words between the control plane and the node's agent."""
+"""The protocol between the control plane and a node's agent."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -12,7 +12,7 @@ Line = Annotated[str, StringConstraints(max_length=2000)]
 
 
 class NodePhase(StrEnum):
-    """How far a node is; the order is the order of life."""
+    """What a node is doing, in the order in which it happens."""
 
     INSTALLING = "installing"
     LOADING_MODEL = "loading_model"
@@ -23,103 +23,103 @@ class NodePhase(StrEnum):
 
 
 class NodeNotice(StrEnum):
-    """Why a node expects to go away."""
+    """Why a node is about to shut down."""
 
     EVICTION = "eviction"
-    """The cloud takes the machine back (Azure Scheduled Events: Preempt)."""
+    """The cloud is taking the machine back (Azure Scheduled Events: Preempt)."""
     SIGTERM = "sigterm"
-    """The job was told to end by its scheduler."""
+    """The scheduler is ending the node's job."""
     DEADLINE = "deadline"
-    """The node reached its deadline and ends itself."""
+    """The node has reached its deadline."""
     LEASE_LOST = "lease_lost"
-    """Nobody renewed the node's lease and it ends itself."""
+    """The node's lease has expired."""
 
 
 class JobResult(Outside):
-    """How the instance's job ended."""
+    """Result of the instance's job."""
 
     exit_code: int
-    """The command's exit code; negative is the signal that ended it; 124 after its time-out."""
+    """Exit code of the command; negative for a signal; 124 after its timeout."""
 
 
 class NodeStatus(Outside):
-    """A node's account of itself; pushed to `/progress`, or answered by the agent when asked."""
+    """A node's report; pushed to `/progress`, or returned by the agent when polled."""
 
     phase: NodePhase
     detail: Line = ""
-    """One line for people: what it does now, or why it failed."""
+    """One line for people: what the node is doing, or why it failed."""
     failure: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}$")] | None = None
-    """With phase `failed`: install_failed, model_fetch_failed, server_failed, port_taken."""
+    """With phase `failed`: install_failed, model_fetch_failed, server_failed or port_taken."""
     fetched_bytes: Annotated[int, Field(ge=0)] | None = None
     total_bytes: Annotated[int, Field(ge=0)] | None = None
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """The port on which vLLM listens, once known."""
+    """vLLM's port, once known."""
     notice: NodeNotice | None = None
     job: JobResult | None = None
     log_tail: Annotated[list[Line], Field(max_length=200)] = []
-    """The last lines of the set-up or of vLLM."""
+    """The last lines of the installation or of vLLM."""
 
 
 class NodeRegistration(Outside):
-    """Body of `/register`: the node serves."""
+    """Body of `/register`, sent once the server is up."""
 
     port: Annotated[int, Field(ge=1, le=65535)]
     address: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:-]{1,253}$")] | None = None
-    """Host name or IP address for clients; None: the address the provider knows."""
+    """Host name or IP address for clients; None for the address that the provider reports."""
     vllm_version: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.+_-]{1,60}$")] | None = None
 
 
 class NoticeReport(Outside):
-    """Body of `/notice`: the node expects to go away."""
+    """Body of `/notice`, sent before the node shuts down."""
 
     notice: NodeNotice
     seconds_left: Annotated[float, Field(ge=0, le=86400)] | None = None
 
 
 class Heartbeat(Outside):
-    """Body of `/heartbeat`: the node lives; what vLLM does."""
+    """Body of `/heartbeat`."""
 
     running_requests: Annotated[float, Field(ge=0)] | None = None
     waiting_requests: Annotated[float, Field(ge=0)] | None = None
 
 
 class LeaseAnswer(Stored):
-    """Answer to every call of a node."""
+    """Answer to every node call."""
 
     renewed: bool
-    """False: this attempt is over; the node ends itself at once."""
+    """False if the attempt has ended: the node shuts down at once."""
     lease_seconds: int
-    """Seconds from now for which the node may live without hearing from us again."""
+    """Seconds for which the node may run without another renewal."""
 
 
 class ModelFile(Stored):
-    """One file of the model and where the node gets it."""
+    """One file of the model and its URL."""
 
     path: str
-    """Path below the model's folder, with forward slashes, never leaving it."""
+    """Path relative to the model's folder and inside it, with forward slashes."""
     url: str
-    """Where to GET it, range requests allowed; signed where the store needs it."""
+    """URL for GET and range requests; signed if the store requires it."""
     size: int | None = None
-    """Bytes, when the store says; the node checks it."""
+    """Size in bytes if the store reports it; the node verifies it."""
 
 
 class Assignment(Stored):
-    """All that a node needs to know, fetched with its own token (or handed over in the task, for local work)."""
+    """Everything a node needs, fetched with its token or, in pull mode, passed in the task."""
 
     instance_id: str
     attempt: int
     model_name: str
     files: list[ModelFile]
-    """Files to fetch; empty when the model comes from the Hub by `hub_model`."""
+    """Files to fetch; empty if the model comes from the Hub (`hub_model`)."""
     hub_model: str | None = None
     hub_endpoint: str = "https://huggingface.co"
     hub_token: str | None = None
-    """Token for the Hub's gated models, or None."""
+    """Token for gated models on the Hub."""
     vllm_args: list[str]
     api_key: str
-    """The endpoint's key, derived; the node passes it to vLLM in the environment, never as an argument."""
+    """The endpoint's key; the node passes it to vLLM in the environment, never as an argument."""
     port: int | None
-    """The port for vLLM; None: the agent chooses a free one and says so."""
+    """vLLM's port; None lets the agent choose a free one and report it."""
     deadline_at: UtcTime
     lease_seconds: int
     job: Job | None = None

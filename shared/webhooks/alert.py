@@ -1,4 +1,4 @@
-"""What receivers of alerts get: the body of the format `json`."""
+"""Webhook bodies in the `json` format."""
 
 from typing import Any, Literal
 
@@ -14,36 +14,36 @@ AlertType = Literal[
 
 
 class AlertData(BaseModel):
-    """The event, and the instance at the moment of sending."""
+    """The event, and the instance at the time of sending."""
 
     model_config = ConfigDict(frozen=True)
 
     instance_id: str
     sequence: int
-    """The event's number; instance and number together are `webhook-id`."""
+    """Number of the event; `webhook-id` is made of instance and number."""
     phase: Phase
     """The phase after the event."""
     message: str
     reason: Reason | None
     attempt: int | None
     details: dict[str, Any]
-    """The event's own facts."""
+    """Details that depend on the event."""
     name: str | None
     model_name: str
     provider: str
     mode: Literal["real", "simulation"]
     labels: dict[str, str]
     cost_usd: float
-    """What the instance has cost so far, USD."""
+    """Cost of the instance so far, in USD."""
 
 
 class Alert(BaseModel):
-    """One alert, in the shape that Standard Webhooks recommends."""
+    """An alert, in the shape recommended by Standard Webhooks."""
 
     model_config = ConfigDict(frozen=True)
 
     type: AlertType
     timestamp: UtcTime
-    """When it happened."""
+    """Time of the event."""
     data: AlertData | BudgetNotice
-    """Of `budget.refused` the budget, of all others the event."""
+    """The budget for `budget.refused`, otherwise the event."""
