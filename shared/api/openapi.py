@@ -6,13 +6,14 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from gpulaunch.models import requests, responses
+from gpulaunch.models import offers, problems, requests, responses
 from gpulaunch.models.instances import INSTANCE_ID
 from gpulaunch.models.problems import PROBLEM_TYPE, Problem
 from gpulaunch.operations import OPERATIONS, Operation
 from gpulaunch.version import VERSION
+from shared.api.descriptions import add_descriptions
 from shared.domain import node
-from shared.webhooks.alert import Alert
+from shared.webhooks import alert
 
 _SCHEMES = {"read": "readToken", "admin": "adminToken", "node": "nodeToken"}
 _TAGS = {
@@ -53,7 +54,7 @@ def _models() -> list[type[BaseModel]]:
         for name in (operation.body, *operation.answers.values()):
             if name is not None:
                 names[name] = None
-    return [*(_model(name) for name in names), Problem, Alert]
+    return [*(_model(name) for name in names), Problem, alert.Alert]
 
 
 @lru_cache(maxsize=1)
@@ -64,6 +65,7 @@ def document() -> dict[str, Any]:
         [(model, "validation" if model.__name__ in bodies else "serialization") for model in _models()],
         ref_template="#/components/schemas/{model}",
     )
+    add_descriptions(schemas["$defs"], (offers, problems, requests, responses, node, alert))
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)

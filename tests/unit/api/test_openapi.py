@@ -39,6 +39,12 @@ def test_alerts_should_be_described() -> None:
     assert document()["webhooks"]["alert"]["post"]["requestBody"]
 
 
+def test_fields_should_be_described_by_their_docstrings() -> None:
+    properties = document()["components"]["schemas"]["LaunchRequest"]["properties"]
+    assert properties["gpu"]["description"].startswith("GPU and count per node")
+    assert "description" not in properties["labels"]  # it has no docstring
+
+
 def test_every_reference_should_lead_somewhere() -> None:
     text = json.dumps(document())
     schemas = document()["components"]["schemas"]
