@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.reached import REACHED
-from tests.simulation.world import Outcome, play
+from tests.simulation.simulator import Outcome, play
 
 
 def show(outcome: Outcome, *, trace: bool) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.simulation.mutations import MUTATIONS
-from tests.simulation.world import Outcome, play
+from tests.simulation.simulator import Outcome, play
 
 WITHIN = 2000
 

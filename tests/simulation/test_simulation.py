@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.reached import REACHED
-from tests.simulation.world import play
+from tests.simulation.simulator import play
 
 FEW, MANY, CHUNK = 200, 2000, 50
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ def test_a_seed_should_decide_everything() -> None:
 @pytest.mark.parametrize("hash_seed", ["1", "2"])
 def test_a_seed_should_decide_everything_in_another_process_too(hash_seed: str) -> None:
     seeds = (3, 7, 19)
-    code = f"from tests.simulation.world import play; print(*(play(seed).digest for seed in {seeds}))"
+    code = f"from tests.simulation.simulator import play; print(*(play(seed).digest for seed in {seeds}))"
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, check=True, capture_output=True, text=True

@@ -6,7 +6,7 @@ from tests.functional.world import ADMIN, SEED
 from tests.simulation.scheduler import Process
 
 if TYPE_CHECKING:
-    from tests.simulation.world import Answer, World
+    from tests.simulation.simulator import Answer, Simulator
 
 _HEADERS = {"X-Admin-Token": ADMIN}
 _REFUSED = (402, 403)
@@ -32,21 +32,21 @@ _AMBUSHES = (
 class User:
     """One user with one launch."""
 
-    def __init__(self, world: "World", number: int) -> None:
+    def __init__(self, simulator: "Simulator", number: int) -> None:
         self.name = f"user {number}"
         self.done = False
-        self._world = world
-        self._random = world.random
-        self._scheduler = world.scheduler
+        self._simulator = simulator
+        self._random = simulator.random
+        self._scheduler = simulator.scheduler
         self._key = f"key-{number}" if self._random.random() < 0.7 else None
         self._body = self._draw_body()
         if self._key is not None:
-            world.checks.keyed.add(self._body["name"])
+            simulator.checks.keyed.add(self._body["name"])
         self._instance_id: str | None = None
 
     def live(self) -> None:
         """Launch, and do whatever users do."""
-        chaos = self._world.chaos
+        chaos = self._simulator.chaos
         self._scheduler.pause(self._random.uniform(0, 200))
         self._launch()
         deletes = chaos.strikes(chaos.rates.delete) and self._instance_id is not None
@@ -65,7 +65,7 @@ class User:
 
     def leave(self) -> None:
         """Delete every live instance that this user may have, known or not."""
-        for record in self._world.checks.records:
+        for record in self._simulator.checks.records:
             if not record.ended and record.request.name == self._body["name"]:
                 self._instance_id = record.instance_id
                 self._delete()
@@ -77,7 +77,7 @@ class User:
         def strike() -> None:
             self._scheduler.spawn(f"{self.name} deletes", Process(self.name), self._delete, delay=delay)
 
-        self._world.chaos.ambushes[instance_id[-4:].lower()] = (self._random.choice(_AMBUSHES), strike)
+        self._simulator.chaos.ambushes[instance_id[-4:].lower()] = (self._random.choice(_AMBUSHES), strike)
 
     def _draw_body(self) -> dict[str, Any]:
         random = self._random
@@ -100,10 +100,10 @@ class User:
     def _launch(self) -> None:
         headers = {**_HEADERS, **({"Idempotency-Key": self._key} if self._key else {})}
         while True:
-            answer = self._world.call("launch_instance", {}, self._body, headers)
+            answer = self._simulator.call("launch_instance", {}, self._body, headers)
             if answer is not None and answer.status == 202:
                 self._instance_id = answer.json["instance_id"]
-                self._world.checks.answered(answer.json["instance_id"], self._key)
+                self._simulator.checks.answered(answer.json["instance_id"], self._key)
                 return
             if answer is not None and (answer.status in _REFUSED or answer.json.get("code") == "quota_exceeded"):
                 self._scheduler.note(f"launch_instance is refused: {answer.status}")
@@ -118,10 +118,10 @@ class User:
             return
         route = {"instanceId": self._instance_id}
         for operation in ("show_instance", "instance_events"):
-            answer = self._world.call(operation, route, None, _HEADERS, "GET")
+            answer = self._simulator.call(operation, route, None, _HEADERS, "GET")
             if answer is None or answer.status != 200:
                 self._expect(answer, operation)
-        answer = self._world.call("list_instances", {}, None, _HEADERS, "GET")
+        answer = self._simulator.call("list_instances", {}, None, _HEADERS, "GET")
         if answer is None or answer.status != 200:
             self._expect(answer, "list_instances")
 
@@ -129,7 +129,7 @@ class User:
         if self._instance_id is None:
             return
         while True:
-            answer = self._world.call("end_instance", {"instanceId": self._instance_id}, None, _HEADERS, "DELETE")
+            answer = self._simulator.call("end_instance", {"instanceId": self._instance_id}, None, _HEADERS, "DELETE")
             if answer is not None and answer.status == 202:
                 return
             self._expect(answer, "end_instance")
@@ -137,4 +137,4 @@ class User:
 
     def _expect(self, answer: "Answer | None", operation: str) -> None:
         if answer is not None and answer.status not in _AGAIN:
-            self._world.checks.violated(f"{operation} answered {answer.status} {answer.json}")
+            self._simulator.checks.violated(f"{operation} answered {answer.status} {answer.json}")

@@ -45,7 +45,7 @@ def test_an_evicted_spot_machine_should_be_stopped_and_called_evicted(world: Sub
 
 
 @pytest.mark.parametrize("power", ["deallocated", "stopped", "stopping"])
-def test_a_stopped_machine_that_is_no_spot_should_not_be_called_evicted(world: Subscription, power: str) -> None:
+def test_a_stopped_on_demand_machine_should_not_be_called_evicted(world: Subscription, power: str) -> None:
     world.manager.machines.set_power(world.launch(A, spot=False), power)
     view = world.azure.look(A)
     assert view is not None

@@ -200,7 +200,7 @@ def _money(random: Random) -> tuple[tuple[str, str], ...]:
     return tuple(given)
 
 
-class World:
+class Simulator:
     """One run."""
 
     def __init__(self, seed: int) -> None:
@@ -510,8 +510,8 @@ def play(seed: int, *, detailed: bool = False) -> Outcome:
     """Run one seed; `detailed`: every operation is written down as well."""
     state = global_random.getstate()
     try:
-        world = World(seed)
-        world.scheduler.details = [] if detailed else None
-        return world.run()
+        simulator = Simulator(seed)
+        simulator.scheduler.details = [] if detailed else None
+        return simulator.run()
     finally:
         global_random.setstate(state)
