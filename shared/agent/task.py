@@ -1,7 +1,7 @@
-"""What is handed to SkyPilot for one attempt: the script that runs, its environment, and the ports.
+"""What SkyPilot gets for one attempt: the script to run, its environment, and the ports to open.
 
-All of it is pure, and no value of a user's reaches a shell: the script is the same text for every launch, and values
-travel as environment variables that the agent reads by itself.
+All of it is pure, and no user input reaches a shell: the script is the same text for every launch, and values travel
+as environment variables, which only the agent reads.
 """
 
 import base64
@@ -20,7 +20,7 @@ from shared.domain.node import Assignment
 from shared.settings import Settings
 
 AGENT_PORT = 8001
-"""The agent's port on machines that are ours alone; the next one where vLLM has it."""
+"""The agent's port on nodes that run nothing else; the next one where vLLM uses it."""
 SLURM_PORTS = range(20_000, 30_000)
 """Where agents listen on Slurm nodes, which are shared: below Linux' ephemeral ports, so no connection holds one."""
 
@@ -58,12 +58,11 @@ exec "$python" -I -u "$work/agent.pyz"
 
 @dataclass(frozen=True)
 class NodeEnvironment:
-    """What the agent gets to know through its environment."""
+    """The environment of an attempt's agent."""
 
     environment: Mapping[str, str]
-    """Plain values, free to be shown."""
     secrets: Mapping[str, str]
-    """Never logged; `repr` would show it, so don't print this object."""
+    """Never log their values."""
 
     def __repr__(self) -> str:
         return f"NodeEnvironment(environment={dict(self.environment)!r}, secrets={sorted(self.secrets)!r})"
@@ -106,12 +105,10 @@ def node_environment(
     """Environment and secrets of one attempt's agent.
 
     With a public address of the control plane ("push") the only secret is the node's token, worthless after the
-    attempt. Without one ("pull") the agent can't fetch anything, so its assignment travels in the secrets.
+    attempt. Without one ("pull") the agent cannot fetch its assignment, so the assignment is one of the secrets.
 
-    Raises
-    ------
-    ValueError
-        Without a public address an assignment is needed, and there is none.
+    Raises:
+        ValueError: There is neither a public address nor an assignment.
     """
     provider = attempt.offer.provider
     environment = {

@@ -62,7 +62,7 @@ class Agent:
         """The assignment, asked for until it comes.
 
         Raises:
-            FetchError: The control plane cannot list the model's files, or there is nobody to ask.
+            FetchError: The control plane cannot list the model's files, or the task names no control plane.
             StoppedError: The agent is ending.
         """
         tries = 0

@@ -1,4 +1,4 @@
-"""Work on a thread of its own, and how it ended."""
+"""Work on its own thread, and its outcome."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Background(Generic[T]):
-    """A thread with an outcome."""
+    """A thread whose result or error the main thread collects."""
 
     def __init__(self, name: str, work: Callable[[], T], code: str) -> None:
         self.value: T | None = None

@@ -56,16 +56,7 @@ class Fetcher:
             StoppedError: The agent is ending.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        remotes = {
-            entry["path"]: Remote(
-                entry["path"],
-                entry["url"],
-                entry.get("size"),
-                safe_target(self._folder, entry["path"]),
-                dict(headers or {}),
-            )
-            for entry in files
-        }
+        remotes = {entry["path"]: self._remote(entry, headers or {}) for entry in files}
         missing = self._remotes = [remote for remote in remotes.values() if not self._is_here(remote)]
         for remote in missing:
             if remote.size is None:
@@ -80,6 +71,10 @@ class Fetcher:
             raise FetchError(f"disk full: the model needs {total - here} more bytes, {free} are free")
         self._state.fetched, self._state.total = here, total
         self._fetch_missing(missing)
+
+    def _remote(self, entry: dict[str, Any], headers: Mapping[str, str]) -> Remote:
+        path = entry["path"]
+        return Remote(path, entry["url"], entry.get("size"), safe_target(self._folder, path), dict(headers))
 
     def _is_here(self, remote: Remote) -> bool:
         return remote.target.is_file() and remote.size in (None, remote.target.stat().st_size)
@@ -144,11 +139,7 @@ class Fetcher:
         raise StoppedError
 
     def _open(self, remote: Remote, first: int, last: int) -> Any:
-        """Ask for bytes; follow redirects by hand and remember where they led.
-
-        Raises:
-            RetryableError, FetchError: As `_refuse` decides.
-        """
+        """Ask for bytes; follow redirects by hand and remember where they led."""
         url, asked = remote.url, remote.location or remote.url
         headers = {**remote.headers, "Range": f"bytes={first}-{last}", "Accept-Encoding": "identity"}
         for _ in range(6):
@@ -172,12 +163,7 @@ class Fetcher:
         raise FetchError(f"{remote.path}: too many redirects")
 
     def _refuse(self, remote: Remote, url: str, asked: str, answer: Any) -> NoReturn:
-        """Turn an error answer into an exception, after fetching fresh URLs where the old ones expired.
-
-        Raises:
-            RetryableError: Another try may succeed.
-            FetchError: It cannot.
-        """
+        """Raise for an error answer: RetryableError where another try may succeed, after refreshing expired URLs."""
         status = answer.status
         if status in (401, 403) and asked != url:
             remote.location = None
@@ -211,12 +197,7 @@ class Fetcher:
                 self._complete(remote)
 
     def _is_whole(self, remote: Remote, answer: Any, start: int) -> bool:
-        """Check an answer; return whether it is the whole file instead of its bytes from `start` on.
-
-        Raises:
-            RetryableError: It is another range than asked for.
-            FetchError: The file is not the one expected, or the store cannot answer ranges.
-        """
+        """Check an answer; return whether it is the whole file instead of its bytes from `start` on."""
         content_range = answer.headers.get("Content-Range") or ""
         total = answer.headers.get("Content-Length") if answer.status == 200 else content_range.rpartition("/")[2]
         if total is not None and total.isdigit() and int(total) != remote.size:
@@ -236,13 +217,7 @@ class Fetcher:
         return bool(answer.status == 200)
 
     def _pull(self, stretch: Stretch) -> None:
-        """Fetch what is missing of a stretch.
-
-        Raises:
-            RetryableError: The connection broke; what arrived is kept.
-            FetchError: The file cannot be fetched.
-            StoppedError: The agent is ending.
-        """
+        """Fetch what is missing of a stretch; what arrived before a RetryableError is kept."""
         remote, length = stretch.remote, stretch.length
         first, last = stretch.start + stretch.got, stretch.start + length - 1
         with self._open(remote, first, last) as answer, remote.part.open("r+b") as file:

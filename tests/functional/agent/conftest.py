@@ -1,4 +1,4 @@
-"""A real agent in a process of its own, and stand-ins for all that it talks to."""
+"""Fixtures: agents in their own processes and the stand-ins they talk to."""
 
 import signal
 from collections.abc import Iterator

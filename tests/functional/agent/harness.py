@@ -1,4 +1,4 @@
-"""A real agent in a process of its own, and stand-ins for all that it talks to."""
+"""A real agent in its own process, and stand-ins for everything that it talks to."""
 
 import base64
 import gzip
@@ -41,7 +41,7 @@ def free_port() -> int:
 
 
 def eventually(look: Callable[[], T | Literal[False, ""] | None], seconds: float = 12.0) -> T:
-    """The first answer that is true, looked for until the time is over."""
+    """The first truthy result of `look` before the time is over."""
     until = time.monotonic() + seconds
     while True:
         found = look()
@@ -57,7 +57,7 @@ class _Server(ThreadingHTTPServer):
     answer: Callable[[BaseHTTPRequestHandler], None]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that was killed is no error here."""
+        """Ignore clients that were killed."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -188,9 +188,9 @@ class ControlPlane(StandIn):
         return [call.body for call in self.calls if call.name == name]
 
     def phases(self) -> list[str]:
-        """The phases told, without repetitions."""
-        told = [body.phase.value for body in self.bodies("progress")]
-        return [phase for index, phase in enumerate(told) if index == 0 or told[index - 1] != phase]
+        """The phases reported, without repetitions."""
+        reported = [body.phase.value for body in self.bodies("progress")]
+        return [phase for index, phase in enumerate(reported) if index == 0 or reported[index - 1] != phase]
 
 
 class Metadata(StandIn):
@@ -259,7 +259,7 @@ class Node:
 
 @dataclass
 class Nodes:
-    """Starts agents and takes care that none is left."""
+    """Starts agents; the fixture ends them."""
 
     folder: Path
     started: list[Node] = field(default_factory=list[Node])

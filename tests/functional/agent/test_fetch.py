@@ -122,7 +122,7 @@ def test_a_missing_file_is_a_failure_at_once(nodes: Nodes, store: Store) -> None
     assert node.reaches("failed").detail == "model.safetensors: the store answered 404"
 
 
-def test_expired_addresses_are_asked_for_anew(nodes: Nodes, store: Store, control: ControlPlane) -> None:
+def test_expired_addresses_are_refreshed(nodes: Nodes, store: Store, control: ControlPlane) -> None:
     files = [store.file(f"part-{number}.safetensors", os.urandom(1000)) for number in range(3)]
     control.assignment = nodes.assignment(files)
     store.good_signature = "fresh4343"
@@ -242,7 +242,7 @@ esac
 
 @pytest.fixture
 def uv(nodes: Nodes) -> dict[str, Any]:
-    """Environment with a `uv` that has no Python of its own to offer."""
+    """Environment with a `uv` that has no managed Python to offer."""
     tools = nodes.folder / "uv-only"
     tools.mkdir()
     (tools / "uv").write_text(UV.format(folder=nodes.folder))

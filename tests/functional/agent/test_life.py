@@ -63,7 +63,7 @@ def test_push_reports_every_phase_registers_once_and_beats(nodes: Nodes, store: 
     assert not list(folder.rglob("*.part*"))
     argv = json.loads((node.work / "vllm.argv").read_text())[1:]
     assert argv == [
-        *("serve", str(folder), "--served-model-name", "org/tiny", "--host", "0.0.0.0", "--port", str(port)),  # noqa: S104 - what vLLM is told
+        *("serve", str(folder), "--served-model-name", "org/tiny", "--host", "0.0.0.0", "--port", str(port)),  # noqa: S104 - vLLM's argument
         *("--max-model-len", "256"),
     ]
     with pytest.raises(httpx.ConnectError):
@@ -90,7 +90,7 @@ def test_the_longest_context_that_fits_is_asked_for_unless_the_user_names_one(
     assert argv[argv.index(str(port)) + 1 :] == asked
 
 
-def test_pull_answers_whoever_has_the_token_and_nobody_else(nodes: Nodes, store: Store) -> None:
+def test_pull_answers_whoever_has_the_token_and_refuses_others(nodes: Nodes, store: Store) -> None:
     node = nodes.start(pull=nodes.assignment(model(store), port=free_port()))
     status = node.reaches("serving")
     assert status.fetched_bytes == status.total_bytes == len(CONFIG) + 3_000_000
@@ -134,7 +134,7 @@ def _read(path: str) -> str:
         return ""
 
 
-def test_a_job_runs_once_against_the_endpoint_and_its_exit_code_is_told(
+def test_a_job_runs_once_against_the_endpoint_and_its_exit_code_is_reported(
     nodes: Nodes, store: Store, control: ControlPlane
 ) -> None:
     ask = "r = u.Request(os.environ['OPENAI_BASE_URL'] + '/models', headers={'Authorization': k})"
@@ -146,7 +146,7 @@ def test_a_job_runs_once_against_the_endpoint_and_its_exit_code_is_told(
     assert [body.exit_code for body in control.bodies("complete")] == [42]
 
 
-def test_a_job_that_can_not_start_is_told_when_asked(nodes: Nodes, store: Store) -> None:
+def test_a_job_that_cannot_start_is_reported_when_asked(nodes: Nodes, store: Store) -> None:
     node = nodes.start(pull=nodes.assignment(model(store), job={"command": ["no-such-program; touch owned"]}))
     node.reaches("serving")
     job = eventually(lambda: getattr(node.status(), "job", None))
@@ -154,7 +154,7 @@ def test_a_job_that_can_not_start_is_told_when_asked(nodes: Nodes, store: Store)
     assert not list(node.work.rglob("owned"))
 
 
-def test_a_lease_that_nobody_renews_ends_the_node(nodes: Nodes, store: Store) -> None:
+def test_a_lease_that_is_not_renewed_ends_the_node(nodes: Nodes, store: Store) -> None:
     node = nodes.start(pull=nodes.assignment(model(store)), GPULAUNCH_LEASE_SECONDS="1", **nodes.slurm())
     node.reaches("serving")
     vllm = node.vllm_pid()
@@ -191,13 +191,13 @@ def test_questions_with_the_token_keep_a_node_and_others_do_not(nodes: Nodes, st
     assert node.wait() == 1
 
 
-@pytest.mark.parametrize("gone", [(410, {"code": "gone"}), (200, {"renewed": False, "lease_seconds": 0})])
-def test_a_node_that_is_told_so_ends_at_once_whatever_it_does(
-    nodes: Nodes, store: Store, control: ControlPlane, gone: tuple[int, object]
+@pytest.mark.parametrize("lease", [(410, {"code": "gone"}), (200, {"renewed": False, "lease_seconds": 0})])
+def test_a_node_whose_attempt_is_over_ends_at_once_whatever_it_does(
+    nodes: Nodes, store: Store, control: ControlPlane, lease: tuple[int, object]
 ) -> None:
     store.hold_after = 0
     control.assignment = nodes.assignment(model(store))
-    control.lease = gone
+    control.lease = lease
     node = nodes.start(push=control, **nodes.slurm())
     assert node.wait() == 0
     assert nodes.scancelled() == "4711\n"
@@ -293,10 +293,10 @@ def test_a_server_that_ends_is_a_failure_with_its_code_and_last_line(
     assert (failed.phase, failed.failure) == (NodePhase.FAILED, "server_failed")
     assert failed.detail == "vLLM ended with 3: ValueError: no GPU has that much memory"
     assert "INFO the key is [hidden]" in failed.log_tail
-    assert node.process.poll() is None, "stays until it is told to end: the machine is still there"
+    assert node.process.poll() is None, "stays until the control plane ends it: the machine is still there"
 
 
-def test_a_taken_port_is_told_as_such(nodes: Nodes, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_becomes_free_in_time_is_used(nodes: Nodes, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     blocker = Store()
     port = int(blocker.url.rpartition(":")[2])
     try:

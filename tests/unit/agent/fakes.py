@@ -57,7 +57,7 @@ Answers = Callable[[str, str, Mapping[str, str]], Answer]
 
 
 def always(make: Callable[[], Answer]) -> Answers:
-    """The same answer, made anew, to everything."""
+    """The same answer to every request, newly made for each."""
 
     def answer(method: str, url: str, headers: Mapping[str, str]) -> Answer:
         return make()

@@ -116,7 +116,7 @@ def test_a_store_says_how_long_to_wait(tmp_path: Path) -> None:
     assert clock.waited == [42]
 
 
-def test_a_full_disk_is_told_with_the_bytes_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_with_the_bytes_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def usage(path: Path) -> SimpleNamespace:
         return SimpleNamespace(free=9)
 
@@ -127,7 +127,7 @@ def test_a_full_disk_is_told_with_the_bytes_needed(tmp_path: Path, monkeypatch: 
     assert not transport.seen
 
 
-def test_a_disk_that_fills_up_is_told_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_is_reported_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def note(remote: Remote) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -42,7 +42,7 @@ def test_success_renews_the_lease_for_as_long_as_it_says() -> None:
 
 
 @pytest.mark.parametrize("answer", [(410, {}), (200, {"renewed": False, "lease_seconds": 0})])
-def test_a_word_that_it_is_over_ends_the_node(answer: tuple[int, object]) -> None:
+def test_an_answer_that_the_attempt_is_over_ends_the_node(answer: tuple[int, object]) -> None:
     plane, lease = control(always(lambda: json_answer(*answer)), FakeClock())
     plane.call("heartbeat", {})
     assert lease.over
@@ -84,7 +84,7 @@ def settle(reporter: Reporter) -> None:
         pass
 
 
-def test_each_phase_is_told_once_and_bytes_every_five_seconds() -> None:
+def test_each_phase_is_reported_once_and_bytes_every_five_seconds() -> None:
     reporter, state, plane, clock = reporting()
     settle(reporter)
     assert plane.calls == [("progress", {"phase": "installing"})]
@@ -121,7 +121,7 @@ def test_a_serving_node_registers_once_and_beats() -> None:
     assert plane.calls[2] == ("heartbeat", {"running_requests": 1.0})
 
 
-def test_what_was_not_taken_is_told_again_after_a_pause() -> None:
+def test_what_was_not_accepted_is_reported_again_after_a_pause() -> None:
     reporter, state, plane, _ = reporting()
     plane.error = RetryableError("down", 17)
     assert reporter.step() == 17

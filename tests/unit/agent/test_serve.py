@@ -24,14 +24,14 @@ def test_load_is_summed_over_engines_and_absent_when_unknown() -> None:
 def test_a_job_is_stopped_after_its_time(tmp_path: Path) -> None:
     clock, state = FakeClock(), State(Log())
     job = JobRun(node_config(GPULAUNCH_WORK_DIR=str(tmp_path)), clock, state)
-    told = {"job": {"command": ["sleep", "60"], "timeout_minutes": 1}, "api_key": "k"}
-    job.advance(told, {"PATH": "/usr/bin:/bin"})
+    assignment = {"job": {"command": ["sleep", "60"], "timeout_minutes": 1}, "api_key": "k"}
+    job.advance(assignment, {"PATH": "/usr/bin:/bin"})
     clock.at = 59
-    job.advance(told, {})
+    job.advance(assignment, {})
     assert state.exit_code is None
     clock.at = 60
-    job.advance(told, {})
+    job.advance(assignment, {})
     assert state.exit_code == 124
     again = State(Log())
-    JobRun(node_config(GPULAUNCH_WORK_DIR=str(tmp_path)), clock, again).advance(told, {})
+    JobRun(node_config(GPULAUNCH_WORK_DIR=str(tmp_path)), clock, again).advance(assignment, {})
     assert again.exit_code == 124, "a job that has run is not run again by a restarted agent"
