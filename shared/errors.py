@@ -6,6 +6,9 @@ GpulaunchError
 │   ├── StaleRecordError     somebody else changed the record first (ETag)
 │   ├── StaleLedgerError     somebody else changed the ledger first (ETag)
 │   ├── AlreadyExistsError   an insert met an existing row
+│   ├── ForeignTokenError    a continuation token that no listing returned
+│   ├── UnreadableRowError   a row that this version cannot read
+│   │   └── UnreadableRecordError  a record's row; see shared.storage.base
 │   └── StoreUnavailableError storage did not answer; try again
 ├── MessageError             a queue message that can never be understood
 ├── CatalogError             see shared.domain.catalog
@@ -35,6 +38,14 @@ class StaleLedgerError(StoreError):
 
 class AlreadyExistsError(StoreError):
     """A row that was to be inserted is there already."""
+
+
+class ForeignTokenError(StoreError):
+    """A continuation token that no listing of ours returned."""
+
+
+class UnreadableRowError(StoreError):
+    """A row that this version cannot read: damaged, or written by a later version. No retry will help."""
 
 
 class StoreUnavailableError(StoreError):

@@ -1,14 +1,15 @@
 """Vocabulary of instances: modes, phases, reasons and event types."""
 
-from enum import StrEnum
 from typing import Literal
+
+from gpulaunch.models.base import OpenEnum
 
 INSTANCE_ID = r"^inst-[0-7][0-9A-HJKMNP-TV-Z]{25}$"
 """`inst-` and a ULID: 48 bits of inverted time, 80 of chance, in Crockford's base 32."""
 Mode = Literal["real", "simulation"]
 
 
-class Phase(StrEnum):
+class Phase(OpenEnum):
     """Phase of an instance."""
 
     QUEUED = "queued"
@@ -42,7 +43,7 @@ STARTING = (
 """The phases from acceptance to ready, in order."""
 
 
-class Reason(StrEnum):
+class Reason(OpenEnum):
     """Why an attempt failed or an instance ends. The codes are stable."""
 
     # why an attempt failed while provisioning
@@ -80,7 +81,7 @@ class Reason(StrEnum):
     POISON_MESSAGE = "poison_message"
 
 
-class EventType(StrEnum):
+class EventType(OpenEnum):
     """Type of an event."""
 
     ACCEPTED = "accepted"

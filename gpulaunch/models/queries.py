@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from gpulaunch.models.base import Outside
+from gpulaunch.models.base import Known, Outside
 from gpulaunch.models.instances import Phase
 from gpulaunch.models.requests import LABEL_KEY, ProviderName
 
@@ -88,7 +88,7 @@ class Query(Outside):
 class InstanceQuery(Query):
     """`GET /api/instances`."""
 
-    phase: Annotated[Phase | None, Field(description="Only instances in this phase.")] = None
+    phase: Annotated[Phase | None, Known, Field(description="Only instances in this phase.")] = None
     provider: Annotated[ProviderName | None, Field(description="Only instances of this provider.")] = None
     label: Annotated[str | None, Field(description="Only instances with this label: `key` or `key=value`.")] = None
     live: Annotated[

@@ -16,6 +16,7 @@ from shared.billing.report import BYS, By, Sums, once, report
 from shared.control.parts import Parts
 from shared.control.queries import one_of, only_known
 from shared.domain.money import MICRO, Account
+from shared.storage.base import readable
 
 LONGEST = 366
 """Days in one report: a year, since everything that ended since its first day is read."""
@@ -40,7 +41,7 @@ def costs_answer(parts: Parts, query: Mapping[str, str]) -> CostsAnswer:
         raise invalid_request([FieldError(field="label", message="A label's key, with by=label.")])
     one_of(query, "format", {"json": None, "csv": None})
     # Live ones first: an attempt that ends in between is then found twice, and counted once, rather than never.
-    running = [entry for found in parts.store.live() for entry in cost_entries(parts, found.record, now)]
+    running = [entry for found in readable(parts.store.live()) for entry in cost_entries(parts, found.record, now)]
     made = report(once(parts.store.costs(first), running), first, last, by, label)
     return CostsAnswer(
         first_day=first,

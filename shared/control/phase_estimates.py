@@ -11,7 +11,7 @@ from shared.backends.simulation import provider as sim
 from shared.control.parts import Parts
 from shared.domain.event import Event
 from shared.domain.instance import InstanceRecord
-from shared.storage.base import InstanceFilter
+from shared.storage.base import InstanceFilter, readable
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def medians(parts: Parts, record: InstanceRecord) -> dict[Phase, Span]:
     page = parts.store.page(InstanceFilter(provider=record.request.provider), 50, None)
     alike = [
         found.record
-        for found in page.records
+        for found in readable(page.records)
         if found.record.instance_id != record.instance_id
         and found.record.mode == record.mode
         and kind_of(found.record) == kind_of(record)

@@ -14,7 +14,7 @@ from shared.domain.provider import NodeTarget, NodeView, Probe, ProviderNotEnabl
 from shared.errors import StaleRecordError
 from shared.lifecycle.machine import decide
 from shared.lifecycle.observations import Probed, Reported
-from shared.storage.base import Versioned
+from shared.storage.base import Versioned, readable
 
 log = logging.getLogger("gpulaunch.health")
 
@@ -24,7 +24,7 @@ def run_probe(parts: Parts, message: ProbeMessage) -> None:
     # Read in its turn, not before: what waits would be old, and takes the core from those that are asked.
     with parts.slices:
         live = parts.store.live(message.instanceId, message.lastInstanceId)
-        _probe(parts, [found for found in live if found.record.phase is Phase.READY])
+        _probe(parts, [found for found in readable(live) if found.record.phase is Phase.READY])
 
 
 def probe_ready(parts: Parts, ready: Sequence[Versioned]) -> None:

@@ -13,8 +13,8 @@ from shared.api.problems import invalid_request, not_found
 from shared.api.views import instance_view
 from shared.control.parts import Parts
 from shared.domain.catalog import NotCataloguedError
-from shared.errors import StoreUnavailableError
-from shared.storage.base import InstanceFilter, Versioned
+from shared.errors import ForeignTokenError, StoreUnavailableError
+from shared.storage.base import InstanceFilter, Versioned, readable
 
 V = TypeVar("V")
 
@@ -36,19 +36,19 @@ def list_page(parts: Parts, query: Mapping[str, str]) -> tuple[InstanceList, lis
     size = whole_number(query, "page_size", 50, 1, 200)
     key, has_value, value = query.get("label", "").partition("=")
     wanted = InstanceFilter(
-        phase=one_of(query, "phase", {phase.value: phase.value for phase in Phase}),
+        phase=one_of(query, "phase", {phase.value: phase for phase in Phase}),
         provider=one_of(query, "provider", _PROVIDERS),
         label=(key, value if has_value else None) if key else None,
         live=one_of(query, "live", {"true": True, "false": False}),
     )
     try:
         page = parts.store.page(wanted, size, query.get("continuation_token"))
-    except ValueError as error:
+    except ForeignTokenError as error:
         message = "This is not a `next_token` of this interface; leave it out to begin with the first page."
         raise invalid_request([FieldError(field="continuation_token", message=message)]) from error
     now = parts.clock.now()
     answer = InstanceList(
-        instances=[instance_view(found.record, now) for found in page.records], next_token=page.next_token
+        instances=[instance_view(found.record, now) for found in readable(page.records)], next_token=page.next_token
     )
     return answer, [found.etag for found in page.records] + [page.next_token or ""]
 

@@ -14,6 +14,7 @@ from shared.domain.instance import AttemptState, InstanceRecord
 from shared.domain.provider import ProviderUnavailableError
 from shared.domain.quota import RegionUsage
 from shared.planning.quota import by_name, excluded, held, plain
+from shared.storage.base import readable
 
 log = logging.getLogger("gpulaunch.quota")
 
@@ -74,7 +75,7 @@ def quota_answer(parts: Parts, regions: Iterable[str]) -> QuotaAnswer:
     Raises StoreUnavailableError.
     """
     cloud = parts.cloud
-    offers = [offer for found in parts.store.live() for offer in _machines(found.record)]
+    offers = [offer for found in readable(parts.store.live()) for offer in _machines(found.record)]
     wanted = sorted(set(regions) or {offer.region for offer in offers})
     if cloud is None:
         return QuotaAnswer(checked=False, reason=_NOT_SET, regions=[])

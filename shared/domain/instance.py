@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from gpulaunch.models.base import Stored, UtcTime, lenient
+from gpulaunch.models.base import Known, Stored, UtcTime, lenient
 from gpulaunch.models.instances import Mode, Phase, Reason
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import LaunchRequest
@@ -11,7 +11,20 @@ from shared.domain.money import Reservation
 from shared.domain.node import JobResult, NodePhase
 
 SCHEMA = 1
-"""Version of the stored shape; a reader takes every version up to its own."""
+"""Version of the stored shape. A reader takes every version up to its own, and never writes a record of a later one."""
+
+
+def cluster_prefix(instance_id: str) -> str:
+    """What the names of all of an instance's clusters begin with, and of no other's: ids are of one length."""
+    return f"gl-{instance_id.removeprefix('inst-').lower()}-"
+
+
+def cluster_name(instance_id: str, number: int) -> str:
+    """The name of an attempt's cluster: 32 characters, all of one length, so that none is a prefix of another.
+
+    Azure takes 42 for this name and SkyPilot's `-<8 hex of the user>` after it.
+    """
+    return f"{cluster_prefix(instance_id)}{number:02d}"
 
 
 class AttemptState(StrEnum):
@@ -95,7 +108,8 @@ class InstanceRecord(Stored):
     mode: Mode
     mode_reason: str = ""
     """Why this mode, for people."""
-    phase: Phase = Phase.QUEUED
+    phase: Annotated[Phase, Known] = Phase.QUEUED
+    """A record in a phase of a later version is unreadable: the phase decides what is to be done."""
     phase_since: UtcTime
     created_at: UtcTime
     updated_at: UtcTime

@@ -4,20 +4,12 @@ from datetime import datetime, timedelta
 
 from gpulaunch.models.instances import EventType, Phase
 from gpulaunch.models.times import seconds_between
-from shared.domain.instance import Attempt, AttemptState, Failure, InstanceRecord
+from shared.domain.instance import Attempt, AttemptState, Failure, InstanceRecord, cluster_name
 from shared.lifecycle.retries import Retry, retry_after
 from shared.lifecycle.rules import no_successor, termination_reason
 from shared.lifecycle.termination import end
 from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import Decision, Transition
-
-
-def cluster_name(instance_id: str, number: int) -> str:
-    """The name of an attempt's cluster: 32 characters, all of one length, so that none is a prefix of another.
-
-    Azure takes 42 for this name and SkyPilot's `-<8 hex of the user>` after it.
-    """
-    return f"gl-{instance_id.removeprefix('inst-').lower()}-{number:02d}"
 
 
 def next_attempt(transition: Transition, timeouts: Timeouts) -> Decision:

@@ -5,7 +5,7 @@ budget change together or not at all. Live and ended records have row keys of th
 live ones costs the same however many have ended.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
@@ -14,17 +14,65 @@ from pydantic import BaseModel
 
 from gpulaunch.models.base import Stored as StoredModel
 from gpulaunch.models.base import UtcTime
+from gpulaunch.models.instances import Phase
 from shared.domain.event import Event
-from shared.domain.instance import InstanceRecord
-from shared.domain.money import CostEntry, Ledger
+from shared.domain.instance import InstanceRecord, cluster_prefix
+from shared.domain.money import CostEntry, Ledger, Reservation
+from shared.errors import UnreadableRowError
 
 
 @dataclass(frozen=True)
 class Versioned:
-    """A record as read, with the mark that lets it be changed."""
+    """A record and the ETag needed to update it."""
 
     record: InstanceRecord
     etag: str
+
+    @property
+    def instance_id(self) -> str:
+        """The record's."""
+        return self.record.instance_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unreadable:
+    """A record's row that this version cannot read: damaged, or written by a later version.
+
+    It is never written to, save by `InstanceStore.close_unreadable`, and its nodes are never garbage: `owns` knows them
+    by their names, however little of the row makes sense.
+    """
+
+    instance_id: str
+    why: str
+    """For people; where in the document and what, without its values."""
+    etag: str
+    ended: bool
+    """Its row is among those of ended instances: nothing is left to do for it."""
+    phase: str | None
+    """As stored, in whatever version's words; so are `mode` and `provider`. None: the row does not say."""
+    mode: str | None
+    provider: str | None
+    clusters: tuple[str, ...]
+    """Names of the clusters of its attempts, save of those that are deleted; empty when the document is not JSON."""
+    reservation: Reservation | None
+    """What it holds of the ledger, where that can be read: to be settled when the row is closed."""
+
+    def owns(self, cluster_name: str) -> bool:
+        """Whether a cluster of that name was created for this instance, by its name alone."""
+        return cluster_name.startswith(cluster_prefix(self.instance_id))
+
+
+def readable(found: Iterable[Versioned | Unreadable]) -> Iterator[Versioned]:
+    """Leave out the unreadable, for what does without them; the sweep is what counts and reports them."""
+    return (one for one in found if isinstance(one, Versioned))
+
+
+class UnreadableRecordError(UnreadableRowError):
+    """The row of the record that was asked for cannot be read; carries what can be said about it."""
+
+    def __init__(self, unreadable: Unreadable) -> None:
+        super().__init__(f"{unreadable.instance_id} cannot be read: {unreadable.why}")
+        self.unreadable = unreadable
 
 
 class IdempotencyEntry(StoredModel):
@@ -84,11 +132,11 @@ PRICES = "prices"
 """SkyPilot's live price lists, packed; the key is the provider."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InstanceFilter:
     """Which records a listing wants; None: any."""
 
-    phase: str | None = None
+    phase: Phase | None = None
     provider: str | None = None
     label: tuple[str, str | None] | None = None
     """A label's key and, unless None, its value."""
@@ -99,7 +147,7 @@ class InstanceFilter:
 class RecordPage:
     """A page of a listing, newest first."""
 
-    records: list[Versioned]
+    records: list[Versioned | Unreadable]
     next_token: str | None
     """Opaque; None at the end."""
 
@@ -116,7 +164,13 @@ class QueuedMessage:
 
 
 class InstanceStore(Protocol):
-    """Records and their events. Every method may raise StoreUnavailableError."""
+    """Records and their events.
+
+    A write happens as a whole or not at all. Every method may raise StoreUnavailableError; then a write may have
+    happened or not. Rows that this version cannot read never end a listing, and never surface as pydantic's
+    ValidationError: a record comes as `Unreadable`, an event as one of type `unreadable` in its place, a marker or a
+    cost entry is left out and logged, and a ledger or an idempotency entry raises UnreadableRowError.
+    """
 
     def create(
         self,
@@ -125,65 +179,108 @@ class InstanceStore(Protocol):
         idempotency: IdempotencyEntry | None,
         booking: Booking = NO_BOOKING,
     ) -> str:
-        """Insert all or nothing; the record's ETag. Raises AlreadyExistsError, StaleLedgerError."""
+        """Insert a record with its first events; return its ETag.
+
+        Raises:
+            AlreadyExistsError: the record or the idempotency key exists.
+            StaleLedgerError: somebody else changed the ledger.
+            StoreError: no row can hold the record.
+        """
         ...
 
     def idempotency(self, key_hash: str) -> IdempotencyEntry | None:
-        """What was answered to that key."""
+        """Return what was answered to that key."""
         ...
 
     def load(self, instance_id: str) -> Versioned | None:
-        """The record, live or ended; None when there is none."""
+        """Return the record, live or ended, or None.
+
+        Raises:
+            UnreadableRecordError: its row cannot be read by this version.
+        """
         ...
 
     def commit(
         self, before: Versioned, record: InstanceRecord, events: Sequence[Event], booking: Booking = NO_BOOKING
     ) -> str:
-        """Write record, new events and booking, all or nothing, if nobody changed the record since; the new ETag.
+        """Write a changed record, its new events and a booking, if the record is still as `before`; return the ETag.
 
-        A record that ended moves out of the live range in the same transaction. Raises StaleRecordError;
-        StaleLedgerError when the record is as it was, and the ledger is not.
+        A record that ended moves out of the live range in the same transaction.
+
+        Raises:
+            StaleRecordError: somebody else changed the record.
+            StaleLedgerError: the record is unchanged, but somebody else changed the ledger.
+            AlreadyExistsError: the record is unchanged, but an event of that number exists.
+            StoreError: no row can hold the record.
+            ValueError: no lifecycle asks for such a change; see `shared.storage.checks`.
+        """
+        ...
+
+    def close_unreadable(self, unreadable: Unreadable, booking: Booking = NO_BOOKING) -> None:
+        """Move an unreadable row to the ended ones, as it is and marked, if it is still the one that was read.
+
+        For an instance that a user ends although nobody can read its record, once its nodes are deleted: release what
+        `clusters` names and whatever the backends list that it `owns`, then close it, with a booking that settles its
+        `reservation`. The document is kept to the letter, and read as `Unreadable` from then on by every version: what
+        it says of its phase is no longer true. One that has ended stays as it is.
+
+        Raises:
+            StaleRecordError: somebody changed the row, or removed it.
+            StaleLedgerError: the row is unchanged, but somebody else changed the ledger.
         """
         ...
 
     def ledger(self) -> VersionedLedger:
-        """The workspace's ledger; an empty one where there is none."""
+        """Return the workspace's ledger, an empty one where none was written."""
         ...
 
     def book(self, booking: Booking) -> None:
-        """Write the ledger alone, if nobody changed it since. Raises StaleLedgerError."""
+        """Write the ledger alone.
+
+        Raises:
+            StaleLedgerError: somebody else changed it; also when a repeated write met its own work.
+        """
         ...
 
     def costs(self, first: date) -> list[CostEntry]:
-        """What the attempts have cost that ended on that day, UTC, or later; oldest day first."""
+        """Return what the attempts have cost that ended on that day, UTC, or later; oldest day first."""
         ...
 
     def events(self, instance_id: str, after: int = -1, limit: int = 1000) -> list[Event]:
-        """Events with a sequence above `after`, in order, at most `limit`."""
+        """Return events with a sequence above `after`, in order, at most `limit`."""
         ...
 
-    def live(self, newest: str | None = None, oldest: str | None = None) -> Iterator[Versioned]:
-        """Live records, newest first; with bounds, those from `newest` down to `oldest`, both included."""
+    def live(self, newest: str | None = None, oldest: str | None = None) -> Iterator[Versioned | Unreadable]:
+        """Walk over the live records, newest first; with bounds, from `newest` down to `oldest`, both included.
+
+        Raises:
+            ValueError: a bound is not an instance id.
+        """
         ...
 
     def page(self, wanted: InstanceFilter, size: int, token: str | None) -> RecordPage:
-        """A page of records, live and ended in one order, newest first. Raises ValueError on a foreign token."""
+        """Return a page of records (1 to 1000), live and ended in one order, newest first.
+
+        Raises:
+            ForeignTokenError: the token is not one that a page returned.
+            ValueError: the size is out of range.
+        """
         ...
 
     def markers(self, kind: str) -> list[Marker]:
-        """All notes of a kind."""
+        """Return all markers of a kind."""
         ...
 
-    def put_marker(self, note: Marker) -> None:
-        """Write a note down, in place of the one about the same."""
+    def put_marker(self, marker: Marker) -> None:
+        """Write a marker, replacing the one of the same kind and key."""
         ...
 
     def drop_marker(self, kind: str, key: str) -> None:
-        """Forget a note; one that is gone already is fine."""
+        """Delete a marker; one that does not exist is fine."""
         ...
 
     def ping(self) -> None:
-        """One cheap read. Raises StoreUnavailableError."""
+        """Read one row at most, to see whether storage answers."""
         ...
 
 

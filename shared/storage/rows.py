@@ -18,7 +18,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from pydantic import BaseModel
 
@@ -49,8 +49,6 @@ _TURN: Final = str.maketrans(_ALPHABET, _ALPHABET[::-1])
 _ID: Final = re.compile(INSTANCE_ID)
 _PREFIX: Final = "inst-"
 
-M = TypeVar("M", bound=BaseModel)
-
 
 @dataclass(frozen=True)
 class KeyRange:
@@ -80,6 +78,11 @@ def inverted_ulid(instance_id: str) -> str:
     if not is_instance_id(instance_id):
         raise ValueError("not an instance id")
     return instance_id.removeprefix(_PREFIX).translate(_TURN)
+
+
+def upright(inverted: str) -> str:
+    """The instance id of which `inverted_ulid` made this."""
+    return _PREFIX + inverted.translate(_TURN)
 
 
 def record_key(instance_id: str, ended: bool) -> str:
@@ -138,7 +141,8 @@ def record_range(area: str, newest: str | None = None, oldest: str | None = None
 
 def conditions(wanted: InstanceFilter) -> tuple[list[str], dict[str, str]]:
     """What a record's row has to meet in a listing, as OData conditions, and the values that they speak of."""
-    values = {name: value for name in ("phase", "provider") if (value := getattr(wanted, name)) is not None}
+    asked = {"phase": wanted.phase, "provider": wanted.provider}
+    values = {name: str(value) for name, value in asked.items() if value is not None}
     made = [f"{name} eq @{name}" for name in values]
     if wanted.label is not None:
         key, value = wanted.label
@@ -191,11 +195,6 @@ def idempotency_row(partition: str, entry: IdempotencyEntry) -> Row:
     return {"PartitionKey": partition, "RowKey": idempotency_key(entry.key_hash), **_split(entry)}
 
 
-def read(kind: type[M], row: Mapping[str, Any]) -> M:
-    """What a row's document says."""
-    return kind.model_validate_json(_joined(row))
-
-
 def _split(model: BaseModel) -> Row:
     """The document in `doc`, or, where one property can't hold it, in `doc0`, `doc1` and so on.
 
@@ -220,11 +219,12 @@ def _split(model: BaseModel) -> Row:
     return row
 
 
-def _joined(row: Mapping[str, Any]) -> str:
-    whole: str | None = row.get("doc")
+def document(row: Mapping[str, Any]) -> str:
+    """The document of a row as it was written, JSON unless somebody else wrote it; empty where there is none."""
+    whole = row.get("doc")
     if whole is not None:
-        return whole
+        return whole if isinstance(whole, str) else ""
     parts: list[str] = []
-    while (part := row.get(f"doc{len(parts)}")) is not None:
+    while isinstance(part := row.get(f"doc{len(parts)}"), str):
         parts.append(part)
     return "".join(parts)

@@ -3,13 +3,11 @@
 A write is one entity-group transaction. The SDK repeats a transaction that was answered with 500, 503 or 504, and the
 first try may have been carried out all the same; the repetition then meets its own work as a conflict. Every write of
 a record therefore carries a mark of its own (`writer`), and a conflict is judged by reading the row again: our mark
-means that the write was done. A broken connection is not repeated by the SDK: the outcome stays unknown and is
-StoreUnavailableError, as the contract says.
+means that the write was done. For the same reason a transaction is sent again when its connection breaks (REPEATED in
+`failures.py`). Where no answer comes in time either, the outcome stays unknown: StoreUnavailableError.
 """
 
-import base64
 import itertools
-import re
 import secrets
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from datetime import date
@@ -20,7 +18,6 @@ from azure.core.exceptions import AzureError, ResourceNotFoundError
 from azure.core.paging import ItemPaged
 from azure.data.tables import TableClient, TableEntity, TableTransactionError, UpdateMode
 
-from gpulaunch.models.instances import Phase
 from shared.domain.event import Event
 from shared.domain.instance import InstanceRecord
 from shared.domain.money import CostEntry, Ledger
@@ -33,10 +30,15 @@ from shared.storage.base import (
     InstanceFilter,
     Marker,
     RecordPage,
+    Unreadable,
+    UnreadableRecordError,
     Versioned,
     VersionedLedger,
 )
+from shared.storage.checks import check_commit, check_size
 from shared.storage.failures import REPEATED, code_of, translate, translated
+from shared.storage.records import CLOSED, read, read_all, read_event, read_record
+from shared.storage.tokens import make_token, read_token
 
 QUERY_PAGE: Final = 1000
 """Rows asked for in one request of a query; the service gives no more."""
@@ -44,7 +46,6 @@ MAX_PAGE: Final = 1000
 
 _CONFLICTS: Final = frozenset({"EntityAlreadyExists", "InvalidDuplicateRow"})
 _STALE: Final = frozenset({"UpdateConditionNotSatisfied", "ConditionNotMet", "ResourceNotFound", "EntityNotFound"})
-_TOKEN: Final = re.compile(r"older:(inst-.*)")
 
 Operation = tuple[str, Mapping[str, Any]] | tuple[str, Mapping[str, Any], Mapping[str, Any]]
 
@@ -73,39 +74,6 @@ class _Table(Protocol):
     ) -> ItemPaged[TableEntity]: ...
 
 
-def make_token(instance_id: str) -> str:
-    """The opaque mark of a listing that has come down to an instance."""
-    return base64.urlsafe_b64encode(f"older:{instance_id}".encode()).decode().rstrip("=")
-
-
-def read_token(token: str) -> str:
-    """The instance at which a listing stopped. Raises ValueError when we did not make the token."""
-    try:
-        text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode("ascii")
-    except ValueError as error:
-        raise ValueError("not a continuation token of this listing") from error
-    match = _TOKEN.fullmatch(text)
-    if match is None or not rows.is_instance_id(match[1]) or make_token(match[1]) != token:
-        raise ValueError("not a continuation token of this listing")
-    return match[1]
-
-
-def check_commit(before: InstanceRecord, record: InstanceRecord, events: Sequence[Event], booking: Booking) -> None:
-    """Refuse a commit that no lifecycle asks for. Raises ValueError."""
-    if before.instance_id != record.instance_id:
-        raise ValueError("a commit is about one instance")
-    if before.ended and not record.ended:
-        raise ValueError("an ended instance does not come back to life")
-    check_size(events, booking)
-
-
-def check_size(events: Sequence[Event], booking: Booking) -> None:
-    """Refuse more events and costs than a transaction holds. Raises ValueError."""
-    count = len(events) + len(booking.costs)
-    if count > rows.MAX_EVENTS:
-        raise ValueError(f"{count} events and costs in one write; at most {rows.MAX_EVENTS}")
-
-
 class TableInstanceStore:
     """The records of one workspace in one table. Safe to use from several threads."""
 
@@ -120,10 +88,6 @@ class TableInstanceStore:
         idempotency: IdempotencyEntry | None,
         booking: Booking = NO_BOOKING,
     ) -> str:
-        """Insert all or nothing, in one request; the record's ETag.
-
-        Raises AlreadyExistsError, StaleLedgerError, StoreUnavailableError; StoreError for a record that no row holds.
-        """
         check_size(events, booking)
         row = rows.record_row(self._partition, record, secrets.token_hex(8))
         operations: list[Operation] = [("create", row)]
@@ -148,30 +112,25 @@ class TableInstanceStore:
             raise translate(error, doing) from error
 
     def idempotency(self, key_hash: str) -> IdempotencyEntry | None:
-        """What was answered to that key, in one request. Raises StoreUnavailableError."""
         entity = self._get(rows.idempotency_key(key_hash), "read an idempotency key")
-        return None if entity is None else rows.read(IdempotencyEntry, entity)
+        return None if entity is None else read(IdempotencyEntry, entity)
 
     def load(self, instance_id: str) -> Versioned | None:
-        """The record, live (one request) or ended (two); None when there is none. Raises StoreUnavailableError."""
         if not rows.is_instance_id(instance_id):
             return None
         # live first: a record that ends between the two reads is then found by the second
         for ended in (False, True):
             entity = self._get(rows.record_key(instance_id, ended), f"load {instance_id}")
             if entity is not None:
-                return _versioned(entity)
+                found = read_record(entity, _etag(entity))
+                if isinstance(found, Unreadable):
+                    raise UnreadableRecordError(found)
+                return found
         return None
 
     def commit(
         self, before: Versioned, record: InstanceRecord, events: Sequence[Event], booking: Booking = NO_BOOKING
     ) -> str:
-        """Write record, new events and booking in one request, if nobody changed the record since; the new ETag.
-
-        Raises StaleRecordError, StoreUnavailableError; StaleLedgerError when the record is as it was, and the ledger
-        is not; AlreadyExistsError when an event of that number is there although the record did not change; StoreError
-        for a record that no row holds.
-        """
         check_commit(before.record, record, events, booking)
         row = rows.record_row(self._partition, record, secrets.token_hex(8))
         unchanged = {"etag": before.etag, "match_condition": MatchConditions.IfNotModified}
@@ -202,20 +161,42 @@ class TableInstanceStore:
         except AzureError as error:
             raise translate(error, doing) from error
 
+    def close_unreadable(self, unreadable: Unreadable, booking: Booking = NO_BOOKING) -> None:
+        if unreadable.ended:
+            return
+        instance_id, doing = unreadable.instance_id, f"close {unreadable.instance_id}"
+        live_key = rows.record_key(instance_id, ended=False)
+        entity = self._get(live_key, doing)
+        if entity is None or _etag(entity) != unreadable.etag:
+            raise StaleRecordError(f"{instance_id} was changed by somebody else")
+        row: dict[str, Any] = {
+            **entity,
+            "RowKey": rows.record_key(instance_id, ended=True),
+            "writer": secrets.token_hex(8),
+            CLOSED: unreadable.why,
+        }
+        old = {"PartitionKey": self._partition, "RowKey": live_key}
+        unchanged = {"etag": unreadable.etag, "match_condition": MatchConditions.IfNotModified}
+        try:
+            self._transact([("create", row), ("delete", old, unchanged), *self._bookings(booking)])
+        except TableTransactionError as error:
+            if code_of(error) not in _CONFLICTS | _STALE:
+                raise translate(error, doing) from error
+            if self._written_by_us(row, doing) is not None:
+                return
+            if self._unchanged(live_key, unreadable.etag, doing):
+                self._check_ledger(booking, error)
+            raise StaleRecordError(f"{instance_id} was changed by somebody else") from error
+        except AzureError as error:
+            raise translate(error, doing) from error
+
     def ledger(self) -> VersionedLedger:
-        """The workspace's ledger, in one request; an empty one where there is none. Raises StoreUnavailableError."""
         entity = self._get(rows.LEDGER_KEY, "read the ledger")
         return (
-            VersionedLedger(Ledger(), None)
-            if entity is None
-            else VersionedLedger(rows.read(Ledger, entity), _etag(entity))
+            VersionedLedger(Ledger(), None) if entity is None else VersionedLedger(read(Ledger, entity), _etag(entity))
         )
 
     def book(self, booking: Booking) -> None:
-        """Write the ledger alone, in one request, if nobody changed it since.
-
-        Raises StaleLedgerError, also for a write whose repetition met its own work, and StoreUnavailableError.
-        """
         try:
             self._transact(self._bookings(booking))
         except TableTransactionError as error:
@@ -226,70 +207,53 @@ class TableInstanceStore:
             raise translate(error, "book") from error
 
     def costs(self, first: date) -> list[CostEntry]:
-        """What the attempts have cost that ended on that day or later, one request for a thousand.
-
-        Raises StoreUnavailableError.
-        """
-        return [rows.read(CostEntry, entity) for entity in self._query(rows.cost_range(first), "read the costs")]
+        return read_all(CostEntry, self._query(rows.cost_range(first), "read the costs"))
 
     def events(self, instance_id: str, after: int = -1, limit: int = 1000) -> list[Event]:
-        """Events with a sequence above `after`, in order, at most `limit`. Raises StoreUnavailableError."""
         if not rows.is_instance_id(instance_id) or limit < 1:
             return []
         found: list[Event] = []
         for entity in self._query(rows.event_range(instance_id, after), f"events of {instance_id}", limit):
-            found.append(rows.read(Event, entity))
+            found.append(read_event(entity, entity.metadata["timestamp"]))
             if len(found) == limit:
                 break
         return found
 
-    def live(self, newest: str | None = None, oldest: str | None = None) -> Iterator[Versioned]:
-        """Live records, newest first, one request for a thousand; with bounds, those from `newest` down to `oldest`.
-
-        Raises StoreUnavailableError while it is walked over, ValueError for a bound that is no instance id.
-        """
+    def live(self, newest: str | None = None, oldest: str | None = None) -> Iterator[Versioned | Unreadable]:
         for entity in self._query(rows.record_range(rows.LIVE, newest, oldest), "walk over the live records"):
-            yield _versioned(entity)
+            yield read_record(entity, _etag(entity))
 
     def page(self, wanted: InstanceFilter, size: int, token: str | None) -> RecordPage:
-        """A page of at most `size` records (1 to 1000), live and ended in one order, newest first.
-
-        Raises ValueError on a foreign token or a wrong size, StoreUnavailableError.
-        """
         if not 1 <= size <= MAX_PAGE:
             raise ValueError(f"a page has 1 to {MAX_PAGE} records")
         after = None if token is None else read_token(token)
-        found: dict[str, Versioned] = {}
+        found: dict[str, Versioned | Unreadable] = {}
         oldest: str | None = None
         # live before ended: a record that ends in between is then seen twice rather than never
         for area in _areas(wanted):
             # one more than wanted tells whether there is another page
             chunk = self._chunk(rows.record_range(area, None, oldest, after), wanted, size + 1)
-            found |= {one.record.instance_id: one for one in chunk}
+            found |= {one.instance_id: one for one in chunk}
             if len(chunk) > size:
                 # nothing older than these can be on this page
-                oldest = chunk[-1].record.instance_id
+                oldest = chunk[-1].instance_id
         newest_first = sorted(found, reverse=True)
         shown = [found[instance_id] for instance_id in newest_first[:size]]
         return RecordPage(shown, make_token(newest_first[size - 1]) if len(newest_first) > size else None)
 
     def markers(self, kind: str) -> list[Marker]:
-        """All notes of a kind, one request for a thousand. Raises StoreUnavailableError."""
-        return [rows.read(Marker, entity) for entity in self._query(rows.note_range(kind), f"read the {kind} notes")]
+        return read_all(Marker, self._query(rows.note_range(kind), f"read the {kind} markers"))
 
-    def put_marker(self, note: Marker) -> None:
-        """Write a note down in one request. Raises StoreUnavailableError."""
-        with translated("write a note"):
-            self._table.upsert_entity(rows.note_row(self._partition, note), mode=UpdateMode.REPLACE)
+    def put_marker(self, marker: Marker) -> None:
+        with translated("write a marker"):
+            self._table.upsert_entity(rows.note_row(self._partition, marker), mode=UpdateMode.REPLACE)
 
     def drop_marker(self, kind: str, key: str) -> None:
-        """Forget a note in one request. Raises StoreUnavailableError."""
         # the SDK takes a row that is gone for deleted
-        with translated("drop a note"):
+        with translated("drop a marker"):
             self._table.delete_entity(self._partition, rows.marker_key(kind, key))
 
     def ping(self) -> None:
-        """Read one row key at most. Raises StoreUnavailableError."""
         with translated("ping"):
             pages = self._table.query_entities(
                 "PartitionKey eq @partition",
@@ -334,7 +298,7 @@ class TableInstanceStore:
         except AzureError as error:
             raise translate(error, doing) from error
 
-    def _written_by_us(self, row: Mapping[str, str], doing: str) -> str | None:
+    def _written_by_us(self, row: Mapping[str, Any], doing: str) -> str | None:
         """The ETag of a row if this very write is the last one to it."""
         entity = self._get(row["RowKey"], doing)
         return None if entity is None or entity["writer"] != row["writer"] else _etag(entity)
@@ -353,27 +317,20 @@ class TableInstanceStore:
         with translated(doing):
             yield from self._table.query_entities(query, parameters=parameters, results_per_page=min(limit, QUERY_PAGE))
 
-    def _chunk(self, keys: rows.KeyRange, wanted: InstanceFilter, limit: int) -> list[Versioned]:
+    def _chunk(self, keys: rows.KeyRange, wanted: InstanceFilter, limit: int) -> list[Versioned | Unreadable]:
         """The first wanted records of a range, at most `limit`, newest first."""
         found = self._query(keys, "list instances", limit, wanted)
-        return [_versioned(entity) for entity in itertools.islice(found, limit)]
+        return [read_record(entity, _etag(entity)) for entity in itertools.islice(found, limit)]
 
 
 def _areas(wanted: InstanceFilter) -> list[str]:
     """The ranges in which a listing can find anything, live first."""
     ended = None if wanted.live is None else not wanted.live
     if wanted.phase is not None:
-        if wanted.phase not in set(Phase):
+        if ended not in (None, wanted.phase.ended):
             return []
-        by_phase = Phase(wanted.phase).ended
-        if ended not in (None, by_phase):
-            return []
-        ended = by_phase
+        ended = wanted.phase.ended
     return [area for area, is_ended in ((rows.LIVE, False), (rows.DONE, True)) if ended in (None, is_ended)]
-
-
-def _versioned(entity: TableEntity) -> Versioned:
-    return Versioned(rows.read(InstanceRecord, entity), _etag(entity))
 
 
 def _etag(entity: TableEntity) -> str:

@@ -197,7 +197,7 @@ def account(arena: Arena, accepted: dict[str, str]) -> list[str]:
             call(arena, "DELETE", f"/api/instances/{one['instance_id']}")
     wait_until_settled(arena, {"terminated", "failed"})
     wrong += [f"left over: {node.cluster_name}" for node in cloud.nodes()]
-    wrong += [f"left over: record {live.record.instance_id}" for live in store.live()]
+    wrong += [f"left over: record {live.instance_id}" for live in store.live()]
     return wrong
 
 

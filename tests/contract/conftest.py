@@ -16,6 +16,8 @@ from azure.storage.queue import QueueServiceClient
 from devhost.azurite import Azurite
 from shared.settings import Settings
 from shared.storage import connect
+from shared.storage.tables import TableInstanceStore
+from tests.twins.store import MemoryInstanceStore
 
 _NUMBERS = itertools.count(1)
 
@@ -103,6 +105,15 @@ def whole_account(azurite: Azurite) -> Account:
     queues = connect.queue_service(settings, transport=transport)
     connect.ensure(table, queues, [])
     return Account(settings, table, queues, transport)
+
+
+@pytest.fixture(params=["twin", "azurite"])
+def store(request: pytest.FixtureRequest) -> MemoryInstanceStore | TableInstanceStore:
+    """Each InstanceStore in its turn, empty."""
+    if request.param == "twin":
+        return MemoryInstanceStore()
+    account: Account = request.getfixturevalue("account")
+    return TableInstanceStore(account.table, unique("store"))
 
 
 @pytest.fixture

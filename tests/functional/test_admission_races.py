@@ -19,6 +19,7 @@ from shared.control.launch import launch
 from shared.control.parts import Parts
 from shared.domain.money import Account, Usage
 from shared.settings import Settings
+from shared.storage.base import readable
 from shared.storage.connect import ensure, queue_service, table_client
 from shared.storage.tables import TableInstanceStore
 from tests.functional.world import SEED, World
@@ -88,7 +89,7 @@ def check(azurite: Azurite) -> Outcome:
     outcome = race(made)
     assert (outcome.admitted, outcome.refused) == (ROOM, Counter({"402 budget_exceeded": LAUNCHES - ROOM}))
     store = made[0].store
-    live = [found.record for found in store.live()]
+    live = [found.record for found in readable(store.live())]
     assert len(live) == ROOM
     ledger = store.ledger().ledger
     assert ledger.accounts == {"2026-01/simulation": Account(reserved=ROOM * WORST, alerted=100)}

@@ -17,7 +17,7 @@ from shared.domain.node import Assignment, ModelFile, NodePhase, NodeStatus
 from shared.domain.provider import NodeState, NodeView
 from shared.queues import ALERTS, QUEUES
 from shared.redaction import Redactor
-from shared.storage.base import InstanceFilter
+from shared.storage.base import InstanceFilter, readable
 from shared.storage.queues import poison_queue
 from tests.functional.listening import Ear
 from tests.functional.scripted import Assigning, Scripted
@@ -126,7 +126,7 @@ def asked(world: Planted) -> None:
 
 
 def finish(world: Planted) -> None:
-    for one in world.store.page(InstanceFilter(), 100, None).records:
+    for one in list(readable(world.store.page(InstanceFilter(), 100, None).records)):
         name = one.record.instance_id
         for path in (f"/api/instances/{name}", f"/api/instances/{name}/events", f"/api/instances/{name}/logs"):
             assert world.call("GET", path).status == 200
@@ -157,7 +157,7 @@ def test_no_planted_secret_should_be_found(mode: str, caplog: pytest.LogCaptureF
             places[path] = places.get(path, "") + answer.body.decode() + repr(dict(answer.headers))
     derived = {
         world.parts.deriver.derive(one.record.instance_id, attempt.number, purpose)
-        for one in world.store.page(InstanceFilter(), 100, None).records
+        for one in list(readable(world.store.page(InstanceFilter(), 100, None).records))
         for attempt in one.record.attempts
         for purpose in Purpose
     }
@@ -175,7 +175,7 @@ def test_no_planted_secret_should_be_found(mode: str, caplog: pytest.LogCaptureF
 
 def stored(world: World) -> dict[str, str]:
     """All that lies in tables and queues."""
-    found = world.store.page(InstanceFilter(), 100, None).records
+    found = list(readable(world.store.page(InstanceFilter(), 100, None).records))
     rows = [one.record.model_dump_json() for one in found]
     rows += [event.model_dump_json() for one in found for event in world.store.events(one.record.instance_id)]
     bodies = [

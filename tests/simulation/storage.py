@@ -11,7 +11,6 @@ from shared.cache import TTLCache
 from shared.domain.event import Event
 from shared.domain.instance import InstanceRecord
 from shared.domain.money import CostEntry
-from shared.storage import rows
 from shared.storage.base import (
     NO_BOOKING,
     Booking,
@@ -20,6 +19,7 @@ from shared.storage.base import (
     Marker,
     QueuedMessage,
     RecordPage,
+    Unreadable,
     Versioned,
     VersionedLedger,
 )
@@ -54,13 +54,12 @@ class Table(MemoryInstanceStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self._read: dict[str, Versioned] = {}
+        self._read: dict[str, Versioned | Unreadable] = {}
 
-    def _versioned(self, key: str) -> Versioned:
-        etag, row = self._rows[key]
+    def _record(self, key: str) -> Versioned | Unreadable:
         found = self._read.get(key)
-        if found is None or found.etag != etag:
-            found = self._read[key] = Versioned(rows.read(InstanceRecord, row), etag)
+        if found is None or found.etag != self._rows[key][0]:
+            found = self._read[key] = super()._record(key)
         return found
 
 
@@ -104,7 +103,6 @@ class FaultyStore:
         idempotency: IdempotencyEntry | None,
         booking: Booking = NO_BOOKING,
     ) -> str:
-        """See InstanceStore."""
 
         def effect() -> str:
             etag = self.table.create(record, events, idempotency, booking)
@@ -114,18 +112,15 @@ class FaultyStore:
         return self._chaos.storage(f"create {record.instance_id[-4:]}", effect)
 
     def idempotency(self, key_hash: str) -> IdempotencyEntry | None:
-        """See InstanceStore."""
         return self._chaos.storage("idempotency", lambda: self.table.idempotency(key_hash))
 
     def load(self, instance_id: str) -> Versioned | None:
-        """See InstanceStore."""
         found = self._chaos.storage(f"load {instance_id[-4:]}", lambda: self.table.load(instance_id))
         return None if found is None else self._perhaps_stale(found)
 
     def commit(
         self, before: Versioned, record: InstanceRecord, events: Sequence[Event], booking: Booking = NO_BOOKING
     ) -> str:
-        """See InstanceStore."""
 
         def effect() -> str:
             there = self.table.load(record.instance_id)
@@ -137,45 +132,38 @@ class FaultyStore:
 
         return self._chaos.storage(f"commit {record.instance_id[-4:]}", effect)
 
+    def close_unreadable(self, unreadable: Unreadable, booking: Booking = NO_BOOKING) -> None:
+        self._chaos.storage("close", lambda: self.table.close_unreadable(unreadable, booking))
+
     def ledger(self) -> VersionedLedger:
-        """See InstanceStore."""
         return self._chaos.storage("ledger", self.table.ledger)
 
     def book(self, booking: Booking) -> None:
-        """See InstanceStore."""
         self._chaos.storage("book", lambda: self.table.book(booking))
 
     def costs(self, first: date) -> list[CostEntry]:
-        """See InstanceStore."""
         return self._chaos.storage("costs", lambda: self.table.costs(first))
 
     def events(self, instance_id: str, after: int = -1, limit: int = 1000) -> list[Event]:
-        """See InstanceStore."""
         return self._chaos.storage("events", lambda: self.table.events(instance_id, after, limit))
 
-    def live(self, newest: str | None = None, oldest: str | None = None) -> Iterator[Versioned]:
-        """See InstanceStore."""
+    def live(self, newest: str | None = None, oldest: str | None = None) -> Iterator[Versioned | Unreadable]:
         for found in self._chaos.storage("live", lambda: list(self.table.live(newest, oldest))):
-            yield self._perhaps_stale(found)
+            yield found if isinstance(found, Unreadable) else self._perhaps_stale(found)
 
     def page(self, wanted: InstanceFilter, size: int, token: str | None) -> RecordPage:
-        """See InstanceStore."""
         return self._chaos.storage("page", lambda: self.table.page(wanted, size, token))
 
     def markers(self, kind: str) -> list[Marker]:
-        """See InstanceStore."""
         return self._chaos.storage(f"notes of {kind}", lambda: self.table.markers(kind))
 
-    def put_marker(self, note: Marker) -> None:
-        """See InstanceStore."""
-        self._chaos.storage(f"put note {note.kind} {note.key}", lambda: self.table.put_marker(note))
+    def put_marker(self, marker: Marker) -> None:
+        self._chaos.storage(f"put note {marker.kind} {marker.key}", lambda: self.table.put_marker(marker))
 
     def drop_marker(self, kind: str, key: str) -> None:
-        """See InstanceStore."""
         self._chaos.storage(f"drop note {kind} {key}", lambda: self.table.drop_marker(kind, key))
 
     def ping(self) -> None:
-        """See InstanceStore."""
         self._chaos.storage("ping", lambda: None)
 
     def _perhaps_stale(self, found: Versioned) -> Versioned:

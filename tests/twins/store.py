@@ -16,23 +16,29 @@ from shared.storage.base import (
     InstanceFilter,
     Marker,
     RecordPage,
+    Unreadable,
+    UnreadableRecordError,
     Versioned,
     VersionedLedger,
 )
-from shared.storage.tables import MAX_PAGE, check_commit, check_size, make_token, read_token
+from shared.storage.checks import check_commit, check_size
+from shared.storage.records import CLOSED, read, read_all, read_event, read_record
+from shared.storage.tables import MAX_PAGE
+from shared.storage.tokens import make_token, read_token
 from tests.twins.faults import Calls
 
 
-def fits(record: InstanceRecord, wanted: InstanceFilter) -> bool:
-    """Whether a listing wants a record."""
+def fits(row: rows.Row, wanted: InstanceFilter) -> bool:
+    """Whether a listing wants a record's row."""
     if wanted.label is not None:
         key, value = wanted.label
-        if key not in record.request.labels or (value is not None and record.request.labels[key] != value):
+        held = row.get(rows.label_column(key))
+        if held is None or (value is not None and held != value):
             return False
     return (
-        (wanted.phase is None or record.phase.value == wanted.phase)
-        and (wanted.provider is None or record.request.provider == wanted.provider)
-        and (wanted.live is None or record.ended != wanted.live)
+        (wanted.phase is None or row.get("phase") == wanted.phase)
+        and (wanted.provider is None or row.get("provider") == wanted.provider)
+        and (wanted.live is None or row["RowKey"].startswith(f"{rows.LIVE}|") == wanted.live)
     )
 
 
@@ -52,7 +58,6 @@ class MemoryInstanceStore:
         idempotency: IdempotencyEntry | None,
         booking: Booking = NO_BOOKING,
     ) -> str:
-        """See InstanceStore."""
         check_size(events, booking)
         inserts = [rows.record_row("", record, ""), *self._event_rows(record.instance_id, events)]
         if idempotency is not None:
@@ -61,26 +66,26 @@ class MemoryInstanceStore:
             return self._write(inserts, booking=booking)
 
     def idempotency(self, key_hash: str) -> IdempotencyEntry | None:
-        """See InstanceStore."""
         with self.calls.call("idempotency"), self._lock:
             found = self._rows.get(rows.idempotency_key(key_hash))
-            return None if found is None else rows.read(IdempotencyEntry, found[1])
+            return None if found is None else read(IdempotencyEntry, found[1])
 
     def load(self, instance_id: str) -> Versioned | None:
-        """See InstanceStore."""
         with self.calls.call("load"), self._lock:
             if not rows.is_instance_id(instance_id):
                 return None
             for ended in (False, True):
                 key = rows.record_key(instance_id, ended)
                 if key in self._rows:
-                    return self._versioned(key)
+                    found = self._record(key)
+                    if isinstance(found, Unreadable):
+                        raise UnreadableRecordError(found)
+                    return found
             return None
 
     def commit(
         self, before: Versioned, record: InstanceRecord, events: Sequence[Event], booking: Booking = NO_BOOKING
     ) -> str:
-        """See InstanceStore."""
         check_commit(before.record, record, events, booking)
         row = rows.record_row("", record, "")
         old_key = rows.record_key(record.instance_id, before.record.ended)
@@ -89,84 +94,81 @@ class MemoryInstanceStore:
                 raise StaleRecordError(f"{record.instance_id} was changed by somebody else")
             return self._write([row, *self._event_rows(record.instance_id, events)], old_key, booking)
 
+    def close_unreadable(self, unreadable: Unreadable, booking: Booking = NO_BOOKING) -> None:
+        if unreadable.ended:
+            return
+        old_key = rows.record_key(unreadable.instance_id, ended=False)
+        with self.calls.call("close_unreadable"), self._lock:
+            if old_key not in self._rows or self._rows[old_key][0] != unreadable.etag:
+                raise StaleRecordError(f"{unreadable.instance_id} was changed by somebody else")
+            key = rows.record_key(unreadable.instance_id, ended=True)
+            self._write([{**self._rows[old_key][1], "RowKey": key, CLOSED: unreadable.why}], old_key, booking)
+
     def ledger(self) -> VersionedLedger:
-        """See InstanceStore."""
         with self.calls.call("ledger"), self._lock:
             found = self._rows.get(rows.LEDGER_KEY)
             return (
-                VersionedLedger(Ledger(), None)
-                if found is None
-                else VersionedLedger(rows.read(Ledger, found[1]), found[0])
+                VersionedLedger(Ledger(), None) if found is None else VersionedLedger(read(Ledger, found[1]), found[0])
             )
 
     def book(self, booking: Booking) -> None:
-        """See InstanceStore."""
         with self.calls.call("book"), self._lock:
             self._write([], None, booking)
 
     def costs(self, first: date) -> list[CostEntry]:
-        """See InstanceStore."""
         with self.calls.call("costs"), self._lock:
             begin = rows.cost_range(first).first
             keys = sorted(key for key in self._rows if key.startswith("cost|") and key >= begin)
-            return [rows.read(CostEntry, self._rows[key][1]) for key in keys]
+            return read_all(CostEntry, [self._rows[key][1] for key in keys])
 
     def events(self, instance_id: str, after: int = -1, limit: int = 1000) -> list[Event]:
-        """See InstanceStore."""
         with self.calls.call("events"), self._lock:
             if not rows.is_instance_id(instance_id):
                 return []
             keys = sorted(key for key in self._rows if key.startswith(f"ev|{rows.inverted_ulid(instance_id)}|"))
-            found = [rows.read(Event, self._rows[key][1]) for key in keys]
+            found = [read_event(self._rows[key][1], None) for key in keys]
             return [event for event in found if event.sequence > after][: max(limit, 0)]
 
-    def live(self, newest: str | None = None, oldest: str | None = None) -> Iterator[Versioned]:
-        """See InstanceStore. The records are those of the moment when the walk begins."""
+    def live(self, newest: str | None = None, oldest: str | None = None) -> Iterator[Versioned | Unreadable]:
+        """The records are those of the moment when the walk begins."""
         with self.calls.call("live"), self._lock:
-            found = self._records(rows.LIVE)
+            found = [self._record(key) for key in self._keys(rows.LIVE)]
         for bound in (newest, oldest):
             if bound is not None:
                 rows.inverted_ulid(bound)
         for one in found:
-            instance_id = one.record.instance_id
-            if (newest is None or instance_id <= newest) and (oldest is None or instance_id >= oldest):
+            if (newest is None or one.instance_id <= newest) and (oldest is None or one.instance_id >= oldest):
                 yield one
 
     def page(self, wanted: InstanceFilter, size: int, token: str | None) -> RecordPage:
-        """See InstanceStore."""
         if not 1 <= size <= MAX_PAGE:
             raise ValueError(f"a page has 1 to {MAX_PAGE} records")
         after = None if token is None else read_token(token)
         with self.calls.call("page"), self._lock:
-            everything = [*self._records(rows.LIVE), *self._records(rows.DONE)]
-        everything.sort(key=lambda one: one.record.instance_id, reverse=True)
-        found = [
-            one for one in everything if (after is None or one.record.instance_id < after) and fits(one.record, wanted)
-        ]
+            keys = [key for area in (rows.LIVE, rows.DONE) for key in self._keys(area)]
+            everything = [self._record(key) for key in keys if fits(self._rows[key][1], wanted)]
+        everything.sort(key=lambda one: one.instance_id, reverse=True)
+        found = [one for one in everything if after is None or one.instance_id < after]
         if len(found) <= size:
             return RecordPage(found, None)
-        return RecordPage(found[:size], make_token(found[size - 1].record.instance_id))
+        return RecordPage(found[:size], make_token(found[size - 1].instance_id))
 
     def markers(self, kind: str) -> list[Marker]:
-        """See InstanceStore."""
         with self.calls.call("markers"), self._lock:
             keys = sorted(key for key in self._rows if key.startswith(f"note|{kind}|"))
-            return [rows.read(Marker, self._rows[key][1]) for key in keys]
+            return read_all(Marker, [self._rows[key][1] for key in keys])
 
-    def put_marker(self, note: Marker) -> None:
-        """See InstanceStore."""
+    def put_marker(self, marker: Marker) -> None:
         with self.calls.call("put_marker"), self._lock:
-            row = rows.note_row("", note)
+            row = rows.note_row("", marker)
             self._rows.pop(row["RowKey"], None)
             self._write([row])
 
     def drop_marker(self, kind: str, key: str) -> None:
-        """See InstanceStore."""
         with self.calls.call("drop_marker"), self._lock:
             self._rows.pop(rows.marker_key(kind, key), None)
 
     def ping(self) -> None:
-        """See InstanceStore."""
         with self.calls.call("ping"):
             return
 
@@ -192,9 +194,9 @@ class MemoryInstanceStore:
             self._rows[rows.LEDGER_KEY] = (etag, rows.ledger_row("", booking.ledger))
         return etag
 
-    def _versioned(self, key: str) -> Versioned:
+    def _record(self, key: str) -> Versioned | Unreadable:
         etag, row = self._rows[key]
-        return Versioned(rows.read(InstanceRecord, row), etag)
+        return read_record(row, etag)
 
-    def _records(self, area: str) -> list[Versioned]:
-        return [self._versioned(key) for key in sorted(self._rows) if key.startswith(f"{area}|")]
+    def _keys(self, area: str) -> list[str]:
+        return [key for key in sorted(self._rows) if key.startswith(f"{area}|")]

@@ -16,7 +16,7 @@ from shared.errors import MessageError, StaleRecordError
 from shared.lifecycle.observations import Poisoned, TerminationRequested
 from shared.lifecycle.transition import NextStep, StepName
 from shared.queues import HEALTH, QUEUES
-from shared.storage.base import QueuedMessage, Versioned
+from shared.storage.base import QueuedMessage, Unreadable, UnreadableRecordError, Versioned
 
 log = logging.getLogger("gpulaunch.sweep")
 
@@ -59,8 +59,12 @@ def run_sweep(parts: Parts) -> SweepReport:
     here: list[Versioned] = []
     cap = BudgetCapMonitor(parts, now)
     for found in parts.store.live():
-        record = found.record
         live += 1
+        if isinstance(found, Unreadable):
+            log.error("%s cannot be read: %s", found.instance_id, found.why, extra={"event": "unreadable"})
+            known.update(name for name in (found_clusters.clusters if found_clusters else ()) if found.owns(name))
+            continue
+        record = found.record
         cap.see(record)
         known.update(attempt.cluster_name for attempt in record.attempts if attempt.state is not AttemptState.GONE)
         if _overdue(record, now):
@@ -141,5 +145,5 @@ def _settle(parts: Parts, queue: str, message: QueuedMessage) -> bool:
     log.warning("%s: the host gave up a message of step %s", step.instanceId, step.step, extra=told)
     try:
         return change(parts, step.instanceId, Poisoned(step.epoch)) is not None
-    except StaleRecordError:
+    except (StaleRecordError, UnreadableRecordError):
         return False

@@ -14,7 +14,7 @@ from typing import Any
 
 from shared import app as runtime
 from shared.domain.node import NodePhase
-from shared.storage.base import ORPHAN, REFUSED_OFFER, InstanceFilter, Marker
+from shared.storage.base import ORPHAN, REFUSED_OFFER, InstanceFilter, Marker, readable
 from tests.functional.scripted import NodeWorld
 from tests.functional.world import World, settings
 
@@ -71,7 +71,7 @@ def _charged() -> World:
 
 
 def _collect(found: dict[str, list[Any]], world: World) -> None:
-    for one in world.store.page(InstanceFilter(), 100, None).records:
+    for one in readable(world.store.page(InstanceFilter(), 100, None).records):
         found["records"].append(one.record.model_dump(mode="json"))
         found["events"] += [event.model_dump(mode="json") for event in world.store.events(one.record.instance_id)]
     entry = world.store.idempotency(hashlib.sha256(b"golden").hexdigest())
