@@ -10,14 +10,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
-from azure.core.credentials import AzureNamedKeyCredential
 from azure.data.tables import TableClient
 
 from bench import fleet, ours
 from bench.processes import BenchError
 from bench.results import ROOT, Figure, figure, ratios
 from devhost import azurite
-from devhost.config import DEVELOPMENT_ACCOUNT, DEVELOPMENT_KEY
 from shared.storage.connect import TABLE
 
 SECTION = "sweep"
@@ -44,7 +42,7 @@ class Sweeper:
         stack.callback(storage.stop)
         # As in production the nodes call us, so that they are asked for their health alone.
         env = ours.environment(storage, GPULAUNCH_PUBLIC_URL="https://gpulaunch.invalid")
-        table = _table(storage.ports[2])
+        table = TableClient.from_connection_string(storage.connection_string, TABLE)
         cast(Any, table).create_table()
         fleet.fill(table, "default", range(nodes), port, live=True)
         fleet.fill(table, "default", range(nodes, nodes + ended), port, live=False)
@@ -68,11 +66,6 @@ class Sweeper:
         if said["ready"] != self._nodes:
             raise BenchError(f"the sweep found {said['ready']} ready nodes of {self._nodes}")
         return Swept(said["seconds"], said["sweep_seconds"], said["mib"], said["requests"])
-
-
-def _table(port: int) -> TableClient:
-    credential = AzureNamedKeyCredential(DEVELOPMENT_ACCOUNT, DEVELOPMENT_KEY)
-    return TableClient(f"http://127.0.0.1:{port}/{DEVELOPMENT_ACCOUNT}", TABLE, credential=credential)
 
 
 def measure(folder: Path, *, sizes: tuple[int, ...], rounds: int, ended: int) -> list[Figure]:

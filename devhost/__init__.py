@@ -1,5 +1,5 @@
-"""Local development host: runs a `function_app.py` by the rules of the Azure Functions host.
+"""Local development host: runs this project's `function_app.py` by the rules of the Azure Functions host.
 
-It reads the same host.json and local.settings.json, refuses what the real host refuses, and speaks to any Azure Storage
-account. Only HTTP, Storage Queue and timer triggers are known; an output binding is refused rather than half-supported.
+It reads host.json and local.settings.json, and knows what the app binds: HTTP routes with plain `{parameters}`, Storage
+Queue triggers and timers, all with synchronous functions. Anything else is refused, never half-supported.
 """

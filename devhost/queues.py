@@ -5,10 +5,9 @@ import base64
 import binascii
 import json
 import logging
-import random
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
 from azure.functions.queue import QueueMessage
@@ -16,96 +15,55 @@ from azure.storage.queue import QueueMessage as StorageMessage
 from azure.storage.queue.aio import QueueServiceClient
 
 from devhost.app import QueueFunction
-from devhost.config import DEVELOPMENT_ACCOUNT, DEVELOPMENT_KEY, DEVELOPMENT_STORAGE, HostError, QueueOptions
+from devhost.config import HostError, QueueOptions
 from devhost.invoke import Invoker
 
 log = logging.getLogger("devhost.queue")
 
+# Seconds that a received message stays hidden, renewed when half of them have passed. Less is for crash tests only.
+LEASE = 600.0
 _MINIMUM_DELAY = 0.1
 # Seconds, as in the .NET client. The Python client waits 15 s before its first retry: a whole outage of Azurite.
 _RETRIES: dict[str, Any] = {"initial_backoff": 0.5, "increment_base": 2, "random_jitter_range": 0, "retry_total": 2}
 _POISON = "-poison"
 
 
-class Queue(Protocol):
-    """What the listener needs of azure.storage.queue.aio.QueueClient."""
+def service_client(settings: Mapping[str, str]) -> QueueServiceClient:
+    """Open the storage account that AzureWebJobsStorage names.
 
-    queue_name: str
-
-    def receive_messages(self, **options: Any) -> Any: ...
-    async def update_message(self, message: str, pop_receipt: str, **options: Any) -> StorageMessage: ...
-    async def delete_message(self, message: str, pop_receipt: str) -> None: ...
-    async def send_message(self, content: str, **options: Any) -> StorageMessage: ...
-    async def create_queue(self) -> None: ...
-
-
-def service_client(connection: str, settings: Mapping[str, str]) -> QueueServiceClient:
-    """Open the storage account that the setting `connection` names.
-
-    Either a connection string, or `<connection>__queueServiceUri` (or `__accountName`) with a managed identity or
-    whatever else DefaultAzureCredential finds. Raises HostError if neither is set, or the string cannot be read.
+    Raises:
+        HostError: the setting is missing or is not a connection string.
     """
-    text = settings.get(connection)
-    if text is None:
-        account = settings.get(f"{connection}__accountName")
-        uri = settings.get(f"{connection}__queueServiceUri") or (
-            f"https://{account}.queue.core.windows.net" if account else None
-        )
-        if uri is None:
-            raise HostError(f"the setting '{connection}' (or '{connection}__queueServiceUri') is missing")
-        from azure.identity.aio import DefaultAzureCredential
-
-        client_id = settings.get(f"{connection}__clientId")
-        return QueueServiceClient(uri, DefaultAzureCredential(managed_identity_client_id=client_id), **_RETRIES)
-    if text.strip().rstrip(";") == DEVELOPMENT_STORAGE:
-        text = (
-            f"DefaultEndpointsProtocol=http;AccountName={DEVELOPMENT_ACCOUNT};AccountKey={DEVELOPMENT_KEY};"
-            f"QueueEndpoint=http://127.0.0.1:10001/{DEVELOPMENT_ACCOUNT};"
-        )
     try:
-        return QueueServiceClient.from_connection_string(text, **_RETRIES)
+        return QueueServiceClient.from_connection_string(settings["AzureWebJobsStorage"], **_RETRIES)
+    except KeyError:
+        raise HostError("the setting 'AzureWebJobsStorage' is missing") from None
     except ValueError as error:
-        raise HostError(f"the setting '{connection}' is no connection string: {error}") from error
+        raise HostError(f"the setting 'AzureWebJobsStorage' is not a valid connection string: {error}") from error
 
 
-class Backoff:
-    """Seconds until the next poll: 100 ms after a message, then doubling, ±20 %, up to `maximum`."""
+def decode(content: str) -> bytes:
+    """Return the body's bytes.
 
-    def __init__(self, maximum: float, rng: random.Random | None = None) -> None:
-        self._maximum = maximum
-        self._rng = rng or random.Random()  # noqa: S311 - it only spreads polls
-        self._exponent = 0
-        self._current = 0.0
-
-    def next(self, *, found: bool) -> float:
-        if found:
-            self._current, self._exponent = _MINIMUM_DELAY, 1
-        elif self._current != self._maximum:
-            delay = _MINIMUM_DELAY
-            if self._exponent:
-                delay += self._rng.uniform(0.8, 1.2) * 2 ** (self._exponent - 1) * _MINIMUM_DELAY
-            self._current = min(delay, self._maximum)
-            self._exponent += 1
-        return self._current
-
-
-def decode(content: str, options: QueueOptions) -> bytes:
-    """The body's bytes. Raises ValueError for what the configured encoding cannot read."""
-    if not options.base64:
-        return content.encode()
+    Raises:
+        ValueError: the content is not base64.
+    """
     try:
         return base64.b64decode("".join(content.split()), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ValueError(f"no base64: {error}") from error
+    except binascii.Error as error:
+        raise ValueError(f"not base64: {error}") from error
 
 
-def trigger_value(message: StorageMessage, body: bytes, *, binary: bool) -> QueueMessage:
+def trigger_value(message: StorageMessage, body: bytes) -> QueueMessage:
     """Build what the function is given.
 
     Top-level properties of a JSON body overwrite the message's own id, dequeue count and pop receipt, without regard to
     case: so does the real host, which puts both into the same binding data.
+
+    Raises:
+        ValueError: the body is not UTF-8, or its dequeue count is not a number; the real host's invocation fails, too.
     """
-    text = body.decode("utf-8", "replace")
+    text = body.decode()
     fields: dict[str, Any] = {}
     with suppress(ValueError):
         parsed: Any = json.loads(text)
@@ -113,7 +71,7 @@ def trigger_value(message: StorageMessage, body: bytes, *, binary: bool) -> Queu
             fields = {name.lower(): value for name, value in cast(dict[str, Any], parsed).items()}
     return QueueMessage(
         id=str(fields.get("id", message.id)),
-        body=body if binary else text,
+        body=text,
         dequeue_count=int(fields.get("dequeuecount", message.dequeue_count)),
         expiration_time=message.expires_on,
         insertion_time=message.inserted_on,
@@ -123,31 +81,30 @@ def trigger_value(message: StorageMessage, body: bytes, *, binary: bool) -> Queu
 
 
 class QueueListener:
-    """Feeds one function from its queue. `poison` is None for a queue that is itself a poison queue."""
+    """Feeds one function from its queue. A queue that is itself a poison queue gets none."""
 
     def __init__(
-        self, function: QueueFunction, queue: Queue, poison: Queue | None, options: QueueOptions, invoker: Invoker
+        self,
+        function: QueueFunction,
+        service: QueueServiceClient,
+        options: QueueOptions,
+        invoker: Invoker,
+        *,
+        lease: float = LEASE,
     ) -> None:
         self._function = function
-        self._queue = queue
-        self._poison = poison
+        self._queue = service.get_queue_client(function.queue)
+        own_poison = function.queue.endswith(_POISON)
+        self._poison = None if own_poison else service.get_queue_client(function.queue + _POISON)
         self._options = options
         self._invoker = invoker
-        self._backoff = Backoff(options.max_polling_interval)
+        self._lease = lease
         self._processing: set[asyncio.Task[None]] = set()
         self._trouble = ""
 
-    @classmethod
-    def open(
-        cls, function: QueueFunction, service: QueueServiceClient, options: QueueOptions, invoker: Invoker
-    ) -> "QueueListener":
-        queue = cast(Queue, service.get_queue_client(function.queue))
-        own_poison = function.queue.endswith(_POISON)
-        poison = None if own_poison else cast(Queue, service.get_queue_client(function.queue + _POISON))
-        return cls(function, queue, poison, options, invoker)
-
     async def run(self) -> None:
-        """Poll until cancelled. Messages already taken are finished by `drain`."""
+        """Poll until cancelled: at once after a message, else with pauses that double. `drain` ends what was taken."""
+        delay = _MINIMUM_DELAY
         while True:
             while len(self._processing) > self._options.new_batch_threshold:
                 await asyncio.wait(self._processing, return_when=asyncio.FIRST_COMPLETED)
@@ -156,10 +113,11 @@ class QueueListener:
                 task = asyncio.create_task(self._process(message))
                 self._processing.add(task)
                 task.add_done_callback(self._processing.discard)
-            if not batch:
-                await asyncio.sleep(self._backoff.next(found=False))
+            if batch:
+                delay = _MINIMUM_DELAY
             else:
-                self._backoff.next(found=True)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, self._options.max_polling_interval.total_seconds())
 
     async def drain(self, seconds: float) -> None:
         """Wait for running functions; give the messages of those that did not end back to the queue."""
@@ -176,7 +134,7 @@ class QueueListener:
         messages: list[StorageMessage] = []
         try:
             pages = self._queue.receive_messages(
-                messages_per_page=self._options.batch_size, visibility_timeout=round(self._options.lease)
+                messages_per_page=self._options.batch_size, visibility_timeout=round(self._lease)
             ).by_page()
             # One page is one call; going on would ask a queue that was just emptied once more.
             async for page in pages:
@@ -197,7 +155,7 @@ class QueueListener:
                 await self._to_poison(message, "was taken too often without an end")
                 return
             try:
-                body = decode(str(message.content), self._options)
+                body = decode(str(message.content))
             except ValueError as error:
                 # The host moves what it cannot decode at once, without running the function.
                 await self._to_poison(message, f"cannot be decoded ({error})")
@@ -209,10 +167,10 @@ class QueueListener:
             log.exception("message %s of queue '%s' could not be settled", message.id, self._queue.queue_name)
 
     async def _invoke(self, message: StorageMessage, body: bytes) -> bool | None:
-        """Whether the function succeeded; None if the host stopped before it ended."""
+        """Return whether the function succeeded; None if the host stopped before it ended."""
         name = self._function.name
         try:
-            await self._invoker(self._function, trigger_value(message, body, binary=self._function.binary))
+            await self._invoker(self._function, trigger_value(message, body))
         except asyncio.CancelledError:
             log.warning("function '%s' was stopped; message %s goes back to the queue", name, message.id)
             return None
@@ -227,7 +185,7 @@ class QueueListener:
             if outcome:
                 await self._queue.delete_message(message.id, str(message.pop_receipt))
             elif outcome is None or (self._poison and (message.dequeue_count or 0) < self._options.max_dequeue_count):
-                delay = 0 if outcome is None else round(self._options.visibility_timeout)
+                delay = 0 if outcome is None else round(self._options.visibility_timeout.total_seconds())
                 await self._queue.update_message(message.id, str(message.pop_receipt), visibility_timeout=delay)
             else:
                 # Without a poison queue the message stays invisible until its lease ends, to prevent a fast loop.
@@ -264,26 +222,23 @@ class QueueListener:
             await asyncio.wait({renewal})
 
     async def _renew(self, message: StorageMessage) -> None:
-        lease = self._options.lease
-        delay = lease / 2
+        delay = self._lease / 2
         while True:
             await asyncio.sleep(delay)
             try:
                 updated = await self._queue.update_message(
-                    message.id, str(message.pop_receipt), visibility_timeout=round(lease)
+                    message.id, str(message.pop_receipt), visibility_timeout=round(self._lease)
                 )
-            except HttpResponseError as error:
-                if _lost(error):
+            except AzureError as error:
+                if isinstance(error, HttpResponseError) and _lost(error):
                     return
-                delay = max(delay / 2, 1.0)
-            except AzureError:
                 delay = max(delay / 2, 1.0)
             else:
                 message.pop_receipt = updated.pop_receipt
-                delay = lease / 2
+                delay = self._lease / 2
 
 
 def _lost(error: HttpResponseError) -> bool:
-    """Whether somebody else has the message, or it is gone: then there is nothing left to do."""
+    """Return whether somebody else has the message or it is deleted: then there is nothing left to do."""
     code = str(getattr(error, "error_code", ""))
     return isinstance(error, ResourceNotFoundError) or "PopReceiptMismatch" in code or "QueueBeingDeleted" in code

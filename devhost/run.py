@@ -1,5 +1,9 @@
-"""`python -m devhost.run`, which is `make run`: Azurite and the app on one machine, with no account anywhere."""
+"""`python -m devhost.run`, which is `make run`: Azurite and the app on one machine, with no account anywhere.
 
+`python -m devhost.run stop`, which is `make stop`, ends it from another terminal.
+"""
+
+import ctypes
 import fcntl
 import os
 import secrets
@@ -10,6 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from io import TextIOWrapper
@@ -24,6 +29,8 @@ _ROOT = Path(__file__).resolve().parent.parent
 _HEALTH_LIMIT = 120.0
 # Running functions get 5 s from the host; beyond twice that something hangs.
 _STOP_LIMIT = 10.0
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
 
 _EXAMPLE = (
     '{"model_name": "meta-llama/Llama-3.1-8B-Instruct", "provider": "azure", "region": "eastus", '
@@ -32,21 +39,44 @@ _EXAMPLE = (
 
 
 def main(root: Path = _ROOT) -> int:
-    """Run until Ctrl-C or SIGTERM (status 0), or until Azurite or the app dies (status 1)."""
+    """Run until Ctrl-C, SIGTERM or the end of the terminal (status 0), or until Azurite or the app dies (status 1)."""
     cast(TextIOWrapper, sys.stdout).reconfigure(line_buffering=True)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
         with ExitStack() as stack:
             return _run(root, int(os.environ.get("PORT") or 7071), stack)
     except KeyboardInterrupt:
-        print("Stopped. The next `make run` continues here.")
+        # A closed terminal takes no more output.
+        with suppress(OSError):
+            print("Stopped. The next `make run` continues here.")
         return 0
     except ValueError:
-        print(f"PORT={os.environ.get('PORT')!r} is no number", file=sys.stderr)
+        print(f"PORT={os.environ.get('PORT')!r} is not a number", file=sys.stderr)
     except HostError as error:
         print(f"run: {error}", file=sys.stderr)
     return 1
+
+
+def stop(root: Path = _ROOT) -> int:
+    """End the run that holds .local, and wait until it has ended (status 0); status 1 if it doesn't end."""
+    path = root / ".local" / "lock"
+    with suppress(FileNotFoundError), path.open("r", encoding="ascii") as lock:
+        deadline = time.monotonic() + 3 * _STOP_LIMIT
+        asked = False
+        while not _try_lock(lock.fileno()):
+            if not asked:
+                with suppress(ProcessLookupError, ValueError):
+                    os.kill(int(lock.read()), signal.SIGTERM)
+                asked = True
+            if time.monotonic() > deadline:
+                print(f"run: it does not end; `fuser {path}` names its processes", file=sys.stderr)
+                return 1
+            time.sleep(0.1)
+        print("Stopped." if asked else "Nothing is running here.")
+        return 0
+    print("Nothing is running here.")
+    return 0
 
 
 def _run(root: Path, port: int, stack: ExitStack) -> int:
@@ -54,13 +84,8 @@ def _run(root: Path, port: int, stack: ExitStack) -> int:
     lock = _lock(local, stack)
     if not azurite.port_is_free(port):
         raise HostError(f"port {port} is in use; choose another one with `make run PORT=…`")
-    ports = azurite.DEFAULT_PORTS
-    if not all(azurite.port_is_free(one) for one in ports):
-        blob, queue, table = azurite.free_ports(3)
-        ports = (blob, queue, table)
-        print(f"Azurite's usual ports are in use; it takes {ports}.")
     # Azurite inherits the lock: should it outlive this process, a second one must not open the same data.
-    storage = azurite.start(local / "azurite", ports, root=root, pass_fds=(lock,))
+    storage = azurite.start(local / "azurite", root=root, pass_fds=(lock,), preexec=_end_with_parent)
     stack.callback(storage.stop)
     token = _secret("GPULAUNCH_ADMIN_TOKENS", local / "admin-token")
     environment = {
@@ -76,15 +101,27 @@ def _run(root: Path, port: int, stack: ExitStack) -> int:
         "PYTHON_THREADPOOL_THREAD_COUNT": os.environ.get("PYTHON_THREADPOOL_THREAD_COUNT", "48"),
     }
     _check_settings(root, environment)
-    app = subprocess.Popen(_command(root, local, port), cwd=root, env=environment, start_new_session=True)  # noqa: S603 - a list, our own programs
+    log = local / "app.log"
+    with log.open("wb") as output:
+        app = subprocess.Popen(  # noqa: S603 - a list, our own programs
+            _command(root, port),
+            cwd=root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - this process has no threads
+        )
     stack.callback(_end, app)
-    _wait_until_healthy(f"http://127.0.0.1:{port}/api/health", lambda: app.poll() is None)
+    _wait_until_healthy(f"http://127.0.0.1:{port}/api/health", lambda: app.poll() is None, log)
     address = f"http://localhost:{port}"
     print(
-        f"\ngpulaunch is ready on {address}\nToken: {token}\n\n"
-        "Open the address in a browser and sign in with the token, or launch an instance by:\n"
+        "Launch an instance with:\n"
         f"curl -sS -X POST {address}/api/instances/launch -H 'X-Admin-Token: {token.split(',')[0].strip()}' \\\n"
-        f"  -H 'Content-Type: application/json' \\\n  -d '{_EXAMPLE}'\n\nCtrl-C stops everything."
+        f"  -H 'Content-Type: application/json' \\\n  -d '{_EXAMPLE}'\n\n"
+        f"The log is {log.relative_to(root)}. Ctrl-C or `make stop` stops everything.\n\n"
+        f"gpulaunch is ready on {address}; open it in a browser and sign in with the token.\nToken: {token}"
     )
     while True:
         for name, process in (("the app", app), ("Azurite", storage.process)):
@@ -94,7 +131,11 @@ def _run(root: Path, port: int, stack: ExitStack) -> int:
 
 
 def _check_settings(root: Path, environment: Mapping[str, str]) -> None:
-    """Refuse settings that the app would refuse at its first call; HostError with its line."""
+    """Refuse settings that the app would refuse at its first call.
+
+    Raises:
+        HostError: the app's own line.
+    """
     if not (root / "shared" / "settings.py").exists():
         return
     given = dict(environment)
@@ -108,19 +149,37 @@ def _check_settings(root: Path, environment: Mapping[str, str]) -> None:
 
 
 def _lock(local: Path, stack: ExitStack) -> int:
-    """Hold .local for this run and return the lock's file descriptor; HostError if another run has it."""
+    """Hold .local for this run, with its process id in the lock; return the file descriptor.
+
+    Raises:
+        HostError: another run holds it.
+    """
     local.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = os.open(local / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     stack.callback(os.close, lock)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise HostError(f"another run uses {local}; stop it first (`fuser {local / 'lock'}` names it)") from None
+    if not _try_lock(lock):
+        raise HostError(f"another run uses {local}; `make stop` stops it")
+    os.truncate(lock, 0)
+    os.write(lock, str(os.getpid()).encode())
     return lock
 
 
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _end_with_parent() -> None:
+    """Let Linux end this new process when its parent dies, be it by SIGKILL; other systems have no such call."""
+    if sys.platform == "linux":
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def _secret(variable: str, path: Path) -> str:
-    """The variable's value, else the kept one, else a new one that only its owner can read."""
+    """Return the variable's value, else the kept one, else a new one that only its owner can read."""
     if os.environ.get(variable):
         return os.environ[variable]
     path.touch(mode=0o600)
@@ -131,8 +190,8 @@ def _secret(variable: str, path: Path) -> str:
     return kept
 
 
-def _command(root: Path, local: Path, port: int) -> list[str]:
-    """`func start` where the Core Tools work (their npm package may be there without its program), else devhost."""
+def _command(root: Path, port: int) -> list[str]:
+    """Return `func start` where the Core Tools work, else devhost. The npm package can be there without its program."""
     for candidate in (shutil.which("func"), str(root / "node_modules" / ".bin" / "func")):
         if candidate is None or not Path(candidate).exists():
             continue
@@ -140,16 +199,17 @@ def _command(root: Path, local: Path, port: int) -> list[str]:
             # Reading its version takes a second; a broken launcher must not hang the start.
             if subprocess.run([candidate, "--version"], capture_output=True, timeout=30, check=False).returncode == 0:  # noqa: S603 - a list, names from here
                 return [candidate, "start", "--port", str(port)]
-    timers = str(local / "timers.json")
-    return [sys.executable, "-m", "devhost", "--app", str(root), "--port", str(port), "--timer-state", timers]
+    return [sys.executable, "-m", "devhost", "--app", str(root), "--port", str(port)]
 
 
-def _wait_until_healthy(url: str, alive: Callable[[], bool]) -> None:
+def _wait_until_healthy(url: str, alive: Callable[[], bool], log: Path) -> None:
     deadline = time.monotonic() + _HEALTH_LIMIT
     answer = "no answer"
     while time.monotonic() < deadline:
         if not alive():
-            raise HostError("the app did not start; its reason stands above")
+            with log.open(encoding="utf-8", errors="replace") as lines:
+                sys.stderr.writelines(deque(lines, maxlen=40))
+            raise HostError("the app did not start; the end of its log is above")
         try:
             with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - always http on this machine
                 return
@@ -158,7 +218,7 @@ def _wait_until_healthy(url: str, alive: Callable[[], bool]) -> None:
         except OSError:
             pass
         time.sleep(0.2)
-    raise HostError(f"{url} gave {answer} for {_HEALTH_LIMIT:.0f} s")
+    raise HostError(f"{url} gave {answer} for {_HEALTH_LIMIT:.0f} s; see {log}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -173,4 +233,4 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stop() if sys.argv[1:] == ["stop"] else main())

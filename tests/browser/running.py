@@ -95,7 +95,6 @@ def running_app(folder: Path, speed: float, *, swept: bool = True) -> Generator[
             "GPULAUNCH_MASTER_KEY": "master-key-of-the-browser-tests-0123",
         }
         command = [sys.executable, "-m", "devhost", "--app", str(ROOT), "--port", str(port)]
-        command += ["--timer-state", str(folder / "timers.json")]
         output = stack.enter_context((folder / "app.log").open("wb"))
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
         stack.callback(process.wait, 15)

@@ -31,7 +31,7 @@ class Api:
     def __init__(self) -> None:
         found = index(functions().values(), {"AzureWebJobsStorage": "in memory"})
         self._router: Router[HttpFunction] = Router(
-            (Route(one.route.strip("/")), one.methods, one) for one in found.http if f"/{one.route}" in _PATHS
+            (Route(one.route), one.methods, one) for one in found.http if f"/{one.route}" in _PATHS
         )
         self.answers: Counter[tuple[str, int]] = Counter()
         """How many answers each function gave, by status."""

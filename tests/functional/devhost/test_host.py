@@ -19,12 +19,10 @@ from .conftest import APP, PATIENCE, ROOT, Host, wait_for
 
 def test_an_app_should_serve_requests_and_stop_with_status_0(host: Host) -> None:
     host.start()
-    assert f"health  [GET] http://localhost:{host.port}/api/health" in host.text
-    assert f"work    queue '{host.queue_name}' (AzureWebJobsStorage)" in host.text
-    assert "tick    timer '*/1 * * * * *'" in host.text
+    assert f"host started on http://localhost:{host.port} with 6 functions" in host.text
     assert host.get("/api/health") == b'{"status": "ok"}'
     echoed = json.loads(host.get("/api/echo/12?a=1"))
-    assert (echoed["function"], echoed["route"], echoed["query"]) == ("echo", {"id": "12"}, {"a": "1"})
+    assert (echoed["trace"], echoed["route"], echoed["query"]) == ("", {"id": "12"}, {"a": "1"})
     with pytest.raises(urllib.error.HTTPError, match="500") as broken:
         host.get("/api/broken")
     assert broken.value.read() == b""
@@ -161,7 +159,7 @@ def test_a_wrong_connection_string_should_be_one_clear_line() -> None:
     ended = run(APP, "--port", str(port))
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith(
-        "devhost: the setting 'AzureWebJobsStorage' is no connection string"
+        "devhost: the setting 'AzureWebJobsStorage' is not a valid connection string"
     )
 
 

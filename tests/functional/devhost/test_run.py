@@ -36,7 +36,7 @@ class Run:
         return self.output.read_text("utf-8")
 
     def ready(self) -> "Run":
-        wait_for(lambda: "Ctrl-C stops" in self.text or self.process.poll() is not None, "the start")
+        wait_for(lambda: "gpulaunch is ready" in self.text or self.process.poll() is not None, "the start")
         assert self.process.poll() is None, self.text
         return self
 
@@ -119,7 +119,7 @@ def test_an_app_that_does_not_start_should_end_the_run(project: Path) -> None:
     run = Run(project, *free_ports(1))
     assert run.process.wait(PATIENCE) == 1
     assert "No module named 'nowhere'" in run.text
-    assert run.text.splitlines()[-1] == "run: the app did not start; its reason stands above"
+    assert run.text.splitlines()[-1] == "run: the app did not start; the end of its log is above"
 
 
 def test_a_wrong_setting_of_the_app_should_be_one_clear_line(project: Path) -> None:

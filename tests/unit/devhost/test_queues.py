@@ -1,10 +1,9 @@
 import asyncio
 import base64
-import inspect
 import json
-import random
+import time
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import azure.functions as func
@@ -15,9 +14,11 @@ from azure.storage.queue import QueueMessage as StorageMessage
 from devhost.app import QueueFunction
 from devhost.config import HostError, QueueOptions
 from devhost.invoke import Invoker
-from devhost.queues import Backoff, QueueListener, decode, service_client, trigger_value
+from devhost.queues import LEASE, QueueListener, decode, service_client, trigger_value
 
-OPTIONS = QueueOptions(batch_size=2, new_batch_threshold=1, max_polling_interval=0.1, max_dequeue_count=3)
+OPTIONS = QueueOptions(
+    batch_size=2, new_batch_threshold=1, max_polling_interval=timedelta(seconds=0.2), max_dequeue_count=3
+)
 
 
 Body = Callable[[func.QueueMessage], object]
@@ -77,11 +78,28 @@ class FakeQueue:
         return [call for call in self.calls if call[0] != "receive"]
 
 
-async def swallow(msg: func.QueueMessage) -> None: ...
+class FakeService:
+    """An account of the given queues."""
+
+    def __init__(self, *queues: FakeQueue | None) -> None:
+        self.queues = {queue.queue_name: queue for queue in queues if queue is not None}
+
+    def get_queue_client(self, queue: str) -> FakeQueue:
+        return self.queues[queue]
 
 
-async def fail(msg: func.QueueMessage) -> None:
+def swallow(msg: func.QueueMessage) -> None: ...
+
+
+def fail(msg: func.QueueMessage) -> None:
     raise RuntimeError("on purpose")
+
+
+def sleep(seconds: float) -> Body:
+    def body(msg: func.QueueMessage) -> None:
+        time.sleep(seconds)
+
+    return body
 
 
 def run(
@@ -92,15 +110,14 @@ def run(
     options: QueueOptions = OPTIONS,
     seconds: float = 0.05,
     drain: float = 1,
+    lease: float = LEASE,
 ) -> None:
     """Listen for a moment, then stop as the host does."""
 
     async def listen() -> None:
-        function = QueueFunction(
-            name="work", call=body, argument="msg", is_async=inspect.iscoroutinefunction(body), takes_context=False,
-            binary=False, queue=queue.queue_name, connection="AzureWebJobsStorage",
-        )  # fmt: skip
-        listener = QueueListener(function, queue, poison, options, Invoker(4, "."))
+        function = QueueFunction(name="work", call=body, argument="msg", queue=queue.queue_name)
+        service: Any = FakeService(queue, poison)
+        listener = QueueListener(function, service, options, Invoker(4), lease=lease)
         task = asyncio.create_task(listener.run())
         await asyncio.sleep(seconds)
         task.cancel()
@@ -119,7 +136,7 @@ def test_success_should_delete_the_message() -> None:
 
 def test_failure_should_release_the_message_after_the_visibility_timeout() -> None:
     queue, poison = FakeQueue("work", [message("hello", dequeued=2)]), FakeQueue("work-poison")
-    run(queue, poison, fail, options=replace(OPTIONS, visibility_timeout=7.0))
+    run(queue, poison, fail, options=OPTIONS.model_copy(update={"visibility_timeout": timedelta(seconds=7)}))
     assert queue.changes == [("update", "m1", "r1", 7)]
     assert poison.calls == []
 
@@ -153,13 +170,15 @@ def test_what_cannot_be_decoded_should_be_poisoned_at_once_as_it_is() -> None:
     assert queue.changes == [("delete", "m1", "r1")]
 
 
-def test_plain_text_should_be_run_where_the_encoding_is_none() -> None:
-    seen: list[bytes] = []
-    queue = FakeQueue("work", [message("no base64!", encoded=False)])
-    run(
-        queue, FakeQueue("work-poison"), lambda msg: seen.append(msg.get_body()), options=replace(OPTIONS, base64=False)
-    )
-    assert seen == [b"no base64!"]
+@pytest.mark.parametrize("dequeued", [1, 3])
+def test_what_is_not_utf_8_should_fail_unrun_and_be_poisoned_as_it_is_after_the_last_try(dequeued: int) -> None:
+    ran: list[str | None] = []
+    content = base64.b64encode(b"\xff").decode()
+    queue = FakeQueue("work", [message(content, dequeued=dequeued, encoded=False)])
+    poison = FakeQueue("work-poison")
+    run(queue, poison, lambda msg: ran.append(msg.id))
+    assert ran == []
+    assert poison.calls == ([("send", content)] if dequeued == 3 else [])
 
 
 def test_a_returned_value_should_count_as_a_failure() -> None:
@@ -169,21 +188,15 @@ def test_a_returned_value_should_count_as_a_failure() -> None:
 
 
 def test_a_long_run_should_renew_its_lease_and_delete_with_the_new_receipt() -> None:
-    async def slow(msg: func.QueueMessage) -> None:
-        await asyncio.sleep(0.15)
-
     queue = FakeQueue("work", [message("hello")])
-    run(queue, FakeQueue("work-poison"), slow, options=replace(OPTIONS, lease=0.2))
+    run(queue, FakeQueue("work-poison"), sleep(0.15), lease=0.2)
     assert queue.changes == [("update", "m1", "r1", 0), ("delete", "m1", "r1+")]
 
 
 def test_a_lost_lease_should_end_the_renewal_quietly(caplog: pytest.LogCaptureFixture) -> None:
-    async def slow(msg: func.QueueMessage) -> None:
-        await asyncio.sleep(0.25)
-
     queue = FakeQueue("work", [message("hello")])
     queue.fail_update = ResourceNotFoundError()
-    run(queue, FakeQueue("work-poison"), slow, options=replace(OPTIONS, lease=0.1))
+    run(queue, FakeQueue("work-poison"), sleep(0.25), lease=0.1)
     assert [call[0] for call in queue.changes] == ["update", "delete"]
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
@@ -191,23 +204,26 @@ def test_a_lost_lease_should_end_the_renewal_quietly(caplog: pytest.LogCaptureFi
 def test_a_new_batch_should_wait_until_few_enough_are_running() -> None:
     started: list[str] = []
 
-    async def hang(msg: func.QueueMessage) -> None:
+    def hang(msg: func.QueueMessage) -> None:
         started.append(str(msg.id))
-        await asyncio.Event().wait()
+        time.sleep(0.5)
 
     pages = [[message("a", number=n), message("b", number=n + 1)] for n in (1, 3)]
     queue = FakeQueue("work", *pages)
     run(queue, FakeQueue("work-poison"), hang, drain=0.01)
-    assert started == ["m1", "m2"]
+    assert sorted(started) == ["m1", "m2"]
     assert len([call for call in queue.calls if call[0] == "receive"]) == 1
 
 
 def test_a_stop_should_give_unfinished_messages_back_at_once_and_never_poison_them() -> None:
-    async def hang(msg: func.QueueMessage) -> None:
-        await asyncio.Event().wait()
-
     queue, poison = FakeQueue("work", [message("hello", dequeued=3)]), FakeQueue("work-poison")
-    run(queue, poison, hang, options=replace(OPTIONS, visibility_timeout=30.0), drain=0.01)
+    run(
+        queue,
+        poison,
+        sleep(0.5),
+        options=OPTIONS.model_copy(update={"visibility_timeout": timedelta(seconds=30)}),
+        drain=0.01,
+    )
     assert queue.changes == [("update", "m1", "r1", 0)]
     assert poison.calls == []
 
@@ -229,56 +245,35 @@ def test_an_unreachable_account_should_not_end_the_listener() -> None:
     assert queue.changes == [("delete", "m1", "r1")]
 
 
-def test_the_delay_should_grow_from_a_tenth_of_a_second_and_start_over_after_a_message() -> None:
-    backoff = Backoff(2.0, random.Random(1))
-    delays = [backoff.next(found=False) for _ in range(8)]
-    assert delays[0] == 0.1
-    assert delays == sorted(delays)
-    assert delays[-1] == 2.0
-    assert 0.18 <= delays[1] <= 0.22
-    backoff.next(found=True)
-    assert 0.18 <= backoff.next(found=False) <= 0.22
+def test_an_empty_queue_should_be_asked_less_and_less_often_until_a_message_comes() -> None:
+    idle, busy = FakeQueue("work"), FakeQueue("work", *[[message("hello")]] * 20)
+    for queue in (idle, busy):
+        run(queue, FakeQueue("work-poison"), seconds=0.35)
+    # Polls at 0, 0.1, 0.3 s; after messages at once.
+    assert len([call for call in idle.calls if call[0] == "receive"]) == 3
+    assert len([call for call in busy.calls if call[0] == "receive"]) > 20
 
 
 def test_base64_should_be_read_with_white_space_and_nothing_else() -> None:
-    assert decode("aGVs\nbG8=", OPTIONS) == b"hello"
+    assert decode("aGVs\nbG8=") == b"hello"
     with pytest.raises(ValueError, match="base64"):
-        decode("aGVsbG8", OPTIONS)
+        decode("aGVsbG8")
 
 
 def test_properties_of_a_json_body_should_overwrite_the_messages_own() -> None:
     body = json.dumps({"ID": "other", "dequeueCount": 9, "popReceipt": "stolen", "instanceId": "inst-1"}).encode()
-    value: Any = trigger_value(message("x", dequeued=2), body, binary=False)
+    value: Any = trigger_value(message("x", dequeued=2), body)
     assert (value.id, value.dequeue_count, value.pop_receipt) == ("other", 9, "stolen")
     assert value.get_json()["instanceId"] == "inst-1"
 
 
 @pytest.mark.parametrize("body", [b'{"instanceId": "i"}', b"[1]", b"no json", b""])
 def test_other_bodies_should_not(body: bytes) -> None:
-    value: Any = trigger_value(message("x", dequeued=2), body, binary=False)
+    value: Any = trigger_value(message("x", dequeued=2), body)
     assert (value.id, value.dequeue_count, value.pop_receipt, value.get_body()) == ("m1", 2, "r1", body)
 
 
-def test_a_connection_should_be_a_string_or_an_identity() -> None:
-    async def names() -> list[str]:
-        found: list[str] = []
-        for settings in (
-            {"S": "UseDevelopmentStorage=true"},
-            {"S__accountName": "acme"},
-            {"S__queueServiceUri": "https://acme.queue.core.windows.net", "S__clientId": "x"},
-        ):
-            async with service_client("S", settings) as service:
-                found.append(str(service.url))
-        return found
-
-    assert asyncio.run(names()) == [
-        "http://127.0.0.1:10001/devstoreaccount1/",
-        "https://acme.queue.core.windows.net/",
-        "https://acme.queue.core.windows.net/",
-    ]
-
-
-@pytest.mark.parametrize("settings", [{}, {"S": "nonsense"}])
+@pytest.mark.parametrize("settings", [{}, {"AzureWebJobsStorage": "nonsense"}])
 def test_a_missing_or_wrong_connection_should_be_refused_by_name(settings: dict[str, str]) -> None:
-    with pytest.raises(HostError, match="'S'"):
-        service_client("S", settings)
+    with pytest.raises(HostError, match="'AzureWebJobsStorage'"):
+        service_client(settings)

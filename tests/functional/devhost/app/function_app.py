@@ -21,10 +21,10 @@ def health(req: func.HttpRequest) -> func.HttpResponse:
     return func.HttpResponse('{"status": "ok"}', mimetype="application/json")
 
 
-@app.route("echo/{id:int}")
-async def echo(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+@app.route("echo/{id}")
+def echo(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
     body = {
-        "function": context.function_name,
+        "trace": context.trace_context.trace_parent,
         "method": req.method,
         "url": req.url,
         "query": dict(req.params),
@@ -46,7 +46,7 @@ def slow(req: func.HttpRequest) -> func.HttpResponse:
     return func.HttpResponse("done")
 
 
-@app.queue_trigger("msg", "%WORK_QUEUE%", "AzureWebJobsStorage")
+@app.queue_trigger("msg", os.environ["WORK_QUEUE"], "AzureWebJobsStorage")
 def work(msg: func.QueueMessage) -> None:
     text = msg.get_body().decode()
     record(work=text, dequeue=msg.dequeue_count)
