@@ -64,15 +64,13 @@ $(NODE_TEST_STAMP): package.json package-lock.json | $(TEST_STAMP)
 	$(call INSTALL_NODE)
 	@touch $(NODE_RUN_STAMP) $@
 
-# SkyPilot is installed where a launch can be real: credentials of a cloud on this machine, and no API server elsewhere.
-CREDENTIALS := $(AWS_ACCESS_KEY_ID)$(AWS_PROFILE)$(GOOGLE_APPLICATION_CREDENTIALS)$(KUBECONFIG)$(wildcard \
-  $(addprefix $(HOME)/,.aws/config .aws/credentials .azure/azureProfile.json .kube/config .slurm/config \
-  .config/gcloud/application_default_credentials.json))
-WANTS_SKYPILOT := $(if $(filter simulation,$(GPULAUNCH_ORCHESTRATOR))$(SKYPILOT_API_SERVER_ENDPOINT),,$(or \
-  $(filter skypilot,$(GPULAUNCH_ORCHESTRATOR)),$(if $(CREDENTIALS),1)))
-SKYPILOT ?= $(if $(WANTS_SKYPILOT),1,0)
+# SkyPilot is installed where a launch can be real: credentials of a cloud are here, and no API server is named elsewhere.
+# SKYPILOT=1 installs it anyway, SKYPILOT=0 never.
+SKYPILOT ?=
 
-run: $(RUN_STAMP) $(NODE_RUN_STAMP) $(if $(filter 1,$(SKYPILOT)),$(SKYPILOT_STAMP)) ## start Azurite and the app on http://localhost:$(PORT)
+run: $(RUN_STAMP) $(NODE_RUN_STAMP) ## start Azurite and the app on http://localhost:$(PORT)
+	@if [ "$(SKYPILOT)" = 1 ] || { [ -z "$(SKYPILOT)" ] && $(BIN)/python -m devhost.needs_skypilot; }; then \
+	  $(MAKE) --no-print-directory $(SKYPILOT_STAMP); fi
 	@PORT=$(PORT) $(BIN)/python -m devhost.run
 
 stop: ## stop what `make run` started, from another terminal

@@ -48,11 +48,14 @@ def _node(clone: Path) -> Check:
 
 
 def _packages(clone: Path) -> Check:
-    missing = [name for name in ("azure.functions", "azure.data", "sky", "aiohttp") if not _importable(name)]
+    missing = [name for name in ("azure.functions", "azure.data", "aiohttp") if not _importable(name)]
     if missing:
         detail = f"not importable: {', '.join(missing)}"
         return Check(name="packages", state="warning", detail=detail, advice=f"`make -C {clone} install`")
-    return Check(name="packages", state="ok", detail="the app's and SkyPilot's are there")
+    if not _importable("sky"):
+        advice = "For real launches from this machine, `make run SKYPILOT=1`."
+        return Check(name="packages", state="note", detail="the app's are installed, SkyPilot is not", advice=advice)
+    return Check(name="packages", state="ok", detail="the app's and SkyPilot's are installed")
 
 
 def _importable(name: str) -> bool:

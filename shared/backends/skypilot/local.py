@@ -112,6 +112,15 @@ class LocalServer:
             "or use a SkyPilot server of its own (SKYPILOT_API_SERVER_ENDPOINT)"
         )
 
+    def not_installed(self) -> str | None:
+        """Why no server can be started by this app: it runs without SkyPilot; None: it can."""
+        if importlib.util.find_spec("sky") is not None:
+            return None
+        return (
+            "SkyPilot is not installed here: start with `make run SKYPILOT=1`, "
+            "or name a server (SKYPILOT_API_SERVER_ENDPOINT)"
+        )
+
     def start(self) -> None:
         """See to it that the server is being started. Returns at once; repeat until it is healthy.
 

@@ -288,6 +288,8 @@ class SkyPilotProvider:
             if not healthy and not self._local.has_credentials(provider):
                 reason = f"no credentials for {provider} on this machine: {set_up_advice(provider)}"
                 return Availability(enabled=False, reason=reason)
+            if not healthy and (missing := self._local.not_installed()) is not None:
+                return Availability(enabled=False, reason=missing)
             if not healthy:
                 self._local.start()
                 if elapsed_seconds > _START_SECONDS:

@@ -13,8 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from azure.core.exceptions import HttpResponseError
+from azure.storage.queue import QueueServiceClient
 
-from devhost.azurite import free_ports
+from devhost.azurite import Azurite, free_ports
+from devhost.run import stop
 
 from .conftest import APP, PATIENCE, ROOT, wait_for
 
@@ -70,11 +73,13 @@ def test_a_run_should_print_address_and_token_and_a_second_one_continue(project:
     token = first.token()
     assert f"gpulaunch is ready on http://localhost:{port}" in first.text
     assert f"curl -sS -X POST http://localhost:{port}/api/instances/launch -H 'X-Admin-Token: {token}'" in first.text
+    assert first.text.splitlines()[-1] == f"Token: {token}"
     for name in ("admin-token", "master-key"):
         assert stat.S_IMODE((project / ".local" / name).stat().st_mode) == 0o600
     another = Run(project, *free_ports(1))
     assert another.process.wait(PATIENCE) == 1
     assert "another run uses" in another.text
+    assert "`make stop` stops it" in another.text
     assert first.stop() == 0
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=1)
@@ -102,6 +107,32 @@ def test_the_end_of_one_should_stop_the_other_with_a_word(project: Path, victim:
     assert run.process.wait(PATIENCE) == 1
     assert line in run.text
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids.values())
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGHUP, 0), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_closed_terminal_or_a_kill_should_end_app_and_azurite_too(
+    project: Path, number: signal.Signals, status: int
+) -> None:
+    run = Run(project, *free_ports(1)).ready()
+    pids = [run.child(word) for word in ("azurite.js", "devhost")]
+    run.process.send_signal(number)
+    assert run.process.wait(PATIENCE) == status
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the end of app and Azurite")
+
+
+def test_a_run_should_be_stopped_from_another_terminal(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(project, *free_ports(1)).ready()
+    assert stop(project) == 0
+    assert run.process.wait(PATIENCE) == 0
+    assert stop(project) == 0
+    assert capsys.readouterr().out.splitlines() == ["Stopped.", "Nothing is running here."]
+
+
+def test_another_clones_account_should_be_refused(storage: Azurite) -> None:
+    other = storage.connection_string.replace(storage.account, "devstoreaccount1")
+    with QueueServiceClient.from_connection_string(other) as service, pytest.raises(HttpResponseError) as refused:
+        list(service.list_queues())
+    assert refused.value.status_code in {403, 404}
 
 
 def test_a_busy_port_should_be_one_clear_line(project: Path) -> None:

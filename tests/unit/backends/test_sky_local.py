@@ -1,5 +1,6 @@
 """The local SkyPilot server: what is looked at before it is started, and how."""
 
+import importlib
 import os
 import signal
 import socket
@@ -38,6 +39,15 @@ def local(home: Path, environ: dict[str, str] | None = None) -> LocalServer:
 def put(home: Path, path: str) -> None:
     (home / path).parent.mkdir(parents=True, exist_ok=True)
     (home / path).write_text("x")
+
+
+def test_an_app_without_skypilot_should_say_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert local(tmp_path).not_installed() is None
+    # As where the package was never installed.
+    monkeypatch.setattr("sys.path", [])
+    monkeypatch.delitem(sys.modules, "sky", raising=False)
+    importlib.invalidate_caches()
+    assert "`make run SKYPILOT=1`" in str(local(tmp_path).not_installed())
 
 
 @pytest.fixture

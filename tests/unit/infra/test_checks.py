@@ -125,7 +125,7 @@ def test_the_package_should_be_indexed_as_flex_builds_it(tmp_path: Path, capsys:
         else:
             shutil.copy(path, package)
     assert {path.name for path in package.iterdir()} == {
-        "function_app.py", "functions", "host.json", "requirements.txt", "shared",
+        "function_app.py", "functions", "gpulaunch", "host.json", "requirements.txt", "shared",
     }  # fmt: skip
     target = package / ".python_packages" / "lib" / "site-packages"
     command = [base, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target", str(target)]

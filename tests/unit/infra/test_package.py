@@ -1,0 +1,60 @@
+"""What is deployed, and from which locked packages."""
+
+import itertools
+import re
+
+import pytest
+
+from tests.unit.infra.templates import ROOT
+
+LOCKS = {
+    "app": "requirements.txt",
+    "local": "requirements-local.txt",
+    "skypilot": "requirements-skypilot.txt",
+    "dev": "requirements-dev.txt",
+    "node": "requirements-node.txt",
+}
+
+
+def locked(name: str) -> dict[str, set[str]]:
+    """The versions of each package in a lock; there are two where they depend on the Python."""
+    found: dict[str, set[str]] = {}
+    text = (ROOT / LOCKS[name]).read_text("utf-8")
+    for package, version in re.findall(r"^([a-z0-9.-]+)(?:\[[a-z,]+\])?==([^ ;]+)", text, re.MULTILINE):
+        found.setdefault(package, set()).add(version)
+    return found
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_should_hold_what_was_asked_for(name: str) -> None:
+    text = (ROOT / "requirements" / f"{name}.in").read_text("utf-8")
+    asked = re.findall(r"^([a-z0-9-]+)(?:\[[a-z,]+\])?==([^\s;]+)", text, re.MULTILINE)
+    assert asked
+    found = locked(name)
+    assert [one for one in asked if one[1] not in found.get(one[0], set())] == [], "run `make lock`"
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_locked_package_should_have_hashes_and_no_address(name: str) -> None:
+    text = (ROOT / LOCKS[name]).read_text("utf-8")
+    entries = re.split(r"\n(?=[a-z])", re.sub(r"^#.*\n", "", text, flags=re.MULTILINE))
+    assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
+    assert not re.search(r"://|--(extra-)?index|--find-links", text)
+
+
+def test_each_lock_should_hold_the_one_before_it() -> None:
+    locks = [locked(name) for name in ("app", "local", "skypilot", "dev")]
+    for smaller, larger in itertools.pairwise(locks):
+        assert {name: larger.get(name) for name in smaller} == smaller
+
+
+@pytest.mark.parametrize("package", ["skypilot", "pandas", "boto3", "pytest", "ruff"])
+def test_the_deployed_app_should_be_free_of(package: str) -> None:
+    assert package not in locked("app")
+
+
+def test_the_docker_build_should_see_what_it_copies() -> None:
+    copied = re.findall(r"^COPY (.+) \S+$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    names = {name for line in copied for name in line.split()}
+    lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    assert names == {line[1:] for line in lines if line.startswith("!")}
