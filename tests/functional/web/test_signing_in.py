@@ -176,7 +176,7 @@ def test_a_read_only_visitor_should_see_no_buttons_and_change_nothing(world: Wor
     for path in ("/launch", "/instances", f"/instances/{instance_id}", "/settings", "/costs"):
         page = reader.get(path).body.decode()
         assert page.count("<button>") == 0
-        assert 'data-dialog="end"' not in page
+        assert 'data-dialog="terminate"' not in page
         assert 'value="launch">' not in page
         assert f"{instance_id}/key" not in page
     assert "read-only" in text_of(reader.get("/instances"))
