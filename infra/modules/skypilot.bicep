@@ -85,7 +85,7 @@ resource database 'Microsoft.DBforPostgreSQL/flexibleServers@2024-08-01' = {
   dependsOn: [databaseLink]
 }
 
-resource books 'Microsoft.DBforPostgreSQL/flexibleServers/databases@2024-08-01' = {
+resource stateDatabase 'Microsoft.DBforPostgreSQL/flexibleServers/databases@2024-08-01' = {
   parent: database
   name: 'skypilot'
   properties: { charset: 'UTF8', collation: 'en_US.utf8' }
@@ -173,7 +173,7 @@ resource server 'Microsoft.App/containerApps@2024-03-01' = {
       scale: { minReplicas: minReplicas, maxReplicas: 1 }
     }
   }
-  dependsOn: [pull, books]
+  dependsOn: [pull, stateDatabase]
 }
 
 module privateName 'private-name.bicep' = {

@@ -1,4 +1,4 @@
-"""The first line of an instance's story: a request that was accepted."""
+"""Acceptance: the first record and event of an instance."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -24,9 +24,9 @@ def accept(
     excluded: Mapping[str, str] | None = None,
     traceparent: str | None = None,
 ) -> tuple[InstanceRecord, tuple[Event, ...]]:
-    """The record and the first event of a new instance; its first step is due at once.
+    """Return the record and first event of a new instance; its first step is due at once.
 
-    `left_out` are offers that were struck from the plan, reason by key; they stand in the event.
+    `excluded` has the offers that are not tried, reason by key; the event shows them.
     """
     record = InstanceRecord(
         instance_id=instance_id,

@@ -1,7 +1,4 @@
-"""The lifecycle in two questions: what is to be done for this record now, and what follows from what was found.
-
-Both are pure: record, observation and time in, act or decision out.
-"""
+"""The lifecycle: what to do for a record now, and what follows from an observation. Pure."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -40,17 +37,17 @@ from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import Decision, Transition, unchanged
 
 EARLY = timedelta(seconds=1)
-"""A message may come this much before its step is due: queues count delays in whole seconds."""
+"""How early a message may arrive: queues count delays in whole seconds."""
 
 
 _DONE = (TimerFired, Checked, Submitted, LaunchRefused, NotEnabled, ProviderUnavailable, Observed, Released)
-"""What steps find, whatever it is."""
+"""Observations that prove that a step ran to its decision."""
 
 
 def next_act(record: InstanceRecord, now: datetime, *, claimed: bool) -> Act:
-    """What to do for an instance whose step message came.
+    """Return what to do for an instance whose step message arrived.
 
-    `claimed`: this very step wrote the attempt's submit lease a moment ago.
+    `claimed`: this very step has just written the attempt's submit lease.
     """
     if record.ended or (not claimed and record.due_at is not None and now + EARLY < record.due_at):
         return Nothing()
@@ -69,12 +66,12 @@ def next_act(record: InstanceRecord, now: datetime, *, claimed: bool) -> Act:
 
 
 def decide(record: InstanceRecord, found: Observation, now: datetime, timeouts: Timeouts) -> Decision:
-    """What follows from what was found. An observation that no longer fits the record changes nothing."""
+    """Return what follows from an observation. One that no longer fits the record changes nothing."""
     if record.ended:
         return unchanged(record)
     decision = _decide(record, found, now, timeouts)
     if record.poisoned and decision.changed and isinstance(found, _DONE):
-        # A step that came as far as to be decided on is none that always fails.
+        # A step that reached a decision is not a poison message: reset the counter.
         return replace(decision, record=decision.record.model_copy(update={"poisoned": 0}))
     return decision
 
@@ -97,7 +94,7 @@ def _decide(record: InstanceRecord, found: Observation, now: datetime, timeouts:
         case _ if record.phase is Phase.TERMINATING or _releasing(record):
             return unchanged(record)
         case Probed() | Noticed() | Reported() | Registered():
-            return _told(transition, found, timeouts)
+            return _reported(transition, found, timeouts)
         case _:
             pass
     ending = termination_reason(record, now)
@@ -107,7 +104,7 @@ def _decide(record: InstanceRecord, found: Observation, now: datetime, timeouts:
 
 
 def _step(transition: Transition, found: Observation, timeouts: Timeouts) -> Decision:
-    """A step's own observation, for a record that goes on."""
+    """Decide on a step's observation for a record that goes on."""
     record = transition.record
     match record.phase, found:
         case Phase.QUEUED, TimerFired():
@@ -129,7 +126,7 @@ def _step(transition: Transition, found: Observation, timeouts: Timeouts) -> Dec
             failure = Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=found.message)
             return termination.end(transition, failure)
         case _, Observed() if _submitted(record) and record.phase is not Phase.READY:
-            return progress.looked(transition, found, timeouts)
+            return progress.observed(transition, found, timeouts)
         case _, ProviderUnavailable() | NotEnabled() if record.attempt is not None and record.phase is not Phase.READY:
             return progress.unanswered(transition, found, timeouts)
         case _:
@@ -143,7 +140,7 @@ def _provision(transition: Transition, timeouts: Timeouts) -> Decision:
     if attempt.state is not AttemptState.SUBMITTING:
         return unchanged(transition.record)
     if transition.now < attempt.submit_lease_until:
-        # Another step holds the lease: it may be submitting at this moment.
+        # Another step holds the lease and may be submitting right now.
         return transition.requeue_after("advance", (attempt.submit_lease_until - transition.now).total_seconds())
     late = overdue(transition.record, transition.now, timeouts.allowed)
     if late is not None:
@@ -151,16 +148,16 @@ def _provision(transition: Transition, timeouts: Timeouts) -> Decision:
     return provisioning.claim_again(transition, timeouts)
 
 
-def _told(transition: Transition, found: Probed | Noticed | Reported | Registered, timeouts: Timeouts) -> Decision:
-    """What a node or a probe said, for the present attempt only."""
+def _reported(transition: Transition, found: Probed | Noticed | Reported | Registered, timeouts: Timeouts) -> Decision:
+    """Decide on a node's report or a probe, for the current attempt only."""
     record = transition.record
     attempt = record.attempt
     if attempt is None or attempt.state not in (AttemptState.SUBMITTING, AttemptState.SUBMITTED):
         return unchanged(record)
     if not isinstance(found, Probed) and found.attempt != attempt.number:
         return unchanged(record)
-    # A node ends itself at its deadline and says so: that is no loss to recover from. Only a good probe goes first,
-    # since it may show that the node was not idle.
+    # A node that shuts itself down at its deadline says so; that is not a loss to recover from. Only a good probe is
+    # processed first, since it may show that the node was not idle.
     ending = None if isinstance(found, Probed) and found.probe.alive else termination_reason(record, transition.now)
     if ending is not None:
         return termination.end(transition, ending)

@@ -1,4 +1,4 @@
-"""What the shell may be asked to do for one step, and what it can find."""
+"""What a step may do, and what it can observe."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,17 +12,17 @@ from shared.domain.provider import Availability, NodeView, Probe
 
 @dataclass(frozen=True)
 class Nothing:
-    """No step is due: an ended record, or a message that came too early."""
+    """No step is due: the record has ended, or the message came too early."""
 
 
 @dataclass(frozen=True)
 class Decide:
-    """Nothing has to be looked at; time alone decides."""
+    """Decide by time alone, without observing anything."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """Ask whether the provider can be used."""
+    """Check whether the provider can be used."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Submit:
 
 @dataclass(frozen=True)
 class Describe:
-    """Look at the latest attempt."""
+    """Observe the latest attempt."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """Take the latest attempt's node away."""
+    """Release the latest attempt's node."""
 
 
 Act = Nothing | Decide | Check | Submit | Describe | Release
@@ -47,47 +47,47 @@ Act = Nothing | Decide | Check | Submit | Describe | Release
 
 @dataclass(frozen=True)
 class TimerFired:
-    """Time passed."""
+    """Time has passed."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """The provider can or can't be used."""
+    """The result of the provider's check."""
 
     availability: Availability
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """The provider took the attempt."""
+    """The provider accepted the attempt."""
 
     request_id: str | None
 
 
 @dataclass(frozen=True)
 class LaunchRefused:
-    """The provider won't start this attempt."""
+    """The provider refused the attempt."""
 
     failure: Failure
 
 
 @dataclass(frozen=True)
 class NotEnabled:
-    """The provider can't be used as things are set up."""
+    """The provider cannot be used with the present configuration."""
 
     message: str
 
 
 @dataclass(frozen=True)
 class ProviderUnavailable:
-    """The provider did not answer; nothing is known."""
+    """The provider did not answer, so nothing is known."""
 
     message: str
 
 
 @dataclass(frozen=True)
 class Observed:
-    """One look at the latest attempt: through the provider and, where that was possible, at the node itself."""
+    """The latest attempt as the provider describes it, and the node's own report if it could be asked."""
 
     view: NodeView
     status: NodeStatus | None = None
@@ -96,16 +96,16 @@ class Observed:
 
 @dataclass(frozen=True)
 class Released:
-    """The answer to a release."""
+    """The provider's answer to a release."""
 
     gone: bool
     asked_at: datetime | None = None
-    """When it was asked for; None: at the very moment of the decision."""
+    """When the release was requested; None for the time of the decision."""
 
 
 @dataclass(frozen=True)
 class Probed:
-    """A health probe of a ready node; with what the provider says when the node did not answer."""
+    """A health probe of a ready node, with the provider's view if the node did not answer."""
 
     probe: Probe
     view: NodeView | None = None
@@ -113,7 +113,7 @@ class Probed:
 
 @dataclass(frozen=True)
 class Reported:
-    """The node of one attempt told us how it stands."""
+    """A report from an attempt's node."""
 
     attempt: int
     status: NodeStatus
@@ -121,7 +121,7 @@ class Reported:
 
 @dataclass(frozen=True)
 class Registered:
-    """The node of one attempt serves."""
+    """An attempt's node has registered: its server is up."""
 
     attempt: int
     registration: NodeRegistration
@@ -129,7 +129,7 @@ class Registered:
 
 @dataclass(frozen=True)
 class Noticed:
-    """The node of one attempt expects to go away."""
+    """An attempt's node is about to shut down."""
 
     attempt: int
     notice: NodeNotice
@@ -138,17 +138,17 @@ class Noticed:
 
 @dataclass(frozen=True)
 class TerminationRequested:
-    """Somebody, or something, wants the instance ended: the user, or a budget that is used up."""
+    """A request to terminate the instance: by a user, or because a month's budget is spent."""
 
     failure: Failure
 
 
 @dataclass(frozen=True)
 class Poisoned:
-    """The host gave a step's message up: the step failed each time, or its process was killed."""
+    """The host gave up a step's message: the step failed every time, or its process was killed."""
 
     epoch: int
-    """The message's."""
+    """The epoch in the message."""
 
 
 Observation = (

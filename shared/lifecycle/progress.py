@@ -1,4 +1,4 @@
-"""provisioning → installing → loading_model → starting_server → registering → ready: the node's way up."""
+"""From provisioning to ready, following the node's progress."""
 
 from gpulaunch.models.instances import STARTING, Phase, Reason
 from gpulaunch.models.times import seconds_between
@@ -20,10 +20,10 @@ _PHASES = {
 }
 _UPWARD = (*STARTING[STARTING.index(Phase.PROVISIONING) :], Phase.READY)
 _TEXTS = {
-    Phase.INSTALLING: "The node runs; installing vLLM.",
-    Phase.LOADING_MODEL: "vLLM is installed; fetching the model.",
-    Phase.STARTING_SERVER: "The model is on the node; starting vLLM.",
-    Phase.REGISTERING: "vLLM serves on its node; checking its address.",
+    Phase.INSTALLING: "The node is running; installing vLLM.",
+    Phase.LOADING_MODEL: "vLLM is installed; downloading the model.",
+    Phase.STARTING_SERVER: "The model is downloaded; starting vLLM.",
+    Phase.REGISTERING: "vLLM is up; checking that its address is reachable.",
 }
 _FAILURES = {
     "install_failed": Reason.INSTALL_FAILED,
@@ -32,11 +32,11 @@ _FAILURES = {
     "port_taken": Reason.PORT_TAKEN,
 }
 LOG_LINES = 100
-"""Log lines kept in the record: enough to see why a server did not start, small enough for a table row."""
+"""Log lines kept in the record: enough to show why a server did not start, few enough for a table row."""
 
 
-def looked(transition: Transition, found: Observed, timeouts: Timeouts) -> Decision:
-    """A look at the attempt through the provider, and at the node where it could be asked."""
+def observed(transition: Transition, found: Observed, timeouts: Timeouts) -> Decision:
+    """Advance or give up an attempt after the provider described it."""
     attempt = transition.record.attempts[-1]
     view, status = found.view, found.status
     if status is not None:
@@ -53,11 +53,11 @@ def looked(transition: Transition, found: Observed, timeouts: Timeouts) -> Decis
     _advance(transition, view, status)
     if transition.record.phase is Phase.REGISTERING and found.probe is not None and found.probe.alive:
         return _ready(transition, found.probe)
-    return transition.requeue_after("advance", _next_look(transition, view, timeouts))
+    return transition.requeue_after("advance", _next_poll(transition, view, timeouts))
 
 
 def unanswered(transition: Transition, found: ProviderUnavailable | NotEnabled, timeouts: Timeouts) -> Decision:
-    """The provider did not answer a look or a submission: the attempt's time runs on."""
+    """Poll again after the provider did not answer; the attempt's time limit keeps running."""
     late = overdue(transition.record, transition.now, timeouts.allowed)
     if late is not None:
         return give_up_attempt(
@@ -67,7 +67,7 @@ def unanswered(transition: Transition, found: ProviderUnavailable | NotEnabled, 
 
 
 def reported(transition: Transition, found: Reported, timeouts: Timeouts) -> Decision:
-    """The node told us its progress."""
+    """Advance or give up an attempt after its node's report."""
     _node_is_up(transition)
     _take_status(transition, found.status)
     ending = termination_reason(transition.record, transition.now)
@@ -80,13 +80,13 @@ def reported(transition: Transition, found: Reported, timeouts: Timeouts) -> Dec
     if transition.record == transition.before:
         return unchanged(transition.before)
     if transition.record.phase is transition.before.phase:
-        # The look that is due stays due: a node that talks often must not put off the end of its phase's time.
+        # Keep the next poll's time: a node that reports often must not postpone the end of its phase's time limit.
         return transition.wait_until(transition.before.due_at)
-    return transition.requeue_after("advance", _next_look(transition, NodeView(NodeState.UP), timeouts))
+    return transition.requeue_after("advance", _next_poll(transition, NodeView(NodeState.UP), timeouts))
 
 
 def registered(transition: Transition, found: Registered) -> Decision:
-    """The node says that it serves: look at once whether its address answers us too."""
+    """Check at once whether a registered node's address is reachable."""
     _node_is_up(transition)
     registration = found.registration
     attempt = transition.record.attempts[-1]
@@ -98,21 +98,21 @@ def registered(transition: Transition, found: Registered) -> Decision:
 
 
 def leaving(notice: NodeNotice | None) -> Failure:
-    """Why an attempt failed whose node goes away before it was ready."""
+    """Return the failure of an attempt whose node shuts down before it was ready."""
     reason = Reason.EVICTED if notice is NodeNotice.EVICTION else Reason.NODE_LOST
     said = notice.value if notice else "stopping"
-    return Failure(reason=reason, message=f"The node goes away before it was ready ({said}).")
+    return Failure(reason=reason, message=f"The machine was shut down before it was ready ({said}).")
 
 
 def _node_is_up(transition: Transition) -> None:
-    """A node that calls us runs: it costs money from now at the latest, and the provider has taken the attempt."""
+    """Note that a callback proves the node is up: billing has started and the provider accepted the attempt."""
     attempt = transition.record.attempts[-1]
     if not attempt.calls_us:
         transition.change_attempt(calls_us=True)
     if attempt.node_up_at is None:
         transition.change_attempt(node_up_at=transition.now)
     if attempt.state is AttemptState.SUBMITTING:
-        # The lease stays: the step that submits has not come back yet, and may be asking a second time.
+        # Keep the lease: the submitting step has not returned yet and may be retrying.
         transition.change_attempt(state=AttemptState.SUBMITTED)
 
 
@@ -142,7 +142,7 @@ def _advance(transition: Transition, view: NodeView, status: NodeStatus | None) 
 
 
 def _to(transition: Transition, phase: Phase) -> None:
-    """Forward only: a late report of an earlier phase changes nothing."""
+    """Move forward only: a late report of an earlier phase changes nothing."""
     if transition.record.phase in _UPWARD and _UPWARD.index(phase) > _UPWARD.index(transition.record.phase):
         transition.move(phase, _TEXTS[phase])
 
@@ -159,21 +159,21 @@ def _ready(transition: Transition, probe: Probe) -> Decision:
             finished_requests=probe.finished_requests,
         )
     )
-    transition.move(Phase.READY, "The endpoint answers.")
+    transition.move(Phase.READY, "The endpoint is ready.")
     return transition.wait_until(next_deadline(transition.record, transition.now))
 
 
 def _node_failure(status: NodeStatus) -> Failure | None:
     if status.phase is NodePhase.FAILED:
         reason = _FAILURES.get(status.failure or "", Reason.SETUP_FAILED)
-        return Failure(reason=reason, message=status.detail or "The node failed without saying why.")
+        return Failure(reason=reason, message=status.detail or "The node failed without giving a reason.")
     if status.notice is not None or status.phase is NodePhase.STOPPING:
         return leaving(status.notice)
     return None
 
 
 def _failure_of(transition: Transition, view: NodeView, status: NodeStatus | None) -> Failure | None:
-    """Why the attempt failed, as far as this look tells; the node's own word before the provider's."""
+    """Return why the attempt failed, if it did; the node's report takes precedence over the provider's."""
     attempt = transition.record.attempts[-1]
     if status is not None:
         failure = _node_failure(status)
@@ -187,12 +187,12 @@ def _failure_of(transition: Transition, view: NodeView, status: NodeStatus | Non
     if view.state is NodeState.ABSENT:
         if attempt.node_up_at is not None:
             return Failure(reason=Reason.NODE_LOST, message="The node disappeared before it was ready.")
-        message = "The provider knows neither a request nor a node of this attempt any more."
+        message = "The provider no longer knows a request or a node of this attempt."
         return Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=message)
     return None
 
 
-def _next_look(transition: Transition, view: NodeView, timeouts: Timeouts) -> float:
+def _next_poll(transition: Transition, view: NodeView, timeouts: Timeouts) -> float:
     if view.look_again_seconds is not None:
         return view.look_again_seconds
     if transition.record.phase is Phase.REGISTERING:

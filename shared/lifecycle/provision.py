@@ -1,4 +1,4 @@
-"""provisioning: one offer after the other, each an attempt written down before anything is created."""
+"""Provisioning: try one offer after another, writing each attempt before anything is created."""
 
 from datetime import datetime, timedelta
 
@@ -13,7 +13,7 @@ from shared.lifecycle.transition import Decision, Transition
 
 
 def next_attempt(transition: Transition, timeouts: Timeouts) -> Decision:
-    """Begin an attempt on the next offer, or end the instance when there is none or its time is up."""
+    """Start an attempt on the next offer, or terminate the instance if there is none or its time is up."""
     record = transition.record
     ending = termination_reason(record, transition.now) or no_successor(record, timeouts.max_attempts)
     if ending is not None:
@@ -48,35 +48,35 @@ def next_attempt(transition: Transition, timeouts: Timeouts) -> Decision:
 
 
 def claim_again(transition: Transition, timeouts: Timeouts) -> Decision:
-    """The step that was to submit died or got no answer, and its lease is over: this step takes it."""
+    """Take over a submission whose step died or got no answer, after its lease expired."""
     transition.change_attempt(submit_lease_until=transition.now + timedelta(seconds=timeouts.submit_lease))
     return transition.requeue_after("advance", claimed=True)
 
 
 def in_time_to_submit(record: InstanceRecord, now: datetime, timeouts: Timeouts) -> bool:
-    """Whether a submission that begins now is over before its lease, whatever happens to it.
+    """Return whether a submission that starts now ends before its lease, whatever happens.
 
-    The lease counts from the decision to submit; its write, or a slow store of models, may have eaten it up since.
+    The lease counts from the decision to submit; the write or a slow model store may have used it up since.
     """
     return now + timedelta(seconds=timeouts.submit) <= record.attempts[-1].submit_lease_until
 
 
 def submitted(transition: Transition, request_id: str | None) -> Decision:
-    """The provider took the attempt."""
-    # From here the absence of a node means something again: nobody else is submitting.
+    """Record that the provider accepted the attempt."""
+    # From here on the absence of a node is meaningful again: no other step is submitting.
     transition.change_attempt(state=AttemptState.SUBMITTED, request_id=request_id, submit_lease_until=transition.now)
-    # Looked at once in the same step: the provider may know when the first change is to come.
+    # Poll in the same step: the provider may know when to expect the first change.
     return transition.requeue_after("advance")
 
 
 def refused(transition: Transition, failure: Failure, timeouts: Timeouts) -> Decision:
-    """The provider said no to the submission, which is over with that: the next offer need not wait for its lease."""
+    """Give up a refused attempt. The submission is over, so the next offer need not wait for its lease."""
     transition.change_attempt(submit_lease_until=transition.now)
     return give_up_attempt(transition, failure, timeouts)
 
 
 def give_up_attempt(transition: Transition, failure: Failure, timeouts: Timeouts) -> Decision:
-    """The attempt failed: release whatever there is of it, then go on as its reason says."""
+    """Release a failed attempt, then continue according to its reason."""
     attempt = transition.record.attempts[-1]
     transition.change_attempt(state=AttemptState.RELEASING, failure=failure, release_since=transition.now)
     if retry_after(failure.reason) is Retry.SAME_OFFER and _tries_of_offer(transition.record) < timeouts.same_offer:
@@ -95,12 +95,12 @@ def give_up_attempt(transition: Transition, failure: Failure, timeouts: Timeouts
     if retry_after(failure.reason) is Retry.GIVE_UP:
         return end(transition, failure)
     if transition.record.phase is not Phase.PROVISIONING:
-        transition.move(Phase.PROVISIONING, "Back to provisioning.", failure.reason)
+        transition.move(Phase.PROVISIONING, "Trying the next offer.", failure.reason)
     return transition.requeue_after("advance")
 
 
 def _tries_of_offer(record: InstanceRecord) -> int:
-    """How many of the latest attempts in a row were on one offer and failed for reasons that say nothing against it."""
+    """Count the latest attempts in a row on one offer that failed for reasons unrelated to the offer."""
     tries = 0
     for attempt in reversed(record.attempts):
         again = attempt.failure is not None and retry_after(attempt.failure.reason) is Retry.SAME_OFFER

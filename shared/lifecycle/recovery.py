@@ -1,4 +1,4 @@
-"""ready → recovering: a lost node is taken away for sure, then the next offer is tried."""
+"""Recovery: release a lost node, then try the next offer."""
 
 from gpulaunch.models.instances import EventType, Phase
 from gpulaunch.models.times import seconds_between
@@ -10,7 +10,7 @@ from shared.lifecycle.transition import Decision, Transition
 
 
 def recover(transition: Transition, failure: Failure, timeouts: Timeouts) -> Decision:
-    """Give up the node of a ready instance and begin a new round of offers, unless it was lost too often."""
+    """Give up a ready instance's node and start a new round of offers, unless it was lost too often."""
     record = transition.record
     attempt = record.attempts[-1]
     transition.change_attempt(state=AttemptState.RELEASING, failure=failure, release_since=transition.now)
@@ -25,5 +25,5 @@ def recover(transition: Transition, failure: Failure, timeouts: Timeouts) -> Dec
     if ending is not None:
         return end(transition, ending)
     transition.change(recoveries=record.recoveries + 1, tried_in_round=0, epoch=record.epoch + 1, health=None)
-    transition.move(Phase.RECOVERING, "Taking the lost node away, then provisioning again.", failure.reason)
+    transition.move(Phase.RECOVERING, "Deleting the lost node before provisioning a new one.", failure.reason)
     return transition.requeue_after("advance")

@@ -1,4 +1,4 @@
-"""What follows a failed attempt, by its reason."""
+"""What follows a failed attempt, by reason."""
 
 from enum import StrEnum
 
@@ -15,7 +15,7 @@ class Retry(StrEnum):
 
 _GIVE_UP = frozenset(
     {
-        # The same model, arguments and set-up fail on any machine; another attempt would only cost more.
+        # The same model, arguments and set-up would fail on any machine.
         Reason.INVALID_TASK,
         Reason.INSTALL_FAILED,
         Reason.MODEL_FETCH_FAILED,
@@ -24,7 +24,7 @@ _GIVE_UP = frozenset(
 )
 _SAME_OFFER = frozenset(
     {
-        # Says nothing against the offer: a port in use by a neighbour, an API server that forgot its requests.
+        # Unrelated to the offer: a port in use by a neighbour, an API server that lost its requests.
         Reason.PORT_TAKEN,
         Reason.PROVIDER_UNAVAILABLE,
     }
@@ -32,7 +32,7 @@ _SAME_OFFER = frozenset(
 
 
 def retry_after(reason: Reason) -> Retry:
-    """What follows an attempt that failed for `reason`; the next offer unless another one could not do better."""
+    """Return what follows a failure: the next offer, unless another offer would not help."""
     if reason in _GIVE_UP:
         return Retry.GIVE_UP
     return Retry.SAME_OFFER if reason in _SAME_OFFER else Retry.NEXT_OFFER

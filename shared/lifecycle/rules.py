@@ -1,18 +1,18 @@
-"""Every rule that ends an instance or gives up its node, each with its reason; pure.
+"""Every rule that ends an instance or gives up its node, each with its reason. Pure.
 
 | reason | when | what follows |
 |---|---|---|
-| `user_request` | a user asks for it, in any phase | terminated |
-| `job_completed` | its job has ended, whatever the exit code | terminated |
+| `user_request` | a user requests it, in any phase | terminated |
+| `job_completed` | its job has finished, with any exit code | terminated |
 | `deadline` | its lifetime is over | terminated; failed if it was never ready |
-| `budget` | its own budget is used up, or a month's (`shared/billing/budget.py`) that ends running ones | as deadline |
-| `idle` | ready, and no request runs or waits for as long as it may | terminated |
-| `unhealthy` | ready, and that many probes in a row had no good answer | recovers on the next offer |
-| `registration_timeout` and other time-outs | a phase on the way up took longer than it may | the next offer |
-| `evicted`, `node_lost` | the machine was stopped, announces it or is gone | the next offer |
-| `no_offers_left` | a node was given up and every planned offer had its turn: no successor | failed |
-| `too_many_attempts`, `too_many_recoveries` | it was tried, or lost, as often as it may be | failed |
-| `poison_message` | a step of it failed again and again | failed |
+| `budget` | its own budget is spent, or a month's (`shared/billing/budget.py`) with the action `end` | as deadline |
+| `idle` | ready, without a running or waiting request for its idle time | terminated |
+| `unhealthy` | ready, and several probes in a row failed | recovers on the next offer |
+| `registration_timeout` and other timeouts | a phase took longer than allowed | the next offer |
+| `evicted`, `node_lost` | the machine was stopped, is about to be, or no longer exists | the next offer |
+| `no_offers_left` | an attempt failed, and every planned offer has been tried | failed |
+| `too_many_attempts`, `too_many_recoveries` | the limit of attempts or recoveries is reached | failed |
+| `poison_message` | one of its steps kept failing | failed |
 
 The first five are asked for in this order at every step and look (`verdict`), save a user's wish, which comes from
 outside. How long and how often things may take stands in `shared/lifecycle/timeouts.py`.
@@ -27,13 +27,13 @@ from shared.domain.costs import cost_so_far
 from shared.domain.instance import Failure, InstanceRecord
 
 _TERMINATES = frozenset({Reason.USER_REQUEST, Reason.JOB_COMPLETED, Reason.IDLE, Reason.DEADLINE, Reason.BUDGET})
-"""Reasons that end an instance as it was meant to end; all others end it as failed."""
+"""Reasons that end an instance as intended; all others make it fail."""
 
 
 def idle_at(record: InstanceRecord) -> datetime | None:
-    """When a ready instance will have been idle for as long as its request allows.
+    """Return when a ready instance will have used up its idle time.
 
-    None: no such rule, busy, or not answering at the moment, so that nothing is known.
+    None if it has no such limit, is busy, or does not answer, so that nothing is known.
     """
     health = record.health
     if record.phase is not Phase.READY or record.request.idle_minutes is None or health is None:
@@ -44,7 +44,7 @@ def idle_at(record: InstanceRecord) -> datetime | None:
 
 
 def budget_at(record: InstanceRecord, now: datetime) -> datetime | None:
-    """When the instance will have used up its budget at the present price; None: no budget, or nothing runs."""
+    """Return when the budget will be spent at the present price; None without a budget or a running node."""
     budget, attempt = record.request.budget_usd, record.attempt
     if budget is None or attempt is None or attempt.node_up_at is None or attempt.gone_at is not None:
         return None
@@ -55,16 +55,16 @@ def budget_at(record: InstanceRecord, now: datetime) -> datetime | None:
 
 
 def termination_reason(record: InstanceRecord, now: datetime) -> Failure | None:
-    """Why the instance has to end now; None: it may go on."""
+    """Return why the instance must end now, or None."""
     attempt = record.attempt
     if attempt is not None and attempt.job is not None:
         code = attempt.job.exit_code
-        return Failure(reason=Reason.JOB_COMPLETED, message=f"The job ended with exit code {code}.")
+        return Failure(reason=Reason.JOB_COMPLETED, message=f"The job exited with code {code}.")
     if now >= record.deadline_at:
         return Failure(reason=Reason.DEADLINE, message="The instance reached the end of its lifetime.")
     budget = record.request.budget_usd
     if budget is not None and cost_so_far(record, now) >= budget:
-        return Failure(reason=Reason.BUDGET, message=f"The instance used up its budget of {budget:.2f} USD.")
+        return Failure(reason=Reason.BUDGET, message=f"The instance spent its budget of {budget:.2f} USD.")
     idle = idle_at(record)
     if idle is not None and now >= idle:
         minutes = record.request.idle_minutes
@@ -73,15 +73,15 @@ def termination_reason(record: InstanceRecord, now: datetime) -> Failure | None:
 
 
 def user_asked() -> Failure:
-    """A user wants it gone."""
-    return Failure(reason=Reason.USER_REQUEST, message="A user asked for the end of the instance.")
+    """Return the reason for a termination by a user."""
+    return Failure(reason=Reason.USER_REQUEST, message="Terminated by a user.")
 
 
 def unhealthy(failures: int, most: int, message: str) -> Failure | None:
-    """Why a ready node is given up after that many probes in a row without a good answer; None: it may be a hiccup."""
+    """Return why a ready node is given up after failed probes in a row, or None while it may be a hiccup."""
     if failures < most:
         return None
-    text = f"The endpoint did not answer {failures} probes in a row: {message}"
+    text = f"The endpoint failed {failures} probes in a row: {message}"
     return Failure(reason=Reason.UNHEALTHY, message=text)
 
 
@@ -95,7 +95,7 @@ _TIMEOUTS = {
 
 
 def overdue(record: InstanceRecord, now: datetime, allowed: Mapping[Phase, float]) -> Failure | None:
-    """Why a node on its way up is given up: its phase took longer than `allowed`, in seconds; None: it may go on."""
+    """Return why a starting node is given up, if its phase took longer than `allowed` (seconds), or None."""
     reason = _TIMEOUTS.get(record.phase)
     if reason is None or record.attempt is None:
         return None
@@ -106,20 +106,20 @@ def overdue(record: InstanceRecord, now: datetime, allowed: Mapping[Phase, float
 
 
 def no_successor(record: InstanceRecord, most_attempts: int) -> Failure | None:
-    """Why no further attempt follows those made; None: the next offer has its turn."""
+    """Return why no further attempt follows, or None if there is another offer."""
     last = record.attempts[-1].failure if record.attempts else None
     because = f" The last one failed: {last.message}" if last else ""
     if record.tried_in_round >= len(record.offers):
-        message = f"All {len(record.offers)} planned offers were tried.{because}"
+        message = f"All {len(record.offers)} planned offers failed.{because}"
         return Failure(reason=Reason.NO_OFFERS_LEFT, message=message)
     if len(record.attempts) >= most_attempts:
-        message = f"{most_attempts} attempts were made, which is the limit.{because}"
+        message = f"The limit of {most_attempts} attempts is reached.{because}"
         return Failure(reason=Reason.TOO_MANY_ATTEMPTS, message=message)
     return None
 
 
 def lost_too_often(record: InstanceRecord, most_recoveries: int, failure: Failure) -> Failure | None:
-    """Why a ready instance whose node was lost does not recover from it; None: it does."""
+    """Return why a ready instance does not recover from the loss of its node, or None if it does."""
     if record.recoveries < most_recoveries:
         return None
     message = f"The node was lost {record.recoveries + 1} times. The last time: {failure.message}"
@@ -127,15 +127,15 @@ def lost_too_often(record: InstanceRecord, most_recoveries: int, failure: Failur
 
 
 def next_deadline(record: InstanceRecord, now: datetime) -> datetime:
-    """When a rule may end the instance at the earliest, as things stand."""
+    """Return the earliest time at which a rule may end the instance."""
     moments = [record.deadline_at, idle_at(record), budget_at(record, now)]
     return min(moment for moment in moments if moment is not None)
 
 
 def final_phase(record: InstanceRecord, reason: Reason) -> Phase:
-    """How an instance that ends for `reason` ends: `terminated` as meant, or `failed`.
+    """Return `terminated` if the instance ends for `reason` as intended, else `failed`.
 
-    A lifetime or budget used up before the instance was ever ready is a failure: it never did its work.
+    A lifetime or budget that is over before the instance was ever ready is a failure: it never did its work.
     """
     if reason not in _TERMINATES:
         return Phase.FAILED

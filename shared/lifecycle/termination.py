@@ -1,4 +1,4 @@
-"""→ terminating → terminated or failed: nothing is called ended before the provider says that nothing is left."""
+"""Termination: an instance ends only once the provider confirms that nothing is left."""
 
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ from shared.lifecycle.transition import Decision, Transition, unchanged
 
 
 def end(transition: Transition, failure: Failure) -> Decision:
-    """Begin to end the instance, from any live phase; harmless when it is ending already."""
+    """Start to terminate the instance, from any live phase; without effect if it is terminating already."""
     record = transition.record
     if record.ended or record.phase is Phase.TERMINATING:
         return unchanged(transition.before)
@@ -19,7 +19,7 @@ def end(transition: Transition, failure: Failure) -> Decision:
     transition.change(epoch=record.epoch + 1, ending=failure, ends_as=ends_as.value)
     transition.event(EventType.TERMINATION, failure.message, reason=failure.reason)
     transition.move(
-        Phase.TERMINATING, "Taking the node away." if record.attempts else "Nothing to take away.", failure.reason
+        Phase.TERMINATING, "Deleting the node." if record.attempts else "There is no node to delete.", failure.reason
     )
     attempt = transition.record.attempt
     if attempt is not None and attempt.state is not AttemptState.GONE:
@@ -30,9 +30,9 @@ def end(transition: Transition, failure: Failure) -> Decision:
 
 
 def poisoned(transition: Transition, found: Poisoned, timeouts: Timeouts) -> Decision:
-    """A message was given up: its step is sent again some times, since a killed host proves nothing against it.
+    """Retry the step of a message that the host gave up, a limited number of times: a killed host proves nothing.
 
-    Nothing, if that step was done in between or its epoch is over. What is ending is never given up.
+    Do nothing if the step was done meanwhile or its epoch is over. A termination is never given up.
     """
     record = transition.record
     done = found.epoch < record.epoch or record.due_at is None or transition.now < record.due_at
@@ -42,15 +42,15 @@ def poisoned(transition: Transition, found: Poisoned, timeouts: Timeouts) -> Dec
     if attempt is not None and attempt.state is AttemptState.RELEASING:
         alert_when_late(transition, "", timeouts)
     if record.poisoned >= timeouts.poisoned:
-        message = "A step of this instance failed again and again; see the app's log. Its node is taken away."
+        message = "A step of this instance kept failing; see the app's log. Its node is being deleted."
         return end(transition, Failure(reason=Reason.POISON_MESSAGE, message=message))
     transition.change(poisoned=record.poisoned + 1)
-    # It stays overdue, so that the sweep sends it again.
+    # Leave it overdue, so that the sweep sends it again.
     return transition.wait_until(record.due_at)
 
 
 def finish(transition: Transition) -> Decision:
-    """Nothing is left: the final phase."""
+    """Enter the final phase: nothing is left."""
     record = transition.record
     final = Phase(record.ends_as or "failed")
     message = record.ending.message if record.ending else ""
@@ -60,12 +60,12 @@ def finish(transition: Transition) -> Decision:
 
 
 def release_delay(tries: int, timeouts: Timeouts) -> float:
-    """Seconds until a release is asked for again: 2, 4, 8, … up to the limit."""
+    """Return the seconds until the next release attempt: 2, 4, 8, … up to the limit."""
     return min(timeouts.release_poll_max, 2.0 ** min(tries, 10))
 
 
 def not_gone(transition: Transition, message: str, timeouts: Timeouts) -> Decision:
-    """The node is not confirmed gone: ask again, and raise an alert once when it takes too long."""
+    """Repeat an unconfirmed release, and raise one alert when it takes too long."""
     attempt = transition.record.attempts[-1]
     tries = attempt.release_tries + 1
     transition.change_attempt(release_tries=tries)
@@ -75,13 +75,13 @@ def not_gone(transition: Transition, message: str, timeouts: Timeouts) -> Decisi
 
 
 def alert_when_late(transition: Transition, message: str, timeouts: Timeouts) -> None:
-    """Raise the alert of a release that takes too long, in the one change of the record that first comes too late."""
+    """Raise the alert of an overdue release, exactly once: in the first change of the record that is too late."""
     attempt = transition.record.attempts[-1]
     alert_at = (attempt.release_since or transition.now) + timedelta(seconds=timeouts.release_alert)
     if transition.before.updated_at < alert_at <= transition.now:
         transition.event(
             EventType.ALERT,
-            f"{attempt.cluster_name} is not confirmed gone after {timeouts.release_alert / 60:.0f} minutes and "
-            f"{attempt.release_tries} tries; it may be billing. {message}".rstrip(),
+            f"{attempt.cluster_name} is not confirmed deleted after {timeouts.release_alert / 60:.0f} minutes and "
+            f"{attempt.release_tries} tries and may still cost money. {message}".rstrip(),
             data={"cluster_name": attempt.cluster_name, "tries": attempt.release_tries},
         )

@@ -1,4 +1,4 @@
-"""What a transition yields: the changed record, the events that tell of it, and when to come back."""
+"""The result of a transition: the changed record, its events, and when the next step is due."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ LEGAL: dict[Phase, tuple[Phase, ...]] = {
     Phase.QUEUED: (Phase.VALIDATING, Phase.TERMINATING),
     Phase.VALIDATING: (Phase.PROVISIONING, Phase.TERMINATING),
     Phase.PROVISIONING: (*_NODE, Phase.TERMINATING),
-    # A node that is lost or fails before it is ready sends the instance back to provisioning, on another offer.
+    # A node that fails or is lost before it is ready sends the instance back to provisioning, on another offer.
     Phase.INSTALLING: (*_NODE[1:], Phase.PROVISIONING, Phase.TERMINATING),
     Phase.LOADING_MODEL: (*_NODE[2:], Phase.PROVISIONING, Phase.TERMINATING),
     Phase.STARTING_SERVER: (Phase.REGISTERING, Phase.PROVISIONING, Phase.TERMINATING),
@@ -32,12 +32,12 @@ LEGAL: dict[Phase, tuple[Phase, ...]] = {
 
 
 class IllegalTransitionError(GpulaunchError):
-    """A transition that the table of phases does not know: a fault of the program, never of its input."""
+    """A transition that LEGAL does not allow: a bug, never a result of input."""
 
 
 @dataclass(frozen=True)
 class NextStep:
-    """The next step, wished for after a delay."""
+    """The next step, due after a delay."""
 
     step: StepName
     delay_seconds: float
@@ -51,13 +51,13 @@ class Decision:
     events: tuple[Event, ...] = ()
     next_step: NextStep | None = None
     claimed: bool = False
-    """The submit lease is now this step's: the same step goes on to submit."""
+    """This step holds the submit lease now and continues with the submission."""
     changed: bool = True
-    """False: the record is as it was, nothing is to be written."""
+    """False if the record is unchanged and nothing needs to be written."""
 
 
 class Transition:
-    """A record being changed by one transition; collects the events on the way."""
+    """A record being changed by one transition, and the events collected on the way."""
 
     def __init__(self, record: InstanceRecord, now: datetime) -> None:
         self.before = record
@@ -118,16 +118,16 @@ class Transition:
         self.event(EventType.PHASE, message, reason=reason, duration=lasted, data=data)
 
     def wait_until(self, due_at: datetime | None) -> Decision:
-        """Done; no message is needed, the sweep comes back when `due_at` has passed."""
+        """Finish without a message; the sweep returns once `due_at` has passed."""
         self.change(due_at=due_at, updated_at=self.now)
         return Decision(self.record, tuple(self._events))
 
     def requeue_after(self, step: StepName, delay_seconds: float = 0.0, *, claimed: bool = False) -> Decision:
-        """Done; the next step comes after a delay."""
+        """Finish with a next step after a delay."""
         self.change(due_at=self.now + timedelta(seconds=delay_seconds), updated_at=self.now)
         return Decision(self.record, tuple(self._events), NextStep(step, delay_seconds), claimed)
 
 
 def unchanged(record: InstanceRecord) -> Decision:
-    """Nothing to write and nothing to follow."""
+    """Return a decision without a change or a next step."""
     return Decision(record, changed=False)

@@ -1,4 +1,4 @@
-"""queued → validating → provisioning: can the provider be used at all?"""
+"""Validation: can the provider be used at all?"""
 
 from gpulaunch.models.instances import Phase, Reason
 from gpulaunch.models.times import seconds_between
@@ -12,16 +12,16 @@ from shared.lifecycle.transition import Decision, Transition
 
 def begin(transition: Transition) -> Decision:
     """The first step of an instance."""
-    transition.move(Phase.VALIDATING, "Checking the provider and the plan.")
+    transition.move(Phase.VALIDATING, "Checking the provider.")
     return transition.requeue_after("advance")
 
 
 def checked(transition: Transition, found: Checked, timeouts: Timeouts) -> Decision:
-    """The provider answered."""
+    """Continue after the provider's check."""
     availability = found.availability
     if availability.wait_seconds > 0:
         if _overdue(transition, timeouts):
-            message = f"The provider's check did not end. {availability.reason}".rstrip()
+            message = f"The provider's check did not finish. {availability.reason}".rstrip()
             return end(transition, Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=message))
         return transition.requeue_after("advance", availability.wait_seconds)
     if not availability.enabled:
@@ -31,7 +31,7 @@ def checked(transition: Transition, found: Checked, timeouts: Timeouts) -> Decis
 
 
 def unanswered(transition: Transition, found: ProviderUnavailable, timeouts: Timeouts) -> Decision:
-    """The provider did not answer: ask again, for as long as provisioning itself may take."""
+    """Check again, for as long as provisioning itself may take."""
     if _overdue(transition, timeouts):
         return end(transition, Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=found.message))
     return transition.requeue_after("advance", timeouts.unanswered_poll)

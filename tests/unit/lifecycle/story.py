@@ -44,7 +44,7 @@ GONE = Released(gone=True)
 STILL_THERE = Released(gone=False)
 IDLE = Probe(alive=True, running_requests=0, waiting_requests=0, finished_requests=0)
 DEAD = Probe(alive=False, message="no answer in time")
-USER = TerminationRequested(Failure(reason=Reason.USER_REQUEST, message="A user asked for the end of the instance."))
+USER = TerminationRequested(Failure(reason=Reason.USER_REQUEST, message="Terminated by a user."))
 
 
 def failure(reason: Reason, message: str = "it did not work") -> Failure:

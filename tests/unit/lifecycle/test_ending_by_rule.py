@@ -153,7 +153,7 @@ class TestJob:
         assert (story.ending, story.record.ends_as) == (Reason.JOB_COMPLETED, "terminated")
         assert decision.next_step == NextStep("teardown", 0.0)
         assert story.record.ending is not None
-        assert story.record.ending.message == f"The job ended with exit code {code}."
+        assert story.record.ending.message == f"The job exited with code {code}."
         assert story.attempt.job == JobResult(exit_code=code)
 
     @pytest.mark.parametrize("phase", ON_NODE)

@@ -75,7 +75,7 @@ class TestProbes:
     def test_three_failures_in_a_row_should_give_the_node_up(self) -> None:
         story = ready().tell(*[probed(DEAD)] * LIMITS.unhealthy_after)
         assert (story.phase, story.reasons, story.record.health) == (Phase.RECOVERING, [Reason.UNHEALTHY], None)
-        assert "did not answer 3 probes in a row: no answer in time" in story.of(EventType.ATTEMPT_FAILED)[0].message
+        assert "failed 3 probes in a row: no answer in time" in story.of(EventType.ATTEMPT_FAILED)[0].message
 
     def test_two_failures_and_an_answer_should_not(self) -> None:
         story = ready()
@@ -188,7 +188,9 @@ class TestReports:
     def test_a_node_that_says_it_does_not_serve_any_more_should_be_given_up_at_once(self, phase: NodePhase) -> None:
         story = ready().tell(reported(phase, detail="out of memory", failure="server_failed"))
         assert (story.phase, story.reasons) == (Phase.RECOVERING, [Reason.UNHEALTHY])
-        assert story.of(EventType.ATTEMPT_FAILED)[0].message.endswith("any more (" + phase.value + "). out of memory")
+        assert story.of(EventType.ATTEMPT_FAILED)[0].message.endswith(
+            "stopped serving (" + phase.value + "). out of memory"
+        )
 
 
 class TestNotices:
@@ -201,11 +203,11 @@ class TestNotices:
             EventType.ATTEMPT_FAILED,
             EventType.PHASE,
         ]
-        assert decision.events[0].message == f"The node says that it goes away at 09:00:30 UTC: {notice.value}."
+        assert decision.events[0].message == f"The machine is about to be shut down at 09:00:30 UTC: {notice.value}."
         assert (story.phase, story.act()) == (Phase.RECOVERING, Release())
 
     def test_a_notice_without_a_time_should_do(self) -> None:
-        assert ready().see(noticed()).events[0].message == "The node says that it goes away: eviction."
+        assert ready().see(noticed()).events[0].message == "The machine is about to be shut down: eviction."
 
     def test_a_notice_in_a_report_should_count_as_one(self) -> None:
         story = ready().tell(Reported(1, NodeStatus(phase=NodePhase.SERVING, notice=NodeNotice.EVICTION)))

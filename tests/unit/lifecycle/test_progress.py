@@ -347,7 +347,7 @@ class TestNodeFailures:
 
     def test_a_failure_without_words_should_be_told_all_the_same(self) -> None:
         story = node_in(Phase.INSTALLING).tell(reported(NodePhase.FAILED))
-        assert story.of(EventType.ATTEMPT_FAILED)[0].message == "The node failed without saying why."
+        assert story.of(EventType.ATTEMPT_FAILED)[0].message == "The node failed without giving a reason."
 
     def test_the_node_s_word_should_come_before_the_provider_s(self) -> None:
         status = NodeStatus(phase=NodePhase.FAILED, failure="model_fetch_failed", detail="404")

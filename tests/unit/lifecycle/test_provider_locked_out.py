@@ -40,7 +40,7 @@ def test_a_teardown_should_be_repeated_and_raise_its_alert(make: Callable[[], St
     assert first.next_step == NextStep("teardown" if story.phase is Phase.TERMINATING else "advance", 2.0)
     assert story.attempt.release_tries == 1
     story.wait(LIMITS.release_alert).tell(LOCKED_OUT)
-    assert "may be billing. Run `az login`" in story.of(EventType.ALERT)[0].message
+    assert "may still cost money. Run `az login`" in story.of(EventType.ALERT)[0].message
     assert story.attempt.state is AttemptState.RELEASING
 
 

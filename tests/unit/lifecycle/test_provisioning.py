@@ -283,7 +283,7 @@ class TestEnough:
         assert [attempt.offer for attempt in story.record.attempts] == [SPOT, WEST, ON_DEMAND]
         assert (story.phase, story.ending) == (Phase.FAILED, Reason.NO_OFFERS_LEFT)
         assert story.record.ending is not None
-        assert story.record.ending.message == ("All 3 planned offers were tried. The last one failed: it did not work")
+        assert story.record.ending.message == ("All 3 planned offers failed. The last one failed: it did not work")
 
     def test_the_number_of_attempts_should_be_limited(self) -> None:
         story = submitting(timeouts=replace(LIMITS, max_attempts=2))

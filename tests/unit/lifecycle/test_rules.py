@@ -62,7 +62,7 @@ class TestVerdict:
         assert termination_reason(record, START + 2 * HOUR - MINUTE) is None
         ended = termination_reason(record, START + 2 * HOUR)
         assert ended is not None
-        assert (ended.reason, ended.message) == (Reason.BUDGET, "The instance used up its budget of 2.00 USD.")
+        assert (ended.reason, ended.message) == (Reason.BUDGET, "The instance spent its budget of 2.00 USD.")
 
     def test_no_budget_should_be_used_up_by_a_machine_of_one_s_own(self) -> None:
         assert termination_reason(running(price=0, budget_usd=0.01), START + 11 * HOUR) is None
@@ -93,7 +93,7 @@ class TestVerdict:
     def test_a_job_s_end_should_end_it_whatever_the_code(self, code: int) -> None:
         ended = termination_reason(running(job=code), START)
         assert ended is not None
-        assert (ended.reason, ended.message) == (Reason.JOB_COMPLETED, f"The job ended with exit code {code}.")
+        assert (ended.reason, ended.message) == (Reason.JOB_COMPLETED, f"The job exited with code {code}.")
 
     def test_the_job_should_come_first_then_the_deadline_then_the_budget_then_idling(self) -> None:
         late = START + 13 * HOUR
@@ -120,7 +120,7 @@ class TestNodesGivenUp:
         assert (failure is not None) is ends
         if failure is not None:
             assert failure.reason is Reason.UNHEALTHY
-            assert failure.message == f"The endpoint did not answer {failures} probes in a row: no answer"
+            assert failure.message == f"The endpoint failed {failures} probes in a row: no answer"
 
     @pytest.mark.parametrize(
         ("phase", "reason"),
@@ -162,7 +162,7 @@ class TestSuccessors:
         ended = no_successor(self.evicted(tried=2), 12)
         assert ended is not None
         assert ended.reason is Reason.NO_OFFERS_LEFT
-        assert ended.message == ("All 2 planned offers were tried. The last one failed: The machine was stopped.")
+        assert ended.message == ("All 2 planned offers failed. The last one failed: The machine was stopped.")
 
     def test_an_eviction_with_a_successor_should_leave_it_alone(self) -> None:
         assert no_successor(self.evicted(tried=1), 12) is None

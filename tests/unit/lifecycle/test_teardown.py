@@ -76,8 +76,8 @@ class TestBeginning:
         assert (story.phase, story.record.ended_at, story.record.due_at) == (Phase.TERMINATED, story.now, None)
         assert decision.next_step is None
         assert [event.message for event in decision.events[1:]] == [
-            "Nothing to take away.",
-            "A user asked for the end of the instance.",
+            "There is no node to delete.",
+            "Terminated by a user.",
         ]
 
     @pytest.mark.parametrize("make", [terminating, terminated])
@@ -193,7 +193,7 @@ class TestAlert:
 
     def test_it_should_name_what_may_be_billing_and_the_last_answer(self) -> None:
         (alert,) = terminating().wait(LIMITS.release_alert).tell(SILENT).of(EventType.ALERT)
-        assert "is not confirmed gone after 10 minutes and 1 tries; it may be billing" in alert.message
+        assert "is not confirmed deleted after 10 minutes and 1 tries and may still cost money" in alert.message
         assert alert.message.endswith("The SkyPilot server does not answer.")
         assert alert.data == {"cluster_name": terminating().attempt.cluster_name, "tries": 1}
 

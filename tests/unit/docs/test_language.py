@@ -1,0 +1,171 @@
+"""Messages, docstrings, comments, pages and documentation avoid phrases of translated English (see CONTRIBUTING)."""
+
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+AVOIDED = {
+    r"(?<!there )\b(?:is|are) no (?!longer\b|more\b|different\b|such\b)": "not valid, not a …, none of these",
+    r"\b(?:is|are) (?-i:none)\b": "not valid, not a …",
+    r"\bone's\b": "your, its, a separate …",
+    r"\b(?:is|are|was|were|being) told\b": "reported, sent, announced, notified",
+    r"\bstruck\b": "excluded",
+    r"\bbooks\b": "SkyPilot's cluster records",
+    r"\b(?:take|takes|taken|taking|took)(?: \S+){0,3} away\b": "delete, release",
+    r"\b(?:go|goes|going|went|gone) away\b": "shut down, disappear",
+    r"\b(?:is|are|be|been|was|confirmed) gone\b": "deleted, removed",
+    r"\b(?:make|makes|made|making) good\b": "reconcile, recover",
+    r"\bsay (?:gpu|azure|instance_type|region|provider|--)": "set, use",
+    r"\bnobody\b": "no …, not …, without …",
+    r"\blook(?:s|ed|ing)? (?:at|after|again)\b": "observe, read, poll, describe",
+    r"\bdear(?:er|est)\b": "more expensive, most expensive",
+    r"\ball the same\b": "anyway, still",
+    r"\bown word\b": "report, answer",
+}
+"""Phrases, and what to write instead."""
+PROGRAM = ("gpulaunch", "shared", "functions", "deploy", "devhost", "infra")
+NOT_YET: frozenset[str] = frozenset(
+    {
+        "README.md",
+        "deploy/arm.py",
+        "deploy/preflight.py",
+        "deploy/secrets.py",
+        "devhost/app.py",
+        "devhost/azurite.py",
+        "devhost/config.py",
+        "devhost/invoke.py",
+        "devhost/queues.py",
+        "devhost/routes.py",
+        "devhost/run.py",
+        "devhost/schedule.py",
+        "devhost/timers.py",
+        "docs/cli.md",
+        "docs/ui.md",
+        "functions/http.py",
+        "functions/node_api.py",
+        "functions/sweep.py",
+        "functions/teardown.py",
+        "functions/visits.py",
+        "gpulaunch/cli/checks/local.py",
+        "gpulaunch/cli/checks/remote.py",
+        "gpulaunch/cli/checks/result.py",
+        "gpulaunch/cli/commands/instances.py",
+        "gpulaunch/cli/commands/launch.py",
+        "gpulaunch/cli/connection.py",
+        "gpulaunch/cli/format.py",
+        "gpulaunch/cli/watch.py",
+        "gpulaunch/client/errors.py",
+        "gpulaunch/client/exchange.py",
+        "gpulaunch/client/flows.py",
+        "shared/agent/node/agent.py",
+        "shared/agent/task.py",
+        "shared/api/parse.py",
+        "shared/backends/base.py",
+        "shared/backends/nodes.py",
+        "shared/backends/simulation/cloud.py",
+        "shared/backends/simulation/faults.py",
+        "shared/backends/simulation/provider.py",
+        "shared/backends/skypilot/client.py",
+        "shared/backends/skypilot/errors.py",
+        "shared/backends/skypilot/local.py",
+        "shared/backends/skypilot/orphans.py",
+        "shared/backends/skypilot/provider.py",
+        "shared/backends/skypilot/task.py",
+        "shared/billing/admission.py",
+        "shared/billing/budget.py",
+        "shared/billing/limits.py",
+        "shared/catalog/corrections.py",
+        "shared/catalog/live.py",
+        "shared/catalog/snapshot.py",
+        "shared/clouds/azure/client.py",
+        "shared/clouds/azure/compute.py",
+        "shared/clouds/base.py",
+        "shared/control/launch.py",
+        "shared/control/launch_spec.py",
+        "shared/control/node_calls.py",
+        "shared/control/parts.py",
+        "shared/control/phase_estimates.py",
+        "shared/control/probe.py",
+        "shared/control/queries.py",
+        "shared/control/quota_check.py",
+        "shared/control/release.py",
+        "shared/control/sweep/garbage.py",
+        "shared/control/sweep/run.py",
+        "shared/domain/catalog.py",
+        "shared/domain/instance.py",
+        "shared/domain/messages.py",
+        "shared/domain/provider.py",
+        "shared/domain/refusal.py",
+        "shared/lifecycle/provision.py",
+        "shared/model_sources/base.py",
+        "shared/model_sources/blobs.py",
+        "shared/model_sources/buckets.py",
+        "shared/model_sources/web.py",
+        "shared/observability/base.py",
+        "shared/observability/instances.py",
+        "shared/planning/failover.py",
+        "shared/planning/gpu_fit.py",
+        "shared/planning/matching.py",
+        "shared/planning/plan.py",
+        "shared/queues.py",
+        "shared/redaction.py",
+        "shared/settings.py",
+        "shared/storage/base.py",
+        "shared/storage/failures.py",
+        "shared/storage/queues.py",
+        "shared/storage/rows.py",
+        "shared/storage/tables.py",
+        "shared/webhooks/__init__.py",
+        "shared/webhooks/announcements.py",
+        "shared/webhooks/delivery.py",
+        "shared/webhooks/formats.py",
+        "shared/webhooks/hooks.py",
+        "shared/webhooks/subscriptions.py",
+    }
+)
+"""Files that are still to be rewritten; the list only shrinks."""
+
+
+def _files() -> Iterator[Path]:
+    yield from ROOT.glob("*.md")
+    yield from (ROOT / "docs").rglob("*.md")
+    yield ROOT / "function_app.py"
+    for folder in PROGRAM:
+        for pattern in ("*.py", "*.html", "*.bicep", "*.kql", "*.sh"):
+            yield from (ROOT / folder).rglob(pattern)
+
+
+def _texts(path: Path) -> Iterator[tuple[int, str]]:
+    """The paragraphs of a file, or its strings and comments if it is Python, each with the line where it starts."""
+    text = path.read_text("utf-8")
+    if path.suffix == ".py":
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.type in (tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)):
+                yield token.start[0], token.string
+        return
+    line = 1
+    for block in text.split("\n\n"):
+        yield line, block
+        line += block.count("\n") + 2
+
+
+def _found(path: Path) -> Iterator[str]:
+    for line, text in _texts(path):
+        flat = " ".join(text.split())
+        for pattern, instead in AVOIDED.items():
+            for match in re.finditer(pattern, flat, re.IGNORECASE):
+                yield f"{path.relative_to(ROOT)}:{line}: {match[0]!r}; write: {instead}"
+
+
+FILES = sorted(set(_files()))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_language_should_be_plain(path: Path) -> None:
+    found = list(_found(path))
+    assert not found or path.relative_to(ROOT).as_posix() in NOT_YET, "\n".join(found)
