@@ -16,7 +16,7 @@ from shared.backends.base import Assignments, Backend
 from shared.catalog.live import LiveCatalog
 from shared.catalog.snapshot import snapshot
 from shared.clock import Clock, SystemClock, UlidIds
-from shared.clouds.base import Cloud
+from shared.clouds.registry import configured_clouds
 from shared.control.parts import Parts
 from shared.control.prices import PriceKeeper, PriceLists, stored_lists
 from shared.domain.catalog import Catalog
@@ -86,7 +86,7 @@ def build(settings: Settings) -> Parts:
         assignments=_assignments(settings, deriver, clock),
         redactor=redactor,
         sleep=time.sleep,
-        cloud=_cloud(settings, clock),
+        cloud=next(iter(configured_clouds(settings, clock).values()), None),
         telemetry=_telemetry(settings, redactor),
         prices=prices,
     )
@@ -118,17 +118,6 @@ def _telemetry(settings: Settings, redactor: Redactor) -> Telemetry:
     from shared.observability.azure_monitor import connect
 
     return connect(settings.insights_connection.get_secret_value(), redactor, on_console=settings.development)
-
-
-def _cloud(settings: Settings, clock: Clock) -> Cloud | None:
-    """Azure itself, where a subscription is set and machines may be in it; nothing is asked or imported yet."""
-    if settings.azure_subscription_id is None or settings.orchestrator == "simulation":
-        return None
-    from shared.clouds.azure.client import AzureClient
-    from shared.clouds.azure.compute import AzureCompute
-
-    client = AzureClient(settings.azure_subscription_id, clock)
-    return AzureCompute(client, clock, settings.skypilot_user_id)
 
 
 def _assignments(settings: Settings, deriver: Deriver, clock: Clock) -> Assignments:

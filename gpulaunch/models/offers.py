@@ -3,7 +3,7 @@
 from typing import Literal
 
 from gpulaunch.models.base import Stored
-from gpulaunch.models.requests import ProviderName
+from gpulaunch.models.requests import GPU_IS_AN_ADDON, ProviderName
 
 PriceSource = Literal["snapshot", "live"]
 """Price source: the project's snapshot, or SkyPilot's live catalog."""
@@ -31,7 +31,6 @@ class Offer(Stored):
         """A unique key for this offer."""
         kind = "spot" if self.use_spot else "on-demand"
         machine = self.instance_type or self.gpu
-        if self.provider == "gcp":
-            # GPUs are attached to machines there: one type can have several kinds.
+        if self.provider in GPU_IS_AN_ADDON:
             machine = f"{machine}+{self.gpu}"
         return f"{self.provider}/{self.region}/{machine}x{self.gpu_count}/{kind}"

@@ -9,6 +9,9 @@ from gpulaunch.models.base import Outside
 
 ProviderName = Literal["azure", "aws", "gcp", "kubernetes", "slurm"]
 """SkyPilot's names for where nodes can be launched."""
+DEFAULT_PROVIDER: ProviderName = "azure"
+GPU_IS_AN_ADDON: frozenset[ProviderName] = frozenset({"gcp"})
+"""Where a GPU is attached to a machine, so that one machine type is rented with any of several GPUs."""
 
 LABEL_KEY = r"^[A-Za-z]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$"
 LABEL_VALUE = r"^([A-Za-z0-9]([A-Za-z0-9._:@/ -]{0,61}[A-Za-z0-9])?)?$"
@@ -57,7 +60,7 @@ class LaunchRequest(Outside):
 
     model_name: Annotated[str, StringConstraints(pattern=MODEL_NAME)]
     """Name of the served model, and its id on the Hugging Face Hub unless `model_source` is set."""
-    provider: ProviderName = "azure"
+    provider: ProviderName = DEFAULT_PROVIDER
     region: Region | Annotated[list[Region], Field(min_length=1, max_length=20)] | None = None
     """A region or a list of regions; any region by default."""
     instance_type: Annotated[str, StringConstraints(pattern=WORD)] | None = None

@@ -15,6 +15,7 @@ from gpulaunch.models.requests import ProviderName
 from gpulaunch.models.times import iso
 from shared.agent.build import agent_program
 from shared.auth import Deriver, Purpose
+from shared.clouds.registry import CLOUDS
 from shared.domain.instance import Attempt, InstanceRecord
 from shared.domain.node import Assignment
 from shared.settings import Settings
@@ -80,7 +81,7 @@ def run_script(program: bytes | None = None) -> str:
 
 def agent_port(cluster_name: str, provider: ProviderName, settings: Settings) -> int:
     """The port on which an attempt's agent can be asked (used only where the control plane has no public address)."""
-    if provider == "slurm":
+    if CLOUDS[provider].traits.shared_nodes:
         digest = hashlib.sha256(cluster_name.encode()).digest()
         return SLURM_PORTS[int.from_bytes(digest[:8], "big") % len(SLURM_PORTS)]
     return AGENT_PORT if settings.node_port != AGENT_PORT else AGENT_PORT + 1
@@ -88,12 +89,12 @@ def agent_port(cluster_name: str, provider: ProviderName, settings: Settings) ->
 
 def server_port(provider: ProviderName, settings: Settings) -> int | None:
     """The port for vLLM; None: the agent chooses a free one and says so."""
-    return None if provider == "slurm" else settings.node_port
+    return None if CLOUDS[provider].traits.shared_nodes else settings.node_port
 
 
 def open_ports(cluster_name: str, provider: ProviderName, settings: Settings) -> list[int]:
     """Ports that have to be reachable from outside, for SkyPilot's `resources.ports`; empty where it can't open any."""
-    if provider == "slurm":
+    if CLOUDS[provider].traits.shared_nodes:
         return []
     ports = {settings.node_port, None if settings.public_url else agent_port(cluster_name, provider, settings)}
     return sorted(port for port in ports if port is not None)

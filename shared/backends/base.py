@@ -31,7 +31,7 @@ class Provider(Protocol):
         """
         ...
 
-    def look(self, attempt_ref: AttemptRef) -> NodeView:
+    def describe(self, attempt_ref: AttemptRef) -> NodeView:
         """What has become of an attempt. Raises ProviderUnavailableError."""
         ...
 
@@ -43,7 +43,7 @@ class Provider(Protocol):
         """
         ...
 
-    def discard(self, cluster_name: str) -> bool:
+    def delete(self, cluster_name: str) -> bool:
         """Take a node away of which only its name is known, as found by `clusters`; otherwise as `release`."""
         ...
 

@@ -21,13 +21,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import REGION, WORD, ProviderName
-from shared.catalog.corrections import Row
+from shared.catalog.corrections import CatalogRow
 from shared.catalog.snapshot import Listing, rented_listing
 from shared.clock import Clock
+from shared.clouds.registry import TRAITS
 from shared.domain.catalog import Catalog, CatalogError, NotCataloguedError, Prices
+from shared.domain.cloud import CloudsByProvider
 
-RENTED: Final[tuple[ProviderName, ...]] = ("azure", "aws", "gcp")
-"""Clouds whose prices SkyPilot lists; machines of one's own have none."""
+RENTED: Final[tuple[ProviderName, ...]] = tuple(name for name, traits in TRAITS.items() if traits.rents_machines)
+"""Clouds whose prices SkyPilot lists; the user's own machines have none."""
 KEPT: Final = timedelta(days=1)
 """How old a list may be and still be shown."""
 RENEWED: Final = timedelta(hours=20)
@@ -63,7 +65,7 @@ class Listed:
 
     provider: ProviderName
     at: datetime
-    rows: Sequence[Row]
+    rows: Sequence[CatalogRow]
 
     @cached_property
     def listing(self) -> Listing:
@@ -103,14 +105,14 @@ def unpack(text: str) -> object:
         raise ListingError(f"a stored list can't be read: {error}") from error
 
 
-def _row(item: _Item) -> Row | None:
+def _row(item: _Item) -> CatalogRow | None:
     """The row of an item; None for a TPU, and for names that no cloud has."""
     _, instance_type, gpu, count, vcpus, gpu_memory, memory, price, spot_price, region = item
     if instance_type is None or gpu.startswith("tpu-"):
         return None
     if not (re.match(WORD, instance_type) and re.match(REGION, region) and _GPU_NAME.fullmatch(gpu)):
         return None
-    return Row(
+    return CatalogRow(
         instance_type=instance_type,
         gpu=gpu,
         gpu_count=count if math.isfinite(count) else 0,
@@ -165,6 +167,11 @@ class LiveCatalog:
         """Show a new list in this process at once."""
         with self._lock:
             self._lists = {**self._lists, listed.provider: listed}
+
+    @property
+    def clouds(self) -> CloudsByProvider:
+        """See Catalog."""
+        return self._fallback.clouds
 
     def prices(self, provider: ProviderName) -> Prices:
         """See Catalog."""

@@ -15,9 +15,11 @@ from typing import Any
 
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import ProviderName
-from shared.catalog.corrections import LeftOut, Row, correct, not_offered
+from shared.catalog.corrections import CatalogRow, ExcludedRow, correct, not_offered
 from shared.catalog.gpu_memory import gpu_memory_gib
-from shared.domain.catalog import ANY_REGION, OWN_INFRASTRUCTURE, NotCataloguedError, Prices
+from shared.clouds.registry import CLOUDS, TRAITS
+from shared.domain.catalog import ANY_REGION, NotCataloguedError, Prices
+from shared.domain.cloud import CloudsByProvider
 
 DATA = Path(__file__).parent / "data"
 
@@ -26,10 +28,10 @@ def _number(text: str) -> float | None:
     return float(text) if text else None
 
 
-def read_rows(lines: Iterable[str]) -> list[Row]:
+def read_rows(lines: Iterable[str]) -> list[CatalogRow]:
     """The rows of a `vms.csv` of SkyPilot's catalog v8, uncorrected."""
     return [
-        Row(
+        CatalogRow(
             instance_type=row["InstanceType"],
             gpu=row["AcceleratorName"],
             gpu_count=_number(row["AcceleratorCount"]) or 0,
@@ -43,7 +45,7 @@ def read_rows(lines: Iterable[str]) -> list[Row]:
     ]
 
 
-def _offers_of(provider: ProviderName, row: Row) -> list[Offer]:
+def _offers_of(provider: ProviderName, row: CatalogRow) -> list[Offer]:
     """The on-demand offer of a corrected row and, where it has a spot price, the spot offer."""
     return [
         Offer(
@@ -74,13 +76,14 @@ class Listing:
     excluded: Mapping[str, str]
 
 
-def rented_listing(provider: ProviderName, rows: Iterable[Row]) -> Listing:
+def rented_listing(provider: ProviderName, rows: Iterable[CatalogRow]) -> Listing:
     """Offers of a cloud from the rows of its `vms.csv`, corrected."""
     offers: list[Offer] = []
-    reasons = not_offered() if provider == "azure" else {}
+    corrections = CLOUDS[provider].corrections
+    reasons = not_offered(corrections)
     for row in rows:
-        corrected = correct(row)
-        if isinstance(corrected, LeftOut):
+        corrected = correct(row, corrections)
+        if isinstance(corrected, ExcludedRow):
             reasons.setdefault(corrected.instance_type, corrected.why)
         else:
             offers += _offers_of(provider, corrected)
@@ -118,38 +121,61 @@ class SnapshotCatalog:
 
     def __init__(self, data: Path = DATA) -> None:
         self._data = data
+        self._listings: dict[ProviderName, Listing] = {}
 
     @cached_property
     def _facts(self) -> dict[str, Any]:
         return json.loads((self._data / "snapshot.json").read_text("utf-8"))
 
     @cached_property
-    def _azure(self) -> Listing:
-        with (self._data / "azure" / "vms.csv").open(encoding="utf-8", newline="") as file:
-            return rented_listing("azure", read_rows(file))
-
-    @cached_property
-    def _own(self) -> dict[ProviderName, Listing]:
+    def _gpus(self) -> list[str]:
         with (self._data / "common" / "accelerators.csv").open(encoding="utf-8", newline="") as file:
-            # A TPU is no GPU, and the vLLM that the nodes install does not run on one.
-            gpus = [row["AcceleratorName"] for row in csv.DictReader(file)]
-            gpus = [name for name in gpus if not name.startswith("tpu-")]
-        with (self._data / "slurm" / "pricing.csv").open(encoding="utf-8", newline="") as file:
+            names = [row["AcceleratorName"] for row in csv.DictReader(file)]
+        # A TPU is no GPU, and the vLLM that the nodes install does not run on one.
+        return [name for name in names if not name.startswith("tpu-")]
+
+    def _catalogued(self) -> list[ProviderName]:
+        """Clouds that rent machines, where the folder has their prices, and then the user's own infrastructure."""
+        first = sorted(self.clouds, key=lambda name: not self.clouds[name].rents_machines)
+        return [name for name in first if not self.clouds[name].rents_machines or self._machines(name).exists()]
+
+    def _machines(self, provider: ProviderName) -> Path:
+        return self._data / provider / "vms.csv"
+
+    def _read(self, provider: ProviderName) -> Listing:
+        if not self.clouds[provider].rents_machines:
+            return own_listing(provider, self._gpus, self._own_prices(provider))
+        with self._machines(provider).open(encoding="utf-8", newline="") as file:
+            return rented_listing(provider, read_rows(file))
+
+    def _own_prices(self, provider: ProviderName) -> dict[str, float]:
+        prices = self._data / provider / "pricing.csv"
+        if not prices.exists():
+            return {}
+        with prices.open(encoding="utf-8", newline="") as file:
             everywhere = [row for row in csv.DictReader(file) if not row["Region"]]
-        prices = {row["AcceleratorName"]: float(row["PricePerAccelerator"]) for row in everywhere}
-        return {"slurm": own_listing("slurm", gpus, prices), "kubernetes": own_listing("kubernetes", gpus, {})}
+        return {row["AcceleratorName"]: float(row["PricePerAccelerator"]) for row in everywhere}
 
     def _listing(self, provider: ProviderName) -> Listing:
-        if provider == "azure":
-            return self._azure
-        if provider in OWN_INFRASTRUCTURE:
-            return self._own[provider]
+        found = self._listings.get(provider)
+        if found is not None:
+            return found
+        known = self._catalogued()
+        if provider in known:
+            return self._listings.setdefault(provider, self._read(provider))
+        rented = ", ".join(name for name in known if self.clouds[name].rents_machines)
+        own = " or ".join(name for name in known if not self.clouds[name].rents_machines)
         raise NotCataloguedError(
             provider,
-            f"there are no {provider} prices in this catalog, so no launch there can be planned or its cost bounded; "
-            "say azure, or kubernetes or slurm for machines of your own",
-            nearest=["azure", "kubernetes", "slurm"],
+            f"this catalog has no {provider} prices, so a launch there can't be planned or its cost bounded; "
+            f"set provider to {rented}, or to {own} for your own machines",
+            nearest=known,
         )
+
+    @property
+    def clouds(self) -> CloudsByProvider:
+        """See Catalog."""
+        return TRAITS
 
     @property
     def as_of(self) -> str:
@@ -183,8 +209,8 @@ class SnapshotCatalog:
     def notes(self, provider: ProviderName) -> Sequence[str]:
         """What to know about the prices, corrections included. Raises NotCataloguedError for aws and gcp."""
         self._listing(provider)
-        if provider != "azure":
-            return (f"Machines of your own are counted at price 0; any GPU and any region is taken for {provider}.",)
+        if not self.clouds[provider].rents_machines:
+            return (f"Your own machines are counted at price 0; any GPU and any region is accepted on {provider}.",)
         return (*self._facts["notes"], *self._facts["corrections"].values())
 
 

@@ -9,7 +9,7 @@ from shared.auth import Deriver
 from shared.backends.base import Assignments, Backend
 from shared.cache import TTLCache
 from shared.clock import Clock, Ids
-from shared.clouds.base import Cloud
+from shared.clouds.base import CloudCompute
 from shared.control.prices import PriceKeeper
 from shared.domain.catalog import Catalog
 from shared.lifecycle.timeouts import Timeouts
@@ -43,7 +43,7 @@ class Parts:
     redactor: Redactor
     sleep: Callable[[float], None]
     timeouts: Timeouts = field(default_factory=Timeouts)
-    cloud: Cloud | None = None
+    cloud: CloudCompute | None = None
     """The cloud itself, beside SkyPilot; None: SkyPilot's books are all there is."""
     prices: PriceKeeper | None = None
     """Renews the live prices; None: the catalog is what it is."""

@@ -81,7 +81,7 @@ def _ask_provider(parts: Parts, record: InstanceRecord) -> NodeView | None:
     if lost is not None:
         return lost
     try:
-        return parts.backend(record.mode).provider.look(attempt_ref(record))
+        return parts.backend(record.mode).provider.describe(attempt_ref(record))
     except (ProviderUnavailableError, ProviderNotEnabledError) as error:
         log.warning("%s: the provider did not say what became of its node: %s", record.instance_id, error)
         return None

@@ -13,7 +13,7 @@ from shared.control.parts import Parts
 from shared.domain.instance import AttemptState, InstanceRecord
 from shared.domain.provider import ProviderUnavailableError
 from shared.domain.quota import RegionUsage
-from shared.planning.quota import by_name, excluded, held, plain
+from shared.planning.quota import by_name, excluded, held
 from shared.storage.base import readable
 
 log = logging.getLogger("gpulaunch.quota")
@@ -60,7 +60,7 @@ def preflight(
         fresh, failed = _ask(parts, [region for region in asked if region not in usages and region not in silent])
         usages |= fresh
         silent |= failed
-        ruled_out = excluded(planned, usages)
+        ruled_out = excluded(planned, usages, parts.cloud.quota_needs)
         if not ruled_out:
             break
         reasons |= ruled_out
@@ -82,7 +82,7 @@ def quota_answer(parts: Parts, regions: Iterable[str]) -> QuotaAnswer:
     usages, silent = _ask(parts, wanted)
     shown: list[QuotaRegion] = []
     for region in wanted:
-        ours = held(offer for offer in offers if offer.region == region)
+        ours = held((offer for offer in offers if offer.region == region), cloud.quota_needs)
         usage = usages.get(region)
         shown.append(
             QuotaRegion(
@@ -120,17 +120,9 @@ def _machines(record: InstanceRecord) -> list[Offer]:
 
 
 def _lines(usage: RegionUsage | None, ours: Mapping[str, int]) -> list[QuotaLine]:
-    """Lines that a GPU machine may need; a region has hundreds of others."""
     if usage is None:
         return []
     return [
         QuotaLine(name=line.name, used=line.used, limit=line.limit, free=line.free, ours=ours.get(name, 0))
         for name, line in by_name(usage.lines).items()
-        if name in ours or _matters(name)
     ]
-
-
-def _matters(name: str) -> bool:
-    return name in (plain("cores"), plain("lowPriorityCores"), plain("virtualMachines")) or name.startswith(
-        ("standardnc", "standardnd", "standardng", "standardnv")
-    )

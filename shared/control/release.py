@@ -3,7 +3,7 @@
 import logging
 
 from gpulaunch.models.instances import Phase
-from shared.clouds.base import Cloud
+from shared.clouds.base import CloudCompute
 from shared.control.launch_spec import attempt_ref
 from shared.control.parts import Parts
 from shared.domain.instance import InstanceRecord
@@ -12,7 +12,7 @@ from shared.domain.provider import CleanupStatus, NodeState, NodeView, ProviderU
 log = logging.getLogger("gpulaunch.clouds")
 
 
-def cloud_of(parts: Parts, record: InstanceRecord) -> Cloud | None:
+def cloud_of(parts: Parts, record: InstanceRecord) -> CloudCompute | None:
     """The cloud that a record's nodes are in, if it can be asked."""
     cloud = parts.cloud
     return cloud if cloud is not None and record.mode == "real" and cloud.provider == record.request.provider else None
@@ -27,7 +27,7 @@ def lost_in_cloud(parts: Parts, record: InstanceRecord) -> NodeView | None:
     if cloud is None:
         return None
     try:
-        view = cloud.look(record.attempts[-1].cluster_name)
+        view = cloud.describe(record.attempts[-1].cluster_name)
     except ProviderUnavailableError as error:
         log.warning("%s: the cloud did not say what became of its node: %s", record.instance_id, error)
         return None
@@ -50,11 +50,11 @@ def release(parts: Parts, record: InstanceRecord) -> bool:
     except ProviderUnavailableError:
         if cloud is not None and record.phase is Phase.TERMINATING:
             # Nobody goes on paying because SkyPilot's server is away; that nothing is left is for both to say.
-            cloud.remove(attempt.cluster_name, attempt.offer.region)
+            cloud.delete(attempt.cluster_name, attempt.offer.region)
         raise
     if not gone or cloud is None:
         return gone
-    remains = cloud.remove(attempt.cluster_name, attempt.offer.region)
+    remains = cloud.delete(attempt.cluster_name, attempt.offer.region)
     return remains is CleanupStatus.NOTHING or (
         remains is CleanupStatus.FREE_LEFTOVERS and record.phase is not Phase.TERMINATING
     )

@@ -147,7 +147,9 @@ def _ask(parts: Parts, record: InstanceRecord, act: Check | Submit | Describe | 
                 return ProviderUnavailable("What the node needs was not gathered in time to submit it.")
             return Submitted(provider.submit(wanted))
         case Describe():
-            return _node_s_own_word(parts, record) or _look_at_node(parts, record, provider.look(attempt_ref(record)))
+            return _node_s_own_word(parts, record) or _look_at_node(
+                parts, record, provider.describe(attempt_ref(record))
+            )
         case Release():
             asked_at = parts.clock.now()
             return Released(release(parts, record), asked_at)

@@ -14,9 +14,7 @@ from typing import Protocol
 from gpulaunch.errors import GpulaunchError
 from gpulaunch.models.offers import Offer, PriceSource
 from gpulaunch.models.requests import ProviderName
-
-OWN_INFRASTRUCTURE: frozenset[ProviderName] = frozenset({"slurm", "kubernetes"})
-"""Providers whose machines are the user's own: no machine types, no spot, price 0, regions of any name."""
+from shared.domain.cloud import CloudsByProvider
 
 ANY_REGION = "*"
 """Region of an offer on infrastructure of one's own when the request names none.
@@ -70,6 +68,11 @@ class Prices:
 
 class Catalog(Protocol):
     """Offers and prices. What it returns never changes; every method but `prices` raises NotCataloguedError."""
+
+    @property
+    def clouds(self) -> CloudsByProvider:
+        """What each cloud is like."""
+        ...
 
     def prices(self, provider: ProviderName) -> Prices:
         """Where a provider's prices come from."""

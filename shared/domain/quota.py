@@ -1,12 +1,13 @@
-"""What a subscription may use of something in a region, and uses."""
+"""Quota: what an account may use of something in a region, and uses."""
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 
 @dataclass(frozen=True)
-class Usage:
-    """One line of a region's quota; cores or machines."""
+class QuotaUsage:
+    """One line of a region's quota."""
 
     name: str
     """As the cloud spells it: `cores`, `lowPriorityCores`, `StandardNVADSA10v5Family`."""
@@ -25,4 +26,13 @@ class RegionUsage:
 
     region: str
     at: datetime
-    lines: tuple[Usage, ...]
+    lines: tuple[QuotaUsage, ...]
+
+
+@dataclass(frozen=True)
+class QuotaNeed:
+    """What one machine takes of one line of a region's quota."""
+
+    name: str
+    amount: int
+    unit: Literal["cores", "machines"]

@@ -7,38 +7,10 @@ Case is put aside in regions, machine types and GPU names; offers carry the cata
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from typing import get_args
 
 from gpulaunch.models.offers import Offer
-from gpulaunch.models.requests import LaunchRequest, ProviderName
-from shared.domain.catalog import (
-    ANY_REGION,
-    OWN_INFRASTRUCTURE,
-    Catalog,
-    CatalogMismatch,
-    FieldProblem,
-    NotCataloguedError,
-)
-
-_TYPE_STYLES: dict[ProviderName, tuple[str, re.Pattern[str]]] = {
-    "azure": ("an Azure", re.compile(r"^(standard|basic)_[a-z]", re.IGNORECASE)),
-    "aws": ("an AWS", re.compile(r"^[a-z][a-z0-9-]*\.(\d*x?large|metal|nano|micro|small|medium)", re.IGNORECASE)),
-    "gcp": ("a GCP", re.compile(r"^[a-z]\d[a-z]?-(standard|(high|mega|ultra|max|edge)gpu|highmem|highcpu|custom)-?")),
-}
-"""How each cloud writes its machine types."""
-
-_COUSINS: tuple[tuple[str, str], ...] = (
-    ("g4dn.", "T4"),
-    ("g5.", "A10"),
-    ("p3dn.", "V100-32GB"),
-    ("p4d.", "A100"),
-    ("p4de.", "A100-80GB"),
-    ("p5.", "H100"),
-    ("a2-highgpu", "A100"),
-    ("a2-ultragpu", "A100-80GB"),
-    ("a3-", "H100"),
-)
-"""Beginnings of well-known machine types of AWS and GCP, and the GPU in them under the name that Azure's rows have."""
+from gpulaunch.models.requests import LaunchRequest
+from shared.domain.catalog import ANY_REGION, Catalog, CatalogMismatch, FieldProblem, NotCataloguedError
 
 
 def _plain(name: str) -> str:
@@ -78,13 +50,13 @@ def match(request: LaunchRequest, catalog: Catalog) -> list[Offer]:
         offers = catalog.offers(request.provider)
     except NotCataloguedError as error:
         problems = [FieldProblem("provider", str(error), error.nearest)]
-        style = _foreign_style(request)
+        style = _foreign_style(request, catalog)
         if style is not None:
             problems.append(FieldProblem("instance_type", style, []))
         raise CatalogMismatch(problems) from error
-    if request.provider in OWN_INFRASTRUCTURE:
-        return _own(request, catalog, offers)
-    return _rented(request, catalog, offers)
+    if catalog.clouds[request.provider].rents_machines:
+        return _rented(request, catalog, offers)
+    return _own(request, catalog, offers)
 
 
 def _canonical(value: str, known: Iterable[str]) -> str | None:
@@ -93,12 +65,21 @@ def _canonical(value: str, known: Iterable[str]) -> str | None:
     return next((name for name in known if name.casefold() == wanted), None)
 
 
-def _foreign_style(request: LaunchRequest) -> str | None:
+def _foreign_style(request: LaunchRequest, catalog: Catalog) -> str | None:
     """That the machine type is written as another cloud writes its own, or None."""
-    for provider, (article, pattern) in _TYPE_STYLES.items():
-        if request.instance_type is not None and provider != request.provider and pattern.match(request.instance_type):
-            return f"{request.instance_type} looks like {article} machine type, and the provider is {request.provider}"
+    wanted = request.instance_type
+    for provider, cloud in catalog.clouds.items():
+        if wanted is None or provider == request.provider or cloud.type_style is None:
+            continue
+        if cloud.type_style.match(wanted):
+            return f"{wanted} looks like a machine type of {cloud.title}, and the provider is {request.provider}"
     return None
+
+
+def _gpu_by_type(instance_type: str, catalog: Catalog) -> str | None:
+    """The GPU of a well-known machine type of any cloud."""
+    known = [pair for cloud in catalog.clouds.values() for pair in cloud.gpu_by_type.items()]
+    return next((gpu for prefix, gpu in known if instance_type.casefold().startswith(prefix)), None)
 
 
 def _spec(gpu: str, count: int) -> str:
@@ -114,7 +95,7 @@ def _by_price(offers: Iterable[Offer], attribute: str) -> list[str]:
 def _own(request: LaunchRequest, catalog: Catalog, templates: Sequence[Offer]) -> list[Offer]:
     """Offers on infrastructure of one's own, where there is no spot: asking for it is no error, it just isn't any."""
     if request.instance_type is not None:
-        style = _foreign_style(request)
+        style = _foreign_style(request, catalog)
         message = f"{request.provider} has no machine types; say gpu instead"
         twin = _rented_twin(request.instance_type, catalog)
         if twin is not None:
@@ -141,7 +122,7 @@ def _own(request: LaunchRequest, catalog: Catalog, templates: Sequence[Offer]) -
 
 def _rented_twin(instance_type: str, catalog: Catalog) -> Offer | None:
     """An offer of that machine type on any cloud that the catalog knows."""
-    for provider in get_args(ProviderName):
+    for provider in catalog.clouds:
         try:
             offers = catalog.offers(provider)
         except NotCataloguedError:
@@ -202,13 +183,13 @@ def _of_type(
         return same
     excluded = catalog.excluded(provider)
     retired = _canonical(wanted, excluded)
-    style = _foreign_style(request)
+    style = _foreign_style(request, catalog)
     if retired is not None:
         problems.append(
             FieldProblem("instance_type", f"{retired} is not offered: {excluded[retired]}", nearest(wanted, known))
         )
     elif style is not None:
-        gpu = next((gpu for beginning, gpu in _COUSINS if wanted.casefold().startswith(beginning)), None)
+        gpu = _gpu_by_type(wanted, catalog)
         cousins = _by_price((offer for offer in offers if gpu in (None, offer.gpu)), "instance_type")
         problems.append(FieldProblem("instance_type", f"{style}; take a type of {provider}", cousins[:3]))
     else:

@@ -14,9 +14,10 @@ from gpulaunch.models.problems import FieldError
 from gpulaunch.models.requests import LaunchRequest, ProviderName
 from shared.api.parse import read_model
 from shared.api.problems import ProblemError
+from shared.clouds.registry import TRAITS
 from shared.control.launch import Planned, plan_launch
 from shared.control.parts import Parts
-from shared.domain.catalog import OWN_INFRASTRUCTURE, NotCataloguedError
+from shared.domain.catalog import NotCataloguedError
 
 _PROVIDERS: Final = {name: name for name in get_args(ProviderName)}
 _TITLES: Final = {"azure": "Azure", "aws": "AWS", "gcp": "GCP", "kubernetes": "Kubernetes", "slurm": "Slurm"}
@@ -75,7 +76,7 @@ def fields(form: Mapping[str, str]) -> dict[str, str]:
 def fields_of(request: LaunchRequest) -> dict[str, str]:
     """Return the form filled in like an earlier launch, without its job and all but its first region."""
     spot = "never" if not request.use_spot else "fallback" if request.spot_fallback else "only"
-    own = request.provider in OWN_INFRASTRUCTURE
+    own = not TRAITS[request.provider].rents_machines
     machine = f"type:{request.instance_type}" if request.instance_type else f"gpu:{request.gpu}"
     numbers = {name: getattr(request, name) for name in _NUMBERS}
     return fields(
@@ -165,7 +166,7 @@ def context(parts: Parts, values: Mapping[str, str], planned: Preview, address: 
     return {
         "values": values,
         "providers": [_provider(parts, name) for name in _PROVIDERS.values()],
-        "own": provider in OWN_INFRASTRUCTURE,
+        "own": not TRAITS[provider].rents_machines,
         "machines": machines,
         "machine_known": any(values["machine"] == one.value for _, group in machines for one in group),
         "regions": _regions(offers, values),
@@ -195,7 +196,7 @@ def _provider(parts: Parts, name: ProviderName) -> Choice:
 
 def _machines(provider: ProviderName, offers: Sequence[Offer]) -> list[tuple[str, list[Choice]]]:
     """Return the groups of the machine select, GPUs then machine types, cheapest first if there are prices."""
-    if provider in OWN_INFRASTRUCTURE:
+    if not TRAITS[provider].rents_machines:
         return [("GPUs", [Choice(f"gpu:{offer.gpu}", f"{offer.gpu}{_memory(offer)}") for offer in offers])]
     gpus: dict[str, tuple[float, Choice]] = {}
     types: dict[str, tuple[float, Choice]] = {}

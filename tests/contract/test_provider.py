@@ -70,7 +70,7 @@ class SimulationRig:
 
     def until(self, attempt_ref: AttemptRef, state: NodeState) -> NodeView:
         for _ in range(20):
-            view = self.provider.look(attempt_ref)
+            view = self.provider.describe(attempt_ref)
             if view.state is state:
                 return view
             self._clock.advance(view.look_again_seconds or 1.0)
@@ -156,7 +156,7 @@ def test_it_is_available_after_a_while_at_most(rig: Rig) -> None:
 
 def test_a_node_comes_up_and_goes(rig: Rig) -> None:
     one = submit(rig, launch_spec(rig))
-    assert rig.provider.look(one).state is NodeState.PENDING
+    assert rig.provider.describe(one).state is NodeState.PENDING
     view = rig.until(one, NodeState.UP)
     assert view.failure is None
     assert view.address
@@ -164,7 +164,7 @@ def test_a_node_comes_up_and_goes(rig: Rig) -> None:
     assert (cluster.cluster_name, cluster.state, cluster.gc_protected) == (one.cluster_name, NodeState.UP, False)
     release(rig, one)
     assert names(rig) == []
-    assert rig.provider.look(one).state is NodeState.ABSENT
+    assert rig.provider.describe(one).state is NodeState.ABSENT
     assert rig.provider.release(one)
 
 
@@ -175,7 +175,7 @@ def test_a_second_submission_adopts_the_first(rig: Rig) -> None:
     assert second.request_id == first.request_id
     rig.until(first, NodeState.UP)
     rig.provider.submit(given)
-    assert rig.provider.look(first).state is NodeState.UP
+    assert rig.provider.describe(first).state is NodeState.UP
     assert names(rig) == [given.cluster_name]
     release(rig, first)
     assert names(rig) == []
@@ -184,15 +184,15 @@ def test_a_second_submission_adopts_the_first(rig: Rig) -> None:
 def test_a_node_is_found_without_the_request_s_id(rig: Rig) -> None:
     one = submit(rig, launch_spec(rig))
     forgetful = replace(one, request_id=None)
-    assert rig.provider.look(forgetful).state is NodeState.PENDING
-    assert rig.provider.look(forgetful).request_id == one.request_id
+    assert rig.provider.describe(forgetful).state is NodeState.PENDING
+    assert rig.provider.describe(forgetful).request_id == one.request_id
     rig.until(forgetful, NodeState.UP)
     release(rig, forgetful)
 
 
 def test_what_was_never_submitted_is_absent_and_released(rig: Rig) -> None:
     one = attempt_ref(launch_spec(rig), None)
-    view = rig.provider.look(one)
+    view = rig.provider.describe(one)
     assert (view.state, view.failure, view.address) == (NodeState.ABSENT, None, None)
     assert rig.provider.release(one)
     assert rig.provider.log_tail(one, 10) == []
@@ -201,9 +201,9 @@ def test_what_was_never_submitted_is_absent_and_released(rig: Rig) -> None:
 
 def test_a_launch_under_way_can_be_released(rig: Rig) -> None:
     one = submit(rig, launch_spec(rig))
-    assert rig.provider.look(one).state is NodeState.PENDING
+    assert rig.provider.describe(one).state is NodeState.PENDING
     release(rig, one)
-    assert rig.provider.look(one).state is NodeState.ABSENT
+    assert rig.provider.describe(one).state is NodeState.ABSENT
     assert names(rig) == []
 
 
@@ -213,7 +213,7 @@ def test_a_release_leaves_other_nodes_alone(rig: Rig) -> None:
     rig.until(other, NodeState.UP)
     release(rig, one)
     assert names(rig) == [other.cluster_name]
-    assert rig.provider.look(other).state is NodeState.UP
+    assert rig.provider.describe(other).state is NodeState.UP
     release(rig, other)
 
 
@@ -227,7 +227,7 @@ def test_a_launch_without_capacity_says_so_and_leaves_nothing(rig: Rig) -> None:
     assert view.failure.message
     assert names(rig) == []
     release(rig, one)
-    assert rig.provider.look(one).state is NodeState.ABSENT
+    assert rig.provider.describe(one).state is NodeState.ABSENT
 
 
 def test_an_exempt_node_is_marked(rig: Rig) -> None:
@@ -253,7 +253,7 @@ def test_a_provider_that_does_not_answer_is_unavailable(rig: Rig) -> None:
     rig.unreachable()
     for call in (
         lambda: rig.provider.submit(given),
-        lambda: rig.provider.look(one),
+        lambda: rig.provider.describe(one),
         lambda: rig.provider.release(one),
         rig.provider.clusters,
         lambda: rig.provider.log_tail(one, 5),

@@ -58,7 +58,7 @@ class SkyRig:
     def until(self, attempt_ref: AttemptRef, state: NodeState) -> NodeView:
         for _ in range(20):
             self.clock.advance(1.0)
-            view = self.provider.look(attempt_ref)
+            view = self.provider.describe(attempt_ref)
             if view.state is state:
                 return view
             self.server.settle()
@@ -107,7 +107,7 @@ def test_a_launch_that_failed_is_not_launched_again_under_its_name(rig: SkyRig) 
     rig.server.settle()
     assert rig.provider.submit(given) == first
     assert len(rig.server.of("sky.launch")) == 1
-    view = rig.provider.look(suite.attempt_ref(given, None))
+    view = rig.provider.describe(suite.attempt_ref(given, None))
     assert view.failure is not None
     assert view.failure.reason is Reason.NO_CAPACITY
     assert view.failure.message.startswith("Azure has no room for Standard_NV36ads_A10_v5 (spot) in eastus: ")
@@ -117,7 +117,7 @@ def test_a_launch_that_failed_is_not_launched_again_under_its_name(rig: SkyRig) 
 def test_a_server_that_forgot_its_requests_is_asked_for_the_cluster(rig: SkyRig) -> None:
     attempt_ref = rig.up()
     rig.server.restart()
-    view = rig.provider.look(attempt_ref)
+    view = rig.provider.describe(attempt_ref)
     assert (view.state, view.failure, view.request_id) == (NodeState.UP, None, None)
     assert rig.provider.submit(rig.place()) is None
     assert len(rig.server.jobs) == 1
@@ -129,7 +129,7 @@ def test_a_restart_in_mid_launch_is_a_failure_and_the_machine_is_taken_away(rig:
     attempt_ref = suite.submit(rig, rig.place())
     rig.server.begin()
     rig.server.restart()
-    view = rig.provider.look(attempt_ref)
+    view = rig.provider.describe(attempt_ref)
     assert view.failure is not None
     assert (view.failure.reason, view.state) == (Reason.PROVISIONING_FAILED, NodeState.UP)
     assert rig.server.machines() == [attempt_ref.cluster_name]
@@ -209,17 +209,17 @@ def test_a_node_that_died_behind_the_books_is_noticed_after_two_minutes(rig: Sky
     attempt_ref = rig.up()
     rig.server.kill_machine(attempt_ref.cluster_name)
     rig.clock.advance(60.0)
-    assert rig.provider.look(attempt_ref).state is NodeState.UP
+    assert rig.provider.describe(attempt_ref).state is NodeState.UP
     rig.clock.advance(61.0)
-    assert rig.provider.look(attempt_ref).state is NodeState.UP
-    assert rig.provider.look(attempt_ref).state is NodeState.ABSENT
+    assert rig.provider.describe(attempt_ref).state is NodeState.UP
+    assert rig.provider.describe(attempt_ref).state is NodeState.ABSENT
 
 
 def test_books_that_are_fresh_are_not_compared_again(rig: SkyRig) -> None:
     attempt_ref = rig.up()
     for _ in range(100):
         rig.clock.advance(5.0)
-        rig.provider.look(attempt_ref)
+        rig.provider.describe(attempt_ref)
     forced = [request for request in rig.server.of("sky.status") if request.body["refresh"] == "FORCE"]
     assert 3 <= len(forced) <= 5
 
@@ -227,20 +227,20 @@ def test_books_that_are_fresh_are_not_compared_again(rig: SkyRig) -> None:
 def test_a_stopped_machine_is_seen_as_stopped(rig: SkyRig) -> None:
     attempt_ref = rig.up()
     rig.server.nodes[attempt_ref.cluster_name].status = "STOPPED"
-    assert rig.provider.look(attempt_ref).state is NodeState.STOPPED
+    assert rig.provider.describe(attempt_ref).state is NodeState.STOPPED
 
 
 def test_the_address_comes_from_the_opened_port_and_is_asked_for_once(rig: SkyRig) -> None:
     attempt_ref = rig.up()
-    assert rig.provider.look(attempt_ref).address == "203.0.113.7"
-    rig.provider.look(attempt_ref)
+    assert rig.provider.describe(attempt_ref).address == "203.0.113.7"
+    rig.provider.describe(attempt_ref)
     assert len(rig.server.of("sky.endpoints")) == 1
 
 
 def test_without_an_endpoint_the_address_stays_unknown(rig: SkyRig) -> None:
     rig.server.endpoints = {}
     attempt_ref = rig.up()
-    view = rig.provider.look(attempt_ref)
+    view = rig.provider.describe(attempt_ref)
     assert (view.state, view.address) == (NodeState.UP, None)
 
 

@@ -58,7 +58,7 @@ class World:
 
     @property
     def state(self) -> NodeState:
-        return self.provider.look(self.attempt_ref).state
+        return self.provider.describe(self.attempt_ref).state
 
     @property
     def alive(self) -> bool:
@@ -82,7 +82,7 @@ def test_validation_takes_two_seconds(cloud: SimulatedCloud) -> None:
 def test_following_look_again_meets_every_change_and_ends_ready_at_eighty(cloud: SimulatedCloud, speed: float) -> None:
     world = World(cloud, speed)
     for moment, phase, alive in STEPS:
-        before = world.provider.look(world.attempt_ref).look_again_seconds
+        before = world.provider.describe(world.attempt_ref).look_again_seconds
         assert before is not None
         assert before > 0
         world.clock.advance(before)
@@ -91,7 +91,7 @@ def test_following_look_again_meets_every_change_and_ends_ready_at_eighty(cloud:
         assert world.state is NodeState.UP
         assert world.status().phase is phase
         assert world.alive is alive
-    assert world.provider.look(world.attempt_ref).look_again_seconds is None
+    assert world.provider.describe(world.attempt_ref).look_again_seconds is None
 
 
 def test_nothing_changes_before_its_time(cloud: SimulatedCloud) -> None:
@@ -110,8 +110,8 @@ def test_nothing_changes_before_its_time(cloud: SimulatedCloud) -> None:
 
 def test_the_address_and_the_port_are_known_in_time(cloud: SimulatedCloud) -> None:
     world = World(cloud)
-    assert world.provider.look(world.attempt_ref).address is None
-    assert world.at(30).provider.look(world.attempt_ref).address == world.target.address
+    assert world.provider.describe(world.attempt_ref).address is None
+    assert world.at(30).provider.describe(world.attempt_ref).address == world.target.address
     assert world.at(74).status().port is None
     assert world.at(75).status().port == PORT
 
@@ -130,16 +130,16 @@ def test_the_model_is_fetched_beside_the_installation(cloud: SimulatedCloud) -> 
 def test_a_new_process_sees_the_same(cloud: SimulatedCloud) -> None:
     world = World(cloud).at(50)
     again = SimulationProvider(cloud, world.clock)
-    assert again.look(world.attempt_ref) == world.provider.look(world.attempt_ref)
+    assert again.describe(world.attempt_ref) == world.provider.describe(world.attempt_ref)
     assert again.submit(world.launch_spec) == world.attempt_ref.request_id
     assert SimulatedNodes(cloud, world.clock).status(world.target) == world.status()
 
 
 def test_no_capacity(cloud: SimulatedCloud) -> None:
     world = World(cloud, attempt=2, no_capacity="2")
-    view = world.provider.look(world.attempt_ref)
+    view = world.provider.describe(world.attempt_ref)
     assert (view.state, view.look_again_seconds) == (NodeState.PENDING, 5.0)
-    view = world.at(5).provider.look(world.attempt_ref)
+    view = world.at(5).provider.describe(world.attempt_ref)
     assert (view.state, view.look_again_seconds) == (NodeState.ABSENT, None)
     assert view.failure is not None
     assert view.failure.reason is Reason.NO_CAPACITY
@@ -153,11 +153,11 @@ def test_no_capacity(cloud: SimulatedCloud) -> None:
 
 def test_setup_failure(cloud: SimulatedCloud) -> None:
     world = World(cloud, setup_failure="1")
-    assert world.at(39).provider.look(world.attempt_ref).failure is None
+    assert world.at(39).provider.describe(world.attempt_ref).failure is None
     assert world.status().phase is NodePhase.INSTALLING
-    view = world.at(30).provider.look(world.attempt_ref)
+    view = world.at(30).provider.describe(world.attempt_ref)
     assert view.look_again_seconds == 10.0
-    view = world.at(40).provider.look(world.attempt_ref)
+    view = world.at(40).provider.describe(world.attempt_ref)
     assert view.state is NodeState.UP
     assert view.failure is not None
     assert view.failure.reason is Reason.SETUP_FAILED
@@ -175,7 +175,7 @@ def test_setup_failure(cloud: SimulatedCloud) -> None:
 
 def test_never_registers(cloud: SimulatedCloud) -> None:
     world = World(cloud, never_registers="1").at(65)
-    assert world.provider.look(world.attempt_ref).look_again_seconds is None
+    assert world.provider.describe(world.attempt_ref).look_again_seconds is None
     assert world.at(100_000).status().phase is NodePhase.STARTING_SERVER
     assert world.status().port is None
     assert not world.alive
@@ -185,7 +185,7 @@ def test_never_registers(cloud: SimulatedCloud) -> None:
 def test_evict_after(cloud: SimulatedCloud) -> None:
     world = World(cloud, evict_after="12.5").at(80)
     assert world.alive
-    assert world.provider.look(world.attempt_ref).look_again_seconds == 12.5
+    assert world.provider.describe(world.attempt_ref).look_again_seconds == 12.5
     assert world.at(92).alive
     world.at(92.5)
     assert world.state is NodeState.STOPPED
@@ -313,7 +313,7 @@ def test_requests_per_call(account: Account) -> None:
         return len(account.requests)
 
     assert cost(lambda: world.provider.submit(world.launch_spec)) == 1
-    assert cost(lambda: world.provider.look(world.attempt_ref)) == 1
+    assert cost(lambda: world.provider.describe(world.attempt_ref)) == 1
     assert cost(world.status) == 1
     assert cost(lambda: world.nodes.probe([world.target])) == 1
     assert cost(lambda: world.nodes.probe([world.target, other.target])) == 1

@@ -45,7 +45,7 @@ class Scripted:
         self.submitted.append(launch_spec)
         return f"request-{len(self.submitted)}"
 
-    def look(self, attempt_ref: AttemptRef) -> NodeView:
+    def describe(self, attempt_ref: AttemptRef) -> NodeView:
         self.looks += 1
         if attempt_ref.offer.use_spot and self.spot_failure is not None:
             return NodeView(NodeState.ABSENT, failure=self.spot_failure)
@@ -55,7 +55,7 @@ class Scripted:
         self.released += 1
         return True
 
-    def discard(self, cluster_name: str) -> bool:
+    def delete(self, cluster_name: str) -> bool:
         return True
 
     def clusters(self) -> Sequence[Cluster]:

@@ -27,7 +27,7 @@ def test_ten_thousand_machines_should_be_judged_within_one_sweep(world: Subscrip
         elif number % 10 == 1:
             world.manager.machines.vanish(machine)
     begun = time.perf_counter()
-    views = [world.azure.look(cluster(number)) for number in range(FLEET)]
+    views = [world.azure.describe(cluster(number)) for number in range(FLEET)]
     took = time.perf_counter() - begun
     states = Counter(view.state for view in views if view is not None)
     assert states == {NodeState.UP: 8000, NodeState.STOPPED: 1000, NodeState.ABSENT: 1000}

@@ -11,11 +11,12 @@ from typing import Any
 
 from azure.mgmt.compute import ComputeManagementClient
 
+from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import ProviderName
 from shared.clouds.azure.client import AzureClient
 from shared.clouds.azure.compute import AzureCompute
 from shared.domain.provider import CleanupStatus, Cluster, NodeView, ProviderUnavailableError
-from shared.domain.quota import RegionUsage
+from shared.domain.quota import QuotaNeed, RegionUsage
 from tests.simulation.chaos import Chaos
 from tests.simulation.scheduler import Process
 from tests.standins.azure import Fault, ResourceManager, StaticCredential
@@ -214,23 +215,27 @@ class AzureOfProcesses:
         self._user_id = user_id
         self._made: dict[Process | None, AzureCompute] = {}
 
-    def look(self, cluster_name: str) -> NodeView | None:
-        """See Cloud."""
-        return self._own().look(cluster_name)
+    def describe(self, cluster_name: str) -> NodeView | None:
+        """See CloudCompute."""
+        return self._own().describe(cluster_name)
 
     def clusters(self) -> Sequence[Cluster]:
-        """See Cloud."""
+        """See CloudCompute."""
         return self._own().clusters()
 
-    def remove(self, cluster_name: str, region: str | None = None) -> CleanupStatus:
-        """See Cloud."""
+    def delete(self, cluster_name: str, region: str | None = None) -> CleanupStatus:
+        """See CloudCompute."""
         if region is None:
             self._chaos.scheduler.note(f"{cluster_name[-7:]} is removed from Azure as garbage")
-        return self._own().remove(cluster_name, region)
+        return self._own().delete(cluster_name, region)
 
     def usage(self, region: str) -> RegionUsage:
-        """See Cloud."""
+        """See CloudCompute."""
         return self._own().usage(region)
+
+    def quota_needs(self, offer: Offer) -> Sequence[QuotaNeed]:
+        """See CloudCompute."""
+        return self._own().quota_needs(offer)
 
     def _own(self) -> AzureCompute:
         current = self._chaos.scheduler.current

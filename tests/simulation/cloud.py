@@ -441,14 +441,14 @@ class FaultyProvider:
             self._chaos.scheduler.note(f"{launch_spec.cluster_name[-7:]} is adopted")
         return request_id
 
-    def look(self, attempt_ref: AttemptRef) -> NodeView:
+    def describe(self, attempt_ref: AttemptRef) -> NodeView:
         """See Provider."""
-        return self._inner.look(attempt_ref)
+        return self._inner.describe(attempt_ref)
 
-    def discard(self, cluster_name: str) -> bool:
+    def delete(self, cluster_name: str) -> bool:
         """See Provider."""
         self._discarded(cluster_name)
-        return self._inner.discard(cluster_name)
+        return self._inner.delete(cluster_name)
 
     def release(self, attempt_ref: AttemptRef) -> bool:
         """See Provider."""

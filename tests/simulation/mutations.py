@@ -264,9 +264,9 @@ def garbage_without_grace(patch: Patch) -> None:
                 continue
             with suppress(ProviderUnavailableError):
                 if source != "cloud":
-                    parts.backend(source).provider.discard(name)
+                    parts.backend(source).provider.delete(name)
                 elif parts.cloud is not None:
-                    parts.cloud.remove(name)
+                    parts.cloud.delete(name)
         return 0
 
     patch.setattr(sweeping, "list_clusters", _always(collecting.Listed({}, complete=False)))
@@ -286,13 +286,13 @@ def skypilots_word_is_enough(patch: Patch) -> None:
 @mutation
 def traces_are_nothing(patch: Patch) -> None:
     """An ending does not wait for what costs no money."""
-    remove = AzureCompute.remove
+    delete = AzureCompute.delete
 
     def careless(azure: AzureCompute, cluster_name: str, region: str | None = None) -> CleanupStatus:
-        remains = remove(azure, cluster_name, region)
+        remains = delete(azure, cluster_name, region)
         return CleanupStatus.NOTHING if remains is CleanupStatus.FREE_LEFTOVERS else remains
 
-    patch.setattr(AzureCompute, "remove", careless)
+    patch.setattr(AzureCompute, "delete", careless)
 
 
 @mutation

@@ -25,8 +25,8 @@ from gpulaunch.models.instances import Phase, Reason
 from gpulaunch.models.requests import ProviderName
 from shared.backends.simulation.cloud import SimulatedCloud, SimulatedNode
 from shared.backends.simulation.faults import Faults, read_faults
-from shared.backends.skypilot.task import is_exempt
 from shared.clock import Clock
+from shared.clouds.labels import is_gc_protected
 from shared.domain.instance import Failure
 from shared.domain.node import NodePhase, NodeStatus
 from shared.domain.provider import (
@@ -121,7 +121,7 @@ class SimulationProvider:
             self._cloud.add(node)
         return _request_id(launch_spec.cluster_name)
 
-    def look(self, attempt_ref: AttemptRef) -> NodeView:
+    def describe(self, attempt_ref: AttemptRef) -> NodeView:
         """What has become of an attempt, and when that changes next; one read. Raises ProviderUnavailableError."""
         with _answers():
             node = self._cloud.get(attempt_ref.cluster_name)
@@ -145,7 +145,7 @@ class SimulationProvider:
             self._cloud.remove(attempt_ref.cluster_name)
         return True
 
-    def discard(self, cluster_name: str) -> bool:
+    def delete(self, cluster_name: str) -> bool:
         """As `release`, for a node of which only the name is known. Raises ProviderUnavailableError."""
         with _answers():
             self._cloud.remove(cluster_name)
@@ -156,7 +156,7 @@ class SimulationProvider:
         with _answers():
             nodes = self._cloud.nodes()
         return [
-            Cluster(node.cluster_name, state, node.created_at, is_exempt(node.labels))
+            Cluster(node.cluster_name, state, node.created_at, is_gc_protected(node.labels))
             for node in nodes
             if (state := self._course(node).state) is not NodeState.ABSENT
         ]

@@ -4,14 +4,13 @@ SkyPilot raises the same ResourcesUnavailableError for no room, no quota and no 
 stands only in the request's log. So the log is read when a launch failed, and then only.
 """
 
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from gpulaunch.models.instances import Reason
 from gpulaunch.models.offers import Offer
-from gpulaunch.models.requests import ProviderName
 from shared.backends.skypilot.client import SkyFailedError
+from shared.clouds.failures import CLOUD_RULES, FailureRule, failure_rule
+from shared.clouds.registry import CLOUDS
 from shared.domain.instance import Failure
 
 _LONGEST = 400
@@ -19,103 +18,41 @@ _LONGEST = 400
 _QUOTE = 220
 """Characters that are quoted of what the cloud said."""
 
-_NAMES: dict[ProviderName, str] = {
-    "azure": "Azure",
-    "aws": "AWS",
-    "gcp": "Google Cloud",
-    "kubernetes": "Kubernetes",
-    "slurm": "Slurm",
-}
-
-
-@dataclass(frozen=True)
-class _Rule:
-    pattern: re.Pattern[str]
-    reason: Reason
-    sentence: str
-    """With {cloud} and {what}: the machine and where."""
-    providers: frozenset[ProviderName] | None = None
-    """None: all."""
-
-
-def _rule(pattern: str, reason: Reason, sentence: str, *providers: ProviderName) -> _Rule:
-    return _Rule(re.compile(pattern, re.IGNORECASE), reason, sentence, frozenset(providers) or None)
-
-
-_NO_ROOM = "{cloud} has no room for {what}"
-_NO_QUOTA = "The quota on {cloud} does not allow {what}"
-_NOT_ALLOWED = "{cloud} does not let us start {what}"
-
-_RULES: tuple[_Rule, ...] = (
-    # Quota before permission before room: clouds wrap the first two in words that sound like the last.
-    _rule(
-        r"QuotaExceeded|OperationNotAllowed|exceeding approved .{0,60}quota|QUOTA_EXCEEDED|quotaExceeded"
-        r"|VcpuLimitExceeded|InstanceLimitExceeded|MaxSpotInstanceCountExceeded|exceeded quota|LimitExceeded\b"
-        r"|QOSMax\w+|AssocGrp\w+|AssocMax\w+|zero quota|Quota '[^']+' exceeded",
-        Reason.QUOTA_EXCEEDED,
-        _NO_QUOTA,
-    ),
-    _rule(
-        r"AuthorizationFailed|LinkedAuthorizationFailed|AuthenticationFailed|ClientAuthenticationError"
-        r"|InvalidAuthenticationToken|ExpiredAuthenticationToken|RequestDisallowedByPolicy|UnauthorizedOperation"
-        r"|AccessDenied|AuthFailure|InvalidClientTokenId|IAM_PERMISSION_DENIED|PERMISSION_DENIED"
-        r"|Policy update access denied|cannot create resource .{0,80}forbidden|is forbidden: User"
-        r"|InvalidCloudCredentials|CloudUserIdentityError|ClusterOwnerIdentityMismatchError|PermissionDeniedError"
-        r"|Invalid account or account/partition|\b(401|403)\b.{0,40}(unauthori[sz]ed|forbidden)"
-        r"|(unauthori[sz]ed|forbidden).{0,40}\b(401|403)\b|status[ _]?code:? ?(401|403)\b",
-        Reason.PERMISSION_DENIED,
-        _NOT_ALLOWED,
-    ),
-    _rule(
-        r"AllocationFailed|SkuNotAvailable|OverconstrainedAllocationRequest|OverconstrainedZonalAllocationRequest"
-        r"|NotAvailableForSubscription|SpotAllocationFailed|InsufficientInstanceCapacity|InsufficientCapacity"
-        r"|InsufficientHostCapacity|SpotMaxPriceTooLow|capacity-not-available|ZONE_RESOURCE_POOL_EXHAUSTED"
-        r"|RESOURCE_POOL_EXHAUSTED|does not have enough resources|stockout|Insufficient (cpu|memory|nvidia|resource)"
-        r"|Insufficient \S*gpu|FailedScheduling|Timed out while waiting for nodes to start"
-        r"|did not get nodes allocated within|Requested node configuration is not available",
-        Reason.NO_CAPACITY,
-        _NO_ROOM,
-    ),
-    _rule(
-        r"ImageNotFound|PlatformImageNotFound|GalleryImageNotFound|CommunityGalleryImageNotFound|InvalidAMIID"
-        r"|ErrImagePull|ImagePullBackOff|MarketplacePurchaseEligibilityFailed|image .{0,80}(not found|does not exist)",
-        Reason.IMAGE_UNAVAILABLE,
-        "The machine's image can't be had on {cloud} for {what}",
-    ),
-    _rule(
+_RULES: tuple[FailureRule, ...] = (
+    *CLOUD_RULES,
+    failure_rule(
         r"No resource satisfying|no launchable resource|Catalog does not contain|not found in (the )?catalog"
         r"|not found in any cluster|cannot be satisfied by any",
         Reason.NO_CAPACITY,
         "No node of {cloud} can hold {what}",
-        "kubernetes",
-        "slurm",
+        own_machines_only=True,
     ),
-    _rule(
+    failure_rule(
         r"ClusterSetUpError|FAILED_SETUP|Failed to set ?up|setup failed|runtime setup|before initialization completed"
         r"|Failed to (install|start) (the )?SkyPilot runtime",
         Reason.SETUP_FAILED,
         "The machine came, but SkyPilot could not set it up ({what})",
     ),
-    _rule(
+    failure_rule(
         r"NetworkError|Failed to SSH|ssh: connect|ssh: Could not resolve|Connection (timed out|refused|reset)"
         r"|No route to host|Temporary failure in name resolution|Failed to resolve|FetchClusterInfoError"
         r"|kex_exchange_identification|wait_for_ssh|Name or service not known",
         Reason.NETWORK_FAILED,
         "The network failed while {what} was being started",
     ),
-    _rule(
+    failure_rule(
         r"^(InvalidSkyPilotConfigError|InvalidCloudConfigs|NotSupportedError|InvalidClusterNameError|ValidationError"
         r"|UserRequestRejectedByPolicy|ResourcesMismatchError|ValueError|TypeError|AssertionError):"
         r"|No resource satisfying|no launchable resource|Catalog does not contain|not found in (the )?catalog",
         Reason.INVALID_TASK,
         "SkyPilot does not accept {what}",
     ),
-    _rule(
+    failure_rule(
         r"^(RequestCancelled|CancelledError):",
         Reason.PROVISIONING_FAILED,
         "The launch of {what} was cancelled",
     ),
-    _rule(
+    failure_rule(
         r"^RequestInterruptedError:",
         Reason.PROVISIONING_FAILED,
         "The SkyPilot server was restarted in the middle of launching {what}",
@@ -123,7 +60,7 @@ _RULES: tuple[_Rule, ...] = (
 )
 
 
-def describe(offer: Offer) -> str:
+def name_of(offer: Offer) -> str:
     """The machine and where, for people: `Standard_NV36ads_A10_v5 (spot) in eastus`."""
     machine = offer.instance_type or f"{offer.gpu_count} x {offer.gpu}"
     return f"{machine}{' (spot)' if offer.use_spot else ''} in {offer.region}"
@@ -143,14 +80,6 @@ def _fit(text: str) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
-def reason_of(text: str, provider: ProviderName) -> Reason:
-    """What a cloud's own words come down to."""
-    for rule in _RULES:
-        if (rule.providers is None or provider in rule.providers) and rule.pattern.search(text) is not None:
-            return rule.reason
-    return Reason.PROVISIONING_FAILED
-
-
 def explain(error: SkyFailedError, log: str, offer: Offer, redact: Callable[[str], str]) -> Failure:
     """Why a launch failed.
 
@@ -164,9 +93,10 @@ def explain(error: SkyFailedError, log: str, offer: Offer, redact: Callable[[str
         Takes secrets out of a text.
     """
     raised = f"{error.kind}: {error.message}"
-    fields = {"cloud": _NAMES[offer.provider], "what": describe(offer)}
+    cloud = CLOUDS[offer.provider].traits
+    fields = {"cloud": cloud.title, "what": name_of(offer)}
     for rule in _RULES:
-        if rule.providers is not None and offer.provider not in rule.providers:
+        if rule.own_machines_only and cloud.rents_machines:
             continue
         for text in (raised, log):
             if (match := rule.pattern.search(text)) is not None:

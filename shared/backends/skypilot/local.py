@@ -12,18 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gpulaunch.models.requests import ProviderName
+from shared.clouds.registry import CLOUDS
 from shared.domain.provider import ProviderUnavailableError
 
 DEFAULT_PORT = 46580
 """SkyPilot's own default; SKYPILOT_API_SERVER_LOCAL_PORT changes it, for SkyPilot and for us."""
-
-_SET_UP: Mapping[ProviderName, str] = {
-    "azure": "run `az login`, then `sky check azure`",
-    "aws": "run `aws configure`, then `sky check aws`",
-    "gcp": "run `gcloud auth application-default login`, then `sky check gcp`",
-    "kubernetes": "put a kubeconfig at ~/.kube/config, then `sky check kubernetes`",
-    "slurm": "name the cluster in ~/.slurm/config, then `sky check slurm`",
-}
 
 _PASSED_ON = frozenset(
     {"HOME", "PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "USER", "LOGNAME", "SHELL", "SSH_AUTH_SOCK", "KUBECONFIG"}
@@ -163,28 +156,12 @@ class LocalServer:
 
     def has_credentials(self, provider: ProviderName) -> bool:
         """Whether there are credentials that a provider could be enabled with, by what lies on the disk alone."""
-        match provider:
-            case "azure":
-                return all(self._is_file(f".azure/{name}") for name in ("azureProfile.json", "msal_token_cache.json"))
-            case "aws":
-                named = {"AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"}
-                return self._is_file(".aws/credentials") or self._is_file(".aws/config") or self._has_variable(named)
-            case "gcp":
-                named = {"GOOGLE_APPLICATION_CREDENTIALS"}
-                found = self._is_file(".config/gcloud/application_default_credentials.json")
-                return found or self._has_variable(named)
-            case "kubernetes":
-                return self._is_file(".kube/config") or self._has_variable({"KUBECONFIG", "KUBERNETES_SERVICE_HOST"})
-            case "slurm":
-                return self._is_file(".slurm/config")
+        return CLOUDS[provider].credentials.found(self._home, self._environ)
 
     def _is_file(self, path: str) -> bool:
         return (self._home / path).is_file()
 
-    def _has_variable(self, names: set[str]) -> bool:
-        return any(self._environ.get(name) for name in names)
-
 
 def set_up_advice(provider: ProviderName) -> str:
     """What to do so that a provider becomes enabled."""
-    return _SET_UP[provider]
+    return f"{CLOUDS[provider].credentials.advice}, then `sky check {provider}`"

@@ -20,7 +20,6 @@ from pathlib import Path
 from gpulaunch.models.instances import Reason
 from gpulaunch.models.requests import ProviderName
 from shared.agent.task import open_ports, run_script
-from shared.backends.skypilot.address import slurm_address
 from shared.backends.skypilot.client import (
     DOWN,
     LAUNCH,
@@ -30,10 +29,12 @@ from shared.backends.skypilot.client import (
     SkyRefusalError,
     SkyRequest,
 )
-from shared.backends.skypilot.errors import describe, explain
+from shared.backends.skypilot.errors import explain, name_of
 from shared.backends.skypilot.local import LocalServer, set_up_advice
-from shared.backends.skypilot.task import NO_UPLOAD, WORKSPACE_LABEL, is_exempt, task_for
+from shared.backends.skypilot.task import NO_UPLOAD, task_for
 from shared.clock import Clock
+from shared.clouds.labels import WORKSPACE_LABEL, is_gc_protected
+from shared.clouds.registry import CLOUDS
 from shared.domain.instance import Failure
 from shared.domain.provider import (
     AttemptRef,
@@ -152,7 +153,7 @@ class SkyPilotProvider:
     def submit(self, launch_spec: LaunchSpec) -> str | None:
         """Launch, or adopt whatever the server knows of that cluster name; the request's id, if there is one.
 
-        A launch of that name that has ended is adopted as well, a failed one too: `look` says what became of it.
+        A launch of that name that has ended is adopted as well, a failed one too: `describe` says what became of it.
         Raises LaunchRefusedError, ProviderUnavailableError (it may have been taken all the same),
         ProviderNotEnabledError.
         """
@@ -178,11 +179,11 @@ class SkyPilotProvider:
         except SkyFailedError as failed:
             raise LaunchRefusedError(explain(failed, "", launch_spec.offer, self._redactor.text)) from failed
 
-    def look(self, attempt_ref: AttemptRef) -> NodeView:
+    def describe(self, attempt_ref: AttemptRef) -> NodeView:
         """What has become of an attempt: two or three calls of 10 to 170 ms; the log is read only after a failure.
 
-        A node that died behind SkyPilot's back stays in its books until they are compared with the cloud. `look` asks
-        for that, without waiting, when they are older than REFRESH_SECONDS; one of the next looks then says so.
+        A node that died behind SkyPilot's back stays in its records until they are compared with the cloud. This asks
+        for that, without waiting, when they are older than REFRESH_SECONDS; one of the next calls then says so.
         Raises ProviderUnavailableError.
         """
         self._ready()
@@ -193,7 +194,7 @@ class SkyPilotProvider:
             request_id = launch.request_id if launch is not None else None
             if launch is not None and launch.live:
                 said = launch.status_msg or (cluster.init_status_reason or cluster.last_event if cluster else None)
-                detail = self._redactor.text(said or f"SkyPilot is starting {describe(attempt_ref.offer)}")
+                detail = self._redactor.text(said or f"SkyPilot is starting {name_of(attempt_ref.offer)}")
                 return NodeView(NodeState.PENDING, detail[:500], request_id=request_id)
             if any(request.live and request.name == DOWN for request in requests):
                 return NodeView(NodeState.PENDING, "The node is being taken away", request_id=request_id)
@@ -216,9 +217,9 @@ class SkyPilotProvider:
 
         Raises ProviderUnavailableError, with the cloud's words when the last teardown failed.
         """
-        return self.discard(attempt_ref.cluster_name)
+        return self.delete(attempt_ref.cluster_name)
 
-    def discard(self, cluster_name: str) -> bool:
+    def delete(self, cluster_name: str) -> bool:
         """As `release`, for a node of which only the name is known. Raises ProviderUnavailableError."""
         name = cluster_name
         self._ready()
@@ -254,7 +255,7 @@ class SkyPilotProvider:
                 cluster_name=cluster.name,
                 state=_STATES.get(cluster.status, NodeState.PENDING),
                 created_at=None if cluster.launched_at is None else datetime.fromtimestamp(cluster.launched_at, UTC),
-                gc_protected=is_exempt(cluster.labels or {}),
+                gc_protected=is_gc_protected(cluster.labels or {}),
                 workspace=(cluster.labels or {}).get(WORKSPACE_LABEL),
             )
             for cluster in found
@@ -352,9 +353,7 @@ class SkyPilotProvider:
             if cluster is None or cluster.status != "INIT":
                 return None
             # A restart of the server forgets requests and ends them; what stays is a cluster that nobody brings up.
-            message = (
-                f"The SkyPilot server lost the launch of {describe(attempt_ref.offer)}: it was restarted meanwhile"
-            )
+            message = f"The SkyPilot server lost the launch of {name_of(attempt_ref.offer)}: it was restarted meanwhile"
             return Failure(reason=Reason.PROVISIONING_FAILED, message=message)
         if launch.status == "SUCCEEDED":
             return None
@@ -379,8 +378,9 @@ class SkyPilotProvider:
             logger.info("No refresh of %s: %s", cluster.name, error)
 
     def _address(self, attempt_ref: AttemptRef, cluster: SkyCluster) -> str | None:
-        if attempt_ref.offer.provider == "slurm":
-            return slurm_address(self._home / ".slurm" / "config", attempt_ref.offer.region, cluster.node_names)
+        node_address = CLOUDS[attempt_ref.offer.provider].node_address
+        if node_address is not None:
+            return node_address(self._home, attempt_ref.offer.region, cluster.node_names)
         with self._lock:
             known = self._addresses.get(cluster.name)
         if known is not None:

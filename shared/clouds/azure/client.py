@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from shared.clock import Clock
 from shared.domain.provider import ProviderUnavailableError
-from shared.domain.quota import Usage
+from shared.domain.quota import QuotaUsage
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -107,11 +107,11 @@ class AzureClient:
         }
         return self._pages("list the resources", "/resources", query)
 
-    def usage(self, region: str) -> list[Usage]:
+    def usage(self, region: str) -> list[QuotaUsage]:
         """A region's quota of machines and cores."""
         with self._errors(f"read the quota of {region}"):
             return [
-                Usage(item.name.value, item.current_value, item.limit)
+                QuotaUsage(item.name.value, item.current_value, item.limit)
                 for item in self._client().usage.list(region)
                 if item.name.value
             ]

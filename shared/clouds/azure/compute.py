@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import ProviderName
-from shared.backends.skypilot.errors import reason_of
-from shared.backends.skypilot.task import WORKSPACE_LABEL, is_exempt
 from shared.clock import Clock
+from shared.clouds.azure import quota
 from shared.clouds.azure.client import AzureClient
+from shared.clouds.azure.plugin import AZURE
+from shared.clouds.failures import reason_of
+from shared.clouds.labels import WORKSPACE_LABEL, is_gc_protected
 from shared.domain.instance import Failure
 from shared.domain.provider import CleanupStatus, Cluster, NodeState, NodeView
-from shared.domain.quota import RegionUsage
+from shared.domain.quota import QuotaNeed, RegionUsage
 
 if TYPE_CHECKING:
     from azure.mgmt.compute.models import InstanceViewStatus, VirtualMachine
@@ -81,9 +84,7 @@ class Machine:
         if self.provisioning == "deleting":
             return NodeView(NodeState.STOPPED, "Azure is deleting the machine.")
         if self.provisioning == "failed" and self.power is None:
-            failure = Failure(
-                reason=reason_of(self.error, "azure"), message=f"Azure could not make the machine: {self.error}"
-            )
+            failure = Failure(reason=reason_of(self.error), message=f"Azure could not make the machine: {self.error}")
             return NodeView(NodeState.PENDING, failure.message, failure=failure)
         state = _STATES.get(self.power or "", NodeState.PENDING)
         if state is NodeState.STOPPED and self.spot and self.power in ("deallocating", "deallocated"):
@@ -113,7 +114,7 @@ class AzureCompute:
         SkyPilot's user id, which is part of every name in the cloud.
     """
 
-    provider: ProviderName = "azure"
+    provider: ProviderName = AZURE.name
 
     def __init__(self, client: AzureClient, clock: Clock, user_id: str) -> None:
         self._client = client
@@ -129,8 +130,8 @@ class AzureCompute:
         """Close the connections."""
         self._client.close()
 
-    def look(self, cluster_name: str) -> NodeView | None:
-        """See Cloud. Absence is told only of a cluster whose resource group is there: then it was this subscription."""
+    def describe(self, cluster_name: str) -> NodeView | None:
+        """See CloudCompute. Absent only where the resource group exists: that proves the right subscription."""
         listing = self._listing()
         machine = listing.machines.get(cluster_name)
         if machine is not None:
@@ -144,7 +145,7 @@ class AzureCompute:
         return self._listing().machines
 
     def clusters(self) -> Sequence[Cluster]:
-        """See Cloud. Tags of any part of a cluster count for all of it; its oldest part says how old it is."""
+        """See CloudCompute. Tags of any part of a cluster count for all of it; its oldest part says how old it is."""
         listing = self._listing()
         found = {
             name: Cluster(name, machine.view.state, machine.created_at, machine.gc_protected, machine.workspace)
@@ -160,7 +161,7 @@ class AzureCompute:
                 name,
                 known.state,
                 _earliest(known.created_at, _moment(resource.get("createdTime"))),
-                known.gc_protected or is_exempt(tags),
+                known.gc_protected or is_gc_protected(tags),
                 known.workspace or tags.get(WORKSPACE_LABEL),
             )
         for name, stays in listing.groups.items():
@@ -168,8 +169,8 @@ class AzureCompute:
                 found.setdefault(name, Cluster(name, NodeState.ABSENT, None))
         return list(found.values())
 
-    def remove(self, cluster_name: str, region: str | None = None) -> CleanupStatus:
-        """See Cloud."""
+    def delete(self, cluster_name: str, region: str | None = None) -> CleanupStatus:
+        """See CloudCompute."""
         groups = self._groups_of(cluster_name, region)
         for group in groups:
             if not _is_going(group):
@@ -186,16 +187,21 @@ class AzureCompute:
         return CleanupStatus.FREE_LEFTOVERS if groups or parts else CleanupStatus.NOTHING
 
     def usage(self, region: str) -> RegionUsage:
-        """See Cloud."""
+        """See CloudCompute."""
         now = self._clock.now()
         with self._quota_lock:
             known = self._quotas.get(region)
         if known is not None and now - known.at < timedelta(seconds=QUOTA_SECONDS):
             return known
-        fresh = RegionUsage(region, now, tuple(self._client.usage(region)))
+        lines = tuple(line for line in self._client.usage(region) if quota.concerns_gpus(line.name))
+        fresh = RegionUsage(region, now, lines)
         with self._quota_lock:
             self._quotas[region] = fresh
         return fresh
+
+    def quota_needs(self, offer: Offer) -> Sequence[QuotaNeed]:
+        """See CloudCompute."""
+        return quota.needs_of(offer)
 
     def _groups_of(self, cluster_name: str, region: str | None) -> list[dict[str, Any]]:
         """The cluster's own resource groups: one, or, where SkyPilot tried several regions, several."""
@@ -284,7 +290,7 @@ def _machine(
         provisioned_at=provisioned_at,
         error=error,
         workspace=tags.get(WORKSPACE_LABEL),
-        gc_protected=is_exempt(tags),
+        gc_protected=is_gc_protected(tags),
     )
 
 

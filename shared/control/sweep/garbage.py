@@ -124,9 +124,9 @@ def _take(parts: Parts, source: Source, name: str) -> bool:
     """Ask for an orphan's end; the mark stays until it is no longer listed."""
     try:
         if source == "cloud":
-            gone = parts.cloud is not None and parts.cloud.remove(name) is CleanupStatus.NOTHING
+            gone = parts.cloud is not None and parts.cloud.delete(name) is CleanupStatus.NOTHING
         else:
-            gone = parts.backend(source).provider.discard(name)
+            gone = parts.backend(source).provider.delete(name)
     except ProviderUnavailableError as error:
         log.error("%s is an orphan, may be billing, and could not be taken away: %s", name, error)  # noqa: TRY400
         return False

@@ -20,11 +20,12 @@ from gpulaunch.cli.session import Session
 from gpulaunch.cli.watch import Watch
 from gpulaunch.client import GpuLaunch
 from gpulaunch.models.instances import STARTING, Phase
+from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import Job, LaunchRequest
 from shared import app as runtime
-from shared.clouds.base import Cloud
+from shared.clouds.base import CloudCompute
 from shared.domain.provider import ProviderUnavailableError
-from shared.domain.quota import RegionUsage, Usage
+from shared.domain.quota import QuotaNeed, QuotaUsage, RegionUsage
 from tests.functional.cli.conftest import ADDRESS, Terminal, WorldTime, WorldTransport
 from tests.functional.world import ADMIN, READER, World, settings
 from tests.twins.clock import START
@@ -313,12 +314,15 @@ class Subscription:
     def usage(self, region: str) -> RegionUsage:
         if region != "eastus":
             raise ProviderUnavailableError("Azure is busy")
-        lines = (Usage("cores", 36, 100), Usage("StandardNVADSA10v5Family", 36, 72), Usage("standardFFamily", 0, 9))
+        lines = (QuotaUsage("cores", 36, 100), QuotaUsage("StandardNVADSA10v5Family", 36, 72))
         return RegionUsage(region, START, lines)
+
+    def quota_needs(self, offer: Offer) -> list[QuotaNeed]:
+        raise AssertionError(f"no machine is rented here: {offer}")
 
 
 def test_the_quota_should_be_shown_with_what_instances_hold(gpulaunch: Terminal, world: World) -> None:
-    world.parts = replace(world.parts, cloud=cast(Cloud, Subscription()))
+    world.parts = replace(world.parts, cloud=cast(CloudCompute, Subscription()))
     runtime.use(world.parts)
     assert "No live instance is on Azure" in gpulaunch("quota").stderr
     answer = gpulaunch.json("quota", "--region", "eastus", "--region", "westus2")

@@ -4,7 +4,7 @@ import pytest
 
 from gpulaunch.models.instances import Reason
 from shared.backends.skypilot.client import SkyFailedError
-from shared.backends.skypilot.errors import describe, explain
+from shared.backends.skypilot.errors import explain, name_of
 from shared.redaction import Redactor
 from tests.twins.factories import make_offer
 
@@ -118,4 +118,4 @@ def test_the_message_is_for_people_short_and_without_secrets() -> None:
 
 
 def test_a_machine_without_a_type_is_named_by_its_gpus() -> None:
-    assert describe(make_offer(instance_type=None, gpu_count=2, use_spot=False, region="e2e")) == "2 x A10 in e2e"
+    assert name_of(make_offer(instance_type=None, gpu_count=2, use_spot=False, region="e2e")) == "2 x A10 in e2e"

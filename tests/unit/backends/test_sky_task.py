@@ -6,14 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from shared.backends.skypilot.task import (
-    ATTEMPT_LABEL,
-    INSTANCE_LABEL,
-    WORKSPACE_LABEL,
-    is_exempt,
-    labels_for,
-    task_for,
-)
+from shared.backends.skypilot.task import labels_for, task_for
+from shared.clouds.labels import ATTEMPT_LABEL, INSTANCE_LABEL, WORKSPACE_LABEL, is_gc_protected
 from shared.domain.provider import LaunchSpec
 from tests.twins.clock import START
 from tests.twins.factories import make_attempt, make_instance_id, make_offer
@@ -67,9 +61,9 @@ def test_our_own_labels_can_t_be_forged() -> None:
 
 
 def test_the_exempting_label_passes() -> None:
-    assert is_exempt(labels_for(launch_spec("gcp", {"gpulaunch-exempt": "Yes"}), "default"))
-    assert not is_exempt(labels_for(launch_spec("gcp", {"gpulaunch-exempt": "false"}), "default"))
-    assert not is_exempt(labels_for(launch_spec("gcp", {}), "default"))
+    assert is_gc_protected(labels_for(launch_spec("gcp", {"gpulaunch-exempt": "Yes"}), "default"))
+    assert not is_gc_protected(labels_for(launch_spec("gcp", {"gpulaunch-exempt": "false"}), "default"))
+    assert not is_gc_protected(labels_for(launch_spec("gcp", {}), "default"))
 
 
 def test_a_machine_type_is_asked_for_by_name() -> None:

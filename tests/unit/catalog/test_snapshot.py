@@ -7,8 +7,9 @@ import pytest
 
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import LaunchRequest, ProviderName
-from shared.catalog.corrections import LeftOut, correct
+from shared.catalog.corrections import ExcludedRow, correct
 from shared.catalog.snapshot import DATA, SnapshotCatalog, read_rows, rented_listing, snapshot
+from shared.clouds.azure.corrections import CORRECTIONS
 from shared.domain.catalog import ANY_REGION, Catalog, NotCataloguedError
 from shared.planning.matching import match
 
@@ -37,8 +38,8 @@ def test_every_rule_of_the_corrections_is_told() -> None:
         rows = read_rows(file)
     applied: set[str] = set()
     for row in rows:
-        outcome = correct(row)
-        if isinstance(outcome, LeftOut):
+        outcome = correct(row, CORRECTIONS)
+        if isinstance(outcome, ExcludedRow):
             applied.add(outcome.rule)
         elif outcome.gpu_count != row.gpu_count:
             applied.add("gpu-count")
@@ -187,7 +188,7 @@ def test_a_tpu_is_no_gpu() -> None:
 @pytest.mark.parametrize("provider", ["aws", "gcp"])
 @pytest.mark.parametrize("call", ["offers", "regions", "instance_types", "gpus", "excluded", "notes"])
 def test_without_prices_every_question_is_refused(provider: ProviderName, call: str) -> None:
-    with pytest.raises(NotCataloguedError, match=f"no {provider} prices.*say azure") as caught:
+    with pytest.raises(NotCataloguedError, match=f"no {provider} prices.*set provider to azure") as caught:
         getattr(CATALOG, call)(provider)
     assert caught.value.provider == provider
     assert caught.value.nearest == ["azure", "kubernetes", "slurm"]

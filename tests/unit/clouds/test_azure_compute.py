@@ -27,7 +27,7 @@ def world(tmp_path: Path) -> Iterator[Subscription]:
 
 def state(world: Subscription, name: str = A) -> NodeState | None:
     world.clock.advance(LISTING_SECONDS)
-    view = world.azure.look(name)
+    view = world.azure.describe(name)
     return None if view is None else view.state
 
 
@@ -38,7 +38,7 @@ def test_a_running_machine_should_be_up(world: Subscription) -> None:
 
 def test_an_evicted_spot_machine_should_be_stopped_and_called_evicted(world: Subscription) -> None:
     world.manager.machines.evict(world.launch(A))
-    view = world.azure.look(A)
+    view = world.azure.describe(A)
     assert view is not None
     assert view.state is NodeState.STOPPED
     assert "evicted" in view.detail
@@ -47,7 +47,7 @@ def test_an_evicted_spot_machine_should_be_stopped_and_called_evicted(world: Sub
 @pytest.mark.parametrize("power", ["deallocated", "stopped", "stopping"])
 def test_a_stopped_on_demand_machine_should_not_be_called_evicted(world: Subscription, power: str) -> None:
     world.manager.machines.set_power(world.launch(A, spot=False), power)
-    view = world.azure.look(A)
+    view = world.azure.describe(A)
     assert view is not None
     assert view.state is NodeState.STOPPED
     assert "evicted" not in view.detail
@@ -77,7 +77,7 @@ def test_a_failed_provisioning_should_carry_azures_reason(world: Subscription) -
     error = RefusedError(409, "AllocationFailed", "We do not have sufficient capacity.")
     failed = {"code": f"ProvisioningState/failed/{error.code}", "level": "Error", "message": error.message}
     machine.statuses = [failed]
-    view = world.azure.look(A)
+    view = world.azure.describe(A)
     assert view is not None
     assert view.state is NodeState.PENDING
     assert view.failure is not None
@@ -90,7 +90,7 @@ def test_the_boot_time_should_be_what_azure_took(world: Subscription) -> None:
     done = world.clock.now() + timedelta(seconds=47)
     machine.statuses[0]["time"] = done.isoformat()
     assert world.azure.machines()[A].boot_seconds == pytest.approx(47)
-    view = world.azure.look(A)
+    view = world.azure.describe(A)
     assert view is not None
     assert "47 s" in view.detail
 
@@ -107,12 +107,12 @@ def test_any_number_of_looks_should_cost_one_listing_until_it_is_old(world: Subs
     for number in range(20):
         world.launch(cluster(number))
     for number in range(20):
-        assert world.azure.look(cluster(number)) is not None
+        assert world.azure.describe(cluster(number)) is not None
     listings = r"GET .*/providers/Microsoft.Compute/virtualMachines$"
     assert world.manager.count(listings) == 2
     assert world.manager.count("") == 3
     world.clock.advance(LISTING_SECONDS)
-    assert world.azure.look(A) is not None
+    assert world.azure.describe(A) is not None
     assert world.manager.count(listings) == 4
 
 
@@ -122,18 +122,18 @@ def test_a_listing_of_many_pages_should_be_read_to_its_end(world: Subscription) 
         world.launch(cluster(number))
     assert len(world.azure.machines()) == 30
     assert len(world.azure.clusters()) == 30
-    assert {view.state for view in map(world.azure.look, map(cluster, range(30))) if view} == {NodeState.UP}
+    assert {view.state for view in map(world.azure.describe, map(cluster, range(30))) if view} == {NodeState.UP}
 
 
 def test_throttling_should_be_obeyed_without_waiting(world: Subscription) -> None:
     world.launch(A)
     world.manager.faults.append(Fault("GET", "virtualMachines$", 429, "TooManyRequests", retry_after=90, times=2))
     with pytest.raises(ProviderUnavailableError, match="throttles"):
-        world.azure.look(A)
+        world.azure.describe(A)
     asked = len(world.manager.calls)
     world.clock.advance(89)
     with pytest.raises(ProviderUnavailableError, match="asked again at"):
-        world.azure.look(A)
+        world.azure.describe(A)
     assert len(world.manager.calls) == asked
     world.clock.advance(1)
     world.manager.faults.clear()
@@ -144,8 +144,8 @@ def test_other_errors_should_not_keep_us_from_asking(world: Subscription) -> Non
     world.launch(A)
     world.manager.faults.append(Fault("GET", "resourcegroups$", 503, "ServerBusy"))
     with pytest.raises(ProviderUnavailableError, match="503"):
-        world.azure.look(A)
-    view = world.azure.look(A)
+        world.azure.describe(A)
+    view = world.azure.describe(A)
     assert view is not None
     assert view.state is NodeState.UP
 
@@ -154,7 +154,7 @@ def test_other_errors_should_not_keep_us_from_asking(world: Subscription) -> Non
 def test_a_refusal_should_name_the_role_that_is_missing(world: Subscription, status: int, code: str) -> None:
     world.manager.faults.append(Fault("GET", "virtualMachines$", status, code, times=9))
     with pytest.raises(ProviderUnavailableError, match=rf"{code}.*Reader") as raised:
-        world.azure.look(A)
+        world.azure.describe(A)
     assert "token-of-the-stand-in" not in str(raised.value)
 
 
@@ -170,7 +170,7 @@ def test_an_address_that_nobody_answers_at_should_be_said(world: Subscription) -
     )
     azure = AzureCompute(client, world.clock, USER_ID)
     with pytest.raises(ProviderUnavailableError, match="did not answer"):
-        azure.look(A)
+        azure.describe(A)
     azure.close()
 
 
@@ -178,8 +178,8 @@ def test_a_cluster_should_go_with_its_group_and_all_that_is_in_it(world: Subscri
     world.launch(A)
     world.launch(B)
     kept = world.left()[: len(world.left()) // 2]
-    assert world.azure.remove(A, "eastus") in (CleanupStatus.MACHINE, CleanupStatus.FREE_LEFTOVERS)
-    assert world.azure.remove(A, "eastus") is CleanupStatus.NOTHING
+    assert world.azure.delete(A, "eastus") in (CleanupStatus.MACHINE, CleanupStatus.FREE_LEFTOVERS)
+    assert world.azure.delete(A, "eastus") is CleanupStatus.NOTHING
     assert len(world.left()) == len(kept)
     assert state(world, B) is NodeState.UP
 
@@ -188,28 +188,28 @@ def test_a_removal_under_way_should_not_be_asked_for_again(world: Subscription) 
     world.manager.operation_seconds = 120
     world.launch(A)
     for _ in range(3):
-        assert world.azure.remove(A, "eastus") is CleanupStatus.MACHINE
+        assert world.azure.delete(A, "eastus") is CleanupStatus.MACHINE
         world.clock.advance(30)
     assert world.manager.count("DELETE") == 1
     world.clock.advance(31)
-    assert world.azure.remove(A, "eastus") is CleanupStatus.NOTHING
+    assert world.azure.delete(A, "eastus") is CleanupStatus.NOTHING
     assert world.left() == []
 
 
 def test_a_group_that_azure_could_not_delete_should_be_deleted_again(world: Subscription) -> None:
     world.launch(A)
     world.manager.faults.append(Fault("DELETE", "resourcegroups", 409, "ScopeLocked", late=True))
-    assert world.azure.remove(A) is CleanupStatus.MACHINE
+    assert world.azure.delete(A) is CleanupStatus.MACHINE
     assert len(world.manager.groups) == 1
-    assert world.azure.remove(A) in (CleanupStatus.MACHINE, CleanupStatus.FREE_LEFTOVERS)
-    assert world.azure.remove(A) is CleanupStatus.NOTHING
+    assert world.azure.delete(A) in (CleanupStatus.MACHINE, CleanupStatus.FREE_LEFTOVERS)
+    assert world.azure.delete(A) is CleanupStatus.NOTHING
     assert world.left() == []
 
 
 def test_an_orphan_should_be_found_and_removed_without_its_region(world: Subscription) -> None:
     world.manager.machines.vanish(world.launch(A, region="westus2"))
     assert [found.cluster_name for found in world.azure.clusters()] == [A]
-    while world.azure.remove(A) is not CleanupStatus.NOTHING:
+    while world.azure.delete(A) is not CleanupStatus.NOTHING:
         pass
     assert world.left() == []
     world.clock.advance(LISTING_SECONDS)
@@ -236,7 +236,7 @@ def test_in_a_shared_group_only_the_clusters_own_parts_should_go(world: Subscrip
     world.launch(B, group="shared")
     for name in (A, B):
         for _ in range(8):
-            if world.azure.remove(name, "eastus") is CleanupStatus.NOTHING:
+            if world.azure.delete(name, "eastus") is CleanupStatus.NOTHING:
                 break
         else:
             pytest.fail(f"{name} does not go: {world.left()}")
@@ -248,10 +248,10 @@ def test_an_evicted_machines_disk_should_not_stay_behind(world: Subscription) ->
     machine = world.launch(A, group="shared")
     machine.properties["storageProfile"]["osDisk"]["deleteOption"] = "Detach"
     world.manager.machines.evict(machine)
-    assert world.azure.remove(A, "eastus") is CleanupStatus.MACHINE
+    assert world.azure.delete(A, "eastus") is CleanupStatus.MACHINE
     assert "virtualMachines" not in world.left()
-    assert world.azure.remove(A, "eastus") is CleanupStatus.MACHINE, "a disk without its machine is billed all the same"
-    while world.azure.remove(A, "eastus") is not CleanupStatus.NOTHING:
+    assert world.azure.delete(A, "eastus") is CleanupStatus.MACHINE, "a disk without its machine is billed all the same"
+    while world.azure.delete(A, "eastus") is not CleanupStatus.NOTHING:
         pass
     assert world.left() == ["group"]
 
@@ -261,7 +261,7 @@ def test_what_is_still_needed_should_be_tried_again_and_be_no_error(world: Subsc
     world.launch(A, group="shared")
     reserved = Fault("DELETE", "networkInterfaces", 400, "NicReservedForAnotherVm", "InUse for 180 seconds.", times=2)
     world.manager.faults.append(reserved)
-    seen = [world.azure.remove(A, "eastus") for _ in range(8)]
+    seen = [world.azure.delete(A, "eastus") for _ in range(8)]
     assert seen[-1] is CleanupStatus.NOTHING
     assert reserved.times == 0
 
@@ -270,7 +270,7 @@ def test_a_removal_that_is_not_allowed_should_say_so(world: Subscription) -> Non
     world.launch(A)
     world.manager.faults.append(Fault("DELETE", "resourcegroups", 403, "AuthorizationFailed"))
     with pytest.raises(ProviderUnavailableError, match="Contributor"):
-        world.azure.remove(A, "eastus")
+        world.azure.delete(A, "eastus")
 
 
 def test_clusters_should_show_exemption_workspace_and_age(world: Subscription) -> None:

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 import pytest
 
 from gpulaunch.models.offers import Offer
-from shared.catalog.snapshot import snapshot
-from shared.domain.quota import RegionUsage, Usage
-from shared.planning.quota import excluded, family_of, held, needs_of, plain, shortage
+from shared.clouds.azure.quota import needs_of
+from shared.domain.quota import QuotaUsage, RegionUsage
+from shared.planning.quota import excluded, held, plain, shortage
 
 A10 = "Standard_NV36ads_A10_v5"
 A10_FAMILY = "StandardNVADSA10v5Family"
@@ -28,41 +28,8 @@ def offer(*, spot: bool = False, kind: str | None = A10, vcpus: float | None = 3
 
 
 def usage(limits: Mapping[str, tuple[int, int]], region: str = "eastus") -> RegionUsage:
-    lines = tuple(Usage(name, used, limit) for name, (used, limit) in limits.items())
+    lines = tuple(QuotaUsage(name, used, limit) for name, (used, limit) in limits.items())
     return RegionUsage(region, datetime(2026, 1, 1, tzinfo=UTC), lines)
-
-
-@pytest.mark.parametrize(
-    ("kind", "family"),
-    [
-        ("Standard_NV36ads_A10_v5", "standardNVADSA10v5Family"),
-        ("Standard_NV36adms_A10_v5", "standardNVADSA10v5Family"),
-        ("standard_nv72ads_a10_v5", "standardNVADSA10v5Family"),
-        ("Standard_NC4as_T4_v3", "Standard NCASv3_T4 Family"),
-        ("Standard_NC24ads_A100_v4", "StandardNCADSA100v4Family"),
-        ("Standard_NC80adis_H100_v5", "StandardNCadsH100v5Family"),
-        ("Standard_NC24rs_v3", "standardNCSv3Family"),
-        ("Standard_NC24r_Promo", "standardNCPromoFamily"),
-        ("Standard_NC12", "standardNCFamily"),
-        ("Standard_ND96asr_v4", "Standard NDASv4_A100 Family"),
-        ("Standard_ND96amsr_A100_v4", "standardNDAMSv4_A100Family"),
-        ("Standard_ND96isr_H100_v5", "standardNDSH100v5Family"),
-        ("Standard_ND40rs_v2", "standardNDSv2Family"),
-        ("Standard_NV12s_v3", "standardNVSv3Family"),
-        ("Standard_NV32as_v4", "standardNVSv4Family"),
-    ],
-)
-def test_the_family_of_a_machine_should_be_azures(kind: str, family: str) -> None:
-    assert plain(family_of(kind) or "") == plain(family)
-
-
-@pytest.mark.parametrize("kind", ["Standard_NC6s_v9", "Standard_NV36ads_A10_v5_extra", "Basic_A1", ""])
-def test_an_unknown_machine_should_have_no_family(kind: str) -> None:
-    assert family_of(kind) is None
-
-
-def test_every_machine_of_the_catalog_should_have_a_family() -> None:
-    assert [kind for kind in snapshot().instance_types("azure") if family_of(kind) is None] == []
 
 
 @pytest.mark.parametrize(
@@ -70,7 +37,7 @@ def test_every_machine_of_the_catalog_should_have_a_family() -> None:
 )
 def test_stray_spaces_and_case_should_not_matter(spelled: str) -> None:
     assert plain(spelled) == plain(A10_FAMILY)
-    assert shortage(offer(), usage({spelled: (0, 0)})) is not None
+    assert shortage(offer(), needs_of(offer()), usage({spelled: (0, 0)})) is not None
 
 
 @pytest.mark.parametrize(
@@ -86,7 +53,7 @@ def test_stray_spaces_and_case_should_not_matter(spelled: str) -> None:
     ],
 )
 def test_too_little_quota_should_strike_an_offer(spot: bool, limits: dict[str, tuple[int, int]]) -> None:
-    reason = shortage(offer(spot=spot), usage(limits))
+    reason = shortage(offer(spot=spot), needs_of(offer(spot=spot)), usage(limits))
     assert reason is not None
     assert reason.startswith("no quota: eastus")
 
@@ -104,28 +71,28 @@ def test_too_little_quota_should_strike_an_offer(spot: bool, limits: dict[str, t
     ],
 )
 def test_enough_or_unknown_quota_should_leave_an_offer_alone(spot: bool, limits: dict[str, tuple[int, int]]) -> None:
-    assert shortage(offer(spot=spot), usage(limits)) is None
+    assert shortage(offer(spot=spot), needs_of(offer(spot=spot)), usage(limits)) is None
 
 
 def test_the_reason_should_name_region_line_and_numbers() -> None:
-    assert shortage(offer(), usage({A10_FAMILY: (30, 60)})) == (
+    assert shortage(offer(), needs_of(offer()), usage({A10_FAMILY: (30, 60)})) == (
         "no quota: eastus has 30 of 60 cores free in StandardNVADSA10v5Family, Standard_NV36ads_A10_v5 needs 36"
     )
 
 
 @pytest.mark.parametrize("unknown", [offer(vcpus=None), offer(kind="Standard_NEW99_v9"), offer(kind=None)])
 def test_a_machine_of_which_little_is_known_should_not_be_struck_for_its_family(unknown: Offer) -> None:
-    assert shortage(unknown, usage({A10_FAMILY: (0, 0)})) is None
+    assert shortage(unknown, needs_of(unknown), usage({A10_FAMILY: (0, 0)})) is None
 
 
 def test_only_offers_of_regions_without_quota_should_be_struck() -> None:
     here, there, elsewhere = offer(), offer(region="westus"), offer(region="northeurope")
     usages = {"eastus": usage({"cores": (0, 0)}), "westus": usage({"cores": (0, 99)}, "westus")}
-    assert list(excluded([here, there, elsewhere], usages)) == [here.key]
+    assert list(excluded([here, there, elsewhere], usages, needs_of)) == [here.key]
 
 
 def test_what_is_held_should_be_counted_by_line() -> None:
-    assert held([offer(), offer(spot=True), offer(spot=True)]) == {
+    assert held([offer(), offer(spot=True), offer(spot=True)], needs_of) == {
         plain(A10_FAMILY): 36,
         "cores": 36,
         "lowprioritycores": 72,

@@ -32,7 +32,7 @@ def _is_loopback(name: str) -> bool:
         return name == "localhost"
 
 
-def slurm_address(config: Path, cluster: str, node_names: str | None) -> str | None:
+def slurm_address(home: Path, cluster: str, node_names: str | None) -> str | None:
     """Host name or IP address of a Slurm node; None when that can't be told.
 
     Where the login host is this machine, or is the node itself, its `HostName` is the address: Slurm's own names of
@@ -40,7 +40,7 @@ def slurm_address(config: Path, cluster: str, node_names: str | None) -> str | N
     they can't, the node's own registration has to say its address.
     """
     try:
-        text = config.read_text(encoding="utf-8")
+        text = (home / ".slurm" / "config").read_text(encoding="utf-8")
     except OSError:
         text = ""
     login = _host_name(text, cluster)

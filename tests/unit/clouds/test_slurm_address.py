@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.backends.skypilot.address import slurm_address
+from shared.clouds.slurm.address import slurm_address
 
 CONFIG = """
 Host other
@@ -33,11 +33,12 @@ Host last
     ],
 )
 def test_the_address(tmp_path: Path, host: str, cluster: str, nodes: str | None, expected: str | None) -> None:
-    config = tmp_path / "config"
+    config = tmp_path / ".slurm" / "config"
+    config.parent.mkdir()
     config.write_text(CONFIG.format(host=host))
-    assert slurm_address(config, cluster, nodes) == expected
+    assert slurm_address(tmp_path, cluster, nodes) == expected
 
 
 def test_without_a_config_the_node_s_name_is_all_there_is(tmp_path: Path) -> None:
-    assert slurm_address(tmp_path / "none", "e2e", "job2-vm") == "vm"
-    assert slurm_address(tmp_path / "none", "e2e", None) is None
+    assert slurm_address(tmp_path, "e2e", "job2-vm") == "vm"
+    assert slurm_address(tmp_path, "e2e", None) is None

@@ -1,0 +1,42 @@
+"""Labels on nodes: ours, and which of a user's a cloud takes. Labels are for people and bills; none fails a launch."""
+
+import re
+from collections.abc import Mapping
+
+from shared.clouds.base import LabelRules
+
+INSTANCE_LABEL, ATTEMPT_LABEL = "gpulaunch-instance", "gpulaunch-attempt"
+WORKSPACE_LABEL = "gpulaunch-workspace"
+EXEMPT_LABEL = "gpulaunch-exempt"
+"""A user's label of this name with any value but `false`, `no` or `0` protects the node from garbage collection."""
+
+_RESERVED = re.compile(r"^(aws:|microsoft|azure|windows|skypilot-|ray-|gpulaunch-(?!exempt$))", re.IGNORECASE)
+"""Prefixes that a cloud, SkyPilot or we keep for ourselves."""
+
+
+def accepted_labels(labels: Mapping[str, str], rules: LabelRules) -> dict[str, str]:
+    """The user's labels in a form that the cloud takes.
+
+    Of two labels that become one the first wins; a label that the cloud can't take at all is dropped.
+    """
+    accepted: dict[str, str] = {}
+    for key, value in labels.items():
+        cleaned = "" if _RESERVED.match(key) else rules.key(key)
+        if cleaned:
+            accepted.setdefault(cleaned, rules.value(value))
+    return accepted
+
+
+def is_gc_protected(labels: Mapping[str, str]) -> bool:
+    """Whether a node's labels protect it from garbage collection."""
+    return labels.get(EXEMPT_LABEL, "false").lower() not in ("false", "no", "0")
+
+
+def unchanged(text: str) -> str:
+    """For clouds that take any text."""
+    return text
+
+
+def without_spaces(text: str) -> str:
+    """Each space becomes a dash."""
+    return re.sub(r"\s", "-", text)
