@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import threading
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
+
+from tests.standins.http import HttpServer, Request, Response
 
 LARGE = (".safetensors", ".bin", ".pth", ".gguf")
 """Kept in large file storage whatever their size, as the Hub's .gitattributes say."""
@@ -60,66 +60,42 @@ class HubServer:
     @property
     def endpoint(self) -> str:
         """What stands in place of https://huggingface.co."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return self._http.url
 
     def __enter__(self) -> HubServer:
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.hub = self
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        self._http = HttpServer(self._answer).__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._http.__exit__()
 
     @property
     def storage(self) -> str:
         """The same machine by another name: another origin for whoever compares them."""
-        return f"http://localhost:{self._server.server_port}/storage"
+        return f"http://localhost:{self._http.port}/storage"
 
+    def _answer(self, request: Request) -> Response:
+        path = request.path
+        try:
+            if path.startswith("/storage/"):
+                return self._stored(request, path.removeprefix("/storage/"))
+            self.calls.append(f"{request.method} {request.target}")
+            if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", path):
+                return self._listing(self._allowed(request, found[1], found[2]), found[1], request.query)
+            if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)", path):
+                return self._tree(self._allowed(request, found[1], found[2]))
+            if found := re.fullmatch(r"/api/resolve-cache/models/([^/]+/[^/]+)/([0-9a-f]{40})/(.+)", path):
+                repository = self._allowed(request, found[1], None)
+                body = repository.files[found[3]]
+                headers = {"ETag": f'"{_blob_id(body)}"', "X-Repo-Commit": repository.commit}
+                return _ranged(request, body, headers)
+            if found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+                return self._resolved(self._allowed(request, found[1], found[2]), found[1], found[3])
+        except _RefusedError as refused:
+            return refused.response
+        return _RefusedError(404, "", "Sorry, we can't find the page you are looking for.").response
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-    hub: HubServer
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that was killed is no error here."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    @property
-    def hub(self) -> HubServer:
-        return cast("_Server", self.server).hub
-
-    def do_GET(self) -> None:
-        path, _, query = self.path.partition("?")
-        path = urllib.parse.unquote(path)
-        if path.startswith("/storage/"):
-            return self._stored(path.removeprefix("/storage/"), query)
-        self.hub.calls.append(f"{self.command} {self.path}")
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", path):
-            return self._listing(found[1], found[2], query)
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)", path):
-            return self._tree(found[1], found[2])
-        if found := re.fullmatch(r"/api/resolve-cache/models/([^/]+/[^/]+)/([0-9a-f]{40})/(.+)", path):
-            return self._cached(found[1], found[3])
-        if found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
-            return self._resolved(found[1], found[2], found[3])
-        return self._refuse(404, "", "Sorry, we can't find the page you are looking for.")
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
-
-    def _listing(self, model: str, revision: str | None, query: str) -> None:
-        repository = self._allowed(model, revision)
-        if repository is None:
-            return None
+    def _listing(self, repository: Repository, model: str, query: str) -> Response:
         sizes = "blobs=true" in query.lower()
         siblings = [
             {"rfilename": name, **(_blob(name, body, "blobId", "sha256") if sizes else {})}
@@ -135,92 +111,72 @@ class _Handler(BaseHTTPRequestHandler):
             "tags": [],
             "siblings": siblings,
         }
-        return self._send(200, json.dumps(said).encode(), {"Content-Type": "application/json; charset=utf-8"})
+        return _json(said)
 
-    def _tree(self, model: str, revision: str) -> None:
-        repository = self._allowed(model, revision)
-        if repository is not None:
-            entries = [
-                {"type": "file", "path": name, **_blob(name, body, "oid", "oid")}
-                for name, body in sorted(repository.files.items())
-            ]
-            self._send(200, json.dumps(entries).encode(), {"Content-Type": "application/json; charset=utf-8"})
+    def _tree(self, repository: Repository) -> Response:
+        files = sorted(repository.files.items())
+        return _json([{"type": "file", "path": name, **_blob(name, body, "oid", "oid")} for name, body in files])
 
-    def _resolved(self, model: str, revision: str, name: str) -> None:
-        repository = self._allowed(model, revision)
-        if repository is None:
-            return None
+    def _resolved(self, repository: Repository, model: str, name: str) -> Response:
         body = repository.files.get(name)
         if body is None:
-            return self._refuse(404, "EntryNotFound", "Entry not found", {"X-Repo-Commit": repository.commit})
+            raise _RefusedError(404, "EntryNotFound", "Entry not found", {"X-Repo-Commit": repository.commit})
         headers = {"X-Repo-Commit": repository.commit, "Accept-Ranges": "bytes"}
         if not _is_large(name):
             target = f"/api/resolve-cache/models/{model}/{repository.commit}/{urllib.parse.quote(name)}"
-            return self._send(307, b"", {**headers, "ETag": f'"{_blob_id(body)}"', "Location": target})
+            return Response(307, headers={**headers, "ETag": f'"{_blob_id(body)}"', "Location": target})
         digest = hashlib.sha256(body).hexdigest()
-        location = f"{self.hub.storage}/{model}/{urllib.parse.quote(name)}?Expires=4102444800&{_SIGNATURE}"
+        location = f"{self.storage}/{model}/{urllib.parse.quote(name)}?Expires=4102444800&{_SIGNATURE}"
         linked = {"X-Linked-Size": str(len(body)), "X-Linked-ETag": f'"{digest}"', "Location": location}
-        return self._send(302, b"", headers | linked)
+        return Response(302, headers=headers | linked)
 
-    def _cached(self, model: str, name: str) -> None:
-        repository = self._allowed(model, None)
-        if repository is not None:
-            body = repository.files[name]
-            self._send_range(body, {"ETag": f'"{_blob_id(body)}"', "X-Repo-Commit": repository.commit})
-
-    def _stored(self, path: str, query: str) -> None:
-        authorization = self.headers.get("Authorization")
-        self.hub.fetched.append((path, authorization))
+    def _stored(self, request: Request, path: str) -> Response:
+        authorization = request.headers.get("Authorization")
+        self.fetched.append((path, authorization))
         if authorization is not None:
             # As S3 does: two ways of proving oneself are one too many.
-            return self._refuse(400, "", "Only one auth mechanism allowed")
-        if not query.endswith(_SIGNATURE):
-            return self._refuse(403, "", "Access denied")
+            raise _RefusedError(400, "", "Only one auth mechanism allowed")
+        if not request.query.endswith(_SIGNATURE):
+            raise _RefusedError(403, "", "Access denied")
         organisation, model, name = path.split("/", 2)
-        body = self.hub.repositories[f"{organisation}/{model}"].files[name]
-        return self._send_range(body, {"ETag": f'"{hashlib.sha256(body).hexdigest()}"'})
+        body = self.repositories[f"{organisation}/{model}"].files[name]
+        return _ranged(request, body, {"ETag": f'"{hashlib.sha256(body).hexdigest()}"'})
 
-    def _allowed(self, model: str, revision: str | None) -> Repository | None:
-        """The repository; None: the caller was refused."""
-        repository = self.hub.repositories.get(model)
-        shown = self.headers.get("Authorization")
+    def _allowed(self, request: Request, model: str, revision: str | None) -> Repository:
+        repository = self.repositories.get(model)
+        shown = request.headers.get("Authorization")
         if repository is None:
             # Without a token the Hub does not say whether a repository is private or missing.
-            status = 401 if shown is None else 404
-            self._refuse(status, "RepoNotFound", "Repository not found")
-            return None
-        if repository.gated and shown != f"Bearer {self.hub.token}":
-            self._refuse(401 if shown is None else 403, "GatedRepo", f"Access to model {model} is restricted.")
-            return None
+            raise _RefusedError(401 if shown is None else 404, "RepoNotFound", "Repository not found")
+        if repository.gated and shown != f"Bearer {self.token}":
+            status = 401 if shown is None else 403
+            raise _RefusedError(status, "GatedRepo", f"Access to model {model} is restricted.")
         if revision not in (None, "main", repository.commit):
-            self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
-            return None
+            raise _RefusedError(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         return repository
 
-    def _send_range(self, body: bytes, headers: Mapping[str, str]) -> None:
-        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        headers = {"Accept-Ranges": "bytes", **headers}
-        if asked is None:
-            return self._send(200, body, headers)
-        first, last = int(asked[1]), min(int(asked[2] or len(body)), len(body) - 1)
-        if first >= len(body):
-            return self._send(416, b"", {**headers, "Content-Range": f"bytes */{len(body)}"})
-        said = f"bytes {first}-{last}/{len(body)}"
-        return self._send(206, body[first : last + 1], {**headers, "Content-Range": said})
 
-    def _refuse(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+class _RefusedError(Exception):
+    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
         coded = {"X-Error-Code": code} if code else {}
         said = json.dumps({"error": message}).encode()
-        self._send(status, said, {"X-Error-Message": message, **coded, **(headers or {})})
+        self.response = Response(status, said, {"X-Error-Message": message, **coded, **(headers or {})})
 
-    def _send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+
+def _json(said: object) -> Response:
+    return Response(200, json.dumps(said).encode(), {"Content-Type": "application/json; charset=utf-8"})
+
+
+def _ranged(request: Request, body: bytes, headers: Mapping[str, str]) -> Response:
+    asked = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
+    headers = {"Accept-Ranges": "bytes", **headers}
+    if asked is None:
+        return Response(200, body, headers)
+    first, last = int(asked[1]), min(int(asked[2] or len(body)), len(body) - 1)
+    if first >= len(body):
+        return Response(416, headers={**headers, "Content-Range": f"bytes */{len(body)}"})
+    return Response(206, body[first : last + 1], {**headers, "Content-Range": f"bytes {first}-{last}/{len(body)}"})
 
 
 def _is_large(name: str) -> bool:

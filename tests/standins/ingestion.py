@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, cast
+from typing import Any
+
+from tests.standins.http import HttpServer, Request, Response
 
 TABLES = {
     "RequestData": "AppRequests",
@@ -41,17 +41,20 @@ class Ingestion:
     @property
     def address(self) -> str:
         """For IngestionEndpoint in a connection string."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return self._http.url
 
     def __enter__(self) -> Ingestion:
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.ingestion = self
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        self._http = HttpServer(self._answer).__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._http.__exit__()
+
+    def _answer(self, request: Request) -> Response:
+        compressed = request.headers.get("Content-Encoding") == "gzip"
+        taken = self.take((gzip.decompress(request.body) if compressed else request.body).decode())
+        said = json.dumps({"itemsReceived": taken, "itemsAccepted": taken, "errors": []}).encode()
+        return Response(200, said, {"Content-Type": "application/json"})
 
     def take(self, body: str) -> int:
         """Keep the envelopes of one request; how many."""
@@ -65,27 +68,3 @@ class Ingestion:
             operation = envelope.get("tags", {}).get("ai.operation.id", "")
             self.rows.append(Row(table, str(name), data.get("properties") or {}, str(operation)))
         return len(envelopes)
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    ingestion: Ingestion
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.headers.get("Content-Encoding") == "gzip":
-            body = gzip.decompress(body)
-        taken = cast("_Server", self.server).ingestion.take(body.decode())
-        said = json.dumps({"itemsReceived": taken, "itemsAccepted": taken, "errors": []}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(said)))
-        self.end_headers()
-        self.wfile.write(said)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""

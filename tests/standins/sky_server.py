@@ -12,10 +12,12 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
+
+from tests.standins.http import HttpServer, Response
+from tests.standins.http import Request as HttpRequest
 
 NOTHING = base64.b64encode(pickle.dumps(None)).decode()
 LIVE = ("PENDING", "WAITING", "RUNNING")
@@ -122,25 +124,16 @@ class SkyServer:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __enter__(self) -> "SkyServer":
-        server = self
-
-        class Bound(_Handler):
-            state = server
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self._thread.start()
+        self._http = HttpServer(lambda request: _answer(self, request)).__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
+        self._http.__exit__()
 
     @property
     def url(self) -> str:
         """Its address."""
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
+        return self._http.url
 
     def begin(self) -> None:
         """Launches that wait begin: a machine is there, the books say INIT."""
@@ -274,121 +267,108 @@ class SkyServer:
         ]  # fmt: skip
 
 
-class _Handler(BaseHTTPRequestHandler):
-    state: SkyServer
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1  # head and body in one packet, or each answer costs a delayed acknowledgement of 40 ms
+def _answer(state: SkyServer, request: HttpRequest) -> Response | None:
+    path, query = request.path, parse_qs(request.query)
+    body: dict[str, Any] = json.loads(request.body or b"{}")
+    with state.lock:
+        state.calls.append(f"{request.method} {path}")
+        if state.asleep > 0:
+            state.asleep -= 1
+            return _json(503, {"detail": "upstream connect error"})
+        if path == "/api/health":
+            return _json(200, _HEALTH)
+        if state.token is not None and request.headers.get("Authorization") != f"Bearer {state.token}":
+            return _json(401, {"detail": "Authentication required"})
+        if state.answer is not None:
+            return _json(state.answer, {"detail": "told to"})
+        if path == "/launch" and state.swallow_launch_answers > 0:
+            state.swallow_launch_answers -= 1
+            state.add("sky.launch", body, body["cluster_name"])
+            return None
+        return _route(state, path, query, body)
 
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
 
-    def do_GET(self) -> None:
-        self._answer({})
+def _route(state: SkyServer, path: str, query: dict[str, list[str]], body: dict[str, Any]) -> Response:
+    match path:
+        case "/validate":
+            return _json(200, None) if state.invalid is None else _json(400, {"detail": _error(state.invalid)})
+        case "/launch" | "/down":
+            return _taken(state.add(f"sky.{path[1:]}", body, body["cluster_name"]).id)
+        case "/list_accelerators":
+            request = state.add("sky.list_accelerators", body)
+            if not state.slow_lists:
+                state.list_prices(request)
+            return _taken(request.id)
+        case "/check":
+            return _taken(state.add("sky.check", body, log=state.check_log).id)
+        case "/api/cancel":
+            ids = body["request_ids"]
+            state.cancel(lambda request: request.id in ids)
+            return _taken(state.at_once("sky.api_cancel", body, ids))
+        case "/status":
+            return _taken(state.at_once("sky.status", body, state.status(body)))
+        case "/enabled_clouds":
+            return _taken(state.at_once("sky.enabled_clouds", body, state.enabled))
+        case "/endpoints":
+            port = str(body["port"])
+            known = state.endpoints.get(port)
+            return _taken(state.at_once("sky.endpoints", body, {} if known is None else {port: known}))
+        case "/api/status":
+            return _json(200, [_shown(request) for request in _listed(state, query)])
+        case "/settle":  # not SkyPilot's: lets a test in another process say "now"
+            state.settle()
+            return _json(200, None)
+        case "/api/get":
+            return _get(state, query["request_id"][0])
+        case "/api/stream":
+            return _stream(state, query)
+        case _:
+            return _json(404, {"detail": "Not Found"})
 
-    def do_POST(self) -> None:
-        self._answer(json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}"))
 
-    def _answer(self, body: dict[str, Any]) -> None:
-        url = urlsplit(self.path)
-        query = parse_qs(url.query)
-        state = self.state
-        with state.lock:
-            state.calls.append(f"{self.command} {url.path}")
-            if state.asleep > 0:
-                state.asleep -= 1
-                return self._json(503, {"detail": "upstream connect error"})
-            if url.path == "/api/health":
-                return self._json(200, _HEALTH)
-            if state.token is not None and self.headers.get("Authorization") != f"Bearer {state.token}":
-                return self._json(401, {"detail": "Authentication required"})
-            if state.answer is not None:
-                return self._json(state.answer, {"detail": "told to"})
-            if url.path == "/api/stream":
-                return self._stream(query)
-            if url.path == "/launch" and state.swallow_launch_answers > 0:
-                state.swallow_launch_answers -= 1
-                state.add("sky.launch", body, body["cluster_name"])
-                self.close_connection = True
-                return None
-            return self._route(url.path, query, body)
+def _listed(state: SkyServer, query: dict[str, list[str]]) -> list[Request]:
+    found = sorted(state.requests.values(), key=lambda request: -request.created_at)
+    if "request_ids" in query:
+        return [request for request in found if request.id in query["request_ids"]]
+    if query.get("all_status", ["false"])[0] != "true":
+        found = [request for request in found if request.status in LIVE]
+    if "cluster_name" in query:
+        found = [request for request in found if request.cluster_name == query["cluster_name"][0]]
+    return found[: int(query.get("limit", ["1000"])[0])]
 
-    def _route(self, path: str, query: dict[str, list[str]], body: dict[str, Any]) -> None:
-        state = self.state
-        match path:
-            case "/validate":
-                return self._json(*((200, None) if state.invalid is None else (400, {"detail": _error(state.invalid)})))
-            case "/launch" | "/down":
-                request = state.add(f"sky.{path[1:]}", body, body["cluster_name"])
-                return self._taken(request.id)
-            case "/list_accelerators":
-                request = state.add("sky.list_accelerators", body)
-                if not state.slow_lists:
-                    state.list_prices(request)
-                return self._taken(request.id)
-            case "/check":
-                return self._taken(state.add("sky.check", body, log=state.check_log).id)
-            case "/api/cancel":
-                ids = body["request_ids"]
-                state.cancel(lambda request: request.id in ids)
-                return self._taken(state.at_once("sky.api_cancel", body, ids))
-            case "/status":
-                return self._taken(state.at_once("sky.status", body, state.status(body)))
-            case "/enabled_clouds":
-                return self._taken(state.at_once("sky.enabled_clouds", body, state.enabled))
-            case "/endpoints":
-                port = str(body["port"])
-                known = state.endpoints.get(port)
-                return self._taken(state.at_once("sky.endpoints", body, {} if known is None else {port: known}))
-            case "/api/status":
-                return self._json(200, [_shown(request) for request in self._listed(query)])
-            case "/settle":  # not SkyPilot's: lets a test in another process say "now"
-                state.settle()
-                return self._json(200, None)
-            case "/api/get":
-                return self._get(query["request_id"][0])
-            case _:
-                return self._json(404, {"detail": "Not Found"})
 
-    def _listed(self, query: dict[str, list[str]]) -> list[Request]:
-        found = sorted(self.state.requests.values(), key=lambda request: -request.created_at)
-        if "request_ids" in query:
-            return [request for request in found if request.id in query["request_ids"]]
-        if query.get("all_status", ["false"])[0] != "true":
-            found = [request for request in found if request.status in LIVE]
-        if "cluster_name" in query:
-            found = [request for request in found if request.cluster_name == query["cluster_name"][0]]
-        return found[: int(query.get("limit", ["1000"])[0])]
+def _get(state: SkyServer, request_id: str) -> Response:
+    request = state.requests.get(request_id)
+    if request is None:
+        return _json(404, {"detail": f"Request {request_id!r} not found"})
+    shown = {**_shown(request), "return_value": json.dumps(request.value), "error": json.dumps(request.error)}
+    return _json(500, {"detail": shown}) if request.error is not None else _json(200, shown)
 
-    def _get(self, request_id: str) -> None:
-        request = self.state.requests.get(request_id)
-        if request is None:
-            return self._json(404, {"detail": f"Request {request_id!r} not found"})
-        shown = {**_shown(request), "return_value": json.dumps(request.value), "error": json.dumps(request.error)}
-        return self._json(500, {"detail": shown}) if request.error is not None else self._json(200, shown)
 
-    def _stream(self, query: dict[str, list[str]]) -> None:
-        request = self.state.requests.get(query["request_id"][0])
-        if request is None:
-            return self._json(404, {"detail": "not found"})
-        lines = request.log.splitlines(keepends=True)[-int(query.get("tail", ["10000"])[0]) :]
-        return self._send(200, "".join(lines).encode(), "text/plain")
+def _stream(state: SkyServer, query: dict[str, list[str]]) -> Response:
+    request = state.requests.get(query["request_id"][0])
+    if request is None:
+        return _json(404, {"detail": "not found"})
+    lines = request.log.splitlines(keepends=True)[-int(query.get("tail", ["10000"])[0]) :]
+    return _response(200, "".join(lines).encode(), "text/plain")
 
-    def _taken(self, request_id: str) -> None:
-        self._send(200, b"null", "application/json", request_id)
 
-    def _json(self, status: int, body: Any) -> None:
-        self._send(status, json.dumps(body).encode(), "application/json")
+def _taken(request_id: str) -> Response:
+    return _response(200, b"null", "application/json", request_id)
 
-    def _send(self, status: int, body: bytes, kind: str, request_id: str | None = None) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("X-SkyPilot-API-Version", "62")
-        self.send_header("X-SkyPilot-Version", "0.14.1")
-        self.send_header("X-Skypilot-Request-ID", request_id or str(uuid.uuid4()))
-        self.end_headers()
-        self.wfile.write(body)
-        self.wfile.flush()
+
+def _json(status: int, body: Any) -> Response:
+    return _response(status, json.dumps(body).encode(), "application/json")
+
+
+def _response(status: int, body: bytes, kind: str, request_id: str | None = None) -> Response:
+    headers = {
+        "Content-Type": kind,
+        "X-SkyPilot-API-Version": "62",
+        "X-SkyPilot-Version": "0.14.1",
+        "X-Skypilot-Request-ID": request_id or str(uuid.uuid4()),
+    }
+    return Response(status, body, headers)
 
 
 _HEALTH = {

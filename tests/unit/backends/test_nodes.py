@@ -4,14 +4,14 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from shared.backends.nodes import HttpNodes, total
 from shared.domain.node import NodePhase
 from shared.domain.provider import NodeTarget, NodeUnreachableError
+from tests.standins.http import HttpServer, Request, Response
 
 METRICS = """\
 # HELP vllm:num_requests_running Number of requests in model execution batches.
@@ -33,32 +33,17 @@ class Node:
         self.pages: dict[str, Page] = {"/health": (200, b""), "/metrics": (200, METRICS.encode())}
         self.authorizations: list[str | None] = []
         self.encodings: list[str | None] = []
-        node = self
+        self.server = HttpServer(self._answer).__enter__()
+        self.port = self.server.port
 
-        class Handler(BaseHTTPRequestHandler):
-            wbufsize = -1
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-            def do_GET(self) -> None:
-                node.authorizations.append(self.headers.get("Authorization"))
-                node.encodings.append(self.headers.get("Accept-Encoding"))
-                page = node.pages.get(self.path, (404, b""))
-                if callable(page):
-                    page(self)
-                    return
-                self.send_response(page[0])
-                if page[0] == 302:
-                    self.send_header("Location", "/health")
-                self.send_header("Content-Length", str(len(page[1])))
-                self.end_headers()
-                self.wfile.write(page[1])
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = int(self.http.server_address[1])
-        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self.thread.start()
+    def _answer(self, request: Request) -> Response | None:
+        self.authorizations.append(request.headers.get("Authorization"))
+        self.encodings.append(request.headers.get("Accept-Encoding"))
+        page = self.pages.get(request.target, (404, b""))
+        if callable(page):
+            page(request.connection)
+            return None
+        return Response(page[0], page[1], {"Location": "/health"} if page[0] == 302 else {})
 
     def target(self, name: str = "gl-1", port: int | None = -1) -> NodeTarget:
         return NodeTarget(
@@ -72,9 +57,7 @@ class Node:
         )
 
     def close(self) -> None:
-        self.http.shutdown()
-        self.http.server_close()
-        self.thread.join()
+        self.server.__exit__()
 
 
 @pytest.fixture
