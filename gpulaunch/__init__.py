@@ -1,0 +1,87 @@
+"""Launch models on GPU nodes, from Python.
+
+>>> from gpulaunch import GpuLaunch
+>>> with GpuLaunch("http://localhost:7071", token) as gpu:
+...     launched = gpu.launch(model_name="meta-llama/Llama-3.1-8B-Instruct", gpu="A10")
+...     ready = gpu.wait_until_ready(launched.instance_id, timeout=3600)
+
+`AsyncGpuLaunch` has the same methods with `await`. Names are imported on first use: the control plane imports
+`gpulaunch.models` at every cold start and must not wait for the client's HTTP library.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from gpulaunch.version import VERSION
+
+if TYPE_CHECKING:
+    from gpulaunch.client.asynchronous import AsyncGpuLaunch
+    from gpulaunch.client.errors import (
+        AccessError,
+        AddressError,
+        ApiError,
+        ClientError,
+        ConflictError,
+        EndedError,
+        InvalidRequestError,
+        LimitError,
+        NoAnswerError,
+        NotFoundError,
+        ServerError,
+        UnavailableError,
+        UnreadableAnswerError,
+        WaitTimeoutError,
+    )
+    from gpulaunch.client.synchronous import GpuLaunch
+    from gpulaunch.models.instances import Phase, Reason
+    from gpulaunch.models.requests import Job, LaunchRequest
+    from gpulaunch.models.responses import Credentials, EventView, InstanceView, LaunchAnswer
+
+__all__ = [
+    "AccessError",
+    "AddressError",
+    "ApiError",
+    "AsyncGpuLaunch",
+    "ClientError",
+    "ConflictError",
+    "Credentials",
+    "EndedError",
+    "EventView",
+    "GpuLaunch",
+    "InstanceView",
+    "InvalidRequestError",
+    "Job",
+    "LaunchAnswer",
+    "LaunchRequest",
+    "LimitError",
+    "NoAnswerError",
+    "NotFoundError",
+    "Phase",
+    "Reason",
+    "ServerError",
+    "UnavailableError",
+    "UnreadableAnswerError",
+    "WaitTimeoutError",
+    "__version__",
+]
+
+__version__ = VERSION
+
+_MODULES = (
+    "models.instances",
+    "models.requests",
+    "models.responses",
+    "client.errors",
+    "client.synchronous",
+    "client.asynchronous",
+)
+"""Where the names live; the light modules first."""
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        for inner in _MODULES:
+            module = import_module(f"{__name__}.{inner}")
+            if hasattr(module, name):
+                return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,8 +13,8 @@ from gpulaunch.client.errors import (
     LimitError,
     NoAnswerError,
     NotFoundError,
-    NotInTimeError,
     UnavailableError,
+    WaitTimeoutError,
 )
 
 
@@ -48,7 +48,7 @@ _KINDS: dict[type[ClientError], tuple[Exit, str]] = {
     ConflictError: (Exit.CONFLICT, "conflict"),
     UnavailableError: (Exit.UNAVAILABLE, "unavailable"),
     NoAnswerError: (Exit.UNAVAILABLE, "no_answer"),
-    NotInTimeError: (Exit.TIMEOUT, "timeout"),
+    WaitTimeoutError: (Exit.TIMEOUT, "timeout"),
 }
 
 

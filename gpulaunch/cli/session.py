@@ -17,8 +17,8 @@ from typer.core import TyperGroup
 from gpulaunch.cli.connection import Connection, find_connection
 from gpulaunch.cli.exits import Exit, code_of, exit_of
 from gpulaunch.cli.format import clean, option_of
-from gpulaunch.client import ClientError, GpuLaunch
-from gpulaunch.client.errors import AccessError, ApiError, EndedError, NoAnswerError, NotInTimeError
+from gpulaunch.client.errors import AccessError, ApiError, ClientError, EndedError, NoAnswerError, WaitTimeoutError
+from gpulaunch.client.synchronous import GpuLaunch
 
 PIPED_WIDTH = 240
 """Columns of a table that goes into a pipe or a file: wide enough that no cell is cut."""
@@ -101,7 +101,7 @@ class Session:
             said: dict[str, Any] = {"code": code_of(error), "detail": str(error), "exit_code": int(code)}
             if isinstance(error, ApiError):
                 said |= error.problem.model_dump(mode="json", exclude_none=True)
-            if isinstance(error, EndedError | NotInTimeError):
+            if isinstance(error, EndedError | WaitTimeoutError):
                 said |= {"instance": error.instance.model_dump(mode="json")}
             typer.echo(json.dumps({"error": said}, ensure_ascii=False), err=True)
             return code

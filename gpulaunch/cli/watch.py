@@ -15,8 +15,8 @@ from rich.text import Text
 
 from gpulaunch.cli.format import clean, event_line
 from gpulaunch.cli.session import Session
-from gpulaunch.client import GpuLaunch
 from gpulaunch.client.errors import EndedError
+from gpulaunch.client.synchronous import GpuLaunch
 from gpulaunch.format import duration, span, usd
 from gpulaunch.models.instances import STARTING, EventType, Phase
 from gpulaunch.models.responses import EventView, InstanceView, PhaseTime
@@ -92,7 +92,7 @@ class Watch:
         self._bars = session.out.is_terminal and not session.as_json
 
     def run(self, timeout: float | None) -> InstanceView:
-        """Watch until the instance is ready; EndedError when it ends, NotInTimeError after `timeout` seconds.
+        """Watch until the instance is ready; EndedError when it ends, WaitTimeoutError after `timeout` seconds.
 
         An instance that ends is watched until nothing is left of it.
         """
@@ -103,7 +103,7 @@ class Watch:
             except EndedError as error:
                 if error.instance.phase.ended:
                     raise
-                raise EndedError(self._gpu.wait_until_gone(self._id, timeout, self.changed)) from None
+                raise EndedError(self._gpu.wait_until_ended(self._id, timeout, self.changed)) from None
 
     def changed(self, view: InstanceView) -> None:
         """Take a new state of the instance, and tell what happened since the last one."""

@@ -1,40 +1,34 @@
-"""The asynchronous client: `synchronous` with await; what both do stands in `flows` and `exchange`."""
+"""The asynchronous client: the methods of `GpuLaunch` with await."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import date
-from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 import httpx
+from pydantic import BaseModel
 from tenacity import AsyncRetrying
 
-from gpulaunch.client import exchange, flows
-from gpulaunch.client.errors import ClientError
-from gpulaunch.client.exchange import Call
-from gpulaunch.client.flows import CostsBy, Emit, Flow, Pause, Stream
+from gpulaunch import operations
+from gpulaunch.client import exchange
+from gpulaunch.client.errors import AccessError, ClientError, NotFoundError
+from gpulaunch.client.exchange import Call, Role
+from gpulaunch.client.watcher import Watcher, is_ready, new_lines
+from gpulaunch.models import responses
 from gpulaunch.models.instances import Phase
+from gpulaunch.models.queries import CatalogQuery, CostsBy, CostsQuery, EventQuery, InstanceQuery, QuotaQuery
 from gpulaunch.models.requests import LaunchRequest, ProviderName
-from gpulaunch.models.responses import (
-    CatalogAnswer,
-    ConfigAnswer,
-    CostsAnswer,
-    Credentials,
-    EventList,
-    EventView,
-    HealthAnswer,
-    InstanceView,
-    LaunchAnswer,
-    LogAnswer,
-    QuotaAnswer,
-)
+from gpulaunch.models.responses import EventView, InstanceView
+from gpulaunch.operations import Operation
 
-T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+Launch = LaunchRequest | Mapping[str, Any]
+OnChange = Callable[[InstanceView], None]
 
 
 class AsyncGpuLaunch:
-    """Talks to one gpulaunch; parameters and methods are those of `GpuLaunch`, which says more about each."""
+    """`GpuLaunch` with await; its documentation holds here, too."""
 
     def __init__(
         self,
@@ -53,37 +47,24 @@ class AsyncGpuLaunch:
         self._sleep, self._clock = sleep, clock
 
     async def close(self) -> None:
-        """Close the connections."""
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def launch(
-        self,
-        request: LaunchRequest | Mapping[str, Any] | None = None,
-        /,
-        *,
-        idempotency_key: str | None = None,
-        **fields: Any,
-    ) -> LaunchAnswer:
-        """Launch: a LaunchRequest, or its fields as a mapping or by name, which the app checks.
-
-        However often the request has to be sent, it launches once; with an `idempotency_key` of your own, over several
-        calls too.
-        """
-        return await self._run(flows.launch(fields if request is None else request, idempotency_key))
+        self, request: Launch | None = None, /, *, idempotency_key: str | None = None, **fields: Any
+    ) -> responses.LaunchAnswer:
+        call = exchange.launch_call(fields if request is None else request, idempotency_key)
+        return exchange.parsed(await self._send(call), responses.LaunchAnswer)
 
     async def get(self, instance_id: str) -> InstanceView:
-        """One instance."""
-        return await self._run(flows.get(instance_id))
+        return await self._call(operations.SHOW, InstanceView, instance_id)
 
-    def list(
+    async def list(
         self,
         *,
         phase: Phase | None = None,
@@ -91,38 +72,53 @@ class AsyncGpuLaunch:
         label: str | None = None,
         live: bool | None = None,
     ) -> AsyncIterator[InstanceView]:
-        """Instances, newest first; pages are fetched as they are needed. `label` is `key` or `key=value`."""
-        return self._stream(flows.listing(phase=phase, provider=provider, label=label, live=live))
+        query = InstanceQuery.text(phase=phase, provider=provider, label=label, live=live, page_size=exchange.PAGE)
+        while True:
+            page = await self._call(operations.LIST, responses.InstanceList, query=query)
+            for view in page.instances:
+                yield view
+            if page.next_token is None:
+                return
+            query["continuation_token"] = page.next_token
 
-    async def events(self, instance_id: str, after: int = -1) -> EventList:
-        """The timeline after the event of that sequence, and the ledger of attempts."""
-        return await self._run(flows.events(instance_id, after))
+    async def events(self, instance_id: str, after: int = -1) -> responses.EventList:
+        return await self._call(operations.EVENTS, responses.EventList, instance_id, EventQuery.text(after=after))
 
-    def follow_events(self, instance_id: str, after: int = -1) -> AsyncIterator[EventView]:
-        """Events as they happen, until nothing is left of the instance."""
-        return self._stream(flows.follow_events(instance_id, after, self._clock))
+    async def follow_events(self, instance_id: str, after: int = -1) -> AsyncIterator[EventView]:
+        async for view in self._changes(instance_id):
+            for event in (await self.events(instance_id, after)).events:
+                after = event.sequence
+                yield event
+            if view.phase.ended:
+                return
 
-    async def logs(self, instance_id: str) -> LogAnswer:
-        """The last log lines of the node."""
-        return await self._run(flows.logs(instance_id))
+    async def logs(self, instance_id: str) -> responses.LogAnswer:
+        return await self._call(operations.LOGS, responses.LogAnswer, instance_id)
 
-    def follow_logs(self, instance_id: str) -> AsyncIterator[str]:
-        """Log lines as the node reports them, until nothing is left of the instance."""
-        return self._stream(flows.follow_logs(instance_id, self._clock))
+    async def follow_logs(self, instance_id: str) -> AsyncIterator[str]:
+        known: Sequence[str] = ()
+        async for view in self._changes(instance_id):
+            lines = (await self.logs(instance_id)).lines
+            for line in new_lines(known, lines):
+                yield line
+            known = lines
+            if view.phase.ended:
+                return
 
-    async def credentials(self, instance_id: str) -> Credentials:
-        """Address and key of a ready endpoint; ConflictError when it is not ready."""
-        return await self._run(flows.credentials(instance_id))
+    async def credentials(self, instance_id: str) -> responses.Credentials:
+        return await self._call(operations.CREDENTIALS, responses.Credentials, instance_id)
 
-    async def end(self, instance_id: str) -> InstanceView:
-        """Begin to end an instance, in any phase; repeated calls are harmless."""
-        return await self._run(flows.end(instance_id))
+    async def terminate(self, instance_id: str) -> InstanceView:
+        return await self._call(operations.END, InstanceView, instance_id)
 
     async def catalog(
         self, provider: ProviderName = "azure", *, region: str | None = None, gpu: str | None = None
-    ) -> CatalogAnswer:
-        """What can be launched on a provider, and for how much."""
-        return await self._run(flows.catalog(provider, region, gpu))
+    ) -> responses.CatalogAnswer:
+        return await self._call(
+            operations.CATALOG,
+            responses.CatalogAnswer,
+            query=CatalogQuery.text(provider=provider, region=region, gpu=gpu),
+        )
 
     async def costs(
         self,
@@ -131,74 +127,74 @@ class AsyncGpuLaunch:
         *,
         by: CostsBy = "day",
         label: str | None = None,
-    ) -> CostsAnswer:
-        """What was spent from one day to another, both included, UTC; without days, this month until today.
+    ) -> responses.CostsAnswer:
+        query = CostsQuery.text(first_day=first_day, last_day=last_day, by=by, label=label)
+        return await self._call(operations.COSTS, responses.CostsAnswer, query=query)
 
-        With `by="label"` a `label`'s key sums up by its values.
-        """
-        return await self._run(flows.costs(first_day, last_day, by, label))
+    async def quota(self, regions: Sequence[str] = ()) -> responses.QuotaAnswer:
+        return await self._call(
+            operations.QUOTA, responses.QuotaAnswer, query=QuotaQuery.text(region=",".join(regions) or None)
+        )
 
-    async def quota(self, regions: Sequence[str] = ()) -> QuotaAnswer:
-        """The quota on Azure and what live instances hold of it; without regions, of those that these are in."""
-        return await self._run(flows.quota(regions))
+    async def config(self) -> responses.ConfigAnswer:
+        return await self._call(operations.CONFIG, responses.ConfigAnswer)
 
-    async def config(self) -> ConfigAnswer:
-        """The settings that matter to users."""
-        return await self._run(flows.config())
+    async def health(self) -> responses.HealthAnswer:
+        return await self._call(operations.HEALTH, responses.HealthAnswer)
 
-    async def health(self) -> HealthAnswer:
-        """Whether the control plane works; needs no token."""
-        return await self._run(flows.health())
-
-    async def role(self) -> Literal["admin", "read"]:
-        """What the token may do. AccessError when it is not known."""
-        return await self._run(flows.role())
+    async def role(self) -> Role:
+        try:
+            await self._send(exchange.WHO_AM_I)
+        except (NotFoundError, AccessError) as error:
+            return exchange.role_of(error)
+        return "admin"
 
     async def wait_until_ready(
+        self, instance_id: str, timeout: float | None = None, on_change: OnChange | None = None
+    ) -> InstanceView:
+        return await self._wait(instance_id, is_ready, timeout, on_change)
+
+    async def wait_until_ended(
+        self, instance_id: str, timeout: float | None = None, on_change: OnChange | None = None
+    ) -> InstanceView:
+        return await self._wait(instance_id, lambda view: view.phase.ended, timeout, on_change)
+
+    async def _wait(
         self,
         instance_id: str,
-        timeout: float | None = None,
-        on_change: Callable[[InstanceView], None] | None = None,
+        reached: Callable[[InstanceView], bool],
+        timeout: float | None,
+        on_change: OnChange | None,
     ) -> InstanceView:
-        """Wait until the instance serves; without a `timeout` (seconds) its deadline is the end of it.
+        async for view in self._changes(instance_id, timeout):
+            if on_change is not None:
+                on_change(view)
+            if reached(view):
+                return view
+        raise AssertionError("the changes of an instance go on until the wait is over")
 
-        Raises EndedError with the reason when it ends instead, NotInTimeError when the time is over. `on_change` gets
-        the instance at first and after every change.
-        """
-        return await self._run(flows.wait_for(instance_id, "ready", timeout, on_change, self._clock))
+    async def _changes(self, instance_id: str, timeout: float | None = None) -> AsyncIterator[InstanceView]:
+        watcher = Watcher(instance_id, timeout, self._clock)
+        while True:
+            if pause := watcher.pause():
+                await self._sleep(pause)
+            try:
+                response = await self._send(watcher.call)
+            except ClientError as error:
+                watcher.tolerate(error)
+            else:
+                if view := watcher.change(response):
+                    yield view
 
-    async def wait_until_gone(
-        self,
-        instance_id: str,
-        timeout: float | None = None,
-        on_change: Callable[[InstanceView], None] | None = None,
-    ) -> InstanceView:
-        """Wait until nothing is left of the instance; NotInTimeError when `timeout` seconds are over."""
-        return await self._run(flows.wait_for(instance_id, "gone", timeout, on_change, self._clock))
+    async def _call(
+        self, operation: Operation, model: type[M], instance_id: str = "", query: Mapping[str, str] | None = None
+    ) -> M:
+        return exchange.parsed(
+            await self._send(Call(operation=operation, instance_id=instance_id, query=query or {})), model
+        )
 
-    async def _run(self, flow: Flow[T]) -> T:
-        [result] = [value async for value in self._stream(flows.single(flow))]
-        return result
-
-    async def _stream(self, stream: Stream[T]) -> AsyncIterator[T]:
-        try:
-            step = next(stream)
-            while True:
-                if isinstance(step, Emit):
-                    yield step.value
-                    step = next(stream)
-                elif isinstance(step, Pause):
-                    await self._sleep(step.seconds)
-                    step = next(stream)
-                else:
-                    try:
-                        response = cast("httpx.Response", await self._retrying(self._exchange, step))
-                    except ClientError as error:
-                        step = stream.throw(error)
-                    else:
-                        step = stream.send(response)
-        except StopIteration:
-            return
+    async def _send(self, call: Call) -> httpx.Response:
+        return await self._retrying(self._exchange, call)
 
     async def _exchange(self, call: Call) -> httpx.Response:
         try:

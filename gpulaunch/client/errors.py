@@ -13,7 +13,7 @@ ClientError
 │   ├── UnavailableError     429, 502, 503, 504
 │   └── ServerError          any other
 ├── EndedError               an instance that was waited for ends or ended instead
-└── NotInTimeError           an instance that was waited for is not there yet
+└── WaitTimeoutError           an instance that was waited for is not there yet
 """
 
 import httpx
@@ -102,7 +102,7 @@ class EndedError(ClientError):
         self.instance = instance
 
 
-class NotInTimeError(ClientError):
+class WaitTimeoutError(ClientError):
     """An instance that was waited for is not there yet; it goes on without the waiting."""
 
     def __init__(self, instance: InstanceView, seconds: float) -> None:

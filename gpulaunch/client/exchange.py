@@ -1,33 +1,52 @@
-"""One request and its answer: what both clients send, when they try again, and how long they wait for what."""
+"""What both clients share: the requests they send, how they read answers, and when they send a request again."""
 
+import json
 import string
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 import httpx
+from pydantic import BaseModel, ValidationError
 from tenacity import RetryCallState
-from tenacity.retry import retry_base, retry_if_exception
+from tenacity.retry import retry_if_exception
 
-from gpulaunch.client.errors import AddressError, ApiError, NoAnswerError, UnavailableError, error_of
+from gpulaunch import operations
+from gpulaunch.client.errors import (
+    AccessError,
+    AddressError,
+    ApiError,
+    NoAnswerError,
+    NotFoundError,
+    UnavailableError,
+    UnreadableAnswerError,
+    error_of,
+)
 from gpulaunch.models.problems import PROBLEM_TYPE
+from gpulaunch.models.requests import LaunchRequest
 from gpulaunch.operations import Operation
 from gpulaunch.version import VERSION
 
+M = TypeVar("M", bound=BaseModel)
+Role = Literal["admin", "read"]
+
 TIMEOUT = httpx.Timeout(60.0, connect=5.0)
-"""A launch may start SkyPilot's local server and wait for its check, 12 s or more; whoever listens accepts at once."""
+"""Seconds. A launch may start SkyPilot's local server and wait for its check, 12 s or more; connecting is quick."""
 TRIES = 4
-"""With pauses of 0.5, 1 and 2 s: a restarted local host is back by then, and a wrong address is soon known."""
+"""With pauses of 0.5, 1 and 2 s: a restarted local app is back by then, and a wrong address is soon reported."""
 PATIENCE = 30.0
-"""Seconds of pauses, all together, that one call may spend on Retry-After; beyond that the caller decides."""
-_HOPELESS = frozenset({"misconfigured", "provider_not_enabled"})
-"""Codes of a 503 that only an operator can end."""
+"""Seconds of pauses, in total, that one call may spend on Retry-After; beyond that the caller decides."""
+PAGE = 100
+"""Instances per page of a list."""
+_PERMANENT = frozenset({"misconfigured", "provider_not_enabled"})
+"""Codes of a 503 that only an operator can resolve."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Call:
-    """One request. Sent again as it is, so a launch carries the same Idempotency-Key every time."""
+    """One request. It is sent again unchanged, so a launch carries the same Idempotency-Key every time."""
 
     operation: Operation
     instance_id: str = ""
@@ -35,85 +54,111 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     body: bytes | None = None
 
-    @property
-    def path(self) -> str:
-        """The path with the instance's id in it."""
-        return self.operation.path.replace("{instanceId}", quote(self.instance_id, safe=""))
-
     def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
         """The request, for either kind of client."""
-        headers = dict(self.headers)
-        if self.body is not None:
-            headers["Content-Type"] = "application/json"
+        path = self.operation.path.replace("{instanceId}", quote(self.instance_id, safe=""))
+        headers = dict(self.headers) | ({} if self.body is None else {"Content-Type": "application/json"})
         return http.build_request(
-            self.operation.method, self.path, params=dict(self.query) or None, headers=headers, content=self.body
+            self.operation.method, path, params=dict(self.query) or None, headers=headers, content=self.body
         )
 
     def accept(self, response: httpx.Response) -> httpx.Response:
-        """The answer, if the operation knows it. Raises ClientError for a problem and for what is no answer of ours."""
+        """The response, if it is one of the operation's answers.
+
+        Raises:
+            ClientError: it is a problem, or not an answer of gpulaunch.
+        """
         problem = response.headers.get("Content-Type", "").startswith(PROBLEM_TYPE)
         if problem or response.status_code not in self.operation.answers:
             raise error_of(response)
         return response
 
 
+WHO_AM_I = Call(operation=operations.CREDENTIALS, instance_id="inst-" + "0" * 26)
+"""Asks for credentials that can't exist: the app refuses a reader (403) before it looks for the instance (404)."""
+
+
+def launch_call(request: LaunchRequest | Mapping[str, Any], idempotency_key: str | None) -> Call:
+    """The call that launches. Fields that are not set are left to the app: its defaults may be newer than these."""
+    body = request.model_dump(mode="json", exclude_unset=True) if isinstance(request, LaunchRequest) else dict(request)
+    headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+    return Call(operation=operations.LAUNCH, headers=headers, body=json.dumps(body).encode())
+
+
 def checked(url: str, token: str | None) -> tuple[str, dict[str, str]]:
-    """The base address and the headers of every request. Raises AddressError, which never shows the token."""
+    """The base address, and the headers of every request.
+
+    Raises:
+        AddressError: the address or the token is invalid; the message never shows the token.
+    """
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
-        raise AddressError(f"{url!r} is no address: {error}") from error
+        raise AddressError(f"Invalid address {url!r}: {error}.") from error
     if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo or parsed.query:
-        raise AddressError(f"{url!r} is no address of an app; one looks like https://my-app.azurewebsites.net")
+        raise AddressError(f"Invalid address {url!r}. Example: https://my-app.azurewebsites.net")
     headers = {"User-Agent": f"gpulaunch-client/{VERSION}", "Accept": "application/json"}
     if token is not None:
         if not token or set(token) - set(string.ascii_letters + string.digits + string.punctuation):
-            raise AddressError("The token has characters that no token has; was it copied with a line break?")
+            raise AddressError("The token is empty or has invalid characters. Was it copied with a line break?")
         headers["X-Admin-Token"] = token
     return url.rstrip("/"), headers
+
+
+def parsed(response: httpx.Response, model: type[M]) -> M:
+    """The answer in a response.
+
+    Raises:
+        UnreadableAnswerError: it does not have the model's fields.
+    """
+    try:
+        return model.model_validate_json(response.content)
+    except ValidationError as error:
+        where = f"{response.request.method} {response.url.path}"
+        raise UnreadableAnswerError(
+            f"The answer to {where} cannot be read ({error.error_count()} invalid fields). "
+            "Do the client and the app have the same version?"
+        ) from error
+
+
+def role_of(refusal: NotFoundError | AccessError) -> Role:
+    """What a token may do, from the app's answer to WHO_AM_I. Raises the refusal if the token is unknown."""
+    if isinstance(refusal, AccessError) and refusal.status != 403:
+        raise refusal
+    return "read" if isinstance(refusal, AccessError) else "admin"
 
 
 def no_answer(error: httpx.RequestError) -> NoAnswerError:
     """What a failed exchange means to the caller."""
     where = f"{error.request.url.scheme}://{error.request.url.netloc.decode()}"
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        return NoAnswerError(f"Nobody answers at {where}: {error or 'no connection in time'}")
+        return NoAnswerError(f"Cannot reach {where}: {error or 'connecting timed out'}")
     if isinstance(error, httpx.TimeoutException):
         return NoAnswerError(f"{where} did not answer in time")
-    return NoAnswerError(f"{where} broke the connection off: {error or type(error).__name__}")
+    return NoAnswerError(f"{where} closed the connection: {error or type(error).__name__}")
 
 
-class Policy(TypedDict):
-    """What tenacity's two kinds of retrying are made with."""
+def policy(on_retry: Callable[[Exception, float], None] | None) -> dict[str, Any]:
+    """When a request is sent again, as tenacity takes it. `on_retry` gets the reason and the seconds until then."""
 
-    retry: retry_base
-    wait: Callable[[RetryCallState], float]
-    stop: Callable[[RetryCallState], bool]
-    before_sleep: Callable[[RetryCallState], None]
-    reraise: bool
-
-
-def policy(on_retry: Callable[[Exception, float], None] | None) -> Policy:
-    """When a request is sent again. `on_retry` is told why, and after how many seconds."""
-
-    def tell(state: RetryCallState) -> None:
+    def report(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         if on_retry is not None and isinstance(error, Exception):
             on_retry(error, state.upcoming_sleep)
 
     return {
-        "retry": retry_if_exception(passes),
+        "retry": retry_if_exception(transient),
         "wait": _pause,
         "stop": _enough,
-        "before_sleep": tell,
+        "before_sleep": report,
         "reraise": True,
     }
 
 
-def passes(error: BaseException) -> bool:
-    """Whether an error may be gone in a moment, so that the same request can be sent again."""
+def transient(error: BaseException) -> bool:
+    """Whether the same request may succeed in a moment."""
     if isinstance(error, UnavailableError):
-        return error.code not in _HOPELESS
+        return error.code not in _PERMANENT
     return isinstance(error, NoAnswerError) or (isinstance(error, ApiError) and error.code == "busy")
 
 

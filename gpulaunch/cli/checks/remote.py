@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from gpulaunch.cli.checks.result import Check
 from gpulaunch.cli.session import Session
-from gpulaunch.client import ClientError, GpuLaunch
-from gpulaunch.client.errors import AccessError
+from gpulaunch.client.errors import AccessError, ClientError
+from gpulaunch.client.synchronous import GpuLaunch
 from gpulaunch.version import VERSION
 
 

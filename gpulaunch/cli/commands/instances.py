@@ -13,7 +13,8 @@ from gpulaunch.cli.connection import find_connection
 from gpulaunch.cli.exits import Exit
 from gpulaunch.cli.format import PHASE_STYLES, age, clean, event_line, offer, place, table
 from gpulaunch.cli.session import Json, Session, session_of
-from gpulaunch.client import ClientError, GpuLaunch
+from gpulaunch.client.errors import ClientError
+from gpulaunch.client.synchronous import GpuLaunch
 from gpulaunch.format import duration, usd
 from gpulaunch.models.instances import Phase
 from gpulaunch.models.requests import ProviderName
@@ -140,11 +141,11 @@ def down(
     for instance_id in ids:
         # One that can't be ended must not keep the others running.
         try:
-            ended.append(session.gpu.end(instance_id))
+            ended.append(session.gpu.terminate(instance_id))
         except ClientError as error:
             worst = max(worst, session.complain(error))
     if wait:
-        ended = [session.gpu.wait_until_gone(view.instance_id) for view in ended]
+        ended = [session.gpu.wait_until_ended(view.instance_id) for view in ended]
 
     def tell() -> None:
         for view in ended:

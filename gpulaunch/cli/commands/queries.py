@@ -8,8 +8,8 @@ from rich.text import Text
 
 from gpulaunch.cli.format import clean, table
 from gpulaunch.cli.session import Json, Session, session_of
-from gpulaunch.client.flows import CostsBy
 from gpulaunch.format import usd
+from gpulaunch.models.queries import CostsBy
 from gpulaunch.models.requests import ProviderName
 from gpulaunch.models.responses import CatalogAnswer, CostsAnswer, QuotaAnswer
 

@@ -9,9 +9,9 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
+from gpulaunch import AsyncGpuLaunch, GpuLaunch
 from gpulaunch.cli.app import app
 from gpulaunch.cli.session import Session
-from gpulaunch.client import AsyncGpuLaunch, GpuLaunch
 from tests.functional.world import ADMIN, World
 from tests.twins.clock import START
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gpulaunch.client import AsyncGpuLaunch, GpuLaunch
+from gpulaunch import AsyncGpuLaunch, GpuLaunch
 from gpulaunch.client.errors import (
     AccessError,
     ConflictError,
@@ -12,7 +12,7 @@ from gpulaunch.client.errors import (
     InvalidRequestError,
     NoAnswerError,
     NotFoundError,
-    NotInTimeError,
+    WaitTimeoutError,
 )
 from gpulaunch.models.instances import Phase, Reason
 from gpulaunch.models.requests import LaunchRequest
@@ -127,12 +127,12 @@ def test_a_failing_launch_should_be_told_with_its_reason(gpu: GpuLaunch) -> None
     assert ending.reason.value in str(caught.value)
     failures = [attempt.failure.reason for attempt in caught.value.instance.attempts if attempt.failure]
     assert set(failures) == {Reason.NO_CAPACITY}
-    assert gpu.wait_until_gone(launched.instance_id).phase is Phase.FAILED
+    assert gpu.wait_until_ended(launched.instance_id).phase is Phase.FAILED
 
 
 def test_waiting_should_end_in_time_and_the_instance_go_on(gpu: GpuLaunch, world: World) -> None:
     launched, began = gpu.launch(SEED), world.clock.now()
-    with pytest.raises(NotInTimeError) as caught:
+    with pytest.raises(WaitTimeoutError) as caught:
         gpu.wait_until_ready(launched.instance_id, timeout=20)
     assert caught.value.instance.phase is Phase.PROVISIONING
     assert (world.clock.now() - began).total_seconds() == 20
@@ -154,11 +154,11 @@ def test_a_wait_should_bear_an_outage_of_minutes_but_not_of_more(gpu: GpuLaunch,
 
 def test_an_end_in_mid_launch_should_be_waited_for_and_may_be_repeated(gpu: GpuLaunch) -> None:
     launched = gpu.launch(SEED)
-    with pytest.raises(NotInTimeError):
+    with pytest.raises(WaitTimeoutError):
         gpu.wait_until_ready(launched.instance_id, timeout=40)
-    assert gpu.end(launched.instance_id).phase is Phase.TERMINATING
-    assert gpu.wait_until_gone(launched.instance_id, timeout=300).phase is Phase.TERMINATED
-    assert gpu.end(launched.instance_id).phase is Phase.TERMINATED
+    assert gpu.terminate(launched.instance_id).phase is Phase.TERMINATING
+    assert gpu.wait_until_ended(launched.instance_id, timeout=300).phase is Phase.TERMINATED
+    assert gpu.terminate(launched.instance_id).phase is Phase.TERMINATED
 
 
 def test_followed_events_should_be_the_whole_story_once_and_stop_at_its_end(gpu: GpuLaunch) -> None:
@@ -183,7 +183,7 @@ def test_tokens_should_do_what_they_may(world: World, transport: WorldTransport,
     assert (gpu.role(), reader.role()) == ("admin", "read")
     assert reader.get(launched.instance_id).instance_id == launched.instance_id
     with pytest.raises(AccessError) as caught:
-        reader.end(launched.instance_id)
+        reader.terminate(launched.instance_id)
     assert caught.value.status == 403
     stranger = GpuLaunch(ADDRESS, "a-token-nobody-knows", transport=transport)
     with pytest.raises(AccessError) as caught:
@@ -193,7 +193,7 @@ def test_tokens_should_do_what_they_may(world: World, transport: WorldTransport,
 
 
 def test_an_instance_that_is_not_there_should_be_told(gpu: GpuLaunch) -> None:
-    for call in (gpu.get, gpu.events, gpu.logs, gpu.credentials, gpu.end, gpu.wait_until_ready):
+    for call in (gpu.get, gpu.events, gpu.logs, gpu.credentials, gpu.terminate, gpu.wait_until_ready):
         with pytest.raises(NotFoundError, match=NOBODY):
             call(NOBODY)
     with pytest.raises(NotFoundError):
@@ -233,8 +233,8 @@ def test_the_asynchronous_client_should_do_all_the_same(async_gpu: AsyncGpuLaunc
                 await gpu.get(NOBODY)
             assert not (await gpu.quota(["eastus"])).checked
             assert (await gpu.costs(by="provider")).groups[0].key == "azure"
-            assert (await gpu.end(launched.instance_id)).phase is Phase.TERMINATING
-            assert (await gpu.wait_until_gone(launched.instance_id)).phase is Phase.TERMINATED
+            assert (await gpu.terminate(launched.instance_id)).phase is Phase.TERMINATING
+            assert (await gpu.wait_until_ended(launched.instance_id)).phase is Phase.TERMINATED
             story = (await gpu.events(launched.instance_id)).events
             assert [event async for event in gpu.follow_events(launched.instance_id)] == story
             assert [line async for line in gpu.follow_logs(launched.instance_id)]

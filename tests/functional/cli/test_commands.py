@@ -14,11 +14,11 @@ from rich.console import Console
 from typer.core import TyperGroup
 from typer.testing import CliRunner
 
+from gpulaunch import GpuLaunch
 from gpulaunch.cli.app import app
 from gpulaunch.cli.exits import Exit
 from gpulaunch.cli.session import Session
 from gpulaunch.cli.watch import Watch
-from gpulaunch.client import GpuLaunch
 from gpulaunch.models.instances import STARTING, Phase
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import Job, LaunchRequest

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from gpulaunch.client import GpuLaunch
+from gpulaunch import GpuLaunch
 from gpulaunch.client.errors import (
     AccessError,
     AddressError,
@@ -14,7 +14,7 @@ from gpulaunch.client.errors import (
     UnavailableError,
     UnreadableAnswerError,
 )
-from gpulaunch.client.flows import new_lines
+from gpulaunch.client.watcher import new_lines
 from gpulaunch.models.problems import PROBLEM_TYPE
 
 INSTANCE = "inst-01JJJJJJJJJJJJJJJJJJJJJJJJ"
@@ -99,7 +99,7 @@ def test_what_will_not_pass_should_be_said_soon(
 ) -> None:
     app = Scripted(answer)
     with pytest.raises(kind):
-        app.gpu.end(INSTANCE)
+        app.gpu.terminate(INSTANCE)
     assert len(app.requests) == requests
     assert sum(app.pauses) <= 30
 
