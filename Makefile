@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 7071
 
-.PHONY: help install run stop test fuzz audit lock check infra lint types browser screenshots static e2e unattended \
+.PHONY: help install run stop doctor test fuzz audit lock check infra lint types browser screenshots static e2e unattended \
   simulate simulate-ci mutations chaos bench docs agent clean
 
 help:
@@ -75,6 +75,9 @@ run: $(RUN_STAMP) $(NODE_RUN_STAMP) ## start Azurite and the app on http://local
 
 stop: ## stop what `make run` started, from another terminal
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m devhost.run stop; else echo "Nothing is running here."; fi
+
+doctor: install ## report what this machine lacks to run the app and to launch real nodes
+	@$(BIN)/python -m devhost.doctor
 
 test: install ## run the tests that need no root and no cloud
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/unit/lifecycle --ignore=tests/unit/planning --ignore=tests/unit/billing --ignore=tests/unit/domain

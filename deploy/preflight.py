@@ -1,12 +1,17 @@
-"""What an Azure account lacks before `azd up` and the first node, each with the command that mends it."""
+"""What an Azure account lacks before `azd up` and the first node, each with the command that fixes it."""
 
 import fnmatch
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from deploy.arm import Arm
-from gpulaunch.cli.checks.result import Check
+import typer
+from azure.core.exceptions import AzureError, ClientAuthenticationError
+
+from deploy.arm import Arm, signed_in
+from gpulaunch.cli.check import Check, report
+from gpulaunch.cli.session import Json, Session
 
 PROVIDERS: Final = (
     "Microsoft.App",
@@ -23,38 +28,48 @@ PROVIDERS: Final = (
     "Microsoft.Storage",
     "Microsoft.Web",
 )
-"""Namespaces of the resources in infra/ and of nodes; Quota takes requests for more cores."""
+"""Namespaces of the resources in infra/ and of nodes; requests for more cores go to Microsoft.Quota."""
 ACTIONS: Final = (
     "Microsoft.Resources/deployments/write",
     "Microsoft.Resources/subscriptions/resourceGroups/write",
     "Microsoft.Authorization/roleDefinitions/write",
     "Microsoft.Authorization/roleAssignments/write",
 )
-"""What the template needs beyond making resources: two roles of its own, and giving them."""
+"""What the template needs beyond creating resources: it defines two roles and assigns them."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What is going to be launched, and where."""
+    """What is to be launched, and where."""
 
     region: str = "eastus"
     instance_type: str = "Standard_NV36ads_A10_v5"
     spot: bool = True
     subscription: str | None = None
-    """None: the one there is."""
+    """None: the only one that the account has."""
+
+
+def preflight(
+    *,
+    region: Annotated[str, typer.Option(help="Where to launch.")] = "eastus",
+    instance_type: Annotated[str, typer.Option(help="The machine type.")] = "Standard_NV36ads_A10_v5",
+    use_spot: Annotated[bool, typer.Option(help="On a spot machine.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Check what the Azure account lacks, and print the command that fixes it."""
+    wish = Wish(region, instance_type, use_spot, os.environ.get("AZURE_SUBSCRIPTION_ID") or None)
+    raise typer.Exit(report(Session(as_json=as_json), azure_checks(Arm(signed_in()), wish)))
 
 
 def azure_checks(arm: Arm, wish: Wish) -> Iterator[Check]:
-    """Look at one subscription, from the login to the quota of one machine; stops where nothing further can be seen."""
-    from azure.core.exceptions import AzureError, ClientAuthenticationError
-
+    """Check one subscription, from the login to the quota for one machine; the first failed login is the last check."""
     try:
         found = list(arm.every("/subscriptions", "2022-12-01"))
     except ClientAuthenticationError:
         yield _failed("azure login", "nobody is signed in on this machine", "az login")
         return
     except AzureError as error:
-        yield _failed("azure login", f"Azure does not answer: {_line(error)}", "az account show")
+        yield _failed("azure login", f"cannot reach Azure: {_line(error)}", "az account show")
         return
     chosen = _subscription(found, wish)
     yield chosen[1]
@@ -65,7 +80,7 @@ def azure_checks(arm: Arm, wish: Wish) -> Iterator[Check]:
             yield check(arm, chosen[0], wish)
         except AzureError as error:
             name = check.__name__.strip("_")
-            yield _failed(f"azure {name}", f"could not be looked at: {_line(error)}", "az account show")
+            yield _failed(f"azure {name}", f"the check failed: {_line(error)}", "az account show")
 
 
 def _line(error: Exception) -> str:
@@ -85,7 +100,7 @@ def _subscription(found: Sequence[dict[str, Any]], wish: Wish) -> tuple[str | No
             return None, _failed(name, f"no access to the subscription {wish.subscription}", "az account list")
         enabled = [one for one in enabled if one == wish.subscription]
     if not enabled:
-        return None, _failed(name, f"no enabled subscription; there is {names or 'none'}", "az login")
+        return None, _failed(name, f"no enabled subscription; found {names or 'none'}", "az login")
     if len(enabled) > 1:
         listed = "; ".join(f"{one} {names[one]}" for one in enabled)
         detail = f"several subscriptions: {listed}"
@@ -93,7 +108,7 @@ def _subscription(found: Sequence[dict[str, Any]], wish: Wish) -> tuple[str | No
     return enabled[0], Check(name=name, state="ok", detail=f"{enabled[0]} {names[enabled[0]]}")
 
 
-def _providers(arm: Arm, subscription: str, wish: Wish) -> Check:  # noqa: ARG001 - all checks are called alike
+def _providers(arm: Arm, subscription: str, wish: Wish) -> Check:  # noqa: ARG001 - all checks have one signature
     name = "azure providers"
     found = arm.every(f"/subscriptions/{subscription}/providers", "2021-04-01")
     states = {str(item["namespace"]).lower(): str(item["registrationState"]) for item in found}
@@ -114,8 +129,8 @@ def _permissions(arm: Arm, subscription: str, wish: Wish) -> Check:  # noqa: ARG
             f"az role assignment create --role Owner --scope /subscriptions/{subscription}"
             ' --assignee "$(az ad signed-in-user show --query id -o tsv)"'
         )
-        return _failed(name, f"may not {', '.join(missing)}; an owner has to run the command", command)
-    return Check(name=name, state="ok", detail="may deploy, make roles and give them")
+        return _failed(name, f"not allowed: {', '.join(missing)}; ask an owner to run the command", command)
+    return Check(name=name, state="ok", detail="may deploy, define roles and assign them")
 
 
 def _allows(entry: dict[str, Any], action: str) -> bool:
@@ -130,11 +145,11 @@ def _region(arm: Arm, subscription: str, wish: Wish) -> Check:
     known = {str(item["name"]) for item in arm.every(f"/subscriptions/{subscription}/locations", "2022-12-01")}
     if wish.region not in known:
         command = "az account list-locations --query '[].name' --output tsv"
-        return _failed(name, f"{wish.region} is no region of this subscription", command)
+        return _failed(name, f"{wish.region} is not a region of this subscription", command)
     path = f"/subscriptions/{subscription}/providers/Microsoft.Web/geoRegions?sku=FlexConsumption"
     flex = {str(item["name"]).replace(" ", "").lower() for item in arm.every(path, "2024-04-01")}
     if wish.region not in flex:
-        detail = f"{wish.region} has no Flex Consumption; the control plane can be in another region than the nodes"
+        detail = f"{wish.region} has no Flex Consumption; deploy the control plane to another region than the nodes"
         return _failed(name, detail, "az functionapp list-flexconsumption-locations --output table")
     return Check(name=name, state="ok", detail=f"{wish.region}, with Flex Consumption")
 
@@ -160,7 +175,7 @@ def _quota(arm: Arm, subscription: str, wish: Wish) -> Check:
         free = 0 if usage is None else usage.limit - usage.current_value
         if free < wanted:
             used = 0 if usage is None else usage.current_value
-            short.append(f"{counter}: {wanted} cores wanted, {max(free, 0)} free")
+            short.append(f"{counter}: {wanted} cores needed, {max(free, 0)} free")
             kind = "lowPriority" if wish.spot else "dedicated"
             commands.append(
                 f"az quota update --resource-name {counter} --resource-type {kind} --limit-object value={used + wanted}"

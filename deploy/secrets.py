@@ -1,7 +1,7 @@
-"""Makes and rolls the deployment's secrets, in the vault and nowhere else: `python -m deploy.secrets --help`.
+"""Make and roll the deployment's secrets, in the vault and nowhere else: `python -m deploy secrets --help`.
 
-Written through the resource manager, so the vault needs no way in from outside; read back by nobody but the app. Names
-and places come from the environment that `azd env get-values` shows and that azd gives to its hooks.
+Secrets are written through the resource manager, so the vault needs no network access from outside; only the app reads
+them. Names and places come from the environment that `azd env get-values` prints and that azd passes to its hooks.
 """
 
 import os
@@ -24,21 +24,21 @@ MADE: Mapping[str, Callable[[], str]] = {
     "admin-tokens": lambda: secrets.token_urlsafe(32),
     "read-tokens": lambda: secrets.token_urlsafe(32),
 }
-"""What can be made at random, and how."""
+"""Random secrets, and how to make each."""
 GIVEN = ("hub-token", "r2-access-key-id", "r2-secret-access-key", "s3-access-key-id", "s3-secret-access-key")
-"""What other services made."""
-TOKEN = "skypilot-token"  # noqa: S105 - its name
+"""Secrets that other services issued."""
+TOKEN = "skypilot-token"  # noqa: S105 - a name, not a token
 _TOKEN_LIMIT = 600.0
-"""Seconds that an API server may take until its token is in the vault: pulling 2 GB, signing in, making its tables."""
+"""Seconds until an API server must have put its token into the vault: it pulls 2 GB, signs in, makes its tables."""
 
 
 class SetupError(Exception):
-    """Something is missing; one line for the person at the terminal."""
+    """Something is missing; the message is one line for the person at the terminal."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the deployment is."""
+    """The names of a deployment's resources."""
 
     subscription: str
     group: str
@@ -48,7 +48,11 @@ class Place:
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> "Place":
-        """From azd's environment. Raises SetupError when a name is missing."""
+        """Read azd's environment.
+
+        Raises:
+            SetupError: a name is missing.
+        """
         names = (
             "AZURE_SUBSCRIPTION_ID",
             "AZURE_RESOURCE_GROUP",
@@ -58,7 +62,7 @@ class Place:
         )
         missing = [name for name in names if not environ.get(name)]
         if missing:
-            raise SetupError(f'{", ".join(missing)} not set; first: set -a; eval "$(azd env get-values)"; set +a')
+            raise SetupError(f'{", ".join(missing)} not set; run: set -a; eval "$(azd env get-values)"; set +a')
         return cls(*(environ[name] for name in names))
 
     def secret(self, name: str) -> str:
@@ -75,7 +79,7 @@ class Place:
 
 
 def make_missing(arm: Arm, place: Place) -> list[str]:
-    """Make the secrets that are not there yet; their names."""
+    """Make the secrets that do not exist yet; return their names."""
     made = [name for name in MADE if arm.get(place.secret(name), _VAULT_API) is None]
     for name in made:
         write(arm, place, name, MADE[name]())
@@ -83,31 +87,35 @@ def make_missing(arm: Arm, place: Place) -> list[str]:
 
 
 def write(arm: Arm, place: Place, name: str, value: str) -> None:
-    """Write a secret; what it was before stays in the vault as an older version."""
+    """Write a secret; the vault keeps the previous value as an older version."""
     arm.put(place.secret(name), _VAULT_API, {"properties": {"value": value, "contentType": "gpulaunch"}})
 
 
 def wait_for_token(arm: Arm, place: Place, sleep: Callable[[float], None], patience: float = _TOKEN_LIMIT) -> None:
-    """Wait until the API server has put its token into the vault. Raises SetupError after `patience` seconds."""
+    """Wait until the API server has put its token into the vault.
+
+    Raises:
+        SetupError: it has not after `patience` seconds.
+    """
     waited = 0.0
     while arm.get(place.secret(TOKEN), _VAULT_API) is None:
         if waited >= patience:
             raise SetupError(
-                f"no {TOKEN} after {patience:.0f} s; `az containerapp logs show` says what the server does"
+                f"no {TOKEN} after {patience:.0f} s; see the server's log with `az containerapp logs show`"
             )
         sleep(10.0)
         waited += 10.0
 
 
 def refresh_references(arm: Arm, place: Place) -> dict[str, str]:
-    """Have the app read the vaults anew; the state of each setting that comes from them."""
+    """Make the app read the vaults again; return the state of each setting that comes from them."""
     arm.post(f"{place.references()}/refresh", _SITE_API)
     found: dict[str, Any] = arm.get(place.references(), _SITE_API) or {}
     items: list[dict[str, Any]] = found.get("value", [])
     return {str(item["name"]).rpartition("/")[2]: str(item["properties"]["status"]) for item in items}
 
 
-app = typer.Typer(help="Secrets of a deployment on Azure.", no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(help="Make and roll the secrets of a deployment.", no_args_is_help=True)
 
 
 def _connected() -> tuple[Arm, Place]:
@@ -116,22 +124,24 @@ def _connected() -> tuple[Arm, Place]:
 
 @app.command()
 def make() -> None:
-    """Make the secrets that are missing. Shows none of them."""
+    """Make the secrets that are missing, without showing any."""
     made = make_missing(*_connected())
-    typer.echo(f"made: {', '.join(made)}" if made else "nothing to make")
+    typer.echo(f"made: {', '.join(made)}" if made else "nothing is missing")
 
 
 @app.command()
 def roll(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(MADE)}.")],
-    keep: Annotated[bool, typer.Option(help="Keep the old tokens valid beside the new one; read from stdin.")] = False,
-    nodes_are_gone: Annotated[bool, typer.Option(help="For master-key: every node loses its token and key.")] = False,
+    keep: Annotated[bool, typer.Option(help="Keep the old tokens valid; they are read from standard input.")] = False,
+    nodes_are_gone: Annotated[bool, typer.Option(help="For master-key: confirm that no node is left.")] = False,
 ) -> None:
-    """Make a secret anew, and show a token this once."""
+    """Replace a secret; a new token is shown this once."""
     if name not in MADE:
-        raise typer.BadParameter(f"{name} is not one of {', '.join(MADE)}; `put` writes what others made")
+        raise typer.BadParameter(f"{name} is not one of {', '.join(MADE)}; use `put` for secrets of other services")
     if name == "master-key" and not nodes_are_gone:
-        raise typer.BadParameter("end all instances first, then say --nodes-are-gone: their tokens are derived from it")
+        raise typer.BadParameter(
+            "terminate all instances, then add --nodes-are-gone: node tokens are derived from this key"
+        )
     arm, place = _connected()
     new = MADE[name]()
     old = sys.stdin.readline().strip() if keep else ""
@@ -143,12 +153,12 @@ def roll(
 
 @app.command()
 def put(name: Annotated[str, typer.Argument(help=f"One of {', '.join((*GIVEN, TOKEN))}.")]) -> None:
-    """Write a secret that another service made; its value is read from stdin."""
+    """Write a secret that another service issued, read from standard input."""
     if name not in (*GIVEN, TOKEN):
         raise typer.BadParameter(f"{name} is not one of {', '.join((*GIVEN, TOKEN))}")
     value = sys.stdin.read().strip()
     if not value:
-        raise typer.BadParameter("nothing on stdin")
+        raise typer.BadParameter("standard input is empty")
     arm, place = _connected()
     write(arm, place, name, value)
     _show(refresh_references(arm, place))
@@ -156,7 +166,7 @@ def put(name: Annotated[str, typer.Argument(help=f"One of {', '.join((*GIVEN, TO
 
 @app.command()
 def refresh() -> None:
-    """Wait for the API server's token, and have the app read the vaults anew."""
+    """Wait for the API server's token, then make the app read the vaults again."""
     arm, place = _connected()
     if os.environ.get("GPULAUNCH_OWN_SKYPILOT", "true").lower() == "true":
         wait_for_token(arm, place, time.sleep)
@@ -165,22 +175,8 @@ def refresh() -> None:
 
 
 def _show(states: Mapping[str, str]) -> list[str]:
-    """Say which settings the app can't read; their names."""
+    """Print the settings that the app cannot read; return their names."""
     wrong = [name for name, state in sorted(states.items()) if state != "Resolved"]
     for name in wrong:
         typer.echo(f"{name}: {states[name]}", err=True)
     return wrong
-
-
-def main() -> None:
-    """Run a command; errors of Azure and of the set-up are one line."""
-    from azure.core.exceptions import AzureError
-
-    try:
-        app()
-    except (AzureError, SetupError) as error:
-        sys.exit(f"{type(error).__name__}: {str(error).splitlines()[0]}")
-
-
-if __name__ == "__main__":
-    main()

