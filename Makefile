@@ -91,7 +91,8 @@ check: install lint types test simulate-ci ## run everything a change must pass:
 
 infra: install ## run the slow checks of infra/: checkov, hadolint, the deployment package, SkyPilot's server, Bicep where it is on the PATH; four minutes the first time
 	@$(BIN)/python -m pytest -q -m slow tests/unit/infra
-	@if command -v bicep >/dev/null; then bicep build infra/main.bicep --stdout >/dev/null && echo "bicep build: ok"; \
+	@if command -v bicep >/dev/null; then \
+	  output=$$(bicep build infra/main.bicep --stdout 2>&1 >/dev/null) || { echo "$$output" >&2; exit 1; }; \
 	  else echo "bicep is not on the PATH; its check is skipped"; fi
 
 audit: install ## look the locked packages up in PyPI's advisories; fails where these can't be reached
