@@ -129,7 +129,8 @@ def _assignments(settings: Settings, deriver: Deriver, clock: Clock) -> Assignme
 
 def _simulation(settings: Settings, clock: Clock) -> Backend:
     from shared.backends.simulation.cloud import TableSimulatedCloud
-    from shared.backends.simulation.provider import SimulatedNodes, SimulationProvider
+    from shared.backends.simulation.nodes import SimulatedNodes
+    from shared.backends.simulation.provider import SimulationProvider
 
     cloud = TableSimulatedCloud(table_client(settings), settings.workspace)
     return Backend(

@@ -1,15 +1,18 @@
-"""A value that is read again after some seconds, not at every question."""
+"""Values in this process's memory that are read again when they are too old. All are safe for several threads."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
+from shared.clock import Clock
+
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
 class TTLCache(Generic[T]):
-    """One value in this process' memory, with the time at which it was read. Safe for several threads."""
+    """One value, with the time at which it was read."""
 
     def __init__(self, seconds: float) -> None:
         self._age = timedelta(seconds=seconds)
@@ -17,13 +20,36 @@ class TTLCache(Generic[T]):
         self._found: tuple[datetime, T] | None = None
 
     def get(self, now: datetime, read: Callable[[], T]) -> T:
-        """The value, read anew when it is too old; threads that come meanwhile wait for that one reading."""
+        """Return the value, read again if it is too old; threads that come meanwhile wait for that one reading."""
         with self._lock:
             if self._found is None or not self._found[0] <= now < self._found[0] + self._age:
                 self._found = (now, read())
             return self._found[1]
 
     def drop(self) -> None:
-        """Have it read anew at the next question."""
+        """Have it read again at the next call."""
         with self._lock:
             self._found = None
+
+
+class KeyedTTLCache(Generic[K, T]):
+    """One value per key. Nobody waits for another's reading, so a source that hangs holds up one caller each."""
+
+    def __init__(self, seconds: float, clock: Clock) -> None:
+        self._age = timedelta(seconds=seconds)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._found: dict[K, tuple[datetime, T]] = {}
+
+    def find(self, key: K) -> T | None:
+        """Return a key's value if it is not too old."""
+        with self._lock:
+            found = self._found.get(key)
+        return found[1] if found is not None and found[0] <= self._clock.now() < found[0] + self._age else None
+
+    def put(self, key: K, value: T) -> None:
+        """Store a value as of now, and drop those that are too old."""
+        now = self._clock.now()
+        with self._lock:
+            fresh = {k: found for k, found in self._found.items() if now < found[0] + self._age}
+            self._found = {**fresh, key: (now, value)}

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from gpulaunch.models.instances import STARTING, EventType, Phase
-from shared.backends.simulation import provider as sim
+from shared.backends.simulation import course as sim
 from shared.control.parts import Parts
 from shared.domain.event import Event
 from shared.domain.instance import InstanceRecord

@@ -22,7 +22,8 @@ from gpulaunch.models.instances import Mode
 from shared import app as runtime
 from shared.auth import Deriver
 from shared.backends.base import Assignments, Backend
-from shared.backends.simulation.provider import SimulatedNodes, SimulationProvider
+from shared.backends.simulation.nodes import SimulatedNodes
+from shared.backends.simulation.provider import SimulationProvider
 from shared.catalog.snapshot import snapshot
 from shared.clock import UlidIds
 from shared.control.parts import Parts

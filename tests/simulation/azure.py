@@ -243,7 +243,7 @@ class AzureOfProcesses:
         if process not in self._made:
             self._made[process] = made = AzureCompute(self._azure.client(), self._chaos.scheduler, self._user_id)
             # A task that waits holds up the whole simulation; two listings at once are the harder case.
-            made.__dict__["_listing_lock"] = made.__dict__["_quota_lock"] = nullcontext()
+            made.__dict__["_listed"].__dict__["_lock"] = nullcontext()
         return self._made[process]
 
 

@@ -11,15 +11,8 @@ from typing import Any, Literal, Protocol
 
 from gpulaunch.models.instances import Reason
 from shared.backends.base import Provider
-from shared.backends.skypilot.client import (
-    DOWN,
-    LAUNCH,
-    SkyClient,
-    SkyCluster,
-    SkyFailedError,
-    SkyRefusalError,
-    SkyRequest,
-)
+from shared.backends.skypilot.client import DOWN, LAUNCH, SkyClient, SkyCluster, SkyRequest
+from shared.backends.skypilot.http import SkyFailedError, SkyRefusalError
 from shared.domain.instance import Failure
 from shared.domain.provider import AttemptRef, LaunchRefusedError, LaunchSpec, NodeView
 from tests.simulation.azure import FaultyAzure

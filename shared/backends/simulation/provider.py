@@ -1,34 +1,16 @@
-"""Simulated GPU nodes: the way of a real launch in 82 simulated seconds, at no cost, with faults on demand.
+"""Simulated GPU nodes as a backend's provider; what becomes of a node is told by `course.py`."""
 
-| simulated seconds | what happens |
-|---|---|
-| 0 to 2 of validating | the provider is being checked |
-| 0 to 30 of the attempt | provisioning: a request is under way |
-| 30 to 45 | installing; the model is being fetched beside it |
-| 45 to 65 | loading the model |
-| 65 to 75 | starting the server |
-| 75 to 80 | the server runs on its node, its address does not answer yet |
-| from 80 | ready |
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
-Seconds pass `speed` times as fast as the clock's. What is to become of a node follows from when its attempt began and
-from its labels (see shared.backends.simulation.faults), so nothing has to run, and a restart changes nothing.
-"""
-
-import math
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Final
-
-from gpulaunch.models.instances import Phase, Reason
+from gpulaunch.models.instances import Reason
 from gpulaunch.models.requests import ProviderName
 from shared.backends.simulation.cloud import SimulatedCloud, SimulatedNode
-from shared.backends.simulation.faults import Faults, read_faults
+from shared.backends.simulation.course import CHECKED, Course, course, request_id_of, seconds_until
+from shared.backends.simulation.faults import read_faults
 from shared.clock import Clock
 from shared.clouds.labels import is_gc_protected
 from shared.domain.instance import Failure
-from shared.domain.node import NodePhase, NodeStatus
 from shared.domain.provider import (
     AttemptRef,
     Availability,
@@ -36,45 +18,10 @@ from shared.domain.provider import (
     LaunchRefusedError,
     LaunchSpec,
     NodeState,
-    NodeTarget,
-    NodeUnreachableError,
     NodeView,
-    Probe,
     ProviderUnavailableError,
 )
 from shared.errors import StoreUnavailableError
-
-CHECKED: Final = 2.0
-REFUSED: Final = 5.0
-UP: Final = 30.0
-SETUP_FAILED: Final = 40.0
-LOADING: Final = 45.0
-STARTING: Final = 65.0
-SERVING: Final = 75.0
-READY: Final = 80.0
-
-PORT: Final = 8000
-MODEL_BYTES: Final = 16_060_000_000
-"""An 8B model in bfloat16."""
-
-_EXACT: Final = 2e-6
-"""Seconds: clocks count microseconds, so a time that was waited for may be short by one of them."""
-
-_LAUNCH_LOG: Final = (
-    (0.0, "Simulated launch: no machine is rented"),
-    (4.0, "Capacity found; creating the machine"),
-    (21.0, "Machine is running; waiting for its network"),
-    (UP, "Node is up; set-up begins"),
-)
-_NODE_LOG: Final = (
-    (UP, "Installing vLLM"),
-    (UP, f"Fetching the model: {MODEL_BYTES / 1e9:.1f} GB in 4 files"),
-    (LOADING, "vLLM is installed"),
-    (STARTING, "All files of the model are here and have their sizes"),
-    (STARTING, "Starting vLLM"),
-    (70.0, "Model weights loaded"),
-    (SERVING, f"Application startup complete; listening on port {PORT}"),
-)
 
 
 class SimulationProvider:
@@ -97,7 +44,7 @@ class SimulationProvider:
 
     def availability(self, provider: ProviderName, elapsed_seconds: float) -> Availability:
         """Always enabled, after a check of 2 simulated seconds. No storage is touched."""
-        rest = _rest(CHECKED / self._speed - elapsed_seconds)
+        rest = seconds_until(CHECKED / self._speed - elapsed_seconds)
         return Availability(enabled=True, reason=f"Launches on {provider} are simulated.", wait_seconds=rest)
 
     def submit(self, launch_spec: LaunchSpec) -> str | None:
@@ -119,7 +66,7 @@ class SimulationProvider:
         )
         with _answers():
             self._cloud.add(node)
-        return _request_id(launch_spec.cluster_name)
+        return request_id_of(launch_spec.cluster_name)
 
     def describe(self, attempt_ref: AttemptRef) -> NodeView:
         """What has become of an attempt, and when that changes next; one read. Raises ProviderUnavailableError."""
@@ -169,209 +116,8 @@ class SimulationProvider:
             return []
         return self._course(node).launch_log()[-lines:]
 
-    def _course(self, node: SimulatedNode) -> "_Course":
-        return _course(node, self._clock.now(), self._speed)
-
-
-class SimulatedNodes:
-    """The simulated nodes, asked directly. Parameters as for SimulationProvider."""
-
-    def __init__(self, cloud: SimulatedCloud, clock: Clock, speed: float = 1.0) -> None:
-        self._cloud = cloud
-        self._clock = clock
-        self._speed = speed
-
-    def status(self, target: NodeTarget) -> NodeStatus:
-        """The agent's account of its node; one read. Raises NodeUnreachableError, also when storage does not answer."""
-        try:
-            node = self._cloud.get(target.cluster_name)
-        except StoreUnavailableError as error:
-            raise NodeUnreachableError(f"the simulated node can't be reached: {error}") from error
-        if node is None:
-            raise NodeUnreachableError("there is no such simulated node")
-        return _course(node, self._clock.now(), self._speed).status()
-
-    def statuses(self, targets: Sequence[NodeTarget]) -> dict[str, NodeStatus]:
-        """The accounts of all targets that answer, one read each."""
-        answers: dict[str, NodeStatus] = {}
-        for target in targets:
-            with suppress(NodeUnreachableError):
-                answers[target.cluster_name] = self.status(target)
-        return answers
-
-    def probe(self, targets: Sequence[NodeTarget]) -> dict[str, Probe]:
-        """Ask all targets; one read, for several one query over their range of names.
-
-        Raises StoreUnavailableError: storage that does not answer says nothing about the nodes.
-        """
-        names = {target.cluster_name for target in targets}
-        now = self._clock.now()
-        found = {node.cluster_name: _course(node, now, self._speed).probe() for node in self._find(names)}
-        return {name: found.get(name, Probe(False, "There is no such simulated node.")) for name in names}
-
-    def _find(self, names: set[str]) -> Iterable[SimulatedNode]:
-        if len(names) > 1:
-            return self._cloud.nodes(min(names), max(names))
-        found = [self._cloud.get(name) for name in names]
-        return [node for node in found if node is not None]
-
-
-@dataclass(frozen=True)
-class _Course:
-    """One node at one moment."""
-
-    node: SimulatedNode
-    faults: Faults
-    elapsed: float
-    """Seconds of the clock since the attempt began."""
-    speed: float
-
-    @property
-    def state(self) -> NodeState:
-        if self._refused:
-            return NodeState.ABSENT if self._past(REFUSED) else NodeState.PENDING
-        if not self._past(UP):
-            return NodeState.PENDING
-        return NodeState.STOPPED if self._evicted else NodeState.UP
-
-    def view(self) -> NodeView:
-        """What the provider says."""
-        state, request_id = self.state, _request_id(self.node.cluster_name)
-        again = self._next_change()
-        if state is NodeState.ABSENT:
-            failure = Failure(reason=Reason.NO_CAPACITY, message="Simulated: no capacity for this offer.")
-            return NodeView(state, "The launch was refused", None, request_id, failure, again)
-        if state is NodeState.PENDING:
-            return NodeView(state, "A simulated machine is on its way", None, request_id, None, again)
-        if state is NodeState.STOPPED:
-            return NodeView(state, "The simulated machine was evicted", None, request_id, None, again)
-        failure = None
-        if self._setup_failed:
-            failure = Failure(reason=Reason.SETUP_FAILED, message="Simulated: the set-up of the node failed.")
-        return NodeView(state, "The simulated machine runs", _address(self.node), request_id, failure, again)
-
-    def status(self) -> NodeStatus:
-        """What the node's agent says."""
-        if self.state is not NodeState.UP or self._dead:
-            raise NodeUnreachableError(f"simulated node {self.node.cluster_name} does not answer")
-        share = min(1.0, (self._seconds - UP) / (STARTING - UP))
-        log = [text for at, text in _NODE_LOG if at <= self._last_stage and self._past(at)]
-        phase, detail = NodePhase.INSTALLING, "Installing vLLM"
-        if self._setup_failed:
-            phase, detail, share = NodePhase.FAILED, "Simulated: the set-up of the node failed.", min(share, 0.28)
-            log.append(detail)
-        elif self._past(SERVING) and self._last_stage >= SERVING:
-            phase, detail = NodePhase.SERVING, "vLLM serves"
-        elif self._past(STARTING):
-            phase, detail = NodePhase.STARTING_SERVER, "Starting vLLM"
-        elif self._past(LOADING):
-            phase, detail = NodePhase.LOADING_MODEL, "Fetching the model"
-        return NodeStatus(
-            phase=phase,
-            detail=detail,
-            fetched_bytes=int(MODEL_BYTES * share),
-            total_bytes=MODEL_BYTES,
-            port=PORT if phase is NodePhase.SERVING else None,
-            log_tail=log,
-        )
-
-    def probe(self) -> Probe:
-        """What vLLM's address says."""
-        if self.state is not NodeState.UP or self._dead:
-            return Probe(False, "The simulated node does not answer.")
-        if self._last_stage < READY or not self._past(READY):
-            return Probe(False, "vLLM's address does not answer yet.")
-        until = self.faults.busy_until
-        if until is None:
-            return Probe(True, "", running_requests=0.0, waiting_requests=0.0, finished_requests=0.0)
-        busy = not self._past(READY + until)
-        return Probe(
-            True,
-            "",
-            running_requests=1.0 if busy else 0.0,
-            waiting_requests=0.0,
-            finished_requests=0.0 if busy else 1.0,
-        )
-
-    def launch_log(self) -> list[str]:
-        """What the launch has said so far."""
-        if self._refused:
-            refusal = ["No capacity"] if self._past(REFUSED) else []
-            return [_LAUNCH_LOG[0][1], *refusal]
-        return [text for at, text in _LAUNCH_LOG if self._past(at)]
-
-    @property
-    def _seconds(self) -> float:
-        """Simulated seconds since the attempt began."""
-        return max(0.0, self.elapsed + _EXACT) * self.speed
-
-    @property
-    def _refused(self) -> bool:
-        return self.node.attempt <= self.faults.no_capacity
-
-    @property
-    def _last_stage(self) -> float:
-        """The last of the stages that the node reaches."""
-        if self.node.attempt <= self.faults.setup_failure:
-            return UP
-        return STARTING if self.node.attempt <= self.faults.never_registers else READY
-
-    @property
-    def _setup_failed(self) -> bool:
-        return self.node.attempt <= self.faults.setup_failure and self._past(SETUP_FAILED)
-
-    @property
-    def _eviction(self) -> float | None:
-        """When the node is evicted."""
-        after = self.faults.evict_after if self.node.attempt == 1 else None
-        return None if after is None or self._last_stage < READY else READY + after
-
-    @property
-    def _evicted(self) -> bool:
-        return self._eviction is not None and self._past(self._eviction)
-
-    @property
-    def _dead(self) -> bool:
-        after = self.faults.dead_after if self.node.attempt == 1 else None
-        return after is not None and self._last_stage >= READY and self._past(READY + after)
-
-    def _past(self, moment: float) -> bool:
-        """Whether that many simulated seconds of the attempt are over."""
-        return self._left(moment) <= _EXACT
-
-    def _left(self, moment: float) -> float:
-        """Seconds of the clock until a moment of the attempt."""
-        return moment / self.speed - self.elapsed
-
-    def _next_change(self) -> float | None:
-        """Seconds of the clock until there is something new to see."""
-        if self._refused:
-            moments = [REFUSED]
-        elif self._last_stage < LOADING:
-            moments = [UP, SETUP_FAILED]
-        else:
-            moments = [one for one in (UP, LOADING, STARTING, SERVING, READY) if one <= self._last_stage]
-        if self._eviction is not None:
-            moments.append(self._eviction)
-        return min((_rest(self._left(one)) for one in moments if not self._past(one)), default=None)
-
-
-def _course(node: SimulatedNode, now: datetime, speed: float) -> _Course:
-    return _Course(node, read_faults(node.labels), (now - node.started_at).total_seconds(), speed)
-
-
-def _rest(seconds: float) -> float:
-    """Seconds to wait, up to the next microsecond, so that the clock is there then; 0 when there is nothing to wait."""
-    return 0.0 if seconds <= _EXACT else math.ceil(seconds * 1e6) / 1e6
-
-
-def _request_id(cluster_name: str) -> str:
-    return f"simulated-{cluster_name}"
-
-
-def _address(node: SimulatedNode) -> str:
-    # `.invalid` is reserved: nobody can ever be reached there by mistake
-    return f"simulated-{node.cluster_name}.invalid"
+    def _course(self, node: SimulatedNode) -> Course:
+        return course(node, self._clock.now(), self._speed)
 
 
 @contextmanager
@@ -381,16 +127,3 @@ def _answers() -> Generator[None]:
         yield
     except StoreUnavailableError as error:
         raise ProviderUnavailableError(f"the simulated cloud does not answer: {error}") from error
-
-
-def expected_seconds(speed: float) -> dict[Phase, float]:
-    """Seconds that each phase of a simulated launch takes at a speed."""
-    simulated = {
-        Phase.VALIDATING: CHECKED,
-        Phase.PROVISIONING: UP,
-        Phase.INSTALLING: LOADING - UP,
-        Phase.LOADING_MODEL: STARTING - LOADING,
-        Phase.STARTING_SERVER: SERVING - STARTING,
-        Phase.REGISTERING: READY - SERVING,
-    }
-    return {phase: seconds / speed for phase, seconds in simulated.items()}

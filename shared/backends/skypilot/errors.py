@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from gpulaunch.models.instances import Reason
 from gpulaunch.models.offers import Offer
-from shared.backends.skypilot.client import SkyFailedError
+from shared.backends.skypilot.http import SkyFailedError
 from shared.clouds.failures import CLOUD_RULES, FailureRule, failure_rule
 from shared.clouds.registry import CLOUDS
 from shared.domain.instance import Failure

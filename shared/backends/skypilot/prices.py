@@ -1,7 +1,8 @@
 """SkyPilot's live prices through its API server, asked for and fetched in two calls that never wait."""
 
 from gpulaunch.models.requests import ProviderName
-from shared.backends.skypilot.client import SkyClient, SkyFailedError
+from shared.backends.skypilot.client import SkyClient
+from shared.backends.skypilot.http import SkyFailedError
 from shared.catalog.live import ListingError
 from shared.domain.provider import ProviderUnavailableError
 

@@ -20,18 +20,13 @@ from pathlib import Path
 from gpulaunch.models.instances import Reason
 from gpulaunch.models.requests import ProviderName
 from shared.agent.task import open_ports, run_script
-from shared.backends.skypilot.client import (
-    DOWN,
-    LAUNCH,
-    SkyClient,
-    SkyCluster,
-    SkyFailedError,
-    SkyRefusalError,
-    SkyRequest,
-)
+from shared.backends.skypilot.availability import AvailabilityCheck
+from shared.backends.skypilot.client import DOWN, LAUNCH, SkyClient, SkyCluster, SkyRequest
 from shared.backends.skypilot.errors import explain, name_of
-from shared.backends.skypilot.local import LocalServer, set_up_advice
+from shared.backends.skypilot.http import SkyFailedError, SkyRefusalError
+from shared.backends.skypilot.local import LocalServer
 from shared.backends.skypilot.task import NO_UPLOAD, task_for
+from shared.cache import KeyedTTLCache
 from shared.clock import Clock
 from shared.clouds.labels import WORKSPACE_LABEL, is_gc_protected
 from shared.clouds.registry import CLOUDS
@@ -52,15 +47,6 @@ from shared.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_KNOWN_SECONDS = 60.0
-"""How long an answer about enabled clouds is good: credentials change by hand, and a check costs the server seconds."""
-_START_SECONDS = 90.0
-"""A local server is healthy after 5 to 6 s; the rest is for a small machine with cold disks."""
-_WAKE_SECONDS = 600.0
-"""A server that is scaled to zero: pulling 2 GB, signing in, its tables take one to two minutes, at most five."""
-_CHECK_SECONDS = 150.0
-"""A check of one cloud takes 0.3 to 5 s; that of all clouds at the server's start was over 20 s after the start on two
-idle cores, 35 s on two busy ones. Counted from the launch, so the server's own start is in it."""
 REFRESH_SECONDS = 120.0
 """How old SkyPilot's books may be before it is asked to compare them with the cloud. A comparison costs the server 2 to
 10 s of one of its few long workers, which launches need too; probes and the node's own notices are faster anyway."""
@@ -119,36 +105,18 @@ class SkyPilotProvider:
             self._local = LocalServer(os.environ if environ is None else environ, settings.skypilot_user_id, self._home)
             endpoint, token = self._local.endpoint, None
         self._client = SkyClient(endpoint, settings.skypilot_user_id, token)
+        self._availability = AvailabilityCheck(self._client, self._local, redactor, clock)
         self._lock = threading.Lock()
-        self._known: dict[ProviderName, tuple[float, Availability]] = {}
-        self._checks: dict[ProviderName, tuple[float, str]] = {}
         self._addresses: dict[str, str] = {}
-        self._refresh_asked: dict[str, float] = {}
+        self._refresh_asked = KeyedTTLCache[str, bool](refresh_seconds, clock)
 
     def close(self) -> None:
         """Close the connections to the server; a server on this machine goes on."""
         self._client.close()
 
     def availability(self, provider: ProviderName, elapsed_seconds: float) -> Availability:
-        """Whether launches on `provider` can work; never waits for a server to start or for a check to end.
-
-        Raises ProviderUnavailableError when that can't be told now.
-        """
-        now = self._now()
-        with self._lock:
-            until, known = self._known.get(provider, (0.0, None))
-        if known is not None and now < until:
-            return known
-        try:
-            answer = self._find_out(provider, elapsed_seconds)
-        except SkyRefusalError as refusal:
-            answer = Availability(enabled=False, reason=str(refusal))
-        except SkyFailedError as failed:
-            raise ProviderUnavailableError(f"SkyPilot can't say what is enabled: {failed}") from failed
-        if answer.wait_seconds == 0:
-            with self._lock:
-                self._known[provider] = (now + _KNOWN_SECONDS, answer)
-        return answer
+        """See Provider. Never waits for a server to start or for a check to end."""
+        return self._availability.of(provider, elapsed_seconds)
 
     def submit(self, launch_spec: LaunchSpec) -> str | None:
         """Launch, or adopt whatever the server knows of that cluster name; the request's id, if there is one.
@@ -280,69 +248,6 @@ class SkyPilotProvider:
             self._local.start()
             raise ProviderUnavailableError("The SkyPilot server on this machine is starting")
 
-    def _find_out(self, provider: ProviderName, elapsed_seconds: float) -> Availability:
-        health = self._client.health()
-        healthy = health == "healthy"
-        if self._local is not None:
-            if (copied := self._local.copied()) is not None:
-                return Availability(enabled=False, reason=copied)
-            if not healthy and not self._local.has_credentials(provider):
-                reason = f"no credentials for {provider} on this machine: {set_up_advice(provider)}"
-                return Availability(enabled=False, reason=reason)
-            if not healthy and (missing := self._local.not_installed()) is not None:
-                return Availability(enabled=False, reason=missing)
-            if not healthy:
-                self._local.start()
-                if elapsed_seconds > _START_SECONDS:
-                    raise ProviderUnavailableError(
-                        "The SkyPilot server on this machine does not become healthy; see ~/.sky/api_server/server.log"
-                    )
-                return Availability(enabled=False, reason="The SkyPilot server is starting", wait_seconds=2.0)
-            if self._client.live_checks():
-                # A server that has just started checks every cloud first; a question behind that took 12 s.
-                return self._checking(elapsed_seconds)
-        elif health == "waking" and elapsed_seconds <= _WAKE_SECONDS:
-            reason = f"The SkyPilot server at {self._client.endpoint} is waking up"
-            return Availability(enabled=False, reason=reason, wait_seconds=5.0)
-        elif not healthy:
-            raise ProviderUnavailableError(f"The SkyPilot server at {self._client.endpoint} is not healthy")
-        names = self._client.enabled_clouds()
-        if provider in names:
-            return Availability(enabled=True, reason=self._enabled_reason(provider, names))
-        return self._not_enabled(provider, elapsed_seconds)
-
-    def _enabled_reason(self, provider: ProviderName, names: Sequence[str]) -> str:
-        where = "on this machine" if self._local is not None else f"at {self._client.endpoint}"
-        reason = f"{provider} is enabled in SkyPilot {where}"
-        if others := sorted(set(names) - set(NO_UPLOAD)):
-            # A remote server's files can't be looked at, but what is enabled has files.
-            reason += f"; it copies its credentials for {', '.join(others)} to every node and has no setting against it"
-            logger.warning("%s", reason)
-        return reason
-
-    def _not_enabled(self, provider: ProviderName, elapsed_seconds: float) -> Availability:
-        """A server that has just started, or got credentials since, knows nothing yet: have it check once."""
-        now = self._now()
-        if self._client.live_checks():
-            return self._checking(elapsed_seconds)
-        with self._lock:
-            asked_at, request_id = self._checks.get(provider, (-_KNOWN_SECONDS, ""))
-        if now - asked_at >= _KNOWN_SECONDS:
-            request_id = self._client.check(provider)
-            with self._lock:
-                self._checks[provider] = (now, request_id)
-            return self._checking(elapsed_seconds)
-        said = _check_reason(self._client.log(request_id, _LOG_LINES))
-        reason = f"{provider} is not enabled in SkyPilot: {set_up_advice(provider)}"
-        if self._local is None:
-            reason += f" on the server at {self._client.endpoint}"
-        return Availability(enabled=False, reason=reason + (f" ({self._redactor.text(said)})" if said else ""))
-
-    def _checking(self, elapsed_seconds: float) -> Availability:
-        if elapsed_seconds > _CHECK_SECONDS:
-            raise ProviderUnavailableError("SkyPilot's check of credentials does not end")
-        return Availability(enabled=False, reason="SkyPilot is checking credentials", wait_seconds=1.0)
-
     def _cluster(self, name: str) -> SkyCluster | None:
         return next((cluster for cluster in self._client.clusters([name]) if cluster.name == name), None)
 
@@ -363,14 +268,11 @@ class SkyPilotProvider:
         return explain(error, self._client.log(launch.request_id, _LOG_LINES), attempt_ref.offer, self._redactor.text)
 
     def _refresh_if_old(self, cluster: SkyCluster) -> None:
-        now = self._now()
-        if now - (cluster.status_updated_at or 0.0) < self._refresh_seconds:
+        if self._now() - (cluster.status_updated_at or 0.0) < self._refresh_seconds:
             return
-        with self._lock:
-            if now - self._refresh_asked.get(cluster.name, 0.0) < self._refresh_seconds:
-                return
-            recent = {name: at for name, at in self._refresh_asked.items() if now - at < self._refresh_seconds}
-            self._refresh_asked = {**recent, cluster.name: now}
+        if self._refresh_asked.find(cluster.name):
+            return
+        self._refresh_asked.put(cluster.name, value=True)
         try:
             self._client.ask_for_refresh(cluster.name)
         except ProviderUnavailableError as error:
@@ -413,12 +315,6 @@ def _launch(requests: Sequence[SkyRequest], request_id: str | None) -> SkyReques
     """The launch with that id, else the newest one; None when the server remembers none."""
     launches = [request for request in requests if request.name == LAUNCH]
     return next((launch for launch in launches if launch.request_id == request_id), launches[0] if launches else None)
-
-
-def _check_reason(log: str) -> str:
-    """What a check of credentials says is missing, in one line."""
-    found = re.search(r"Reason[^:]*: *(?P<why>.+?)(?:\n\s*\n|\nTo enable|\Z)", log, re.DOTALL)
-    return " ".join(found["why"].split())[:240] if found is not None else ""
 
 
 @contextmanager

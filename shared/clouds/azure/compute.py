@@ -5,15 +5,15 @@ one, a shared group; machines carry tags, everything else only the cluster's nam
 """
 
 import re
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import ProviderName
+from shared.cache import KeyedTTLCache, TTLCache
 from shared.clock import Clock
 from shared.clouds.azure import quota
 from shared.clouds.azure.client import AzureClient
@@ -95,7 +95,6 @@ class Machine:
 
 @dataclass(frozen=True)
 class _Listing:
-    at: datetime
     machines: Mapping[str, Machine]
     groups: Mapping[str, bool]
     """Clusters that have resource groups, and whether one of these stays: False when all are being deleted."""
@@ -121,10 +120,8 @@ class AzureCompute:
         self._clock = clock
         self._user_id = user_id
         self._ours = re.compile(rf"(gl-[0-9a-z]{{26}}-[0-9]{{2,}})-{re.escape(user_id)}(?![0-9a-z])", re.IGNORECASE)
-        self._listing_lock = threading.Lock()
-        self._listed: _Listing | None = None
-        self._quota_lock = threading.Lock()
-        self._quotas: dict[str, RegionUsage] = {}
+        self._listed = TTLCache[_Listing](LISTING_SECONDS)
+        self._quotas = KeyedTTLCache[str, RegionUsage](QUOTA_SECONDS, clock)
 
     def close(self) -> None:
         """Close the connections."""
@@ -188,16 +185,12 @@ class AzureCompute:
 
     def usage(self, region: str) -> RegionUsage:
         """See CloudCompute."""
-        now = self._clock.now()
-        with self._quota_lock:
-            known = self._quotas.get(region)
-        if known is not None and now - known.at < timedelta(seconds=QUOTA_SECONDS):
-            return known
-        lines = tuple(line for line in self._client.usage(region) if quota.concerns_gpus(line.name))
-        fresh = RegionUsage(region, now, lines)
-        with self._quota_lock:
-            self._quotas[region] = fresh
-        return fresh
+        usage = self._quotas.find(region)
+        if usage is None:
+            lines = tuple(line for line in self._client.usage(region) if quota.concerns_gpus(line.name))
+            usage = RegionUsage(region, self._clock.now(), lines)
+            self._quotas.put(region, usage)
+        return usage
 
     def quota_needs(self, offer: Offer) -> Sequence[QuotaNeed]:
         """See CloudCompute."""
@@ -220,14 +213,10 @@ class AzureCompute:
                 return
 
     def _listing(self) -> _Listing:
-        # The lock is held while Azure is asked: whoever else wants the listing waits for this one.
-        with self._listing_lock:
-            now = self._clock.now()
-            if self._listed is None or now - self._listed.at >= timedelta(seconds=LISTING_SECONDS):
-                self._listed = self._list(now)
-            return self._listed
+        # One caller asks Azure; whoever else needs the listing waits for it.
+        return self._listed.get(self._clock.now(), self._list)
 
-    def _list(self, now: datetime) -> _Listing:
+    def _list(self) -> _Listing:
         """Machines come in two listings, whole ones without their power and states without tags; side by side."""
         with ThreadPoolExecutor(3, thread_name_prefix="azure-listing") as pool:
             whole = pool.submit(lambda: list(self._client.machines(status_only=False)))
@@ -238,7 +227,7 @@ class AzureCompute:
                 name = self._cluster_of(str(group["name"]))
                 if name is not None:
                     by_group[name] = by_group.get(name, False) or not _is_going(group)
-            return _Listing(now, self._machines(whole.result(), states.result()), by_group)
+            return _Listing(self._machines(whole.result(), states.result()), by_group)
 
     def _machines(self, whole: "Iterable[VirtualMachine]", states: "Iterable[VirtualMachine]") -> dict[str, Machine]:
         # Ids differ in case between the two listings.

@@ -3,8 +3,8 @@
 import pytest
 
 from gpulaunch.models.instances import Reason
-from shared.backends.skypilot.client import SkyFailedError
 from shared.backends.skypilot.errors import explain, name_of
+from shared.backends.skypilot.http import SkyFailedError
 from shared.redaction import Redactor
 from tests.twins.factories import make_offer
 

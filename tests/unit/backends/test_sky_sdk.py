@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shared.backends.skypilot.client import API_VERSION
+from shared.backends.skypilot.http import API_VERSION
 from shared.backends.skypilot.local import ALWAYS_COPIED
 from shared.backends.skypilot.task import NO_UPLOAD
 from tests.standins.sky_server import SkyServer
