@@ -1,4 +1,4 @@
-"""One filter for everything that people read: log records, events, log tails."""
+"""Redact secrets from everything that people read: log records, events, log tails."""
 
 import logging
 import re
@@ -8,29 +8,29 @@ from typing import Any
 HIDDEN = "[redacted]"
 
 _PATTERNS = (
-    # Header values and assignments that carry credentials, whatever their form.
+    # Header values and assignments that contain credentials in any form.
     re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"),
     re.compile(
         r"(?i)\b(api[_-]?key|token|secret|password|passwd|accountkey|sharedaccesskey|authorization|x-admin-token)"
         r"(\"?'?\s*[=:]\s*\"?'?)[A-Za-z0-9._~+/=-]{8,}"
     ),
-    # Signed addresses: S3 and R2, Azure SAS.
+    # Signed URLs: S3 and R2, Azure SAS.
     re.compile(r"(?i)([?&](?:x-amz-(?:signature|credential|security-token)|sig|code)=)[^&\s\"']+"),
-    # Tokens that tell themselves by their form: the Hub's, ours, AWS's.
+    # Tokens with a recognizable form: the Hub's, gpulaunch's, AWS's.
     re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|gl-[A-Za-z0-9_-]{43}|(?:AKIA|ASIA)[A-Z0-9]{16})\b"),
 )
 
 
 class Redactor:
-    """Replaces secrets by `[redacted]`: the ones it was told of, and whatever looks like one."""
+    """Replaces known secrets, and whatever looks like one, by `[redacted]`."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        # Short values would hide innocent text; the longest first, so that none hides a part of another.
+        # Short values would hide innocent text. Longest first, so that none hides part of another.
         known = sorted({secret for secret in secrets if len(secret) >= 8}, key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, known))) if known else None
 
     def text(self, text: str) -> str:
-        """The text without secrets."""
+        """Return the text without secrets."""
         if self._known is not None:
             text = self._known.sub(HIDDEN, text)
         text = _PATTERNS[0].sub(lambda found: f"{found[1]} {HIDDEN}", text)
@@ -39,12 +39,12 @@ class Redactor:
         return _PATTERNS[3].sub(HIDDEN, text)
 
     def lines(self, lines: Iterable[str]) -> list[str]:
-        """Each line without secrets."""
+        """Return the lines without secrets."""
         return [self.text(line) for line in lines]
 
 
 def redact_all_logging(redactor: Redactor) -> None:
-    """Make every log record of the process pass the redactor when it is made, whichever logger or handler it meets."""
+    """Redact every log record of the process at its creation, for all loggers and handlers."""
     make: Callable[..., logging.LogRecord] = logging.getLogRecordFactory()
     if getattr(make, "redacts", False):
         make = make.__wrapped__  # pyright: ignore[reportFunctionMemberAccess] - set below, on our own factory

@@ -1,8 +1,8 @@
-"""The nodes themselves, asked over HTTP: the agent for its account, vLLM for its health and its load.
+"""Call nodes over HTTP: the agent for its report, vLLM for its health and load.
 
-A node is not trusted: answers are limited in size and time, redirects are not followed, and junk is an error, not a
-crash. The environment's proxies are not used: nodes are reached directly or not at all. By aiohttp, since a sweep asks
-thousands: a request costs it a tenth of the processor time that httpx takes.
+Nodes are not trusted: answers are limited in size and time, redirects are not followed, and junk is an error, not a
+crash. Proxies of the environment are ignored: nodes are reached directly or not at all. aiohttp, because a sweep calls
+thousands of nodes and httpx needs ten times the processor time per request.
 """
 
 import asyncio
@@ -17,30 +17,30 @@ from shared.domain.node import NodeStatus
 from shared.domain.provider import NodeTarget, NodeUnreachableError, Probe
 
 PROBE_SECONDS = 3.0
-"""vLLM answers /health in milliseconds also under load; 3 s lets one lost packet be sent again (1 s, then 2 s)."""
+"""vLLM answers /health in milliseconds even under load; 3 s allow for one lost packet (retried after 1 s, then 2 s)."""
 STATUS_SECONDS = 5.0
-"""The agent may be unpacking wheels on every core of a small node while it is asked; a step can wait that long."""
+"""The agent may be unpacking wheels on every core of a small node meanwhile; a step can wait that long."""
 _AT_ONCE = 64
 """Connections open at the same time: a slice of nodes takes one or two rounds, within a worker's socket limits."""
 _STATUS_BYTES = 1_000_000
-"""An account has at most 200 log lines of 2000 characters."""
+"""A report has at most 200 log lines of 2000 characters."""
 _METRICS_BYTES = 4_000_000
 """vLLM's metrics have about 100 KiB; more than this is not vLLM."""
 _OK = 200
 
 
 class _TooLongError(Exception):
-    """An answer is larger than any honest one."""
+    """An answer is larger than any legitimate one."""
 
 
 _NO_ANSWER = (aiohttp.ClientError, OSError, TimeoutError, ValueError, _TooLongError)
-"""ValueError: an address that is none, or an answer that is no HTTP."""
+"""ValueError: malformed address or non-HTTP response."""
 
 
 def _client() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=_AT_ONCE),
-        # Ours are the limits below: for the whole of an answer, connecting included.
+        # The limits below apply to the whole answer, including the connection.
         timeout=aiohttp.ClientTimeout(total=None),
         headers={"Accept-Encoding": "identity"},
         auto_decompress=False,
@@ -50,27 +50,34 @@ def _client() -> aiohttp.ClientSession:
 
 
 def _url(address: str, port: int, path: str) -> URL:
-    """Raises ValueError for an address that is none."""
+    """Build a URL.
+
+    Raises:
+        ValueError: The address is malformed.
+    """
     return URL.build(scheme="http", host=address, port=port, path=path)
 
 
 class HttpNodes:
-    """Nodes over HTTP. Holds no connection between calls, so it is safe for several threads."""
+    """Nodes over HTTP. Keeps no connections between calls, so it is thread-safe."""
 
     def status(self, target: NodeTarget) -> NodeStatus:
-        """The agent's account of its node, within 5 s. Raises NodeUnreachableError."""
+        """Return the agent's report, within 5 s.
+
+        Raises:
+            NodeUnreachableError: The agent did not answer, or not with a report.
+        """
         return asyncio.run(self._status_alone(target))
 
     def statuses(self, targets: Sequence[NodeTarget]) -> dict[str, NodeStatus]:
-        """The accounts of many agents, side by side, each within 5 s; without those that did not answer."""
+        """Return the reports of many agents, fetched in parallel within 5 s each; without those that did not answer."""
         return asyncio.run(self._statuses(targets)) if targets else {}
 
     def probe(self, targets: Sequence[NodeTarget]) -> dict[str, Probe]:
-        """Ask vLLM's /health and /metrics on each node, side by side; by cluster name, one entry for every target.
+        """Call vLLM's /health and /metrics on all nodes in parallel; the result has every target by cluster name.
 
-        Takes about 3 s for each 64 nodes that don't answer, milliseconds for those that do. Never raises: a node of
-        which nothing can be told is not alive, and its message says why. Metrics that can't be read leave the load
-        unknown and the node alive.
+        Takes about 3 s per 64 nodes that do not answer, milliseconds for those that do. Never raises: a node without a
+        valid answer is not alive, and its message says why. With unreadable metrics it is alive and its load unknown.
         """
         return asyncio.run(self._probe(targets)) if targets else {}
 
@@ -87,7 +94,7 @@ class HttpNodes:
                     try:
                         return await _status(client, target)
                     except NodeUnreachableError:
-                        # The probe of its endpoint tells whether it lives; a silent agent alone is no verdict.
+                        # The probe of the endpoint decides whether the node is alive; a silent agent alone does not.
                         return None
 
             answers = await asyncio.gather(*(ask(target) for target in targets))
@@ -109,13 +116,13 @@ async def _status(client: aiohttp.ClientSession, target: NodeTarget) -> NodeStat
         url = _url(target.address, target.agent_port, "/v1/status")
         code, body = await _get(client, url, _STATUS_BYTES, STATUS_SECONDS, headers)
     except _NO_ANSWER as error:
-        raise NodeUnreachableError(f"The agent on {target.address} gave no answer: {_why(error)}") from error
+        raise NodeUnreachableError(f"The agent on {target.address} did not answer: {_why(error)}") from error
     if code != _OK:
         raise NodeUnreachableError(f"The agent on {target.address} answered {code}")
     try:
         return NodeStatus.model_validate_json(body)
     except ValidationError as error:
-        raise NodeUnreachableError(f"The agent on {target.address} gave an answer that can't be read") from error
+        raise NodeUnreachableError(f"The agent on {target.address} sent an invalid answer") from error
 
 
 async def _probe_one(client: aiohttp.ClientSession, places: asyncio.Semaphore, target: NodeTarget) -> Probe:
@@ -126,7 +133,7 @@ async def _probe_one(client: aiohttp.ClientSession, places: asyncio.Semaphore, t
             health = _url(target.address, target.port, "/health")
             code, _ = await _get(client, health, _STATUS_BYTES, PROBE_SECONDS)
         except _NO_ANSWER as error:
-            return Probe(alive=False, message=f"vLLM gave no answer: {_why(error)}")
+            return Probe(alive=False, message=f"vLLM did not answer: {_why(error)}")
         if code != _OK:
             return Probe(alive=False, message=f"vLLM's /health answered {code}")
         try:
@@ -145,7 +152,7 @@ async def _probe_one(client: aiohttp.ClientSession, places: asyncio.Semaphore, t
 async def _get(
     client: aiohttp.ClientSession, url: URL, most: int, seconds: float, headers: dict[str, str] | None = None
 ) -> tuple[int, bytes]:
-    """Status and body. Compression is declined, so that a small answer can't unpack into a large one."""
+    """Return status and body. Compression is declined, so that a small answer cannot unpack into a large one."""
     async with asyncio.timeout(seconds), client.get(url, headers=headers, allow_redirects=False) as response:
         body = bytearray()
         async for chunk in response.content.iter_any():
@@ -164,13 +171,13 @@ def _why(error: Exception) -> str:
 
 
 def total(metrics: str, name: str) -> float | None:
-    """Sum of a metric's samples over all its labels, in Prometheus' text format; None where there is none to read."""
+    """Return the sum of a metric over all labels, from Prometheus' text format; None if it is absent."""
     found: list[float] = []
     for rest in _samples(metrics, name):
         if rest[:1] != "{" and not rest[:1].isspace():
             continue
         try:
-            # A label's value may hold any character, so the labels end at the last brace.
+            # A label's value may contain any character, so the labels end at the last brace.
             value = float(rest.rpartition("}")[2].split()[0])
         except (IndexError, ValueError):
             continue
@@ -180,7 +187,7 @@ def total(metrics: str, name: str) -> float | None:
 
 
 def _samples(metrics: str, name: str) -> Iterator[str]:
-    """What follows the name in each line that begins with it; looked for, since most of 100 KiB are other lines."""
+    """Return what follows the name in each line that starts with it, searched: most of 100 KiB are other lines."""
     at = metrics.find(name)
     while at >= 0:
         end = metrics.find("\n", at)

@@ -1,8 +1,8 @@
-"""Budgets of a month: what fits, when to warn, and what ends at the hard cap; pure.
+"""Monthly budgets: what fits, when to warn, and what ends at the hard cap. Pure.
 
-What counts against a budget is what ended instances have cost and what live ones may cost at worst. So no admission
-can overrun it, and nothing has to be ended to keep to it, unless a budget is lowered or a node outlives its deadline:
-then what was really spent decides (`beyond_cap`).
+What counts is the cost of ended instances and the worst case of live ones. No admission can exceed a budget, so nothing
+has to be terminated to keep it, unless it is lowered or a node outlives its deadline: then actual spending decides
+(`over_budget`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from shared.domain.money import MICRO, Account, Ledger, Reservation
 from shared.domain.refusal import Refusal
 
 THRESHOLDS = (50, 80, 100)
-"""Percent of a budget, spent or reserved, of which an alert tells."""
+"""Percent of a budget, spent or reserved, at which an alert is sent."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,15 @@ class BudgetAlert:
     used: int
     """Spent or reserved, micro-USD."""
     refused: int = 0
-    """What a launch would have needed that found no room, micro-USD; 0: the threshold itself was reached."""
+    """What a refused launch would have needed, micro-USD; 0 if the threshold itself was reached."""
 
     @property
     def message(self) -> str:
         """For people."""
         if self.refused:
             return (
-                f"The budget for {named(self.month, self.scope)} has no room for a launch of {dollars(self.refused)} "
-                f"USD: {dollars(self.used)} of {dollars(self.budget)} USD are spent or reserved."
+                f"A launch of {dollars(self.refused)} USD exceeds the budget for {named(self.month, self.scope)}: "
+                f"{dollars(self.used)} of {dollars(self.budget)} USD are spent or reserved."
             )
         return (
             f"{self.threshold} % of the budget for {named(self.month, self.scope)} are spent or reserved: "
@@ -70,29 +70,29 @@ class BudgetAlert:
 
 @dataclass(frozen=True)
 class Running:
-    """A live instance as the hard cap sees it."""
+    """A live instance and its cost, for the hard cap."""
 
     instance_id: str
     held: Reservation
     accrued: int
-    """What it has cost so far, micro-USD."""
+    """Cost so far, micro-USD."""
     ending: bool = False
-    """It is being ended already."""
+    """Whether it is terminating already."""
 
 
 def dollars(micro: int) -> str:
-    """An amount for people, to the cent."""
+    """Format an amount to the cent."""
     return f"{micro / MICRO:.2f}"
 
 
 def named(month: str, scope: str) -> str:
-    """A scope's month for people."""
+    """Format a month with the scope's label."""
     label = label_of(scope)
     return f"{month} ({label})" if label else month
 
 
 def budget_refusal(ledger: Ledger, held: Reservation, budgets: Budgets) -> Refusal | None:
-    """Why the budgets have no room for what an instance may cost at worst, or None. What costs nothing always fits."""
+    """Return why an instance's worst case exceeds a budget, or None. What costs nothing always fits."""
     for scope in held.scopes:
         budget = budgets.of(scope)
         account = ledger.accounts.get(account_key(held.month, scope), Account())
@@ -102,15 +102,13 @@ def budget_refusal(ledger: Ledger, held: Reservation, budgets: Budgets) -> Refus
         label = label_of(scope)
         setting = f"GPULAUNCH_LABEL_BUDGETS[{label}]" if label else "GPULAUNCH_MONTHLY_BUDGET_USD"
         left = max(0, budget - used)
-        either = "End an instance or have" if left < 10_000 else "End an instance, have"
-        cheaper = (
-            f", or launch with a budget_usd of {left // 10_000 / 100:.2f} or less or a shorter max_lifetime_minutes"
-        )
+        cheaper = f"Set budget_usd to {left // 10_000 / 100:.2f} or less or a shorter max_lifetime_minutes, "
+        advice = f"{cheaper}terminate" if left >= 10_000 else "Terminate"
         detail = (
-            f"The launch may cost {dollars(held.micro_usd)} USD, and of the {dollars(budget)} USD for "
-            f"{named(held.month, scope)} {dollars(account.spent)} are spent and {dollars(account.reserved)} reserved "
-            f"by live instances, so {dollars(left)} are left. {either} "
-            f"{setting.partition('[')[0]} raised{cheaper if left >= 10_000 else ''}."
+            f"The launch may cost {dollars(held.micro_usd)} USD, but only {dollars(left)} of the {dollars(budget)} USD "
+            f"for {named(held.month, scope)} are left: {dollars(account.spent)} are spent and "
+            f"{dollars(account.reserved)} are reserved by live instances. {advice} an instance, or ask "
+            f"the operator to raise {setting.partition('[')[0]}."
         )
         return Refusal("budget_exceeded", setting, budget / MICRO, used / MICRO, held.micro_usd / MICRO, detail)
     return None
@@ -119,10 +117,10 @@ def budget_refusal(ledger: Ledger, held: Reservation, budgets: Budgets) -> Refus
 def apply_thresholds(
     ledger: Ledger, held: Reservation, budgets: Budgets, *, refused: bool
 ) -> tuple[Ledger, list[BudgetAlert]]:
-    """The ledger with each new highest threshold marked in the accounts that a launch counts in, and what to tell.
+    """Return the ledger with newly reached thresholds marked, and the alerts to send.
 
-    `refused`: the launch found no room in one of them, so that this one is used up as far as launches go. Each
-    threshold is told once in a month; of several passed at once the highest.
+    `refused`: the launch did not fit one of the accounts, which counts as 100 %. Each threshold is reported once a
+    month; of several reached at once, the highest.
     """
     alerts: list[BudgetAlert] = []
     accounts = dict(ledger.accounts)
@@ -141,7 +139,7 @@ def apply_thresholds(
 
 
 def over_budget(ledger: Ledger, running: Sequence[Running], budgets: Budgets) -> dict[str, Failure]:
-    """The instances to end because their budget is really used up, by what ended ones and they themselves have cost.
+    """Return the instances to terminate because actual spending has reached their budget.
 
     Instances on machines that cost nothing are left alone.
     """
@@ -160,8 +158,7 @@ def over_budget(ledger: Ledger, running: Sequence[Running], budgets: Budgets) ->
             budget, used = budgets.of(scope), actual[one.held.month, scope]
             if budget is not None and used >= budget:
                 message = (
-                    f"The budget for {named(one.held.month, scope)} is used up: "
-                    f"{dollars(used)} of {dollars(budget)} USD are spent."
+                    f"The budget for {named(one.held.month, scope)} is spent: {dollars(used)} of {dollars(budget)} USD."
                 )
                 ending.setdefault(one.instance_id, Failure(reason=Reason.BUDGET, message=message))
     return ending

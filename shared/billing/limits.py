@@ -1,4 +1,4 @@
-"""What may be launched, how much at once and how fast; pure. Each refusal names its limit, its value and what to do.
+"""Limits on what is launched, how much at once and how fast. Pure. A refusal names limit, value and remedy.
 
 What is allowed at all (providers, regions, types, GPUs, lifetime) is said before anything is written. What instances
 compete for (instances, GPUs, launches per minute) is counted in the ledger, in the transaction that accepts them.
@@ -16,7 +16,7 @@ from shared.domain.refusal import Refusal
 
 @dataclass(frozen=True)
 class AdmissionLimits:
-    """The deployment's limits; None or empty: no such limit."""
+    """The deployment's limits; None or empty for no limit."""
 
     instances: int | None = None
     gpus: int | None = None
@@ -27,32 +27,32 @@ class AdmissionLimits:
     lifetime_minutes: int | None = None
     providers: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
-    """Of rented machines; on infrastructure of one's own a region is a host, which its provider's name covers."""
+    """Of rented machines only: on your own machines a region is a host, which the provider's name covers."""
     types: tuple[str, ...] = ()
     gpu_names: tuple[str, ...] = ()
 
     @property
     def counted(self) -> bool:
-        """Whether instances compete for anything of it."""
+        """Whether any limit counts instances."""
         return (self.instances, self.gpus, self.launches_per_minute) != (None, None, None) or bool(self.labels)
 
     @property
     def labels(self) -> set[str]:
-        """The labels that have a limit of their own."""
+        """Labels with their own limits."""
         return {*self.label_instances, *self.label_gpus}
 
 
 def lifetime_refusal(minutes: int, limits: AdmissionLimits) -> Refusal | None:
-    """Why an instance may not live that long, or None."""
+    """Return why an instance may not live that long, or None."""
     most = limits.lifetime_minutes
     if most is None or minutes <= most:
         return None
-    detail = f"max_lifetime_minutes is {minutes}; this deployment allows {most} at most. Ask for {most} or less."
+    detail = f"max_lifetime_minutes is {minutes}; the limit here is {most}. Set {most} or less."
     return Refusal("not_allowed", "GPULAUNCH_MAX_LIFETIME_MINUTES", most, None, minutes, detail)
 
 
 def allowed(offers: Sequence[Offer], limits: AdmissionLimits) -> tuple[list[Offer], Refusal | None]:
-    """The offers that may be used; the refusal when none is left, by the first limit that leaves none."""
+    """Return the allowed offers, or the refusal by the first limit that leaves none."""
     left = list(offers)
     for name, what, values, rented in (
         ("GPULAUNCH_ALLOWED_PROVIDERS", "provider", limits.providers, False),
@@ -64,8 +64,8 @@ def allowed(offers: Sequence[Offer], limits: AdmissionLimits) -> tuple[list[Offe
         if left and not fits:
             asked = ", ".join(sorted({str(getattr(offer, what)) for offer in left}))
             detail = (
-                f"Only {', '.join(values)} may be used here as {what}, and this launch needs {asked}. "
-                f"Ask for one of them, or have {name} changed."
+                f"Only {', '.join(values)} may be used here as {what}, but this launch needs {asked}. "
+                f"Use one of them, or ask the operator to change {name}."
             )
             return [], Refusal("not_allowed", name, values, None, None, detail)
         left = fits
@@ -78,12 +78,12 @@ def _in(offer: Offer, what: str, values: Collection[str]) -> bool:
 
 
 def count_refusal(ledger: Ledger, held: Reservation, limits: AdmissionLimits, now: datetime) -> Refusal | None:
-    """Why the ledger has no room for another instance, or None."""
+    """Return why another instance would exceed a counted limit, or None."""
     recent = recent_launches(ledger, now)
     rate = limits.launches_per_minute
     if rate is not None and len(recent) >= rate:
         wait = max(1, int((recent[len(recent) - rate] + RATE_WINDOW - now).total_seconds()) + 1) if rate else 60
-        detail = f"{len(recent)} launches were accepted in the last minute, and {rate} are allowed. Try in {wait} s."
+        detail = f"{len(recent)} launches were accepted in the last minute; the limit is {rate}. Try again in {wait} s."
         return Refusal("too_many_launches", "GPULAUNCH_LAUNCHES_PER_MINUTE", rate, len(recent), 1, detail, wait)
     for scope in held.scopes:
         label = label_of(scope)
@@ -97,8 +97,8 @@ def count_refusal(ledger: Ledger, held: Reservation, limits: AdmissionLimits, no
             if most is not None and used + asked > most:
                 setting = f"GPULAUNCH_LABEL_{name}[{label}]" if label else f"GPULAUNCH_{name}"
                 detail = (
-                    f"{used} of {most} {what} are in use{f' with {label}' if label else ''}, and this launch needs "
-                    f"{asked} more. End an instance, or have {setting.partition('[')[0]} raised."
+                    f"{used} of {most} {what} are in use{f' with {label}' if label else ''}, but this launch needs "
+                    f"{asked} more. Terminate an instance, or ask the operator to raise {setting.partition('[')[0]}."
                 )
                 return Refusal("limit_reached", setting, most, used, asked, detail)
     return None

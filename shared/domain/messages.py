@@ -1,4 +1,4 @@
-"""Queue messages: hints, never facts. Any of them may be lost, doubled, late or out of order."""
+"""Queue messages: hints, never facts. Any of them may be lost, duplicated, late or out of order."""
 
 from typing import Annotated, Literal, TypeVar
 
@@ -12,7 +12,7 @@ InstanceId = Annotated[str, StringConstraints(pattern=INSTANCE_ID)]
 
 
 class StepMessage(Stored):
-    """Please bring this instance one step forward."""
+    """Advance an instance by one step."""
 
     instanceId: InstanceId  # noqa: N815 - the field's name on the wire: `id` would overwrite binding data in the host
     epoch: int
@@ -21,7 +21,7 @@ class StepMessage(Stored):
 
 
 class ProbeMessage(Stored):
-    """Please probe the ready nodes of one slice of live instances, both ends included."""
+    """Probe the ready nodes of a slice of live instances, inclusive."""
 
     instanceId: InstanceId  # noqa: N815
     """The newest instance of the slice."""
@@ -31,41 +31,41 @@ class ProbeMessage(Stored):
 
 
 class BudgetNotice(Stored):
-    """A budget without room for a launch; whole, since a launch that was refused has no event to point to."""
+    """A budget that a launch did not fit; complete, since a refused launch has no event to refer to."""
 
     at: UtcTime
     month: str
     mode: Literal["real", "simulation"]
     label: str | None
-    """`team=a`; null: the budget of everything."""
+    """A label such as `team=a`; null for the overall budget."""
     budget_usd: float
     used_usd: float
     """Spent or reserved."""
     asked_usd: float
-    """What the launch might have cost at worst."""
+    """Worst-case cost of the launch."""
     message: str
 
 
 class AlertMessage(Stored):
-    """Please tell one receiver of one event, or of a budget."""
+    """Send one event, or a budget notice, to one receiver."""
 
     instanceId: InstanceId  # noqa: N815
     epoch: int
     sequence: Annotated[int, Field(ge=0, le=999_999)]
-    """The event's number."""
+    """Number of the event."""
     hook: Annotated[int, Field(ge=0)] = 0
-    """Which of the configured receivers: one that fails is tried again without the others."""
+    """Index of the receiver: one that fails is retried without the others."""
     tries: Annotated[int, Field(ge=0)] = 0
-    """How often it was tried before."""
+    """Number of previous tries."""
     budget: BudgetNotice | None = None
-    """What is told instead of an event; `instanceId` is then the id that the refused launch would have had."""
+    """Sent instead of an event; `instanceId` is then the id that the refused launch would have had."""
 
 
 M = TypeVar("M", StepMessage, ProbeMessage, AlertMessage)
 
 
 def read_message(kind: type[M], body: bytes) -> M:
-    """Understand a message's body.
+    """Parse a message.
 
     Raises
     ------

@@ -19,11 +19,11 @@ from shared.domain.instance import Failure
 
 
 class ProviderError(GpulaunchError):
-    """Base of what a provider can say no with."""
+    """Base of a provider's errors."""
 
 
 class LaunchRefusedError(ProviderError):
-    """The offer can't be had; another one may."""
+    """The offer is not available; another one may be."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -31,35 +31,35 @@ class LaunchRefusedError(ProviderError):
 
 
 class ProviderUnavailableError(ProviderError):
-    """The provider did not answer, or can't now. Nothing is known about what it did."""
+    """The provider did not answer or cannot at present. It is not known what it did."""
 
 
 class ProviderNotEnabledError(ProviderError):
-    """The provider can't be used as things are set up; the message says what to do."""
+    """The provider cannot be used with the present configuration; the message says what to do."""
 
 
 class NodeError(GpulaunchError):
-    """Base of what can go wrong in talking to a node."""
+    """Base of errors in calling a node."""
 
 
 class NodeUnreachableError(NodeError):
-    """The node did not give an answer that could be understood."""
+    """The node did not answer, or not validly."""
 
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether launches on one provider can work."""
+    """Whether launches on a provider can work."""
 
     enabled: bool
     reason: str
     """For people: why not and what to do, or what is used."""
     wait_seconds: float = 0.0
-    """More than 0: the check is still going on, ask again after this."""
+    """If positive, the check is still running: ask again after this time."""
 
 
 @dataclass(frozen=True)
 class LaunchSpec:
-    """What to launch: one attempt, with everything that the provider hands to the node."""
+    """What to launch: an attempt and everything that the provider passes to its node."""
 
     cluster_name: str
     instance_id: str
@@ -68,15 +68,15 @@ class LaunchSpec:
     labels: Mapping[str, str]
     """The user's labels."""
     environment: Mapping[str, str]
-    """Plain environment of the node's agent; no secret."""
+    """Environment of the node's agent, without secrets."""
     secrets: Mapping[str, str]
-    """Environment that is never logged: the node's token, good for this attempt only (or, locally, its assignment)."""
+    """Environment that is never logged: the attempt's token or, in pull mode, its assignment."""
     started_at: datetime
 
 
 @dataclass(frozen=True)
 class AttemptRef:
-    """Where one attempt is to be found; enough to ask for it and to take it away."""
+    """Identifies an attempt at its provider, to describe and release it."""
 
     cluster_name: str
     instance_id: str
@@ -88,72 +88,72 @@ class AttemptRef:
 
 
 class NodeState(StrEnum):
-    """What the provider knows of an attempt's node."""
+    """The provider's view of an attempt's node."""
 
     ABSENT = "absent"
-    """No request under way and no node: it never came, or it is gone."""
+    """No request in progress and no node: it never existed, or it was deleted."""
     PENDING = "pending"
-    """A request is under way; a node may exist."""
+    """A request is in progress; a node may exist."""
     UP = "up"
-    """The node runs."""
+    """The node is running."""
     STOPPED = "stopped"
-    """The machine is there but does not run (a spot eviction on Azure looks so)."""
+    """The machine exists but is stopped, as after a spot eviction on Azure."""
 
 
 @dataclass(frozen=True)
 class NodeView:
-    """One look at one attempt through the provider."""
+    """An attempt as its provider describes it."""
 
     state: NodeState
     detail: str = ""
     address: str | None = None
-    """Host name or IP address at which the node can be reached, once known."""
+    """Host name or IP address of the node, once known."""
     request_id: str | None = None
     failure: Failure | None = None
-    """The launch or the node's job failed; the node may exist all the same and has to be taken away."""
+    """The launch or the node's job failed; the node may still exist and must be released."""
     look_again_seconds: float | None = None
-    """When something is expected to change; None: after the usual interval."""
+    """When a change is expected; None for the usual interval."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """One node that the provider runs, as found in its own listing."""
+    """A node in the provider's listing."""
 
     cluster_name: str
     state: NodeState
     created_at: datetime | None
     gc_protected: bool = False
-    """Carries the label that exempts it from garbage collection."""
+    """Has the label that exempts it from garbage collection."""
     workspace: str | None = None
-    """The workspace that launched it, where the provider keeps labels; None: not known."""
+    """The workspace that launched it, from its labels; None if unknown."""
 
 
 @dataclass(frozen=True)
 class NodeTarget:
-    """A node to be asked, and how."""
+    """A node's address, ports and token."""
 
     instance_id: str
     cluster_name: str
     attempt: int
     address: str
     port: int | None
-    """vLLM's port; None while unknown."""
+    """vLLM's port, once known."""
     agent_port: int
-    """The port on which the agent answers."""
+    """The agent's port."""
     agent_token: str
-    """Bearer token with which the agent is asked; derived."""
+    """Bearer token for the agent; derived."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What one probe of a ready node found."""
+    """The result of probing a ready node."""
 
     alive: bool
     message: str = ""
     running_requests: float | None = None
     waiting_requests: float | None = None
     finished_requests: float | None = None
-    """vLLM's count of finished requests since its start: tells that a node was busy between two probes."""
+    """vLLM's count of finished requests since its start; reveals that a node was busy between two probes."""
 
 
 class CleanupStatus(StrEnum):
@@ -161,6 +161,6 @@ class CleanupStatus(StrEnum):
 
     NOTHING = "nothing"
     FREE_LEFTOVERS = "traces"
-    """No machine, disk or address any more; what is left costs nothing, and its deletion was asked for."""
+    """No machine, disk or address: the rest costs nothing, and its deletion was requested."""
     MACHINE = "machine"
-    """A machine, disk or address, which costs money; its deletion was asked for."""
+    """A machine, disk or address that costs money; its deletion was requested."""

@@ -1,23 +1,23 @@
-"""Why a launch is not accepted although its request is right."""
+"""Refusals of valid launch requests."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a launch is not accepted although its request is right."""
+    """Why a valid launch request is refused."""
 
     code: str
     """`budget_exceeded`, `limit_reached`, `not_allowed` or `too_many_launches`."""
     limit: str
-    """The setting that says so, with its label in brackets where it is one label's."""
+    """Name of the setting, followed by the label in brackets if it applies to one."""
     value: float | tuple[str, ...]
-    """What the limit is set to."""
+    """Value of the limit."""
     used: float | None
-    """How much of it is used; None for what is not used up."""
+    """Amount in use; None if the limit is not a quantity."""
     asked: float | None
-    """How much of it this launch asked for."""
+    """Amount requested by this launch."""
     detail: str
     """What is wrong and what to do, for people."""
     retry_after: int = 0
-    """Seconds after which the same launch may be accepted; 0: nobody knows."""
+    """Seconds after which the same launch may be accepted; 0 if unknown."""

@@ -1,4 +1,4 @@
-"""Makes what a node needs to know out of its record."""
+"""Build a node's assignment from its record."""
 
 from shared.agent.task import server_port
 from shared.auth import Deriver
@@ -17,7 +17,7 @@ def _attempt(record: InstanceRecord, number: int) -> Attempt:
 
 
 class AssignmentMaker:
-    """Builds assignments; every call lists the model's files anew, so that the addresses in it are fresh."""
+    """Builds assignments; every call lists the model's files again, so that the signed URLs are fresh."""
 
     def __init__(self, settings: Settings, deriver: Deriver, files: ModelFiles, clock: Clock) -> None:
         self._settings = settings
@@ -26,7 +26,7 @@ class AssignmentMaker:
         self._clock = clock
 
     def make(self, record: InstanceRecord, attempt: int) -> Assignment:
-        """The assignment of one attempt of a record.
+        """Return the assignment of an attempt.
 
         Raises LaunchRefusedError when the model's source can't be read or the instance is past its deadline, and
         ProviderUnavailableError when the source did not answer.

@@ -1,4 +1,4 @@
-"""Where models come from: the kinds of source, and what the control plane has to know of each.
+"""Model sources: their kinds and what the control plane knows about each.
 
 Errors are those of `shared.backends.base`: LaunchRefusedError (reason `model_fetch_failed`) when a source can't be
 read as things are, ProviderUnavailableError when a store did not answer and may do so later.
@@ -18,7 +18,7 @@ from shared.domain.provider import LaunchRefusedError
 
 @dataclass(frozen=True)
 class HubSource:
-    """A model on the Hugging Face Hub, which the node lists and fetches itself."""
+    """A model on the Hugging Face Hub, which the node lists and downloads itself."""
 
     model: str
     """`org/model`."""
@@ -31,7 +31,7 @@ class BucketSource:
     store: Literal["r2", "s3"]
     bucket: str
     prefix: str
-    """Empty, or ending with a slash."""
+    """Empty, or ends with a slash."""
 
     @property
     def name(self) -> str:
@@ -47,7 +47,7 @@ class BlobSource:
     """Host and, if given, port."""
     container: str
     prefix: str
-    """Empty, or ending with a slash."""
+    """Empty, or ends with a slash."""
 
     @property
     def name(self) -> str:
@@ -58,28 +58,28 @@ class BlobSource:
 Source = HubSource | BucketSource | BlobSource
 
 MOST_FILES = 5000
-"""More files than that are no model; the assignment has to stay small enough to travel."""
+"""A model has fewer files; the assignment must stay small enough to send."""
 MOST_PAGES = 100
-"""Answers of one listing; stores give a thousand entries in each, and one that never ends is given up."""
+"""Pages of one listing; stores return a thousand entries per page, and an endless listing is given up."""
 LONGEST_LISTING = 120.0
-"""Seconds that one listing may take altogether: an honest one takes a few, and a queue function has ten minutes."""
+"""Seconds for a whole listing: a normal one takes a few, and a queue function has ten minutes."""
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _SIZE = re.compile(r"[0-9]{1,15}")
 
 
 @dataclass(frozen=True)
 class ModelListing:
-    """What the node is told to fetch: files, or a model of the Hub."""
+    """What the node downloads: files, or a model of the Hub."""
 
     files: list[ModelFile]
     hub_model: str | None = None
 
 
 class ModelFiles(Protocol):
-    """Lists a model's files with addresses from which a node can GET them."""
+    """Lists a model's files with URLs for the node."""
 
     def list_files(self, request: LaunchRequest) -> ModelListing:
-        """The files of the request's model, with sizes and signed URLs; never empty unless it is a model of the Hub.
+        """Return the files of the request's model, with sizes and signed URLs; empty only for a model of the Hub.
 
         Raises LaunchRefusedError (the source can't be read) and ProviderUnavailableError (no answer now).
         """
@@ -87,12 +87,12 @@ class ModelFiles(Protocol):
 
 
 def refused(message: str) -> LaunchRefusedError:
-    """The error for a source that can't be read, whatever offer is tried."""
+    """Return the error for a source that cannot be read, whatever the offer."""
     return LaunchRefusedError(Failure(reason=Reason.MODEL_FETCH_FAILED, message=message))
 
 
 def is_safe_path(path: str) -> bool:
-    """Whether a path stays below the folder that it is relative to, on every system."""
+    """Return whether a relative path stays inside its folder, on every system."""
     parts = path.split("/")
     return (
         0 < len(path) <= 1024
@@ -104,7 +104,7 @@ def is_safe_path(path: str) -> bool:
 
 
 def parse_source(request: LaunchRequest) -> Source:
-    """The request's source, typed; without one it is the Hub's model of the model's name.
+    """Return the request's source; by default the Hub's model of that name.
 
     Raises LaunchRefusedError when the source names too little or leaves its folder.
     """
@@ -112,16 +112,16 @@ def parse_source(request: LaunchRequest) -> Source:
     scheme, _, rest = text.partition("://")
     if scheme == "https":
         _check_address(text)
-    # Keys of a bucket are taken as they are written; only addresses are percent-encoded.
+    # A bucket's keys are taken literally; only URLs are percent-encoded.
     head, _, tail = (unquote(urlsplit(text).path).lstrip("/") if scheme == "https" else rest).partition("/")
     prefix = tail.strip("/")
     if prefix and not is_safe_path(prefix):
-        raise refused(f"{text} is no folder: a path has no empty, `.` or `..` parts")
+        raise refused(f"{text} is not a valid folder: remove empty, `.` and `..` parts")
     folder = f"{prefix}/" if prefix else ""
     match scheme:
         case "hf":
             if "/" in prefix or not head:
-                raise refused(f"{text} is no model of the Hub; write hf://org/model")
+                raise refused(f"{text} is not a Hugging Face model; use hf://org/model")
             return HubSource(f"{head}/{prefix}" if prefix else head)
         case "r2" | "s3":
             return BucketSource("r2" if scheme == "r2" else "s3", head, folder)
@@ -135,9 +135,9 @@ def parse_source(request: LaunchRequest) -> Source:
 
 
 def file_size(text: str | None, name: str) -> int:
-    """The bytes that a listing says a file has. Raises LaunchRefusedError when that is no number of bytes."""
+    """Return a file's size in a listing. Raises LaunchRefusedError if it is invalid."""
     if text is None or _SIZE.fullmatch(text) is None:
-        raise refused(f"{name}: the listing gives a file no size")
+        raise refused(f"{name}: the listing has a file without a valid size")
     return int(text)
 
 
@@ -149,4 +149,4 @@ def _check_address(text: str) -> None:
         host = ""
     labels = host.removesuffix(".").split(".")
     if len(host) > 253 or not all(map(_LABEL.fullmatch, labels)):
-        raise refused(f"{text} is no address; write https://account.blob.core.windows.net/container/folder")
+        raise refused(f"{text} is not a valid URL; use https://account.blob.core.windows.net/container/folder")

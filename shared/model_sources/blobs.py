@@ -15,29 +15,29 @@ from shared.model_sources.web import Web, parse_xml
 
 
 class Blobs:
-    """Lists folders of containers that allow anonymous listing; private ones are not supported."""
+    """Lists folders in containers that allow anonymous listing; private ones are not supported."""
 
     def __init__(self, web: Web, anywhere: bool) -> None:
         self._web = web
         self._anywhere = anywhere
-        """Also hosts on this machine and its network: on a developer's machine only."""
+        """Also allow local hosts; for development only."""
 
     def list_files(self, source: BlobSource) -> list[ModelFile]:
-        """The folder's files. Raises LaunchRefusedError and ProviderUnavailableError."""
+        """Return the folder's files. Raises LaunchRefusedError and ProviderUnavailableError."""
         container = f"https://{source.host}/{encode_path(source.container)}"
         query = {"restype": "container", "comp": "list", "prefix": source.prefix}
         files: list[ModelFile] = []
         web = self._web.within(LONGEST_LISTING)
         for _ in range(MOST_PAGES):
             url = f"{container}?{canonical_query(query)}"
-            # Anonymous requests without a version are answered in the shape of 2009.
+            # Anonymous requests without a version get answers in the format of 2009.
             answer = web.get(url, {"x-ms-version": "2021-12-02"}, source.name, public_only=not self._anywhere)
             if answer.status_code != 200:
                 hint = "; only containers that allow anonymous listing can be read"
                 raise refused(f"{source.name}: the store answered {answer.status_code}{hint}")
             root = parse_xml(answer.content, source.name)
             if root.tag != "EnumerationResults":
-                raise refused(f"{source.name} is no container of Azure Blob storage")
+                raise refused(f"{source.name} is not a container in Azure Blob Storage")
             for blob in root.iter("Blob"):
                 name = blob.findtext("Name") or ""
                 path = name.removeprefix(source.prefix)
@@ -45,7 +45,7 @@ class Blobs:
                 if name.endswith("/") or kind == "directory":
                     continue
                 if not is_safe_path(path):
-                    raise refused(f"{source.name}: the name {name!r} is no path of a file")
+                    raise refused(f"{source.name}: the name {name!r} is not a valid path")
                 size = file_size(blob.findtext("Properties/Content-Length"), source.name)
                 files.append(ModelFile(path=path, url=f"{container}/{encode_path(name)}", size=size))
             if len(files) > MOST_FILES:
@@ -55,7 +55,7 @@ class Blobs:
                 break
             query["marker"] = marker
         else:
-            raise refused(f"{source.name}: its listing does not end")
+            raise refused(f"{source.name}: the listing does not end")
         if not files:
-            raise refused(f"there is no file below {source.name}")
+            raise refused(f"there are no files in {source.name}")
         return files

@@ -1,4 +1,4 @@
-"""Folders in S3-compatible buckets: R2, S3 and what speaks their protocol."""
+"""Folders in S3-compatible buckets: R2, S3 and others with their protocol."""
 
 from shared.clock import Clock
 from shared.domain.node import ModelFile
@@ -16,20 +16,20 @@ from shared.model_sources.web import Web, parse_xml
 from shared.settings import Settings
 
 SIGNED_SECONDS = 6 * 3600
-"""How long a signed address works: installing vLLM takes minutes and a 400 GB model on a slow link (20 MB/s) five and a
-half hours, each range being asked for anew. Six hours cover that also where the node can't ask for fresh ones."""
+"""How long a signed URL is valid: installing vLLM takes minutes and a 400 GB model on a slow link (20 MB/s) five and a
+half hours, with a request per range. Six hours cover that even if the node cannot get new ones."""
 PAGE = 1000
-"""Entries of one answer: the most that S3 gives."""
+"""Entries per page, S3's maximum."""
 
 
 class Buckets:
-    """Lists folders and signs addresses. Addresses are path-style, which every S3-compatible store answers."""
+    """Lists folders and signs URLs. URLs are path-style, which every S3-compatible store supports."""
 
     def __init__(self, settings: Settings, web: Web, clock: Clock) -> None:
         self._settings, self._web, self._clock = settings, web, clock
 
     def list_files(self, source: BucketSource) -> list[ModelFile]:
-        """The folder's files with addresses that work for `SIGNED_SECONDS`.
+        """Return the folder's files with URLs that are valid for `SIGNED_SECONDS`.
 
         Raises LaunchRefusedError (settings missing, refused by the store, nothing there) and ProviderUnavailableError.
         """
@@ -53,7 +53,7 @@ class Buckets:
                 if key.endswith("/"):
                     continue
                 if not is_safe_path(path):
-                    raise refused(f"{source.name}: the key {key!r} is no path of a file")
+                    raise refused(f"{source.name}: the key {key!r} is not a valid path")
                 url = signer.presign(f"{bucket}/{encode_path(key)}", SIGNED_SECONDS, now)
                 files.append(ModelFile(path=path, url=url, size=file_size(entry.findtext("Size"), source.name)))
             if len(files) > MOST_FILES:
@@ -63,9 +63,9 @@ class Buckets:
                 break
             query["continuation-token"] = token
         else:
-            raise refused(f"{source.name}: its listing does not end")
+            raise refused(f"{source.name}: the listing does not end")
         if not files:
-            raise refused(f"there is no file below {source.name}")
+            raise refused(f"there are no files in {source.name}")
         return files
 
     def _access(self, source: BucketSource) -> tuple[str, Signer]:
@@ -92,5 +92,5 @@ class Buckets:
             key_id, secret = settings.s3_access_key_id, settings.s3_secret_access_key
         missing = [name for name, value in needed.items() if value is None]
         if endpoint is None or key_id is None or secret is None:
-            raise refused(f"{source.name} can't be read: {', '.join(missing)} not set")
+            raise refused(f"{source.name} cannot be read: set {', '.join(missing)}")
         return endpoint, Signer(key_id.get_secret_value(), secret, region)

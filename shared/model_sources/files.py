@@ -1,4 +1,4 @@
-"""Every kind of model source behind one interface."""
+"""All kinds of model sources behind one interface."""
 
 from gpulaunch.models.requests import LaunchRequest
 from shared.clock import Clock
@@ -18,7 +18,7 @@ class SourceFiles:
         self._blobs = Blobs(web, anywhere=settings.development)
 
     def list_files(self, request: LaunchRequest) -> ModelListing:
-        """The files of the request's model. Raises LaunchRefusedError and ProviderUnavailableError."""
+        """Return the files of the request's model. Raises LaunchRefusedError and ProviderUnavailableError."""
         source = parse_source(request)
         if isinstance(source, HubSource):
             return ModelListing([], source.model)

@@ -1,4 +1,4 @@
-"""AWS Signature Version 4 for S3: signed headers for listing, presigned addresses for fetching.
+"""AWS Signature Version 4 for S3: signed headers for listing, presigned URLs for downloads.
 
 The one algorithm that both need is small and fixed since 2012; botocore, which has it too, is a hundred megabytes.
 """
@@ -26,7 +26,7 @@ class Signer:
     """`auto` for R2."""
 
     def headers(self, url: str, query: Mapping[str, str], now: datetime) -> dict[str, str]:
-        """Headers for `GET url?query`, good for about 15 minutes around `now`; `url` has no query of its own."""
+        """Return headers for `GET url?query`, valid for about 15 minutes around `now`; `url` itself has no query."""
         stamp = _stamp(now)
         signed = {"host": urlsplit(url).netloc, "x-amz-content-sha256": _EMPTY, "x-amz-date": stamp}
         signature = self._sign(url, query, signed, _EMPTY, stamp)
@@ -39,7 +39,7 @@ class Signer:
         }
 
     def presign(self, url: str, seconds: int, now: datetime) -> str:
-        """An address with which anybody can GET `url` for so many seconds (604800 at most) from `now`."""
+        """Return a URL that allows anyone to GET `url` for `seconds` (at most 604800) from `now`."""
         stamp = _stamp(now)
         query = {
             "X-Amz-Algorithm": _ALGORITHM,
@@ -76,12 +76,12 @@ class Signer:
 
 
 def encode_path(path: str) -> str:
-    """A key as it stands in an address: every byte but unreserved ones and slashes escaped, once."""
+    """Percent-encode a key for a URL: every byte except unreserved characters and slashes."""
     return quote(path, safe="/-_.~")
 
 
 def canonical_query(query: Mapping[str, str]) -> str:
-    """A query as it is signed and sent: sorted, everything but unreserved characters escaped."""
+    """Encode a query as signed and sent: sorted, everything except unreserved characters escaped."""
     return "&".join(f"{quote(name, safe='-_.~')}={quote(query[name], safe='-_.~')}" for name in sorted(query))
 
 

@@ -1,4 +1,4 @@
-"""GET requests of the control plane to stores that users name, and the XML they answer with."""
+"""GET requests to stores that users name, and their XML answers."""
 
 import ipaddress
 import math
@@ -16,35 +16,35 @@ from shared.model_sources.base import refused
 
 Resolve = Callable[[str, int], Sequence[str]]
 TRIES = 3
-"""Within one call: a store that is busy for seconds is no reason to give up an offer; minutes are the caller's."""
+"""Within one call: a store that is busy for seconds should not fail an offer; minutes are up to the caller."""
 TIMEOUT = httpx.Timeout(15.0, connect=5.0)
 """A page of a listing comes in well under a second; a queue function must not hang on a store."""
 LARGEST = 16 * 1024 * 1024
-"""Bytes of one page of a listing; a thousand entries are below one MiB."""
+"""Maximum bytes of a page; a thousand entries are below one MiB."""
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """The addresses of a host, IPv4 first, which every network has. Raises OSError."""
+    """Return a host's addresses, IPv4 first, which every network has. Raises OSError."""
     found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     return sorted(found, key=lambda address: (":" in address, address))
 
 
 def is_public(address: str) -> bool:
-    """Whether an address belongs to the internet at large: not this machine, its network or its metadata service."""
+    """Return whether an address is public: not this machine, its network or its metadata service."""
     found = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(found, ipaddress.IPv6Address):
-        # Addresses that carry an IPv4 address inside are as private as that one.
+        # An address that embeds an IPv4 address is as private as that one.
         inner = found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo else None)
         if inner is not None:
             return inner.is_global and not inner.is_multicast
         if found in ipaddress.ip_network("64:ff9b::/96"):
             return is_public(str(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)))
-    # 168.63.129.16 is global by its number, but inside Azure it is the platform's own host.
+    # 168.63.129.16 is a public address, but inside Azure it is the platform's host.
     return found.is_global and not found.is_multicast and str(found) != "168.63.129.16"
 
 
 class Web:
-    """GET with a few tries. Redirects are not followed: a store that sends elsewhere is not the one that was named."""
+    """GET with retries. Redirects are not followed: the user named this store, not another."""
 
     def __init__(
         self,
@@ -56,11 +56,11 @@ class Web:
         self._transport, self._lookup, self._sleep, self._until = transport, lookup, sleep, until
 
     def within(self, seconds: float) -> "Web":
-        """The same, but giving up (ProviderUnavailableError) when this many seconds from now are over."""
+        """Return a copy that gives up with ProviderUnavailableError after this many seconds."""
         return Web(self._transport, self._lookup, self._sleep, time.monotonic() + seconds)
 
     def get(self, url: str, headers: Mapping[str, str], what: str, public_only: bool = False) -> httpx.Response:
-        """The answer below 500 and other than 429, whatever its status.
+        """Return the answer, which may have any status below 500 except 429.
 
         Parameters
         ----------
@@ -93,24 +93,24 @@ class Web:
                     message = str(error)
                 except (httpx.TransportError, ssl.SSLError) as error:
                     message = type(error).__name__
-        raise ProviderUnavailableError(f"{what} can't be listed now: {message}")
+        raise ProviderUnavailableError(f"{what} cannot be listed now: {message}")
 
     def _pin(self, url: str, headers: dict[str, str], what: str) -> tuple[str, dict[str, str]]:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or 443
         try:
             addresses = self._lookup(host, port)
-        except (OSError, UnicodeError):  # the latter from names that no resolver is asked for
-            raise refused(f"{what}: there is no host {host}") from None
+        except (OSError, UnicodeError):  # the latter from names that cannot be resolved
+            raise refused(f"{what}: host {host} does not exist") from None
         if not addresses or not all(map(is_public, addresses)):
-            raise refused(f"{what}: {host} is no public address")
+            raise refused(f"{what}: {host} is not a public address")
         headers["Host"] = parts.netloc
         address = f"[{addresses[0]}]" if ":" in addresses[0] else addresses[0]
         return parts._replace(netloc=f"{address}:{port}").geturl(), {"sni_hostname": host}
 
 
 class _BusyError(Exception):
-    """The store asks for another try."""
+    """The store requests a retry."""
 
 
 def _read(answer: httpx.Response, what: str, until: float) -> httpx.Response:
@@ -121,14 +121,14 @@ def _read(answer: httpx.Response, what: str, until: float) -> httpx.Response:
         body += block
         if len(body) > LARGEST:
             raise refused(f"{what}: the listing is too large")
-        # A time limit for each read lets whoever sends a byte at a time go on for ever.
+        # A timeout per read would let a store that sends a byte at a time go on for ever.
         if time.monotonic() > until:
-            raise ProviderUnavailableError(f"{what} can't be listed now: its store is too slow")
+            raise ProviderUnavailableError(f"{what} cannot be listed now: the store is too slow")
     return httpx.Response(answer.status_code, content=bytes(body))
 
 
 def parse_xml(body: bytes, what: str) -> ET.Element:
-    """The document, namespaces dropped. Documents with a DTD, from which entities come, are refused.
+    """Parse a document without its namespaces. Documents with a DTD, which could define entities, are refused.
 
     Raises LaunchRefusedError when it is no such document.
     """
@@ -138,7 +138,7 @@ def parse_xml(body: bytes, what: str) -> ET.Element:
             raise refused(f"{what}: the listing has a DTD")
         root = ET.fromstring(text)  # noqa: S314 - without a DTD there are no entities to expand
     except (UnicodeDecodeError, ET.ParseError, ValueError):
-        raise refused(f"{what} does not answer with a listing") from None
+        raise refused(f"{what} did not answer with a listing") from None
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
     return root

@@ -1,4 +1,4 @@
-"""Which refusals of offers are remembered, for all instances, and how long; pure."""
+"""Which failed offers all instances avoid for a while, and for how long. Pure."""
 
 from datetime import datetime, timedelta
 
@@ -14,12 +14,12 @@ _HOLDS = {
     Reason.IMAGE_UNAVAILABLE: timedelta(hours=1),
     Reason.EVICTED: timedelta(minutes=30),
 }
-"""Room in a region comes and goes within the hour; quota, rights and images change by hand. Other failures say more
-about the launch than about the offer."""
+"""A region's capacity changes within the hour; quota, rights and images change by hand. Other failures say more about
+the launch than about the offer."""
 
 
 def remembered(offer: Offer, failure: Failure, now: datetime) -> RecentFailure | None:
-    """What to remember of a failed attempt; None: nothing. Offers of one's own machines are never put back."""
+    """Return what to remember of a failed attempt, or None. Your own machines are never avoided."""
     holds = _HOLDS.get(failure.reason)
     if holds is None or offer.price_per_hour <= 0:
         return None

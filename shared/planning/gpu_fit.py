@@ -1,4 +1,4 @@
-"""How much GPU memory a model needs, estimated from its name and vLLM's arguments, and whether a GPU has it; pure.
+"""Estimate a model's GPU memory from its name and vLLM's arguments, and whether a GPU has enough. Pure.
 
     need of each GPU = ((weights + cache of one full context) / GPUs that share them + 1 GiB) / share that vLLM takes
 
@@ -34,7 +34,7 @@ _BYTES = {4: 0.6, 8: 1.05, 16: 2.0, 32: 4.0}
 
 _COUNT = re.compile(r"(?<![a-z0-9.])(?:(\d{1,3})x)?(\d{1,4}(?:\.\d{1,3})?)(b|m)(?![a-z0-9])", re.IGNORECASE)
 _EXPERTS = re.compile(r"\d+b-\d+e(?![a-z0-9])", re.IGNORECASE)
-"""`17B-16E`: the active parameters and how many experts, which does not say how many parameters there are."""
+"""`17B-16E`: active parameters and number of experts, which does not determine the total."""
 _MARKS: tuple[tuple[int, re.Pattern[str]], ...] = tuple(
     (bits, re.compile(rf"(?<![a-z0-9])(?:{words})(?![a-z0-9])", re.IGNORECASE))
     for bits, words in (
@@ -49,7 +49,7 @@ _METHODS: Mapping[str, int] = {
     **dict.fromkeys(("fp8", "fbgemm_fp8", "deepseek_v4_fp8", "modelopt", "experts_int8", "mxfp8", "modelopt_mxfp8"), 8),
     **dict.fromkeys(("fp8_per_tensor", "fp8_per_block", "fp8_per_channel", "int8_per_channel_weight_only"), 8),
 }
-"""Bits of `--quantization`; a method that is not here says nothing about them."""
+"""Bits of `--quantization`; other methods do not determine them."""
 _SHORT = {"-tp": "tensor-parallel-size", "-pp": "pipeline-parallel-size", "-q": "quantization"}
 _UNITS = {"": 1, "k": 1000, "K": 1024, "m": 10**6, "M": 2**20}
 
@@ -61,14 +61,14 @@ class Need:
     per_gpu_gib: float
     """Memory of each GPU that is used."""
     gpus: int
-    """GPUs that vLLM was told to use."""
+    """Number of GPUs that vLLM uses."""
     basis: str
-    """What the estimate is made of, for people."""
+    """What the estimate is based on, for people."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What a model needs beside what the planned machines have."""
+    """What a model needs, and what the planned machines have."""
 
     need: Need
     gpu: str
@@ -90,20 +90,22 @@ class Fit:
 
     @property
     def warning(self) -> str | None:
-        """What is wrong and what to do; None when it fits."""
+        """Return what is wrong and what to do, or None if it fits."""
         if self.need.gpus > self.gpus:
-            return f"vllm_args ask for {self.need.gpus} GPUs, and the machine has {self.gpus}."
+            return f"vllm_args request {self.need.gpus} GPUs, but the machine has {self.gpus}."
         if self.fits:
             return None
-        advice = "Take a larger GPU, a quantized model or a shorter --max-model-len."
+        advice = "Use a larger GPU, a quantized model or a shorter --max-model-len."
         if self.gpus > self.need.gpus:
             used = "one" if self.need.gpus == 1 else str(self.need.gpus)
-            advice = f"vLLM uses {used} of {self.gpus} GPUs unless vllm_args say --tensor-parallel-size={self.gpus}."
+            advice = (
+                f"vLLM uses {used} of {self.gpus} GPUs; add --tensor-parallel-size={self.gpus} to vllm_args to use all."
+            )
         return f"The model may not fit: it {self.words} on the {self.gpu} ({self.need.basis}). {advice}"
 
 
 def need(model_name: str, model_source: str | None, vllm_args: Sequence[str]) -> Need | None:
-    """What a model needs; None when its name does not say how large it is, or its arguments how it is kept."""
+    """Return what a model needs; None if its name or arguments do not determine it."""
     folder = (model_source or "").rstrip("/").rpartition("/")[2]
     name = next((one for one in (folder, model_name) if parameters(one) is not None), "")
     billions = parameters(name)
@@ -127,7 +129,7 @@ def need(model_name: str, model_source: str | None, vllm_args: Sequence[str]) ->
 
 
 def fit(needed: Need | None, planned: Iterable[Offer]) -> Fit | None:
-    """The need beside the weakest of the planned offers; None when either is unknown."""
+    """Compare the need with the weakest planned offer; None if either is unknown."""
     known = [offer for offer in planned if offer.gpu_memory_gib is not None]
     if needed is None or not known:
         return None
@@ -136,21 +138,21 @@ def fit(needed: Need | None, planned: Iterable[Offer]) -> Fit | None:
 
 
 def parameters(name: str) -> float | None:
-    """Billions of parameters, as a name has them; None when it says nothing or several things."""
+    """Return the billions of parameters in a name; None if there is no number, or several."""
     if _EXPERTS.search(name):
         return None
     found: set[float] = set()
     small: set[float] = set()
     for experts, number, unit in _COUNT.findall(name):
         size = float(number) * (int(experts) * _SHARED_EXPERTS if experts else 1)
-        # A million is a context's length as often as a size: `-1M`.
+        # `-1M` is as often a context length as a size.
         (found if unit in "bB" else small).add(size if unit in "bB" else size / 1000)
     sizes = found or {size for size in small if size >= 0.01}
     return round(sizes.pop(), 3) if len(sizes) == 1 and 0 < min(sizes) < 10_000 else None
 
 
 def _bits(name: str, given: Mapping[str, str]) -> int | None:
-    """Bits a parameter; None for a quantization of which neither the name nor its method says them."""
+    """Return the bits per parameter; None if neither the name nor the quantization determines them."""
     marked = next((bits for bits, pattern in _MARKS if pattern.search(name)), None)
     if marked is not None:
         return marked
@@ -161,7 +163,7 @@ def _bits(name: str, given: Mapping[str, str]) -> int | None:
 
 
 def _options(args: Sequence[str]) -> dict[str, str]:
-    """vLLM's options by name, `-` for `_`; of one that comes twice the last counts, as for vLLM."""
+    """Return vLLM's options by name, with `-` for `_`; the last one wins, as in vLLM."""
     given: dict[str, str] = {}
     for place, arg in enumerate(args):
         option, equals, value = arg.partition("=")
@@ -186,7 +188,7 @@ def _whole(given: Mapping[str, str], name: str, default: int) -> int:
 
 
 def _tokens(text: str) -> int:
-    """A length as vLLM reads it: 8192, 8k (8,000), 8K (8,192); the one reckoned with for `auto` and without one."""
+    """Parse a length as vLLM does: 8192, 8k (8,000), 8K (8,192); the default for `auto` or none."""
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([kKmM]?)", text)
     tokens = int(float(match[1]) * _UNITS[match[2]]) if match else 0
     return tokens or _TOKENS

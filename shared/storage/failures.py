@@ -1,4 +1,4 @@
-"""What the storage SDKs raise, in our words."""
+"""Translate errors of the storage SDKs."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -16,28 +16,28 @@ from azure.core.exceptions import (
 from shared.errors import StoreError, StoreUnavailableError
 
 REPEATED: Final = frozenset({"POST"})
-"""What transactions give the SDK as `retry_on_methods`: they too are sent again when their connection breaks, as a kept
-one does that the service closes just then. The SDK takes no POST for repeatable: ours recognise what they wrote."""
+"""`retry_on_methods` of transactions: retry them on dropped connections, such as a pooled one that the service has just
+closed. By default the SDK does not retry POST; here it is safe, because a write recognizes its own work."""
 _NOT_NOW = frozenset({"TableNotFound", "TableBeingDeleted", "QueueNotFound", "QueueBeingDeleted"})
-"""Codes for a table or queue that is being made anew; what was asked is unknown, not absent."""
+"""Codes of a table or queue that is being recreated: the requested row is unknown, not absent."""
 
 
 def code_of(error: AzureError) -> str:
-    """The service's own error code, such as `EntityAlreadyExists`; empty when there is none."""
+    """Return the service's error code, such as `EntityAlreadyExists`, or an empty string."""
     code = getattr(error, "error_code", None)
     return "" if code is None else str(getattr(code, "value", code))
 
 
 def status_of(error: AzureError) -> int | None:
-    """The HTTP status of the answer, or None when there was no answer."""
+    """Return the HTTP status, or None if there was no answer."""
     return error.status_code if isinstance(error, HttpResponseError) else None
 
 
 def translate(error: AzureError, doing: str) -> StoreError:
-    """Our error for one of the SDK's that the caller has no meaning for.
+    """Translate an error that has no special meaning to the caller.
 
-    No answer, a refusal for load or for lack of rights, and a missing table say nothing about what is stored and may
-    pass: StoreUnavailableError. Any other refusal will be repeated for ever: StoreError.
+    No answer, throttling, missing rights and a missing table say nothing about what is stored and may pass:
+    StoreUnavailableError. Any other error would repeat for ever: StoreError.
     """
     status, code = status_of(error), code_of(error)
     passing = (
@@ -47,7 +47,7 @@ def translate(error: AzureError, doing: str) -> StoreError:
         or status >= 500
         or code in _NOT_NOW
     )
-    # the SDK's message repeats request ids and times over several lines; its first line says it
+    # the SDK's message repeats request ids and times; the first line has the content
     first = (str(error.message) or type(error).__name__).splitlines()[0]
     text = f"{doing}: {code or status or type(error).__name__}: {first}"
     return StoreUnavailableError(text) if passing else StoreError(text)
@@ -55,7 +55,7 @@ def translate(error: AzureError, doing: str) -> StoreError:
 
 @contextmanager
 def translated(doing: str) -> Generator[None]:
-    """Raise our error in place of any that the SDK raises inside."""
+    """Translate the SDK's errors raised inside."""
     try:
         yield
     except AzureError as error:

@@ -1,1 +1,1 @@
-"""Alerts: which events are told to whom, in which form, signed how."""
+"""Webhooks: which events are sent, to whom, in which format, and how they are signed."""

@@ -1,4 +1,4 @@
-"""Bodies: our own JSON, Slack's incoming webhooks, and Teams' workflow webhooks (an Adaptive Card). Pure."""
+"""Bodies: JSON, Slack's incoming webhooks, and Teams' workflow webhooks (an Adaptive Card). Pure."""
 
 import json
 from typing import Any
@@ -10,13 +10,13 @@ from shared.webhooks.hooks import Format
 _TITLES = {
     "instance.phase_changed": "{name} is {phase}",
     "instance.failed": "{name} failed",
-    "instance.alert": "{name} needs a look",
-    "instance.poisoned": "{name}: a step failed again and again",
+    "instance.alert": "{name} needs attention",
+    "instance.poisoned": "{name}: a step kept failing",
 }
 
 
 def body_of(alert: Alert, form: Format) -> bytes:
-    """The body as that kind of receiver takes it."""
+    """Return the body in the receiver's format."""
     match form:
         case "json":
             return alert.model_dump_json().encode()
@@ -28,7 +28,7 @@ def body_of(alert: Alert, form: Format) -> bytes:
 
 def _title(alert: Alert) -> str:
     if isinstance(alert.data, BudgetNotice):
-        return f"The budget for {alert.data.month} has no room"
+        return f"A launch exceeds the budget for {alert.data.month}"
     name = alert.data.name or alert.data.instance_id
     return _TITLES[alert.type].format(name=name, phase=alert.data.phase.value)
 
@@ -46,7 +46,7 @@ def _facts(alert: Alert) -> dict[str, str]:
 
 def _slack(alert: Alert) -> dict[str, Any]:
     def plain(text: str) -> str:
-        # The three characters that Slack's markup is made of; nobody is mentioned by a message of a node.
+        # The three characters of Slack's markup: a node's message must not mention people.
         return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
     title = plain(_title(alert))

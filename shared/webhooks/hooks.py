@@ -1,4 +1,4 @@
-"""Webhooks as the operator names them. Nothing here shows an address: Slack's and Teams' are secrets in themselves."""
+"""Parse webhook receivers. No error contains a URL: Slack's and Teams' are secrets."""
 
 import base64
 import binascii
@@ -22,20 +22,21 @@ class Webhook(BaseModel):
 
     @property
     def host(self) -> str:
-        """What may be said of the address."""
+        """The part of the URL that may be shown."""
         return urlsplit(self.url.get_secret_value()).hostname or ""
 
 
 def read_hooks(text: str) -> tuple[Webhook, ...]:
-    """Receivers from `format|url`, separated by spaces or commas, or from a JSON list of objects.
+    """Parse receivers from `format|url`, separated by spaces or commas, or from a JSON list of objects.
 
-    Raises ValueError, without any part of an address.
+    Raises:
+        ValueError: The text is invalid; the message has no part of a URL.
     """
     if text.lstrip().startswith("["):
         try:
             return tuple(Webhook.model_validate(one) for one in cast("list[Any]", json.loads(text)))
         except ValueError:
-            raise ValueError('as JSON it is a list such as [{"format": "slack", "url": "https://…"}]') from None
+            raise ValueError('a JSON value must be a list such as [{"format": "slack", "url": "https://…"}]') from None
     return tuple(_read_hook(part) for part in text.replace(",", " ").split())
 
 
@@ -44,28 +45,30 @@ def _read_hook(part: str) -> Webhook:
     if not bar:
         kind, url = "json", part
     if kind not in get_args(Format):
-        raise ValueError(f"a webhook is written format|url, with one of the formats {', '.join(get_args(Format))}")
+        raise ValueError(f"write a webhook as format|url, with one of the formats {', '.join(get_args(Format))}")
     return Webhook(format=cast("Format", kind), url=SecretStr(url))
 
 
 def check_address(hook: Webhook, plain_http: bool) -> None:
-    """Raises ValueError for an address that is none, or would be called without encryption."""
+    """Raise ValueError for an invalid or unencrypted URL."""
     try:
         address = urlsplit(hook.url.get_secret_value())
         host, _ = address.hostname, address.port
     except ValueError:
-        raise ValueError("a webhook's address is no address") from None
+        raise ValueError("invalid webhook URL") from None
     schemes = ("https", "http") if plain_http else ("https",)
     if address.scheme not in schemes or not host:
-        raise ValueError("a webhook's address begins with https:// (http:// is for one's own machine)")
+        raise ValueError("a webhook URL must start with https:// (http:// is allowed for localhost only)")
 
 
 def signing_key(secret: str) -> bytes:
-    """The key in a Standard Webhooks secret: `whsec_` and 24 to 64 bytes in base64. Raises ValueError."""
+    """Return the key of a Standard Webhooks secret: `whsec_` and 24 to 64 bytes in base64. Raises ValueError."""
     try:
         key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
     except binascii.Error:
         key = b""
     if not secret.startswith(_PREFIX) or not 24 <= len(key) <= 64:
-        raise ValueError("a webhook secret is whsec_ and base64; `echo whsec_$(openssl rand -base64 32)` makes one")
+        raise ValueError(
+            "a webhook secret is whsec_ followed by base64; create one with `echo whsec_$(openssl rand -base64 32)`"
+        )
     return key

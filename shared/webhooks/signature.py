@@ -9,7 +9,7 @@ from shared.webhooks.hooks import signing_key
 
 
 def signed_headers(secret: str, message_id: str, now: datetime, body: bytes) -> dict[str, str]:
-    """`webhook-id`, `webhook-timestamp` (seconds) and `webhook-signature` of a body."""
+    """Return `webhook-id`, `webhook-timestamp` (seconds) and `webhook-signature` for a body."""
     seconds = str(int(now.timestamp()))
     text = b".".join((message_id.encode(), seconds.encode(), body))
     signature = base64.b64encode(hmac.new(signing_key(secret), text, hashlib.sha256).digest()).decode()

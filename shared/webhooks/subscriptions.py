@@ -1,4 +1,4 @@
-"""Which events are alerts, and what is said. Pure."""
+"""Which events are sent as alerts, and their content. Pure."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -10,11 +10,11 @@ from shared.domain.instance import InstanceRecord
 from shared.webhooks.alert import Alert, AlertData, AlertType
 
 WORDS = frozenset({"alert", "poison", "phase", *(phase.value for phase in Phase)})
-"""What GPULAUNCH_WEBHOOK_EVENTS may name: `phase` is every change of phase, a phase's name the change to it."""
+"""Valid words of GPULAUNCH_WEBHOOK_EVENTS: `phase` is every change of phase, a phase's name the change to it."""
 
 
 def type_of(event: Event) -> AlertType | None:
-    """What kind of alert an event can be; None: it is none."""
+    """Return the type of alert for an event, or None."""
     if event.type is EventType.ALERT:
         return "instance.alert"
     if event.type is not EventType.PHASE:
@@ -25,7 +25,7 @@ def type_of(event: Event) -> AlertType | None:
 
 
 def is_wanted(event: Event, words: Collection[str]) -> bool:
-    """Whether an event is told, given the words of GPULAUNCH_WEBHOOK_EVENTS."""
+    """Return whether an event is sent, given the words of GPULAUNCH_WEBHOOK_EVENTS."""
     kind = type_of(event)
     if kind is None:
         return False
@@ -35,7 +35,7 @@ def is_wanted(event: Event, words: Collection[str]) -> bool:
 
 
 def alert_of(record: InstanceRecord, event: Event, kind: AlertType, now: datetime) -> Alert:
-    """What is said of an event."""
+    """Return the alert about an event."""
     return Alert(
         type=kind,
         timestamp=event.at,

@@ -44,7 +44,7 @@ def test_a_gpu_too_small_is_a_warning_and_no_refusal(world: World) -> None:
     assert answer.status == 202
     assert answer.json["warnings"] == [
         "The model may not fit: it needs about 19 GiB, has 16 GiB on the T4 (8 billion parameters at 16 bits, a "
-        "context of 8,192 tokens). Take a larger GPU, a quantized model or a shorter --max-model-len."
+        "context of 8,192 tokens). Use a larger GPU, a quantized model or a shorter --max-model-len."
     ]
     assert answer.json["gpu_memory"]["fits"] is False
 

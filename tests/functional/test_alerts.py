@@ -173,7 +173,7 @@ def test_a_budget_without_room_should_be_told_once_and_signed(receiver: Receiver
     assert budget | {"budget_usd": 50, "used_usd": 38.4, "asked_usd": 38.4} == {
         name: value for name, value in told["data"].items() if name not in ("at", "message")
     }
-    assert told["data"]["message"].startswith("The budget for 2026-01 (team=a) has no room for a launch of 38.40 USD")
+    assert told["data"]["message"].startswith("A launch of 38.40 USD exceeds the budget for 2026-01 (team=a)")
     ids = [headers["webhook-id"] for _, headers, _ in receiver.got]
     assert ids[1] == ids[2] != ids[0]
     assert "webhook-signature" in receiver.got[-1][1]
@@ -185,7 +185,7 @@ def test_a_budget_without_room_should_be_told_in_every_form(receiver: Receiver, 
     assert world.call("POST", "/api/instances/launch", SEED).status == 402
     world.deliver()
     body = json.dumps(receiver.alerts())
-    assert "The budget for 2026-01 has no room" in body
+    assert "A launch exceeds the budget for 2026-01" in body
     assert "$20.00" in body
 
 

@@ -64,7 +64,7 @@ class TestBudget:
         assert answer.json["code"] == "budget_exceeded"
         limit = {"name": "GPULAUNCH_MONTHLY_BUDGET_USD", "value": 50, "used": 38.4, "asked": 38.4}
         assert answer.json["limit"] == limit
-        assert "budget_usd of 11.60 or less" in answer.json["detail"]
+        assert "budget_usd to 11.60 or less" in answer.json["detail"]
         assert ask(world, budget_usd=11.60).status == 202
         assert ask(world, budget_usd=0.01).status == 402
 
@@ -223,7 +223,7 @@ class TestAlerts:
         with caplog.at_level(logging.WARNING, "gpulaunch.money"):
             assert [ask(world).status for _ in range(3)] == [402, 402, 402]
         assert [record.getMessage() for record in caplog.records] == [
-            "The budget for 2026-01 has no room for a launch of 38.40 USD: 76.80 of 100.00 USD are spent or reserved."
+            "A launch of 38.40 USD exceeds the budget for 2026-01: 76.80 of 100.00 USD are spent or reserved."
         ]
 
 
@@ -246,7 +246,7 @@ class TestHardCap:
         world.run(60)
         shown = world.show(running)
         assert (shown["phase"], shown["ending"]["reason"]) == ("terminated", "budget")
-        assert shown["ending"]["message"].startswith("The budget for 2026-01 is used up: 100.")
+        assert shown["ending"]["message"].startswith("The budget for 2026-01 is spent: 100.")
 
     def test_running_instances_should_be_kept_otherwise(self) -> None:
         world = world_with(MONTHLY_BUDGET_USD="100")

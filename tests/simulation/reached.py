@@ -70,7 +70,7 @@ def reached(trace: Sequence[tuple[int, str, str]], records: Sequence[InstanceRec
     for record in records:
         if record.ending is not None:
             found.add(f"ended: {record.ending.reason.value}")
-            if record.ending.reason is Reason.BUDGET and " is used up: " in record.ending.message:
+            if record.ending.reason is Reason.BUDGET and " is spent: " in record.ending.message:
                 found.add("a month's budget ends an instance")
         failures = [one.failure.reason.value for one in record.attempts if one.failure is not None]
         found.update(f"attempt failed: {reason}" for reason in failures)

@@ -1,4 +1,4 @@
-"""Which simulated nodes exist. Kept in storage, so that a restart changes as little as it would for real machines."""
+"""The simulated machines. They are stored, so that a restart affects them as little as real ones."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Protocol
@@ -10,7 +10,7 @@ from gpulaunch.models.base import Stored, UtcTime
 from shared.storage.failures import REPEATED, code_of, translate, translated
 
 _ALL: Final = ("gl-", "gl.")
-"""Every cluster name begins with `gl-`; `.` is the character after `-`."""
+"""Every cluster name starts with `gl-`; `.` is the character after `-`."""
 
 
 Row = Mapping[str, Any]
@@ -25,48 +25,48 @@ class SimulatedNode(Stored):
     labels: Mapping[str, str] = {}
     """The user's labels; faults are among them."""
     started_at: UtcTime
-    """When the attempt began; everything that happens to the node is counted from here."""
+    """When the attempt began; the node's life is timed from here."""
     created_at: UtcTime
     """When it was submitted."""
     release_calls: int = 0
-    """Calls for its release that did not take it away yet."""
+    """Release calls so far that had no effect."""
 
 
 class SimulatedCloud(Protocol):
     """The simulated machines of one workspace. Every method may raise StoreUnavailableError."""
 
     def add(self, node: SimulatedNode) -> bool:
-        """Start a node; False when one of its name is there, which stays as it is."""
+        """Add a node; return False, changing nothing, if there is one of that name."""
         ...
 
     def get(self, cluster_name: str) -> SimulatedNode | None:
-        """A node by its name."""
+        """Return a node by name."""
         ...
 
     def replace(self, node: SimulatedNode) -> None:
-        """Change what is known of a node; nothing when it is gone."""
+        """Replace a node; do nothing if it no longer exists."""
         ...
 
     def remove(self, cluster_name: str) -> None:
-        """Take a node away; nothing when it is gone."""
+        """Remove a node; do nothing if it no longer exists."""
         ...
 
     def nodes(self, first: str | None = None, last: str | None = None) -> list[SimulatedNode]:
-        """All nodes by name, or those from `first` to `last`, both included."""
+        """Return all nodes by name, or those from `first` to `last`, inclusive."""
         ...
 
 
 class TableSimulatedCloud:
-    """A partition of its own in the table of the records; one request per call (`nodes`: per thousand of them)."""
+    """A separate partition of the records' table; one request per call (`nodes`: per thousand)."""
 
     def __init__(self, table: TableClient, workspace: str) -> None:
         self._table = table
-        # a workspace may have this very name, but its row keys begin otherwise
+        # a workspace may have the same name, but its row keys start differently
         self._partition = f"{workspace}-simulation"
 
     def add(self, node: SimulatedNode) -> bool:
-        """See SimulatedCloud. A repetition of the SDK's after a lost answer is a False, and the node is there."""
-        # a transaction of one: the SDK's plain insert raises its errors without the service's code
+        """See SimulatedCloud. If the SDK retries after a lost answer the result is False, and the node exists."""
+        # a transaction of one: the SDK's plain insert raises errors without the service's code
         try:
             self._table.submit_transaction([("create", self._row(node))], retry_on_methods=REPEATED)  # pyright: ignore[reportUnknownMemberType]
         except AzureError as error:
@@ -97,7 +97,7 @@ class TableSimulatedCloud:
 
     def remove(self, cluster_name: str) -> None:
         """See SimulatedCloud."""
-        # the SDK takes a row that is gone for deleted, and a missing table too: without a table there is no node
+        # the SDK treats a missing row as deleted, and a missing table too: without a table there are no nodes
         with translated("remove a simulated node"):
             self._table.delete_entity(self._partition, cluster_name)  # pyright: ignore[reportUnknownMemberType]
 
@@ -114,7 +114,7 @@ class TableSimulatedCloud:
         return {"PartitionKey": self._partition, "RowKey": node.cluster_name, "doc": node.model_dump_json()}
 
     def _only_if_gone(self, error: ResourceNotFoundError) -> None:
-        """A missing table says nothing about a node."""
+        """Translate errors; a missing table says nothing about a node."""
         if code_of(error) not in ("ResourceNotFound", "EntityNotFound"):
             raise translate(error, "reach the simulated nodes") from error
 

@@ -1,36 +1,36 @@
-"""Workers that a SkyPilot server left behind when it was killed.
+"""Stop workers that a killed SkyPilot server left behind.
 
-A server that ends by SIGKILL (the kernel's, when memory runs out) takes none of its workers along. They hold the port
-of its queue, so that no new server starts (SkyPilot 0.14.1: "port 50030 is already in use"), and a launch that one of
-them was busy with goes on in a request that nobody remembers. `sky api stop` does not find them. Ending them is safe:
-what they began stands in the books as a cluster, and is taken away by its name.
+A server that ends by SIGKILL (the kernel's, when memory runs out) leaves its workers running. They hold the port of its
+queue, so no new server can start (SkyPilot 0.14.1: "port 50030 is already in use"), and continue launches in requests
+that no server remembers. `sky api stop` does not find them. Stopping them is safe: what they started is in SkyPilot's
+cluster records and is deleted by name.
 """
 
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil  # comes with skypilot
+import psutil  # a dependency of skypilot
 
 logger = logging.getLogger(__name__)
 
 _GRACE_SECONDS = 2.0
-"""Workers end on SIGTERM at once unless they are stuck in a call; a step can wait this long."""
+"""Workers stop on SIGTERM at once unless they are stuck in a call; a step can wait this long."""
 _SERVER = "sky.server.server"
 _WORKER = "SkyPilot:"
-"""How workers call themselves, which overwrites what the system knows of their environment."""
+"""The process title of workers, which overwrites the environment that the system knows."""
 
 
 def end_orphans(home: Path, port: int) -> int:
-    """End the workers of dead servers with this home folder and port; how many there were.
+    """Stop the workers of dead servers with this home folder and port; return how many there were.
 
-    Workers whose server lives, or is just starting, are left alone, and so is anything of another user.
+    Workers of a running or starting server and processes of other users are left alone.
     """
     orphans = _orphans(home, port)
     if not orphans:
         return 0
     doomed = {process.pid: process for orphan in orphans for process in (orphan, *_children(orphan))}
-    logger.warning("Ending %d processes that a killed SkyPilot server left behind", len(doomed))
+    logger.warning("Stopping %d processes that a killed SkyPilot server left behind", len(doomed))
     for process in doomed.values():
         _signal(process, hard=False)
     _, alive = psutil.wait_procs(list(doomed.values()), timeout=_GRACE_SECONDS)
@@ -52,7 +52,7 @@ def _orphans(home: Path, port: int) -> list[psutil.Process]:
                 ours[process.pid] = process
                 parents[process.pid] = process.ppid()
         except psutil.Error:
-            continue  # it ended meanwhile
+            continue  # it has ended meanwhile
     families |= set(ours)
     return [process for pid, process in ours.items() if parents[pid] not in families]
 
@@ -93,4 +93,4 @@ def _signal(process: psutil.Process, *, hard: bool) -> None:
         else:
             process.terminate()
     except psutil.Error:
-        return  # it ended meanwhile
+        return  # it has ended meanwhile

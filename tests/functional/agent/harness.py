@@ -176,7 +176,7 @@ class ControlPlane(StandIn):
             self.on_assignment()
             self.calls.append(Call(name, None, token))
             if self.assignment is None:
-                problem = {"status": 422, "code": "model_fetch_failed", "detail": "there is no file below r2://m/x"}
+                problem = {"status": 422, "code": "model_fetch_failed", "detail": "there are no files in r2://m/x"}
                 return self.send(request, 422, json.dumps(problem).encode())
             return self.send(request, 200, self.assignment.model_dump_json().encode())
         body = self.MODELS[name].model_validate_json(text)

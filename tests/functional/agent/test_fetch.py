@@ -147,7 +147,7 @@ def test_without_a_control_plane_an_expired_address_is_a_failure(nodes: Nodes, s
 def test_a_source_that_the_control_plane_can_not_read_is_a_failure_at_once(nodes: Nodes, control: ControlPlane) -> None:
     nodes.start(push=control)
     failed = eventually(lambda: [body for body in control.bodies("progress") if body.failure])[0]
-    assert (failed.failure, failed.detail) == ("model_fetch_failed", "there is no file below r2://m/x")
+    assert (failed.failure, failed.detail) == ("model_fetch_failed", "there are no files in r2://m/x")
     assert len([call for call in control.calls if call.name == "assignment"]) == 1
 
 

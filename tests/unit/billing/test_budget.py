@@ -43,15 +43,17 @@ class TestRefusal:
         refusal = budget_refusal(ledger(60, 30.005), held(38.4), monthly(100))
         assert refusal is not None
         assert refusal.detail == (
-            "The launch may cost 38.40 USD, and of the 100.00 USD for 2026-01 60.00 are spent and 30.00 reserved by "
-            "live instances, so 9.99 are left. End an instance, have GPULAUNCH_MONTHLY_BUDGET_USD raised, or launch "
-            "with a budget_usd of 9.99 or less or a shorter max_lifetime_minutes."
+            "The launch may cost 38.40 USD, but only 9.99 of the 100.00 USD for 2026-01 are left: 60.00 are spent and "
+            "30.00 are reserved by live instances. Set budget_usd to 9.99 or less or a shorter max_lifetime_minutes, "
+            "terminate an instance, or ask the operator to raise GPULAUNCH_MONTHLY_BUDGET_USD."
         )
 
     def test_nothing_cheaper_should_be_proposed_where_nothing_is_left(self) -> None:
         refusal = budget_refusal(ledger(101), held(1), monthly(100))
         assert refusal is not None
-        assert refusal.detail.endswith("0.00 are left. End an instance or have GPULAUNCH_MONTHLY_BUDGET_USD raised.")
+        assert refusal.detail.endswith(
+            "instances. Terminate an instance, or ask the operator to raise GPULAUNCH_MONTHLY_BUDGET_USD."
+        )
 
     def test_a_label_s_budget_should_bind_its_label_alone(self) -> None:
         full = ledger(10, scope="real/team=a")
@@ -97,7 +99,7 @@ class TestAlerts:
     def test_a_refused_launch_should_tell_that_the_budget_is_used_up_once(self) -> None:
         after, alerts = apply_thresholds(ledger(70, 25), held(6), monthly(100), refused=True)
         assert [alert.message for alert in alerts] == [
-            "The budget for 2026-01 has no room for a launch of 6.00 USD: 95.00 of 100.00 USD are spent or reserved."
+            "A launch of 6.00 USD exceeds the budget for 2026-01: 95.00 of 100.00 USD are spent or reserved."
         ]
         assert apply_thresholds(after, held(6), monthly(100), refused=True)[1] == []
 
@@ -127,7 +129,7 @@ class TestHardCap:
         ending = over_budget(ledger(5), [one, two], monthly(10, end=True))
         assert set(ending) == {"one", "two"}
         assert ending["one"].reason is Reason.BUDGET
-        assert ending["one"].message == "The budget for 2026-01 is used up: 10.00 of 10.00 USD are spent."
+        assert ending["one"].message == "The budget for 2026-01 is spent: 10.00 of 10.00 USD."
 
     def test_what_runs_should_be_kept_where_that_is_configured(self) -> None:
         assert over_budget(ledger(500), [self.running("one", 3)], monthly(10, end=False)) == {}

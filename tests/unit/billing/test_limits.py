@@ -54,7 +54,8 @@ class TestCounts:
         assert refusal is not None
         assert (refusal.value, refusal.used, refusal.asked) == (8, 6, 4)
         assert refusal.detail == (
-            "6 of 8 GPUs are in use, and this launch needs 4 more. End an instance, or have GPULAUNCH_MAX_GPUS raised."
+            "6 of 8 GPUs are in use, but this launch needs 4 more. Terminate an instance, or ask the operator to raise "
+            "GPULAUNCH_MAX_GPUS."
         )
 
     def test_nought_should_mean_none(self) -> None:

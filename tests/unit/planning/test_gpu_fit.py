@@ -164,11 +164,11 @@ def test_a_warning_says_both_figures_and_what_to_do() -> None:
     assert small is not None
     assert small.warning == (
         "The model may not fit: it needs about 19 GiB, has 16 GiB on the T4 (8 billion parameters at 16 bits, a "
-        "context of 8,192 tokens). Take a larger GPU, a quantized model or a shorter --max-model-len."
+        "context of 8,192 tokens). Use a larger GPU, a quantized model or a shorter --max-model-len."
     )
     idle = fit(need("Llama-3.3-70B", None, []), [make_offer(gpu_memory_gib=80, gpu_count=2)])
     assert idle is not None
-    assert "vLLM uses one of 2 GPUs unless vllm_args say --tensor-parallel-size=2." in (idle.warning or "")
+    assert "vLLM uses one of 2 GPUs; add --tensor-parallel-size=2 to vllm_args to use all." in (idle.warning or "")
     many = fit(need(LLAMA, None, ["-tp", "4"]), [make_offer(gpu_memory_gib=80, gpu_count=1)])
     assert many is not None
-    assert many.warning == "vllm_args ask for 4 GPUs, and the machine has 1."
+    assert many.warning == "vllm_args request 4 GPUs, but the machine has 1."

@@ -113,7 +113,7 @@ def test_receivers_should_be_read(text: str, found: list[tuple[str, str]]) -> No
         ({"GPULAUNCH_WEBHOOK_URLS": "slack|http://a.example/secret-path"}, "https://"),
         ({"GPULAUNCH_WEBHOOK_URLS": "slack|secret-path"}, "https://"),
         ({"GPULAUNCH_WEBHOOK_URLS": "pager|https://a.example/secret-path"}, "format"),
-        ({"GPULAUNCH_WEBHOOK_URLS": "slack|https://a[b/secret-path"}, "no address"),
+        ({"GPULAUNCH_WEBHOOK_URLS": "slack|https://a[b/secret-path"}, "invalid webhook URL"),
         ({"GPULAUNCH_WEBHOOK_URLS": '[{"url": 1, "secret-path": 2}]'}, "JSON"),
         ({"GPULAUNCH_WEBHOOK_URLS": "json|https://a.example/secret-path"}, "GPULAUNCH_WEBHOOK_SECRET"),
         ({"GPULAUNCH_WEBHOOK_SECRET": "secret-path"}, "whsec_"),
