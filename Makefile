@@ -116,6 +116,7 @@ lint: install ## run ruff
 
 types: install ## run pyright in strict mode
 	@$(NODE) node_modules/pyright/index.js
+	@$(NODE) node_modules/pyright/index.js --pythonversion 3.9 shared/agent/node
 
 browser: install ## test the pages in Debian's Chromium (apt-get install chromium); screenshots go to .cache/screens
 	@$(BIN)/python -m pytest -q -m browser tests/browser
