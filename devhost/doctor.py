@@ -11,17 +11,9 @@ from pathlib import Path
 
 from gpulaunch.cli.check import Check, report
 from gpulaunch.cli.session import Session
+from shared.clouds.registry import CLOUDS
 
 CLONE = Path(__file__).resolve().parents[1]
-
-_CLOUDS = {
-    "azure": (".azure/azureProfile.json", "`az login`"),
-    "aws": (".aws/credentials", "`aws configure`"),
-    "gcp": (".config/gcloud/application_default_credentials.json", "`gcloud auth application-default login`"),
-    "slurm": (".slurm/config", "an entry in ~/.slurm/config"),
-    "kubernetes": (".kube/config", "a context in ~/.kube/config"),
-}
-"""Where SkyPilot looks for each provider's credentials, below the home folder."""
 
 
 def local_checks(clone: Path = CLONE, home: Path | None = None) -> Iterator[Check]:
@@ -76,11 +68,11 @@ def _port() -> Check:
 
 
 def _providers(home: Path) -> Check:
-    there = [name for name, (path, _) in _CLOUDS.items() if (home / path).exists()]
+    there = [name for name, cloud in CLOUDS.items() if cloud.credentials.found(home, os.environ)]
     if there:
         advice = "Run `.venv/bin/sky check` to see whether they work."
         return Check(name="providers", state="ok", detail=f"credentials for {', '.join(there)}", advice=advice)
-    ways = "; ".join(f"{name}: {way}" for name, (_, way) in _CLOUDS.items())
+    ways = "; ".join(f"{name}: {cloud.credentials.advice}" for name, cloud in CLOUDS.items())
     detail = "no credentials on this machine, so launches are simulated"
     return Check(name="providers", state="note", detail=detail, advice=f"For real launches: {ways}.")
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from gpulaunch.models.requests import DEFAULT_PROVIDER
+
 Access = Literal["open", "read", "admin", "node"]
 """Who may call: anyone, any read or admin token, an admin token, or a node with its own token."""
 
@@ -180,7 +182,7 @@ CATALOG = Operation(
     "read",
     {200: "CatalogAnswer"},
     parameters=(
-        Parameter("provider", "query", "The provider.", {"type": "string", "default": "azure"}),
+        Parameter("provider", "query", "The provider.", {"type": "string", "default": DEFAULT_PROVIDER}),
         Parameter("region", "query", "Only offers in this region.", {"type": "string"}),
         Parameter("gpu", "query", "Only offers with this GPU.", {"type": "string"}),
     ),

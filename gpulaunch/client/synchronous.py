@@ -17,7 +17,7 @@ from gpulaunch.client.watcher import Watcher, is_ready, new_lines
 from gpulaunch.models import responses
 from gpulaunch.models.instances import Phase
 from gpulaunch.models.queries import CatalogQuery, CostsBy, CostsQuery, EventQuery, InstanceQuery, QuotaQuery
-from gpulaunch.models.requests import LaunchRequest, ProviderName
+from gpulaunch.models.requests import DEFAULT_PROVIDER, LaunchRequest, ProviderName
 from gpulaunch.models.responses import EventView, InstanceView
 from gpulaunch.operations import Operation
 
@@ -134,7 +134,7 @@ class GpuLaunch:
         return self._call(operations.END, InstanceView, instance_id)
 
     def catalog(
-        self, provider: ProviderName = "azure", *, region: str | None = None, gpu: str | None = None
+        self, provider: ProviderName = DEFAULT_PROVIDER, *, region: str | None = None, gpu: str | None = None
     ) -> responses.CatalogAnswer:
         """List what can be launched on a provider, with prices."""
         return self._call(

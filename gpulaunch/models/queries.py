@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 
 from gpulaunch.models.base import Known, Outside
 from gpulaunch.models.instances import Phase
-from gpulaunch.models.requests import LABEL_KEY, ProviderName
+from gpulaunch.models.requests import DEFAULT_PROVIDER, LABEL_KEY, ProviderName
 
 CostsBy = Literal["day", "model", "label", "provider"]
 """What costs are grouped by."""
@@ -115,7 +115,7 @@ class EventQuery(Query):
 class CatalogQuery(Query):
     """`GET /api/catalog`."""
 
-    provider: Annotated[ProviderName, Field(description="The provider.")] = "azure"
+    provider: Annotated[ProviderName, Field(description="The provider.")] = DEFAULT_PROVIDER
     region: Annotated[str | None, Field(description="Only offers in this region.")] = None
     gpu: Annotated[str | None, Field(description="Only offers with this GPU.")] = None
 

@@ -60,7 +60,7 @@ class ListingError(CatalogError):
 
 
 @dataclass(frozen=True)
-class Listed:
+class PriceList:
     """A provider's list as the server gave it, uncorrected, and when."""
 
     provider: ProviderName
@@ -73,10 +73,10 @@ class Listed:
         return rented_listing(self.provider, self.rows)
 
 
-Load = Callable[[Mapping[ProviderName, Listed]], Iterable[Listed]]
+Load = Callable[[Mapping[ProviderName, PriceList]], Iterable[PriceList]]
 
 
-def read_listing(provider: ProviderName, at: datetime, value: object) -> Listed:
+def read_listing(provider: ProviderName, at: datetime, value: object) -> PriceList:
     """What `/list_accelerators` of one cloud returned, for all its regions.
 
     Raises ListingError when the shape is another one, or no row gives an offer: an empty list takes nothing away.
@@ -86,7 +86,7 @@ def read_listing(provider: ProviderName, at: datetime, value: object) -> Listed:
     except ValidationError as error:
         raise ListingError(f"the list of {provider} has another shape: {error.errors()[0]['msg']}") from error
     rows = [row for group in items.values() for item in group if (row := _row(item)) is not None]
-    listed = Listed(provider, at, rows)
+    listed = PriceList(provider, at, rows)
     if not listed.listing.offers:
         raise ListingError(f"the list of {provider} has no offer in it")
     return listed
@@ -148,9 +148,9 @@ class LiveCatalog:
         self._clock = clock
         self._lock = threading.Lock()
         self._looked_at: datetime | None = None
-        self._lists: Mapping[ProviderName, Listed] = {}
+        self._lists: Mapping[ProviderName, PriceList] = {}
 
-    def listed(self, provider: ProviderName) -> Listed | None:
+    def listed(self, provider: ProviderName) -> PriceList | None:
         """The provider's list, if there is one of the last day."""
         now = self._clock.now()
         # Whoever comes while another reads takes what there is.
@@ -163,7 +163,7 @@ class LiveCatalog:
         found = self._lists.get(provider)
         return found if found is not None and now - found.at < KEPT else None
 
-    def take(self, listed: Listed) -> None:
+    def take(self, listed: PriceList) -> None:
         """Show a new list in this process at once."""
         with self._lock:
             self._lists = {**self._lists, listed.provider: listed}

@@ -65,7 +65,7 @@ def _offers_of(provider: ProviderName, row: CatalogRow) -> list[Offer]:
     ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Listing:
     """What one provider has; never changes."""
 

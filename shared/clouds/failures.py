@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from gpulaunch.models.instances import Reason
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FailureRule:
     """A pattern in what a cloud or SkyPilot says, and what it comes down to."""
 
@@ -20,7 +20,12 @@ class FailureRule:
 
 def failure_rule(pattern: str, reason: Reason, sentence: str, *, own_machines_only: bool = False) -> FailureRule:
     """A rule whose pattern ignores case."""
-    return FailureRule(re.compile(pattern, re.IGNORECASE), reason, sentence, own_machines_only)
+    return FailureRule(
+        pattern=re.compile(pattern, re.IGNORECASE),
+        reason=reason,
+        sentence=sentence,
+        own_machines_only=own_machines_only,
+    )
 
 
 CLOUD_RULES: tuple[FailureRule, ...] = (

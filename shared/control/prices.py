@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from gpulaunch.models.requests import ProviderName
-from shared.catalog.live import RENEWED, RENTED, Listed, ListingError, LiveCatalog, pack, read_listing, unpack
+from shared.catalog.live import RENEWED, RENTED, ListingError, LiveCatalog, PriceList, pack, read_listing, unpack
 from shared.domain.provider import ProviderUnavailableError
 from shared.errors import StoreError
 from shared.storage.base import PRICES, InstanceStore, Marker
@@ -39,7 +39,7 @@ class PriceLists(Protocol):
         ...
 
 
-def stored_lists(store: InstanceStore, known: Mapping[ProviderName, Listed]) -> Iterator[Listed]:
+def stored_lists(store: InstanceStore, known: Mapping[ProviderName, PriceList]) -> Iterator[PriceList]:
     """The lists that were stored and are not known; none, with a line in the log, while storage does not answer.
 
     Reading a list takes up to a tenth of a second, so one of a known time is not read again.

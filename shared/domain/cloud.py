@@ -19,6 +19,8 @@ class CloudTraits:
     rents_machines: bool
     """It rents machines by type at list prices. Otherwise the machines are the user's own: no machine types, no spot,
     price 0, regions of any name."""
+    account_setting: str | None = None
+    """The setting that names our account, where the cloud itself can be asked: `AZURE_SUBSCRIPTION_ID`."""
     region_word: str = "Region"
     """What the cloud calls the place that `region` names."""
     shared_nodes: bool = False

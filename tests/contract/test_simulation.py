@@ -339,7 +339,15 @@ def test_faults_are_read_from_labels() -> None:
         "simulate.dead-after": "1.5",
         "simulate.busy-until": "1000000",
     }
-    assert read_faults(labels) == Faults(1, 2, 100, 0.0, 1.5, 1_000_000.0, 4)
+    assert read_faults(labels) == Faults(
+        no_capacity=1,
+        setup_failure=2,
+        never_registers=100,
+        evict_after=0.0,
+        dead_after=1.5,
+        busy_until=1_000_000.0,
+        teardown_tries=4,
+    )
 
 
 @pytest.mark.parametrize("value", ["", "0", "-1", "101", "1.5", "many", "٣", "1 "])

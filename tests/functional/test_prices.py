@@ -11,7 +11,7 @@ from gpulaunch.models.requests import ProviderName
 from shared import app as runtime
 from shared.backends.skypilot.client import SkyClient
 from shared.backends.skypilot.prices import SkyPrices
-from shared.catalog.live import Listed, LiveCatalog, read_listing
+from shared.catalog.live import LiveCatalog, PriceList, read_listing
 from shared.catalog.snapshot import snapshot
 from shared.control.prices import PriceKeeper, stored_lists
 from shared.storage.base import PRICES, Marker
@@ -163,7 +163,7 @@ def test_a_stored_list_is_read_once_in_a_process(
     join(world, another)
     read: list[str] = []
 
-    def counted(provider: ProviderName, at: datetime, value: object) -> Listed:
+    def counted(provider: ProviderName, at: datetime, value: object) -> PriceList:
         read.append(provider)
         return read_listing(provider, at, value)
 

@@ -10,14 +10,14 @@ from gpulaunch.cli.format import clean, table
 from gpulaunch.cli.session import Json, Session, session_of
 from gpulaunch.format import usd
 from gpulaunch.models.queries import CostsBy
-from gpulaunch.models.requests import ProviderName
+from gpulaunch.models.requests import DEFAULT_PROVIDER, ProviderName
 from gpulaunch.models.responses import CatalogAnswer, CostsAnswer, QuotaAnswer
 
 
 def catalog(
     context: typer.Context,
     *,
-    provider: Annotated[ProviderName, typer.Option(help="The provider.")] = "azure",
+    provider: Annotated[ProviderName, typer.Option(help="The provider.")] = DEFAULT_PROVIDER,
     region: Annotated[str | None, typer.Option(help="Only offers in this region.")] = None,
     gpu: Annotated[str | None, typer.Option(help="Only offers with this GPU, such as A10.")] = None,
     spot: Annotated[bool | None, typer.Option("--spot/--on-demand", help="Only offers of this kind.")] = None,

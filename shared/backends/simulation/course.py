@@ -17,6 +17,7 @@ from its labels (see shared.backends.simulation.faults), so nothing has to run, 
 import math
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from gpulaunch.models.instances import Phase, Reason
@@ -59,7 +60,7 @@ _NODE_LOG: Final = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Course:
     """One node at one moment."""
 
@@ -79,19 +80,21 @@ class Course:
 
     def view(self) -> NodeView:
         """What the provider says."""
-        state, request_id = self.state, request_id_of(self.node.cluster_name)
-        again = self._next_change()
+        state = self.state
+        view = partial(
+            NodeView, state, request_id=request_id_of(self.node.cluster_name), look_again_seconds=self._next_change()
+        )
         if state is NodeState.ABSENT:
             failure = Failure(reason=Reason.NO_CAPACITY, message="Simulated: no capacity for this offer.")
-            return NodeView(state, "The launch was refused", None, request_id, failure, again)
+            return view(detail="The launch was refused", failure=failure)
         if state is NodeState.PENDING:
-            return NodeView(state, "A simulated machine is on its way", None, request_id, None, again)
+            return view(detail="A simulated machine is on its way")
         if state is NodeState.STOPPED:
-            return NodeView(state, "The simulated machine was evicted", None, request_id, None, again)
+            return view(detail="The simulated machine was evicted")
         failure = None
         if self._setup_failed:
             failure = Failure(reason=Reason.SETUP_FAILED, message="Simulated: the set-up of the node failed.")
-        return NodeView(state, "The simulated machine runs", _address(self.node), request_id, failure, again)
+        return view(detail="The simulated machine runs", address=_address(self.node), failure=failure)
 
     def status(self) -> NodeStatus:
         """What the node's agent says."""
@@ -200,7 +203,8 @@ class Course:
 
 
 def course(node: SimulatedNode, now: datetime, speed: float) -> Course:
-    return Course(node, read_faults(node.labels), (now - node.started_at).total_seconds(), speed)
+    elapsed = (now - node.started_at).total_seconds()
+    return Course(node=node, faults=read_faults(node.labels), elapsed=elapsed, speed=speed)
 
 
 def seconds_until(seconds: float) -> float:

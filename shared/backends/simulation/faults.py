@@ -29,7 +29,7 @@ _COUNT: Final = re.compile(r"[0-9]{1,3}")
 _SECONDS: Final = re.compile(r"[0-9]{1,7}(\.[0-9]{1,6})?")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Faults:
     """What goes wrong; the default is nothing. Times are simulated seconds after ready."""
 

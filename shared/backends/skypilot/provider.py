@@ -174,7 +174,9 @@ class SkyPilotProvider:
             state = _STATES.get(cluster.status, NodeState.UP)
             address = self._address(attempt_ref, cluster) if state is NodeState.UP and failure is None else None
             detail = "" if cluster.status in _STATES else (cluster.init_status_reason or "SkyPilot calls it unhealthy")
-            return NodeView(state, self._redactor.text(detail)[:500], address, request_id, failure)
+            return NodeView(
+                state, self._redactor.text(detail)[:500], address=address, request_id=request_id, failure=failure
+            )
 
     def release(self, attempt_ref: AttemptRef) -> bool:
         """Take the attempt's node away; True once neither a live request nor a cluster of its name is left.

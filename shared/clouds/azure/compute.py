@@ -53,7 +53,7 @@ _STATES: Mapping[str, NodeState] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Machine:
     """One virtual machine of ours."""
 

@@ -27,7 +27,10 @@ def _connect(settings: Settings, clock: Clock) -> CloudCompute | None:
 AZURE = CloudPlugin(
     name="azure",
     traits=CloudTraits(
-        title="Azure", rents_machines=True, type_style=re.compile(r"^(standard|basic)_[a-z]", re.IGNORECASE)
+        title="Azure",
+        rents_machines=True,
+        account_setting="AZURE_SUBSCRIPTION_ID",
+        type_style=re.compile(r"^(standard|basic)_[a-z]", re.IGNORECASE),
     ),
     credentials=CloudCredentials(
         files=((".azure/azureProfile.json", ".azure/msal_token_cache.json"),), advice="run `az login`"

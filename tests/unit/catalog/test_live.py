@@ -7,7 +7,7 @@ import pytest
 
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import LaunchRequest, ProviderName
-from shared.catalog.live import KEPT, Listed, ListingError, LiveCatalog, pack, read_listing, unpack
+from shared.catalog.live import KEPT, ListingError, LiveCatalog, PriceList, pack, read_listing, unpack
 from shared.catalog.snapshot import snapshot
 from shared.domain.catalog import NotCataloguedError
 from shared.planning.matching import match
@@ -15,7 +15,7 @@ from tests.standins.sky_server import price_list
 from tests.twins.clock import START, ManualClock
 
 
-def listed(provider: ProviderName, value: object = None) -> Listed:
+def listed(provider: ProviderName, value: object = None) -> PriceList:
     return read_listing(provider, START, price_list(provider) if value is None else value)
 
 
@@ -126,11 +126,11 @@ def test_what_is_stored_in_pieces_is_said_to_be_unreadable(text: str) -> None:
 class Shelf:
     """Stands for the table."""
 
-    def __init__(self, *lists: Listed) -> None:
+    def __init__(self, *lists: PriceList) -> None:
         self.lists = list(lists)
         self.reads = 0
 
-    def __call__(self, known: Mapping[ProviderName, Listed]) -> Iterable[Listed]:
+    def __call__(self, known: Mapping[ProviderName, PriceList]) -> Iterable[PriceList]:
         self.reads += 1
         return [one for one in self.lists if one is not known.get(one.provider)]
 
@@ -181,7 +181,7 @@ def test_what_another_process_stored_is_seen_within_five_minutes_and_not_read_at
 def test_who_comes_while_the_table_is_read_does_not_wait() -> None:
     clock = ManualClock()
 
-    def load(known: Mapping[ProviderName, Listed]) -> Iterable[Listed]:
+    def load(known: Mapping[ProviderName, PriceList]) -> Iterable[PriceList]:
         # The lock is held: whoever comes now takes what there is.
         assert catalog.listed("aws") is known.get("aws") is None
         return [listed("aws")]
