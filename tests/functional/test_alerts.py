@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import azure.functions as func
@@ -20,8 +19,9 @@ from shared import app as runtime
 from shared.errors import StoreUnavailableError
 from shared.queues import ALERTS, QUEUES
 from shared.storage.queues import poison_queue
-from tests.functional.agent.harness import StandIn
+from tests.functional.agent.servers import StandIn
 from tests.functional.world import RETRY_SECONDS, SEED, World, settings
+from tests.standins.http import Request, Response
 
 KEY = b"k" * 32
 SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
@@ -35,11 +35,10 @@ class Receiver(StandIn):
         self.statuses: list[int] = []
         super().__init__()
 
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
-        body = request.rfile.read(int(request.headers["Content-Length"]))
+    def answer(self, request: Request) -> Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        self.got.append((request.path, headers, body))
-        self.send(request, self.statuses.pop(0) if self.statuses else 204, b"")
+        self.got.append((request.target, headers, request.body))
+        return Response(self.statuses.pop(0) if self.statuses else 204)
 
     def alerts(self) -> list[Any]:
         return [json.loads(body) for _, _, body in self.got]

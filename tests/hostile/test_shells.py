@@ -18,7 +18,8 @@ from shared.backends.skypilot.task import task_for
 from shared.domain.node import Assignment
 from shared.domain.provider import LaunchSpec
 from shared.settings import Settings
-from tests.functional.agent.harness import Nodes, Store, eventually
+from tests.functional.agent.processes import Nodes, eventually
+from tests.functional.agent.servers import Store
 from tests.functional.scripted import NodeWorld
 from tests.hostile.strategies import shell_text
 from tests.twins.factories import make_attempt, make_record

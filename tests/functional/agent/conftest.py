@@ -7,7 +7,8 @@ from typing import TypeVar
 
 import pytest
 
-from tests.functional.agent.harness import ControlPlane, Metadata, Nodes, StandIn, Store
+from tests.functional.agent.processes import Nodes
+from tests.functional.agent.servers import ControlPlane, Metadata, StandIn, Store
 
 S = TypeVar("S", bound=StandIn)
 

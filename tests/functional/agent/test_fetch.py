@@ -16,14 +16,8 @@ from gpulaunch.models.requests import LaunchRequest
 from shared.clock import SystemClock
 from shared.model_sources.files import SourceFiles
 from shared.settings import Settings
-from tests.functional.agent.harness import (
-    API_KEY,
-    SIGNATURE,
-    ControlPlane,
-    Nodes,
-    Store,
-    eventually,
-)
+from tests.functional.agent.processes import Nodes, eventually
+from tests.functional.agent.servers import API_KEY, SIGNATURE, ControlPlane, Store
 from tests.standins.hub import HubServer, Repository
 
 MIB = 1024 * 1024

@@ -13,18 +13,8 @@ import pytest
 
 from gpulaunch.models.times import iso
 from shared.domain.node import ModelFile, NodeNotice, NodePhase
-from tests.functional.agent.harness import (
-    AGENT_TOKEN,
-    API_KEY,
-    NODE_TOKEN,
-    SECRETS,
-    ControlPlane,
-    Metadata,
-    Nodes,
-    Store,
-    eventually,
-    free_port,
-)
+from tests.functional.agent.processes import Nodes, eventually, free_port
+from tests.functional.agent.servers import AGENT_TOKEN, API_KEY, NODE_TOKEN, SECRETS, ControlPlane, Metadata, Store
 
 CONFIG = b'{"model_type": "llama"}'
 LIFE = ["installing", "loading_model", "starting_server", "serving"]

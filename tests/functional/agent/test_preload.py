@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.functional.agent.harness import HERE, Nodes, Store, eventually
+from tests.functional.agent.processes import HERE, Nodes, eventually
+from tests.functional.agent.servers import Store
 
 MAIN = f"""
 import os, runpy
