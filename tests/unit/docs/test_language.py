@@ -35,7 +35,6 @@ NOT_YET: frozenset[str] = frozenset(
         "deploy/arm.py",
         "deploy/preflight.py",
         "docs/cli.md",
-        "docs/ui.md",
         "functions/http.py",
         "functions/node_api.py",
         "functions/sweep.py",
