@@ -84,7 +84,7 @@ def read_listing(provider: ProviderName, at: datetime, value: object) -> PriceLi
     try:
         items = _ITEMS.validate_python(value)
     except ValidationError as error:
-        raise ListingError(f"the list of {provider} has another shape: {error.errors()[0]['msg']}") from error
+        raise ListingError(f"the list of {provider} has an unexpected shape: {error.errors()[0]['msg']}") from error
     rows = [row for group in items.values() for item in group if (row := _row(item)) is not None]
     listed = PriceList(provider, at, rows)
     if not listed.listing.offers:
@@ -102,7 +102,7 @@ def unpack(text: str) -> object:
     try:
         return json.loads(zlib.decompress(base64.b64decode(text, validate=True)))
     except (ValueError, zlib.error) as error:
-        raise ListingError(f"a stored list can't be read: {error}") from error
+        raise ListingError(f"a stored list cannot be read: {error}") from error
 
 
 def _row(item: _Item) -> CatalogRow | None:

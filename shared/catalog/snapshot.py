@@ -167,7 +167,7 @@ class SnapshotCatalog:
         own = " or ".join(name for name in known if not self.clouds[name].rents_machines)
         raise NotCataloguedError(
             provider,
-            f"this catalog has no {provider} prices, so a launch there can't be planned or its cost bounded; "
+            f"this catalog has no {provider} prices, so a launch there cannot be planned or its cost bounded; "
             f"set provider to {rented}, or to {own} for your own machines",
             nearest=known,
         )

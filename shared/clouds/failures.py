@@ -46,7 +46,7 @@ CLOUD_RULES: tuple[FailureRule, ...] = (
         r"|Invalid account or account/partition|\b(401|403)\b.{0,40}(unauthori[sz]ed|forbidden)"
         r"|(unauthori[sz]ed|forbidden).{0,40}\b(401|403)\b|status[ _]?code:? ?(401|403)\b",
         Reason.PERMISSION_DENIED,
-        "{cloud} does not let us start {what}",
+        "{cloud} does not allow us to start {what}",
     ),
     failure_rule(
         r"AllocationFailed|SkuNotAvailable|OverconstrainedAllocationRequest|OverconstrainedZonalAllocationRequest"
@@ -56,13 +56,13 @@ CLOUD_RULES: tuple[FailureRule, ...] = (
         r"|Insufficient \S*gpu|FailedScheduling|Timed out while waiting for nodes to start"
         r"|did not get nodes allocated within|Requested node configuration is not available",
         Reason.NO_CAPACITY,
-        "{cloud} has no room for {what}",
+        "{cloud} has no capacity for {what}",
     ),
     failure_rule(
         r"ImageNotFound|PlatformImageNotFound|GalleryImageNotFound|CommunityGalleryImageNotFound|InvalidAMIID"
         r"|ErrImagePull|ImagePullBackOff|MarketplacePurchaseEligibilityFailed|image .{0,80}(not found|does not exist)",
         Reason.IMAGE_UNAVAILABLE,
-        "The machine's image can't be had on {cloud} for {what}",
+        "{cloud} does not have the image for {what}",
     ),
 )
 

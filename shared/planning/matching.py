@@ -96,7 +96,7 @@ def _own(request: LaunchRequest, catalog: Catalog, templates: Sequence[Offer]) -
     """Offers on infrastructure of one's own, where there is no spot: asking for it is no error, it just isn't any."""
     if request.instance_type is not None:
         style = _foreign_style(request, catalog)
-        message = f"{request.provider} has no machine types; say gpu instead"
+        message = f"{request.provider} has no machine types; set `gpu` instead"
         twin = _rented_twin(request.instance_type, catalog)
         if twin is not None:
             message += f", such as {_spec(twin.gpu, twin.gpu_count)}"
@@ -148,7 +148,7 @@ def _rented(request: LaunchRequest, catalog: Catalog, offers: Sequence[Offer]) -
             FieldProblem(
                 "use_spot",
                 f"no spot price is known for {_name(request)} there; on-demand costs from {price:.10g} USD an hour: "
-                "say use_spot false, or spot_fallback true",
+                "set `use_spot` to false, or `spot_fallback` to true",
                 ["false"],
             )
         )
@@ -177,7 +177,7 @@ def _of_type(
         same = [offer for offer in offers if offer.instance_type == found]
         specs = sorted({_spec(offer.gpu, offer.gpu_count) for offer in same})
         if len(specs) > 1:
-            message = f"{found} is rented with any of these GPUs: {', '.join(specs)}; say gpu instead"
+            message = f"{found} is rented with any of these GPUs: {', '.join(specs)}; set `gpu` instead"
             problems.append(FieldProblem("instance_type", message, []))
             return []
         return same

@@ -110,7 +110,7 @@ def test_a_launch_that_failed_is_not_launched_again_under_its_name(rig: SkyRig) 
     view = rig.provider.describe(suite.attempt_ref(given, None))
     assert view.failure is not None
     assert view.failure.reason is Reason.NO_CAPACITY
-    assert view.failure.message.startswith("Azure has no room for Standard_NV36ads_A10_v5 (spot) in eastus: ")
+    assert view.failure.message.startswith("Azure has no capacity for Standard_NV36ads_A10_v5 (spot) in eastus: ")
     assert "AllocationFailed" in view.failure.message
 
 
@@ -201,7 +201,7 @@ def test_nothing_is_ever_purged(rig: SkyRig) -> None:
 def test_a_name_that_is_being_taken_away_is_not_launched(rig: SkyRig) -> None:
     attempt_ref = rig.up()
     assert not rig.provider.release(attempt_ref)
-    with pytest.raises(ProviderUnavailableError, match="being taken away"):
+    with pytest.raises(ProviderUnavailableError, match="being deleted"):
         rig.provider.submit(rig.place())
 
 

@@ -170,7 +170,7 @@ def test_setup_failure(cloud: SimulatedCloud) -> None:
     assert len(world.provider.clusters()) == 1
     assert world.provider.release(world.attempt_ref)
     assert world.state is NodeState.ABSENT
-    with pytest.raises(NodeUnreachableError, match="no such"):
+    with pytest.raises(NodeUnreachableError, match="does not exist"):
         world.status()
     assert World(cloud, attempt=2, setup_failure="1").at(80).alive
 
@@ -352,13 +352,13 @@ def test_faults_are_read_from_labels() -> None:
 
 @pytest.mark.parametrize("value", ["", "0", "-1", "101", "1.5", "many", "٣", "1 "])
 def test_a_count_is_a_whole_number(value: str) -> None:
-    with pytest.raises(ValueError, match=r"simulate\.no-capacity is a whole number from 1 to 100"):
+    with pytest.raises(ValueError, match=r"simulate\.no-capacity must be a whole number from 1 to 100"):
         read_faults({"simulate.no-capacity": value})
 
 
 @pytest.mark.parametrize("value", ["", "-1", "nan", "inf", "1e3", "1000001", "1.", "٣"])
 def test_a_time_is_a_number_of_seconds(value: str) -> None:
-    with pytest.raises(ValueError, match=r"simulate\.evict-after is a number of seconds"):
+    with pytest.raises(ValueError, match=r"simulate\.evict-after must be a number of seconds"):
         read_faults({"simulate.evict-after": value})
 
 

@@ -150,7 +150,7 @@ def test_a_machine_of_gcp_that_takes_several_gpus_is_asked_for_by_its_gpu(world:
     asked = {"model_name": "m", "provider": "gcp"}
     refused = world.call("POST", "/api/instances/launch", {**asked, "instance_type": "n1-highmem-8"})
     assert refused.status == 422
-    assert "P4, T4; say gpu instead" in refused.json["errors"][0]["message"]
+    assert "P4, T4; set `gpu` instead" in refused.json["errors"][0]["message"]
     answer = world.call("POST", "/api/instances/launch", {**asked, "gpu": "T4"})
     assert {(offer["gpu"], offer["instance_type"]) for offer in answer.json["offers"]} == {("T4", "n1-highmem-8")}
 

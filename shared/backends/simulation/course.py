@@ -88,13 +88,13 @@ class Course:
             failure = Failure(reason=Reason.NO_CAPACITY, message="Simulated: no capacity for this offer.")
             return view(detail="The launch was refused", failure=failure)
         if state is NodeState.PENDING:
-            return view(detail="A simulated machine is on its way")
+            return view(detail="The simulated machine is being created")
         if state is NodeState.STOPPED:
             return view(detail="The simulated machine was evicted")
         failure = None
         if self._setup_failed:
             failure = Failure(reason=Reason.SETUP_FAILED, message="Simulated: the set-up of the node failed.")
-        return view(detail="The simulated machine runs", address=_address(self.node), failure=failure)
+        return view(detail="The simulated machine is running", address=_address(self.node), failure=failure)
 
     def status(self) -> NodeStatus:
         """What the node's agent says."""

@@ -63,7 +63,7 @@ def read_faults(labels: Mapping[str, str]) -> Faults:
             times[name] = _time(key, value)
         else:
             known = ", ".join(FAULT_PREFIX + one for one in sorted((*_COUNTS, *_TIMES)))
-            raise ValueError(f"{key} is no fault that can be simulated; there are {known}")
+            raise ValueError(f"{key} is not a simulated fault; use one of {known}")
     return Faults(
         no_capacity=counts.get("no-capacity", 0),
         setup_failure=counts.get("setup-failure", 0),
@@ -78,13 +78,13 @@ def read_faults(labels: Mapping[str, str]) -> Faults:
 def _count(key: str, value: str) -> int:
     if _COUNT.fullmatch(value) and 1 <= int(value) <= MAX_COUNT:
         return int(value)
-    raise ValueError(f"{key} is a whole number from 1 to {MAX_COUNT}, not '{value}'")
+    raise ValueError(f"{key} must be a whole number from 1 to {MAX_COUNT}, not '{value}'")
 
 
 def _time(key: str, value: str) -> float:
     if _SECONDS.fullmatch(value) and float(value) <= MAX_SECONDS:
         return float(value)
-    raise ValueError(f"{key} is a number of seconds from 0 to {MAX_SECONDS:,.0f}, not '{value}'")
+    raise ValueError(f"{key} must be a number of seconds from 0 to {MAX_SECONDS:,.0f}, not '{value}'")
 
 
 def check_fault_labels(labels: Mapping[str, str]) -> None:

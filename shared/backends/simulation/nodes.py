@@ -24,9 +24,9 @@ class SimulatedNodes:
         try:
             node = self._cloud.get(target.cluster_name)
         except StoreUnavailableError as error:
-            raise NodeUnreachableError(f"the simulated node can't be reached: {error}") from error
+            raise NodeUnreachableError(f"cannot reach the simulated node: {error}") from error
         if node is None:
-            raise NodeUnreachableError("there is no such simulated node")
+            raise NodeUnreachableError("the simulated node does not exist")
         return course(node, self._clock.now(), self._speed).status()
 
     def statuses(self, targets: Sequence[NodeTarget]) -> dict[str, NodeStatus]:
@@ -45,7 +45,7 @@ class SimulatedNodes:
         names = {target.cluster_name for target in targets}
         now = self._clock.now()
         found = {node.cluster_name: course(node, now, self._speed).probe() for node in self._find(names)}
-        return {name: found.get(name, Probe(False, "There is no such simulated node.")) for name in names}
+        return {name: found.get(name, Probe(False, "The simulated node does not exist.")) for name in names}
 
     def _find(self, names: set[str]) -> Iterable[SimulatedNode]:
         if len(names) > 1:

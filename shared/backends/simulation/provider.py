@@ -73,7 +73,7 @@ class SimulationProvider:
         with _answers():
             node = self._cloud.get(attempt_ref.cluster_name)
         if node is None:
-            return NodeView(NodeState.ABSENT, "There is no such simulated node")
+            return NodeView(NodeState.ABSENT, "The simulated node does not exist")
         return self._course(node).view()
 
     def release(self, attempt_ref: AttemptRef) -> bool:

@@ -112,7 +112,7 @@ class AvailabilityCheck:
 
     def _checking(self, elapsed_seconds: float) -> Availability:
         if elapsed_seconds > _CHECK_SECONDS:
-            raise ProviderUnavailableError("SkyPilot's check of credentials does not end")
+            raise ProviderUnavailableError("SkyPilot's check of credentials is taking too long")
         return Availability(enabled=False, reason="SkyPilot is checking credentials", wait_seconds=1.0)
 
 

@@ -31,14 +31,14 @@ _RULES: tuple[FailureRule, ...] = (
         r"ClusterSetUpError|FAILED_SETUP|Failed to set ?up|setup failed|runtime setup|before initialization completed"
         r"|Failed to (install|start) (the )?SkyPilot runtime",
         Reason.SETUP_FAILED,
-        "The machine came, but SkyPilot could not set it up ({what})",
+        "The machine was created, but SkyPilot could not set it up ({what})",
     ),
     failure_rule(
         r"NetworkError|Failed to SSH|ssh: connect|ssh: Could not resolve|Connection (timed out|refused|reset)"
         r"|No route to host|Temporary failure in name resolution|Failed to resolve|FetchClusterInfoError"
         r"|kex_exchange_identification|wait_for_ssh|Name or service not known",
         Reason.NETWORK_FAILED,
-        "The network failed while {what} was being started",
+        "The network failed while {what} was starting",
     ),
     failure_rule(
         r"^(InvalidSkyPilotConfigError|InvalidCloudConfigs|NotSupportedError|InvalidClusterNameError|ValidationError"

@@ -133,7 +133,7 @@ class SkyPilotProvider:
             with _answers():
                 requests = self._client.requests_of(name)
                 if any(request.live and request.name == DOWN for request in requests):
-                    raise ProviderUnavailableError(f"{name} is being taken away; it can't be launched")
+                    raise ProviderUnavailableError(f"{name} is being deleted; it cannot be launched")
                 if (launch := _launch(requests, None)) is not None:
                     return launch.request_id
                 if self._cluster(name) is not None:
@@ -165,15 +165,17 @@ class SkyPilotProvider:
                 detail = self._redactor.text(said or f"SkyPilot is starting {name_of(attempt_ref.offer)}")
                 return NodeView(NodeState.PENDING, detail[:500], request_id=request_id)
             if any(request.live and request.name == DOWN for request in requests):
-                return NodeView(NodeState.PENDING, "The node is being taken away", request_id=request_id)
+                return NodeView(NodeState.PENDING, "The node is being deleted", request_id=request_id)
             failure = self._failure(attempt_ref, launch, cluster)
             if cluster is None:
-                detail = "" if failure is not None else "SkyPilot knows no such node"
+                detail = "" if failure is not None else "SkyPilot does not know the node"
                 return NodeView(NodeState.ABSENT, detail, request_id=request_id, failure=failure)
             self._refresh_if_old(cluster)
             state = _STATES.get(cluster.status, NodeState.UP)
             address = self._address(attempt_ref, cluster) if state is NodeState.UP and failure is None else None
-            detail = "" if cluster.status in _STATES else (cluster.init_status_reason or "SkyPilot calls it unhealthy")
+            detail = (
+                "" if cluster.status in _STATES else (cluster.init_status_reason or "SkyPilot reports it as unhealthy")
+            )
             return NodeView(
                 state, self._redactor.text(detail)[:500], address=address, request_id=request_id, failure=failure
             )
@@ -310,7 +312,7 @@ class SkyPilotProvider:
         error = self._client.failure_of(last.request_id)
         if error is None or error.kind == "ClusterDoesNotExist":
             return
-        raise ProviderUnavailableError(f"SkyPilot could not take {name} away: {self._redactor.text(str(error))[:300]}")
+        raise ProviderUnavailableError(f"SkyPilot could not delete {name}: {self._redactor.text(str(error))[:300]}")
 
 
 def _launch(requests: Sequence[SkyRequest], request_id: str | None) -> SkyRequest | None:

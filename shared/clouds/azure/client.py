@@ -162,7 +162,7 @@ class AzureClient:
     def _client(self) -> "ComputeManagementClient":
         with self._lock:
             if self._not_before is not None and self._clock.now() < self._not_before:
-                message = f"Azure throttles us; it is asked again at {self._not_before:%H:%M:%S} UTC"
+                message = f"Azure throttles us; the next call is allowed at {self._not_before:%H:%M:%S} UTC"
                 raise ProviderUnavailableError(message)
             if self._made is None:
                 self._made = self._make()
@@ -203,17 +203,17 @@ class AzureClient:
             wait = _seconds(error)
             with self._lock:
                 self._not_before = self._clock.now() + timedelta(seconds=wait)
-            return ProviderUnavailableError(f"Azure throttles us and wants {wait:.0f} s of quiet")
+            return ProviderUnavailableError(f"Azure throttles us and asks for {wait:.0f} s without calls")
         if error.response is None:
             # No token could be had: the resource manager was not even asked.
-            return ProviderUnavailableError(f"No login for Azure works here: {_brief(error)}")
+            return ProviderUnavailableError(f"No login to Azure works here: {_brief(error)}")
         if status in (401, 403):
             return ProviderUnavailableError(
-                f"Azure does not let us {what}: {_brief(error)}. The app's identity needs the role that infra/ makes "
+                f"Azure does not allow us to {what}: {_brief(error)}. The app's identity needs the role of infra/ "
                 f"(gpulaunch watcher) on subscription {self.subscription_id}, or Reader, and Contributor to delete"
             )
         if status == _IN_USE or (status == 400 and "InUse" in _brief(error)) or "CannotBeDeleted" in _brief(error):
-            return _StillNeededError(f"Azure can't {what} yet: {_brief(error)}")
+            return _StillNeededError(f"Azure cannot {what} yet: {_brief(error)}")
         return ProviderUnavailableError(f"Azure answered {status} when asked to {what}: {_brief(error)}")
 
 

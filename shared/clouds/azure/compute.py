@@ -84,13 +84,13 @@ class Machine:
         if self.provisioning == "deleting":
             return NodeView(NodeState.STOPPED, "Azure is deleting the machine.")
         if self.provisioning == "failed" and self.power is None:
-            failure = Failure(reason=reason_of(self.error), message=f"Azure could not make the machine: {self.error}")
+            failure = Failure(reason=reason_of(self.error), message=f"Azure could not create the machine: {self.error}")
             return NodeView(NodeState.PENDING, failure.message, failure=failure)
         state = _STATES.get(self.power or "", NodeState.PENDING)
         if state is NodeState.STOPPED and self.spot and self.power in ("deallocating", "deallocated"):
             return NodeView(state, f"Azure evicted the spot machine ({self.power}).")
-        booted = "" if self.boot_seconds is None else f", {self.boot_seconds:.0f} s after it was asked for"
-        return NodeView(state, f"Azure says that the machine is {self.power or self.provisioning}{booted}.")
+        booted = "" if self.boot_seconds is None else f", {self.boot_seconds:.0f} s after it was requested"
+        return NodeView(state, f"Azure reports that the machine is {self.power or self.provisioning}{booted}.")
 
 
 @dataclass(frozen=True)

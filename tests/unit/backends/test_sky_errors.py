@@ -110,7 +110,7 @@ def test_numbers_and_words_in_passing_mean_nothing(text: str) -> None:
 def test_the_message_is_for_people_short_and_without_secrets() -> None:
     log = "x" * 5000 + "\n" + AZURE.format(code="AllocationFailed", text="token=abcdefghijklmnop " + "y" * 5000)
     failure = explain(UNAVAILABLE, log, make_offer(), Redactor().text)
-    assert failure.message.startswith("Azure has no room for Standard_NV36ads_A10_v5 (spot) in eastus: ")
+    assert failure.message.startswith("Azure has no capacity for Standard_NV36ads_A10_v5 (spot) in eastus: ")
     assert "AllocationFailed" in failure.message
     assert "abcdefghijklmnop" not in failure.message
     assert len(failure.message) <= 400

@@ -132,7 +132,7 @@ def test_throttling_should_be_obeyed_without_waiting(world: Subscription) -> Non
         world.azure.describe(A)
     asked = len(world.manager.calls)
     world.clock.advance(89)
-    with pytest.raises(ProviderUnavailableError, match="asked again at"):
+    with pytest.raises(ProviderUnavailableError, match="next call is allowed at"):
         world.azure.describe(A)
     assert len(world.manager.calls) == asked
     world.clock.advance(1)
@@ -223,7 +223,7 @@ def test_no_login_should_be_said(world: Subscription) -> None:
 
     client = AzureClient(world.manager.subscription, world.clock, credential=NoLogin(), endpoint=world.server.endpoint)
     azure = AzureCompute(client, world.clock, USER_ID)
-    with pytest.raises(ProviderUnavailableError, match=r"No login for Azure works here.*az login"):
+    with pytest.raises(ProviderUnavailableError, match=r"No login to Azure works here.*az login"):
         azure.usage("eastus")
     azure.close()
 

@@ -254,12 +254,12 @@ class TestOwnInfrastructure:
     def test_a_machine_type_is_refused_and_the_gpu_in_it_named(self) -> None:
         problem = only(provider="slurm", instance_type="Standard_NC48ads_A100_v4")
         assert problem.field == "instance_type"
-        assert "say gpu instead, such as A100-80GB:2" in problem.message
+        assert "set `gpu` instead, such as A100-80GB:2" in problem.message
         assert "looks like a machine type of Azure" in problem.message
 
     def test_an_unheard_of_machine_type_is_refused_as_well(self) -> None:
         problem = only(provider="kubernetes", instance_type="big-one")
-        assert problem.message == "kubernetes has no machine types; say gpu instead"
+        assert problem.message == "kubernetes has no machine types; set `gpu` instead"
 
     def test_unknown_gpu_names_the_nearest(self) -> None:
         problem = only(provider="slurm", gpu="RTX4091")
