@@ -1,1 +1,1 @@
-"""The Python client (`gpulaunch.client`) and the command `gpulaunch` that is built on it."""
+"""The command `gpulaunch`, built on `gpulaunch.client`."""

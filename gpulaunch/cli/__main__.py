@@ -1,4 +1,4 @@
-"""`python -m cli`, which is the command `gpulaunch`."""
+"""`python -m gpulaunch.cli`: the command `gpulaunch`."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from gpulaunch.cli.exits import Exit
 
 
 def main() -> None:
-    """Run the command; what is not expected ends in one line, and with GPULAUNCH_DEBUG=1 in a traceback."""
+    """Run the command; an unexpected error is one line, or a traceback with GPULAUNCH_DEBUG=1."""
     from gpulaunch.cli.app import app
 
     try:
@@ -16,7 +16,10 @@ def main() -> None:
         if os.environ.get("GPULAUNCH_DEBUG"):
             raise
         name = type(error).__name__
-        print(f"error: {name}: {error}\nThis is a fault of gpulaunch; GPULAUNCH_DEBUG=1 shows where.", file=sys.stderr)
+        print(
+            f"error: {name}: {error}\nThis is a bug; set GPULAUNCH_DEBUG=1 for a traceback.",
+            file=sys.stderr,
+        )
         sys.exit(Exit.ERROR)
 
 

@@ -4,16 +4,19 @@ from typing import Annotated
 
 import typer
 
-from gpulaunch.cli.commands import configuration as configuring
-from gpulaunch.cli.commands import doctor, instances
-from gpulaunch.cli.commands import launch as launching
-from gpulaunch.cli.commands import queries as asking
+from gpulaunch.cli.commands import instances
+from gpulaunch.cli.commands.catalog import catalog
+from gpulaunch.cli.commands.configuration import config
+from gpulaunch.cli.commands.costs import costs
+from gpulaunch.cli.commands.doctor import doctor
+from gpulaunch.cli.commands.launch import launch, watch
+from gpulaunch.cli.commands.quota import quota
 from gpulaunch.cli.session import Guarded, Session
 from gpulaunch.version import VERSION
 
 _EPILOG = (
     "Exit codes: 0 done · 1 error · 2 wrong usage or request · 3 not found · 4 refused · 5 the "
-    "instance failed or ended · 6 conflict · 7 the app does not answer · 8 out of time · 130 interrupted. "
+    "instance failed or ended · 6 conflict · 7 the app is unavailable · 8 timeout · 130 interrupted. "
     "Address and token: `gpulaunch config`, or GPULAUNCH_URL and GPULAUNCH_TOKEN."
 )
 
@@ -37,27 +40,28 @@ def _version(value: bool) -> None:
 def root(
     context: typer.Context,
     version: Annotated[  # noqa: ARG001 - its callback prints it
-        bool, typer.Option("--version", help="The version.", callback=_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Launch models on GPU nodes, watch them, and end them."""
+    """Launch models on GPU nodes, watch them, and terminate them."""
     if context.obj is None:
         context.obj = Session()
 
 
 for command in (
-    launching.launch,
-    launching.watch,
+    launch,
+    watch,
     instances.ls,
     instances.show,
     instances.logs,
     instances.events,
-    instances.down,
+    instances.terminate,
     instances.credentials,
-    asking.catalog,
-    asking.quota,
-    asking.costs,
-    doctor.doctor,
+    catalog,
+    quota,
+    costs,
+    doctor,
 ):
     app.command()(command)
-app.add_typer(configuring.config, name="config")
+app.command("down", hidden=True)(instances.terminate)
+app.add_typer(config, name="config")

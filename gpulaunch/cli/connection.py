@@ -1,6 +1,6 @@
-"""Where the app is, and the token for it: from the environment, the configuration file, or `make run` of this clone.
+"""The app's address and token: from the environment, the configuration file, or `make run` in this clone.
 
-None of it can be given as an argument, where the shell's history and the list of processes would keep it.
+Neither can be an argument: the shell's history and the process list would expose it.
 """
 
 import os
@@ -15,19 +15,19 @@ from gpulaunch.cli.exits import ConfigError
 from gpulaunch.client.exchange import checked
 
 LOCAL = "http://localhost:7071"
-"""Where `make run` serves."""
+"""Where `make run` serves the app."""
 CLONE = Path(__file__).resolve().parents[2]
-"""The folder that holds `gpulaunch/`; of an installed package that is no clone of the project."""
+"""The folder that holds `gpulaunch/`; a clone of the project unless the package is installed."""
 
 
 class ConfigFile(BaseModel):
-    """What `gpulaunch config` keeps."""
+    """What `gpulaunch config` saves."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: str | None = None
     token: str | None = None
-    """For `url` only."""
+    """Sent to `url` only."""
 
 
 @dataclass(frozen=True)
@@ -41,31 +41,39 @@ class Connection:
 
 
 def config_path(environment: Mapping[str, str] = os.environ) -> Path:
-    """The configuration file's place by the XDG base directory rules; it need not exist."""
+    """The configuration file's path by the XDG base directory rules; it need not exist."""
     base = environment.get("XDG_CONFIG_HOME", "")
     folder = Path(base) if base.startswith("/") else Path.home() / ".config"
     return folder / "gpulaunch" / "config.json"
 
 
 def read_config(path: Path) -> ConfigFile:
-    """The file's content, empty where there is none. Raises ConfigError for one that others can read, or nobody."""
+    """The file's content; empty if it does not exist.
+
+    Raises:
+        ConfigError: it is unreadable, damaged, or open to other users.
+    """
     try:
         with path.open(encoding="utf-8") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             if mode & 0o077:
-                raise ConfigError(f"{path} is open to others (mode {mode:04o}); say `chmod 600 {path}`")
+                raise ConfigError(f"Other users can access {path} (mode {mode:04o}). Run `chmod 600 {path}`.")
             return ConfigFile.model_validate_json(file.read())
     except FileNotFoundError:
         return ConfigFile()
     except OSError as error:
-        raise ConfigError(f"{path} can't be read: {error.strerror}") from error
+        raise ConfigError(f"Cannot read {path}: {error.strerror}") from error
     except (ValidationError, UnicodeDecodeError) as error:
-        # Pydantic's message would show what it read, and so perhaps the token.
-        raise ConfigError(f"{path} is damaged; delete it and say `gpulaunch config set-url` again") from error
+        # Pydantic's message would show the input, possibly with the token.
+        raise ConfigError(f"{path} is damaged. Delete it and run `gpulaunch config set-url` again.") from error
 
 
 def write_config(path: Path, config: ConfigFile) -> None:
-    """Replace the file in one go; nobody but its owner can read it at any time. Raises ConfigError."""
+    """Replace the file atomically; at no time can other users read it.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -73,28 +81,30 @@ def write_config(path: Path, config: ConfigFile) -> None:
             file.write(config.model_dump_json(indent=2, exclude_none=True) + "\n")
         beside.replace(path)
     except OSError as error:
-        raise ConfigError(f"{path} can't be written: {error.strerror}") from error
+        raise ConfigError(f"Cannot write {path}: {error.strerror}") from error
 
 
 def find_connection(environment: Mapping[str, str] = os.environ, clone: Path = CLONE) -> Connection:
-    """The connection to use. A token is only ever sent to the address that it was kept for.
+    """Find the connection to use. A saved token is sent only to the address that it was saved for.
 
-    Raises ConfigError for a file that can't be used, AddressError for an address or token that can't be one.
+    Raises:
+        ConfigError: the configuration file cannot be used.
+        AddressError: the address or the token is invalid.
     """
     path = config_path(environment)
-    kept = read_config(path)
+    saved = read_config(path)
     if environment.get("GPULAUNCH_URL"):
         url, url_from = environment["GPULAUNCH_URL"], "GPULAUNCH_URL"
-    elif kept.url is not None:
-        url, url_from = kept.url, str(path)
+    elif saved.url is not None:
+        url, url_from = saved.url, str(path)
     else:
         url, url_from = LOCAL, "default"
     local_token = clone / ".local" / "admin-token"
     token, token_from = None, "not set"
     if environment.get("GPULAUNCH_TOKEN"):
         token, token_from = environment["GPULAUNCH_TOKEN"], "GPULAUNCH_TOKEN"
-    elif kept.token is not None and same_address(url, kept.url or LOCAL):
-        token, token_from = kept.token, str(path)
+    elif saved.token is not None and same_address(url, saved.url or LOCAL):
+        token, token_from = saved.token, str(path)
     elif same_address(url, LOCAL) and os.access(local_token, os.R_OK):
         token, token_from = local_token.read_text("ascii").strip() or None, str(local_token)
     checked(url, token)
@@ -102,5 +112,5 @@ def find_connection(environment: Mapping[str, str] = os.environ, clone: Path = C
 
 
 def same_address(one: str, other: str) -> bool:
-    """Whether two addresses are the same but for a slash at the end."""
+    """Compare two addresses, ignoring a trailing slash."""
     return one.rstrip("/") == other.rstrip("/")

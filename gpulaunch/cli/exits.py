@@ -1,4 +1,4 @@
-"""Exit codes of the command, and which error gives which; docs/cli.md has the same table."""
+"""Exit codes of the command, and the error behind each; docs/cli.md has the same table."""
 
 from enum import IntEnum
 
@@ -19,7 +19,7 @@ from gpulaunch.client.errors import (
 
 
 class Exit(IntEnum):
-    """What the command ends with."""
+    """The command's exit codes."""
 
     OK = 0
     ERROR = 1
@@ -34,7 +34,7 @@ class Exit(IntEnum):
 
 
 class ConfigError(ClientError):
-    """The configuration file can't be used. The message says what to do."""
+    """The configuration file cannot be used."""
 
 
 _KINDS: dict[type[ClientError], tuple[Exit, str]] = {
@@ -58,5 +58,5 @@ def exit_of(error: ClientError) -> Exit:
 
 
 def code_of(error: ClientError) -> str:
-    """A stable word for an error: the program's own code where it gave one."""
+    """A stable code for an error: the app's own, if it sent one."""
     return error.code if isinstance(error, ApiError) else _KINDS.get(type(error), (Exit.ERROR, "error"))[1]

@@ -1,4 +1,4 @@
-"""Values as people read them."""
+"""Values as people read them at a terminal."""
 
 import re
 from datetime import datetime
@@ -23,12 +23,12 @@ PHASE_STYLES = {
 
 
 def clean(text: str) -> str:
-    """Text without control characters: a node's log line must not move somebody's cursor or rename his terminal."""
+    """Replace control characters: a node's log line must not move the cursor or rename the terminal."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
 
 
 def option_of(field: str) -> str:
-    """The option that fills a field of a launch."""
+    """The option for a field of a launch."""
     name, _, rest = field.partition(".")
     if name == "body":
         return "launch"
@@ -39,7 +39,7 @@ def option_of(field: str) -> str:
 
 
 def offer(given: Offer) -> str:
-    """An offer in a few words: spot Standard_NV36ads_A10_v5 (A10) in eastus, $0.80/h."""
+    """An offer on one line: spot Standard_NV36ads_A10_v5 (A10) in eastus, $0.80/h."""
     kind = "spot" if given.use_spot else "on-demand"
     gpu = f"{given.gpu}:{given.gpu_count}" if given.gpu_count > 1 else given.gpu
     machine = f"{given.instance_type} ({gpu})" if given.instance_type else gpu
@@ -47,7 +47,7 @@ def offer(given: Offer) -> str:
 
 
 def place(view: InstanceView) -> str:
-    """Where an instance is, in few words: spot A10 in eastus, simulated."""
+    """Where an instance runs: spot A10 in eastus, simulated."""
     simulated = ", simulated" if view.mode == "simulation" else ""
     if not view.attempts:
         return view.provider + simulated
@@ -58,12 +58,12 @@ def place(view: InstanceView) -> str:
 
 
 def age(view: InstanceView, now: datetime) -> str:
-    """How long an instance has lived."""
+    """An instance's age, or how long it ran."""
     return duration(((view.ended_at or now) - view.created_at).total_seconds())
 
 
 def event_line(event: EventView, began: datetime | None) -> str:
-    """An event on one line, with the seconds since the first one where that is known."""
+    """An event on one line, with the time since the first one if that is known."""
     when = event.at.astimezone().strftime("%H:%M:%S")
     since = f"  +{duration((event.at - began).total_seconds()):<12}" if began else ""
     why = f" ({event.reason.value})" if event.reason else ""
@@ -72,7 +72,7 @@ def event_line(event: EventView, began: datetime | None) -> str:
 
 
 def table(*heads: str) -> Table:
-    """A table without lines, to look at and to cut columns from."""
+    """A table without lines, readable by people and by `cut`."""
     made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for head in heads:
         made.add_column(head, no_wrap=head in ("ID", "PHASE", "AGE", "COST"))

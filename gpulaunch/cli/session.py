@@ -1,4 +1,4 @@
-"""One run of the command: its client, what it prints where, and how errors end it."""
+"""One run of the command: its client, its output, and how errors end it."""
 
 import json
 import time
@@ -21,11 +21,11 @@ from gpulaunch.client.errors import AccessError, ApiError, ClientError, EndedErr
 from gpulaunch.client.synchronous import GpuLaunch
 
 PIPED_WIDTH = 240
-"""Columns of a table that goes into a pipe or a file: wide enough that no cell is cut."""
+"""Columns of a table in a pipe or a file: wide enough that no cell is cut."""
 
 
 def console(*, stderr: bool) -> Console:
-    """A console that prints text as it is: no markup, no guessed colours, no cut tables in a pipe."""
+    """A console that prints text unchanged: no markup, no guessed colours, no cut tables in a pipe."""
     made = Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=False)
     return (
         made
@@ -36,7 +36,7 @@ def console(*, stderr: bool) -> Console:
 
 @dataclass
 class Session:
-    """What all commands share."""
+    """State that all commands share."""
 
     as_json: bool = False
     transport: httpx.BaseTransport | None = None
@@ -48,7 +48,7 @@ class Session:
 
     @cached_property
     def connection(self) -> Connection:
-        """Where the app is. Raises ClientError."""
+        """The app's address and token. Raises ClientError."""
         return find_connection()
 
     @cached_property
@@ -58,18 +58,18 @@ class Session:
         return GpuLaunch(
             found.url,
             found.token.get_secret_value() if found.token else None,
-            on_retry=self._tell_retry,
+            on_retry=self._report_retry,
             transport=self.transport,
             sleep=self.sleep,
             clock=self.clock,
         )
 
-    def _tell_retry(self, error: Exception, seconds: float) -> None:
+    def _report_retry(self, error: Exception, seconds: float) -> None:
         if not self.as_json:
             self.err.print(clean(f"{error}; trying again in {seconds:g} s"), style="dim", soft_wrap=True)
 
     def answer(self, value: BaseModel | Iterable[BaseModel], show: Callable[[], None]) -> None:
-        """Print an answer: as one JSON document, or as `show` does."""
+        """Print an answer as one JSON document, or call `show`."""
         if not self.as_json:
             show()
         elif isinstance(value, BaseModel):
@@ -79,7 +79,7 @@ class Session:
             typer.echo(json.dumps(many, indent=2, ensure_ascii=False))
 
     def line(self, value: BaseModel | dict[str, Any], text: str, style: str = "") -> None:
-        """Print one line of a stream: JSON, or text for people."""
+        """Print one line of a stream: JSON or text."""
         if self.as_json:
             typer.echo(json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value.model_dump_json())
         else:
@@ -90,20 +90,20 @@ class Session:
         self.out.print(clean(text), style=style or None, soft_wrap=True)
 
     def note(self, text: str, style: str = "") -> None:
-        """Print a remark for people beside the answer; silent with --json."""
+        """Print a remark on standard error; silent with --json."""
         if not self.as_json:
             self.err.print(clean(text), style=style or None, soft_wrap=True)
 
     def complain(self, error: ClientError) -> Exit:
-        """Say what went wrong, on standard error; the exit code."""
+        """Print an error on standard error; return the exit code."""
         code = exit_of(error)
         if self.as_json:
-            said: dict[str, Any] = {"code": code_of(error), "detail": str(error), "exit_code": int(code)}
+            document: dict[str, Any] = {"code": code_of(error), "detail": str(error), "exit_code": int(code)}
             if isinstance(error, ApiError):
-                said |= error.problem.model_dump(mode="json", exclude_none=True)
+                document |= error.problem.model_dump(mode="json", exclude_none=True)
             if isinstance(error, EndedError | WaitTimeoutError):
-                said |= {"instance": error.instance.model_dump(mode="json")}
-            typer.echo(json.dumps({"error": said}, ensure_ascii=False), err=True)
+                document |= {"instance": error.instance.model_dump(mode="json")}
+            typer.echo(json.dumps({"error": document}, ensure_ascii=False), err=True)
             return code
         if isinstance(error, ApiError) and error.errors:
             self.note(f"error: {error.problem.title}", "red")
@@ -119,30 +119,29 @@ class Session:
     def _hint(self, error: ClientError) -> str:
         if isinstance(error, AccessError):
             if self.connection.token is None:
-                return "No token is set: `gpulaunch config set-token`, or GPULAUNCH_TOKEN in the environment."
+                return "No token is set. Run `gpulaunch config set-token`, or set GPULAUNCH_TOKEN."
             return f"The token comes from {self.connection.token_from}."
         if isinstance(error, NoAnswerError) and self.connection.url_from == "default":
             return (
-                "No address is set, so this machine was asked: `make run` starts an app here, and "
-                "`gpulaunch config set-url` names one elsewhere."
+                "No address is set, so this machine was tried. Start an app here with `make run`, or set the address "
+                "of another with `gpulaunch config set-url`."
             )
         if isinstance(error, ApiError) and error.status >= 500 and error.problem.request_id:
-            return f"Its log has more under request {error.problem.request_id}."
+            return f"See the app's log for request {error.problem.request_id}."
         return ""
 
 
 def session_of(context: typer.Context, *, as_json: bool = False) -> Session:
-    """The run's session; every command that prints hands its --json on to it."""
+    """The run's session; every command that prints passes its --json on to it."""
     session = cast("Session", context.find_root().obj)
     session.as_json = session.as_json or as_json
     return session
 
 
 class Guarded(TyperGroup):
-    """Ends the command with the right exit code and no traceback when the client says that something went wrong."""
+    """Turns the client's errors into messages and exit codes."""
 
     def invoke(self, ctx: Any) -> Any:
-        """See Command.invoke."""
         try:
             return super().invoke(ctx)
         except ClientError as error:

@@ -1,4 +1,4 @@
-"""`--watch`: an instance on its way up, live: a bar per phase, and a line for whatever went wrong on the way."""
+"""`--watch`: an instance as it starts, live: a bar per phase, and a line for each notable event."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -21,7 +21,7 @@ from gpulaunch.format import duration, span, usd
 from gpulaunch.models.instances import STARTING, EventType, Phase
 from gpulaunch.models.responses import EventView, InstanceView, PhaseTime
 
-_TOLD = {
+_NOTABLE = {
     EventType.ATTEMPT_STARTED: "",
     EventType.ATTEMPT_FAILED: "red",
     EventType.NODE_NOTICE: "yellow",
@@ -29,7 +29,7 @@ _TOLD = {
     EventType.TERMINATION: "yellow",
     EventType.ALERT: "red",
 }
-"""Events that get a line of their own beside the bars, and how it looks."""
+"""Events that get a line of their own above the bars, with its style."""
 
 _MARKS = {"waiting": ("·", "dim"), "done": ("✓", "green"), "failed": ("✗", "red")}
 
@@ -38,24 +38,24 @@ State = Literal["waiting", "running", "done", "failed"]
 
 @dataclass
 class Row:
-    """One phase of the way up."""
+    """One phase on the way to ready."""
 
     state: State = "waiting"
     seconds: float | None = None
-    """How long it took; None while it runs."""
+    """How long it took; None while it lasts."""
     since: float = 0.0
     """When it began, in seconds of the local clock."""
 
 
 @dataclass
-class Way:
-    """How far an instance is, as its events tell it; durations are the app's own, but for the phase that runs."""
+class Progress:
+    """An instance's progress, from its events; durations are the app's, except for the current phase."""
 
     clock: Callable[[], float]
     rows: dict[Phase, Row] = field(default_factory=lambda: {phase: Row() for phase in STARTING})
 
     def feed(self, event: EventView, age: float) -> None:
-        """Take an event that happened `age` seconds ago."""
+        """Apply an event that happened `age` seconds ago."""
         if event.type not in (EventType.ACCEPTED, EventType.PHASE):
             return
         for row in self.rows.values():
@@ -63,13 +63,13 @@ class Way:
                 row.state = "failed" if event.phase not in (*STARTING, Phase.READY) else "done"
                 row.seconds = event.duration_seconds or 0.0
         if event.phase in self.rows:
-            # A step back makes everything from there on to be done again.
+            # After a step back, everything from there on is done again.
             for phase in STARTING[STARTING.index(event.phase) :]:
                 self.rows[phase] = Row()
             self.rows[event.phase] = Row("running", None, self.clock() - max(0.0, age))
 
     def elapsed(self, phase: Phase) -> float | None:
-        """Seconds that a phase took or has taken so far; None when it has not begun."""
+        """Seconds that a phase took, or has taken so far; None before it begins."""
         row = self.rows[phase]
         if row.state == "waiting":
             return None
@@ -77,13 +77,13 @@ class Way:
 
 
 class Watch:
-    """Watches one instance until it is ready or gone: bars on a terminal, lines in a pipe, objects with --json."""
+    """Watches one instance until it is ready or has ended: bars on a terminal, lines in a pipe, objects with --json."""
 
     def __init__(self, session: Session, instance_id: str) -> None:
         self._session = session
         self._gpu: GpuLaunch = session.gpu
         self._id = instance_id
-        self._way = Way(session.clock)
+        self._progress = Progress(session.clock)
         self._spinner = Spinner("dots", style="cyan")
         self._view: InstanceView | None = None
         self._expected: dict[Phase, PhaseTime] = {}
@@ -92,9 +92,11 @@ class Watch:
         self._bars = session.out.is_terminal and not session.as_json
 
     def run(self, timeout: float | None) -> InstanceView:
-        """Watch until the instance is ready; EndedError when it ends, WaitTimeoutError after `timeout` seconds.
+        """Watch until the instance is ready. One that is terminating is watched until it has ended.
 
-        An instance that ends is watched until nothing is left of it.
+        Raises:
+            EndedError: it has ended.
+            WaitTimeoutError: `timeout` seconds are over.
         """
         live = Live(self, console=self._session.out, refresh_per_second=5) if self._bars else nullcontext()
         with live:
@@ -106,7 +108,7 @@ class Watch:
                 raise EndedError(self._gpu.wait_until_ended(self._id, timeout, self.changed)) from None
 
     def changed(self, view: InstanceView) -> None:
-        """Take a new state of the instance, and tell what happened since the last one."""
+        """Take a new state of the instance, and print what happened since the last one."""
         now = self._session.now()
         if self._session.as_json:
             self._session.line(view, "")
@@ -115,25 +117,25 @@ class Watch:
         for event in story.events:
             self._after = event.sequence
             self._began = self._began or event.at
-            self._way.feed(event, (now - event.at).total_seconds())
-            self._tell(event)
+            self._progress.feed(event, (now - event.at).total_seconds())
+            self._print(event)
         self._view = view
 
-    def _tell(self, event: EventView) -> None:
-        if self._session.as_json or (self._bars and event.type not in _TOLD):
+    def _print(self, event: EventView) -> None:
+        if self._session.as_json or (self._bars and event.type not in _NOTABLE):
             return
-        self._session.say(event_line(event, self._began), _TOLD.get(event.type, ""))
+        self._session.say(event_line(event, self._began), _NOTABLE.get(event.type, ""))
 
     def __rich__(self) -> Group:
-        """The bars as they are now, and what is being done; asked for by the display's own thread."""
+        """The bars and the current activity; called by the display's own thread."""
         table = Table.grid(padding=(0, 1))
         for width in (1, 15, 24):
             table.add_column(width=width, no_wrap=True)
         table.add_column(width=12, no_wrap=True, justify="right")
         table.add_column(no_wrap=True)
-        for phase, row in self._way.rows.items():
+        for phase, row in self._progress.rows.items():
             mark = self._spinner if row.state == "running" else Text(*_MARKS[row.state])
-            seconds, expected = self._way.elapsed(phase), self._expected.get(phase)
+            seconds, expected = self._progress.elapsed(phase), self._expected.get(phase)
             share = self._share(phase, row, seconds)
             bar = ProgressBar(
                 1.0, share or 0.0, 24, share is None, complete_style="cyan", finished_style="green", pulse_style="cyan"
@@ -144,7 +146,7 @@ class Watch:
         return Group(table, Text(clean(self._doing()), "dim", no_wrap=True, overflow="ellipsis"))
 
     def _share(self, phase: Phase, row: Row, seconds: float | None) -> float | None:
-        """How much of a phase is done; None where nobody knows, as when it takes longer than it should."""
+        """The share of a phase that is done; None if unknown, or if it takes longer than expected."""
         if row.state != "running":
             return float(row.state == "done")
         attempt = self._view.attempts[-1] if self._view and self._view.attempts else None
@@ -155,7 +157,7 @@ class Watch:
         return share if share < 1 else None
 
     def _doing(self) -> str:
-        """What the last attempt is about, and what it does."""
+        """The last attempt and its current activity."""
         if self._view is None or not self._view.attempts:
             return ""
         attempt = self._view.attempts[-1]

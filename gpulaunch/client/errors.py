@@ -1,19 +1,19 @@
-"""What can go wrong for a client.
+"""The client's errors.
 
 ClientError
-├── AddressError             the address or token given can't be one
-├── NoAnswerError            nobody answered: no connection, or no answer in time
-├── UnreadableAnswerError    somebody answered, but not this program
-├── ApiError                 the program said no; by status:
-│   ├── InvalidRequestError  400, 413, 422; `errors` has one entry for each wrong field
-│   ├── AccessError          401 no or an unknown token; 403 a token that may only read
-│   ├── LimitError           402, and 403 where a limit, not the token, is in the way; `problem.limit` names it
+├── AddressError             the address or the token is invalid
+├── NoAnswerError            no connection, or no answer in time
+├── UnreadableAnswerError    an answer, but not one of gpulaunch
+├── ApiError                 the app refused; by status:
+│   ├── InvalidRequestError  400, 413, 422; `errors` has one entry per invalid field
+│   ├── AccessError          401 no token or an unknown one; 403 a read-only token
+│   ├── LimitError           402, and 403 because of a limit; `problem.limit` names it
 │   ├── NotFoundError        404, 410
 │   ├── ConflictError        409
 │   ├── UnavailableError     429, 502, 503, 504
 │   └── ServerError          any other
-├── EndedError               an instance that was waited for ends or ended instead
-└── WaitTimeoutError           an instance that was waited for is not there yet
+├── EndedError               the awaited instance is terminating or has ended
+└── WaitTimeoutError           the awaited instance is not ready, or has not ended, in time
 """
 
 import httpx
@@ -25,29 +25,29 @@ from gpulaunch.models.responses import InstanceView
 
 
 class ClientError(GpulaunchError):
-    """Base of every error that the client raises on purpose."""
+    """Base of the client's errors."""
 
 
 class AddressError(ClientError):
-    """An address or token that can't be one."""
+    """The address or the token is invalid."""
 
 
 class NoAnswerError(ClientError):
-    """No connection, or no answer in time; what was asked for may or may not have happened."""
+    """No connection, or no answer in time; the request may or may not have taken effect."""
 
 
 class UnreadableAnswerError(ClientError):
-    """The answer is none of this program's: something else listens there, or stands between."""
+    """The answer is not gpulaunch's: another program listens there, or a proxy answered."""
 
 
 class ApiError(ClientError):
-    """The program said no."""
+    """The app refused the request."""
 
     def __init__(self, problem: Problem, retry_after: float | None) -> None:
         super().__init__(problem.detail)
         self.problem = problem
         self.retry_after = retry_after
-        """Seconds after which the program asks to be asked again; None: it does not say."""
+        """Seconds after which the app asks for another try; None if it does not say."""
 
     @property
     def status(self) -> int:
@@ -56,45 +56,45 @@ class ApiError(ClientError):
 
     @property
     def code(self) -> str:
-        """Stable and made for programs."""
+        """A stable code, for programs."""
         return self.problem.code
 
     @property
     def errors(self) -> list[FieldError]:
-        """One entry for each wrong field, with the nearest valid values."""
+        """One entry per invalid field, with the nearest valid values."""
         return self.problem.errors
 
 
 class InvalidRequestError(ApiError):
-    """400, 413, 422: the request is wrong."""
+    """400, 413, 422: the request is invalid."""
 
 
 class AccessError(ApiError):
-    """401, 403: the token is missing, unknown or may only read."""
+    """401, 403: the token is missing, unknown or read-only."""
 
 
 class LimitError(ApiError):
-    """402, 403: a budget or a limit of the deployment has no room for this launch."""
+    """402, 403: a budget or a limit of the deployment does not allow this launch."""
 
 
 class NotFoundError(ApiError):
-    """404, 410: there is no such thing, or no longer."""
+    """404, 410: it does not exist, or no longer."""
 
 
 class ConflictError(ApiError):
-    """409: the request does not go with what is there."""
+    """409: the request conflicts with the current state."""
 
 
 class UnavailableError(ApiError):
-    """429, 502, 503, 504: not now."""
+    """429, 502, 503, 504: try again later."""
 
 
 class ServerError(ApiError):
-    """A fault of the program."""
+    """Any other status: a fault of the app."""
 
 
 class EndedError(ClientError):
-    """An instance that was waited for ends or ended instead; `instance` says why, attempt by attempt."""
+    """The awaited instance is terminating or has ended; `instance` says why, attempt by attempt."""
 
     def __init__(self, instance: InstanceView) -> None:
         why = f": {instance.ending.message} ({instance.ending.reason.value})" if instance.ending else ""
@@ -103,7 +103,7 @@ class EndedError(ClientError):
 
 
 class WaitTimeoutError(ClientError):
-    """An instance that was waited for is not there yet; it goes on without the waiting."""
+    """The time of a wait is over; the instance goes on."""
 
     def __init__(self, instance: InstanceView, seconds: float) -> None:
         super().__init__(f"{instance.instance_id} is still {instance.phase.value} after {seconds:g} s")
@@ -128,7 +128,7 @@ _KINDS: dict[int, type[ApiError]] = {
 
 
 def error_of(response: httpx.Response) -> ClientError:
-    """The error that an answer stands for. A gateway's 429, 502, 503 and 504 have no problem inside; one is made."""
+    """The error that a response stands for. A proxy's 429, 502, 503 or 504 has no problem in it; one is made up."""
     after = response.headers.get("Retry-After", "")
     retry_after = float(after) if after.isascii() and after.isdigit() else None
     kind = _KINDS.get(response.status_code, ServerError)
@@ -146,5 +146,5 @@ def error_of(response: httpx.Response) -> ClientError:
         return kind(Problem(title=title, status=response.status_code, detail=detail, code="gateway"), retry_after)
     moved = f", which points to {response.headers['Location']}" if response.is_redirect else ""
     return UnreadableAnswerError(
-        f"{response.url} answered {response.status_code}{moved}, but not as gpulaunch does; is the address right?"
+        f"{response.url} answered {response.status_code}{moved}, but not as gpulaunch does. Is the address right?"
     )

@@ -1,4 +1,4 @@
-"""The commands that look at instances and end them."""
+"""The commands that show instances and terminate them."""
 
 from datetime import datetime
 from itertools import islice
@@ -20,14 +20,14 @@ from gpulaunch.models.instances import Phase
 from gpulaunch.models.requests import ProviderName
 from gpulaunch.models.responses import Credentials, EventView, InstanceView
 
-_PLACED, _NAMED = 100, 150
-"""Columns of a terminal from which on `ls` says where an instance is, and has its name apart from its model."""
+_WITH_PLACE, _WITH_NAME = 100, 150
+"""Columns of a terminal from which `ls` shows where an instance runs, and its name beside its model."""
 _COMPLETION = httpx.Timeout(2.0)
-"""Seconds that somebody who pressed Tab waits for one try."""
+"""Seconds; whoever pressed Tab is waiting."""
 
 
 def _complete(incomplete: str) -> list[str]:
-    """The live instances' ids, for the shell; a shell that waits is worse than one that offers nothing."""
+    """Complete the ids of live instances; a shell that hangs is worse than one that completes nothing."""
     try:
         found = find_connection()
         token = found.token.get_secret_value() if found.token else None
@@ -39,7 +39,7 @@ def _complete(incomplete: str) -> list[str]:
 
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="An instance's id.", autocompletion=_complete)]
-NextStep = Annotated[bool, typer.Option("--follow", "-f", help="Go on until nothing is left of the instance.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the instance has ended.")]
 
 
 def ls(
@@ -48,11 +48,11 @@ def ls(
     phase: Annotated[Phase | None, typer.Option(help="Only instances in this phase.")] = None,
     provider: Annotated[ProviderName | None, typer.Option(help="Only instances of this provider.")] = None,
     label: Annotated[str | None, typer.Option(help="Only instances with this label: KEY or KEY=VALUE.")] = None,
-    everything: Annotated[bool, typer.Option("--all", "-a", help="Ended ones too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Include ended ones.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many.")] = 100,
     as_json: Json = False,
 ) -> None:
-    """List instances, newest first; without --all only live ones."""
+    """List live instances, newest first."""
     session = session_of(context, as_json=as_json)
     live = None if everything or (phase is not None and phase.ended) else True
     listed = session.gpu.list(phase=phase, provider=provider, label=label, live=live)
@@ -61,18 +61,18 @@ def ls(
 
     def show() -> None:
         if not views:
-            session.note("No instances." if everything else "No live instances; --all lists ended ones too.")
+            session.note("No instances." if everything else "No live instances. Use --all to include ended ones.")
             return
         session.out.print(_listed(views, session.now(), session.out.width))
         if more:
-            session.note(f"There are more than {limit}; --limit shows them.")
+            session.note(f"There are more than {limit}. Use --limit to see them.")
 
     session.answer(views, show)
 
 
 def _listed(views: list[InstanceView], now: datetime, width: int) -> Table:
-    """One line for each instance; on a narrow terminal without what `show` tells too."""
-    shown = {"ID": 0, "NAME": _NAMED, "MODEL": 0, "PHASE": 0, "WHERE": _PLACED, "AGE": 0, "COST": 0}
+    """One line per instance; a narrow terminal leaves out what `show` prints as well."""
+    shown = {"ID": 0, "NAME": _WITH_NAME, "MODEL": 0, "PHASE": 0, "WHERE": _WITH_PLACE, "AGE": 0, "COST": 0}
     heads = [head for head, least in shown.items() if width >= least]
     rows = table(*heads)
     for view in views:
@@ -92,19 +92,19 @@ def _listed(views: list[InstanceView], now: datetime, width: int) -> Table:
 
 
 def show(context: typer.Context, instance_id: Id, as_json: Json = False) -> None:
-    """Show one instance with its attempts."""
+    """Show one instance and its attempts."""
     session = session_of(context, as_json=as_json)
     view = session.gpu.get(instance_id)
     session.answer(view, lambda: _show(session, view))
 
 
-def events(context: typer.Context, instance_id: Id, follow: NextStep = False, as_json: Json = False) -> None:
-    """Show an instance's story: its phases, attempts, and why what failed."""
+def events(context: typer.Context, instance_id: Id, follow: Follow = False, as_json: Json = False) -> None:
+    """Show an instance's events: phases, attempts, and why any failed."""
     session = session_of(context, as_json=as_json)
     if not follow:
         answer = session.gpu.events(instance_id)
         began = answer.events[0].at if answer.events else None
-        session.answer(answer, lambda: _story(session, answer.events, began))
+        session.answer(answer, lambda: _events(session, answer.events, began))
         return
     began = None
     for event in session.gpu.follow_events(instance_id):
@@ -112,7 +112,7 @@ def events(context: typer.Context, instance_id: Id, follow: NextStep = False, as
         session.line(event, event_line(event, began))
 
 
-def logs(context: typer.Context, instance_id: Id, follow: NextStep = False, as_json: Json = False) -> None:
+def logs(context: typer.Context, instance_id: Id, follow: Follow = False, as_json: Json = False) -> None:
     """Show the last log lines of an instance's node."""
     session = session_of(context, as_json=as_json)
     if not follow:
@@ -123,23 +123,23 @@ def logs(context: typer.Context, instance_id: Id, follow: NextStep = False, as_j
         session.line({"line": line}, line)
 
 
-def down(
+def terminate(
     context: typer.Context,
     instance_ids: Annotated[list[str], typer.Argument(metavar="ID…", autocompletion=_complete)],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
-    wait: Annotated[bool, typer.Option(help="Wait until the provider says that nothing is left.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    wait: Annotated[bool, typer.Option(help="Wait until the provider confirms that the nodes are deleted.")] = False,
     as_json: Json = False,
 ) -> None:
-    """End instances, in any phase."""
+    """Terminate instances, in any phase (alias: down)."""
     session = session_of(context, as_json=as_json)
     ids = list(dict.fromkeys(instance_ids))
     if not yes and not _confirmed(session, ids):
-        session.note("Nothing was ended.")
+        session.note("Nothing was terminated.")
         raise typer.Exit(Exit.ERROR)
     ended: list[InstanceView] = []
     worst = Exit.OK
     for instance_id in ids:
-        # One that can't be ended must not keep the others running.
+        # One failure must not keep the others running.
         try:
             ended.append(session.gpu.terminate(instance_id))
         except ClientError as error:
@@ -147,11 +147,11 @@ def down(
     if wait:
         ended = [session.gpu.wait_until_ended(view.instance_id) for view in ended]
 
-    def tell() -> None:
+    def text() -> None:
         for view in ended:
             session.say(f"{view.instance_id}  {view.phase.value}  {usd(view.cost_usd)}")
 
-    session.answer(ended, tell)
+    session.answer(ended, text)
     raise typer.Exit(worst)
 
 
@@ -163,7 +163,7 @@ def credentials(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Print a ready endpoint's address and key, and a curl to copy."""
+    """Print a ready endpoint's address and key, and a curl command."""
     session = session_of(context, as_json=as_json)
     answer = session.gpu.credentials(instance_id)
     session.answer(answer, lambda: _usage(session, answer, with_curl=not export))
@@ -179,18 +179,18 @@ def _usage(session: Session, answer: Credentials, *, with_curl: bool) -> None:
         )
 
 
-def somebody_to_ask() -> bool:
-    """Whether a person sits at standard input."""
+def interactive() -> bool:
+    """Whether standard input is a terminal."""
     return typer.get_text_stream("stdin").isatty()
 
 
 def _confirmed(session: Session, ids: list[str]) -> bool:
-    if session.as_json or not somebody_to_ask():
-        raise typer.BadParameter("nobody can be asked here; say --yes", param_hint="down")
+    if session.as_json or not interactive():
+        raise typer.BadParameter("standard input is not a terminal; use --yes", param_hint="terminate")
     for instance_id in ids:
         view = session.gpu.get(instance_id)
         session.say(f"{instance_id}  {view.phase.value}  {view.model_name}  {usd(view.cost_usd)} so far")
-    return typer.confirm(f"End {'it' if len(ids) == 1 else f'these {len(ids)}'}?")
+    return typer.confirm(f"Terminate {'it' if len(ids) == 1 else f'these {len(ids)}'}?")
 
 
 def _show(session: Session, view: InstanceView) -> None:
@@ -207,7 +207,7 @@ def _show(session: Session, view: InstanceView) -> None:
         "requests": _requests(view),
         "age": age(view, now),
         "deadline": view.deadline_at.astimezone().strftime("%Y-%m-%d %H:%M:%S"),
-        "cost": f"{usd(view.cost_usd)} so far, at worst {usd(view.worst_case_usd)}",
+        "cost": f"{usd(view.cost_usd)} so far, at most {usd(view.worst_case_usd)}",
         "labels": ", ".join(f"{key}={value}" for key, value in view.labels.items()) or None,
     }
     for name, value in facts.items():
@@ -225,13 +225,13 @@ def _requests(view: InstanceView) -> str | None:
     return f"{health.running_requests:g} running, {health.waiting_requests or 0:g} waiting"
 
 
-def _story(session: Session, story: list[EventView], began: datetime | None) -> None:
-    for event in story:
+def _events(session: Session, found: list[EventView], began: datetime | None) -> None:
+    for event in found:
         session.say(event_line(event, began))
 
 
 def _lines(session: Session, lines: list[str]) -> None:
     if not lines:
-        session.note("The node has reported no lines yet.")
+        session.note("The node has not reported any lines yet.")
     for line in lines:
         session.say(line)

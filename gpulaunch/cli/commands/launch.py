@@ -18,45 +18,46 @@ from gpulaunch.models.responses import InstanceView, LaunchAnswer
 
 Timeout = Annotated[
     float | None,
-    typer.Option(min=0, help="Seconds to watch; the instance goes on after them. Without: until it is ready or ends."),
+    typer.Option(min=0, help="Seconds to watch; the instance goes on. Default: until it is ready or has ended."),
 ]
 
 
 _SHOWN = 5
-"""Planned offers that are printed; of a launch in any region there are dozens, and --json has them all."""
+"""Planned offers to print; a launch in any region has dozens, and --json has them all."""
 
 
 def launch(
     context: typer.Context,
-    model_name: Annotated[str, typer.Argument(metavar="MODEL", help="The model; its id on the Hub, or any name.")],
+    model_name: Annotated[str, typer.Argument(metavar="MODEL", help="The model: its id on the Hub, or any name.")],
     *,
-    provider: Annotated[ProviderName | None, typer.Option(help="Where to launch; azure if not given.")] = None,
-    region: Annotated[
-        list[str] | None, typer.Option(help="A region to choose from; may be given several times. Without: any.")
-    ] = None,
-    instance_type: Annotated[str | None, typer.Option(help="The machine, such as Standard_NV36ads_A10_v5.")] = None,
-    gpu: Annotated[str | None, typer.Option(help="Or the GPU and how many of it: A10, A100-80GB:2.")] = None,
-    use_spot: Annotated[bool | None, typer.Option(help="Spot machines first, the default; or none.")] = None,
+    provider: Annotated[ProviderName | None, typer.Option(help="Where to launch. Default: azure.")] = None,
+    region: Annotated[list[str] | None, typer.Option(help="A region to choose from; repeatable. Default: any.")] = None,
+    instance_type: Annotated[str | None, typer.Option(help="A machine type: Standard_NV36ads_A10_v5.")] = None,
+    gpu: Annotated[str | None, typer.Option(help="Or a GPU, with its count: A10, A100-80GB:2.")] = None,
+    use_spot: Annotated[bool | None, typer.Option(help="Try spot machines first (the default), or none.")] = None,
     spot_fallback: Annotated[
-        bool | None, typer.Option(help="On-demand machines when no spot offer has room, the default; or never.")
+        bool | None, typer.Option(help="On-demand machines if no spot offer has capacity (the default), or never.")
     ] = None,
     model_source: Annotated[
         str | None, typer.Option(help="hf://org/model, r2://bucket/prefix, s3://bucket/prefix or an https:// blob.")
     ] = None,
-    max_hourly_cost: Annotated[float | None, typer.Option(help="No offer above this price, USD per hour.")] = None,
-    max_lifetime_minutes: Annotated[int | None, typer.Option(help="The node ends then, whatever it does.")] = None,
-    idle_minutes: Annotated[int | None, typer.Option(help="It ends after that long without a request.")] = None,
-    budget_usd: Annotated[float | None, typer.Option(help="It ends before it has cost more than this, USD.")] = None,
+    max_hourly_cost: Annotated[float | None, typer.Option(help="Highest price of an offer, USD per hour.")] = None,
+    max_lifetime_minutes: Annotated[int | None, typer.Option(help="Terminate then in any case.")] = None,
+    idle_minutes: Annotated[int | None, typer.Option(help="Terminate after that long without a request.")] = None,
+    budget_usd: Annotated[float | None, typer.Option(help="Terminate before it costs more, USD.")] = None,
     vllm_arg: Annotated[
-        list[str] | None, typer.Option(help="One more argument for `vllm serve`: --vllm-arg=--max-model-len=8192.")
+        list[str] | None,
+        typer.Option(help="Argument for `vllm serve`; repeatable: --vllm-arg=--max-model-len=8192."),
     ] = None,
-    label: Annotated[list[str] | None, typer.Option(help="KEY=VALUE; may be given several times.")] = None,
-    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="KEY=VALUE; repeatable.")] = None,
+    name: Annotated[str | None, typer.Option(help="A name for the instance.")] = None,
     job: Annotated[
-        str | None, typer.Option(help="A command that the node runs against its endpoint; the node ends with it.")
+        str | None, typer.Option(help="A command that the node runs against its endpoint; the instance ends with it.")
     ] = None,
-    job_timeout_minutes: Annotated[int | None, typer.Option(help="The job is stopped then.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Watch until it is ready; Ctrl-C leaves it.")] = False,
+    job_timeout_minutes: Annotated[int | None, typer.Option(help="Stop the job then.")] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Watch until it is ready; Ctrl-C stops watching.")
+    ] = False,
     timeout: Timeout = None,
     as_json: Json = False,
 ) -> None:
@@ -83,7 +84,7 @@ def launch(
     try:
         answer = session.gpu.launch({field: value for field, value in given.items() if value not in (None, {}, [])})
     except KeyboardInterrupt:
-        session.note("\nInterrupted before the answer came; `gpulaunch ls` tells whether it was launched.", "yellow")
+        session.note("\nInterrupted before the app answered. `gpulaunch ls` shows whether it was launched.", "yellow")
         raise typer.Exit(Exit.INTERRUPTED) from None
     if not session.as_json:
         _show(session, answer)
@@ -101,7 +102,7 @@ def watch(
     timeout: Timeout = None,
     as_json: Json = False,
 ) -> None:
-    """Watch an instance until it is ready or gone."""
+    """Watch an instance until it is ready or has ended."""
     _watch(session_of(context, as_json=as_json), instance_id, timeout)
 
 
@@ -110,8 +111,8 @@ def _watch(session: Session, instance_id: str, timeout: float | None) -> None:
         ready = Watch(session, instance_id).run(timeout)
     except KeyboardInterrupt:
         session.note(
-            f"\nStopped watching; {instance_id} goes on without this window.\n"
-            f"Resume: gpulaunch watch {instance_id}\nEnd it: gpulaunch down {instance_id}",
+            f"\nStopped watching; {instance_id} goes on.\n"
+            f"Resume: gpulaunch watch {instance_id}\nTerminate: gpulaunch terminate {instance_id}",
             "yellow",
         )
         raise typer.Exit(Exit.INTERRUPTED) from None
@@ -121,7 +122,7 @@ def _watch(session: Session, instance_id: str, timeout: float | None) -> None:
     if not session.as_json:
         took = (ready.attempts[-1].ready_at or ready.phase_since) - ready.created_at
         session.say(f"ready after {duration(took.total_seconds())}: {ready.endpoint}", "green")
-        session.say(f"Key and curl: gpulaunch credentials {instance_id}\nEnd it: gpulaunch down {instance_id}")
+        session.say(f"Key and curl: gpulaunch credentials {instance_id}\nTerminate: gpulaunch terminate {instance_id}")
 
 
 def _show(session: Session, answer: LaunchAnswer) -> None:
@@ -130,10 +131,10 @@ def _show(session: Session, answer: LaunchAnswer) -> None:
     for number, one in enumerate(answer.offers[:_SHOWN], 1):
         session.say(f"  {number}. {offer(one)}")
     if len(answer.offers) > _SHOWN:
-        session.say(f"  and {len(answer.offers) - _SHOWN} more, if these have no room")
+        session.say(f"  and {len(answer.offers) - _SHOWN} more, if these have no capacity")
     costs = answer.estimate
     session.say(
-        f"{usd(costs.hourly_usd)} per hour, at worst {usd(costs.worst_case_usd)} in "
+        f"{usd(costs.hourly_usd)} per hour, at most {usd(costs.worst_case_usd)} in "
         f"{duration(costs.lifetime_minutes * 60)} ({costs.prices_as_of})"
     )
     _cautions(session, answer)
@@ -155,7 +156,7 @@ def _failures(view: InstanceView) -> str:
         for attempt in view.attempts
         if attempt.failure is not None
     ]
-    return "\n".join(lines) or "It had no attempt."
+    return "\n".join(lines) or "No attempt was made."
 
 
 def _labels(given: list[str]) -> dict[str, str]:
@@ -163,7 +164,7 @@ def _labels(given: list[str]) -> dict[str, str]:
     for one in given:
         key, equals, value = one.partition("=")
         if not equals:
-            raise typer.BadParameter(f"{one!r} is no KEY=VALUE", param_hint="--label")
+            raise typer.BadParameter(f"expected KEY=VALUE, got {one!r}", param_hint="--label")
         made[key] = value
     return made
 
@@ -171,7 +172,7 @@ def _labels(given: list[str]) -> dict[str, str]:
 def _job(command: str | None, minutes: int | None) -> dict[str, Any] | None:
     if command is None:
         if minutes is not None:
-            raise typer.BadParameter("there is no --job that it could stop", param_hint="--job-timeout-minutes")
+            raise typer.BadParameter("--job-timeout-minutes requires --job", param_hint="--job-timeout-minutes")
         return None
     try:
         words = shlex.split(command)

@@ -108,9 +108,9 @@ def test_wrong_fields_should_be_listed_by_option_with_the_nearest_values(gpulaun
         ["launch", MODEL, "--provider", "mars"],
         ["ls", "--phase", "sleeping"],
         ["ls", "--limit", "0"],
-        ["down"],
-        ["down", NOBODY],
-        ["down", NOBODY, "--json"],
+        ["terminate"],
+        ["terminate", NOBODY],
+        ["terminate", NOBODY, "--json"],
         ["nonsense"],
         ["launch", MODEL, "--token", "x"],
     ],
@@ -202,7 +202,7 @@ def test_ls_should_list_by_filter_and_ended_ones_only_when_asked(gpulaunch: Term
     assert [one["instance_id"] for one in gpulaunch.json("ls", "--label", "team=y", "--provider", "azure")] == [live]
     assert [one["instance_id"] for one in gpulaunch.json("ls", "-a", "-n", "1")] == [live]
     assert gpulaunch.json("ls", "--label", "team=z") == []
-    assert "No live instances; --all lists ended ones too." in gpulaunch("ls", "--label", "team=z").stderr
+    assert "No live instances. Use --all to include ended ones." in gpulaunch("ls", "--label", "team=z").stderr
     assert "There are more than 1" in gpulaunch("ls", "-a", "-n", "1").stderr
 
 
@@ -252,23 +252,30 @@ def test_control_characters_of_a_node_should_not_reach_the_terminal(gpulaunch: T
     assert gpulaunch("logs", instance_id).stdout == "\ufffd]0;renamed\ufffd [red]red[/red] \ufffd2J\n"
 
 
-def test_down_should_end_several_and_tell_of_the_one_that_is_not_there(gpulaunch: Terminal, world: World) -> None:
+def test_terminate_should_end_several_and_report_a_missing_one(gpulaunch: Terminal, world: World) -> None:
     one, two = world.launch(), world.launch()
-    result = gpulaunch("down", one, NOBODY, two, one, "--yes", "--wait")
+    result = gpulaunch("terminate", one, NOBODY, two, one, "--yes", "--wait")
     assert result.exit_code == Exit.NOT_FOUND
     assert f"There is no instance {NOBODY}" in result.stderr
     assert [line.split()[:2] for line in result.stdout.splitlines()] == [[one, "terminated"], [two, "terminated"]]
 
 
-def test_down_should_end_nothing_that_was_not_confirmed(
+def test_down_should_be_a_hidden_alias_of_terminate(gpulaunch: Terminal, world: World) -> None:
+    instance_id = world.launch()
+    assert gpulaunch("down", instance_id, "--yes").exit_code == Exit.OK
+    assert world.show(instance_id)["ending"]["reason"] == "user_request"
+    assert " down " not in gpulaunch("--help").stdout
+
+
+def test_terminate_should_end_nothing_without_confirmation(
     gpulaunch: Terminal, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instance_id = world.launch()
-    monkeypatch.setattr("gpulaunch.cli.commands.instances.somebody_to_ask", lambda: True)
-    declined = gpulaunch("down", instance_id, stdin="n\n")
+    monkeypatch.setattr("gpulaunch.cli.commands.instances.interactive", lambda: True)
+    declined = gpulaunch("terminate", instance_id, stdin="n\n")
     assert declined.exit_code == Exit.ERROR
     assert world.show(instance_id)["phase"] == "queued"
-    assert gpulaunch("down", instance_id, stdin="y\n").exit_code == Exit.OK
+    assert gpulaunch("terminate", instance_id, stdin="y\n").exit_code == Exit.OK
     assert world.show(instance_id)["ending"]["reason"] == "user_request"
 
 
@@ -293,7 +300,7 @@ def test_a_catalog_should_be_sorted_by_price_and_say_what_there_is(gpulaunch: Te
     prices = [float(row.split("$")[1]) for row in rows]
     assert prices == sorted(prices) != []
     assert all("on-demand" in row for row in rows)
-    assert "No such offers. Regions: " in gpulaunch("catalog", "--region", "mars").stderr
+    assert "No offers match. Regions: " in gpulaunch("catalog", "--region", "mars").stderr
 
 
 def test_a_launch_should_say_whether_the_model_fits(gpulaunch: Terminal) -> None:
@@ -361,13 +368,13 @@ def test_what_is_not_there_or_not_allowed_should_have_its_own_exit_code(gpulaunc
         assert gpulaunch(command, NOBODY).exit_code == Exit.NOT_FOUND
     instance_id = world.launch()
     gpulaunch.environment["GPULAUNCH_TOKEN"] = READER
-    refused = gpulaunch("down", instance_id, "--yes")
+    refused = gpulaunch("terminate", instance_id, "--yes")
     assert refused.exit_code == Exit.REFUSED
     assert "The token comes from GPULAUNCH_TOKEN." in refused.stderr
     del gpulaunch.environment["GPULAUNCH_TOKEN"]
     nobody = gpulaunch("ls")
     assert nobody.exit_code == Exit.REFUSED
-    assert "No token is set: `gpulaunch config set-token`" in nobody.stderr
+    assert "No token is set. Run `gpulaunch config set-token`" in nobody.stderr
 
 
 @pytest.mark.parametrize(
@@ -446,7 +453,7 @@ def test_address_and_token_should_be_kept_and_shown_without_the_token(gpulaunch:
     shown = gpulaunch.json("config", "show")
     assert (shown["url"], shown["token_set"]) == ("http://app.test", True)
     assert shown["url_from"] == shown["token_from"] == shown["file"]
-    assert "forgotten" in gpulaunch("config", "set-url", "https://other.test").stderr
+    assert "was deleted" in gpulaunch("config", "set-url", "https://other.test").stderr
     assert gpulaunch.json("config", "show")["token_set"] is False
     assert gpulaunch("config", "set-token", stdin="\n").exit_code == Exit.USAGE
     assert gpulaunch("config", "set-url", "other.test").exit_code == Exit.USAGE
@@ -459,7 +466,7 @@ def options() -> dict[str, set[str]]:
     return {
         name: {option for parameter in one.params for option in parameter.opts}
         for name, one in command.commands.items()
-        if name != "config"
+        if name != "config" and not one.hidden
     }
 
 
@@ -502,7 +509,7 @@ def test_ctrl_c_before_the_answer_should_say_that_nobody_knows(
     monkeypatch.setattr(GpuLaunch, "launch", interrupted)
     result = gpulaunch("launch", MODEL, "--gpu", "A10")
     assert result.exit_code == Exit.INTERRUPTED
-    assert "`gpulaunch ls` tells whether it was launched" in result.stderr
+    assert "`gpulaunch ls` shows whether it was launched" in result.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

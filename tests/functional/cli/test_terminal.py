@@ -1,4 +1,4 @@
-"""The command in a terminal, against the local host with Azurite: launch --watch, interrupt and resume, down."""
+"""The command in a terminal, against the local host with Azurite: launch --watch, interrupt and resume, terminate."""
 
 import os
 import re
@@ -109,8 +109,8 @@ def test_a_launch_should_be_watched_interrupted_resumed_and_ended(app: str, tmp_
     child.expect("ready after .*: http://simulated-")
     assert person.ends(child) == Exit.OK
 
-    child = person.types("down", instance_id, "--wait")
-    child.expect_exact("End it? [y/N]: ")
+    child = person.types("terminate", instance_id, "--wait")
+    child.expect_exact("Terminate it? [y/N]: ")
     child.sendline("y")
     child.expect(f"{instance_id}  terminated")
     assert person.ends(child) == Exit.OK

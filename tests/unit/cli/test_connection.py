@@ -103,5 +103,5 @@ def test_the_file_should_be_in_the_home_folder_unless_xdg_says_otherwise(base: s
 
 def test_a_file_that_can_t_be_written_should_be_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "gpulaunch").write_text("in the way")
-    with pytest.raises(ConfigError, match="can't be written: "):
+    with pytest.raises(ConfigError, match="Cannot write "):
         keep(tmp_path, None, "x")

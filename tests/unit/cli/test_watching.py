@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from gpulaunch.cli.watch import Way
+from gpulaunch.cli.watch import Progress
 from gpulaunch.models.instances import STARTING, EventType, Phase
 from gpulaunch.models.responses import EventView
 
@@ -30,45 +30,45 @@ class Time:
         return self.now
 
 
-def states(way: Way) -> str:
-    return " ".join(row.state[0] for row in way.rows.values())
+def states(progress: Progress) -> str:
+    return " ".join(row.state[0] for row in progress.rows.values())
 
 
 def test_each_phase_should_take_what_the_app_says_and_the_running_one_go_on() -> None:
     time = Time()
-    way = Way(time)
-    assert states(way) == "w w w w w w w"
-    way.feed(event(Phase.QUEUED, kind=EventType.ACCEPTED), 40)
-    way.feed(event(Phase.VALIDATING, 1.5), 38)
-    way.feed(event(Phase.PROVISIONING, 2.5), 36)
+    progress = Progress(time)
+    assert states(progress) == "w w w w w w w"
+    progress.feed(event(Phase.QUEUED, kind=EventType.ACCEPTED), 40)
+    progress.feed(event(Phase.VALIDATING, 1.5), 38)
+    progress.feed(event(Phase.PROVISIONING, 2.5), 36)
     time.now += 10
-    assert states(way) == "d d r w w w w"
-    assert [way.elapsed(phase) for phase in STARTING[:4]] == [1.5, 2.5, 46.0, None]
+    assert states(progress) == "d d r w w w w"
+    assert [progress.elapsed(phase) for phase in STARTING[:4]] == [1.5, 2.5, 46.0, None]
 
 
 def test_a_failover_should_do_the_phases_from_there_on_again() -> None:
-    way = Way(Time())
+    progress = Progress(Time())
     for phase in (*STARTING[1:5], Phase.PROVISIONING):
-        way.feed(event(phase, 3), 0)
-    assert states(way) == "w d r w w w w"
-    way.feed(event(Phase.PROVISIONING, 5, EventType.ATTEMPT_FAILED), 0)
-    assert states(way) == "w d r w w w w"
+        progress.feed(event(phase, 3), 0)
+    assert states(progress) == "w d r w w w w"
+    progress.feed(event(Phase.PROVISIONING, 5, EventType.ATTEMPT_FAILED), 0)
+    assert states(progress) == "w d r w w w w"
 
 
 def test_ready_should_be_all_done_and_an_end_a_failure_of_what_ran() -> None:
-    way = Way(Time())
-    way.feed(event(Phase.QUEUED, kind=EventType.ACCEPTED), 0)
+    progress = Progress(Time())
+    progress.feed(event(Phase.QUEUED, kind=EventType.ACCEPTED), 0)
     for phase in (*STARTING[1:], Phase.READY):
-        way.feed(event(phase, 1), 0)
-    assert states(way) == "d d d d d d d"
-    way.feed(event(Phase.RECOVERING, 60), 0)
-    way.feed(event(Phase.PROVISIONING, 1), 0)
-    way.feed(event(Phase.TERMINATING, 7), 0)
-    assert states(way) == "d d f w w w w"
-    assert way.elapsed(Phase.PROVISIONING) == 7
+        progress.feed(event(phase, 1), 0)
+    assert states(progress) == "d d d d d d d"
+    progress.feed(event(Phase.RECOVERING, 60), 0)
+    progress.feed(event(Phase.PROVISIONING, 1), 0)
+    progress.feed(event(Phase.TERMINATING, 7), 0)
+    assert states(progress) == "d d f w w w w"
+    assert progress.elapsed(Phase.PROVISIONING) == 7
 
 
 def test_a_clock_behind_the_app_s_should_not_give_negative_times() -> None:
-    way = Way(Time())
-    way.feed(event(Phase.QUEUED, kind=EventType.ACCEPTED), -30)
-    assert way.elapsed(Phase.QUEUED) == 0
+    progress = Progress(Time())
+    progress.feed(event(Phase.QUEUED, kind=EventType.ACCEPTED), -30)
+    assert progress.elapsed(Phase.QUEUED) == 0
