@@ -31,7 +31,6 @@ AVOIDED = {
 PROGRAM = ("gpulaunch", "shared", "functions", "deploy", "devhost", "infra")
 NOT_YET: frozenset[str] = frozenset(
     {
-        "README.md",
         "deploy/arm.py",
         "deploy/preflight.py",
         "docs/cli.md",

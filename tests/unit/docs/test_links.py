@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-_COMING = {"LICENSE", "tests/README.md", "walks.md", "shared/clouds/registry.py"}
+WALKS = ROOT / "docs" / "internals" / "walks.md"
+USE_CASES = ROOT / "shared" / "control" / "step_queue.py"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "tests").glob("*.md")])
 
 
@@ -24,7 +25,7 @@ def _broken(page: Path) -> Iterator[str]:
             continue
         path, _, anchor = target.partition("#")
         file = (page.parent / path).resolve() if path else page
-        if target not in _COMING and (not file.exists() or (anchor and anchor not in _anchors(file))):
+        if not file.exists() or (anchor and anchor not in _anchors(file)):
             yield target
 
 
@@ -34,14 +35,22 @@ def test_links_should_lead_somewhere(page: Path) -> None:
 
 
 def test_files_that_the_documentation_names_should_exist() -> None:
-    names = {
-        (page.name, name)
-        for page in PAGES
-        if page.name != "CHANGELOG.md"
-        for name in re.findall(
-            r"`((?:shared|gpulaunch|functions|tests|deploy|infra|bench|devhost)/[\w./-]+)`", page.read_text("utf-8")
-        )
-    }
-    assert [
-        f"{page}: {name}" for page, name in sorted(names) if name not in _COMING and not (ROOT / name).exists()
-    ] == []
+    pattern = re.compile(r"`((?:shared|gpulaunch|functions|tests|deploy|infra|bench|devhost)/[\w./-]+)`")
+    pages = [page for page in PAGES if page.name != "CHANGELOG.md" and (page != WALKS or USE_CASES.exists())]
+    names = {(page.name, name) for page in pages for name in pattern.findall(page.read_text("utf-8"))}
+    assert [f"{page}: {name}" for page, name in sorted(names) if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.skipif(not USE_CASES.exists(), reason="the walks describe the use cases as classes")
+def test_calls_of_the_walks_should_exist() -> None:
+    rows: list[tuple[str, str]] = re.findall(
+        r"^\| `([\w/.]+)` \| (?:↳ )?`([\w.]+)` \|", WALKS.read_text("utf-8"), re.MULTILINE
+    )
+    assert len(rows) > 30
+    missing = [
+        f"{file}: {name}"
+        for file, call in rows
+        for name in call.split(".")
+        if not re.search(rf"^\s*(?:def|class) {name}\b", (ROOT / file).read_text("utf-8"), re.MULTILINE)
+    ]
+    assert missing == []
