@@ -31,7 +31,7 @@ class Arm:
         ca: The file of the authority that checks the certificate of another endpoint than Azure's own.
 
     Raises:
-        ClientAuthenticationError: every call, if nobody is signed in.
+        ClientAuthenticationError: Not signed in.
         HttpResponseError, ServiceRequestError: every call, if Azure refuses it or cannot be reached.
     """
 

@@ -66,7 +66,7 @@ def azure_checks(arm: Arm, wish: Wish) -> Iterator[Check]:
     try:
         found = list(arm.every("/subscriptions", "2022-12-01"))
     except ClientAuthenticationError:
-        yield _failed("azure login", "nobody is signed in on this machine", "az login")
+        yield _failed("azure login", "not signed in on this machine", "az login")
         return
     except AzureError as error:
         yield _failed("azure login", f"cannot reach Azure: {_line(error)}", "az account show")

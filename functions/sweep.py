@@ -1,4 +1,4 @@
-"""The timer that makes good what was lost."""
+"""The sweep's timer."""
 
 import azure.functions as func
 

@@ -33,7 +33,7 @@ class TTLCache(Generic[T]):
 
 
 class KeyedTTLCache(Generic[K, T]):
-    """One value per key. Nobody waits for another's reading, so a source that hangs holds up one caller each."""
+    """One value per key. Callers do not wait for each other's reads: a hanging source blocks its own callers only."""
 
     def __init__(self, seconds: float, clock: Clock) -> None:
         self._age = timedelta(seconds=seconds)

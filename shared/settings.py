@@ -55,24 +55,24 @@ class Settings(BaseSettings):
         {}, alias="GPULAUNCH_LABEL_MAX_GPUS"
     )
     allowed_providers: Annotated[tuple[str, ...], NoDecode] = Field((), alias="GPULAUNCH_ALLOWED_PROVIDERS")
-    """Providers on which may be launched, separated by commas; unset: all. So for regions, types and GPUs."""
+    """Allowed providers, separated by commas; all if unset. The same for regions, types and GPUs."""
     allowed_regions: Annotated[tuple[str, ...], NoDecode] = Field((), alias="GPULAUNCH_ALLOWED_REGIONS")
     allowed_types: Annotated[tuple[str, ...], NoDecode] = Field((), alias="GPULAUNCH_ALLOWED_TYPES")
     allowed_gpus: Annotated[tuple[str, ...], NoDecode] = Field((), alias="GPULAUNCH_ALLOWED_GPUS")
     max_lifetime_minutes: int | None = Field(None, alias="GPULAUNCH_MAX_LIFETIME_MINUTES", ge=1, le=43_200)
-    """The longest lifetime that a launch may ask for; the default lifetime is cut to it."""
+    """Longest lifetime that a launch may request; the default lifetime is capped to it."""
     launches_per_minute: int | None = Field(None, alias="GPULAUNCH_LAUNCHES_PER_MINUTE", ge=0, le=1000)
     """Launches accepted in any 60 seconds."""
     lease_seconds: int = Field(900, alias="GPULAUNCH_LEASE_SECONDS", ge=60, le=86_400)
-    """How long a node lives without hearing from us: long enough for a deployment or a storage outage of minutes."""
+    """How long a node runs without contact: long enough for a deployment or a short storage outage."""
     node_port: int | None = Field(8000, alias="GPULAUNCH_NODE_PORT", ge=1, le=65_535)
-    """vLLM's port on machines that are ours alone; on Slurm, where nodes are shared, a free port is chosen."""
+    """vLLM's port on dedicated machines; on Slurm, where nodes are shared, a free port is chosen."""
     vllm_requirement: str = Field(
         "vllm==0.32.0", alias="GPULAUNCH_VLLM_REQUIREMENT", pattern=r"^[A-Za-z0-9._\[\]=<>!~,+-]+$"
     )
     """What is installed on a node, as a pip requirement."""
     vllm_executable: str | None = Field(None, alias="GPULAUNCH_VLLM_EXECUTABLE", pattern=r"^/[A-Za-z0-9._/-]+$")
-    """Path of a vllm that is on the nodes' image already; where it exists nothing is installed."""
+    """Path of a vllm in the nodes' image; where it exists, nothing is installed."""
     hub_token: SecretStr | None = Field(None, alias="HF_TOKEN")
     """Token for gated models of the Hugging Face Hub."""
     hub_endpoint: str = Field("https://huggingface.co", alias="HF_ENDPOINT")
@@ -85,24 +85,24 @@ class Settings(BaseSettings):
     s3_access_key_id: SecretStr | None = Field(None, alias="AWS_ACCESS_KEY_ID")
     s3_secret_access_key: SecretStr | None = Field(None, alias="AWS_SECRET_ACCESS_KEY")
     skypilot_endpoint: str | None = Field(None, alias="SKYPILOT_API_SERVER_ENDPOINT")
-    """Address of a remote SkyPilot API server; unset: one is started on this machine when it is needed."""
+    """Address of a remote SkyPilot API server; if unset, one is started on this machine when needed."""
     skypilot_token: SecretStr | None = Field(None, alias="SKYPILOT_SERVICE_ACCOUNT_TOKEN")
     skypilot_user_id: str = Field("67706c61", alias="SKYPILOT_USER_ID", pattern=r"^[0-9a-f]{8}$")
-    """Part of every cluster's name in the cloud; must never change while nodes run."""
+    """Part of every cluster's name in the cloud; do not change it while nodes run."""
     azure_subscription_id: str | None = Field(
         None, alias="AZURE_SUBSCRIPTION_ID", pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
     )
-    """The subscription that SkyPilot launches in; unset: Azure itself is not asked (quota, lost nodes, leftovers)."""
+    """The subscription that SkyPilot launches in; if unset, Azure is not queried (quota, lost nodes, leftovers)."""
     insights_connection: SecretStr | None = Field(None, alias="APPLICATIONINSIGHTS_CONNECTION_STRING")
-    """Where traces, metrics and the log's dimensions go (Application Insights); unset: nowhere."""
+    """Application Insights, for traces, metrics and log dimensions; if unset, they are not sent."""
     webhooks: Annotated[tuple[Webhook, ...], NoDecode] = Field((), alias="GPULAUNCH_WEBHOOK_URLS")
     """Receivers of alerts: `format|url`, separated by spaces or commas, or a JSON list; formats: docs/alerts.md."""
     webhook_secret: SecretStr | None = Field(None, alias="GPULAUNCH_WEBHOOK_SECRET")
-    """Key that signs alerts, `whsec_` and base64; receivers of the format json need one."""
+    """Key that signs alerts, `whsec_` followed by base64; required for the format json."""
     webhook_events: Annotated[frozenset[str], NoDecode] = Field(
         frozenset({"alert", "poison", "ready", "recovering", "terminated", "failed"}), alias="GPULAUNCH_WEBHOOK_EVENTS"
     )
-    """What is told: `alert`, `poison`, `phase` (every change) or names of phases, separated by commas."""
+    """Events to send: `alert`, `poison`, `phase` (every change) or names of phases, separated by commas."""
     storage_connection: SecretStr | None = Field(None, alias="AzureWebJobsStorage")
     storage_account: str | None = Field(None, alias="AzureWebJobsStorage__accountName")
     storage_queue_uri: str | None = Field(None, alias="AzureWebJobsStorage__queueServiceUri")
@@ -142,35 +142,35 @@ class Settings(BaseSettings):
         for label in amounts:
             key, given, value = label.partition("=")
             if not given or not re.fullmatch(LABEL_KEY, key) or not re.fullmatch(LABEL_VALUE, value):
-                raise ValueError("each entry is a label and an amount, such as team=a:100; several stand with commas")
+                raise ValueError("write each entry as a label and an amount, such as team=a:100, separated by commas")
         return amounts
 
     @field_validator("allowed_providers")
     @classmethod
     def _providers(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if any(name not in get_args(ProviderName) for name in names):
-            raise ValueError(f"the providers are {', '.join(get_args(ProviderName))}")
+            raise ValueError(f"valid providers are {', '.join(get_args(ProviderName))}")
         return names
 
     @field_validator("admin_tokens", "read_tokens")
     @classmethod
     def _long_enough(cls, tokens: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         if any(len(token.get_secret_value()) < 16 for token in tokens):
-            raise ValueError("a token has at least 16 characters; `openssl rand -hex 24` makes one")
+            raise ValueError("a token must have at least 16 characters; create one with `openssl rand -hex 24`")
         return tokens
 
     @field_validator("master_key")
     @classmethod
     def _strong(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None and len(key.get_secret_value()) < 32:
-            raise ValueError("the master key has at least 32 characters; `openssl rand -hex 32` makes one")
+            raise ValueError("the master key must have at least 32 characters; create one with `openssl rand -hex 32`")
         return key
 
     @field_validator("public_url", "skypilot_endpoint", "r2_endpoint", "s3_endpoint", "hub_endpoint")
     @classmethod
     def _address(cls, url: str | None) -> str | None:
         if url is not None and not url.startswith(("https://", "http://")):
-            raise ValueError("an address begins with https:// (or http:// on one's own machine)")
+            raise ValueError("a URL must start with https:// (http:// is allowed for localhost only)")
         return None if url is None else url.rstrip("/")
 
     @field_validator("webhooks", mode="before")
@@ -189,7 +189,7 @@ class Settings(BaseSettings):
         from shared.webhooks.subscriptions import WORDS
 
         if not words <= WORDS:
-            raise ValueError(f"only {', '.join(sorted(WORDS))} can be told")
+            raise ValueError(f"valid events are {', '.join(sorted(WORDS))}")
         return words
 
     @field_validator("webhook_secret")
@@ -207,13 +207,13 @@ class Settings(BaseSettings):
             except ValueError as error:
                 raise ValueError(f"GPULAUNCH_WEBHOOK_URLS: {error}") from None
             if hook.format == "json" and self.webhook_secret is None:
-                raise ValueError("a webhook of the format json is signed, so it needs GPULAUNCH_WEBHOOK_SECRET")
+                raise ValueError("a webhook of the format json needs GPULAUNCH_WEBHOOK_SECRET")
         return self
 
     @model_validator(mode="after")
     def _needs_key(self) -> "Settings":
         if self.master_key is None and not self.development:
-            raise ValueError("GPULAUNCH_MASTER_KEY is not set; `openssl rand -hex 32` makes one")
+            raise ValueError("GPULAUNCH_MASTER_KEY is not set; create one with `openssl rand -hex 32`")
         return self
 
     @property

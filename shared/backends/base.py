@@ -24,27 +24,33 @@ class Provider(Protocol):
         ...
 
     def submit(self, launch_spec: LaunchSpec) -> str | None:
-        """Start a node, or adopt the live request or node of that cluster name; the request's id, if there is one.
+        """Start a node, or adopt the live request or node of that cluster name; return the request's id, if any.
 
-        Returns when the provider took it, not when the node runs. Raises LaunchRefusedError,
-        ProviderUnavailableError (it may have been taken all the same), ProviderNotEnabledError.
+        Returns once the provider has accepted it, not when the node is up.
+
+        Raises:
+            LaunchRefusedError: The offer is not available.
+            ProviderUnavailableError: No answer; the provider may have accepted it anyway.
+            ProviderNotEnabledError: The provider cannot be used.
         """
         ...
 
     def describe(self, attempt_ref: AttemptRef) -> NodeView:
-        """What has become of an attempt. Raises ProviderUnavailableError."""
+        """Describe an attempt. Raises ProviderUnavailableError."""
         ...
 
     def release(self, attempt_ref: AttemptRef) -> bool:
-        """Take the attempt's node away, and whatever request is under way; True once nothing of it is left.
+        """Delete the attempt's node and cancel its request; return True once nothing is left.
 
-        Never waits for the end: False means "call again". An attempt of which nothing was ever there is True.
-        Raises ProviderUnavailableError when that can't be told now.
+        Never waits: False means "call again". An attempt that never had anything is True.
+
+        Raises:
+            ProviderUnavailableError: It is not known what is left.
         """
         ...
 
     def delete(self, cluster_name: str) -> bool:
-        """Take a node away of which only its name is known, as found by `clusters`; otherwise as `release`."""
+        """Delete a node by name, as found by `clusters`; otherwise like `release`."""
         ...
 
     def clusters(self) -> Sequence[Cluster]:

@@ -17,7 +17,7 @@ from gpulaunch.models.requests import ProviderName
 from shared.domain.cloud import CloudsByProvider
 
 ANY_REGION = "*"
-"""Region of an offer on infrastructure of one's own when the request names none.
+"""Region of an offer on your own machines when the request names none.
 
 A region is there the ssh host of a Slurm cluster (`slurm/<host>`) or a Kubernetes context; `slurm/*` is SkyPilot's own
 spelling for "choose one", so the offer's provider and region can be handed on as they are.
@@ -81,17 +81,17 @@ class Catalog(Protocol):
     def offers(self, provider: ProviderName) -> Sequence[Offer]:
         """All offers of a provider, spot and on-demand apart, price in USD per hour for the whole node.
 
-        For infrastructure of one's own: one offer per GPU with count 1 and region ANY_REGION, which stands for any
+        For your own machines: one offer per GPU with count 1 and region ANY_REGION, which stands for any
         region and count.
         """
         ...
 
     def regions(self, provider: ProviderName) -> Sequence[str]:
-        """The provider's regions, sorted; empty for infrastructure of one's own, where any name may be one."""
+        """The provider's regions, sorted; empty for your own machines, where any name may be one."""
         ...
 
     def instance_types(self, provider: ProviderName) -> Sequence[str]:
-        """The machine types on offer, sorted; empty for infrastructure of one's own, which has none."""
+        """The machine types on offer, sorted; empty for your own machines, which has none."""
         ...
 
     def gpus(self, provider: ProviderName) -> Sequence[str]:

@@ -70,7 +70,7 @@ def read_message(kind: type[M], body: bytes) -> M:
     Raises
     ------
     MessageError
-        It is no JSON or lacks a field; no retry will help.
+        It is not valid JSON or lacks a field; retrying would not help.
     """
     try:
         return kind.model_validate_json(body)

@@ -1,4 +1,4 @@
-"""What the engine tells its story to, the names it uses, and the object that stands there when nobody asks.
+"""The telemetry interface, its names, and an implementation that discards everything.
 
 This module imports nothing of OpenTelemetry. Attribute names are those of the log's custom dimensions too, so that one
 query joins spans, log lines and metrics: `instance_id`, `attempt`, `phase`, `mode`, `provider`, `reason`.
@@ -75,7 +75,7 @@ class Telemetry(Protocol):
 
 
 class Silent:
-    """Nothing is told to anybody."""
+    """A telemetry sink that discards everything."""
 
     @contextmanager
     def span(self, name: str, parent: str | None = None, **attributes: Value) -> Generator[Span]:  # noqa: ARG002

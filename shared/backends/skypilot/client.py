@@ -144,7 +144,7 @@ class SkyClient:
         """Start a launch and return the request's id. Not repeatable: a second call runs the job twice.
 
         `config` overrides the server's configuration for this request. After a ProviderUnavailableError the server may
-        have accepted the launch all the same.
+        have accepted the launch anyway.
         """
         # JSON is YAML: no second syntax to get a value wrong in.
         body = {"task": json.dumps(task), "cluster_name": cluster_name, "override_skypilot_config": dict(config)}

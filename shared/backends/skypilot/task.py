@@ -19,8 +19,8 @@ a `remote_identity` that the server's own configuration has for a workspace or a
 """
 
 _AUTODOWN_MINUTES = 10
-"""After the agent has ended (deadline, lost lease, `terminate`) the node takes itself away: long enough for our own
-teardown, which is faster and confirms it, to be the usual one."""
+"""After the agent has ended (deadline, lost lease, `terminate`) the node deletes itself: late enough that the
+regular teardown, which is faster and confirmed, usually comes first."""
 
 
 def labels_for(launch_spec: LaunchSpec, workspace: str) -> dict[str, str]:
