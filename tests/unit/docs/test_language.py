@@ -31,20 +31,12 @@ AVOIDED = {
 PROGRAM = ("gpulaunch", "shared", "functions", "deploy", "devhost", "infra")
 NOT_YET: frozenset[str] = frozenset(
     {
-        "docs/cli.md",
         "functions/http.py",
         "functions/node_api.py",
         "functions/teardown.py",
         "functions/visits.py",
-        "gpulaunch/cli/commands/instances.py",
-        "gpulaunch/cli/commands/launch.py",
-        "gpulaunch/cli/connection.py",
-        "gpulaunch/cli/format.py",
-        "gpulaunch/cli/watch.py",
-        "gpulaunch/client/errors.py",
         "shared/api/parse.py",
         "shared/backends/simulation/course.py",
-        "shared/backends/simulation/faults.py",
         "shared/backends/simulation/provider.py",
         "shared/backends/skypilot/availability.py",
         "shared/backends/skypilot/provider.py",
