@@ -1,26 +1,9 @@
-"""The Azure Functions app: registers the blueprints, nothing else."""
-
-import os
+"""The Azure Functions app: registers the bindings, nothing else."""
 
 import azure.functions as func
 
-from functions import (
-    alerts,
-    costs_api,
-    health,
-    instance_api,
-    launch_api,
-    node_api,
-    ops_api,
-    provisioning,
-    sweep,
-    teardown,
-    web,
-)
+from functions import http, queues, timers
 
 app = func.FunctionApp()
-for module in (launch_api, instance_api, node_api, ops_api, costs_api, provisioning, teardown, health, sweep, web):
+for module in (http, queues, timers):
     app.register_functions(module.bp)
-# A queue that is polled costs money day and night; without a receiver nothing is ever put into this one.
-if os.environ.get("GPULAUNCH_WEBHOOK_URLS"):
-    app.register_functions(alerts.bp)

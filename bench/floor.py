@@ -39,7 +39,7 @@ def writes(body: dict[str, Any]) -> tuple[list[tuple[str, rows.Row]], str]:
         now=now,
         offers=offers,
         mode="simulation",
-        mode_reason="GPULAUNCH_ORCHESTRATOR says simulation.",
+        mode_reason="GPULAUNCH_ORCHESTRATOR is set to simulation.",
         lifetime_minutes=720,
         estimated_hourly_usd=costs.hourly_usd,
         worst_case_usd=costs.worst_case_usd,

@@ -23,10 +23,8 @@ from shared.backends.base import Backend
 from shared.backends.nodes import HttpNodes
 from shared.backends.simulation.cloud import TableSimulatedCloud
 from shared.backends.simulation.provider import SimulationProvider
-from shared.control.probe import run_probe
-from shared.control.sweep.run import run_sweep
 from shared.domain.messages import ProbeMessage, read_message
-from shared.queues import HEALTH
+from shared.queues import PROBES
 from shared.settings import read_settings
 from shared.storage.connect import queue_service, table_client
 from shared.storage.queues import decoded
@@ -59,25 +57,25 @@ def main() -> None:
     """Sweep whenever asked."""
     requests = Requests()
     settings = read_settings()
-    built = runtime.build(settings)
+    adapters = runtime.connect(settings)
     logging.disable(logging.WARNING)
     cloud = TableSimulatedCloud(table_client(settings), settings.workspace)
     # Real nodes over HTTP; the provider is asked by the collection of garbage only, and lists nothing.
-    backend = Backend(SimulationProvider(cloud, built.clock), HttpNodes())
+    backend = Backend(SimulationProvider(cloud, adapters.clock), HttpNodes())
 
-    def the_kit(_: Mode) -> Backend:
+    def the_backend(_: Mode) -> Backend:
         return backend
 
-    parts = replace(built, backend=the_kit)
-    queue = queue_service(settings).get_queue_client(HEALTH)
+    app = runtime.compose(replace(adapters, backends=the_backend))
+    queue = queue_service(settings).get_queue_client(PROBES)
 
     def probe(content: str) -> None:
-        run_probe(parts, read_message(ProbeMessage, decoded(content)))
+        app.prober.run(read_message(ProbeMessage, decoded(content)))
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for _ in sys.stdin:
             began, before = time.perf_counter(), requests.number
-            report = run_sweep(parts)
+            report = app.sweep.run()
             swept, taken = time.perf_counter() - began, requests.number - before
             # the host's share, which is not counted
             messages = list(queue.receive_messages(messages_per_page=32, visibility_timeout=600))

@@ -1,63 +1,278 @@
-"""The one place where the program is put together."""
+"""The composition root: the one place where the program is put together."""
 
 import logging
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from pydantic import SecretStr
 
-from gpulaunch.models.instances import Mode
+from gpulaunch.models.requests import ProviderName
+from gpulaunch.models.responses import CostsAnswer
 from shared.auth import Deriver
-from shared.backends.base import Assignments, Backend
+from shared.backends.base import Assignments, Backend, Backends
+from shared.billing.admission import Admission, AdmissionRules
+from shared.billing.attempt_costs import AttemptCosts
+from shared.billing.budget import Budgets
+from shared.billing.gate import LedgerGate
+from shared.billing.ledger import to_micro
+from shared.billing.limits import AdmissionLimits
+from shared.cache import TTLCache
 from shared.catalog.live import LiveCatalog
 from shared.catalog.snapshot import snapshot
-from shared.clock import Clock, SystemClock, UlidIds
-from shared.clouds.registry import configured_clouds
-from shared.control.parts import Parts
+from shared.clock import Clock, Ids, SystemClock, UlidIds
+from shared.clouds.base import CloudCompute
+from shared.clouds.registry import CHECKABLE, configured_clouds
+from shared.control.clusters import MODES_IN_USE, ClusterListing
+from shared.control.costs import CostReports
+from shared.control.idempotency import IdempotentLauncher
+from shared.control.launch import Launcher, LaunchPreparation
+from shared.control.launch_planner import LaunchDefaults, LaunchPlanner
+from shared.control.launch_spec import LaunchSpecs
+from shared.control.lifecycle import Lifecycle
+from shared.control.mode import ModeChooser
+from shared.control.node_calls import NodeCalls, NodeDoor
+from shared.control.observer import Observer
+from shared.control.offer_memory import OfferMemory
+from shared.control.phase_estimates import PhaseEstimates
 from shared.control.prices import PriceKeeper, PriceLists, stored_lists
+from shared.control.probe import NodeProbes, Prober
+from shared.control.queries import CatalogQueries, Health, InstanceQueries
+from shared.control.quota_check import QuotaCheck
+from shared.control.records import Records, RecordWriter
+from shared.control.release import NodeKeeper
+from shared.control.step import StepRunner
+from shared.control.step_queue import StepQueue
+from shared.control.sweep.base import SweepTask
+from shared.control.sweep.budget_cap import BudgetCap
+from shared.control.sweep.garbage import GarbageCollection
+from shared.control.sweep.poison import PoisonQueues
+from shared.control.sweep.price_refresh import PriceRefresh
+from shared.control.sweep.probes import SLICE, ProbeReady
+from shared.control.sweep.requeue import Requeue
+from shared.control.sweep.status import SweepStatusStore
+from shared.control.sweep.sweep import Sweep
+from shared.control.sweep.unreadable_rows import UnreadableRows
+from shared.control.termination import Terminator
+from shared.control.unreadable import UnreadableTermination
 from shared.domain.catalog import Catalog
+from shared.domain.messages import AlertMessage
+from shared.lifecycle.timeouts import Timeouts
 from shared.observability.base import SILENT, Telemetry
+from shared.observability.instances import InstanceTelemetry
 from shared.queues import ALERTS, QUEUES
 from shared.redaction import Redactor, redact_all_logging
 from shared.settings import Settings, read_settings
-from shared.storage.base import InstanceStore
+from shared.storage.base import InstanceStore, Marker, Queues
 from shared.storage.connect import ensure, queue_service, table_client
 from shared.storage.queues import StorageQueues
 from shared.storage.tables import TableInstanceStore
+from shared.webhooks.announcements import AlertQueue
+
+if TYPE_CHECKING:
+    from shared.webhooks.delivery import AlertDelivery
 
 _DEVELOPMENT_KEY = SecretStr("only-for-development-on-ones-own-machine")
 """Stands in for the master key where `AZURE_FUNCTIONS_ENVIRONMENT=Development`; elsewhere the app does not start."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class Adapters:
+    """What the program is put together from: everything with I/O, a clock or chance in it."""
+
+    settings: Settings
+    clock: Clock
+    ids: Ids
+    store: InstanceStore
+    queues: Queues
+    backends: Backends
+    catalog: Catalog
+    deriver: Deriver
+    assignments: Assignments
+    redactor: Redactor
+    sleep: Callable[[float], None]
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    clouds: Mapping[ProviderName, CloudCompute] = field(default_factory=dict[ProviderName, CloudCompute])
+    """The clouds' own APIs beside SkyPilot, where they are configured; empty: SkyPilot alone is asked."""
+    prices: PriceKeeper | None = None
+    """Renews the live prices; None: the catalog stays as it is."""
+    telemetry: Telemetry = SILENT
+    """Where spans and counters go."""
+    ledger_lock: AbstractContextManager[object] | None = None
+    """None: a lock of its own."""
+    refused_offers: TTLCache[list[Marker]] | None = None
+    """None: a cache of its own."""
+    probe_slice: int = SLICE
+
+
+@dataclass(frozen=True, kw_only=True)
+class App:
+    """The program as the edge sees it: its use cases, and what answers are made with."""
+
+    settings: Settings
+    clock: Clock
+    catalog: Catalog
+    deriver: Deriver
+    queues: Queues
+    launcher: IdempotentLauncher
+    planner: LaunchPlanner
+    instances: InstanceQueries
+    estimates: PhaseEstimates
+    terminator: Terminator
+    node_door: NodeDoor
+    node_calls: NodeCalls
+    catalog_queries: CatalogQueries
+    costs: CostReports
+    quota: QuotaCheck
+    health: Health
+    steps: StepRunner
+    prober: Prober
+    sweep: Sweep
+    deliver_alert: Callable[[AlertMessage], None]
+    recent_costs: TTLCache[tuple[datetime, CostsAnswer, CostsAnswer]]
+    """By day and by model, for the page of costs: a report reads every live instance and all that ended lately."""
+
+
+_COSTS_SECONDS = 60.0
+
 _lock = threading.Lock()
-_made: list[Parts] = []
+_made: list[App] = []
 
 
-def runtime() -> Parts:
-    """The program's parts, made on the first call of a process.
+def runtime() -> App:
+    """The program, put together on the first call of a process.
 
-    Raises SettingsError and StoreUnavailableError; the next call tries again.
+    Raises:
+        SettingsError: A setting is missing or wrong.
+        StoreUnavailableError: Storage did not answer; the next call tries again.
     """
     if not _made:
         with _lock:
             if not _made:
-                _made.append(build(read_settings()))
+                _made.append(compose(connect(read_settings())))
     return _made[0]
 
 
-def use(parts: Parts | None) -> None:
-    """Put other parts in place, for tests; None: make them anew on the next call."""
+def use(app: App | None) -> None:
+    """Put another program in place, for tests; None: make it anew on the next call."""
     with _lock:
         _made.clear()
-        if parts is not None:
-            _made.append(parts)
+        if app is not None:
+            _made.append(app)
 
 
-def build(settings: Settings) -> Parts:
-    """Put everything together for the given settings; makes the table and the queues where they are missing."""
+def compose(adapters: Adapters) -> App:
+    """Put the use cases together."""
+    made = adapters
+    settings, store, clock = made.settings, made.store, made.clock
+    rules = admission_rules(settings)
+    telemetry = InstanceTelemetry(made.telemetry)
+    gate = LedgerGate(store, made.sleep, made.ledger_lock)
+    costs = AttemptCosts(made.catalog)
+    lifecycle = Lifecycle(clock, made.timeouts)
+    steps = StepQueue(made.queues)
+    memory = OfferMemory(store, clock, made.refused_offers)
+    alerts = AlertQueue(made.queues, len(settings.webhooks), settings.webhook_events)
+    writer = RecordWriter(store, gate, costs, telemetry)
+    records = Records(store, writer, lifecycle, steps, (memory, alerts), made.sleep)
+    specs = LaunchSpecs(settings, made.deriver, made.assignments)
+    keeper = NodeKeeper(made.backends, made.clouds)
+    observer = Observer(made.backends, specs, keeper, lifecycle, made.redactor, telemetry)
+    prober = Prober(store, NodeProbes(made.backends, specs, made.redactor), keeper, records, lifecycle)
+    listing = ClusterListing(store, made.backends, made.clouds, MODES_IN_USE[settings.orchestrator])
+    unreadable = UnreadableTermination(store, listing, clock)
+    statuses = SweepStatusStore(store)
+    quota = QuotaCheck(made.clouds, CHECKABLE, store, made.redactor)
+    planner = LaunchPlanner(made.catalog, rules.limits, _defaults(settings), memory, clock)
+    modes = ModeChooser(settings.orchestrator, made.backends, made.redactor, made.sleep)
+    admission = Admission(store, gate, rules, alerts)
+    preparation = LaunchPreparation(planner, modes, quota, made.backends)
+    launcher = Launcher(preparation, admission, steps, clock, made.ids, telemetry)
+    tasks: Sequence[SweepTask] = (
+        # The cloud is listed when this begins, before the records are read.
+        GarbageCollection(store, listing, settings.workspace),
+        Requeue(steps),
+        PoisonQueues(made.queues, records),
+        BudgetCap(store, records, rules.budgets),
+        UnreadableRows(store, unreadable),
+        # Late, since nodes that don't answer take seconds.
+        ProbeReady(made.queues, prober, made.probe_slice),
+        PriceRefresh(made.prices),
+    )
+    return App(
+        settings=settings,
+        clock=clock,
+        catalog=made.catalog,
+        deriver=made.deriver,
+        queues=made.queues,
+        launcher=IdempotentLauncher(store, launcher.launch),
+        planner=planner,
+        instances=InstanceQueries(store),
+        estimates=PhaseEstimates(store, made.backends, clock),
+        terminator=Terminator(records, unreadable),
+        node_door=NodeDoor(store, made.deriver),
+        node_calls=NodeCalls(records, made.assignments, clock, made.redactor, settings.lease_seconds),
+        catalog_queries=CatalogQueries(made.catalog),
+        costs=CostReports(store, costs, rules.budgets, clock),
+        quota=quota,
+        health=Health(statuses, clock),
+        steps=StepRunner(store, observer, records, lifecycle, telemetry, made.sleep),
+        prober=prober,
+        sweep=Sweep(store, tasks, clock, statuses),
+        recent_costs=TTLCache(_COSTS_SECONDS),
+        deliver_alert=lambda message: _delivery(made).deliver(message),
+    )
+
+
+def _delivery(adapters: Adapters) -> "AlertDelivery":
+    """Made when there is an alert: its HTTP client costs imports that most processes never need."""
+    from shared.webhooks.delivery import AlertDelivery
+
+    settings = adapters.settings
+    hooks, secret = settings.webhooks, settings.webhook_secret
+    return AlertDelivery(adapters.store, adapters.queues, adapters.clock, hooks, secret)
+
+
+def admission_rules(settings: Settings) -> AdmissionRules:
+    """What the settings allow to be spent and launched."""
+    monthly = settings.monthly_budget_usd
+    return AdmissionRules(
+        Budgets(
+            monthly=None if monthly is None else to_micro(monthly),
+            labels={label: to_micro(usd) for label, usd in settings.label_budgets.items()},
+            end_at_cap=settings.budget_action == "end",
+        ),
+        AdmissionLimits(
+            instances=settings.max_instances,
+            gpus=settings.max_gpus,
+            label_instances=settings.label_max_instances,
+            label_gpus=settings.label_max_gpus,
+            launches_per_minute=settings.launches_per_minute,
+            lifetime_minutes=settings.max_lifetime_minutes,
+            providers=settings.allowed_providers,
+            regions=settings.allowed_regions,
+            types=settings.allowed_types,
+            gpu_names=settings.allowed_gpus,
+        ),
+    )
+
+
+def _defaults(settings: Settings) -> LaunchDefaults:
+    return LaunchDefaults(
+        lifetime_minutes=settings.default_lifetime_minutes,
+        idle_minutes=settings.default_idle_minutes,
+        simulated=settings.orchestrator == "simulation",
+    )
+
+
+def connect(settings: Settings) -> Adapters:
+    """Connect to everything the settings name; makes the table and the queues where they are missing."""
     clock = SystemClock()
     redactor = Redactor(secrets_of(settings))
     redact_all_logging(redactor)
@@ -69,24 +284,24 @@ def build(settings: Settings) -> Parts:
     deriver = Deriver(settings.master_key or _DEVELOPMENT_KEY)
 
     @cache
-    def backend(mode: Mode) -> Backend:
+    def backends(mode: str) -> Backend:
         return _simulation(settings, clock) if mode == "simulation" else _real(settings, clock, redactor)
 
     store = TableInstanceStore(table, settings.workspace)
     catalog, prices = _prices(settings, clock, store)
-    return Parts(
+    return Adapters(
         settings=settings,
         clock=clock,
         ids=UlidIds(),
         store=store,
         queues=StorageQueues(queues),
-        backend=backend,
+        backends=backends,
         catalog=catalog,
         deriver=deriver,
         assignments=_assignments(settings, deriver, clock),
         redactor=redactor,
         sleep=time.sleep,
-        cloud=next(iter(configured_clouds(settings, clock).values()), None),
+        clouds=configured_clouds(settings, clock),
         telemetry=_telemetry(settings, redactor),
         prices=prices,
     )
@@ -129,13 +344,18 @@ def _assignments(settings: Settings, deriver: Deriver, clock: Clock) -> Assignme
 
 def _simulation(settings: Settings, clock: Clock) -> Backend:
     from shared.backends.simulation.cloud import TableSimulatedCloud
+    from shared.backends.simulation.course import expected_seconds
+    from shared.backends.simulation.faults import check_fault_labels
     from shared.backends.simulation.nodes import SimulatedNodes
     from shared.backends.simulation.provider import SimulationProvider
 
     cloud = TableSimulatedCloud(table_client(settings), settings.workspace)
+    speed = settings.simulation_speed
     return Backend(
-        SimulationProvider(cloud, clock, settings.simulation_speed),
-        SimulatedNodes(cloud, clock, settings.simulation_speed),
+        SimulationProvider(cloud, clock, speed),
+        SimulatedNodes(cloud, clock, speed),
+        check_labels=check_fault_labels,
+        expected_seconds=expected_seconds(speed),
     )
 
 

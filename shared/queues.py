@@ -4,8 +4,8 @@ LAUNCHES = "gpulaunch-launches"
 """Steps that bring an instance forward."""
 TEARDOWNS = "gpulaunch-teardowns"
 """Steps that take nodes away; a queue of its own, so that they never wait behind launches."""
-HEALTH = "gpulaunch-health"
+PROBES = "gpulaunch-health"
 """Slices of live instances to probe."""
 ALERTS = "gpulaunch-alerts"
 """Alerts to webhooks; made and polled only where a webhook is configured, since every poll costs."""
-QUEUES = (LAUNCHES, TEARDOWNS, HEALTH)
+QUEUES = (LAUNCHES, TEARDOWNS, PROBES)

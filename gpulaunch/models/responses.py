@@ -125,10 +125,23 @@ class InstanceView(Answer):
     request: LaunchRequest
 
 
+class UnreadableView(Answer):
+    """An instance whose stored record cannot be read by this version; its node is kept until it is terminated."""
+
+    instance_id: str
+    why: str
+    phase: str | None
+    """As stored, as far as the row still says it; so are `mode` and `provider`."""
+    mode: str | None
+    provider: str | None
+
+
 class InstanceList(Answer):
     """A page of instances, newest first."""
 
     instances: list[InstanceView]
+    unreadable: list[UnreadableView] = []
+    """Instances of this page whose stored records cannot be read."""
     next_token: str | None
     """Pass as `continuation_token` to get the next page; null on the last one."""
 
@@ -290,9 +303,26 @@ class QuotaAnswer(Answer):
     regions: list[QuotaRegion]
 
 
+class SweepTaskView(Answer):
+    """How a task of the sweep last ran."""
+
+    name: str
+    ended_at: UtcTime | None
+    """When it last ended well."""
+    failed_at: UtcTime | None
+    """When its last run failed; null: it ended well. The log says why."""
+
+
 class HealthAnswer(Answer):
     """State of the control plane."""
 
     status: Literal["ok", "degraded"]
     version: str
     storage: Literal["ok", "unavailable"]
+    problems: list[str] = []
+    """What is degraded and why, a sentence each."""
+    swept_at: UtcTime | None = None
+    """When the last sweep ended; null: none has yet."""
+    tasks: list[SweepTaskView] = []
+    unreadable: int = 0
+    """Live instances whose stored records cannot be read; the list of instances names them."""

@@ -1,16 +1,21 @@
-"""Reading what callers send: bodies into models, and what is wrong with them into words."""
+"""Parse what callers send: bodies and queries into models, and validation errors into field errors."""
 
 import difflib
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from gpulaunch.models.instances import INSTANCE_ID
 from gpulaunch.models.problems import FieldError
-from gpulaunch.models.requests import IN_WORDS, ProviderName
-from shared.api.problems import invalid_request, malformed, too_large
+from gpulaunch.models.queries import Query
+from gpulaunch.models.requests import IN_WORDS
+from shared.api.http import Request
+from shared.api.problems import invalid_request, malformed, not_found, too_large, unauthorized
 
 MAX_BODY = 64 * 1024
 """Bytes; a launch with every field filled is a tenth of that, and a record has to fit a table row."""
@@ -18,58 +23,104 @@ MAX_NODE_BODY = 1024 * 1024
 """Bytes; a node's report carries up to 200 log lines of 2,000 characters."""
 
 M = TypeVar("M", bound=BaseModel)
+Q = TypeVar("Q", bound=Query)
 
 
-def read_json(body: bytes, limit: int = MAX_BODY) -> dict[str, Any]:
-    """The body's JSON object.
+def read_body(kind: type[M], request: Request, limit: int = MAX_BODY) -> M:
+    """The model that the body's JSON object describes, parsed once.
 
-    Raises
-    ------
-    ProblemError
-        413 too large, 400 no JSON or no object.
+    Types are those of the document: a number written as a string is not a number.
+
+    Raises:
+        ProblemError: 413 too large, 400 not a JSON object, 422 with one entry for each wrong field.
     """
+    body = request.body
     if len(body) > limit:
         raise too_large(limit)
     if not body:
         raise malformed("The body is empty; send a JSON object with Content-Type: application/json and Content-Length.")
     try:
-        value: Any = json.loads(body, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise malformed(f"The body is no JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise malformed("The body has to be a JSON object.")
-    return value  # pyright: ignore[reportUnknownVariableType] - a JSON object's keys are strings
+        return kind.model_validate_json(body, strict=True)
+    except ValidationError as error:
+        for item in error.errors(include_url=False):
+            if item["type"] == "finite_number" and math.isnan(item.get("input", 0)):
+                # JSON has no such number, although the parser takes it.
+                raise malformed("The body is not valid JSON: NaN is not a JSON number.") from error
+            if item["type"] == "json_invalid":
+                reason = item["msg"].removeprefix("Invalid JSON: ")
+                raise malformed(f"The body is not valid JSON: {reason}") from error
+            if not item["loc"] and item["type"] == "model_type":
+                raise malformed("The body has to be a JSON object.") from error
+        raise invalid_request(_field_errors(kind, error)) from error
 
 
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
+def read_value(kind: type[M], value: Mapping[str, Any]) -> M:
+    """The model that the values of a form describe.
 
-
-def read_model(kind: type[M], value: Mapping[str, Any]) -> M:
-    """The model that an object describes. Raises ProblemError (422) with one entry for each wrong field.
-
-    Types are those of the document: a number written as a string is no number.
+    Raises:
+        ProblemError: 422 with one entry for each wrong field.
     """
     try:
-        # As JSON, since only there a string may stand for an enumeration's member under strict rules.
+        # As JSON, since only there may a string stand for an enumeration's member under strict rules.
         return kind.model_validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         raise invalid_request(_field_errors(kind, error)) from error
 
 
-def _field_errors(kind: type[BaseModel], error: ValidationError) -> list[FieldError]:
+def read_query(kind: type[Q], query: Mapping[str, str]) -> Q:
+    """The query parameters of a call.
+
+    Raises:
+        ProblemError: 422 with one entry for each wrong parameter.
+    """
+    try:
+        return kind.model_validate(dict(query))
+    except ValidationError as error:
+        problems = _field_errors(kind, error, names=kind.names(), what="query parameter")
+        raise invalid_request(problems) from error
+
+
+def instance_id(request: Request) -> str:
+    """The route's instance id.
+
+    Raises:
+        ProblemError: 404 when it cannot be one.
+    """
+    given = request.route.get("instanceId", "")
+    if not re.fullmatch(INSTANCE_ID, given):
+        raise not_found(f"instance {given[:64]!r}")
+    return given
+
+
+def bearer(request: Request) -> str:
+    """The bearer token.
+
+    Raises:
+        ProblemError: 401 without one.
+    """
+    scheme, _, token = request.header("Authorization").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise unauthorized("Send the node's token as `Authorization: Bearer …`.")
+    return token.strip()
+
+
+def _field_errors(
+    kind: type[BaseModel], error: ValidationError, names: Sequence[str] = (), what: str = "field"
+) -> list[FieldError]:
+    known = list(names or kind.model_fields)
     problems: dict[tuple[str, str], FieldError] = {}
     for item in error.errors(include_url=False):
         field = _path(item["loc"])
         message = item["msg"].removeprefix("Value error, ")
         nearest: list[str] = []
         if item["type"] == "extra_forbidden":
-            message = "There is no such field."
-            nearest = difflib.get_close_matches(field, list(kind.model_fields), n=3, cutoff=0.5)
+            message = f"There is no such {what}."
+            nearest = difflib.get_close_matches(field, known, n=3, cutoff=0.5) or (known if names else [])
         elif item["type"] == "string_pattern_mismatch":
             message = IN_WORDS.get(item.get("ctx", {}).get("pattern", ""), message)
-        elif item["type"] == "literal_error":
-            nearest = _nearest_literal(item)
+        elif item["type"] in ("literal_error", "enum"):
+            nearest = _nearest(kind, item, names)
+            message = f"There is no such {field}." if names else message
         problems[field, message] = FieldError(field=field, message=message, nearest=nearest)
     return list(problems.values())
 
@@ -81,8 +132,20 @@ def _path(location: Sequence[int | str]) -> str:
     return ".".join(parts) or "body"
 
 
-def _nearest_literal(item: ErrorDetails) -> list[str]:
-    if item["loc"] and item["loc"][-1] == "provider":
-        given, known = str(item.get("input", "")), list(get_args(ProviderName))
-        return difflib.get_close_matches(given.lower(), known, n=3, cutoff=0.4) or known
-    return []
+def _nearest(kind: type[BaseModel], item: ErrorDetails, names: Sequence[str]) -> list[str]:
+    """Valid values of an enumeration: those alike, else, where there are few, all."""
+    name = str(item["loc"][-1]) if item["loc"] else ""
+    field = next((found for key, found in kind.model_fields.items() if name in (key, found.alias)), None)
+    if field is None or not (names or name == "provider"):
+        return []
+    known = _values(field.annotation)
+    given = str(item.get("input", ""))
+    return difflib.get_close_matches(given if names else given.lower(), known, n=3, cutoff=0.4) or known
+
+
+def _values(annotation: object) -> list[str]:
+    if isinstance(annotation, type):
+        members: Mapping[str, Any] = getattr(annotation, "__members__", {})
+        return [str(member.value) for member in members.values()]
+    inner = [value for one in get_args(annotation) for value in ([one] if isinstance(one, str) else _values(one))]
+    return list(dict.fromkeys(inner))

@@ -1,4 +1,4 @@
-"""From records to what users see."""
+"""Answers made from records."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -14,13 +14,15 @@ from gpulaunch.models.responses import (
     LogAnswer,
     PhaseTime,
     ReasonView,
+    UnreadableView,
 )
-from shared.api.problems import conflict
-from shared.control.parts import Parts
-from shared.control.phase_estimates import Span
+from shared.auth import Deriver
+from shared.control.phase_estimates import PhaseSpan
 from shared.domain.costs import attempt_cost, cost_so_far
+from shared.domain.errors import NotReadyError
 from shared.domain.event import Event
 from shared.domain.instance import Attempt, Failure, InstanceRecord
+from shared.storage.base import Unreadable
 
 
 def endpoint_of(record: InstanceRecord) -> str | None:
@@ -52,17 +54,7 @@ def instance_view(record: InstanceRecord, now: datetime) -> InstanceView:
         ending=_reason(record.ending),
         attempts=[_attempt(attempt, shown_until) for attempt in record.attempts],
         recoveries=record.recoveries,
-        health=None
-        if health is None
-        else HealthView(
-            state=health.state,
-            since=health.since,
-            failures=health.failures,
-            message=health.message,
-            idle_since=health.idle_since,
-            running_requests=health.running_requests,
-            waiting_requests=health.waiting_requests,
-        ),
+        health=None if health is None else HealthView.model_validate(health, from_attributes=True),
         estimated_hourly_usd=record.estimated_hourly_usd,
         worst_case_usd=record.worst_case_usd,
         cost_usd=round(cost_so_far(record, shown_until), 4),
@@ -72,25 +64,12 @@ def instance_view(record: InstanceRecord, now: datetime) -> InstanceView:
 
 
 def event_list(
-    record: InstanceRecord, events: list[Event], now: datetime, expected: Mapping[Phase, Span] | None = None
+    record: InstanceRecord, events: list[Event], now: datetime, expected: Mapping[Phase, PhaseSpan] | None = None
 ) -> EventList:
     """An instance's timeline with its ledger of attempts, and what its phases are expected to take."""
     return EventList(
         instance_id=record.instance_id,
-        events=[
-            EventView(
-                sequence=event.sequence,
-                at=event.at,
-                type=event.type,
-                phase=event.phase,
-                message=event.message,
-                reason=event.reason,
-                attempt=event.attempt,
-                duration_seconds=event.duration_seconds,
-                data=event.data,
-            )
-            for event in events
-        ],
+        events=[EventView.model_validate(event, from_attributes=True) for event in events],
         attempts=[_attempt(attempt, record.ended_at or now) for attempt in record.attempts],
         expected=[
             PhaseTime(phase=phase, least_seconds=span.least, most_seconds=span.most)
@@ -105,18 +84,26 @@ def log_answer(record: InstanceRecord) -> LogAnswer:
     return LogAnswer(instance_id=record.instance_id, attempt=attempt.number if attempt else None, lines=record.log_tail)
 
 
-def credentials(parts: Parts, record: InstanceRecord) -> Credentials:
-    """How to use a ready endpoint. Raises ProblemError (409) when the instance is not ready."""
+def credentials(record: InstanceRecord, deriver: Deriver) -> Credentials:
+    """How to use a ready endpoint.
+
+    Raises:
+        NotReadyError: The instance is not ready.
+    """
     endpoint, attempt = endpoint_of(record), record.attempt
     if endpoint is None or attempt is None:
-        detail = f"The instance is {record.phase.value}; credentials exist while it is ready."
-        raise conflict("not_ready", detail)
+        raise NotReadyError(record.phase)
     return Credentials(
         instance_id=record.instance_id,
         endpoint=endpoint,
-        api_key=parts.deriver.endpoint_key(record.instance_id, attempt.number),
+        api_key=deriver.endpoint_key(record.instance_id, attempt.number),
         model_name=record.request.model_name,
     )
+
+
+def unreadable_view(row: Unreadable) -> UnreadableView:
+    """An instance whose record cannot be read."""
+    return UnreadableView.model_validate(row, from_attributes=True)
 
 
 def _reason(failure: Failure | None) -> ReasonView | None:

@@ -1,44 +1,15 @@
-"""From a record to what providers and nodes are told about its latest attempt."""
+"""What providers and nodes are given about the latest attempt of a record."""
 
 from shared.agent.task import agent_port, node_environment
-from shared.auth import Purpose
-from shared.control.parts import Parts
+from shared.auth import Deriver, Purpose
+from shared.backends.base import Assignments
 from shared.domain.instance import InstanceRecord
-from shared.domain.node import NodeStatus
 from shared.domain.provider import AttemptRef, LaunchSpec, NodeTarget
-
-
-def reaches_us(parts: Parts, record: InstanceRecord) -> bool:
-    """Whether the instance's node can call us; otherwise it is asked."""
-    return record.mode == "real" and parts.settings.public_url is not None
-
-
-def launch_spec(parts: Parts, record: InstanceRecord) -> LaunchSpec:
-    """What the provider is given to launch the latest attempt.
-
-    Raises LaunchRefusedError and ProviderUnavailableError for a model source that can't be read.
-    """
-    attempt = record.attempts[-1]
-    environment: dict[str, str] = {}
-    secrets: dict[str, str] = {}
-    if record.mode == "real":
-        assignment = None if reaches_us(parts, record) else parts.assignments.make(record, attempt.number)
-        made = node_environment(parts.settings, parts.deriver, record, attempt, assignment)
-        environment, secrets = dict(made.environment), dict(made.secrets)
-    return LaunchSpec(
-        cluster_name=attempt.cluster_name,
-        instance_id=record.instance_id,
-        attempt=attempt.number,
-        offer=attempt.offer,
-        labels=record.request.labels,
-        environment=environment,
-        secrets=secrets,
-        started_at=attempt.started_at,
-    )
+from shared.settings import Settings
 
 
 def attempt_ref(record: InstanceRecord) -> AttemptRef:
-    """Where the latest attempt is to be found."""
+    """Where the latest attempt's node is to be found."""
     attempt = record.attempts[-1]
     return AttemptRef(
         cluster_name=attempt.cluster_name,
@@ -51,30 +22,60 @@ def attempt_ref(record: InstanceRecord) -> AttemptRef:
     )
 
 
-def redacted(parts: Parts, status: NodeStatus) -> NodeStatus:
-    """A node's account without secrets."""
-    return status.model_copy(
-        update={"detail": parts.redactor.text(status.detail), "log_tail": parts.redactor.lines(status.log_tail)}
-    )
+class LaunchSpecs:
+    """Makes launch specs and the targets of calls to nodes."""
 
+    def __init__(self, settings: Settings, deriver: Deriver, assignments: Assignments) -> None:
+        self._settings = settings
+        self._deriver = deriver
+        self._assignments = assignments
 
-def node_target(
-    parts: Parts, record: InstanceRecord, address: str | None, port: int | None = None
-) -> NodeTarget | None:
-    """How to ask the latest attempt's node; None while its address is unknown.
+    def calls_us(self, record: InstanceRecord) -> bool:
+        """Whether the instance's node can reach the control plane; otherwise it is asked."""
+        return record.mode == "real" and self._settings.public_url is not None
 
-    `address` and `port` are newer than what the record says, where given.
-    """
-    attempt = record.attempts[-1]
-    host = address or attempt.address
-    if host is None:
-        return None
-    return NodeTarget(
-        instance_id=record.instance_id,
-        cluster_name=attempt.cluster_name,
-        attempt=attempt.number,
-        address=host,
-        port=port or attempt.port,
-        agent_port=agent_port(attempt.cluster_name, attempt.offer.provider, parts.settings),
-        agent_token=parts.deriver.derive(record.instance_id, attempt.number, Purpose.AGENT),
-    )
+    def launch_spec(self, record: InstanceRecord) -> LaunchSpec:
+        """What the provider needs to launch the latest attempt.
+
+        Raises:
+            LaunchRefusedError: The model's source cannot be read.
+            ProviderUnavailableError: The model's source does not answer at the moment.
+        """
+        attempt = record.attempts[-1]
+        environment: dict[str, str] = {}
+        secrets: dict[str, str] = {}
+        if record.mode == "real":
+            assignment = None if self.calls_us(record) else self._assignments.make(record, attempt.number)
+            made = node_environment(self._settings, self._deriver, record, attempt, assignment)
+            environment, secrets = dict(made.environment), dict(made.secrets)
+        return LaunchSpec(
+            cluster_name=attempt.cluster_name,
+            instance_id=record.instance_id,
+            attempt=attempt.number,
+            offer=attempt.offer,
+            labels=record.request.labels,
+            environment=environment,
+            secrets=secrets,
+            started_at=attempt.started_at,
+        )
+
+    def node_target(
+        self, record: InstanceRecord, address: str | None = None, port: int | None = None
+    ) -> NodeTarget | None:
+        """How to call the latest attempt's node; None while its address is unknown.
+
+        `address` and `port` are newer than the record, where given.
+        """
+        attempt = record.attempts[-1]
+        host = address or attempt.address
+        if host is None:
+            return None
+        return NodeTarget(
+            instance_id=record.instance_id,
+            cluster_name=attempt.cluster_name,
+            attempt=attempt.number,
+            address=host,
+            port=port or attempt.port,
+            agent_port=agent_port(attempt.cluster_name, attempt.offer.provider, self._settings),
+            agent_token=self._deriver.derive(record.instance_id, attempt.number, Purpose.AGENT),
+        )

@@ -1,12 +1,15 @@
-"""What nodes say: each call proves itself by its attempt's token, renews the lease, and may change the record."""
+"""Calls of nodes: each proves itself by its attempt's token, renews the lease, and may change the record."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 from gpulaunch.models.instances import Phase
-from shared.api.problems import gone, not_found, unauthorized
-from shared.control.launch_spec import redacted
-from shared.control.parts import Parts
-from shared.control.records import change
+from shared.auth import Deriver
+from shared.backends.base import Assignments
+from shared.clock import Clock
+from shared.control.observer import redacted
+from shared.control.records import Records
+from shared.domain.errors import AttemptOverError, InstanceNotFoundError, NodeTokenError
 from shared.domain.instance import AttemptState, InstanceRecord
 from shared.domain.node import (
     Assignment,
@@ -18,70 +21,101 @@ from shared.domain.node import (
     NoticeReport,
 )
 from shared.lifecycle.observations import Noticed, Observation, Registered, Reported
-from shared.storage.base import Versioned
+from shared.redaction import Redactor
+from shared.storage.base import InstanceStore, Versioned
 
 
-def node_record(parts: Parts, instance_id: str, token: str) -> tuple[InstanceRecord, int]:
-    """The record that a node's token belongs to, and the attempt's number.
+@dataclass(frozen=True)
+class NodeCaller:
+    """A node that has proved itself: the record as read with its call, and its attempt's number."""
 
-    Raises
-    ------
-    ProblemError
-        401: the token is of no attempt of that instance.
-    """
-    found: Versioned | None = parts.store.load(instance_id)
-    # The same answer for a wrong token and a wrong instance: nobody learns which instances exist.
-    attempts = found.record.attempts if found is not None else []
-    for attempt in reversed(attempts):
-        if parts.deriver.is_node(token, instance_id, attempt.number) and found is not None:
-            return found.record, attempt.number
-    raise unauthorized("The token is not one of a node of this instance.")
+    found: Versioned
+    attempt: int
 
 
-def lease(parts: Parts, record: InstanceRecord, attempt: int) -> LeaseAnswer:
-    """Whether the node of an attempt may go on living, and for how long."""
-    latest = record.attempt
-    renewed = (
-        latest is not None
-        and latest.number == attempt
-        and latest.state in (AttemptState.SUBMITTING, AttemptState.SUBMITTED)
-        and record.phase not in (Phase.TERMINATING, Phase.TERMINATED, Phase.FAILED)
-    )
-    return LeaseAnswer(renewed=renewed, lease_seconds=parts.settings.lease_seconds if renewed else 0)
+class NodeDoor:
+    """Lets nodes in by their tokens."""
+
+    def __init__(self, store: InstanceStore, deriver: Deriver) -> None:
+        self._store = store
+        self._deriver = deriver
+
+    def caller(self, instance_id: str, token: str) -> NodeCaller:
+        """The node that a token belongs to; one read.
+
+        Raises:
+            NodeTokenError: The token belongs to no attempt of that instance.
+        """
+        found = self._store.load(instance_id)
+        for attempt in reversed(found.record.attempts if found is not None else []):
+            if found is not None and self._deriver.is_node(token, instance_id, attempt.number):
+                return NodeCaller(found, attempt.number)
+        raise NodeTokenError
 
 
-def assignment(parts: Parts, record: InstanceRecord, attempt: int) -> Assignment:
-    """What the node of an attempt has to do. Raises ProblemError (410) when the attempt is over."""
-    if not lease(parts, record, attempt).renewed:
-        raise gone("This attempt is over; the node ends itself.")
-    return parts.assignments.make(record, attempt)
+class NodeCalls:
+    """What nodes ask for and report."""
 
+    def __init__(
+        self,
+        records: Records,
+        assignments: Assignments,
+        clock: Clock,
+        redactor: Redactor,
+        lease_seconds: int,
+    ) -> None:
+        self._records = records
+        self._assignments = assignments
+        self._clock = clock
+        self._redactor = redactor
+        self._lease_seconds = lease_seconds
 
-def report(parts: Parts, record: InstanceRecord, attempt: int, status: NodeStatus) -> LeaseAnswer:
-    """Take in a node's progress."""
-    return _apply(parts, record, attempt, Reported(attempt, redacted(parts, status)))
+    def assignment(self, caller: NodeCaller) -> Assignment:
+        """What the node has to do.
 
+        Raises:
+            AttemptOverError: The attempt is over.
+        """
+        if not self.lease(caller).renewed:
+            raise AttemptOverError
+        return self._assignments.make(caller.found.record, caller.attempt)
 
-def register(parts: Parts, record: InstanceRecord, attempt: int, registration: NodeRegistration) -> LeaseAnswer:
-    """Take in that a node serves."""
-    return _apply(parts, record, attempt, Registered(attempt, registration))
+    def lease(self, caller: NodeCaller) -> LeaseAnswer:
+        """Whether the node may go on living, and for how long."""
+        return self._lease(caller.found.record, caller.attempt)
 
+    def progress(self, caller: NodeCaller, status: NodeStatus) -> LeaseAnswer:
+        """The node reports its progress."""
+        return self._apply(caller, Reported(caller.attempt, redacted(self._redactor, status)))
 
-def notice(parts: Parts, record: InstanceRecord, attempt: int, said: NoticeReport) -> LeaseAnswer:
-    """Take in that a node expects to go away."""
-    leaves_at = None
-    if said.seconds_left is not None:
-        leaves_at = parts.clock.now() + timedelta(seconds=said.seconds_left)
-    return _apply(parts, record, attempt, Noticed(attempt, said.notice, leaves_at))
+    def register(self, caller: NodeCaller, registration: NodeRegistration) -> LeaseAnswer:
+        """The node serves."""
+        return self._apply(caller, Registered(caller.attempt, registration))
 
+    def notice(self, caller: NodeCaller, report: NoticeReport) -> LeaseAnswer:
+        """The node expects an interruption."""
+        leaves_at = None
+        if report.seconds_left is not None:
+            leaves_at = self._clock.now() + timedelta(seconds=report.seconds_left)
+        return self._apply(caller, Noticed(caller.attempt, report.notice, leaves_at))
 
-def complete(parts: Parts, record: InstanceRecord, attempt: int, result: JobResult) -> LeaseAnswer:
-    """Take in that the instance's job ended."""
-    return _apply(parts, record, attempt, Reported(attempt, NodeStatus(phase=NodePhase.SERVING, job=result)))
+    def complete(self, caller: NodeCaller, result: JobResult) -> LeaseAnswer:
+        """The instance's job ended."""
+        return self._apply(caller, Reported(caller.attempt, NodeStatus(phase=NodePhase.SERVING, job=result)))
 
+    def _apply(self, caller: NodeCaller, observed: Observation) -> LeaseAnswer:
+        instance_id = caller.found.record.instance_id
+        changed = self._records.change(instance_id, observed, caller.found)
+        if changed is None:
+            raise InstanceNotFoundError(instance_id)
+        return self._lease(changed, caller.attempt)
 
-def _apply(parts: Parts, record: InstanceRecord, attempt: int, found: Observation) -> LeaseAnswer:
-    changed = change(parts, record.instance_id, found)
-    if changed is None:
-        raise not_found(f"instance {record.instance_id}")
-    return lease(parts, changed, attempt)
+    def _lease(self, record: InstanceRecord, attempt: int) -> LeaseAnswer:
+        latest = record.attempt
+        renewed = (
+            latest is not None
+            and latest.number == attempt
+            and latest.state in (AttemptState.SUBMITTING, AttemptState.SUBMITTED)
+            and record.phase not in (Phase.TERMINATING, Phase.TERMINATED, Phase.FAILED)
+        )
+        return LeaseAnswer(renewed=renewed, lease_seconds=self._lease_seconds if renewed else 0)

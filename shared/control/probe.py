@@ -1,87 +1,116 @@
-"""The health of a slice of live instances: probes side by side, and a write only where something changed."""
+"""The health of ready instances: probes side by side, and a write only where something changed."""
 
 import logging
+import threading
 from collections.abc import Sequence
 
 from gpulaunch.models.instances import Mode, Phase
-from shared.control.launch_spec import attempt_ref, node_target, redacted
-from shared.control.parts import Parts
-from shared.control.records import commit, send
-from shared.control.release import lost_in_cloud
-from shared.domain.instance import InstanceRecord
+from shared.backends.base import Backends
+from shared.control.launch_spec import LaunchSpecs
+from shared.control.lifecycle import Lifecycle
+from shared.control.observer import redacted
+from shared.control.records import Records
+from shared.control.release import NodeKeeper
 from shared.domain.messages import ProbeMessage
-from shared.domain.provider import NodeTarget, NodeView, Probe, ProviderNotEnabledError, ProviderUnavailableError
+from shared.domain.provider import Probe
 from shared.errors import StaleRecordError
-from shared.lifecycle.machine import decide
 from shared.lifecycle.observations import Probed, Reported
-from shared.storage.base import Versioned, readable
+from shared.redaction import Redactor
+from shared.storage.base import InstanceStore, Versioned, readable
 
 log = logging.getLogger("gpulaunch.health")
 
-
-def run_probe(parts: Parts, message: ProbeMessage) -> None:
-    """Probe the ready nodes from `instanceId` down to `lastInstanceId`."""
-    # Read in its turn, not before: what waits would be old, and takes the core from those that are asked.
-    with parts.slices:
-        live = parts.store.live(message.instanceId, message.lastInstanceId)
-        _probe(parts, [found for found in readable(live) if found.record.phase is Phase.READY])
+SLICES_AT_ONCE = 4
+"""Slices of nodes that one process reads and probes side by side. More would not be faster on its one core, and so many
+answers at once could wait for their turn until they time out: a healthy node would be taken for dead."""
 
 
-def probe_ready(parts: Parts, ready: Sequence[Versioned]) -> None:
-    """Probe ready nodes and decide on each; a record that changed since it was read is left to the next sweep."""
-    with parts.slices:
-        _probe(parts, ready)
+class NodeProbes:
+    """Asks ready nodes how they are."""
+
+    def __init__(self, backends: Backends, specs: LaunchSpecs, redactor: Redactor) -> None:
+        self._backends = backends
+        self._specs = specs
+        self._redactor = redactor
+
+    def ask(self, mode: Mode, ready: Sequence[Versioned]) -> list[tuple[Versioned, Reported | None, Probe]]:
+        """For each instance of a mode what its node reports, where it is asked, and the probe of its server."""
+        targets = {
+            target.cluster_name: target
+            for found in ready
+            if (target := self._specs.node_target(found.record)) is not None
+        }
+        if not targets:
+            return []
+        nodes = self._backends(mode).nodes
+        # Nodes that can't call us are asked: it renews their lease, and only they know of their job and of notices.
+        asked = [
+            targets[found.record.attempts[-1].cluster_name]
+            for found in ready
+            if found.record.attempts[-1].cluster_name in targets and self._asks(found)
+        ]
+        statuses = nodes.statuses(asked)
+        probes = nodes.probe(list(targets.values()))
+        answers: list[tuple[Versioned, Reported | None, Probe]] = []
+        for found in ready:
+            attempt = found.record.attempts[-1]
+            status = statuses.get(attempt.cluster_name)
+            probe = probes.get(attempt.cluster_name, Probe(alive=False, message="The node has no known address."))
+            report = None if status is None else Reported(attempt.number, redacted(self._redactor, status))
+            answers.append((found, report, probe))
+        return answers
+
+    def _asks(self, found: Versioned) -> bool:
+        return found.record.mode == "real" and not self._specs.calls_us(found.record)
 
 
-def _probe(parts: Parts, ready: Sequence[Versioned]) -> None:
-    for mode in ("real", "simulation"):
-        _probe_mode(parts, mode, [found for found in ready if found.record.mode == mode])
+class Prober:
+    """Probes ready instances and decides on each."""
 
+    def __init__(
+        self,
+        store: InstanceStore,
+        probes: NodeProbes,
+        nodes: NodeKeeper,
+        records: Records,
+        lifecycle: Lifecycle,
+    ) -> None:
+        self._store = store
+        self._probes = probes
+        self._nodes = nodes
+        self._records = records
+        self._lifecycle = lifecycle
+        self._slices = threading.BoundedSemaphore(SLICES_AT_ONCE)
 
-def _probe_mode(parts: Parts, mode: Mode, ready: list[Versioned]) -> None:
-    targets: list[NodeTarget] = []
-    for found in ready:
-        target = node_target(parts, found.record, None)
-        if target is not None:
-            targets.append(target)
-    if not targets:
-        return
-    nodes = parts.backend(mode).nodes
-    # Nodes that can't call us are asked: it renews their lease, and only they know of their job and of notices.
-    asked = [] if mode == "simulation" or parts.settings.public_url is not None else targets
-    statuses = nodes.statuses(asked)
-    probes = nodes.probe(targets)
-    for found in ready:
-        attempt = found.record.attempts[-1]
-        status = statuses.get(attempt.cluster_name)
-        probe = probes.get(attempt.cluster_name, Probe(alive=False, message="The node has no known address."))
-        told = None if status is None else Reported(attempt.number, redacted(parts, status))
-        _judge(parts, found, told, probe)
+    def run(self, message: ProbeMessage) -> None:
+        """Probe the ready nodes from `instanceId` down to `lastInstanceId`."""
+        # Load the slice after acquiring the semaphore: a waiting slice goes stale, and parsing it starves probes in
+        # flight.
+        with self._slices:
+            live = self._store.live(message.instanceId, message.lastInstanceId)
+            self._probe([found for found in readable(live) if found.record.phase is Phase.READY])
 
+    def probe(self, ready: Sequence[Versioned]) -> None:
+        """Probe ready nodes; a record that changed since it was read is left to the next sweep."""
+        with self._slices:
+            self._probe(ready)
 
-def _judge(parts: Parts, found: Versioned, told: Reported | None, probe: Probe) -> None:
-    view = None if probe.alive else _ask_provider(parts, found.record)
-    for observation in (told, Probed(probe, view)):
-        if observation is None:
-            continue
-        decision = decide(found.record, observation, parts.clock.now(), parts.timeouts)
-        try:
-            found = commit(parts, found, decision)
-        except StaleRecordError:
-            log.debug("%s changed while it was probed; the next sweep looks again", found.record.instance_id)
-            return
-        if decision.changed and decision.next_step is not None:
-            send(parts, decision.record, decision.next_step)
-            return
+    def _probe(self, ready: Sequence[Versioned]) -> None:
+        modes: tuple[Mode, ...] = ("real", "simulation")
+        for mode in modes:
+            for found, report, probe in self._probes.ask(mode, [one for one in ready if one.record.mode == mode]):
+                self._judge(found, report, probe)
 
-
-def _ask_provider(parts: Parts, record: InstanceRecord) -> NodeView | None:
-    """What the provider says of a node that did not answer; None when it does not say."""
-    lost = lost_in_cloud(parts, record)
-    if lost is not None:
-        return lost
-    try:
-        return parts.backend(record.mode).provider.describe(attempt_ref(record))
-    except (ProviderUnavailableError, ProviderNotEnabledError) as error:
-        log.warning("%s: the provider did not say what became of its node: %s", record.instance_id, error)
-        return None
+    def _judge(self, found: Versioned, report: Reported | None, probe: Probe) -> None:
+        view = None if probe.alive else self._nodes.describe(found.record)
+        for observation in (report, Probed(probe, view)):
+            if observation is None:
+                continue
+            decision = self._lifecycle.decide(found.record, observation)
+            try:
+                found = self._records.commit(found, decision)
+            except StaleRecordError:
+                log.debug("%s changed while it was probed; the next sweep probes again", found.record.instance_id)
+                return
+            if self._records.follow_up(decision):
+                return

@@ -1,7 +1,7 @@
-"""The quota preflight: offers that the cloud's quota rules out are struck before minutes are burnt on them."""
+"""The quota preflight: offers that the cloud's quota rules out are excluded before minutes are burnt on them."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -9,12 +9,14 @@ from gpulaunch.models.instances import Mode
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import ProviderName
 from gpulaunch.models.responses import QuotaAnswer, QuotaLine, QuotaRegion
-from shared.control.parts import Parts
+from shared.clouds.base import CloudCompute
 from shared.domain.instance import AttemptState, InstanceRecord
 from shared.domain.provider import ProviderUnavailableError
 from shared.domain.quota import RegionUsage
+from shared.planning.launch_plan import Candidates
 from shared.planning.quota import by_name, excluded, held
-from shared.storage.base import readable
+from shared.redaction import Redactor
+from shared.storage.base import InstanceStore, readable
 
 log = logging.getLogger("gpulaunch.quota")
 
@@ -28,101 +30,114 @@ class Preflight:
     """What the quota says about a launch."""
 
     excluded: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Offers that would have been planned and are ruled out: reason by `Offer.key`."""
+    """Offers that would have been planned and are excluded: reason by `Offer.key`."""
     warnings: Sequence[str] = ()
-    """For people: what was struck, and what could not be checked."""
+    """For people: what was excluded, and what could not be checked."""
 
 
-def preflight(
-    parts: Parts,
-    mode: Mode,
-    provider: ProviderName,
-    plan_without: Callable[[Mapping[str, str]], Sequence[Offer]],
-) -> Preflight:
-    """Check a launch against the quota of the regions that its plan needs; fails open.
+class QuotaCheck:
+    """Checks launches against the quota of a cloud, and reports that quota."""
 
-    Parameters
-    ----------
-    plan_without
-        The plan without the offers that are struck, empty when none is left; regions that come up in it when others
-        are struck are checked as well.
-    """
-    if mode != "real" or provider != "azure":
-        return Preflight()
-    if parts.cloud is None or parts.cloud.provider != provider:
-        return Preflight(warnings=[f"The quota was not checked: {_NOT_SET}"])
-    usages: dict[str, RegionUsage] = {}
-    reasons: dict[str, str] = {}
-    silent: dict[str, str] = {}
-    while True:
-        planned = plan_without(reasons)
-        asked = dict.fromkeys(offer.region for offer in planned)
-        fresh, failed = _ask(parts, [region for region in asked if region not in usages and region not in silent])
-        usages |= fresh
-        silent |= failed
-        ruled_out = excluded(planned, usages, parts.cloud.quota_needs)
-        if not ruled_out:
-            break
-        reasons |= ruled_out
-    warnings = [f"{key} is left out: {reason}" for key, reason in reasons.items()]
-    warnings += [f"The quota of {region} was not checked: {why}" for region, why in silent.items()]
-    return Preflight(reasons, warnings)
+    def __init__(
+        self,
+        clouds: Mapping[ProviderName, CloudCompute],
+        checkable: Collection[ProviderName],
+        store: InstanceStore,
+        redactor: Redactor,
+    ) -> None:
+        self._clouds = clouds
+        self._checkable = checkable
+        """The clouds that can be asked once they are configured."""
+        self._store = store
+        self._redactor = redactor
 
+    @property
+    def providers(self) -> Collection[ProviderName]:
+        """The clouds whose quota can be asked once they are configured."""
+        return self._checkable
 
-def quota_answer(parts: Parts, regions: Iterable[str]) -> QuotaAnswer:
-    """The quota of some regions, or of those that live instances are in, with what these hold of it.
+    def preflight(self, mode: Mode, candidates: Candidates) -> Preflight:
+        """Check a launch against the quota of the regions that its plan needs; fails open.
 
-    Raises StoreUnavailableError.
-    """
-    cloud = parts.cloud
-    offers = [offer for found in readable(parts.store.live()) for offer in _machines(found.record)]
-    wanted = sorted(set(regions) or {offer.region for offer in offers})
-    if cloud is None:
-        return QuotaAnswer(checked=False, reason=_NOT_SET, regions=[])
-    usages, silent = _ask(parts, wanted)
-    shown: list[QuotaRegion] = []
-    for region in wanted:
-        ours = held((offer for offer in offers if offer.region == region), cloud.quota_needs)
-        usage = usages.get(region)
-        shown.append(
-            QuotaRegion(
-                region=region,
-                checked_at=None if usage is None else usage.at,
-                problem=silent.get(region),
-                lines=_lines(usage, ours),
+        Regions that come up in the plan once others are excluded are checked as well.
+        """
+        provider = candidates.request.provider
+        cloud = self._clouds.get(provider)
+        if mode != "real" or provider not in self._checkable:
+            return Preflight()
+        if cloud is None:
+            return Preflight(warnings=[f"The quota was not checked: {_NOT_SET}"])
+        usages: dict[str, RegionUsage] = {}
+        reasons: dict[str, str] = {}
+        silent: dict[str, str] = {}
+        while True:
+            planned = candidates.planned(reasons)
+            asked = dict.fromkeys(offer.region for offer in planned)
+            fresh, failed = self._ask(
+                cloud, [region for region in asked if region not in usages and region not in silent]
             )
-        )
-    return QuotaAnswer(checked=True, reason=None, regions=shown)
+            usages |= fresh
+            silent |= failed
+            found = excluded(planned, usages, cloud.quota_needs)
+            if not found:
+                break
+            reasons |= found
+        warnings = [f"{key} is left out: {reason}" for key, reason in reasons.items()]
+        warnings += [f"The quota of {region} was not checked: {why}" for region, why in silent.items()]
+        return Preflight(reasons, warnings)
 
+    def report(self, regions: Iterable[str]) -> QuotaAnswer:
+        """The quota of some regions, or of those that live instances are in, with what these hold of it.
 
-def _ask(parts: Parts, regions: Sequence[str]) -> tuple[dict[str, RegionUsage], dict[str, str]]:
-    """The usages of regions, and why others have none."""
-    cloud = parts.cloud
-    if cloud is None or not regions:
-        return {}, {}
-    usages: dict[str, RegionUsage] = {}
-    silent: dict[str, str] = {}
-    with ThreadPoolExecutor(min(_AT_ONCE, len(regions)), thread_name_prefix="quota") as pool:
-        for region, answer in [(region, pool.submit(cloud.usage, region)) for region in regions]:
-            try:
-                usages[region] = answer.result()
-            except ProviderUnavailableError as error:
-                silent[region] = parts.redactor.text(str(error))
-                log.warning("the quota of %s is not known: %s", region, error)
-    return usages, silent
+        Raises:
+            StoreUnavailableError: Storage did not answer.
+        """
+        live = [found.record for found in readable(self._store.live())]
+        if not self._clouds:
+            return QuotaAnswer(checked=False, reason=_NOT_SET, regions=[])
+        shown: list[QuotaRegion] = []
+        for provider, cloud in self._clouds.items():
+            offers = [offer for record in live for offer in _machines(record) if offer.provider == provider]
+            wanted = sorted(set(regions) or {offer.region for offer in offers})
+            usages, silent = self._ask(cloud, wanted)
+            for region in wanted:
+                ours = held((offer for offer in offers if offer.region == region), cloud.quota_needs)
+                usage = usages.get(region)
+                shown.append(
+                    QuotaRegion(
+                        region=region,
+                        checked_at=None if usage is None else usage.at,
+                        problem=silent.get(region),
+                        lines=_lines(usage, ours),
+                    )
+                )
+        return QuotaAnswer(checked=True, reason=None, regions=shown)
+
+    def _ask(self, cloud: CloudCompute, regions: Sequence[str]) -> tuple[dict[str, RegionUsage], dict[str, str]]:
+        """The usages of regions, and why others have none."""
+        if not regions:
+            return {}, {}
+        usages: dict[str, RegionUsage] = {}
+        silent: dict[str, str] = {}
+        with ThreadPoolExecutor(min(_AT_ONCE, len(regions)), thread_name_prefix="quota") as pool:
+            for region, answer in [(region, pool.submit(cloud.usage, region)) for region in regions]:
+                try:
+                    usages[region] = answer.result()
+                except ProviderUnavailableError as error:
+                    silent[region] = self._redactor.text(str(error))
+                    log.warning("the quota of %s is not known: %s", region, error)
+        return usages, silent
 
 
 def _machines(record: InstanceRecord) -> list[Offer]:
     """The offers of which a live instance holds a machine, or is about to."""
-    if record.mode != "real" or record.request.provider != "azure":
+    if record.mode != "real":
         return []
     return [attempt.offer for attempt in record.attempts if attempt.state is not AttemptState.GONE]
 
 
 def _lines(usage: RegionUsage | None, ours: Mapping[str, int]) -> list[QuotaLine]:
-    if usage is None:
-        return []
     return [
         QuotaLine(name=line.name, used=line.used, limit=line.limit, free=line.free, ours=ours.get(name, 0))
-        for name, line in by_name(usage.lines).items()
+        for name, line in (by_name(usage.lines) if usage else {}).items()
     ]

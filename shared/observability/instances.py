@@ -1,24 +1,35 @@
-"""What telemetry is told of records: one place, so that names and attributes are the same everywhere."""
+"""Spans, counters and log lines about instances: one place, so that names and attributes agree everywhere."""
 
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 
 from gpulaunch.models.instances import EventType, Phase
 from gpulaunch.models.times import seconds_between
-from shared.control.parts import Parts
 from shared.domain.costs import micro_usd
 from shared.domain.event import Event
 from shared.domain.instance import InstanceRecord
 from shared.domain.money import MICRO, CostEntry
-from shared.observability.base import COST, FAILURES, LAUNCHES, PHASE_SECONDS, PHASES, READY_SECONDS, Value
+from shared.observability.base import (
+    COST,
+    FAILURES,
+    LAUNCHES,
+    PHASE_SECONDS,
+    PHASES,
+    READY_SECONDS,
+    SILENT,
+    Span,
+    Telemetry,
+    Value,
+)
 
 log = logging.getLogger("gpulaunch.money")
 
 
 def about(record: InstanceRecord) -> dict[str, Value]:
-    """What every span of an instance says of it."""
+    """The attributes of every span of an instance."""
     attempt = record.attempt
     return {
         "instance_id": record.instance_id,
@@ -29,61 +40,86 @@ def about(record: InstanceRecord) -> dict[str, Value]:
     }
 
 
-def record_accepted(parts: Parts, record: InstanceRecord) -> None:
-    """A launch was accepted."""
-    parts.telemetry.count(LAUNCHES, mode=record.mode, provider=record.request.provider)
+class InstanceTelemetry:
+    """Telemetry in the program's own terms. Delivery is at most once: a crash loses what was not yet sent."""
 
+    def __init__(self, telemetry: Telemetry = SILENT) -> None:
+        self._telemetry = telemetry
 
-def record_events(parts: Parts, record: InstanceRecord, events: Sequence[Event]) -> None:
-    """A change was written: each phase and each failed attempt that it ended becomes a span of the launch's trace.
+    def span(self, name: str, record: InstanceRecord) -> AbstractContextManager[Span]:
+        """A span around a block, below the launch of the instance."""
+        return self._telemetry.span(name, record.traceparent, **about(record))
 
-    What a process was about to tell when it died is never told; nothing is told twice.
-    """
-    for event in events:
+    def launch(self, trace: str | None) -> AbstractContextManager[Span]:
+        """The span of a launch, below the caller's trace (W3C traceparent) if there is one."""
+        return self._telemetry.span("launch", trace)
+
+    def traceparent(self) -> str | None:
+        """The current span's traceparent, to be stored; None: there is none."""
+        return self._telemetry.traceparent()
+
+    def accepted(self, record: InstanceRecord) -> None:
+        """Count an accepted launch."""
+        self._telemetry.count(LAUNCHES, mode=record.mode, provider=record.request.provider)
+
+    def events(self, record: InstanceRecord, events: Sequence[Event]) -> None:
+        """Each phase and each failed attempt that a change ended becomes a span of the launch's trace."""
+        for event in events:
+            if event.type is EventType.PHASE:
+                self._phase(record, event)
+            elif event.type is EventType.ATTEMPT_FAILED:
+                self._failure(record, event)
+
+    def _phase(self, record: InstanceRecord, event: Event) -> None:
         same: dict[str, Value] = {"mode": record.mode, "provider": record.request.provider}
         lasted = event.duration_seconds or 0.0
+        left, entered = str(event.data["from"]), event.phase
+        span = about(record) | {
+            "attempt": event.attempt,
+            "phase": left,
+            "next_phase": entered.value,
+            "reason": event.reason.value if event.reason else None,
+        }
         begin = event.at - timedelta(seconds=lasted)
-        span = {**about(record), "attempt": event.attempt}
+        self._telemetry.finished(f"phase {left}", record.traceparent, begin, event.at, None, **span)
+        self._telemetry.measure(PHASE_SECONDS, lasted, phase=left, **same)
+        self._telemetry.count(PHASES, 1, phase=entered.value, **same)
+        if entered is Phase.READY and record.recoveries == 0:
+            self._telemetry.measure(READY_SECONDS, seconds_between(record.created_at, event.at), **same)
+
+    def _failure(self, record: InstanceRecord, event: Event) -> None:
         reason = event.reason.value if event.reason else None
-        if event.type is EventType.PHASE:
-            left, entered = str(event.data["from"]), event.phase
-            span |= {"phase": left, "next_phase": entered.value, "reason": reason}
-            parts.telemetry.finished(f"phase {left}", record.traceparent, begin, event.at, None, **span)
-            parts.telemetry.measure(PHASE_SECONDS, lasted, phase=left, **same)
-            parts.telemetry.count(PHASES, 1, phase=entered.value, **same)
-            if entered is Phase.READY and record.recoveries == 0:
-                parts.telemetry.measure(READY_SECONDS, seconds_between(record.created_at, event.at), **same)
-        elif event.type is EventType.ATTEMPT_FAILED:
-            where = {"region": str(event.data.get("region", "")), "reason": reason}
-            parts.telemetry.finished("attempt", record.traceparent, begin, event.at, reason, **span | where)
-            parts.telemetry.count(FAILURES, 1, **same, **where)
+        where: dict[str, Value] = {"region": str(event.data.get("region", "")), "reason": reason}
+        begin = event.at - timedelta(seconds=event.duration_seconds or 0.0)
+        span = about(record) | {"attempt": event.attempt} | where
+        self._telemetry.finished("attempt", record.traceparent, begin, event.at, reason, **span)
+        self._telemetry.count(FAILURES, 1, mode=record.mode, provider=record.request.provider, **where)
 
-
-def record_costs(parts: Parts, costs: Sequence[CostEntry]) -> None:
-    """Costs were booked: a metric by machine, and a line for each attempt, which has the labels too."""
-    for cost in costs:
-        usd = micro_usd(cost.price_per_hour, cost.up_at, cost.gone_at) / MICRO
-        parts.telemetry.count(
-            COST,
-            usd,
-            mode=cost.mode,
-            provider=cost.provider,
-            region=cost.region,
-            instance_type=cost.instance_type,
-            use_spot=cost.use_spot,
-        )
-        log.info(
-            "%s cost %.6f USD in attempt %s",
-            cost.instance_id,
-            usd,
-            cost.attempt,
-            extra={
-                "event": "cost",
-                "instance_id": cost.instance_id,
-                "attempt": cost.attempt,
-                "mode": cost.mode,
-                "provider": cost.provider,
-                "cost_usd": usd,
-                "labels": json.dumps(cost.labels),
-            },
-        )
+    def costs(self, costs: Sequence[CostEntry]) -> None:
+        """Booked costs: a metric by machine, and a log line for each attempt, which has the labels too."""
+        for cost in costs:
+            usd = micro_usd(cost.price_per_hour, cost.up_at, cost.gone_at) / MICRO
+            self._telemetry.count(
+                COST,
+                usd,
+                mode=cost.mode,
+                provider=cost.provider,
+                region=cost.region,
+                instance_type=cost.instance_type,
+                use_spot=cost.use_spot,
+            )
+            log.info(
+                "%s cost %.6f USD in attempt %s",
+                cost.instance_id,
+                usd,
+                cost.attempt,
+                extra={
+                    "event": "cost",
+                    "instance_id": cost.instance_id,
+                    "attempt": cost.attempt,
+                    "mode": cost.mode,
+                    "provider": cost.provider,
+                    "cost_usd": usd,
+                    "labels": json.dumps(cost.labels),
+                },
+            )

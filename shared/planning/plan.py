@@ -56,7 +56,7 @@ class Plan:
     demotions: list[Demotion]
 
 
-class Estimate(Stored):
+class CostEstimate(Stored):
     """What a launch may cost, in USD, from the listed prices.
 
     Prices per hour stand as listed, not rounded. Amounts are rounded up to the cent, once, at the end.
@@ -151,7 +151,7 @@ def plan(
     return draw_up(offers, request, recent_failures, now).offers
 
 
-def estimate(planned: Sequence[Offer], lifetime_minutes: int, as_of: str) -> Estimate:
+def estimate(planned: Sequence[Offer], lifetime_minutes: int, as_of: str) -> CostEstimate:
     """What a launch over these offers may cost.
 
     The worst case is the highest price of the plan for the whole lifetime: attempts follow one another, so that one
@@ -168,7 +168,7 @@ def estimate(planned: Sequence[Offer], lifetime_minutes: int, as_of: str) -> Est
         raise ValueError("a lifetime is at least one minute")
     highest = max(offer.price_per_hour for offer in planned)
     worst = Decimal(str(highest)) * lifetime_minutes / _MINUTES_PER_HOUR
-    return Estimate(
+    return CostEstimate(
         hourly_usd=planned[0].price_per_hour,
         highest_hourly_usd=highest,
         lifetime_minutes=lifetime_minutes,

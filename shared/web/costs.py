@@ -1,57 +1,46 @@
 """The costs page: the last days by day and by model, and the budgets."""
 
-import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 
+from gpulaunch.models.queries import CostsBy, CostsQuery
 from gpulaunch.models.responses import CostsAnswer
-from shared.control.costs import costs_answer
-from shared.control.parts import Parts
+from shared.app import App
 
 DAYS: Final = 14
 WIDTH: Final = 1100
 HEIGHT: Final = 160
-KEPT: Final = timedelta(seconds=60)
-"""How long a report is cached: it reads every live instance and all that ended in its days."""
 
 
-@dataclass(frozen=True)
-class _Kept:
-    parts: Parts
-    at: datetime
-    by_day: CostsAnswer
-    by_model: CostsAnswer
+def context(app: App) -> dict[str, Any]:
+    """What the page shows, at most a minute old.
 
-
-_lock = threading.Lock()
-_kept: list[_Kept] = []
-
-
-def context(parts: Parts) -> dict[str, Any]:
-    """What the page shows, at most a minute old. Raises StoreUnavailableError."""
-    found = _report(parts)
-    last = found.by_day.last_day
-    days = {date.fromisoformat(group.key): group.actual_usd for group in found.by_day.groups}
+    Raises:
+        StoreUnavailableError: Storage did not answer.
+    """
+    at, by_day, by_model = app.recent_costs.get(app.clock.now(), lambda: _report(app))
+    last = by_day.last_day
+    days = {date.fromisoformat(group.key): group.actual_usd for group in by_day.groups}
     return {
-        "at": found.at,
-        "total": found.by_day.total,
+        "at": at,
+        "total": by_day.total,
         "bars": bars(days, last),
-        "models": sorted(found.by_model.groups, key=lambda group: -group.actual_usd)[:20],
-        "budgets": found.by_day.budgets,
-        "as_of": parts.catalog.prices("azure").as_of,
+        "models": sorted(by_model.groups, key=lambda group: -group.actual_usd)[:20],
+        "budgets": by_day.budgets,
+        "as_of": app.catalog.prices("azure").as_of,
     }
 
 
-def _report(parts: Parts) -> _Kept:
-    now = parts.clock.now()
-    with _lock:
-        if not _kept or _kept[0].parts is not parts or not _kept[0].at <= now < _kept[0].at + KEPT:
-            asked = {"from": (now.date() - timedelta(days=DAYS - 1)).isoformat(), "to": now.date().isoformat()}
-            by_day, by_model = (costs_answer(parts, {**asked, "by": by}) for by in ("day", "model"))
-            _kept[:] = [_Kept(parts, now, by_day, by_model)]
-        return _kept[0]
+def _report(app: App) -> tuple[datetime, CostsAnswer, CostsAnswer]:
+    now = app.clock.now()
+    today = now.date()
+
+    def summed(by: CostsBy) -> CostsAnswer:
+        days = {"from": (today - timedelta(days=DAYS - 1)).isoformat(), "to": today.isoformat(), "by": by}
+        return app.costs.answer(CostsQuery.model_validate(days))
+
+    return now, summed("day"), summed("model")
 
 
 def bars(days: Mapping[date, float], today: date) -> list[dict[str, Any]]:

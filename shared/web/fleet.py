@@ -5,17 +5,19 @@ from collections.abc import Mapping
 from typing import Any, Final, get_args
 
 from gpulaunch.models.instances import Phase
+from gpulaunch.models.queries import InstanceQuery
 from gpulaunch.models.requests import ProviderName
 from gpulaunch.models.responses import InstanceView
-from shared.control.parts import Parts
-from shared.control.queries import list_page
+from shared.api.instances import filter_of, page_etags, page_view
+from shared.api.parse import read_query
+from shared.app import App
 
 PAGE: Final = 20
 """Instances per page: what a person can scan, and what one table query returns."""
 _STATES: Final = {"live": "true", "ended": "false", "all": None}
 
 
-def read(parts: Parts, query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+def read(app: App, query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """Return what the page shows and what its ETag is made of.
 
     Raises:
@@ -31,11 +33,14 @@ def read(parts: Parts, query: Mapping[str, str]) -> tuple[dict[str, Any], list[s
     token = query.get("continuation_token", "")
     if token:
         asked["continuation_token"] = token
-    page, marks = list_page(parts, asked)
+    wanted = read_query(InstanceQuery, asked)
+    found = app.instances.page(filter_of(wanted), wanted.page_size, wanted.continuation_token)
+    page, marks = page_view(app, found), page_etags(found)
     kept = {name: value for name, value in {**chosen, "state": state}.items() if value}
     rates = {view.instance_id: hourly_rate(view) for view in page.instances}
     shown = {
         "instances": page.instances,
+        "unreadable": page.unreadable,
         "rates": rates,
         "rate": sum(rates.values()),
         "cost": sum(view.cost_usd for view in page.instances),
@@ -48,7 +53,7 @@ def read(parts: Parts, query: Mapping[str, str]) -> tuple[dict[str, Any], list[s
         "filtered": any(chosen.values()) or state != "live",
         "phases": [phase.value for phase in Phase],
         "providers": list(get_args(ProviderName)),
-        "now": parts.clock.now(),
+        "now": app.clock.now(),
     }
     return shown, marks
 

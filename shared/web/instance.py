@@ -11,8 +11,8 @@ from gpulaunch.format import span
 from gpulaunch.models.instances import STARTING, Phase
 from gpulaunch.models.times import seconds_between
 from shared.api.views import instance_view
-from shared.control.parts import Parts
-from shared.control.phase_estimates import Span, durations, expected
+from shared.app import App
+from shared.control.phase_estimates import PhaseSpan, durations
 from shared.domain.event import Event
 from shared.domain.instance import InstanceRecord
 from shared.storage.base import Versioned
@@ -40,20 +40,20 @@ class Step:
     """The upper end; 0 if unknown."""
 
 
-def context(parts: Parts, found: Versioned) -> dict[str, Any]:
+def context(app: App, found: Versioned) -> dict[str, Any]:
     """Return everything that the page shows except the endpoint's key.
 
     Raises:
         StoreUnavailableError: the events cannot be read.
     """
-    record, now = found.record, parts.clock.now()
-    events = parts.store.events(record.instance_id)
+    record, now = found.record, app.clock.now()
+    events = app.instances.events(record.instance_id)
     view = instance_view(record, now)
     return {
         "view": view,
         "now": now,
         "mode_reason": record.mode_reason,
-        "steps": steps(record, events, expected(parts, record), now),
+        "steps": steps(record, events, app.estimates.of(record), now),
         "events": events,
         "log": record.log_tail,
         "rate": hourly_rate(view),
@@ -65,7 +65,7 @@ def context(parts: Parts, found: Versioned) -> dict[str, Any]:
     }
 
 
-def steps(record: InstanceRecord, events: list[Event], spans: Mapping[Phase, Span], now: datetime) -> list[Step]:
+def steps(record: InstanceRecord, events: list[Event], spans: Mapping[Phase, PhaseSpan], now: datetime) -> list[Step]:
     """Return the progress towards ready of the last attempt."""
     took = durations(events)
     at = STARTING.index(record.phase) if record.phase in STARTING else None

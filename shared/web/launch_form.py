@@ -12,15 +12,16 @@ from gpulaunch.format import usd
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.problems import FieldError
 from gpulaunch.models.requests import LaunchRequest, ProviderName
-from shared.api.parse import read_model
-from shared.api.problems import ProblemError
+from shared.api.parse import read_value
+from shared.api.problems import ProblemError, problem_of
+from shared.app import App
 from shared.clouds.registry import TRAITS
-from shared.control.launch import Planned, plan_launch
-from shared.control.parts import Parts
-from shared.domain.catalog import NotCataloguedError
+from shared.control.launch_planner import LaunchPlanner
+from shared.domain.catalog import Catalog, NotCataloguedError
+from shared.domain.errors import RefusalError
+from shared.planning.launch_plan import LaunchPlan
 
 _PROVIDERS: Final = {name: name for name in get_args(ProviderName)}
-_TITLES: Final = {"azure": "Azure", "aws": "AWS", "gcp": "GCP", "kubernetes": "Kubernetes", "slurm": "Slurm"}
 _START: Final = {
     "model_name": "meta-llama/Llama-3.1-8B-Instruct",
     "provider": "azure",
@@ -59,7 +60,7 @@ class Choice:
 class Preview:
     """The plan of the form's request, or what is wrong with it."""
 
-    planned: Planned | None
+    planned: LaunchPlan | None
     body: dict[str, Any]
     errors: dict[str, list[FieldError]] = field(default_factory=dict[str, list[FieldError]])
     """By the form's field; "" for errors of no field."""
@@ -123,11 +124,6 @@ def body_of(values: Mapping[str, str]) -> dict[str, Any]:
     return body
 
 
-def encoded(values: Mapping[str, str]) -> bytes:
-    """The request's body as it would be sent to the JSON interface."""
-    return json.dumps(body_of(values)).encode()
-
-
 def _number(text: str) -> int | float | str:
     try:
         value = float(text) if text.isascii() else math.nan
@@ -138,13 +134,13 @@ def _number(text: str) -> int | float | str:
     return int(value) if value == int(value) else value
 
 
-def preview(parts: Parts, values: Mapping[str, str]) -> Preview:
+def preview(planner: LaunchPlanner, values: Mapping[str, str]) -> Preview:
     """Plan what the form asks for; nothing is written, no provider is asked."""
     body = body_of(values)
     try:
-        return Preview(plan_launch(parts, read_model(LaunchRequest, body)), body)
-    except ProblemError as error:
-        return Preview(None, body, by_field(error))
+        return Preview(planner.plan(read_value(LaunchRequest, body)), body)
+    except (ProblemError, RefusalError) as error:
+        return Preview(None, body, by_field(problem_of(error, "launch form", "")))
 
 
 def by_field(error: ProblemError) -> dict[str, list[FieldError]]:
@@ -157,15 +153,15 @@ def by_field(error: ProblemError) -> dict[str, list[FieldError]]:
     return found
 
 
-def context(parts: Parts, values: Mapping[str, str], planned: Preview, address: str) -> dict[str, Any]:
+def context(app: App, values: Mapping[str, str], planned: Preview, address: str) -> dict[str, Any]:
     """What the form and its plan show."""
     provider = _PROVIDERS.get(values["provider"], "azure")
-    offers = _offers(parts, provider)
+    offers = _offers(app.catalog, provider)
     costs = planned.planned.costs if planned.planned else None
     machines = _machines(provider, offers)
     return {
         "values": values,
-        "providers": [_provider(parts, name) for name in _PROVIDERS.values()],
+        "providers": [_provider(app.catalog, name) for name in _PROVIDERS.values()],
         "own": not TRAITS[provider].rents_machines,
         "machines": machines,
         "machine_known": any(values["machine"] == one.value for _, group in machines for one in group),
@@ -175,23 +171,23 @@ def context(parts: Parts, values: Mapping[str, str], planned: Preview, address: 
         "errors": planned.errors,
         "curl": curl_line(address, planned.body),
         "cli": cli_line(planned.body),
-        "notes": list(parts.catalog.notes(provider)) if offers else [],
-        "default_lifetime": parts.settings.default_lifetime_minutes,
-        "default_idle": parts.settings.default_idle_minutes,
+        "notes": list(app.catalog.notes(provider)) if offers else [],
+        "default_lifetime": app.settings.default_lifetime_minutes,
+        "default_idle": app.settings.default_idle_minutes,
         "key": secrets.token_urlsafe(16),
     }
 
 
-def _offers(parts: Parts, provider: ProviderName) -> Sequence[Offer]:
+def _offers(catalog: Catalog, provider: ProviderName) -> Sequence[Offer]:
     try:
-        return parts.catalog.offers(provider)
+        return catalog.offers(provider)
     except NotCataloguedError:
         return ()
 
 
-def _provider(parts: Parts, name: ProviderName) -> Choice:
-    known = bool(_offers(parts, name))
-    return Choice(name, _TITLES[name] if known else f"{_TITLES[name]} (no prices)", disabled=not known)
+def _provider(catalog: Catalog, name: ProviderName) -> Choice:
+    known = bool(_offers(catalog, name))
+    return Choice(name, TRAITS[name].title if known else f"{TRAITS[name].title} (no prices)", disabled=not known)
 
 
 def _machines(provider: ProviderName, offers: Sequence[Offer]) -> list[tuple[str, list[Choice]]]:

@@ -3,8 +3,8 @@
 from typing import Any
 
 from gpulaunch.format import duration
-from shared.control.parts import Parts
-from shared.control.queries import config_answer, health_answer
+from shared.api.operators import config_answer
+from shared.app import App
 
 _ORCHESTRATORS = {
     "auto": "SkyPilot where the provider is enabled, otherwise a simulation",
@@ -13,9 +13,9 @@ _ORCHESTRATORS = {
 }
 
 
-def context(parts: Parts) -> dict[str, Any]:
+def context(app: App) -> dict[str, Any]:
     """Return what the page shows; of secrets only whether they are set."""
-    config, given = config_answer(parts), parts.settings
+    config, given = config_answer(app.settings), app.settings
     rows = [
         ("Orchestrator", "GPULAUNCH_ORCHESTRATOR", _ORCHESTRATORS[config.orchestrator]),
         ("Workspace", "GPULAUNCH_WORKSPACE", config.workspace),
@@ -34,9 +34,9 @@ def context(parts: Parts) -> dict[str, Any]:
     return {
         "rows": rows,
         "version": config.version,
-        "health": health_answer(parts),
-        "as_of": parts.catalog.prices("azure").as_of,
-        "notes": list(parts.catalog.notes("azure")),
+        "health": app.health.answer(),
+        "as_of": app.catalog.prices("azure").as_of,
+        "notes": list(app.catalog.notes("azure")),
     }
 
 

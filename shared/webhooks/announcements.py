@@ -1,40 +1,48 @@
-"""From events that were written to a message for each receiver."""
+"""Puts a message for each receiver of an alert into the alerts queue."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 
-from shared.control.parts import Parts
 from shared.domain.event import Event
 from shared.domain.instance import InstanceRecord
 from shared.domain.messages import AlertMessage, BudgetNotice
 from shared.errors import StoreUnavailableError
 from shared.queues import ALERTS
+from shared.storage.base import Queues
 from shared.webhooks.subscriptions import is_wanted
 
 log = logging.getLogger("gpulaunch.alerts")
 
 
-def announce(parts: Parts, record: InstanceRecord, events: Iterable[Event]) -> None:
-    """Put a message for each receiver of each event that is an alert; nothing at all where there is no receiver.
+class AlertQueue:
+    """The sender's side of alerts.
 
-    What storage refuses is logged and given up: the step that is told of is done, and matters more.
+    What storage refuses is logged and given up: the change that the alert is about is written, and matters more.
     """
-    if not parts.settings.webhooks:
-        return
-    for event in events:
-        if is_wanted(event, parts.settings.webhook_events):
-            _send(parts, AlertMessage(instanceId=record.instance_id, epoch=record.epoch, sequence=event.sequence))
 
+    def __init__(self, queues: Queues, receivers: int, wanted: Collection[str]) -> None:
+        self._queues = queues
+        self._receivers = receivers
+        self._wanted = wanted
 
-def announce_refusal(parts: Parts, record: InstanceRecord, notice: BudgetNotice) -> None:
-    """Put a message for each receiver about a budget that has no room for a launch, as `announce` does."""
-    if "alert" in parts.settings.webhook_events:
-        _send(parts, AlertMessage(instanceId=record.instance_id, epoch=record.epoch, sequence=0, budget=notice))
+    def committed(self, before: InstanceRecord, after: InstanceRecord, events: Sequence[Event]) -> None:  # noqa: ARG002
+        """Send each event that is an alert to every receiver."""
+        self.admitted(after, events)
 
+    def admitted(self, record: InstanceRecord, events: Sequence[Event]) -> None:
+        """Send each event that is an alert to every receiver."""
+        for event in events:
+            if is_wanted(event, self._wanted):
+                self._send(AlertMessage(instanceId=record.instance_id, epoch=record.epoch, sequence=event.sequence))
 
-def _send(parts: Parts, message: AlertMessage) -> None:
-    for hook in range(len(parts.settings.webhooks)):
-        try:
-            parts.queues.send(ALERTS, message.model_copy(update={"hook": hook}))
-        except StoreUnavailableError as error:
-            log.warning("%s: the alert about event %d is lost: %s", message.instanceId, message.sequence, error)
+    def refused(self, record: InstanceRecord, notice: BudgetNotice) -> None:
+        """Send to every receiver that a budget had no room for a launch."""
+        if "alert" in self._wanted:
+            self._send(AlertMessage(instanceId=record.instance_id, epoch=record.epoch, sequence=0, budget=notice))
+
+    def _send(self, message: AlertMessage) -> None:
+        for hook in range(self._receivers):
+            try:
+                self._queues.send(ALERTS, message.model_copy(update={"hook": hook}))
+            except StoreUnavailableError as error:
+                log.warning("%s: the alert about event %d is lost: %s", message.instanceId, message.sequence, error)

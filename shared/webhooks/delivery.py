@@ -1,15 +1,19 @@
-"""From a message to a POST."""
+"""Delivers alerts: from a message of the alerts queue to a POST."""
 
 import logging
+from collections.abc import Sequence
 
 import httpx
+from pydantic import SecretStr
 
-from shared.control.parts import Parts
+from shared.clock import Clock
 from shared.domain.messages import AlertMessage
 from shared.errors import MessageError
 from shared.queues import ALERTS
+from shared.storage.base import InstanceStore, Queues
 from shared.webhooks.alert import Alert
 from shared.webhooks.formats import body_of
+from shared.webhooks.hooks import Webhook
 from shared.webhooks.signature import signed_headers
 from shared.webhooks.subscriptions import alert_of, type_of
 
@@ -23,48 +27,61 @@ _PASSING = frozenset({408, 409, 425, 429})
 """Answers below 500 that another try may change."""
 
 
-def send_alert(parts: Parts, message: AlertMessage) -> None:
-    """Tell one receiver of one event, or put the message back with a delay.
+class AlertDelivery:
+    """The receiver's side of the alerts queue."""
 
-    The same event always carries the same `webhook-id`, so that a receiver knows a repetition.
+    def __init__(
+        self,
+        store: InstanceStore,
+        queues: Queues,
+        clock: Clock,
+        hooks: Sequence[Webhook],
+        secret: SecretStr | None,
+    ) -> None:
+        self._store = store
+        self._queues = queues
+        self._clock = clock
+        self._hooks = hooks
+        self._secret = secret
 
-    Raises
-    ------
-    MessageError
-        There is no such event, the receiver refuses it for good, or all tries are used up.
-    """
-    settings = parts.settings
-    if message.hook >= len(settings.webhooks):
-        log.info("%s: an alert's receiver is no longer configured", message.instanceId)
-        return
-    hook = settings.webhooks[message.hook]
-    body = body_of(_alert(parts, message), hook.format)
-    headers = {"Content-Type": "application/json", "User-Agent": "gpulaunch"}
-    if settings.webhook_secret is not None:
-        name = f"{message.instanceId}-{message.sequence}"
-        headers |= signed_headers(settings.webhook_secret.get_secret_value(), name, parts.clock.now(), body)
-    failure = _post(hook.url.get_secret_value(), headers, body)
-    if failure is None:
-        return
-    told, passes = failure
-    where = f"webhook {message.hook + 1} at {hook.host}"
-    if not passes or message.tries >= len(DELAYS):
-        raise MessageError(f"{where} did not take the alert about {message.instanceId}: {told}")
-    delay = DELAYS[message.tries]
-    log.warning("%s did not take an alert, next try in %d s: %s", where, delay, told)
-    parts.queues.send(ALERTS, message.model_copy(update={"tries": message.tries + 1}), delay)
+    def deliver(self, message: AlertMessage) -> None:
+        """Send one alert to one receiver, or put the message back with a delay.
 
+        The same event always carries the same `webhook-id`, so that a receiver recognises a repetition.
 
-def _alert(parts: Parts, message: AlertMessage) -> Alert:
-    """What is told. Raises MessageError when there is no such event."""
-    if message.budget is not None:
-        return Alert(type="budget.refused", timestamp=message.budget.at, data=message.budget)
-    found = parts.store.load(message.instanceId)
-    events = parts.store.events(message.instanceId, after=message.sequence - 1, limit=1)
-    kind = type_of(events[0]) if events else None
-    if found is None or kind is None or events[0].sequence != message.sequence:
-        raise MessageError(f"{message.instanceId} has no event {message.sequence} to tell of")
-    return alert_of(found.record, events[0], kind, parts.clock.now())
+        Raises:
+            MessageError: There is no such event, the receiver refuses it for good, or all tries are used up.
+        """
+        if message.hook >= len(self._hooks):
+            log.info("%s: an alert's receiver is no longer configured", message.instanceId)
+            return
+        hook = self._hooks[message.hook]
+        body = body_of(self._alert(message), hook.format)
+        headers = {"Content-Type": "application/json", "User-Agent": "gpulaunch"}
+        if self._secret is not None:
+            name = f"{message.instanceId}-{message.sequence}"
+            headers |= signed_headers(self._secret.get_secret_value(), name, self._clock.now(), body)
+        failure = _post(hook.url.get_secret_value(), headers, body)
+        if failure is None:
+            return
+        reason, passing = failure
+        where = f"webhook {message.hook + 1} at {hook.host}"
+        if not passing or message.tries >= len(DELAYS):
+            raise MessageError(f"{where} did not take the alert about {message.instanceId}: {reason}")
+        delay = DELAYS[message.tries]
+        log.warning("%s did not take an alert, next try in %d s: %s", where, delay, reason)
+        self._queues.send(ALERTS, message.model_copy(update={"tries": message.tries + 1}), delay)
+
+    def _alert(self, message: AlertMessage) -> Alert:
+        """Raise MessageError when there is no such event."""
+        if message.budget is not None:
+            return Alert(type="budget.refused", timestamp=message.budget.at, data=message.budget)
+        found = self._store.load(message.instanceId)
+        events = self._store.events(message.instanceId, after=message.sequence - 1, limit=1)
+        kind = type_of(events[0]) if events else None
+        if found is None or kind is None or events[0].sequence != message.sequence:
+            raise MessageError(f"{message.instanceId} has no event {message.sequence} to alert about")
+        return alert_of(found.record, events[0], kind, self._clock.now())
 
 
 def _post(url: str, headers: dict[str, str], body: bytes) -> tuple[str, bool] | None:

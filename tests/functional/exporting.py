@@ -6,13 +6,11 @@ Usage: exporting.py INGESTION_ADDRESS. Prints what the world knows of the launch
 import json
 import logging
 import sys
-from dataclasses import replace
 from typing import Any, cast
 
 from opentelemetry import metrics, trace
 from opentelemetry._logs import get_logger_provider
 
-from shared import app as runtime
 from shared.observability.azure_monitor import connect
 from shared.queues import LAUNCHES
 from shared.redaction import redact_all_logging
@@ -25,11 +23,10 @@ def _refuse() -> None:
 
 def main() -> None:
     world = World()
-    redact_all_logging(world.parts.redactor)
+    redact_all_logging(world.adapters.redactor)
     connection = f"InstrumentationKey=11111111-2222-3333-4444-555555555555;IngestionEndpoint={sys.argv[1]}/"
-    telemetry = connect(connection, world.parts.redactor, on_console=True)
-    world.parts = replace(world.parts, telemetry=telemetry)
-    runtime.use(world.parts)
+    telemetry = connect(connection, world.adapters.redactor, on_console=True)
+    world.rebuild(telemetry=telemetry)
     instance_id = world.launch(labels={"team": "a", "simulate.no-capacity": "1"})
     world.queues.put(LAUNCHES, b"no json")
     world.run(120)
@@ -38,7 +35,7 @@ def main() -> None:
     stays = world.launch(labels={"simulate.teardown-tries": "100"})
     world.run(90)
     world.delete(stays)
-    world.run(world.parts.timeouts.release_alert + 120)
+    world.run(world.adapters.timeouts.release_alert + 120)
     with telemetry.span("step advance", None, instance_id=instance_id):
         try:
             _refuse()

@@ -1,7 +1,6 @@
 """A world whose telemetry is kept in memory, by OpenTelemetry's own exporters."""
 
 import logging
-from dataclasses import replace
 from typing import Any, cast
 
 from opentelemetry.instrumentation.logging.handler import LoggingHandler
@@ -14,7 +13,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import format_trace_id
 
-from shared import app as runtime
 from shared.observability.recording import LineFilter, Recording
 from shared.redaction import Redactor, redact_all_logging
 from tests.functional.world import World
@@ -60,9 +58,8 @@ class Listening(World):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.ear = Ear(self.parts.redactor)
-        self.parts = replace(self.parts, telemetry=self.ear.recording)
-        runtime.use(self.parts)
+        self.ear = Ear(self.adapters.redactor)
+        self.rebuild(telemetry=self.ear.recording)
 
     def spans(self) -> list[ReadableSpan]:
         """In the order in which they ended."""

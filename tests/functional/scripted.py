@@ -107,7 +107,7 @@ class NodeWorld(World):
         super().__init__(given=given, backend=lambda _: backend, assignments=Assigning())
 
     def token(self, instance_id: str, attempt: int = 1) -> str:
-        return self.parts.deriver.derive(instance_id, attempt, Purpose.NODE)
+        return self.adapters.deriver.derive(instance_id, attempt, Purpose.NODE)
 
     def node(self, instance_id: str, call: str, body: object = None, *, token: str | None = None) -> Any:
         bearer = self.token(instance_id) if token is None else token

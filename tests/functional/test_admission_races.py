@@ -1,6 +1,5 @@
 """Many launches at once against one budget on a real table: as many as fit are admitted, and each gets its answer."""
 
-import json
 import threading
 import time
 from collections import Counter
@@ -13,10 +12,10 @@ import pytest
 
 from devhost.azurite import Azurite
 from gpulaunch.models.instances import EventType
+from gpulaunch.models.requests import LaunchRequest
 from shared import app as runtime
-from shared.api.problems import ProblemError
-from shared.control.launch import launch
-from shared.control.parts import Parts
+from shared.app import Adapters, compose
+from shared.domain.errors import AdmissionRefusedError
 from shared.domain.money import Account, Usage
 from shared.settings import Settings
 from shared.storage.base import readable
@@ -28,6 +27,7 @@ from tests.functional.world import settings as settings_with
 PROCESSES = 4
 """Each has a client, a lock and threads of its own, as the app's processes have; they meet at the ledger's ETag."""
 LAUNCHES = 200
+ACCEPTED = "accepted"
 ROOM = 50
 WORST = 38_400_000
 """Micro-USD that the seed's launch may cost at worst."""
@@ -49,37 +49,37 @@ def connection(azurite: Azurite) -> Settings:
     )
 
 
-def processes(azurite: Azurite, given: Settings) -> list[Parts]:
-    """The parts of several processes on one new workspace."""
+def processes(azurite: Azurite, given: Settings) -> list[Adapters]:
+    """The adapters of several processes on one new workspace."""
     workspace = f"race-{uuid4().hex[:12]}"
     return [
         replace(
-            World(given=given).parts,
+            World(given=given).adapters,
             store=TableInstanceStore(table_client(connection(azurite)), workspace),
             sleep=time.sleep,
-            ledger_lock=threading.Lock(),
         )
         for _ in range(PROCESSES)
     ]
 
 
-def race(made: list[Parts]) -> Outcome:
+def race(made: list[Adapters]) -> Outcome:
     """All launches at the same moment, spread over the processes."""
     gate = threading.Barrier(LAUNCHES)
-    body = json.dumps(SEED).encode()
+    launchers = [compose(one).launcher for one in made]
+    request = LaunchRequest.model_validate(SEED)
 
     def one(number: int) -> str:
         gate.wait(30)
         try:
-            launch(made[number % PROCESSES], body, None)
-        except ProblemError as error:
-            return f"{error.status} {error.code}"
-        return "202"
+            launchers[number % PROCESSES].launch(request)
+        except AdmissionRefusedError as error:
+            return error.refusal.code
+        return ACCEPTED
 
     began = time.monotonic()
     with ThreadPoolExecutor(LAUNCHES) as pool:
         answers = Counter(pool.map(one, range(LAUNCHES)))
-    return Outcome(answers.pop("202", 0), answers, time.monotonic() - began)
+    return Outcome(answers.pop(ACCEPTED, 0), answers, time.monotonic() - began)
 
 
 def check(azurite: Azurite) -> Outcome:
@@ -87,7 +87,7 @@ def check(azurite: Azurite) -> Outcome:
     given = settings_with(GPULAUNCH_MONTHLY_BUDGET_USD=str(ROOM * WORST / 1e6))
     made = processes(azurite, given)
     outcome = race(made)
-    assert (outcome.admitted, outcome.refused) == (ROOM, Counter({"402 budget_exceeded": LAUNCHES - ROOM}))
+    assert (outcome.admitted, outcome.refused) == (ROOM, Counter({"budget_exceeded": LAUNCHES - ROOM}))
     store = made[0].store
     live = [found.record for found in readable(store.live())]
     assert len(live) == ROOM

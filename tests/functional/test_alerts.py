@@ -14,7 +14,7 @@ from typing import Any
 import azure.functions as func
 import pytest
 
-from functions.alerts import alerts
+from functions.queues import alerts
 from shared import app as runtime
 from shared.errors import StoreUnavailableError
 from shared.queues import ALERTS, QUEUES
@@ -111,7 +111,7 @@ def test_without_a_webhook_there_should_be_no_further_storage_operation(monkeypa
         return [*world.queues.calls.seen, *world.store.calls.seen]
 
     with_alerts = operations()
-    monkeypatch.setattr("shared.control.records.announce", nothing)
+    monkeypatch.setattr("shared.webhooks.announcements.AlertQueue._send", nothing)
     assert with_alerts == operations()
     assert ALERTS not in QUEUES, "it would be made, polled and swept everywhere"
 

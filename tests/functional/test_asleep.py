@@ -3,13 +3,13 @@
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from shared import app as runtime
 from shared.backends.skypilot import client as sky_client
+from shared.backends.skypilot import http as sky_http
 from shared.storage.base import ORPHAN, Marker
 from tests.functional.skypilot_world import SkyPilotWorld
 from tests.functional.world import SEED
@@ -66,7 +66,7 @@ def test_a_call_that_somebody_takes_should_be_told_from_one_that_nobody_takes(
     monkeypatch: pytest.MonkeyPatch, answers: str
 ) -> None:
     """A gateway holds the call of a server that it starts, and says at last that it took too long."""
-    monkeypatch.setattr(sky_client, "_CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(sky_http, "_CONNECT_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         if answers == "no-one":
@@ -107,8 +107,7 @@ def test_a_teardown_should_wake_the_server_and_be_repeated(world: SkyPilotWorld)
 
 def test_where_nothing_lives_the_server_should_be_left_alone(world: SkyPilotWorld, tmp_path: Path) -> None:
     for azure in serve_subscription(tmp_path, world.clock):
-        world.parts = replace(world.parts, cloud=azure.azure)
-        runtime.use(world.parts)
+        world.rebuild(clouds={"azure": azure.azure})
         # Past the ten minutes in which the books are looked at, six hours apart.
         world.clock.set(world.clock.now().replace(hour=9, minute=0, second=0))
         world.swept_at = world.clock.now()
@@ -123,8 +122,7 @@ def test_where_nothing_lives_the_server_should_be_left_alone(world: SkyPilotWorl
 
 def test_an_orphan_or_a_live_instance_should_have_the_books_looked_at(world: SkyPilotWorld, tmp_path: Path) -> None:
     for azure in serve_subscription(tmp_path, world.clock):
-        world.parts = replace(world.parts, cloud=azure.azure)
-        runtime.use(world.parts)
+        world.rebuild(clouds={"azure": azure.azure})
         world.clock.set(world.clock.now().replace(hour=9, minute=0, second=0))
         world.swept_at = world.clock.now()
         world.server.calls.clear()

@@ -56,20 +56,19 @@ class OnAzure(NodeWorld):
     def __init__(self) -> None:
         super().__init__()
         self.sky = Forgetful()
-        backend = replace(self.parts.backend("real"), provider=self.sky, nodes=self.sky)
+        backend = replace(self.adapters.backends("real"), provider=self.sky, nodes=self.sky)
         self.scripted = self.sky
 
         def real(mode: Mode) -> Backend:
             assert mode == "real"
             return backend
 
-        self.parts = replace(self.parts, backend=real)
+        self.rebuild(backends=real)
 
     def join(self, azure: Subscription) -> None:
         """Put the subscription there."""
         self.azure = self.sky.azure = azure
-        self.parts = replace(self.parts, cloud=azure.azure)
-        runtime.use(self.parts)
+        self.rebuild(clouds={"azure": azure.azure})
 
     def machine(self, instance_id: str) -> Any:
         """The latest attempt's machine as the resource manager has it."""
@@ -320,7 +319,7 @@ def test_no_quota_at_all_should_refuse_the_launch_at_once(world: OnAzure) -> Non
 
 def test_regions_that_come_up_when_others_are_struck_should_be_checked_too(world: OnAzure) -> None:
     regions = [
-        offer.region for offer in world.parts.catalog.offers("azure") if offer.instance_type == SEED["instance_type"]
+        offer.region for offer in world.adapters.catalog.offers("azure") if offer.instance_type == SEED["instance_type"]
     ]
     for region in regions:
         world.azure.manager.usages[region] = PLENTY | {"lowPriorityCores": (0, 0), A10: (0, 0)}
@@ -340,7 +339,7 @@ def test_an_azure_that_does_not_answer_should_let_the_launch_through_with_a_warn
 
 
 def test_without_a_subscription_the_answer_should_say_that_nothing_was_checked(world: OnAzure) -> None:
-    runtime.use(replace(world.parts, cloud=None))
+    world.rebuild(clouds={})
     answer = launch(world)
     assert answer.status == 202
     assert "AZURE_SUBSCRIPTION_ID" in answer.json["warnings"][0]

@@ -7,7 +7,7 @@ import pytest
 
 from gpulaunch.models.instances import Phase
 from shared import app as runtime
-from shared.backends.skypilot import client as sky_client
+from shared.backends.skypilot import http as sky_http
 from tests.functional.skypilot_world import SkyPilotWorld
 from tests.standins.sky_server import SkyServer
 
@@ -21,7 +21,7 @@ def test_a_deployed_app_should_not_need_skypilot(monkeypatch: pytest.MonkeyPatch
         monkeypatch.delitem(sys.modules, name)
     # What is None there can't be imported.
     monkeypatch.setitem(sys.modules, "sky", None)
-    monkeypatch.setattr(sky_client, "version", _absent)
+    monkeypatch.setattr(sky_http, "version", _absent)
     with SkyServer() as server:
         world = SkyPilotWorld(server)
         instance_id = world.launch()

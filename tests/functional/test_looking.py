@@ -124,7 +124,7 @@ def test_the_catalog_should_have_offers_with_prices_and_their_date(world: World)
 
 def test_health_should_need_no_token_and_tell_of_storage(world: World) -> None:
     assert world.call("GET", "/api/health", token=None).json["status"] == "ok"
-    world.store.calls.fail_next("ping", StoreUnavailableError("no answer"))
+    world.store.calls.fail_next("markers", StoreUnavailableError("no answer"))
     answer = world.call("GET", "/api/health", token=None)
     assert (answer.status, answer.json["storage"]) == (503, "unavailable")
 

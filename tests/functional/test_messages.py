@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from shared.domain.messages import StepMessage
-from shared.queues import HEALTH, LAUNCHES, QUEUES, TEARDOWNS
+from shared.queues import LAUNCHES, PROBES, QUEUES, TEARDOWNS
 from tests.functional.world import World
 
 STRANGE = [
@@ -41,9 +41,9 @@ def test_a_senseless_message_should_end_in_the_poison_queue_with_one_line(
 
 
 def test_a_senseless_probe_should_end_in_the_poison_queue(world: World) -> None:
-    world.queues.put(HEALTH, b'{"instanceId": "all of them"}')
+    world.queues.put(PROBES, b'{"instanceId": "all of them"}')
     world.run(1)
-    assert world.queues.depth(f"{HEALTH}-poison") == 1
+    assert world.queues.depth(f"{PROBES}-poison") == 1
 
 
 def test_doubled_messages_should_become_one_chain(world: World) -> None:

@@ -14,9 +14,12 @@ from typing import Any
 import pytest
 
 from shared import app as runtime
-from shared.billing.admission import write
+from shared.billing.attempt_costs import AttemptCosts
+from shared.billing.gate import LedgerGate
+from shared.control.records import RecordWriter
 from shared.domain.money import Account, Usage
 from shared.errors import StaleLedgerError, StoreUnavailableError
+from shared.observability.instances import InstanceTelemetry
 from shared.storage.base import Booking, IdempotencyEntry
 from tests.functional.world import READER, SEED, Answer, World, settings
 
@@ -97,7 +100,9 @@ class TestBudget:
         ended = world.store.load(instance_id)
         assert ended is not None
         settled = world.store.ledger()
-        write(world.parts, ended, ended.record.model_copy(update={"log_tail": ["late"]}), [])
+        gate = LedgerGate(world.store, world.adapters.sleep)
+        writer = RecordWriter(world.store, gate, AttemptCosts(world.adapters.catalog), InstanceTelemetry())
+        writer.write(ended, ended.record.model_copy(update={"log_tail": ["late"]}), [])
         assert world.store.ledger() == settled
 
     def test_a_launch_ended_before_it_ran_should_give_everything_back(self) -> None:

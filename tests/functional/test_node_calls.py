@@ -76,7 +76,7 @@ def test_what_goes_to_the_provider_should_hold_the_nodes_token_and_no_other_secr
     (launch_spec,) = push.scripted.submitted
     assert dict(launch_spec.secrets) == {"GPULAUNCH_NODE_TOKEN": push.token(instance_id)}
     assert launch_spec.environment["GPULAUNCH_URL"] == "https://app.example.com"
-    assert push.parts.deriver.endpoint_key(instance_id, 1) not in str(launch_spec)
+    assert push.adapters.deriver.endpoint_key(instance_id, 1) not in str(launch_spec)
 
 
 @pytest.mark.parametrize("call", ["assignment", "progress", "register", "heartbeat", "notice", "complete"])
@@ -86,7 +86,7 @@ def test_only_the_attempts_own_token_should_open(push: NodeWorld, call: str) -> 
     wrong = [
         push.token(other),
         push.token(instance_id, 2),
-        push.parts.deriver.derive(instance_id, 1, Purpose.AGENT),
+        push.adapters.deriver.derive(instance_id, 1, Purpose.AGENT),
         "admin-token-of-the-tests",
         "x",
     ]

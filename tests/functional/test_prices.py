@@ -2,13 +2,11 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime
 
 import pytest
 
 from gpulaunch.models.requests import ProviderName
-from shared import app as runtime
 from shared.backends.skypilot.client import SkyClient
 from shared.backends.skypilot.prices import SkyPrices
 from shared.catalog.live import LiveCatalog, PriceList, read_listing
@@ -41,10 +39,7 @@ def world(server: SkyServer) -> Iterator[World]:
 def join(world: World, client: SkyClient) -> None:
     """A worker process of its own on the world's store: nothing in its memory yet."""
     catalog = LiveCatalog(snapshot(), lambda known: stored_lists(world.store, known), world.clock)
-    world.parts = replace(
-        world.parts, catalog=catalog, prices=PriceKeeper(lambda: SkyPrices(client), catalog, world.store)
-    )
-    runtime.use(world.parts)
+    world.rebuild(catalog=catalog, prices=PriceKeeper(lambda: SkyPrices(client), catalog, world.store))
 
 
 def later(world: World, seconds: float) -> None:

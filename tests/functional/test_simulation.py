@@ -187,8 +187,8 @@ def test_every_event_should_be_in_order_with_its_duration(world: World) -> None:
     shown = world.show(instance_id)
     assert total == pytest.approx(
         (
-            world.parts.clock.now().fromisoformat(shown["ended_at"])
-            - world.parts.clock.now().fromisoformat(shown["created_at"])
+            world.adapters.clock.now().fromisoformat(shown["ended_at"])
+            - world.adapters.clock.now().fromisoformat(shown["created_at"])
         ).total_seconds(),
         abs=0.1,
     )

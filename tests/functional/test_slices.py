@@ -6,8 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shared.control.parts import SLICES_AT_ONCE
-from shared.control.probe import run_probe
+from shared.control.probe import SLICES_AT_ONCE
 from shared.domain.messages import ProbeMessage
 from shared.storage.base import Versioned
 from tests.functional.world import World
@@ -31,7 +30,7 @@ def test_a_slice_beyond_the_limit_is_not_even_read_until_another_is_done(monkeyp
     monkeypatch.setattr(world.store, "live", live)
     with ThreadPoolExecutor(SLICES_AT_ONCE + 2) as pool:
         for _ in range(SLICES_AT_ONCE + 2):
-            pool.submit(run_probe, world.parts, EVERYTHING)
+            pool.submit(world.app.prober.run, EVERYTHING)
         for _ in range(SLICES_AT_ONCE):
             assert arrived.acquire(timeout=10)
         assert not arrived.acquire(timeout=0.2)

@@ -12,8 +12,8 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import NonRecordingSpan, SpanContext, format_trace_id, use_span
 
+from gpulaunch.models.requests import LaunchRequest
 from shared import app as runtime
-from shared.control.launch import launch
 from tests.functional.listening import Listening
 from tests.functional.world import SEED
 
@@ -76,8 +76,12 @@ def test_steps_should_hang_below_the_launch_and_calls_of_the_provider_below_step
             assert spans[span.parent.span_id].name.startswith("step ")
 
 
+def begin(world: Listening, trace: str) -> str:
+    return world.app.launcher.launch(LaunchRequest.model_validate(SEED), None, trace).instance_id
+
+
 def test_the_hosts_own_request_should_be_the_beginning(world: Listening) -> None:
-    instance_id, _ = launch(world.parts, json.dumps(SEED).encode(), None, f"00-{0xABCD:032x}-{0x1234:016x}-01")
+    instance_id = begin(world, f"00-{0xABCD:032x}-{0x1234:016x}-01")
     # A worker may put another trace around each message.
     with use_span(NonRecordingSpan(SpanContext(0xFFFF, 0x1, is_remote=True))):
         world.run(90)
@@ -90,7 +94,7 @@ def test_the_hosts_own_request_should_be_the_beginning(world: Listening) -> None
 
 @pytest.mark.parametrize("trace", ["", "nonsense", "00-" + "0" * 32 + "-" + "0" * 16 + "-01"])
 def test_a_trace_that_is_none_should_be_no_obstacle(world: Listening, trace: str) -> None:
-    instance_id, _ = launch(world.parts, json.dumps(SEED).encode(), None, trace)
+    instance_id = begin(world, trace)
     world.run(90)
     assert len({trace_of(span) for span in of(world.spans(), instance_id)}) == 1
 
@@ -140,14 +144,14 @@ def test_lines_should_carry_instance_attempt_and_phase(world: Listening) -> None
 
 
 def test_a_line_without_dimensions_should_get_those_of_its_step(world: Listening) -> None:
-    with world.parts.telemetry.span("step advance", None, instance_id="inst-1", attempt=2, phase="ready"):
+    with world.adapters.telemetry.span("step advance", None, instance_id="inst-1", attempt=2, phase="ready"):
         logging.getLogger("gpulaunch.clouds").warning("the cloud did not say")
     (line,) = [line for line in world.lines() if line["body"] == "the cloud did not say"]
     assert (line["instance_id"], line["attempt"], line["phase"]) == ("inst-1", 2, "ready")
 
 
 def test_an_error_should_be_noted_by_its_kind_alone(world: Listening) -> None:
-    with pytest.raises(RuntimeError), world.parts.telemetry.span("step advance"):
+    with pytest.raises(RuntimeError), world.adapters.telemetry.span("step advance"):
         raise RuntimeError("sig=abcdefgh12345678")
     (span,) = world.spans()
     assert span.status.description == "RuntimeError"

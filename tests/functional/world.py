@@ -8,7 +8,7 @@ import json
 import re
 import urllib.parse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
@@ -20,13 +20,15 @@ from pydantic import SecretStr
 import function_app
 from gpulaunch.models.instances import Mode
 from shared import app as runtime
+from shared.app import Adapters, compose
 from shared.auth import Deriver
 from shared.backends.base import Assignments, Backend
+from shared.backends.simulation.course import expected_seconds
+from shared.backends.simulation.faults import check_fault_labels
 from shared.backends.simulation.nodes import SimulatedNodes
 from shared.backends.simulation.provider import SimulationProvider
 from shared.catalog.snapshot import snapshot
 from shared.clock import UlidIds
-from shared.control.parts import Parts
 from shared.domain.instance import InstanceRecord
 from shared.domain.node import Assignment
 from shared.domain.provider import ProviderUnavailableError
@@ -108,24 +110,32 @@ class World:
         self.simulation = Backend(
             SimulationProvider(self.cloud, self.clock, self.given.simulation_speed),
             SimulatedNodes(self.cloud, self.clock, self.given.simulation_speed),
+            check_labels=check_fault_labels,
+            expected_seconds=expected_seconds(self.given.simulation_speed),
         )
-        self.parts = Parts(
+        self.adapters = Adapters(
             settings=self.given,
             clock=self.clock,
             ids=UlidIds(),
             store=self.store,
             queues=self.queues,
-            backend=self.backend or (lambda _: self.simulation),
+            backends=self.backend or (lambda _: self.simulation),
             catalog=snapshot(),
             deriver=Deriver(MASTER),
             assignments=self.assignments,
             redactor=Redactor([ADMIN, READER, MASTER.get_secret_value()]),
             sleep=self._sleep,
         )
-        runtime.use(self.parts)
+        self.rebuild()
         self.functions = functions()
         self.errors: list[Exception] = []
         self.swept_at = self.clock.now()
+
+    def rebuild(self, **changes: Any) -> None:
+        """Put the program together anew, with other adapters."""
+        self.adapters = replace(self.adapters, **changes)
+        self.app = compose(self.adapters)
+        runtime.use(self.app)
 
     def _sleep(self, seconds: float) -> None:
         self.clock.advance(seconds)

@@ -79,7 +79,7 @@ class Api:
             return {"X-Admin-Token": ADMIN}
         turn = next(self._turn) % _TOKENS
         whose = instance_id if turn < 2 else self.ids[0]
-        token = self.world.parts.deriver.derive(whose, 1, Purpose.NODE)
+        token = self.world.adapters.deriver.derive(whose, 1, Purpose.NODE)
         return {} if turn == _TOKENS - 1 else {"Authorization": f"Bearer {token}"}
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

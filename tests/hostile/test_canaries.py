@@ -3,7 +3,6 @@
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -66,8 +65,7 @@ class Planted(World):
         )
         redactor = Redactor(secrets_of(given))
         self.ear = Ear(redactor)
-        self.parts = replace(self.parts, redactor=redactor, telemetry=self.ear.recording)
-        runtime.use(self.parts)
+        self.rebuild(redactor=redactor, telemetry=self.ear.recording)
 
     def call(self, method: str, path: str, body: object = None, **more: Any) -> Answer:
         """See World; asks with a planted token."""
@@ -80,7 +78,7 @@ class Planted(World):
         """A call of the latest attempt's node."""
         found = self.store.load(instance_id)
         assert found is not None
-        token = self.parts.deriver.derive(instance_id, len(found.record.attempts), Purpose.NODE)
+        token = self.adapters.deriver.derive(instance_id, len(found.record.attempts), Purpose.NODE)
         method = "GET" if name == "assignment" else "POST"
         headers = {"Authorization": f"Bearer {token}"}
         return self.call(method, f"/api/nodes/{instance_id}/{name}", body, token=None, headers=headers)
@@ -97,8 +95,8 @@ def called(world: Planted) -> None:
     """A node that says all that it knows, secrets included, comes up, is lost, and comes again."""
     instance_id = world.launch()
     world.run(3)
-    talkative = f"Authorization: Bearer {world.parts.deriver.derive(instance_id, 1, Purpose.NODE)}"
-    key = world.parts.deriver.endpoint_key(instance_id, 1)
+    talkative = f"Authorization: Bearer {world.adapters.deriver.derive(instance_id, 1, Purpose.NODE)}"
+    key = world.adapters.deriver.endpoint_key(instance_id, 1)
     tail = [talkative, f"key {key}", f"GET {SIGNED}", *PLANTED.values()]
     assert world.node(instance_id, "assignment").status == 200
     report = {"phase": "loading_model", "detail": f"reading {SIGNED}", "log_tail": tail}
@@ -117,7 +115,7 @@ def asked(world: Planted) -> None:
     """The same where the node is asked."""
     instance_id = world.launch()
     world.run(3)
-    tail = [f"key {world.parts.deriver.endpoint_key(instance_id, 1)}", f"GET {SIGNED}", *PLANTED.values()]
+    tail = [f"key {world.adapters.deriver.endpoint_key(instance_id, 1)}", f"GET {SIGNED}", *PLANTED.values()]
     world.scripted.view = NodeView(NodeState.UP, "up", address="20.1.2.3")
     world.scripted.account = NodeStatus(phase=NodePhase.SERVING, detail=f"at {SIGNED}", port=8000, log_tail=tail)
     world.scripted.alive = True
@@ -156,7 +154,7 @@ def test_no_planted_secret_should_be_found(mode: str, caplog: pytest.LogCaptureF
         if not path.endswith(belongs):
             places[path] = places.get(path, "") + answer.body.decode() + repr(dict(answer.headers))
     derived = {
-        world.parts.deriver.derive(one.record.instance_id, attempt.number, purpose)
+        world.adapters.deriver.derive(one.record.instance_id, attempt.number, purpose)
         for one in list(readable(world.store.page(InstanceFilter(), 100, None).records))
         for attempt in one.record.attempts
         for purpose in Purpose

@@ -114,9 +114,13 @@ def test_a_token_of_another_node_or_attempt_should_open_nothing() -> None:
     """Beside tests/functional/test_node_calls.py: every call, with every token that is not its own."""
     world = NodeWorld()
     mine, other = world.to_ready(), world.launch()
-    derive = world.parts.deriver.derive
+    derive = world.adapters.deriver.derive
     wrong = [derive(other, 1, Purpose.NODE), derive(mine, 2, Purpose.NODE), derive(mine, 1, Purpose.AGENT)]
-    wrong += [derive(mine, 1, Purpose.ENDPOINT), world.parts.deriver.endpoint_key(mine, 1), "admin-token-of-the-tests"]
+    wrong += [
+        derive(mine, 1, Purpose.ENDPOINT),
+        world.adapters.deriver.endpoint_key(mine, 1),
+        "admin-token-of-the-tests",
+    ]
     for call in ("register", "progress", "heartbeat", "notice", "complete", "assignment"):
         for token in wrong:
             assert world.node(mine, call, {}, token=token).status == 401, call

@@ -1,7 +1,6 @@
 """Planted bugs, each a patch applied by name: the simulation has to find every one of them."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,21 +10,26 @@ import pytest
 from gpulaunch.models.instances import Phase
 from shared.app import runtime
 from shared.backends.skypilot.provider import SkyPilotProvider
-from shared.billing import admission as accounting
+from shared.billing import attempt_costs
 from shared.clouds.azure.compute import AzureCompute
 from shared.control import launch as launching
-from shared.control import records as changing
-from shared.control import step as stepping
+from shared.control import lifecycle as control_lifecycle
+from shared.control import observer
+from shared.control import records as control_records
+from shared.control.clusters import ClusterListing, RunningClusters
 from shared.control.launch_spec import attempt_ref
-from shared.control.parts import Parts
-from shared.control.sweep import garbage as collecting
-from shared.control.sweep import run as sweeping
+from shared.control.records import Records
+from shared.control.release import NodeKeeper
+from shared.control.step import StepRunner
+from shared.control.step_queue import StepQueue
+from shared.control.sweep import poison, requeue
+from shared.control.sweep.garbage import GarbageCollection
 from shared.domain.event import Event
 from shared.domain.instance import Attempt, AttemptState, Failure, InstanceRecord
 from shared.domain.messages import StepMessage
 from shared.domain.money import Ledger
-from shared.domain.provider import CleanupStatus, Cluster, LaunchSpec, NodeState, ProviderUnavailableError
-from shared.errors import StaleRecordError
+from shared.domain.provider import CleanupStatus, Cluster, LaunchSpec, NodeState
+from shared.errors import StaleRecordError, StoreUnavailableError
 from shared.lifecycle import machine, progress, recovery, release
 from shared.lifecycle import provision as provisioning
 from shared.lifecycle import ready as health
@@ -49,6 +53,15 @@ def _always(value: object) -> Callable[..., object]:
     return answer
 
 
+def _raise(error: Exception) -> Callable[..., object]:
+    """A function that fails whatever it is asked."""
+
+    def fail(*_: object, **__: object) -> object:
+        raise error
+
+    return fail
+
+
 def mutation(plant: Callable[[Patch], None]) -> Callable[[Patch], None]:
     """Keep a planted bug under its function's name."""
     MUTATIONS[plant.__name__] = plant
@@ -58,13 +71,13 @@ def mutation(plant: Callable[[Patch], None]) -> Callable[[Patch], None]:
 @mutation
 def ended_before_the_node_is_gone(patch: Patch) -> None:
     """One call for a release is taken for the end of the node."""
-    patch.setattr(stepping, "Released", _always(Released(gone=True)))
+    patch.setattr(observer, "Released", _always(Released(gone=True)))
 
 
 @mutation
 def message_sent_before_the_record(patch: Patch) -> None:
     """The first message goes out before there is anything to step."""
-    create, send = FaultyStore.create, launching.send
+    create = FaultyStore.create
 
     def early(
         store: FaultyStore,
@@ -73,11 +86,11 @@ def message_sent_before_the_record(patch: Patch) -> None:
         key: IdempotencyEntry | None,
         booking: Booking = NO_BOOKING,
     ) -> str:
-        send(runtime(), record, NextStep("advance", 0.0))
+        StepQueue(runtime().queues).send(record, NextStep("advance", 0.0))
         return create(store, record, events, key, booking)
 
     patch.setattr(FaultyStore, "create", early)
-    patch.setattr(launching, "send", _always(None))
+    patch.setattr(launching, "NextStep", _raise(StoreUnavailableError("the message was sent before")))
 
 
 @mutation
@@ -114,7 +127,7 @@ def lease_ignored_at_submit(patch: Patch) -> None:
         submitting = record.attempt is not None and record.attempt.state is AttemptState.SUBMITTING
         return Submit() if submitting and not isinstance(act, Nothing) and record.phase is Phase.PROVISIONING else act
 
-    patch.setattr(stepping, "next_act", hasty)
+    patch.setattr(machine, "next_act", hasty)
 
 
 @mutation
@@ -131,7 +144,8 @@ def teardown_gives_up(patch: Patch) -> None:
 @mutation
 def sweep_does_not_send_again(patch: Patch) -> None:
     """A message that was lost stays lost."""
-    patch.setattr(sweeping, "_overdue", _always(value=False))
+    for module in (requeue, poison):
+        patch.setattr(module, "is_overdue", _always(value=False))
 
 
 @mutation
@@ -149,7 +163,7 @@ def release_in_a_submission_counts(patch: Patch) -> None:
 @mutation
 def submission_outlasts_its_lease(patch: Patch) -> None:
     """However long what a node needs takes to be gathered, it is submitted."""
-    patch.setattr(stepping, "in_time_to_submit", _always(value=True))
+    patch.setattr(control_lifecycle, "in_time_to_submit", _always(value=True))
 
 
 @mutation
@@ -250,37 +264,32 @@ def deadline_forgotten_when_ready(patch: Patch) -> None:
 @mutation
 def no_garbage_collection(patch: Patch) -> None:
     """What the records lost sight of runs for ever."""
-    patch.setattr(sweeping, "collect", _always(0))
+    patch.setattr(GarbageCollection, "collect", _always(0))
 
 
 @mutation
 def garbage_without_grace(patch: Patch) -> None:
     """Whatever is listed and was in no record read before is taken away at once."""
-    listing = sweeping.list_clusters
 
-    def take(parts: Parts, _: object, known: set[str], __: datetime) -> int:
-        for name, (source, _cluster) in listing(parts).clusters.items():
-            if name in known:
-                continue
-            with suppress(ProviderUnavailableError):
-                if source != "cloud":
-                    parts.backend(source).provider.delete(name)
-                elif parts.cloud is not None:
-                    parts.cloud.delete(name)
+    def take(task: Any, _: object, known: set[str], __: datetime) -> int:
+        listing: ClusterListing = task._listing
+        for name, (source, _cluster) in listing.read().clusters.items():
+            if name not in known:
+                listing.delete(source, name)
         return 0
 
-    patch.setattr(sweeping, "list_clusters", _always(collecting.Listed({}, complete=False)))
-    patch.setattr(sweeping, "collect", take)
+    patch.setattr(GarbageCollection, "_read", _always(RunningClusters({}, complete=False)))
+    patch.setattr(GarbageCollection, "collect", take)
 
 
 @mutation
 def skypilots_word_is_enough(patch: Patch) -> None:
     """A release is done when SkyPilot says so, whatever Azure has."""
 
-    def credulous(parts: Parts, record: InstanceRecord) -> bool:
-        return parts.backend(record.mode).provider.release(attempt_ref(record))
+    def credulous(keeper: Any, record: InstanceRecord) -> bool:
+        return keeper._backends(record.mode).provider.release(attempt_ref(record))
 
-    patch.setattr(stepping, "release", credulous)
+    patch.setattr(NodeKeeper, "release", credulous)
 
 
 @mutation
@@ -309,31 +318,31 @@ def groups_are_no_garbage(patch: Patch) -> None:
 @mutation
 def doubled_messages_are_steps(patch: Patch) -> None:
     """Neither the epoch of a message nor the time of its step is looked at."""
-    next_act, run_step = machine.next_act, stepping.run_step
+    next_act, run = machine.next_act, StepRunner.run
 
     def at_any_time(record: InstanceRecord, now: datetime, *, claimed: bool) -> Act:
         due = record if record.ended else record.model_copy(update={"due_at": None})
         return next_act(due, now, claimed=claimed)
 
-    def of_any_epoch(parts: Parts, message: StepMessage) -> None:
-        run_step(parts, message.model_copy(update={"epoch": 1_000_000}))
+    def of_any_epoch(runner: StepRunner, message: StepMessage) -> None:
+        run(runner, message.model_copy(update={"epoch": 1_000_000}))
 
-    patch.setattr(stepping, "next_act", at_any_time)
-    patch.setattr(stepping, "run_step", of_any_epoch)
+    patch.setattr(machine, "next_act", at_any_time)
+    patch.setattr(StepRunner, "run", of_any_epoch)
 
 
 @mutation
 def stale_write_taken_for_done(patch: Patch) -> None:
     """A step that lost the race goes on as if it had won it."""
-    commit = changing.commit
+    commit = Records.commit
 
-    def pretends(parts: Any, before: Versioned, decision: Decision) -> Versioned:
+    def pretends(records: Records, before: Versioned, decision: Decision) -> Versioned:
         try:
-            return commit(parts, before, decision)
+            return commit(records, before, decision)
         except StaleRecordError:
             return Versioned(decision.record, before.etag)
 
-    patch.setattr(stepping, "commit", pretends)
+    patch.setattr(Records, "commit", pretends)
 
 
 @mutation
@@ -362,7 +371,7 @@ def reservation_never_given_back(patch: Patch) -> None:
     def kept(ledger: Ledger, *_: object) -> Ledger:
         return ledger
 
-    patch.setattr(accounting, "settle", kept)
+    patch.setattr(control_records, "settle", kept)
 
 
 @mutation
@@ -372,4 +381,4 @@ def cost_of_lost_attempts_forgotten(patch: Patch) -> None:
     def last(_: InstanceRecord, after: InstanceRecord) -> list[Attempt]:
         return [one for one in after.attempts[-1:] if after.ended and one.node_up_at is not None]
 
-    patch.setattr(accounting, "newly_gone", last)
+    patch.setattr(attempt_costs, "newly_gone", last)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from random import Random
-from typing import Any, cast
+from typing import Any
 from unittest.mock import patch
 
 import azure.functions as func
@@ -19,27 +19,27 @@ from ulid import ULID
 from gpulaunch.models.instances import Mode, Phase
 from gpulaunch.models.requests import LaunchRequest
 from shared import app as runtime
+from shared.app import Adapters, admission_rules, compose
 from shared.auth import Deriver
 from shared.backends.base import Backend
 from shared.backends.simulation.cloud import SimulatedNode
+from shared.backends.simulation.faults import check_fault_labels
 from shared.backends.simulation.nodes import SimulatedNodes
 from shared.backends.simulation.provider import SimulationProvider
 from shared.backends.skypilot import provider as skypilot
-from shared.billing.admission import admission_rules
 from shared.billing.budget import Running, over_budget
 from shared.catalog.snapshot import snapshot
 from shared.clouds.azure import compute as azure_compute
-from shared.control import phase_estimates as expected
 from shared.control import quota_check as quotas
-from shared.control.parts import REFUSED_SECONDS, Parts
-from shared.control.sweep import run as sweeping
+from shared.control.offer_memory import REFUSED_SECONDS
+from shared.control.sweep.probes import SLICE
 from shared.domain.costs import micro_so_far
 from shared.domain.instance import InstanceRecord
 from shared.errors import StaleRecordError, StoreUnavailableError
 from shared.lifecycle.timeouts import Timeouts
 from shared.model_sources.assignment import AssignmentMaker
 from shared.model_sources.base import ModelListing
-from shared.queues import HEALTH, LAUNCHES, TEARDOWNS
+from shared.queues import LAUNCHES, PROBES, TEARDOWNS
 from shared.redaction import Redactor
 from shared.settings import Settings
 from tests.functional.world import ADMIN, MASTER, SWEEP_SECONDS, functions, settings
@@ -65,7 +65,7 @@ LIMITS = Timeouts(
     provisioning=240, installing=240, loading_model=300, starting_server=240, registering=120, release_alert=150
 )
 """Shorter phases than in life, so that a hanging node costs a simulated run minutes."""
-_FUNCTIONS = {LAUNCHES: "provisioning", TEARDOWNS: "teardown", HEALTH: "health"}
+_FUNCTIONS = {LAUNCHES: "provisioning", TEARDOWNS: "teardown", PROBES: "health"}
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,8 @@ class Simulator:
             self.chaos, self.machines, self.checks, self._node_starts, self.fleet.gone, azure=self.azure
         )
         self.deriver = Deriver(MASTER)
-        self.parts = self._parts()
+        self.probe_slice = self.random.choice((1, SLICE))
+        self.adapters = self._adapters()
         self.workers = [Process(f"worker {number}") for number in range(WORKERS)]
         self.sweeping = False
         self.users: list[User] = []
@@ -243,49 +244,54 @@ class Simulator:
         shared = self.random.random() < 0.3
         return FaultyAzure(self.chaos, self.given.skypilot_user_id, deleted, shared=shared)
 
-    def _parts(self) -> Parts:
+    def _adapters(self) -> Adapters:
         redactor = Redactor([ADMIN, MASTER.get_secret_value()])
         if self.kind == "simulation":
             inner = SimulationProvider(self.simulated, self.scheduler)
             backend = Backend(
                 FaultyProvider(inner, self.chaos, self.checks),
                 SimulatedNodes(self.simulated, self.scheduler),
+                check_labels=check_fault_labels,
             )
         else:
             with patch.object(skypilot, "SkyClient", return_value=self.sky):
                 real = skypilot.SkyPilotProvider(self.given, self.scheduler, redactor, environ={}, script=lambda: "run")
             backend = Backend(FaultyProvider(real, self.chaos, self.checks), self.fleet)
 
-        def kit_of(_: Mode) -> Backend:
+        def backend_of(_: Mode) -> Backend:
             return backend
 
-        return Parts(
+        return Adapters(
             settings=self.given,
             clock=self.scheduler,
             ids=_Ids(self.random),
             store=self.store,
             queues=self.queues,
-            backend=kit_of,
+            backends=backend_of,
             catalog=snapshot(),
             deriver=self.deriver,
             assignments=AssignmentMaker(self.given, self.deriver, _Files(self.chaos, self._last_of), self.scheduler),
             redactor=redactor,
             sleep=self.scheduler.pause,
             # Within a process admissions queue up; without that lock they meet at the ledger's ETag, as processes do.
-            ledger_lock=cast("Any", nullcontext()),
-            refused=KeptByProcess(self.scheduler, REFUSED_SECONDS),
+            ledger_lock=nullcontext(),
+            refused_offers=KeptByProcess(self.scheduler, REFUSED_SECONDS),
             timeouts=replace(
                 LIMITS,
                 poisoned=self.random.choice((0, 2)),
                 max_attempts=self.random.choice((3, 12)),
                 max_recoveries=self.random.choice((0, 1, 5)),
             ),
-            cloud=None if self.azure is None else AzureOfProcesses(self.chaos, self.azure, self.given.skypilot_user_id),
+            # With slices of one the probes of all but the oldest instance go through their queue.
+            probe_slice=self.probe_slice,
+            clouds={}
+            if self.azure is None
+            else {"azure": AzureOfProcesses(self.chaos, self.azure, self.given.skypilot_user_id)},
         )
 
     def run(self) -> Outcome:
         """Run the seed to its end."""
-        runtime.use(self.parts)
+        runtime.use(compose(self.adapters))
         logging.disable(logging.WARNING)
         listener = _Errors(self.scheduler)
         log = logging.getLogger("gpulaunch")
@@ -293,11 +299,8 @@ class Simulator:
         log.propagate, propagated = False, log.propagate
         try:
             with (
-                # With slices of one the probes of all but the oldest instance go through their queue.
-                patch.object(sweeping, "SLICE", self.random.choice((1, sweeping.SLICE))),
                 patch.object(azure_compute, "ThreadPoolExecutor", AtOnce),
                 patch.object(quotas, "ThreadPoolExecutor", AtOnce),
-                patch.object(expected, "_known", expected.Expectations()),
             ):
                 self._play()
         finally:
@@ -357,8 +360,8 @@ class Simulator:
         self.scheduler.note("the month's budget is lowered")
         money = {**dict(self.money), "GPULAUNCH_MONTHLY_BUDGET_USD": "0.01"}
         self.given = _settings(self.kind, tuple(money.items()), self.lease)
-        self.parts = replace(self.parts, settings=self.given)
-        runtime.use(self.parts)
+        self.adapters = replace(self.adapters, settings=self.given)
+        runtime.use(compose(self.adapters))
 
     def _beyond_cap(self, records: Sequence[InstanceRecord]) -> Iterable[str]:
         """Ready instances that the month's budget does not allow any more, for some minutes."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.billing.admission import admission_rules
+from shared.app import admission_rules
 from shared.billing.limits import AdmissionLimits
 from shared.errors import SettingsError
 from shared.settings import read_settings

@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import replace
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -40,7 +39,7 @@ def test_a_launch_should_print_what_was_planned_and_how_to_go_on(gpulaunch: Term
     assert result.exit_code == Exit.OK
     assert result.stdout.splitlines()[:4] == [
         "GPU instance launch initiated (SIMULATION)",
-        f"{instance_id}  simulation: GPULAUNCH_ORCHESTRATOR says simulation.",
+        f"{instance_id}  simulation: GPULAUNCH_ORCHESTRATOR is set to simulation.",
         "  1. spot Standard_NV36ads_A10_v5 (A10) in azure/eastus, $0.80/h",
         "  2. on-demand Standard_NV36ads_A10_v5 (A10) in azure/eastus, $3.20/h",
     ]
@@ -329,8 +328,7 @@ class Subscription:
 
 
 def test_the_quota_should_be_shown_with_what_instances_hold(gpulaunch: Terminal, world: World) -> None:
-    world.parts = replace(world.parts, cloud=cast(CloudCompute, Subscription()))
-    runtime.use(world.parts)
+    world.rebuild(clouds={"azure": cast(CloudCompute, Subscription())})
     assert "No live instance is on Azure" in gpulaunch("quota").stderr
     answer = gpulaunch.json("quota", "--region", "eastus", "--region", "westus2")
     assert answer == world.call("GET", "/api/quota?region=eastus,westus2").json
@@ -431,11 +429,11 @@ def test_doctor_should_tell_a_degraded_app_from_a_silent_one(
 ) -> None:
     from shared.errors import StoreUnavailableError
 
-    def unavailable() -> None:
+    def unavailable(_: str) -> None:
         raise StoreUnavailableError("gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(world.store, "ping", unavailable)
+        patch.setattr(world.store, "markers", unavailable)
         degraded = gpulaunch("doctor")
     assert (degraded.exit_code, "storage unavailable" in degraded.stdout) == (Exit.ERROR, True)
     transport.lost = 99

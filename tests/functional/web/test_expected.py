@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from gpulaunch.models.instances import EventType, Phase
-from shared.control.phase_estimates import Expectations, Span, durations
+from shared.backends.base import Backend
+from shared.control.phase_estimates import PhaseEstimates, PhaseSpan, durations
 from shared.domain.event import Event
 from shared.domain.instance import InstanceRecord
 from shared.web.instance import steps
@@ -61,7 +62,7 @@ def test_going_back_should_forget_the_times_of_the_earlier_attempt() -> None:
 )
 def test_progress_should_show_the_current_step(phase: Phase, way: Any, states: str) -> None:
     record = make_record(phase=phase)
-    made = steps(record, phase_events(*way), {Phase.INSTALLING: Span(60, 840)}, START + timedelta(seconds=30))
+    made = steps(record, phase_events(*way), {Phase.INSTALLING: PhaseSpan(60, 840)}, START + timedelta(seconds=30))
     assert " ".join(step.state for step in made) == states
     assert made[3].expected == "1 to 14 m"
 
@@ -77,8 +78,9 @@ def earlier(number: int, seconds: float, **given: Any) -> tuple[InstanceRecord, 
 
 def test_earlier_launches_alike_should_replace_the_ranges(world: World) -> None:
     now = make_record(instance_id=make_instance_id(99), mode="real")
-    known = Expectations()
-    assert known.of(world.parts, now)[Phase.INSTALLING] == Span(60, 840)
+    real = Backend(world.simulation.provider, world.simulation.nodes)
+    known = PhaseEstimates(world.store, lambda _: real, world.clock)
+    assert known.of(now)[Phase.INSTALLING] == PhaseSpan(60, 840)
     for number, seconds in enumerate((100.0, 300.0, 110.0), 1):
         world.store.create(*earlier(number, seconds), None)
     world.store.create(*earlier(4, 1.0, mode="simulation"), None)
@@ -88,14 +90,14 @@ def test_earlier_launches_alike_should_replace_the_ranges(world: World) -> None:
     ]
     world.store.create(*earlier(6, 3.0, attempts=bigger), None)
     world.store.calls.seen.clear()
-    assert known.of(world.parts, now)[Phase.INSTALLING] == Span(60, 840), "kept for ten minutes"
+    assert known.of(now)[Phase.INSTALLING] == PhaseSpan(60, 840), "kept for ten minutes"
     assert world.store.calls.seen == []
     world.clock.advance(601)
-    assert known.of(world.parts, now)[Phase.INSTALLING] == Span(110, 110)
+    assert known.of(now)[Phase.INSTALLING] == PhaseSpan(110, 110)
     assert world.store.calls.count("events") == 3
 
 
 def test_a_simulation_should_be_known_exactly(world: World) -> None:
-    found = Expectations().of(world.parts, make_record(mode="simulation"))
-    assert found[Phase.LOADING_MODEL] == Span(20, 20)
+    found = world.app.estimates.of(make_record(mode="simulation"))
+    assert found[Phase.LOADING_MODEL] == PhaseSpan(20, 20)
     assert sum(span.most for span in found.values()) == 82

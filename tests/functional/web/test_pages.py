@@ -3,7 +3,6 @@
 import html
 import json
 import re
-from dataclasses import replace
 from typing import Any
 from unittest.mock import Mock
 
@@ -11,7 +10,6 @@ import pytest
 
 from gpulaunch.models.instances import Reason
 from gpulaunch.models.requests import LaunchRequest
-from shared import app as runtime
 from shared.domain.instance import Failure
 from shared.errors import StoreUnavailableError
 from shared.storage.base import RecordPage, Versioned
@@ -274,7 +272,7 @@ def test_simulated_instances_should_be_marked_where_real_ones_are_possible(
     world: World, admin: Visitor, orchestrator: str, said: bool
 ) -> None:
     instance_id = world.launch()
-    runtime.use(replace(world.parts, settings=settings(GPULAUNCH_ORCHESTRATOR=orchestrator)))
+    world.rebuild(settings=settings(GPULAUNCH_ORCHESTRATOR=orchestrator))
     assert ("All of these are simulated: you pay nothing" in text_of(admin.get("/instances"))) is said
     assert ("nothing costs money. Reason: " in text_of(admin.get(f"/instances/{instance_id}"))) is said
 

@@ -83,7 +83,7 @@ def test_a_session_should_end_with_its_token(world: World, admin: Visitor) -> No
     cookies = dict(admin.cookies)
     other = World(settings(GPULAUNCH_ADMIN_TOKENS="another-admin-token-of-tests"))
     assert Visitor(other, cookies).get("/instances").status == 303
-    runtime.use(world.parts)
+    runtime.use(world.app)
     assert Visitor(world, cookies).get("/instances").status == 200
 
 

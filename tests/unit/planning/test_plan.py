@@ -13,7 +13,7 @@ from shared.planning.matching import match
 from shared.planning.plan import (
     FALLBACK_PLACES,
     MAX_OFFERS,
-    Estimate,
+    CostEstimate,
     RecentFailure,
     draw_up,
     estimate,
@@ -188,7 +188,7 @@ class TestRoom:
 class TestEstimate:
     def test_the_seed_for_its_default_lifetime(self) -> None:
         made = estimate([offer(0.8), offer(3.2, spot=False)], 720, "snapshot x")
-        assert made == Estimate(
+        assert made == CostEstimate(
             hourly_usd=0.8,
             highest_hourly_usd=3.2,
             lifetime_minutes=720,

@@ -1,4 +1,4 @@
-"""The sweep's timer."""
+"""Timer bindings."""
 
 import azure.functions as func
 
@@ -10,6 +10,5 @@ bp = func.Blueprint()
 def sweep(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the host binds it by name
     """One sweep over all live instances, every 30 seconds: the longest that a lost message or a dead node is unseen."""
     from shared.app import runtime
-    from shared.control.sweep.run import run_sweep
 
-    run_sweep(runtime())
+    runtime().sweep.run()

@@ -1,0 +1,67 @@
+"""Requests and responses as the HTTP edge sees them, whatever host carries them."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel
+
+from gpulaunch.models.problems import PROBLEM_TYPE
+from shared.api.problems import ProblemError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One HTTP request."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    query: Mapping[str, str]
+    route: Mapping[str, str]
+    """Parameters of the route."""
+    body: bytes
+    trace: str | None = None
+    """The caller's traceparent (W3C)."""
+
+    def header(self, name: str) -> str:
+        """A header's value; empty when it is not there."""
+        return self.headers.get(name.lower()) or ""
+
+
+@dataclass(kw_only=True)
+class Response:
+    """One HTTP response; headers may be added on the way out."""
+
+    status: int = 200
+    body: bytes | str = b""
+    media_type: str | None = None
+    charset: str | None = None
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+
+
+def json_response(model: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A model as JSON."""
+    return Response(
+        status=status, body=model.model_dump_json(), media_type="application/json", headers=dict(headers or {})
+    )
+
+
+def json_if_changed(request: Request, model: BaseModel, etags: Sequence[str]) -> Response:
+    """A model as JSON with an ETag over what was read; 304 when the caller has it already."""
+    digest = hashlib.sha256("\n".join(etags).encode()).hexdigest()[:32]
+    etag = f'W/"{digest}"'
+    known = [part.strip() for part in request.header("If-None-Match").split(",")]
+    if etag in known or f'"{digest}"' in known or "*" in known:
+        return Response(status=304, headers={"ETag": etag})
+    return json_response(model, headers={"ETag": etag, "Cache-Control": "private, no-cache"})
+
+
+def problem_response(error: ProblemError, request_id: str) -> Response:
+    """A problem as JSON (RFC 9457)."""
+    headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    body = error.problem(request_id).model_dump_json(exclude_none=True)
+    return Response(status=error.status, body=body, media_type=PROBLEM_TYPE, headers=headers)

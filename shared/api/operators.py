@@ -1,0 +1,87 @@
+"""Handlers of what operators and tools ask: catalog, costs, quota, settings, health, the OpenAPI document."""
+
+import csv
+import difflib
+import io
+
+from gpulaunch.models.problems import FieldError
+from gpulaunch.models.queries import CatalogQuery, CostsQuery, QuotaQuery
+from gpulaunch.models.responses import ConfigAnswer, CostGroup, CostsAnswer
+from gpulaunch.version import VERSION
+from shared.api.http import Request, Response, json_response
+from shared.api.parse import read_query
+from shared.api.problems import invalid_request
+from shared.app import App
+from shared.settings import Settings
+
+
+def show_catalog(app: App, request: Request) -> Response:
+    """What can be launched on a provider."""
+    return json_response(app.catalog_queries.answer(read_query(CatalogQuery, request.query)))
+
+
+def show_costs(app: App, request: Request) -> Response:
+    """What was spent, as JSON or CSV."""
+    query = read_query(CostsQuery, request.query)
+    answer = app.costs.answer(query)
+    if query.format != "csv":
+        return json_response(answer)
+    name = f"gpulaunch-costs-{answer.first_day}-{answer.last_day}-by-{answer.by}.csv"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(body=as_csv(answer), headers=headers, media_type="text/csv", charset="utf-8")
+
+
+def as_csv(answer: CostsAnswer) -> str:
+    """The groups as CSV with a line of names (RFC 4180); without the total, so that a column adds up to it."""
+    text = io.StringIO()
+    names = list(CostGroup.model_fields)
+    writer = csv.writer(text)
+    writer.writerow([answer.by, *names[1:]])
+    for group in answer.groups:
+        writer.writerow([getattr(group, name) for name in names])
+    return text.getvalue()
+
+
+def show_quota(app: App, request: Request) -> Response:
+    """The quota of the cloud."""
+    return json_response(app.quota.report(_regions(app, read_query(QuotaQuery, request.query))))
+
+
+def _regions(app: App, query: QuotaQuery) -> list[str]:
+    """The regions asked for, spelled as the catalog has them.
+
+    Raises:
+        ProblemError: 422 for a region that does not exist.
+    """
+    known = {region.casefold(): region for provider in app.quota.providers for region in app.catalog.regions(provider)}
+    for name in query.regions:
+        if name.casefold() not in known:
+            nearest = difflib.get_close_matches(name.casefold(), list(known), n=3, cutoff=0.4) or list(known)
+            raise invalid_request([FieldError(field="region", message="There is no such region.", nearest=nearest)])
+    return [known[name.casefold()] for name in query.regions]
+
+
+def show_config(app: App, request: Request) -> Response:  # noqa: ARG001 - every handler gets the request
+    """The settings that matter to users."""
+    return json_response(config_answer(app.settings))
+
+
+def config_answer(settings: Settings) -> ConfigAnswer:
+    """The settings that matter to users; no secrets."""
+    return ConfigAnswer(
+        version=VERSION,
+        orchestrator=settings.orchestrator,
+        workspace=settings.workspace,
+        simulation_speed=settings.simulation_speed,
+        default_lifetime_minutes=settings.default_lifetime_minutes,
+        default_idle_minutes=settings.default_idle_minutes,
+        lease_seconds=settings.lease_seconds,
+        public_url=settings.public_url,
+        vllm_requirement=settings.vllm_requirement,
+    )
+
+
+def show_health(app: App, request: Request) -> Response:  # noqa: ARG001
+    """Whether the control plane works: 503 when storage does not answer, else 200 with what is degraded."""
+    answer = app.health.answer()
+    return json_response(answer, 200 if answer.storage == "ok" else 503)

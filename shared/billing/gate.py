@@ -1,0 +1,56 @@
+"""Changes to the ledger, the one row that all admissions of a workspace compete for."""
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TypeVar
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from shared.errors import StaleLedgerError, StoreUnavailableError
+from shared.storage.base import InstanceStore, VersionedLedger
+
+T = TypeVar("T")
+
+_TRIES = 40
+"""Admissions of one process queue up, so each process has one caller at the ETag: forty outlast a hundred processes."""
+
+
+class LedgerGate:
+    """Runs changes against the newest ledger.
+
+    Within a process a lock makes callers queue, which costs less than retrying on ETag conflicts with a neighbour.
+    """
+
+    def __init__(
+        self,
+        store: InstanceStore,
+        sleep: Callable[[float], None],
+        lock: AbstractContextManager[object] | None = None,
+    ) -> None:
+        self._store = store
+        self._sleep = sleep
+        self._lock = threading.Lock() if lock is None else lock
+
+    def change(self, attempt: Callable[[VersionedLedger], T]) -> T:
+        """Run `attempt` on the newest ledger, again whenever another writer was first.
+
+        Raises:
+            StoreUnavailableError: Others kept changing the ledger.
+        """
+
+        def once() -> T:
+            with self._lock:
+                return attempt(self._store.ledger())
+
+        retrying = Retrying(
+            retry=retry_if_exception_type(StaleLedgerError),
+            stop=stop_after_attempt(_TRIES),
+            wait=wait_random_exponential(multiplier=0.01, max=0.5),
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            return retrying(once)
+        except StaleLedgerError as error:
+            raise StoreUnavailableError("others kept changing the ledger") from error

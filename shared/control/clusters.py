@@ -1,0 +1,105 @@
+"""The clusters that exist, whatever the records say: in all modes in use, and in the cloud itself."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from gpulaunch.models.instances import Mode
+from gpulaunch.models.requests import ProviderName
+from shared.backends.base import Backends
+from shared.clouds.base import CloudCompute
+from shared.domain.provider import CleanupStatus, Cluster, ProviderUnavailableError
+from shared.storage.base import ORPHAN, InstanceFilter, InstanceStore
+
+log = logging.getLogger("gpulaunch.garbage")
+
+SKYPILOT_EVERY = 6
+"""Hours between two listings of SkyPilot's clusters while nothing lives: at a GPU's list price an orphan of a cloud
+that is not asked itself costs less than keeping the server awake for a month."""
+_AWAKE_MINUTES = 10
+"""What such a listing may take: up to two minutes until the server is awake, then two passes with their grace."""
+
+Source = Mode | ProviderName
+"""Who is asked to delete a node: the backend of a mode, or a cloud itself where SkyPilot has lost it."""
+MODES_IN_USE: Mapping[str, tuple[Mode, ...]] = {
+    "simulation": ("simulation",),
+    "skypilot": ("real",),
+    "auto": ("real", "simulation"),
+}
+"""Modes that a deployment may have nodes in, by its orchestrator."""
+
+
+@dataclass(frozen=True)
+class RunningClusters:
+    """What the providers run, as far as they could be asked."""
+
+    clusters: Mapping[str, tuple[Source, Cluster]]
+    complete: bool
+    """False: a provider did not answer; nothing is concluded from what is missing."""
+
+
+class ClusterListing:
+    """Lists what runs, in all modes in use and in the cloud itself."""
+
+    def __init__(
+        self,
+        store: InstanceStore,
+        backends: Backends,
+        clouds: Mapping[ProviderName, CloudCompute],
+        modes: Iterable[Mode],
+    ) -> None:
+        self._store = store
+        self._backends = backends
+        self._clouds = clouds
+        self._modes = tuple(modes)
+
+    def should_list_skypilot(self, now: datetime) -> bool:
+        """Whether to list SkyPilot's clusters in this sweep; asking wakes an API server that may be scaled to zero.
+
+        Where nothing lives, no orphan is marked and the cloud itself is listed, there can be nothing that costs money.
+        It is asked anyway for ten minutes now and then, since the first question only wakes the server.
+        """
+        if not self._clouds or (now.hour % SKYPILOT_EVERY == 0 and now.minute < _AWAKE_MINUTES):
+            return True
+        # A page of one, where the walk would begin with a thousand records.
+        return bool(self._store.page(InstanceFilter(live=True), 1, None).records) or bool(self._store.markers(ORPHAN))
+
+    def read(self, *, skypilot: bool = True) -> RunningClusters:
+        """Ask for everything that runs; without `skypilot` only the cloud and the simulation."""
+        found: dict[str, tuple[Source, Cluster]] = {}
+        complete = True
+        for mode in self._modes:
+            if mode == "real" and not skypilot:
+                complete = False
+                continue
+            try:
+                clusters = self._backends(mode).provider.clusters()
+            except ProviderUnavailableError as error:
+                log.warning("no garbage is collected in mode %s, its provider did not answer: %s", mode, error)
+                complete = False
+                continue
+            for cluster in clusters:
+                found[cluster.cluster_name] = (mode, cluster)
+        for provider, cloud in self._clouds.items() if "real" in self._modes else ():
+            try:
+                for cluster in cloud.clusters():
+                    found.setdefault(cluster.cluster_name, (provider, cluster))
+            except ProviderUnavailableError as error:
+                log.warning("no garbage is collected on %s itself: %s", provider, error)
+                complete = False
+        return RunningClusters(found, complete)
+
+    def delete(self, source: Source, name: str) -> bool:
+        """Delete an orphaned cluster; True once nothing is left. Keep its marker until it is no longer listed."""
+        try:
+            match source:
+                case "real" | "simulation":
+                    deleted = self._backends(source).provider.delete(name)
+                case _:
+                    deleted = self._clouds[source].delete(name) is CleanupStatus.NOTHING
+        except ProviderUnavailableError as error:
+            log.error("%s is an orphan, may be billing, and could not be deleted: %s", name, error)  # noqa: TRY400
+            return False
+        log.error("%s was an orphan and %s", name, "is deleted" if deleted else "is being deleted")
+        return deleted

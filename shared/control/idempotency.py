@@ -1,0 +1,94 @@
+"""Idempotent launches: the same key with the same body gives the same answer and launches nothing twice."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from gpulaunch.models.problems import FieldError
+from gpulaunch.models.requests import LaunchRequest
+from gpulaunch.models.responses import LaunchAnswer
+from shared.domain.errors import InvalidRequestError, KeyReusedError, RefusalError
+from shared.errors import AlreadyExistsError
+from shared.storage.base import IdempotencyEntry, InstanceStore
+
+MAX_KEY = 255
+"""Characters of an Idempotency-Key; a UUID has 36."""
+
+
+@dataclass(frozen=True)
+class LaunchKey:
+    """A caller's key and body, as hashes."""
+
+    key_hash: str
+    body_hash: str
+
+    @classmethod
+    def of(cls, key: str, request: LaunchRequest) -> "LaunchKey":
+        """The key of a request.
+
+        Raises:
+            InvalidRequestError: The key is empty, too long or not printable.
+        """
+        if not 1 <= len(key) <= MAX_KEY or not key.isprintable():
+            message = f"1 to {MAX_KEY} printable characters, such as a UUID."
+            raise InvalidRequestError([FieldError(field="Idempotency-Key", message=message)])
+        body = json.dumps(request.model_dump(mode="json", exclude_unset=True), sort_keys=True, separators=(",", ":"))
+        return cls(_hash(key), _hash(body))
+
+    def entry(self, answer: LaunchAnswer, now: datetime) -> IdempotencyEntry:
+        """What to store beside the record."""
+        return IdempotencyEntry(
+            key_hash=self.key_hash,
+            body_hash=self.body_hash,
+            instance_id=answer.instance_id,
+            answer=answer.model_dump_json(),
+            created_at=now,
+        )
+
+
+Launch = Callable[[LaunchRequest, LaunchKey | None, str | None], LaunchAnswer]
+"""A launch that stores its answer under the key: request, key, the caller's traceparent."""
+
+
+class IdempotentLauncher:
+    """Launches once per key; without a key, every time."""
+
+    def __init__(self, store: InstanceStore, launch: Launch) -> None:
+        self._store = store
+        self._launch = launch
+
+    def launch(self, request: LaunchRequest, key: str | None = None, trace: str | None = None) -> LaunchAnswer:
+        """Accept a launch, or answer a repeated one as before.
+
+        The key is looked up first: a replay is answered alike even where prices, limits or providers have changed.
+
+        Raises:
+            RefusalError: The launch is not accepted; `KeyReusedError` where the key came with another body.
+            StoreUnavailableError: The record could not be written; with a key the caller may safely repeat.
+        """
+        if key is None:
+            return self._launch(request, None, trace)
+        hashed = LaunchKey.of(key, request)
+        found = self._store.idempotency(hashed.key_hash)
+        if found is not None:
+            return _replay(found, hashed)
+        try:
+            return self._launch(request, hashed, trace)
+        except (AlreadyExistsError, RefusalError):
+            # The same key came twice at once, and the other call was first; it may have used up a budget.
+            found = self._store.idempotency(hashed.key_hash)
+            if found is None:
+                raise
+            return _replay(found, hashed)
+
+
+def _replay(found: IdempotencyEntry, key: LaunchKey) -> LaunchAnswer:
+    if found.body_hash != key.body_hash:
+        raise KeyReusedError
+    return LaunchAnswer.model_validate_json(found.answer)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,106 @@
+"""Plan a launch: candidates from the catalog, what the deployment allows, prices and worst case; nothing is written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gpulaunch.models.offers import Offer
+from gpulaunch.models.problems import FieldError
+from gpulaunch.models.requests import LaunchRequest
+from shared.billing.limits import AdmissionLimits, allowed, lifetime_refusal
+from shared.clock import Clock
+from shared.control.offer_memory import OfferMemory
+from shared.domain.catalog import Catalog, CatalogMismatch, NotCataloguedError
+from shared.domain.errors import AdmissionRefusedError, InvalidRequestError
+from shared.planning.launch_plan import Candidates, LaunchPlan
+from shared.planning.matching import match
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchDefaults:
+    """What holds for a launch that does not say otherwise, in minutes."""
+
+    lifetime_minutes: int
+    idle_minutes: int | None
+    simulated: bool
+    """Launches are simulated in any case: what real offers did lately is not their business."""
+
+
+class LaunchPlanner:
+    """Plans launches without asking any provider."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        limits: AdmissionLimits,
+        defaults: LaunchDefaults,
+        memory: OfferMemory,
+        clock: Clock,
+    ) -> None:
+        self._catalog = catalog
+        self._limits = limits
+        self._defaults = defaults
+        self._memory = memory
+        self._clock = clock
+
+    def plan(self, request: LaunchRequest) -> LaunchPlan:
+        """Plan a launch.
+
+        Raises:
+            InvalidRequestError: No offer meets the request.
+            AdmissionRefusedError: The deployment does not allow such a launch.
+        """
+        candidates = self.candidates(request)
+        return self.priced(candidates, candidates.planned())
+
+    def candidates(self, request: LaunchRequest) -> Candidates:
+        """The offers that a request may use; there is a plan of at least one.
+
+        Raises:
+            InvalidRequestError: No offer meets the request.
+            AdmissionRefusedError: The deployment does not allow such a launch.
+        """
+        offers, refusal = allowed(self._matching(request), self._limits)
+        if refusal is not None:
+            raise AdmissionRefusedError(refusal)
+        now = self._clock.now()
+        failures = () if self._defaults.simulated else self._memory.recent(now)
+        found = Candidates(request=self._filled(request), offers=offers, failures=failures, now=now)
+        if not found.planned():
+            message = "No offer is left under use_spot, spot_fallback, region and max_hourly_cost; allow more of them."
+            raise InvalidRequestError([FieldError(field="body", message=message)])
+        return found
+
+    def priced(self, candidates: Candidates, offers: Sequence[Offer]) -> LaunchPlan:
+        """The plan over these offers, with its costs."""
+        request = candidates.request
+        lifetime = request.max_lifetime_minutes or self._defaults.lifetime_minutes
+        return candidates.plan(offers, lifetime, self._catalog.prices(request.provider))
+
+    def _matching(self, request: LaunchRequest) -> Sequence[Offer]:
+        try:
+            return match(request, self._catalog)
+        except CatalogMismatch as error:
+            problems = [FieldError(field=p.field, message=p.message, nearest=p.nearest) for p in error.problems]
+            raise InvalidRequestError(problems) from error
+        except NotCataloguedError as error:
+            problem = FieldError(field="provider", message=str(error), nearest=error.nearest)
+            raise InvalidRequestError([problem]) from error
+
+    def _filled(self, request: LaunchRequest) -> LaunchRequest:
+        """The request with the deployment's defaults, so that the record says what holds for it.
+
+        Raises:
+            AdmissionRefusedError: The deployment does not allow the lifetime.
+        """
+        defaults: dict[str, Any] = {}
+        longest, default = self._limits.lifetime_minutes, self._defaults.lifetime_minutes
+        if request.max_lifetime_minutes is None:
+            defaults["max_lifetime_minutes"] = default if longest is None else min(default, longest)
+        else:
+            refusal = lifetime_refusal(request.max_lifetime_minutes, self._limits)
+            if refusal is not None:
+                raise AdmissionRefusedError(refusal)
+        if request.idle_minutes is None and self._defaults.idle_minutes is not None:
+            defaults["idle_minutes"] = self._defaults.idle_minutes
+        return request.model_copy(update=defaults)

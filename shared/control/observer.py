@@ -1,0 +1,143 @@
+"""Carry out what a step asks for and report what was observed; errors of providers are observations too."""
+
+import logging
+from dataclasses import replace
+from typing import assert_never
+
+from gpulaunch.models.instances import Phase
+from gpulaunch.models.times import seconds_between
+from shared.backends.base import Backends
+from shared.control.launch_spec import LaunchSpecs, attempt_ref
+from shared.control.lifecycle import Lifecycle
+from shared.control.release import NodeKeeper
+from shared.domain.instance import InstanceRecord
+from shared.domain.node import NodePhase, NodeStatus
+from shared.domain.provider import (
+    LaunchRefusedError,
+    NodeState,
+    NodeUnreachableError,
+    NodeView,
+    Probe,
+    ProviderNotEnabledError,
+    ProviderUnavailableError,
+)
+from shared.lifecycle.observations import (
+    Act,
+    Check,
+    Checked,
+    Decide,
+    Describe,
+    LaunchRefused,
+    NotEnabled,
+    Nothing,
+    Observation,
+    Observed,
+    ProviderUnavailable,
+    Release,
+    Released,
+    Submit,
+    Submitted,
+    TimerFired,
+)
+from shared.observability.instances import InstanceTelemetry
+from shared.redaction import Redactor
+
+log = logging.getLogger("gpulaunch.steps")
+
+
+def redacted(redactor: Redactor, status: NodeStatus) -> NodeStatus:
+    """A node's report without secrets."""
+    return status.model_copy(
+        update={"detail": redactor.text(status.detail), "log_tail": redactor.lines(status.log_tail)}
+    )
+
+
+class Observer:
+    """Performs the acts of steps."""
+
+    def __init__(
+        self,
+        backends: Backends,
+        specs: LaunchSpecs,
+        nodes: NodeKeeper,
+        lifecycle: Lifecycle,
+        redactor: Redactor,
+        telemetry: InstanceTelemetry,
+    ) -> None:
+        self._backends = backends
+        self._specs = specs
+        self._nodes = nodes
+        self._lifecycle = lifecycle
+        self._redactor = redactor
+        self._telemetry = telemetry
+
+    def perform(self, record: InstanceRecord, act: Act) -> Observation:
+        """Do what a step asks for; never raises a provider's errors."""
+        if isinstance(act, Decide | Nothing):
+            return TimerFired()
+        text = self._redactor.text
+        try:
+            with self._telemetry.span(f"provider {type(act).__name__.lower()}", record):
+                return self._ask(record, act)
+        except LaunchRefusedError as error:
+            return LaunchRefused(error.failure.model_copy(update={"message": text(error.failure.message)}))
+        except ProviderNotEnabledError as error:
+            return NotEnabled(text(str(error)))
+        except ProviderUnavailableError as error:
+            return ProviderUnavailable(text(str(error)))
+
+    def _ask(self, record: InstanceRecord, act: Check | Submit | Describe | Release) -> Observation:
+        provider = self._backends(record.mode).provider
+        match act:
+            case Check():
+                elapsed = seconds_between(record.created_at, self._lifecycle.clock.now())
+                return Checked(provider.availability(record.request.provider, elapsed))
+            case Submit():
+                spec = self._specs.launch_spec(record)
+                if not self._lifecycle.in_time_to_submit(record):
+                    return ProviderUnavailable("What the node needs was not gathered in time to submit it.")
+                return Submitted(provider.submit(spec))
+            case Describe():
+                return self._ask_node_first(record) or self._observe(record, provider.describe(attempt_ref(record)))
+            case Release():
+                asked_at = self._lifecycle.clock.now()
+                return Released(self._nodes.release(record), asked_at)
+            case _:
+                assert_never(act)
+
+    def _ask_node_first(self, record: InstanceRecord) -> Observed | None:
+        """The report of a node that has reported before: while it answers, it exists. None: it cannot be asked.
+
+        The provider is not asked beside it: SkyPilot takes two to three calls, each the work of one of its processes,
+        for what the node answers in milliseconds.
+        """
+        attempt = record.attempts[-1]
+        if record.mode != "real" or attempt.node_phase is None or attempt.address is None:
+            return None
+        found = self._observe(record, NodeView(NodeState.UP, "", attempt.address))
+        answered = found.status is not None or (found.probe is not None and found.probe.alive)
+        return found if answered else None
+
+    def _observe(self, record: InstanceRecord, view: NodeView) -> Observed:
+        """Ask the node itself for what the provider cannot know, where it can be asked."""
+        if view.failure is not None:
+            message = self._redactor.text(view.failure.message)
+            view = replace(view, failure=view.failure.model_copy(update={"message": message}))
+        target = self._specs.node_target(record, view.address)
+        if view.state is not NodeState.UP or target is None:
+            return Observed(view)
+        nodes = self._backends(record.mode).nodes
+        status: NodeStatus | None = None
+        if not self._specs.calls_us(record):
+            try:
+                status = redacted(self._redactor, nodes.status(target))
+            except NodeUnreachableError as error:
+                # Its agent may not have started yet; the phase's time limit decides how long that is believed.
+                log.debug("%s: the node does not answer yet: %s", record.instance_id, error)
+            else:
+                target = self._specs.node_target(record, view.address, status.port) or target
+        serves = record.phase is Phase.REGISTERING or (status is not None and status.phase is NodePhase.SERVING)
+        probe: Probe | None = None
+        if serves and target.port is not None:
+            probe = nodes.probe([target])[target.cluster_name]
+        return Observed(view, status, probe)

@@ -1,0 +1,61 @@
+"""What a sweep task is: one file per task, each isolated from the others."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from gpulaunch.models.instances import Phase
+from shared.domain.instance import InstanceRecord
+from shared.storage.base import Unreadable, Versioned
+
+GRACE = timedelta(seconds=20)
+"""How late a step may be before it is sent again: polling and a busy queue cost seconds, a lost message never comes."""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How the walk over the live records went."""
+
+    complete: bool
+    """False: it broke off, so nothing may be concluded from records that were not seen."""
+
+
+class TaskRun:
+    """One run of a task. Whatever it raises ends this run, or skips this record, and nothing else."""
+
+    def see(self, found: Versioned) -> None:
+        """Take in a live record."""
+
+    def see_unreadable(self, row: Unreadable) -> None:
+        """Take in a live row that cannot be read."""
+
+    def finish(self, walk: Walk) -> int:  # noqa: ARG002 - what a task without an end has no use for
+        """Do what the whole walk was needed for; return how many things were done."""
+        return 0
+
+
+class SweepTask(Protocol):
+    """A task of the sweep."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the log, in `/api/health` and in the sweep's figures."""
+        ...
+
+    def begin(self, now: datetime) -> TaskRun:
+        """Start a run, before the walk."""
+        ...
+
+
+def is_time(now: datetime, every: timedelta) -> bool:
+    """Whether this is the first sweep of a stretch of time; sweeps come every half minute."""
+    return now.minute % (every.seconds // 60) == 0 and now.second < 30
+
+
+def is_overdue(record: InstanceRecord, now: datetime) -> bool:
+    """Whether a record's next step is late enough to be sent again."""
+    if record.due_at is None:
+        return False
+    # The sweep alone enforces a ready instance's deadline and idle time; there is no message to wait for.
+    grace = timedelta(0) if record.phase is Phase.READY else GRACE
+    return record.due_at + grace <= now

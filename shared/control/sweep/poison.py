@@ -1,0 +1,71 @@
+"""Read the poison queues: the instances whose messages the host gave up."""
+
+import logging
+from datetime import datetime, timedelta
+
+from shared.control.records import Records
+from shared.control.sweep.base import TaskRun, Walk, is_overdue, is_time
+from shared.domain.messages import ProbeMessage, StepMessage, read_message
+from shared.errors import MessageError, StaleRecordError
+from shared.lifecycle.observations import Poisoned
+from shared.queues import PROBES, QUEUES
+from shared.storage.base import QueuedMessage, Queues, UnreadableRecordError, Versioned
+
+log = logging.getLogger("gpulaunch.sweep")
+
+QUIET_CHECK = timedelta(minutes=10)
+"""The poison queues are read when something is overdue, and this often anyway."""
+
+
+class PoisonQueues:
+    """Passes given-up messages on to their instances."""
+
+    name = "poisoned"
+
+    def __init__(self, queues: Queues, records: Records) -> None:
+        self._queues = queues
+        self._records = records
+
+    def begin(self, now: datetime) -> TaskRun:
+        """Start a run."""
+        return _Run(self, now)
+
+    def read(self) -> int:
+        """Settle what can be settled; what cannot be understood stays where it is. How many messages were settled."""
+        settled = 0
+        for queue in QUEUES:
+            for message in self._queues.poisoned(queue):
+                if self._settle(queue, message):
+                    self._queues.forget(message)
+                    settled += 1
+        return settled
+
+    def _settle(self, queue: str, message: QueuedMessage) -> bool:
+        try:
+            if queue == PROBES:
+                probe = read_message(ProbeMessage, message.body)
+                text = "a probe down from %s failed again and again; the next sweep sends a new one"
+                log.error(text, probe.instanceId, extra={"event": "poison"})
+                return True
+            step = read_message(StepMessage, message.body)
+        except MessageError:
+            return False
+        extra = {"event": "poison", "instance_id": step.instanceId}
+        log.warning("%s: the host gave up a message of step %s", step.instanceId, step.step, extra=extra)
+        try:
+            return self._records.change(step.instanceId, Poisoned(step.epoch)) is not None
+        except (StaleRecordError, UnreadableRecordError):
+            return False
+
+
+class _Run(TaskRun):
+    def __init__(self, task: PoisonQueues, now: datetime) -> None:
+        self._task = task
+        self._now = now
+        self._wanted = is_time(now, QUIET_CHECK)
+
+    def see(self, found: Versioned) -> None:
+        self._wanted = self._wanted or is_overdue(found.record, self._now)
+
+    def finish(self, walk: Walk) -> int:  # noqa: ARG002
+        return self._task.read() if self._wanted else 0

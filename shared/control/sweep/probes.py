@@ -1,0 +1,52 @@
+"""Have every ready instance probed: slices go to a queue, the last one is probed here."""
+
+from datetime import datetime
+
+from gpulaunch.models.instances import Phase
+from shared.control.probe import Prober
+from shared.control.sweep.base import TaskRun, Walk
+from shared.domain.messages import ProbeMessage
+from shared.queues import PROBES
+from shared.storage.base import Queues, Versioned
+
+SLICE = 200
+"""Ready instances per probe message: with 20 ms a probe and 64 at once, well under a second of work. The sweep itself
+probes the last slice, which for a small fleet is all of it: a message and a second reading would cost more."""
+
+
+class ProbeReady:
+    """Probes all ready instances."""
+
+    name = "probes"
+
+    def __init__(self, queues: Queues, prober: Prober, slice_size: int = SLICE) -> None:
+        self._queues = queues
+        self._prober = prober
+        self._slice = slice_size
+
+    def begin(self, now: datetime) -> TaskRun:  # noqa: ARG002
+        """Start a run."""
+        return _Run(self._queues, self._prober, self._slice)
+
+
+class _Run(TaskRun):
+    def __init__(self, queues: Queues, prober: Prober, slice_size: int) -> None:
+        self._queues = queues
+        self._prober = prober
+        self._slice = slice_size
+        self._here: list[Versioned] = []
+        self._sent = 0
+
+    def see(self, found: Versioned) -> None:
+        if found.record.phase is not Phase.READY:
+            return
+        if len(self._here) == self._slice:
+            newest, oldest = self._here[0].record.instance_id, self._here[-1].record.instance_id
+            self._here = []
+            self._queues.send(PROBES, ProbeMessage(instanceId=newest, lastInstanceId=oldest))
+            self._sent += 1
+        self._here.append(found)
+
+    def finish(self, walk: Walk) -> int:  # noqa: ARG002 - records that were not seen are probed by the next sweep
+        self._prober.probe(self._here)
+        return self._sent

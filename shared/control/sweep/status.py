@@ -1,0 +1,105 @@
+"""What the last sweep found, stored in one row so that every process can answer `/api/health` with it."""
+
+import logging
+from datetime import datetime, timedelta
+
+from pydantic import ValidationError
+
+from gpulaunch.models.base import Stored, UtcTime
+from shared.errors import StoreError
+from shared.storage.base import InstanceStore, Marker
+
+log = logging.getLogger("gpulaunch.sweep")
+
+STATUS = "sweep-status"
+"""Kind of the marker; its key is `last`."""
+REWRITTEN = timedelta(minutes=1)
+"""How old a stored status without news may become; `/api/health` calls sweeps late after five minutes."""
+_SHOWN = 20
+"""Unreadable rows named in the status, at most; their number is exact."""
+
+
+class TaskStatus(Stored):
+    """How a task's last runs ended."""
+
+    ended_at: UtcTime | None = None
+    """When it last ended well."""
+    failed_at: UtcTime | None = None
+    """When it last failed; not shown once it has ended well again."""
+    error: str = ""
+
+
+class UnreadableRow(Stored):
+    """A live row that cannot be read."""
+
+    instance_id: str
+    why: str
+
+
+class SweepStatus(Stored):
+    """The state of the sweep after its last run."""
+
+    ended_at: UtcTime
+    live: int
+    ready: int = 0
+    unreadable_count: int = 0
+    unreadable: tuple[UnreadableRow, ...] = ()
+    tasks: dict[str, TaskStatus] = {}
+
+    @property
+    def news(self) -> tuple[object, ...]:
+        """What is worth a write of its own."""
+        return (self.unreadable, {name: task.error for name, task in self.failing.items()})
+
+    @property
+    def failing(self) -> dict[str, TaskStatus]:
+        """The tasks whose last run failed."""
+        return {name: task for name, task in self.tasks.items() if task.error}
+
+
+class SweepStatusStore:
+    """Reads and writes the status; a sweep without news costs half a write."""
+
+    def __init__(self, store: InstanceStore) -> None:
+        self._store = store
+        self._written: SweepStatus | None = None
+
+    def read(self) -> SweepStatus | None:
+        """The status of the last sweep; None: no sweep has ended yet, or its status cannot be read.
+
+        Raises:
+            StoreUnavailableError: Storage did not answer.
+        """
+        for marker in self._store.markers(STATUS):
+            try:
+                return SweepStatus.model_validate_json(marker.text)
+            except ValidationError:
+                log.warning("the stored status of the sweep cannot be read; the next sweep replaces it")
+        return None
+
+    def write(self, status: SweepStatus) -> None:
+        """Store the status if it is news, or once a minute; what storage refuses is logged and given up."""
+        before = self._written
+        if before is not None and status.news == before.news and status.ended_at - before.ended_at < REWRITTEN:
+            return
+        shown = status.model_copy(update={"unreadable": status.unreadable[:_SHOWN]})
+        text = shown.model_dump_json(exclude_defaults=True)
+        try:
+            self._store.put_marker(Marker(kind=STATUS, key="last", at=status.ended_at, text=text))
+        except StoreError as error:
+            log.warning("the status of the sweep is not stored: %s", error)
+        else:
+            self._written = status
+
+
+def after(before: SweepStatus | None, now: datetime, errors: dict[str, str]) -> dict[str, TaskStatus]:
+    """The tasks' states after a run; `errors`: what went wrong by task, empty for those that ended well."""
+    known = {} if before is None else before.tasks
+    return {
+        name: (
+            known.get(name, TaskStatus()).model_copy(update={"failed_at": now, "error": error})
+            if error
+            else TaskStatus(ended_at=now)
+        )
+        for name, error in errors.items()
+    }

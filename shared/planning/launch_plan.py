@@ -1,0 +1,52 @@
+"""What a launch would do and cost: its candidates, in order, under the deployment's rules; pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from gpulaunch.models.offers import Offer
+from gpulaunch.models.requests import LaunchRequest
+from shared.domain.catalog import Prices
+from shared.planning.gpu_fit import Fit, fit, need
+from shared.planning.plan import CostEstimate, RecentFailure, draw_up, estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchPlan:
+    """What a launch would do and cost, as far as that is known without asking a provider."""
+
+    request: LaunchRequest
+    """With the deployment's defaults filled in."""
+    offers: Sequence[Offer]
+    """In the order in which they are tried."""
+    lifetime_minutes: int
+    costs: CostEstimate
+    prices: Prices
+    fit: Fit | None
+    """What the model needs of the GPU beside what it has; None when either is unknown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """The offers that a request may use, from which plans are made with some of them excluded."""
+
+    request: LaunchRequest
+    offers: Sequence[Offer]
+    failures: Sequence[RecentFailure]
+    now: datetime
+
+    def planned(self, excluded: Mapping[str, str] | None = None) -> list[Offer]:
+        """The offers in the order in which they are tried; `excluded`: reason by `Offer.key`."""
+        return draw_up(self.offers, self.request, self.failures, self.now, excluded or {}).offers
+
+    def plan(self, offers: Sequence[Offer], lifetime_minutes: int, prices: Prices) -> LaunchPlan:
+        """A plan of these offers with its costs."""
+        request = self.request
+        return LaunchPlan(
+            request=request,
+            offers=offers,
+            lifetime_minutes=lifetime_minutes,
+            costs=estimate(offers, lifetime_minutes, prices.as_of),
+            prices=prices,
+            fit=fit(need(request.model_name, request.model_source, request.vllm_args), offers),
+        )

@@ -1,0 +1,100 @@
+"""Answers requests for pages: session, access check, forms against forgery, problems as pages, security headers."""
+
+import urllib.parse
+import uuid
+from collections.abc import Callable, Mapping
+
+from gpulaunch.operations import Access
+from shared.api.http import Request, Response
+from shared.api.problems import ProblemError, forbidden, problem_of
+from shared.app import App
+from shared.web import pages
+from shared.web.rendering import HEADERS, STRICT_TRANSPORT, render
+from shared.web.routes import Page
+from shared.web.session import OPEN, Sessions
+from shared.web.visit import NO_STORE, Visit, is_secure, see_other, session_cookie
+
+Handler = Callable[[Visit], Response]
+
+HANDLERS: Mapping[str, Handler] = {
+    "web_home": pages.home,
+    "web_signin": pages.sign_in_page,
+    "web_signin_post": pages.sign_in,
+    "web_signout": pages.sign_out,
+    "web_launch": pages.launch_page,
+    "web_launch_plan": pages.launch_plan,
+    "web_launch_post": pages.launch,
+    "web_instances": pages.instances,
+    "web_instance": pages.instance,
+    "web_instance_live": pages.instance_live,
+    "web_instance_end": pages.confirm_termination,
+    "web_instance_end_post": pages.terminate,
+    "web_instance_key": pages.key,
+    "web_costs": pages.costs,
+    "web_settings": pages.settings,
+    "web_docs": pages.docs,
+    "web_static": pages.static,
+}
+"""The handler of each page, by the page's name."""
+
+
+def answer(page: Page, request: Request, runtime: Callable[[], App]) -> Response:
+    """Answer one request for a page; nothing leaves but a response."""
+
+    request_id = uuid.uuid4().hex
+    visit = None
+    try:
+        visit = _visit(request, runtime())
+        response = _refused(visit, page.access, page.method) or HANDLERS[page.name](visit)
+    except Exception as error:
+        # The last line of defence.
+        where = f"{request.method} {request.url}"
+        response = _problem_page(problem_of(error, where, request_id), request_id, visit)
+    for name, value in {
+        **HEADERS,
+        **(STRICT_TRANSPORT if is_secure(request) else {}),
+        "X-Request-Id": request_id,
+    }.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def _visit(request: Request, app: App) -> Visit:
+
+    sessions = Sessions(app.deriver, app.settings)
+    session = OPEN if sessions.open_to_all else sessions.read(session_cookie(request), app.clock.now())
+    return Visit(request, app, sessions, session)
+
+
+def _refused(visit: Visit, access: Access, method: str) -> Response | None:
+    """An answer to who may not come in, or None. Raises ProblemError (403)."""
+
+    signed_in = visit.session is not None and visit.session.role is not None
+    if access != "open" and not signed_in:
+        url = urllib.parse.urlsplit(visit.request.url)
+        there = urllib.parse.quote(url.path + (f"?{url.query}" if url.query else ""), safe="")
+        sign_in = "/signin" if visit.is_htmx or method != "GET" else f"/signin?next={there}"
+        if visit.is_htmx:
+            return Response(status=401, headers={"HX-Redirect": sign_in, **NO_STORE})
+        return see_other(sign_in)
+    if access == "admin" and not visit.is_admin:
+        raise forbidden("Your token is read-only. Sign in with an admin token.")
+    if method == "POST":
+        # Browsers say where a request comes from; the mark protects where they don't.
+        foreign = visit.request.header("Sec-Fetch-Site") not in ("", "same-origin", "none")
+        given = visit.form.get("form_mark", "")
+        if foreign or visit.session is None or not visit.sessions.is_form_mark(visit.session, given):
+            raise forbidden("This form has expired. Go back, reload the page and try again.")
+    return None
+
+
+def _problem_page(error: ProblemError, request_id: str, visit: Visit | None) -> Response:
+
+    if visit is None:
+        # Not even the settings could be read, so that no page can be made that says who is signed in.
+        body = render("broken.html", error=error, request_id=request_id)
+        return Response(body=body, status=error.status, media_type="text/html", charset="utf-8")
+    answer = visit.page("error.html", error.status, error=error, request_id=request_id)
+    if error.retry_after:
+        answer.headers["Retry-After"] = str(error.retry_after)
+    return answer

@@ -1,0 +1,40 @@
+"""The pages as data: routes and access checks, without loading what renders them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gpulaunch.operations import Access
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """One page, or a part of one."""
+
+    name: str
+    """The function's name."""
+    route: str
+    method: Literal["GET", "POST"] = "GET"
+    """A POST needs the mark of one of the app's own forms."""
+    access: Access = "read"
+    """Open to everybody, to whoever is signed in, or to whoever signed in with an admin token."""
+
+
+PAGES = (
+    Page(name="web_home", route="/", access="open"),
+    Page(name="web_signin", route="signin", access="open"),
+    Page(name="web_signin_post", route="signin", method="POST", access="open"),
+    Page(name="web_signout", route="signout", method="POST"),
+    Page(name="web_launch", route="launch"),
+    Page(name="web_launch_plan", route="launch/plan"),
+    Page(name="web_launch_post", route="launch", method="POST", access="admin"),
+    Page(name="web_instances", route="instances"),
+    Page(name="web_instance", route="instances/{instanceId}"),
+    Page(name="web_instance_live", route="instances/{instanceId}/live"),
+    Page(name="web_instance_end", route="instances/{instanceId}/terminate", access="admin"),
+    Page(name="web_instance_end_post", route="instances/{instanceId}/terminate", method="POST", access="admin"),
+    Page(name="web_instance_key", route="instances/{instanceId}/key", access="admin"),
+    Page(name="web_costs", route="costs"),
+    Page(name="web_settings", route="settings"),
+    Page(name="web_docs", route="api/docs", access="open"),
+    Page(name="web_static", route="static/{file}", access="open"),
+)
