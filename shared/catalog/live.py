@@ -79,7 +79,7 @@ Load = Callable[[Mapping[ProviderName, PriceList]], Iterable[PriceList]]
 def read_listing(provider: ProviderName, at: datetime, value: object) -> PriceList:
     """What `/list_accelerators` of one cloud returned, for all its regions.
 
-    Raises ListingError when the shape is another one, or no row gives an offer: an empty list takes nothing away.
+    Raises ListingError when the shape is another one, or no row gives an offer: an empty list never replaces a good one.
     """
     try:
         items = _ITEMS.validate_python(value)

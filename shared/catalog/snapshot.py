@@ -98,7 +98,7 @@ def rented_listing(provider: ProviderName, rows: Iterable[CatalogRow]) -> Listin
 
 
 def own_listing(provider: ProviderName, gpus: Iterable[str], prices: Mapping[str, float]) -> Listing:
-    """Offers on infrastructure of one's own: one GPU each, in any region, at `prices` by GPU, where "" is any GPU."""
+    """Offers on your own machines: one GPU each, in any region, at `prices` by GPU, where "" is any GPU."""
     names = tuple(sorted(set(gpus)))
     offers = tuple(
         Offer(
@@ -131,7 +131,7 @@ class SnapshotCatalog:
     def _gpus(self) -> list[str]:
         with (self._data / "common" / "accelerators.csv").open(encoding="utf-8", newline="") as file:
             names = [row["AcceleratorName"] for row in csv.DictReader(file)]
-        # A TPU is no GPU, and the vLLM that the nodes install does not run on one.
+        # A TPU is not a GPU, and the vLLM that the nodes install does not run on one.
         return [name for name in names if not name.startswith("tpu-")]
 
     def _catalogued(self) -> list[ProviderName]:

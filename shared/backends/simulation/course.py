@@ -217,7 +217,7 @@ def request_id_of(cluster_name: str) -> str:
 
 
 def _address(node: SimulatedNode) -> str:
-    # `.invalid` is reserved: nobody can ever be reached there by mistake
+    # `.invalid` is reserved: it never reaches a real host by mistake
     return f"simulated-{node.cluster_name}.invalid"
 
 

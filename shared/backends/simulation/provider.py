@@ -1,4 +1,4 @@
-"""Simulated GPU nodes as a backend's provider; what becomes of a node is told by `course.py`."""
+"""Simulated GPU nodes as a backend's provider; `course.py` decides what becomes of a node."""
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -77,7 +77,7 @@ class SimulationProvider:
         return self._course(node).view()
 
     def release(self, attempt_ref: AttemptRef) -> bool:
-        """Take the node away; True unless a fault asks for more calls. One delete; with that fault a read before.
+        """Delete the node; True unless a fault requires more calls. One delete; with that fault a read before.
 
         Raises ProviderUnavailableError.
         """

@@ -91,7 +91,7 @@ class AvailabilityCheck:
         where = "on this machine" if self._local is not None else f"at {self._client.endpoint}"
         reason = f"{provider} is enabled in SkyPilot {where}"
         if others := sorted(set(names) - set(NO_UPLOAD)):
-            # A remote server's files can't be looked at, but what is enabled has files.
+            # A remote server's files cannot be read, but what is enabled has files.
             reason += f"; it copies its credentials for {', '.join(others)} to every node and has no setting against it"
             logger.warning("%s", reason)
         return reason

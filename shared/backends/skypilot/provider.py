@@ -48,7 +48,7 @@ from shared.settings import Settings
 logger = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 120.0
-"""How old SkyPilot's books may be before it is asked to compare them with the cloud. A comparison costs the server 2 to
+"""How old SkyPilot's cluster records may be before they are refreshed from the cloud. A comparison costs the server 2 to
 10 s of one of its few long workers, which launches need too; probes and the node's own notices are faster anyway."""
 _SETTLE_SECONDS = 5.0
 """After a launch was cancelled its process may write for a moment; until then absence proves nothing."""
@@ -122,7 +122,7 @@ class SkyPilotProvider:
         """Launch, or adopt whatever the server knows of that cluster name; the request's id, if there is one.
 
         A launch of that name that has ended is adopted as well, a failed one too: `describe` says what became of it.
-        Raises LaunchRefusedError, ProviderUnavailableError (it may have been taken all the same),
+        Raises LaunchRefusedError, ProviderUnavailableError (it may have been accepted anyway),
         ProviderNotEnabledError.
         """
         name = launch_spec.cluster_name
@@ -181,11 +181,11 @@ class SkyPilotProvider:
             )
 
     def release(self, attempt_ref: AttemptRef) -> bool:
-        """Take the attempt's node away; True once neither a live request nor a cluster of its name is left.
+        """Delete the attempt's node; return True once no live request and no cluster of its name is left.
 
-        The books are read in this order, requests first: a launch that ends in between shows as a cluster. Nothing is
+        Requests are read before clusters: a launch that ends in between shows as a cluster. Nothing is
         remembered here: a teardown under way is found by the cluster's name. A cluster is never just forgotten
-        (`purge`): one that the cloud won't delete stays in the books, and this stays False or raises.
+        (`purge`): one that the cloud won't delete stays in SkyPilot's records, and this stays False or raises.
 
         Raises ProviderUnavailableError, with the cloud's words when the last teardown failed.
         """
@@ -213,7 +213,7 @@ class SkyPilotProvider:
             return False
 
     def clusters(self) -> Sequence[Cluster]:
-        """All clusters with names of ours in SkyPilot's books, whoever knows of them. Raises ProviderUnavailableError.
+        """All clusters with gpulaunch's names in SkyPilot's records. Raises ProviderUnavailableError.
 
         A local server that does not run is not started where SkyPilot has never run: then there can be none.
         """
@@ -261,7 +261,7 @@ class SkyPilotProvider:
         if launch is None:
             if cluster is None or cluster.status != "INIT":
                 return None
-            # A restart of the server forgets requests and ends them; what stays is a cluster that nobody brings up.
+            # A restart of the server forgets requests and ends them; what stays is a cluster that no request brings up.
             message = f"The SkyPilot server lost the launch of {name_of(attempt_ref.offer)}: it was restarted meanwhile"
             return Failure(reason=Reason.PROVISIONING_FAILED, message=message)
         if launch.status == "SUCCEEDED":

@@ -1,7 +1,7 @@
-"""Azure's resource manager, one subscription: the calls that the program makes, and their errors as ours.
+"""Azure's resource manager for one subscription: the calls that the program makes, with translated errors.
 
-Throttling is obeyed without waiting: after a 429 nothing is asked until Azure's Retry-After is over, and whoever asks
-meanwhile is told so at once. No call is repeated here: whatever failed is asked for again by the next sweep or step.
+Throttling is obeyed without waiting: after a 429 nothing is asked until Azure's Retry-After is over, and calls
+meanwhile fail at once. No call is repeated here: the next sweep or step repeats what failed.
 Everything of azure is imported on first use; the app's start does not pay for it.
 """
 
@@ -27,7 +27,7 @@ log = logging.getLogger("gpulaunch.azure")
 
 _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 30.0
-"""A page of a listing takes Azure one to three seconds; ten times that is no answer any more."""
+"""A page of a listing takes Azure one to three seconds; ten times that counts as no answer."""
 _THROTTLED_SECONDS = 30.0
 """How long nothing is asked after a 429 without Retry-After: Azure's buckets fill up again within a minute."""
 _GROUPS_VERSION = "2021-04-01"

@@ -1,4 +1,4 @@
-"""Azure's own word on machines: their state in one listing, what is left of them, their end, the quota.
+"""Machines as Azure reports them: their state in one listing, leftovers, deletion, quota.
 
 SkyPilot gives each cluster a resource group `<cluster>-<8 hex of the user>-<region>` or, where its configuration names
 one, a shared group; machines carry tags, everything else only the cluster's name in its own. Both are found here.
