@@ -79,7 +79,7 @@ Load = Callable[[Mapping[ProviderName, PriceList]], Iterable[PriceList]]
 def read_listing(provider: ProviderName, at: datetime, value: object) -> PriceList:
     """What `/list_accelerators` of one cloud returned, for all its regions.
 
-    Raises ListingError when the shape is another one, or no row gives an offer: an empty list never replaces a good one.
+    Raises ListingError when the shape is another one, or no row gives an offer: an empty one is ignored.
     """
     try:
         items = _ITEMS.validate_python(value)
@@ -138,8 +138,8 @@ class LiveCatalog:
     fallback
         What stands in.
     load
-        Reads the lists that were stored, by whichever process; called at most every five minutes, and nobody waits for
-        it twice. It is given the lists that are known, and leaves out these and what it can't read.
+        Reads the lists that were stored, by whichever process; called at most every five
+        minutes, by one caller at a time. It gets the known lists and omits these and unreadable ones.
     """
 
     def __init__(self, fallback: Catalog, load: Load, clock: Clock) -> None:
