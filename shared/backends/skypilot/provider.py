@@ -48,7 +48,7 @@ from shared.settings import Settings
 logger = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 120.0
-"""How old SkyPilot's cluster records may be before they are refreshed from the cloud. A refresh costs the server 2 to 10 s
+"""How old SkyPilot's cluster records may be before they are refreshed from the cloud. That costs the server 2 to 10 s
 of one of its few long workers, which launches need too; probes and the node's own notices are faster anyway."""
 _SETTLE_SECONDS = 5.0
 """After a launch was cancelled its process may write for a moment; until then absence proves nothing."""
