@@ -3,7 +3,7 @@
 LAUNCHES = "gpulaunch-launches"
 """Steps that bring an instance forward."""
 TEARDOWNS = "gpulaunch-teardowns"
-"""Steps that take nodes away; a queue of its own, so that they never wait behind launches."""
+"""Steps that delete nodes; a separate queue, so that they never wait behind launches."""
 PROBES = "gpulaunch-health"
 """Slices of live instances to probe."""
 ALERTS = "gpulaunch-alerts"

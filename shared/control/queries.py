@@ -17,7 +17,7 @@ from shared.errors import StoreUnavailableError
 from shared.storage.base import InstanceFilter, InstanceStore, RecordPage, Versioned
 
 SWEEP_LATE = timedelta(minutes=5)
-"""Sweeps come every half minute; ten missed ones are no hiccup of the host."""
+"""Sweeps come every half minute; ten missed ones are more than a hiccup of the host."""
 
 
 class InstanceQueries:

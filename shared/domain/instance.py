@@ -35,9 +35,9 @@ class AttemptState(StrEnum):
     SUBMITTED = "submitted"
     """The provider took it; a node may exist."""
     RELEASING = "releasing"
-    """Given up; its node is being taken away."""
+    """Given up; its node is being deleted."""
     GONE = "gone"
-    """The provider says that nothing of it is left."""
+    """The provider has confirmed that nothing is left."""
 
 
 class Failure(Stored):
@@ -142,7 +142,7 @@ class InstanceRecord(Stored):
     reservation: Reservation | None = None
     """What it holds of the ledger until it ends; None: it was accepted where nothing is counted."""
     traceparent: str | None = None
-    """The launch's span (W3C), below which everything that is told of the instance stands; None: nothing was told."""
+    """The launch's span (W3C), parent of all telemetry of the instance; None without telemetry."""
 
     @property
     def attempt(self) -> Attempt | None:

@@ -93,7 +93,7 @@ def _by_price(offers: Iterable[Offer], attribute: str) -> list[str]:
 
 
 def _own(request: LaunchRequest, catalog: Catalog, templates: Sequence[Offer]) -> list[Offer]:
-    """Offers on infrastructure of one's own, where there is no spot: asking for it is no error, it just isn't any."""
+    """Offers on your own machines. `use_spot` is accepted and ignored there."""
     if request.instance_type is not None:
         style = _foreign_style(request, catalog)
         message = f"{request.provider} has no machine types; set `gpu` instead"
@@ -226,7 +226,7 @@ def _in_regions(
 ) -> list[Offer]:
     """Those of the wanted offers that are in the regions asked for; problems are noted for regions that won't do.
 
-    Of several regions some may lack the machine, as long as one has it; a region that nobody knows is always a problem.
+    Of several regions some may lack the machine, as long as one has it; an unknown region is always a problem.
     """
     if not request.regions:
         return wanted

@@ -1,9 +1,9 @@
-"""In which order offers are tried, and what that may cost; pure.
+"""The order in which offers are tried, and the cost. Pure.
 
 Rules of the order:
 1. Offers that failed lately come last; they are kept, because an old refusal is better than nothing to try.
 2. Spot before on-demand. Without `use_spot` there is no spot offer; with it and without `spot_fallback` there is no
-   on-demand offer, save on infrastructure of one's own, where there is no spot.
+   on-demand offer, except on your own machines, which have no spot.
 3. Cheapest first; at the same price, regions in the order in which the request lists them.
 """
 
@@ -19,7 +19,7 @@ from gpulaunch.models.requests import LaunchRequest
 MAX_OFFERS = 16
 """A plan is never longer: at some minutes an attempt, more could not be tried within the patience of anyone."""
 FALLBACK_PLACES = 4
-"""Places of a full plan kept for on-demand offers, so that many spot offers don't take the fallback away."""
+"""Places of a full plan kept for on-demand offers, so that many spot offers do not crowd out the fallback."""
 
 _CENT = Decimal("0.01")
 _MINUTES_PER_HOUR = 60
@@ -43,14 +43,14 @@ class Demotion:
 
     offer: Offer
     planned: bool
-    """True: kept, but tried last; False: struck from the plan."""
+    """True: kept, but tried last; False: excluded from the plan."""
     reason: str
     """Why, for people."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The offers in the order in which they are tried, and what was put back or struck."""
+    """The offers in the order in which they are tried, and what was demoted or excluded."""
 
     offers: list[Offer]
     demotions: list[Demotion]
@@ -73,13 +73,13 @@ class CostEstimate(Stored):
     """How old the prices are."""
 
 
-def _struck(offer: Offer, request: LaunchRequest) -> str | None:
+def _exclusion(offer: Offer, request: LaunchRequest) -> str | None:
     """Why the request rules an offer out, or None."""
     if request.regions and offer.region.casefold() not in {region.casefold() for region in request.regions}:
         return f"region {offer.region} was not asked for"
     if offer.use_spot and not request.use_spot:
         return "spot was not asked for"
-    # Without machine types it is infrastructure of one's own.
+    # Without machine types these are your own machines.
     rented = offer.instance_type is not None
     if rented and request.use_spot and not request.spot_fallback and not offer.use_spot:
         return "on-demand was ruled out (spot_fallback is false)"
@@ -95,7 +95,7 @@ def draw_up(
     now: datetime | None = None,
     excluded: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Plan the offers and say what was put back or struck, and why.
+    """Plan the offers; report what was demoted or excluded, and why.
 
     Parameters
     ----------
@@ -103,8 +103,8 @@ def draw_up(
         Refusals not long ago; of two for one offer the one that holds longer counts.
     now
         Refusals whose `until` has come by then no longer count; None: all count.
-    struck
-        Offers that somebody else ruled out (no quota, say): reason by `Offer.key`.
+    excluded
+        Offers excluded for other reasons, such as missing quota: reason by `Offer.key`.
     """
     held = {
         failure.key: failure
@@ -121,7 +121,7 @@ def draw_up(
     tired: list[Offer] = []
     demotions: list[Demotion] = []
     for offer in sorted({offer.key: offer for offer in offers}.values(), key=rank):
-        reason = (excluded or {}).get(offer.key) or _struck(offer, request)
+        reason = (excluded or {}).get(offer.key) or _exclusion(offer, request)
         if reason is not None:
             demotions.append(Demotion(offer, planned=False, reason=reason))
         elif offer.key in held:
@@ -155,7 +155,7 @@ def estimate(planned: Sequence[Offer], lifetime_minutes: int, as_of: str) -> Cos
     """What a launch over these offers may cost.
 
     The worst case is the highest price of the plan for the whole lifetime: attempts follow one another, so that one
-    node at a time is paid for; minutes in which a failed attempt's node is still going away come out of the same time.
+    node at a time is paid for; the minutes until a failed attempt's node is deleted are part of that time.
 
     Raises
     ------

@@ -219,7 +219,7 @@ class InstanceStore(Protocol):
     def close_unreadable(self, unreadable: Unreadable, booking: Booking = NO_BOOKING) -> None:
         """Move an unreadable row to the ended ones, as it is and marked, if it is still the one that was read.
 
-        For an instance that a user ends although nobody can read its record, once its nodes are deleted: release what
+        For an unreadable instance that a user terminates, once its nodes are deleted: release what
         `clusters` names and whatever the backends list that it `owns`, then close it, with a booking that settles its
         `reservation`. The document is kept to the letter, and read as `Unreadable` from then on by every version: what
         it says of its phase is no longer true. One that has ended stays as it is.
@@ -296,9 +296,9 @@ class Queues(Protocol):
         ...
 
     def poisoned(self, queue: str) -> list[QueuedMessage]:
-        """Up to 32 messages of the queue's poison queue, hidden from others for a minute while they are looked at."""
+        """Up to 32 messages of the queue's poison queue, hidden from other readers for a minute."""
         ...
 
     def forget(self, message: QueuedMessage) -> None:
-        """Delete a message taken by `poisoned`; one that is gone already is fine."""
+        """Delete a message returned by `poisoned`; ignore a missing one."""
         ...

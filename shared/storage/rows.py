@@ -73,7 +73,7 @@ def is_instance_id(text: str) -> bool:
 def inverted_ulid(instance_id: str) -> str:
     """The ULID of an instance with each of its Crockford digits v replaced by 31-v, so that newer sorts first.
 
-    Raises ValueError when it is no instance id.
+    Raises ValueError for an invalid instance id.
     """
     if not is_instance_id(instance_id):
         raise ValueError("not an instance id")

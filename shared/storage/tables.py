@@ -1,7 +1,7 @@
 """Records, events and idempotency entries in Azure Table Storage.
 
 A write is one entity-group transaction. The SDK repeats a transaction that was answered with 500, 503 or 504, and the
-first try may have been carried out all the same; the repetition then meets its own work as a conflict. Every write of
+first try may have been carried out anyway; the repetition then meets its own work as a conflict. Every write of
 a record therefore carries a mark of its own (`writer`), and a conflict is judged by reading the row again: our mark
 means that the write was done. For the same reason a transaction is sent again when its connection breaks (REPEATED in
 `failures.py`). Where no answer comes in time either, the outcome stays unknown: StoreUnavailableError.
@@ -249,7 +249,7 @@ class TableInstanceStore:
             self._table.upsert_entity(rows.note_row(self._partition, marker), mode=UpdateMode.REPLACE)
 
     def drop_marker(self, kind: str, key: str) -> None:
-        # the SDK takes a row that is gone for deleted
+        # the SDK treats a missing row as deleted
         with translated("drop a marker"):
             self._table.delete_entity(self._partition, rows.marker_key(kind, key))
 

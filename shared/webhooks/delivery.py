@@ -87,7 +87,7 @@ class AlertDelivery:
 def _post(url: str, headers: dict[str, str], body: bytes) -> tuple[str, bool] | None:
     """None: taken; else why not, without the address, and whether another try may help."""
     try:
-        # A redirect is no delivery: the address that the operator wrote is the one that is called.
+        # A redirect is not a delivery: only the configured URL is called.
         with (
             httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client,
             client.stream("POST", url, headers=headers, content=body) as answer,

@@ -82,7 +82,7 @@ class _Run(TaskRun):
         self._known.update(one.cluster_name for one in attempts if one.state is not AttemptState.GONE)
 
     def see_unreadable(self, row: Unreadable) -> None:
-        # Its node may be in use; whatever carries the instance's name is nobody's garbage.
+        # Its node may be in use; whatever has the instance's name is not garbage.
         self._known.update(name for name in self._running.clusters if row.owns(name))
 
     def finish(self, walk: Walk) -> int:
