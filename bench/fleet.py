@@ -9,9 +9,9 @@ from azure.data.tables import TableClient
 
 from gpulaunch.models.instances import Phase
 from gpulaunch.models.offers import Offer
-from gpulaunch.models.requests import LaunchRequest
 from shared.catalog.snapshot import snapshot
 from shared.domain.instance import Attempt, AttemptState, Health, InstanceRecord
+from shared.domain.request import StoredRequest
 from shared.lifecycle.provision import cluster_name
 from shared.storage import rows
 
@@ -54,7 +54,7 @@ def ready(number: int, port: int, offers: list[Offer], now: datetime) -> Instanc
     request = {"model_name": "meta-llama/Llama-3.1-8B-Instruct", "provider": "azure", "region": "eastus", "gpu": "A10"}
     return InstanceRecord(
         instance_id=name,
-        request=LaunchRequest.model_validate(request),
+        request=StoredRequest.model_validate(request),
         mode="real",
         mode_reason="SkyPilot's azure is enabled.",
         phase=Phase.READY,

@@ -1,11 +1,9 @@
-"""The two kinds of model: what comes from outside is strict about unknown fields, what we stored is read kindly."""
+"""The bases of models. From outside unknown fields are errors; in what we wrote they are those of a later version."""
 
-from collections.abc import Mapping
 from enum import StrEnum
-from functools import cache
-from typing import Annotated, Self, cast, get_args
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, PlainSerializer
 from pydantic_core import PydanticCustomError
 
 from gpulaunch.models.times import iso
@@ -54,32 +52,12 @@ class Outside(BaseModel):
 
 
 class Stored(BaseModel):
-    """Base of what the program writes and reads again: fields of a later version are ignored, values don't change."""
+    """Base of what the program sends itself and reads once: fields of a later version are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-@cache
-def _fields(kind: type[BaseModel]) -> Mapping[str, type[BaseModel] | None]:
-    """The fields of a model, each with the model that its value is, if it is one."""
-    found: dict[str, type[BaseModel] | None] = {}
-    for name, field in kind.model_fields.items():
-        inner = [one for one in (field.annotation, *get_args(field.annotation)) if isinstance(one, type)]
-        found[name] = next((one for one in inner if issubclass(one, BaseModel)), None)
-    return found
+class Kept(BaseModel):
+    """Base of what is read, changed and written back: fields of a later version are kept as they are."""
 
-
-def _known(kind: type[BaseModel], value: object) -> object:
-    if not isinstance(value, dict):
-        return value
-    given = cast("dict[str, object]", value)
-    return {
-        name: _known(model, given[name]) if model else given[name]
-        for name, model in _fields(kind).items()
-        if name in given
-    }
-
-
-def lenient(kind: type[BaseModel]) -> BeforeValidator:
-    """For an `Outside` model inside a stored one: fields of a later version are ignored there too."""
-    return BeforeValidator(lambda value: _known(kind, value))
+    model_config = ConfigDict(extra="allow", frozen=True)

@@ -2,14 +2,14 @@
 
 from typing import Literal
 
-from gpulaunch.models.base import Stored
+from gpulaunch.models.base import Kept
 from gpulaunch.models.requests import GPU_IS_AN_ADDON, ProviderName
 
 PriceSource = Literal["snapshot", "live"]
 """Price source: the project's snapshot, or SkyPilot's live catalog."""
 
 
-class Offer(Stored):
+class Offer(Kept):
     """A kind of node in a region at a price."""
 
     provider: ProviderName

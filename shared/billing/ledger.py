@@ -59,10 +59,10 @@ def reserve(ledger: Ledger, held: Reservation, now: datetime, *, rated: bool) ->
     for scope in held.scopes:
         key = account_key(held.month, scope)
         account, use = accounts.get(key, Account()), usage.get(scope, Usage())
-        accounts[key] = account.model_copy(update={"reserved": account.reserved + held.micro_usd})
-        usage[scope] = Usage(instances=use.instances + 1, gpus=use.gpus + held.gpus)
+        accounts[key] = account.add(reserved=held.micro_usd)
+        usage[scope] = use.add(1, held.gpus)
     launched = (*recent_launches(ledger, now), now) if rated else ()
-    return Ledger(accounts=accounts, usage=usage, launched=launched)
+    return ledger.model_copy(update={"accounts": accounts, "usage": usage, "launched": launched})
 
 
 def settle(ledger: Ledger, held: Reservation, actual: int) -> Ledger:
@@ -71,11 +71,8 @@ def settle(ledger: Ledger, held: Reservation, actual: int) -> Ledger:
     for scope in held.scopes:
         key = account_key(held.month, scope)
         account, use = accounts.get(key, Account()), usage.get(scope, Usage())
-        # Not below nothing: an operator may have deleted the ledger's row to begin anew.
-        accounts[key] = account.model_copy(
-            update={"reserved": max(0, account.reserved - held.micro_usd), "spent": account.spent + actual}
-        )
-        usage[scope] = Usage(instances=max(0, use.instances - 1), gpus=max(0, use.gpus - held.gpus))
+        accounts[key] = account.add(reserved=-held.micro_usd, spent=actual)
+        usage[scope] = use.add(-1, -held.gpus)
     return ledger.model_copy(update={"accounts": accounts, "usage": usage})
 
 

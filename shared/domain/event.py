@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from gpulaunch.models.base import Stored, UtcTime
+from gpulaunch.models.base import Kept, UtcTime
 from gpulaunch.models.instances import EventType, Phase, Reason
 
 
-class Event(Stored):
+class Event(Kept):
     """One line of an instance's story."""
 
     sequence: int

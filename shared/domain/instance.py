@@ -1,14 +1,17 @@
 """What is stored about an instance: its record, its attempts and its events."""
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from gpulaunch.models.base import Known, Stored, UtcTime, lenient
+from pydantic import Field
+
+from gpulaunch.models.base import Kept, Known, UtcTime
 from gpulaunch.models.instances import Mode, Phase, Reason
 from gpulaunch.models.offers import Offer
-from gpulaunch.models.requests import LaunchRequest
 from shared.domain.money import Reservation
-from shared.domain.node import JobResult, NodePhase
+from shared.domain.node import NodePhase
+from shared.domain.request import StoredJobResult, StoredRequest
 
 SCHEMA = 1
 """Version of the stored shape. A reader takes every version up to its own, and never writes a record of a later one."""
@@ -40,14 +43,14 @@ class AttemptState(StrEnum):
     """The provider has confirmed that nothing is left."""
 
 
-class Failure(Stored):
+class Failure(Kept):
     """Why something did not work."""
 
     reason: Reason
     message: str
 
 
-class Attempt(Stored):
+class Attempt(Kept):
     """One try to provision on one offer."""
 
     number: int
@@ -61,7 +64,8 @@ class Attempt(Stored):
     started_at: UtcTime
     request_id: str | None = None
     """The provider's id of the launch, when it gave one."""
-    node_phase: NodePhase | None = None
+    node_phase: Annotated[NodePhase | str | None, Field(union_mode="left_to_right")] = None
+    """As text where a later version wrote one that this version does not know."""
     calls_us: bool = False
     """The node tells of its changes by itself."""
     detail: str = ""
@@ -78,10 +82,10 @@ class Attempt(Stored):
     release_since: UtcTime | None = None
     release_tries: int = 0
     gone_at: UtcTime | None = None
-    job: Annotated[JobResult | None, lenient(JobResult)] = None
+    job: StoredJobResult | None = None
 
 
-class Health(Stored):
+class Health(Kept):
     """What the last probes of a ready node said."""
 
     state: Literal["healthy", "unhealthy"] = "healthy"
@@ -96,15 +100,20 @@ class Health(Stored):
     finished_requests: float | None = None
     """vLLM's count of finished requests when `idle_since` was set; a higher one later means that it was not idle."""
 
+    def fail(self, since: datetime, failures: int, message: str) -> "Health":
+        """The same after another failed probe; what is known of its load stays."""
+        changes = {"state": "unhealthy", "since": since, "failures": failures, "message": message}
+        return self.model_copy(update=changes)
 
-class InstanceRecord(Stored):
+
+class InstanceRecord(Kept):
     """All that is known about one instance."""
 
     schema_version: int = SCHEMA
     instance_id: str
     epoch: int = 1
     """Goes up whenever messages under way lose their meaning (termination, recovery)."""
-    request: Annotated[LaunchRequest, lenient(LaunchRequest)]
+    request: StoredRequest
     mode: Mode
     mode_reason: str = ""
     """Why this mode, for people."""

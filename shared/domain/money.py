@@ -6,13 +6,13 @@ Amounts are whole micro-USD, so that sums are exact. A scope says what is counte
 
 from datetime import date
 
-from gpulaunch.models.base import Stored, UtcTime
+from gpulaunch.models.base import Kept, UtcTime
 
 MICRO = 1_000_000
 """Micro-USD in one USD."""
 
 
-class Reservation(Stored):
+class Reservation(Kept):
     """What an instance holds of the ledger from its acceptance to its end; part of its record."""
 
     month: str
@@ -24,7 +24,7 @@ class Reservation(Stored):
     gpus: int
 
 
-class Account(Stored):
+class Account(Kept):
     """The money of one scope in one month."""
 
     reserved: int = 0
@@ -34,15 +34,25 @@ class Account(Stored):
     alerted: int = 0
     """The highest threshold, in percent, of which an alert has told."""
 
+    def add(self, *, reserved: int = 0, spent: int = 0) -> "Account":
+        """More money reserved or spent; not less than none is reserved, as an operator may delete the ledger's row."""
+        return self.model_copy(update={"reserved": max(0, self.reserved + reserved), "spent": self.spent + spent})
 
-class Usage(Stored):
+
+class Usage(Kept):
     """What the live instances of one scope hold."""
 
     instances: int = 0
     gpus: int = 0
 
+    def add(self, instances: int, gpus: int) -> "Usage":
+        """More, or fewer, of each, but not less than none."""
+        return self.model_copy(
+            update={"instances": max(0, self.instances + instances), "gpus": max(0, self.gpus + gpus)}
+        )
 
-class Ledger(Stored):
+
+class Ledger(Kept):
     """Everything that admissions compete for; one row, so that one ETag decides."""
 
     accounts: dict[str, Account] = {}
@@ -53,7 +63,7 @@ class Ledger(Stored):
     """When the launches of the last minute were accepted; kept only where their rate is limited."""
 
 
-class CostEntry(Stored):
+class CostEntry(Kept):
     """What one attempt has cost: written once, when nothing is left of it."""
 
     instance_id: str

@@ -8,6 +8,7 @@ from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import LaunchRequest
 from shared.domain.event import Event
 from shared.domain.instance import InstanceRecord
+from shared.domain.request import StoredRequest
 
 
 def accept(
@@ -30,7 +31,7 @@ def accept(
     """
     record = InstanceRecord(
         instance_id=instance_id,
-        request=request,
+        request=StoredRequest.of(request),
         mode=mode,
         mode_reason=mode_reason,
         phase=Phase.QUEUED,

@@ -5,6 +5,7 @@ from gpulaunch.models.times import seconds_between
 from shared.domain.instance import AttemptState, Failure, Health
 from shared.domain.node import NodeNotice, NodePhase, NodeStatus
 from shared.domain.provider import NodeState, NodeView, Probe
+from shared.domain.request import StoredJobResult
 from shared.lifecycle.observations import NotEnabled, Observed, ProviderUnavailable, Registered, Reported
 from shared.lifecycle.provision import give_up_attempt
 from shared.lifecycle.rules import next_deadline, overdue, termination_reason
@@ -61,7 +62,7 @@ def unanswered(transition: Transition, found: ProviderUnavailable | NotEnabled, 
     late = overdue(transition.record, transition.now, timeouts.allowed)
     if late is not None:
         return give_up_attempt(
-            transition, late.model_copy(update={"message": f"{late.message} {found.message}"}), timeouts
+            transition, Failure(reason=late.reason, message=f"{late.message} {found.message}"), timeouts
         )
     return transition.requeue_after("advance", timeouts.unanswered_poll)
 
@@ -124,7 +125,7 @@ def _take_status(transition: Transition, status: NodeStatus) -> None:
         fetched_bytes=status.fetched_bytes if status.fetched_bytes is not None else attempt.fetched_bytes,
         total_bytes=status.total_bytes if status.total_bytes is not None else attempt.total_bytes,
         port=status.port or attempt.port,
-        job=status.job or attempt.job,
+        job=StoredJobResult.of(status.job) if status.job else attempt.job,
     )
     if status.log_tail:
         transition.change(log_tail=status.log_tail[-LOG_LINES:])

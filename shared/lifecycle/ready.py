@@ -6,6 +6,7 @@ from gpulaunch.models.instances import EventType, Reason
 from shared.domain.instance import Failure, Health
 from shared.domain.node import NodeNotice, NodePhase
 from shared.domain.provider import NodeState, Probe
+from shared.domain.request import StoredJobResult
 from shared.lifecycle.observations import Noticed, Probed, Reported
 from shared.lifecycle.progress import LOG_LINES
 from shared.lifecycle.recovery import recover
@@ -37,8 +38,7 @@ def probed(transition: Transition, found: Probed, timeouts: Timeouts) -> Decisio
         transition.event(EventType.HEALTH, f"The endpoint does not answer: {found.probe.message}")
     since = before.since if before.state == "unhealthy" else transition.now
     # Keep what is known about its load: a hiccup does not restart the idle time.
-    changes = {"state": "unhealthy", "since": since, "failures": failures, "message": found.probe.message}
-    transition.change(health=before.model_copy(update=changes))
+    transition.change(health=before.fail(since, failures, found.probe.message))
     return transition.wait_until(next_deadline(transition.record, transition.now))
 
 
@@ -56,7 +56,7 @@ def reported(transition: Transition, found: Reported, timeouts: Timeouts) -> Dec
     """Apply a ready node's report of its job, its log or its end."""
     status = found.status
     attempt = transition.record.attempts[-1]
-    transition.change_attempt(job=status.job or attempt.job, detail=status.detail)
+    transition.change_attempt(job=StoredJobResult.of(status.job) if status.job else attempt.job, detail=status.detail)
     if status.log_tail:
         transition.change(log_tail=status.log_tail[-LOG_LINES:])
     # A finished job takes precedence over a shutdown: it must not run a second time.

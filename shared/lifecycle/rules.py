@@ -20,6 +20,7 @@ outside. How long and how often things may take stands in `shared/lifecycle/time
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Literal
 
 from gpulaunch.models.instances import Phase, Reason
 from gpulaunch.models.times import seconds_between
@@ -132,7 +133,7 @@ def next_deadline(record: InstanceRecord, now: datetime) -> datetime:
     return min(moment for moment in moments if moment is not None)
 
 
-def final_phase(record: InstanceRecord, reason: Reason) -> Phase:
+def final_phase(record: InstanceRecord, reason: Reason) -> Literal[Phase.TERMINATED, Phase.FAILED]:
     """Return `terminated` if the instance ends for `reason` as intended, else `failed`.
 
     A lifetime or budget that is over before the instance was ever ready is a failure: it never did its work.

@@ -2,13 +2,18 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
+
+from pydantic import BaseModel, ValidationError
 
 from gpulaunch.errors import GpulaunchError
+from gpulaunch.models.base import UtcTime
 from gpulaunch.models.instances import EventType, Phase, Reason
 from gpulaunch.models.times import seconds_between
 from shared.domain.event import Event
-from shared.domain.instance import Attempt, InstanceRecord
+from shared.domain.instance import Attempt, AttemptState, Failure, Health, InstanceRecord
+from shared.domain.node import NodePhase
+from shared.domain.request import StoredJobResult
 
 StepName = Literal["advance", "teardown"]
 
@@ -31,8 +36,46 @@ LEGAL: dict[Phase, tuple[Phase, ...]] = {
 """Which phase may follow which."""
 
 
+class RecordChange(TypedDict, total=False):
+    """The fields of a record that a transition may set by name; `move`, `event` and `wait_until` set the others."""
+
+    epoch: int
+    next_offer: int
+    tried_in_round: int
+    attempts: list[Attempt]
+    recoveries: int
+    health: Health | None
+    ending: Failure | None
+    ends_as: Literal["terminated", "failed"] | None
+    ended_at: UtcTime | None
+    poisoned: int
+    log_tail: list[str]
+
+
+class AttemptChange(TypedDict, total=False):
+    """The fields of an attempt that may change once it is written down."""
+
+    state: AttemptState
+    submit_lease_until: UtcTime
+    request_id: str | None
+    node_phase: NodePhase | str | None
+    calls_us: bool
+    detail: str
+    fetched_bytes: int | None
+    total_bytes: int | None
+    address: str | None
+    port: int | None
+    node_up_at: UtcTime | None
+    ready_at: UtcTime | None
+    failure: Failure | None
+    release_since: UtcTime | None
+    release_tries: int
+    gone_at: UtcTime | None
+    job: StoredJobResult | None
+
+
 class IllegalTransitionError(GpulaunchError):
-    """A transition that LEGAL does not allow: a bug, never a result of input."""
+    """A transition that makes no sense: a bug, never a result of input. Nothing of it is written."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +86,7 @@ class NextStep:
     delay_seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Decision:
     """The outcome of one transition."""
 
@@ -65,14 +108,25 @@ class Transition:
         self.now = now
         self._events: list[Event] = []
 
-    def change(self, **fields: Any) -> None:
-        """Set fields of the record."""
-        self.record = self.record.model_copy(update=fields)
+    def change(self, **fields: Unpack[RecordChange]) -> None:
+        """Set fields of the record.
 
-    def change_attempt(self, **fields: Any) -> Attempt:
-        """Set fields of the latest attempt."""
-        changed = self.record.attempts[-1].model_copy(update=fields)
-        self.change(attempts=[*self.record.attempts[:-1], changed])
+        Raises:
+            IllegalTransitionError: there is no such field, or it is not one to be set like this.
+        """
+        _assert(fields.keys() <= RecordChange.__annotations__.keys(), f"a record has no {', '.join(fields)} to change")
+        self._set(**fields)
+
+    def change_attempt(self, **fields: Unpack[AttemptChange]) -> Attempt:
+        """Set fields of the latest attempt.
+
+        Raises:
+            IllegalTransitionError: there is no such field, or it is not one that changes.
+        """
+        known = AttemptChange.__annotations__.keys()
+        _assert(fields.keys() <= known, f"an attempt has no {', '.join(fields)} to change")
+        changed = self.record.attempts[-1].model_copy(update=dict(fields))
+        self._set(attempts=[*self.record.attempts[:-1], changed])
         return changed
 
     def event(
@@ -99,35 +153,72 @@ class Transition:
                 data=data or {},
             )
         )
-        self.change(event_count=self.record.event_count + 1)
+        self._set(event_count=self.record.event_count + 1)
 
     def move(self, phase: Phase, message: str, reason: Reason | None = None) -> None:
         """Go to another phase.
 
-        Raises
-        ------
-        IllegalTransitionError
-            The table of phases does not allow it.
+        Raises:
+            IllegalTransitionError: LEGAL does not allow it.
         """
         here = self.record.phase
-        if phase not in LEGAL[here]:
-            raise IllegalTransitionError(f"{here.value} is not followed by {phase.value}")
+        _assert(phase in LEGAL[here], f"{here.value} is not followed by {phase.value}")
         lasted = seconds_between(self.record.phase_since, self.now)
-        self.change(phase=phase, phase_since=self.now)
+        self._set(phase=phase, phase_since=self.now)
         data = {"from": here.value, "to": phase.value}
         self.event(EventType.PHASE, message, reason=reason, duration=lasted, data=data)
 
     def wait_until(self, due_at: datetime | None) -> Decision:
         """Finish without a message; the sweep returns once `due_at` has passed."""
-        self.change(due_at=due_at, updated_at=self.now)
-        return Decision(self.record, tuple(self._events))
+        self._set(due_at=due_at, updated_at=self.now)
+        return self._decision()
 
     def requeue_after(self, step: StepName, delay_seconds: float = 0.0, *, claimed: bool = False) -> Decision:
         """Finish with a next step after a delay."""
-        self.change(due_at=self.now + timedelta(seconds=delay_seconds), updated_at=self.now)
-        return Decision(self.record, tuple(self._events), NextStep(step, delay_seconds), claimed)
+        self._set(due_at=self.now + timedelta(seconds=delay_seconds), updated_at=self.now)
+        return self._decision(NextStep(step, delay_seconds), claimed=claimed)
+
+    def _set(self, **fields: Any) -> None:
+        self.record = self.record.model_copy(update=fields)
+
+    def _decision(self, next_step: NextStep | None = None, *, claimed: bool = False) -> Decision:
+        _check(self.before, self.record, self._events)
+        return Decision(record=self.record, events=tuple(self._events), next_step=next_step, claimed=claimed)
 
 
 def unchanged(record: InstanceRecord) -> Decision:
     """Return a decision without a change or a next step."""
-    return Decision(record, changed=False)
+    return Decision(record=record, changed=False)
+
+
+def _check(before: InstanceRecord, record: InstanceRecord, events: list[Event]) -> None:
+    """Assert what holds after every transition; see `RecordChange` for what none can change.
+
+    Raises:
+        IllegalTransitionError: something does not hold, or a field has a value that could not be read again.
+    """
+    attempt = record.attempt
+    changed = [record] if attempt is None or attempt in before.attempts[-1:] else [record, attempt]
+    for model in changed:
+        _validate(model)
+    numbers = [event.sequence for event in events]
+    _assert(numbers == list(range(before.event_count, record.event_count)), f"events {numbers} leave gaps")
+    numbers = [one.number for one in record.attempts]
+    _assert(numbers == list(range(1, len(numbers) + 1)), f"attempts are numbered {numbers}")
+    _assert(len(numbers) >= len(before.attempts), "an attempt was lost")
+    left = [one.number for one in record.attempts[: None if record.ended else -1] if one.state is not AttemptState.GONE]
+    _assert(not left, f"in {record.phase.value}, attempt {left} may still have a node")
+    _assert(record.epoch >= before.epoch, "the epoch went back")
+
+
+def _validate(model: BaseModel) -> None:
+    """Assert that each field has a value of its type; nested models were validated when they were made."""
+    try:
+        type(model).model_validate(dict(model), strict=True)
+    except ValidationError as error:
+        raise IllegalTransitionError(f"{type(model).__name__}: {error}") from error
+
+
+def _assert(holds: bool, message: str) -> None:
+    if not holds:
+        raise IllegalTransitionError(message)

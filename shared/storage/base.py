@@ -12,8 +12,7 @@ from typing import Protocol
 
 from pydantic import BaseModel
 
-from gpulaunch.models.base import Stored as StoredModel
-from gpulaunch.models.base import UtcTime
+from gpulaunch.models.base import Kept, UtcTime
 from gpulaunch.models.instances import Phase
 from shared.domain.event import Event
 from shared.domain.instance import InstanceRecord, cluster_prefix
@@ -75,7 +74,7 @@ class UnreadableRecordError(UnreadableRowError):
         self.unreadable = unreadable
 
 
-class IdempotencyEntry(StoredModel):
+class IdempotencyEntry(Kept):
     """What was answered to a launch with an Idempotency-Key."""
 
     key_hash: str
@@ -88,7 +87,7 @@ class IdempotencyEntry(StoredModel):
     created_at: UtcTime
 
 
-class Marker(StoredModel):
+class Marker(Kept):
     """Something small to remember that belongs to no instance: an orphan seen, an offer that failed."""
 
     kind: str

@@ -35,7 +35,7 @@ from shared.storage.base import (
     Versioned,
     VersionedLedger,
 )
-from shared.storage.checks import check_commit, check_size
+from shared.storage.checks import check_commit, check_create, checked_row
 from shared.storage.failures import REPEATED, code_of, translate, translated
 from shared.storage.records import CLOSED, read, read_all, read_event, read_record
 from shared.storage.tokens import make_token, read_token
@@ -88,8 +88,8 @@ class TableInstanceStore:
         idempotency: IdempotencyEntry | None,
         booking: Booking = NO_BOOKING,
     ) -> str:
-        check_size(events, booking)
-        row = rows.record_row(self._partition, record, secrets.token_hex(8))
+        check_create(record, events, booking)
+        row = checked_row(self._partition, record, secrets.token_hex(8))
         operations: list[Operation] = [("create", row)]
         if idempotency is not None:
             operations.append(("create", rows.idempotency_row(self._partition, idempotency)))
@@ -132,7 +132,7 @@ class TableInstanceStore:
         self, before: Versioned, record: InstanceRecord, events: Sequence[Event], booking: Booking = NO_BOOKING
     ) -> str:
         check_commit(before.record, record, events, booking)
-        row = rows.record_row(self._partition, record, secrets.token_hex(8))
+        row = checked_row(self._partition, record, secrets.token_hex(8))
         unchanged = {"etag": before.etag, "match_condition": MatchConditions.IfNotModified}
         old_key = rows.record_key(record.instance_id, before.record.ended)
         operations: list[Operation]

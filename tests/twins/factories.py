@@ -11,6 +11,7 @@ from gpulaunch.models.requests import LaunchRequest
 from shared.domain.event import Event
 from shared.domain.instance import Attempt, InstanceRecord
 from shared.domain.money import CostEntry
+from shared.domain.request import StoredRequest
 from shared.storage.base import IdempotencyEntry
 from tests.twins.clock import START
 
@@ -84,7 +85,10 @@ def make_record(**given: Any) -> InstanceRecord:
         "estimated_hourly_usd": 0.64,
         "worst_case_usd": 38.4,
     }
-    return InstanceRecord.model_validate(fields | given)
+    fields |= given
+    if not isinstance(fields["request"], StoredRequest):
+        fields["request"] = StoredRequest.of(fields["request"])
+    return InstanceRecord.model_validate(fields)
 
 
 def make_event(sequence: int = 0, **given: Any) -> Event:

@@ -21,7 +21,7 @@ from shared.storage.base import (
     Versioned,
     VersionedLedger,
 )
-from shared.storage.checks import check_commit, check_size
+from shared.storage.checks import check_commit, check_create, checked_row
 from shared.storage.records import CLOSED, read, read_all, read_event, read_record
 from shared.storage.tables import MAX_PAGE
 from shared.storage.tokens import make_token, read_token
@@ -58,8 +58,8 @@ class MemoryInstanceStore:
         idempotency: IdempotencyEntry | None,
         booking: Booking = NO_BOOKING,
     ) -> str:
-        check_size(events, booking)
-        inserts = [rows.record_row("", record, ""), *self._event_rows(record.instance_id, events)]
+        check_create(record, events, booking)
+        inserts = [checked_row("", record, ""), *self._event_rows(record.instance_id, events)]
         if idempotency is not None:
             inserts.append(rows.idempotency_row("", idempotency))
         with self.calls.call("create"), self._lock:
@@ -87,7 +87,7 @@ class MemoryInstanceStore:
         self, before: Versioned, record: InstanceRecord, events: Sequence[Event], booking: Booking = NO_BOOKING
     ) -> str:
         check_commit(before.record, record, events, booking)
-        row = rows.record_row("", record, "")
+        row = checked_row("", record, "")
         old_key = rows.record_key(record.instance_id, before.record.ended)
         with self.calls.call("commit"), self._lock:
             if old_key not in self._rows or self._rows[old_key][0] != before.etag:

@@ -18,6 +18,7 @@ from shared.agent import task
 from shared.auth import Deriver, Purpose
 from shared.domain.instance import Attempt, InstanceRecord
 from shared.domain.node import Assignment
+from shared.domain.request import StoredRequest
 from shared.settings import Settings
 
 NOW = datetime(2026, 1, 31, 9, tzinfo=UTC)
@@ -38,7 +39,7 @@ def record(provider: Any = "azure") -> InstanceRecord:
     request = LaunchRequest(model_name="org/m", gpu="A10", vllm_args=["--seed", "$(touch owned)"])
     return InstanceRecord(
         instance_id=INSTANCE,
-        request=request,
+        request=StoredRequest.of(request),
         mode="real",
         phase_since=NOW,
         created_at=NOW,

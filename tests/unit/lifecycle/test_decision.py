@@ -1,12 +1,24 @@
 """The table of phases, the draft of a change, and acceptance."""
 
+import re
 from datetime import timedelta
+from typing import Any, get_type_hints
 
 import pytest
+from pydantic import BaseModel
 
 from gpulaunch.models.instances import EventType, Phase, Reason
+from shared.domain.instance import Attempt, AttemptState, InstanceRecord
 from shared.lifecycle.acceptance import accept
-from shared.lifecycle.transition import LEGAL, IllegalTransitionError, NextStep, Transition, unchanged
+from shared.lifecycle.transition import (
+    LEGAL,
+    AttemptChange,
+    IllegalTransitionError,
+    NextStep,
+    RecordChange,
+    Transition,
+    unchanged,
+)
 from tests.twins.clock import START
 from tests.twins.factories import make_attempt, make_instance_id, make_record, make_request
 from tests.unit.lifecycle.story import OFFERS
@@ -74,7 +86,8 @@ class TestDraft:
         assert decision.record.event_count == 6
 
     def test_an_event_should_name_the_latest_attempt(self) -> None:
-        transition = Transition(make_record(attempts=[make_attempt(), make_attempt(number=2)]), LATER)
+        attempts = [make_attempt(state=AttemptState.GONE), make_attempt(number=2)]
+        transition = Transition(make_record(attempts=attempts), LATER)
         transition.event(EventType.HEALTH, "something")
         assert transition.wait_until(None).events[0].attempt == 2
 
@@ -100,6 +113,70 @@ class TestDraft:
         decision = unchanged(record)
         assert decision.record is record
         assert (decision.events, decision.next_step, decision.claimed, decision.changed) == ((), None, False, False)
+
+
+class TestNonsense:
+    @pytest.mark.parametrize(
+        ("kind", "change"), [(InstanceRecord, RecordChange), (Attempt, AttemptChange)], ids=["record", "attempt"]
+    )
+    def test_what_may_change_should_be_fields_of_their_types(self, kind: type[BaseModel], change: type[Any]) -> None:
+        fields, hints = get_type_hints(kind), get_type_hints(change)
+        assert hints.keys() < fields.keys()
+        assert {name: fields[name] for name in hints} == hints
+
+    @pytest.mark.parametrize("name", ["deadline_att", "phase", "deadline_at", "instance_id", "event_count", "due_at"])
+    def test_a_field_that_does_not_exist_or_is_not_to_be_set_should_be_refused(self, name: str) -> None:
+        fields: Any = {name: None}
+        with pytest.raises(IllegalTransitionError, match=f"a record has no {name} to change"):
+            Transition(make_record(), LATER).change(**fields)
+
+    @pytest.mark.parametrize("name", ["node_fase", "number", "offer", "cluster_name", "started_at"])
+    def test_so_should_one_of_an_attempt(self, name: str) -> None:
+        fields: Any = {name: None}
+        with pytest.raises(IllegalTransitionError, match=f"an attempt has no {name} to change"):
+            Transition(make_record(attempts=[make_attempt()]), LATER).change_attempt(**fields)
+
+    @pytest.mark.parametrize(
+        ("of_record", "of_attempt", "message"),
+        [
+            ({"ends_as": "no-such-phase"}, {}, "InstanceRecord: .*ends_as"),
+            ({"log_tail": "a line"}, {}, "InstanceRecord: .*log_tail"),
+            ({}, {"port": "not a port"}, "Attempt: .*port"),
+            ({}, {"state": "no-such-state"}, "Attempt: .*state"),
+            ({}, {"gone_at": "today"}, "Attempt: .*gone_at"),
+            ({"epoch": 0}, {}, "the epoch went back"),
+            ({"attempts": []}, {}, "an attempt was lost"),
+            ({"attempts": [make_attempt(number=2)]}, {}, r"attempts are numbered \[2\]"),
+            ({"attempts": [make_attempt(), make_attempt(number=2)]}, {}, r"attempt \[1\] may still have a node"),
+        ],
+    )
+    def test_a_value_that_makes_no_sense_should_never_become_a_decision(
+        self, of_record: Any, of_attempt: Any, message: str
+    ) -> None:
+        transition = Transition(make_record(attempts=[make_attempt()]), LATER)
+        transition.change_attempt(**of_attempt)
+        transition.change(**of_record)
+        with pytest.raises(IllegalTransitionError, match=re.compile(message, re.DOTALL)):
+            transition.wait_until(None)
+
+    def test_a_phase_that_does_not_exist_should_be_refused(self) -> None:
+        with pytest.raises(IllegalTransitionError, match="queued is not followed by no-such-phase"):
+            Transition(make_record(), LATER).move(Phase("no-such-phase"), "never")
+
+    def test_an_end_should_be_refused_while_a_node_may_be_left(self) -> None:
+        record = make_record(phase=Phase.TERMINATING, attempts=[make_attempt(state=AttemptState.RELEASING)])
+        transition = Transition(record, LATER)
+        transition.move(Phase.TERMINATED, "too early")
+        with pytest.raises(IllegalTransitionError, match=r"in terminated, attempt \[1\] may still have a node"):
+            transition.wait_until(None)
+
+    def test_fields_of_a_later_version_should_survive(self) -> None:
+        attempt = Attempt.model_validate(make_attempt().model_dump() | {"disk_id": "d-1"})
+        record = InstanceRecord.model_validate(make_record().model_dump() | {"paused": True, "attempts": [attempt]})
+        transition = Transition(record, LATER)
+        transition.change_attempt(detail="new")
+        stored = transition.wait_until(None).record.model_dump()
+        assert (stored["paused"], stored["attempts"][0]["disk_id"]) == (True, "d-1")
 
 
 class TestAcceptance:

@@ -8,6 +8,7 @@ from gpulaunch.models.instances import EventType, Phase, Reason
 from shared.domain.instance import AttemptState
 from shared.domain.node import JobResult, NodeNotice, NodePhase, NodeStatus
 from shared.domain.provider import NodeState, NodeView, Probe
+from shared.domain.request import StoredJobResult
 from shared.lifecycle.observations import Decide, Noticed, Observation, Observed, Reported
 from shared.lifecycle.transition import NextStep
 from tests.unit.lifecycle.story import (
@@ -154,7 +155,7 @@ class TestJob:
         assert decision.next_step == NextStep("teardown", 0.0)
         assert story.record.ending is not None
         assert story.record.ending.message == f"The job exited with code {code}."
-        assert story.attempt.job == JobResult(exit_code=code)
+        assert story.attempt.job == StoredJobResult(exit_code=code)
 
     @pytest.mark.parametrize("phase", ON_NODE)
     def test_its_end_should_end_an_instance_that_we_did_not_see_ready(self, phase: Phase) -> None:

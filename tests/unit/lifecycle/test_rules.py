@@ -7,7 +7,7 @@ import pytest
 
 from gpulaunch.models.instances import Phase, Reason
 from shared.domain.instance import Failure, Health, InstanceRecord
-from shared.domain.node import JobResult
+from shared.domain.request import StoredJobResult
 from shared.lifecycle import rules as termination
 from shared.lifecycle.rules import (
     budget_at,
@@ -36,7 +36,7 @@ def running(
         offer=make_offer(price_per_hour=price),
         node_up_at=START,
         ready_at=START,
-        job=None if job is None else JobResult(exit_code=job),
+        job=None if job is None else StoredJobResult(exit_code=job),
     )
     return make_record(phase=Phase.READY, request=make_request(**request), attempts=[attempt], health=health)
 

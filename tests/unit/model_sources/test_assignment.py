@@ -13,6 +13,7 @@ from shared.auth import Deriver
 from shared.domain.instance import Attempt, InstanceRecord
 from shared.domain.node import ModelFile
 from shared.domain.provider import LaunchRefusedError
+from shared.domain.request import StoredRequest
 from shared.model_sources.assignment import AssignmentMaker
 from shared.model_sources.base import ModelListing
 from shared.settings import Settings
@@ -46,7 +47,7 @@ def record(provider: Any = "slurm") -> InstanceRecord:
     )
     return InstanceRecord(
         instance_id="inst-1",
-        request=request,
+        request=StoredRequest.of(request),
         mode="real",
         phase_since=NOW,
         created_at=NOW,
