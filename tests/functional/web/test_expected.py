@@ -72,8 +72,8 @@ def earlier(number: int, seconds: float, **given: Any) -> tuple[InstanceRecord, 
     instance_id = make_instance_id(number)
     attempts = [make_attempt(instance_id, ready_at=START)]
     fields: dict[str, Any] = {"instance_id": instance_id, "mode": "real", "phase": Phase.READY, "attempts": attempts}
-    way = (*WAY, (Phase.LOADING_MODEL, seconds), *REST[1:])
-    return make_record(**(fields | given)), phase_events(*way)
+    events = phase_events(*WAY, (Phase.LOADING_MODEL, seconds), *REST[1:])
+    return make_record(**(fields | given), event_count=len(events)), events
 
 
 def test_earlier_launches_alike_should_replace_the_ranges(world: World) -> None:
