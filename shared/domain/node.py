@@ -1,14 +1,23 @@
 """The protocol between the control plane and a node's agent."""
 
+import re
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from gpulaunch.models.base import Outside, Stored, UtcTime
 from gpulaunch.models.requests import Job
 
-Line = Annotated[str, StringConstraints(max_length=2000)]
+_CONTROLS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def _printable(text: str) -> str:
+    """Remove control characters: each takes six characters in JSON, and a secret split by one is not redacted."""
+    return _CONTROLS.sub("", text)
+
+
+Line = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_printable)]
 
 
 class NodePhase(StrEnum):

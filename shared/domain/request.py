@@ -21,7 +21,7 @@ class StoredJob(Job):
 
 
 class StoredRequest(LaunchRequest):
-    """A request that was accepted once, by whatever version. An unknown provider is still an error: no step could act on it."""
+    """A request as some version accepted it. An unknown provider is still an error: no step could act on it."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 

@@ -32,8 +32,6 @@ _FAILURES = {
     "server_failed": Reason.SERVER_FAILED,
     "port_taken": Reason.PORT_TAKEN,
 }
-LOG_LINES = 100
-"""Log lines kept in the record: enough to show why a server did not start, few enough for a table row."""
 
 
 def observed(transition: Transition, found: Observed, timeouts: Timeouts) -> Decision:
@@ -128,7 +126,7 @@ def _take_status(transition: Transition, status: NodeStatus) -> None:
         job=StoredJobResult.of(status.job) if status.job else attempt.job,
     )
     if status.log_tail:
-        transition.change(log_tail=status.log_tail[-LOG_LINES:])
+        transition.log(status.log_tail)
 
 
 def _detail(view: NodeView, status: NodeStatus | None) -> str:

@@ -8,7 +8,6 @@ from shared.domain.node import NodeNotice, NodePhase
 from shared.domain.provider import NodeState, Probe
 from shared.domain.request import StoredJobResult
 from shared.lifecycle.observations import Noticed, Probed, Reported
-from shared.lifecycle.progress import LOG_LINES
 from shared.lifecycle.recovery import recover
 from shared.lifecycle.rules import next_deadline, termination_reason, unhealthy
 from shared.lifecycle.termination import end
@@ -58,7 +57,7 @@ def reported(transition: Transition, found: Reported, timeouts: Timeouts) -> Dec
     attempt = transition.record.attempts[-1]
     transition.change_attempt(job=StoredJobResult.of(status.job) if status.job else attempt.job, detail=status.detail)
     if status.log_tail:
-        transition.change(log_tail=status.log_tail[-LOG_LINES:])
+        transition.log(status.log_tail)
     # A finished job takes precedence over a shutdown: it must not run a second time.
     ending = termination_reason(transition.record, transition.now)
     if ending is not None:

@@ -16,6 +16,8 @@ def end(transition: Transition, failure: Failure) -> Decision:
     if record.ended or record.phase is Phase.TERMINATING:
         return unchanged(transition.before)
     ends_as = final_phase(record, failure.reason)
+    # An end must never fail for want of room: its failure's message comes on top of what the record holds.
+    transition.log(record.log_tail)
     transition.change(epoch=record.epoch + 1, ending=failure, ends_as=ends_as.value)
     transition.event(EventType.TERMINATION, failure.message, reason=failure.reason)
     transition.move(

@@ -1,5 +1,6 @@
 """The result of a transition: the changed record, its events, and when the next step is due."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict, Unpack
@@ -36,6 +37,12 @@ LEGAL: dict[Phase, tuple[Phase, ...]] = {
 """Which phase may follow which."""
 
 
+LOG_LINES = 100
+"""Log lines kept in the record: enough to show why a server did not start."""
+LOG_CHARACTERS = 100_000
+"""And characters: each takes at most two in JSON and two in UTF-16, of the 500,000 that a row's document has."""
+
+
 class RecordChange(TypedDict, total=False):
     """The fields of a record that a transition may set by name; `move`, `event` and `wait_until` set the others."""
 
@@ -49,7 +56,6 @@ class RecordChange(TypedDict, total=False):
     ends_as: Literal["terminated", "failed"] | None
     ended_at: UtcTime | None
     poisoned: int
-    log_tail: list[str]
 
 
 class AttemptChange(TypedDict, total=False):
@@ -128,6 +134,13 @@ class Transition:
         changed = self.record.attempts[-1].model_copy(update=dict(fields))
         self._set(attempts=[*self.record.attempts[:-1], changed])
         return changed
+
+    def log(self, lines: Sequence[str]) -> None:
+        """Keep the last lines of a node's log, as many as a record has room for."""
+        kept = list(lines[-LOG_LINES:])
+        while sum(map(len, kept)) > LOG_CHARACTERS:
+            del kept[0]
+        self._set(log_tail=kept)
 
     def event(
         self,

@@ -13,14 +13,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from gpulaunch.models.instances import Phase
 from gpulaunch.models.responses import LaunchAnswer
 from shared.api.views import event_list, instance_view
 from shared.domain.event import Event
 from shared.domain.instance import InstanceRecord
 from shared.domain.money import CostEntry, Ledger
+from shared.lifecycle.machine import decide
+from shared.lifecycle.observations import Released
+from shared.lifecycle.timeouts import Timeouts
+from shared.storage import rows
 from shared.storage.base import IdempotencyEntry, Marker
 from tests.hostile.strategies import json_values
 from tests.twins.clock import START
+from tests.twins.store import MemoryInstanceStore
 
 KINDS: dict[str, type[BaseModel]] = {
     "records": InstanceRecord,
@@ -140,3 +146,27 @@ def test_fields_that_came_later_should_have_a_default(kind: str, document: Any) 
     for name in OPTIONAL.get(kind, []):
         older = {key: value for key, value in document.items() if key != name}
         KINDS[kind].model_validate_json(json.dumps(older))
+
+
+def test_what_the_next_version_wrote_should_be_changed_without_losing_what_it_means() -> None:
+    """See golden/next-version.json: fields, reasons, kinds of events and phases of nodes that this version lacks."""
+    (document,) = json.loads((GOLDEN[0].parent / "next-version.json").read_text(encoding="utf-8"))["records"]
+    record = InstanceRecord.model_validate_json(json.dumps(document))
+    assert record.ending is not None
+    assert (record.ending.reason, record.ending.reason.known) == ("scaled_down", False)
+    store = MemoryInstanceStore()
+    store._rows[rows.record_key(record.instance_id, ended=False)] = ("1", rows.record_row("", record, "w"))  # pyright: ignore[reportPrivateUsage]
+    found = store.load(record.instance_id)
+    assert found is not None
+    decision = decide(found.record, Released(gone=True), record.updated_at, Timeouts())
+    store.commit(found, decision.record, decision.events)
+    ended = store.load(record.instance_id)
+    assert ended is not None
+    assert ended.record.phase is Phase.TERMINATED
+    written = json.loads(ended.record.model_dump_json())
+    later = copy.deepcopy(document)
+    for name in ("phase", "phase_since", "updated_at", "ended_at", "due_at", "event_count"):
+        later.pop(name)
+    for name in ("state", "gone_at", "node_phase"):
+        later["attempts"][-1].pop(name)
+    assert within(later, written)

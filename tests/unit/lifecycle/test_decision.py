@@ -140,7 +140,7 @@ class TestNonsense:
         ("of_record", "of_attempt", "message"),
         [
             ({"ends_as": "no-such-phase"}, {}, "InstanceRecord: .*ends_as"),
-            ({"log_tail": "a line"}, {}, "InstanceRecord: .*log_tail"),
+            ({"recoveries": "two"}, {}, "InstanceRecord: .*recoveries"),
             ({}, {"port": "not a port"}, "Attempt: .*port"),
             ({}, {"state": "no-such-state"}, "Attempt: .*state"),
             ({}, {"gone_at": "today"}, "Attempt: .*gone_at"),

@@ -20,6 +20,7 @@ from shared.lifecycle.observations import (
 )
 from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import NextStep
+from shared.storage.rows import MAX_DOC_UNITS
 from tests.unit.lifecycle.story import (
     DEAD,
     ENABLED,
@@ -141,6 +142,27 @@ class TestFacts:
     def test_a_log_should_be_cut_to_its_last_lines(self) -> None:
         story = submitted().tell(reported(NodePhase.INSTALLING, log_tail=[str(number) for number in range(200)]))
         assert story.record.log_tail == [str(number) for number in range(100, 200)]
+
+    @pytest.mark.parametrize("character", ["x", '"', "🚀", "\x00", "\x9b"])
+    def test_no_log_should_make_a_record_too_large_for_its_row(self, character: str) -> None:
+        status = NodeStatus(phase=NodePhase.INSTALLING, log_tail=[character * 2000] * 200)
+        story = submitted().tell(Reported(1, status))
+        document = story.record.model_dump_json()
+        assert len(document.encode("utf-16-le")) // 2 < MAX_DOC_UNITS - 50_000
+        assert story.record.log_tail[-1] == ("" if character in "\x00\x9b" else character * 2000)
+        assert not story.see(Reported(1, status)).changed
+
+    def test_control_characters_should_be_removed(self) -> None:
+        status = NodeStatus(
+            phase=NodePhase.INSTALLING, detail="\x1b[1;32mok\x1b[0m\x00", log_tail=["\r 5 %\x1b[K\ta\n"]
+        )
+        assert (status.detail, status.log_tail) == ("ok", [" 5 %\ta\n"])
+
+    def test_a_record_of_the_largest_size_should_still_end(self) -> None:
+        story = submitted()
+        story.record = story.record.model_copy(update={"log_tail": ["x" * 490_000]})
+        story.tell(USER)
+        assert (story.phase, story.record.log_tail) == (Phase.TERMINATING, [])
 
     def test_a_node_that_speaks_should_cost_from_then_on(self) -> None:
         story = submitted().wait(20).tell(reported(NodePhase.INSTALLING))
