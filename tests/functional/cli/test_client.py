@@ -23,7 +23,7 @@ from tests.functional.world import ADMIN, READER, SEED, World
 NOBODY = "inst-" + "0" * 26
 
 
-def test_a_launch_should_become_ready_after_82_seconds_and_every_phase_be_told(gpu: GpuLaunch, world: World) -> None:
+def test_a_launch_should_be_ready_after_82_seconds_and_report_every_phase(gpu: GpuLaunch, world: World) -> None:
     began = world.clock.now()
     answer = gpu.launch(SEED)
     seen: list[Phase] = []
@@ -91,7 +91,7 @@ def test_answers_that_stay_lost_should_end_in_an_error_after_four_tries(
     assert len(transport.sent) == 4
 
 
-def test_wrong_fields_should_be_told_with_the_nearest_values_and_not_be_sent_again(
+def test_invalid_fields_should_have_the_nearest_values_and_not_be_retried(
     gpu: GpuLaunch, transport: WorldTransport
 ) -> None:
     with pytest.raises(InvalidRequestError) as caught:
@@ -117,7 +117,7 @@ def test_a_list_should_go_over_its_pages_only_as_far_as_it_is_read(gpu: GpuLaunc
     assert len(list(gpu.list(phase=Phase.QUEUED, provider="azure", live=True))) == 130
 
 
-def test_a_failing_launch_should_be_told_with_its_reason(gpu: GpuLaunch) -> None:
+def test_a_failed_launch_should_raise_its_reason(gpu: GpuLaunch) -> None:
     launched = gpu.launch(SEED | {"labels": {"simulate.no-capacity": "50"}})
     with pytest.raises(EndedError) as caught:
         gpu.wait_until_ready(launched.instance_id)
@@ -139,7 +139,7 @@ def test_waiting_should_end_in_time_and_the_instance_go_on(gpu: GpuLaunch, world
     assert gpu.wait_until_ready(launched.instance_id, timeout=80).phase is Phase.READY
 
 
-def test_a_wait_should_bear_an_outage_of_minutes_but_not_of_more(gpu: GpuLaunch, transport: WorldTransport) -> None:
+def test_a_wait_should_tolerate_an_outage_of_minutes_but_not_more(gpu: GpuLaunch, transport: WorldTransport) -> None:
     launched = gpu.launch(SEED)
 
     def cut(view: InstanceView) -> None:
@@ -152,7 +152,7 @@ def test_a_wait_should_bear_an_outage_of_minutes_but_not_of_more(gpu: GpuLaunch,
         list(gpu.follow_events(launched.instance_id))
 
 
-def test_an_end_in_mid_launch_should_be_waited_for_and_may_be_repeated(gpu: GpuLaunch) -> None:
+def test_terminating_during_a_launch_should_be_awaitable_and_repeatable(gpu: GpuLaunch) -> None:
     launched = gpu.launch(SEED)
     with pytest.raises(WaitTimeoutError):
         gpu.wait_until_ready(launched.instance_id, timeout=40)
@@ -161,7 +161,7 @@ def test_an_end_in_mid_launch_should_be_waited_for_and_may_be_repeated(gpu: GpuL
     assert gpu.terminate(launched.instance_id).phase is Phase.TERMINATED
 
 
-def test_followed_events_should_be_the_whole_story_once_and_stop_at_its_end(gpu: GpuLaunch) -> None:
+def test_followed_events_should_come_once_and_stop_at_the_end(gpu: GpuLaunch) -> None:
     launched = gpu.launch(SEED | {"max_lifetime_minutes": 3})
     followed = list(gpu.follow_events(launched.instance_id))
     assert [event.sequence for event in followed] == list(range(len(followed)))
@@ -192,7 +192,7 @@ def test_tokens_should_do_what_they_may(world: World, transport: WorldTransport,
     assert stranger.health().status == "ok"
 
 
-def test_an_instance_that_is_not_there_should_be_told(gpu: GpuLaunch) -> None:
+def test_a_missing_instance_should_raise(gpu: GpuLaunch) -> None:
     for call in (gpu.get, gpu.events, gpu.logs, gpu.credentials, gpu.terminate, gpu.wait_until_ready):
         with pytest.raises(NotFoundError, match=NOBODY):
             call(NOBODY)

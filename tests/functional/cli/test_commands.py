@@ -80,7 +80,7 @@ def test_every_field_of_a_launch_should_have_an_option_that_arrives(
     assert {offer["use_spot"] for offer in answer["offers"]} == {False}
 
 
-def test_what_is_not_said_should_be_left_to_the_app(gpulaunch: Terminal, transport: WorldTransport) -> None:
+def test_missing_options_should_be_left_to_the_app(gpulaunch: Terminal, transport: WorldTransport) -> None:
     gpulaunch.json("launch", MODEL, "--gpu", "A10")
     assert transport.bodies("POST") == [{"model_name": MODEL, "gpu": "A10"}]
 
@@ -119,7 +119,7 @@ def test_wrong_usage_should_send_nothing(gpulaunch: Terminal, transport: WorldTr
     assert transport.sent == []
 
 
-def test_a_watched_launch_should_tell_every_phase_and_why_an_attempt_failed(gpulaunch: Terminal) -> None:
+def test_a_watched_launch_should_print_every_phase_and_why_an_attempt_failed(gpulaunch: Terminal) -> None:
     result = gpulaunch("launch", MODEL, "--gpu", "A10", "--watch", "--label", "simulate.no-capacity=1")
     assert result.exit_code == Exit.OK, result.output
     assert "Simulated: no capacity for this offer. (no_capacity) [after 5 s]" in result.stdout
@@ -218,7 +218,7 @@ def test_json_should_be_what_the_interface_answers(gpulaunch: Terminal, world: W
     assert sorted(map(str, offers)) == sorted(map(str, answer))
 
 
-def test_show_should_tell_attempts_with_reasons(gpulaunch: Terminal, world: World) -> None:
+def test_show_should_print_attempts_with_reasons(gpulaunch: Terminal, world: World) -> None:
     instance_id = world.launch(labels={"simulate.no-capacity": "1", "team": "x"}, name="mine")
     world.run(100)
     lines = gpulaunch("show", instance_id).stdout.splitlines()
@@ -361,7 +361,7 @@ def test_costs_should_be_summed_up_as_asked(gpulaunch: Terminal, world: World) -
     assert (wrong.exit_code, "--from" in wrong.stderr or "--to" in wrong.stderr) == (Exit.USAGE, True)
 
 
-def test_what_is_not_there_or_not_allowed_should_have_its_own_exit_code(gpulaunch: Terminal, world: World) -> None:
+def test_a_missing_or_forbidden_instance_should_have_its_own_exit_code(gpulaunch: Terminal, world: World) -> None:
     for command in ("show", "events", "logs", "credentials", "watch"):
         assert gpulaunch(command, NOBODY).exit_code == Exit.NOT_FOUND
     instance_id = world.launch()
@@ -382,7 +382,7 @@ def test_what_is_not_there_or_not_allowed_should_have_its_own_exit_code(gpulaunc
         ("GPULAUNCH_MAX_INSTANCES", "0", 403, "GPULAUNCH_MAX_INSTANCES"),
     ],
 )
-def test_a_budget_or_limit_in_the_way_should_be_named_and_not_be_taken_for_the_token(
+def test_a_budget_or_limit_should_be_named_and_not_blamed_on_the_token(
     tmp_path: Path, setting: str, value: str, status: int, said: str
 ) -> None:
     world = World(given=settings(**{setting: value}))
@@ -409,7 +409,7 @@ def test_an_app_that_does_not_answer_should_have_its_own_exit_code(
     assert told == {"error": {"code": "no_answer", "detail": "http://app.test did not answer in time", "exit_code": 7}}
 
 
-def test_doctor_should_know_app_token_and_mode(gpulaunch: Terminal) -> None:
+def test_doctor_should_check_app_token_and_mode(gpulaunch: Terminal) -> None:
     checks = {check["name"]: check for check in gpulaunch.json("doctor")}
     assert {name: checks[name]["state"] for name in ("address", "app", "token", "launches")} == {
         "address": "ok", "app": "ok", "token": "ok", "launches": "ok",
@@ -441,7 +441,7 @@ def test_doctor_should_tell_a_degraded_app_from_a_silent_one(
     assert (silent.exit_code, "✗ app" in silent.stdout) == (Exit.ERROR, True)
 
 
-def test_address_and_token_should_be_kept_and_shown_without_the_token(gpulaunch: Terminal, world: World) -> None:
+def test_address_and_token_should_be_saved_and_shown_without_the_token(gpulaunch: Terminal, world: World) -> None:
     gpulaunch.environment = {"XDG_CONFIG_HOME": gpulaunch.environment["XDG_CONFIG_HOME"]}
     assert gpulaunch("config", "set-url", "http://app.test/").exit_code == Exit.OK
     assert "not encrypted" in gpulaunch("config", "set-url", "http://app.test/").stderr
@@ -498,7 +498,7 @@ def test_ids_should_be_completed_and_a_silent_app_offer_none(
     assert completed("inst-") == []
 
 
-def test_ctrl_c_before_the_answer_should_say_that_nobody_knows(
+def test_ctrl_c_before_the_answer_should_say_how_to_find_out(
     gpulaunch: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object, **__: object) -> None:

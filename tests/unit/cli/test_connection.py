@@ -32,7 +32,7 @@ def keep(folder: Path, url: str | None, token: str | None) -> Path:
     return path
 
 
-def test_a_kept_file_should_be_readable_by_its_owner_only_and_replaced_whole(tmp_path: Path) -> None:
+def test_the_file_should_be_private_and_replaced_atomically(tmp_path: Path) -> None:
     keep(tmp_path, "https://one.test", "first")
     path = keep(tmp_path, "https://one.test", "second")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -42,7 +42,7 @@ def test_a_kept_file_should_be_readable_by_its_owner_only_and_replaced_whole(tmp
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o640, 0o644, 0o602])
-def test_a_file_that_others_can_use_should_be_refused(tmp_path: Path, mode: int) -> None:
+def test_a_file_open_to_other_users_should_be_refused(tmp_path: Path, mode: int) -> None:
     path = keep(tmp_path, "https://one.test", "secret")
     path.chmod(mode)
     with pytest.raises(ConfigError, match=f"chmod 600 {path}"):
@@ -58,7 +58,7 @@ def test_a_damaged_file_should_be_refused_without_showing_it(tmp_path: Path, tex
     assert "hidden" not in str(caught.value)
 
 
-def test_without_anything_this_machine_should_be_asked_without_a_token(tmp_path: Path) -> None:
+def test_without_settings_this_machine_should_be_tried_without_a_token(tmp_path: Path) -> None:
     assert found(tmp_path) == Connection(LOCAL, "default", None, "not set")
 
 
@@ -73,13 +73,13 @@ def test_the_environment_should_come_before_the_file(tmp_path: Path) -> None:
     assert secret(found(tmp_path, GPULAUNCH_TOKEN="given")) == "given"
 
 
-def test_a_kept_token_should_not_go_to_another_address(tmp_path: Path) -> None:
+def test_a_saved_token_should_not_be_sent_to_another_address(tmp_path: Path) -> None:
     keep(tmp_path, "https://kept.test", "kept")
     assert secret(found(tmp_path, GPULAUNCH_URL="https://other.test")) is None
     assert secret(found(tmp_path, GPULAUNCH_URL="https://kept.test/")) == "kept"
 
 
-def test_a_clone_s_own_token_should_be_used_for_this_machine_only(tmp_path: Path) -> None:
+def test_the_token_of_a_clone_should_be_used_for_this_machine_only(tmp_path: Path) -> None:
     token = tmp_path / ".local" / "admin-token"
     token.parent.mkdir()
     token.write_text("local\n")
@@ -89,7 +89,7 @@ def test_a_clone_s_own_token_should_be_used_for_this_machine_only(tmp_path: Path
     assert secret(found(tmp_path, tmp_path)) is None
 
 
-def test_what_can_t_be_an_address_or_token_should_be_refused(tmp_path: Path) -> None:
+def test_an_invalid_address_or_token_should_be_refused(tmp_path: Path) -> None:
     with pytest.raises(AddressError):
         found(tmp_path, GPULAUNCH_URL="app.test")
     with pytest.raises(AddressError):
@@ -101,7 +101,7 @@ def test_the_file_should_be_in_the_home_folder_unless_xdg_says_otherwise(base: s
     assert config_path({"XDG_CONFIG_HOME": base}) == Path.home() / ".config" / "gpulaunch" / "config.json"
 
 
-def test_a_file_that_can_t_be_written_should_be_one_clear_line(tmp_path: Path) -> None:
+def test_a_failed_write_should_be_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "gpulaunch").write_text("in the way")
     with pytest.raises(ConfigError, match="Cannot write "):
         keep(tmp_path, None, "x")

@@ -60,7 +60,7 @@ def test_a_request_should_carry_the_token_in_a_header_only() -> None:
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_what_may_pass_should_be_sent_again_after_growing_pauses(status: int) -> None:
+def test_transient_errors_should_be_retried_after_growing_pauses(status: int) -> None:
     healthy = httpx.Response(200, json=HEALTHY)
     app = Scripted(problem(status, "unavailable"), httpx.ConnectError("refused"), httpx.ReadTimeout(""), healthy)
     assert app.gpu.health().status == "ok"
@@ -94,7 +94,7 @@ def test_retry_after_should_be_kept_to() -> None:
         (httpx.Response(422, text="{", headers={"Content-Type": PROBLEM_TYPE}), UnreadableAnswerError, 1),
     ],
 )
-def test_what_will_not_pass_should_be_said_soon(
+def test_other_errors_should_be_raised_soon(
     answer: httpx.Response | Exception, kind: type[ClientError], requests: int
 ) -> None:
     app = Scripted(answer)
@@ -119,13 +119,13 @@ def test_a_degraded_health_should_be_an_answer() -> None:
 @pytest.mark.parametrize(
     "url", ["", "localhost:7071", "ftp://x", "https://", "https://me:secret@x", "https://x/?code=1", "http://[::"]
 )
-def test_what_is_no_address_should_be_refused(url: str) -> None:
+def test_an_invalid_address_should_be_refused(url: str) -> None:
     with pytest.raises(AddressError, match="address"):
         GpuLaunch(url)
 
 
 @pytest.mark.parametrize("token", ["", "a b", "token\r\nX-Evil: 1", "tökén"])
-def test_what_is_no_token_should_be_refused_and_not_be_shown(token: str) -> None:
+def test_an_invalid_token_should_be_refused_and_not_be_shown(token: str) -> None:
     with pytest.raises(AddressError) as caught:
         GpuLaunch("https://app.test", token)
     assert not token or token not in str(caught.value)

@@ -66,7 +66,7 @@ class _Nobody:
         raise CredentialUnavailableError(message="Please run 'az login' to set up an account")
 
 
-def test_nobody_signed_in_should_name_az_login_and_ask_nothing(server: AzureServer) -> None:
+def test_without_a_login_the_check_should_name_az_login_and_ask_nothing(server: AzureServer) -> None:
     checks = _run(Arm(_Nobody(), server.endpoint, str(server.ca)))
     assert list(checks) == ["azure login"]
     assert checks["azure login"].state == "failed"
@@ -89,11 +89,11 @@ def test_several_subscriptions_should_ask_which(good: ResourceManager, arm: Arm)
     assert "export AZURE_SUBSCRIPTION_ID=11111111" in checks["azure login"].advice
 
 
-def test_a_subscription_out_of_reach_should_be_told(good: ResourceManager, arm: Arm) -> None:
+def test_a_subscription_out_of_reach_should_fail(good: ResourceManager, arm: Arm) -> None:
     assert "no access" in _run(arm, Wish(subscription="other"))["azure login"].detail
 
 
-def test_a_disabled_subscription_should_be_told(good: ResourceManager, arm: Arm) -> None:
+def test_a_disabled_subscription_should_fail(good: ResourceManager, arm: Arm) -> None:
     good.account.subscriptions[SUBSCRIPTION] = "Disabled"
     assert "no enabled subscription" in _run(arm)["azure login"].detail
 
@@ -130,11 +130,11 @@ def test_roles_should_be_judged_by_what_they_allow(
     assert ("az role assignment create --role Owner" in check.advice) == (state == "failed")
 
 
-def test_an_unknown_region_should_be_told(good: ResourceManager, arm: Arm) -> None:
+def test_an_unknown_region_should_fail(good: ResourceManager, arm: Arm) -> None:
     assert "not a region" in _run(arm, Wish(region="estus"))["azure region"].detail
 
 
-def test_a_region_without_flex_should_be_told(good: ResourceManager, arm: Arm) -> None:
+def test_a_region_without_flex_should_fail(good: ResourceManager, arm: Arm) -> None:
     assert "no Flex Consumption" in _run(arm, Wish(region="westus2"))["azure region"].detail
 
 
@@ -145,7 +145,7 @@ def test_missing_spot_quota_should_get_the_command_that_asks_for_it(good: Resour
     assert "--resource-name lowPriorityCores --resource-type lowPriority --limit-object value=40 " in check.advice
 
 
-def test_missing_family_quota_should_be_told_for_on_demand_only(good: ResourceManager, arm: Arm) -> None:
+def test_missing_family_quota_should_fail_for_on_demand_only(good: ResourceManager, arm: Arm) -> None:
     good.usages["eastus"] = {"lowPriorityCores": (0, 100), "cores": (0, 100), FAMILY: (0, 0)}
     assert _run(arm)["azure quota"].state == "ok"
     check = _run(arm, Wish(spot=False))["azure quota"]
@@ -154,7 +154,7 @@ def test_missing_family_quota_should_be_told_for_on_demand_only(good: ResourceMa
     assert "cores --" not in check.advice
 
 
-def test_a_restricted_or_unknown_type_should_be_told(good: ResourceManager, arm: Arm) -> None:
+def test_a_restricted_or_unknown_type_should_fail(good: ResourceManager, arm: Arm) -> None:
     assert "has no Standard_X" in _run(arm, Wish(instance_type="Standard_X"))["azure quota"].detail
     good.account.skus = [_sku(restrictions=[{"type": "Location", "reasonCode": "NotAvailableForSubscription"}])]
     assert "not offered to this subscription" in _run(arm)["azure quota"].detail
@@ -166,7 +166,7 @@ def test_throttling_should_be_waited_out(good: ResourceManager, arm: Arm) -> Non
     assert good.faults[0].times == 0
 
 
-def test_one_refused_look_should_not_hide_the_others(good: ResourceManager, arm: Arm) -> None:
+def test_one_refused_check_should_not_hide_the_others(good: ResourceManager, arm: Arm) -> None:
     good.faults.append(Fault("GET", "/providers$", 403, "AuthorizationFailed"))
     checks = _run(arm)
     assert checks["azure providers"].state == "failed"

@@ -15,7 +15,7 @@ PLACE = Place(SUBSCRIPTION, "rg-demo", "func-demo", "kv-demo", "kvs-demo")
 REFRESH = "POST .*/sites/func-demo/config/configreferences/appsettings/refresh$"
 
 
-def test_what_is_missing_should_be_made_and_nothing_else(manager: ResourceManager, arm: Arm) -> None:
+def test_only_missing_secrets_should_be_made(manager: ResourceManager, arm: Arm) -> None:
     manager.account.secrets["kv-demo/master-key"] = "there"
     assert make_missing(arm, PLACE) == ["admin-tokens", "read-tokens"]
     assert list(manager.account.secrets) == [
@@ -66,7 +66,7 @@ def test_a_token_that_never_comes_should_end_the_wait(manager: ResourceManager, 
     assert slept == [10.0, 10.0, 10.0]
 
 
-def test_references_should_be_refreshed_and_their_states_told(manager: ResourceManager, arm: Arm) -> None:
+def test_references_should_be_refreshed_and_their_states_returned(manager: ResourceManager, arm: Arm) -> None:
     states = {"GPULAUNCH_MASTER_KEY": "Resolved", "HF_TOKEN": "SecretNotFound"}
     manager.account.references = states
     assert refresh_references(arm, PLACE) == states

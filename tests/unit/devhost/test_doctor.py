@@ -22,13 +22,13 @@ def _nowhere(name: str) -> None:
     """As importlib's find_spec for a package that is not installed."""
 
 
-def test_azurite_should_be_missed_until_it_is_installed(clone: Path) -> None:
+def test_a_missing_azurite_should_be_reported(clone: Path) -> None:
     assert checks(clone, clone)["node.js"].state == "warning"
     (clone / "node_modules" / "azurite").mkdir(parents=True)
     assert checks(clone, clone)["node.js"].state == "ok"
 
 
-def test_a_machine_without_node_should_be_told_how_to_get_it(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_node_should_be_reported_with_the_fix(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(clone))
     monkeypatch.setattr("importlib.util.find_spec", _nowhere)
     found = checks(clone, clone)
@@ -43,7 +43,7 @@ def test_credentials_should_be_found_where_skypilot_looks(clone: Path) -> None:
     assert checks(clone, clone)["providers"].detail == "credentials for slurm"
 
 
-def test_a_port_in_use_should_be_told(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_in_use_should_be_reported(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         monkeypatch.setenv("PORT", str(taken.getsockname()[1]))

@@ -39,7 +39,7 @@ def test_text_should_keep_lines_tabs_and_every_script_but_no_control_character()
     assert clean("\x1b[2J\x07\x00\r\x7f\x85") == "\ufffd[2J\ufffd\ufffd\ufffd\ufffd\ufffd"
 
 
-def test_an_offer_of_one_s_own_machines_should_have_no_type() -> None:
+def test_an_offer_without_a_machine_type_should_name_the_gpu() -> None:
     own = Offer(
         provider="slurm", region="hpc", instance_type=None, gpu="A100", gpu_count=2, use_spot=False, price_per_hour=0
     )

@@ -1,4 +1,4 @@
-"""How far an instance is, told by its events."""
+"""An instance's progress, from its events."""
 
 from datetime import UTC, datetime
 
@@ -34,7 +34,7 @@ def states(progress: Progress) -> str:
     return " ".join(row.state[0] for row in progress.rows.values())
 
 
-def test_each_phase_should_take_what_the_app_says_and_the_running_one_go_on() -> None:
+def test_a_phase_should_last_as_the_app_says_and_the_current_one_go_on() -> None:
     time = Time()
     progress = Progress(time)
     assert states(progress) == "w w w w w w w"
@@ -46,7 +46,7 @@ def test_each_phase_should_take_what_the_app_says_and_the_running_one_go_on() ->
     assert [progress.elapsed(phase) for phase in STARTING[:4]] == [1.5, 2.5, 46.0, None]
 
 
-def test_a_failover_should_do_the_phases_from_there_on_again() -> None:
+def test_a_failover_should_reset_the_phases_from_there_on() -> None:
     progress = Progress(Time())
     for phase in (*STARTING[1:5], Phase.PROVISIONING):
         progress.feed(event(phase, 3), 0)
@@ -55,7 +55,7 @@ def test_a_failover_should_do_the_phases_from_there_on_again() -> None:
     assert states(progress) == "w d r w w w w"
 
 
-def test_ready_should_be_all_done_and_an_end_a_failure_of_what_ran() -> None:
+def test_ready_should_complete_all_and_an_end_should_fail_the_current_phase() -> None:
     progress = Progress(Time())
     progress.feed(event(Phase.QUEUED, kind=EventType.ACCEPTED), 0)
     for phase in (*STARTING[1:], Phase.READY):
@@ -68,7 +68,7 @@ def test_ready_should_be_all_done_and_an_end_a_failure_of_what_ran() -> None:
     assert progress.elapsed(Phase.PROVISIONING) == 7
 
 
-def test_a_clock_behind_the_app_s_should_not_give_negative_times() -> None:
+def test_a_clock_behind_the_app_should_not_give_negative_times() -> None:
     progress = Progress(Time())
     progress.feed(event(Phase.QUEUED, kind=EventType.ACCEPTED), -30)
     assert progress.elapsed(Phase.QUEUED) == 0
