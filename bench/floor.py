@@ -28,7 +28,7 @@ from shared.storage.queues import FOR_EVER
 PARTITION = "floor"
 
 
-def writes(body: dict[str, Any]) -> tuple[list[tuple[str, rows.Row]], str]:
+def writes(body: dict[str, Any]) -> tuple[list[tuple[str, rows.TableRow]], str]:
     """The rows and the message of one accepted launch, as the app writes them."""
     request, now, catalog = LaunchRequest.model_validate(body), datetime.now(UTC), snapshot()
     offers = plan(match(request, catalog), request, (), now)

@@ -146,7 +146,9 @@ async def _probe_one(client: aiohttp.ClientSession, places: asyncio.Semaphore, t
     running, waiting = total(text, "vllm:num_requests_running"), total(text, "vllm:num_requests_waiting")
     message = "" if running is not None and waiting is not None else "vLLM's metrics don't show its requests"
     finished = total(text, "vllm:request_success_total")
-    return Probe(True, message, running_requests=running, waiting_requests=waiting, finished_requests=finished)
+    return Probe(
+        alive=True, message=message, running_requests=running, waiting_requests=waiting, finished_requests=finished
+    )
 
 
 async def _get(

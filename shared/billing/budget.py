@@ -39,7 +39,7 @@ class Budgets:
         return self.labels.get(label) if label else self.monthly
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BudgetAlert:
     """A budget came to a threshold."""
 
@@ -68,7 +68,7 @@ class BudgetAlert:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Running:
     """A live instance and its cost, for the hard cap."""
 
@@ -110,7 +110,14 @@ def budget_refusal(ledger: Ledger, held: Reservation, budgets: Budgets) -> Refus
             f"{dollars(account.reserved)} are reserved by live instances. {advice} an instance, or ask "
             f"the operator to raise {setting.partition('[')[0]}."
         )
-        return Refusal("budget_exceeded", setting, budget / MICRO, used / MICRO, held.micro_usd / MICRO, detail)
+        return Refusal(
+            code="budget_exceeded",
+            limit=setting,
+            value=budget / MICRO,
+            used=used / MICRO,
+            asked=held.micro_usd / MICRO,
+            detail=detail,
+        )
     return None
 
 
@@ -134,7 +141,16 @@ def apply_thresholds(
         passed = [percent for percent in THRESHOLDS if full or used * 100 >= budget * percent]
         if passed and passed[-1] > account.alerted:
             accounts[key] = account.model_copy(update={"alerted": passed[-1]})
-            alerts.append(BudgetAlert(held.month, scope, passed[-1], budget, used, held.micro_usd if full else 0))
+            alerts.append(
+                BudgetAlert(
+                    month=held.month,
+                    scope=scope,
+                    threshold=passed[-1],
+                    budget=budget,
+                    used=used,
+                    refused=held.micro_usd if full else 0,
+                )
+            )
     return ledger.model_copy(update={"accounts": accounts}), alerts
 
 

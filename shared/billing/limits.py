@@ -14,7 +14,7 @@ from shared.domain.money import Ledger, Reservation, Usage
 from shared.domain.refusal import Refusal
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AdmissionLimits:
     """The deployment's limits; None or empty for no limit."""
 
@@ -48,7 +48,9 @@ def lifetime_refusal(minutes: int, limits: AdmissionLimits) -> Refusal | None:
     if most is None or minutes <= most:
         return None
     detail = f"max_lifetime_minutes is {minutes}; the limit here is {most}. Set {most} or less."
-    return Refusal("not_allowed", "GPULAUNCH_MAX_LIFETIME_MINUTES", most, None, minutes, detail)
+    return Refusal(
+        code="not_allowed", limit="GPULAUNCH_MAX_LIFETIME_MINUTES", value=most, used=None, asked=minutes, detail=detail
+    )
 
 
 def allowed(offers: Sequence[Offer], limits: AdmissionLimits) -> tuple[list[Offer], Refusal | None]:
@@ -67,7 +69,7 @@ def allowed(offers: Sequence[Offer], limits: AdmissionLimits) -> tuple[list[Offe
                 f"Only {', '.join(values)} may be used here as {what}, but this launch needs {asked}. "
                 f"Use one of them, or ask the operator to change {name}."
             )
-            return [], Refusal("not_allowed", name, values, None, None, detail)
+            return [], Refusal(code="not_allowed", limit=name, value=values, used=None, asked=None, detail=detail)
         left = fits
     return left, None
 
@@ -84,7 +86,15 @@ def count_refusal(ledger: Ledger, held: Reservation, limits: AdmissionLimits, no
     if rate is not None and len(recent) >= rate:
         wait = max(1, int((recent[len(recent) - rate] + RATE_WINDOW - now).total_seconds()) + 1) if rate else 60
         detail = f"{len(recent)} launches were accepted in the last minute; the limit is {rate}. Try again in {wait} s."
-        return Refusal("too_many_launches", "GPULAUNCH_LAUNCHES_PER_MINUTE", rate, len(recent), 1, detail, wait)
+        return Refusal(
+            code="too_many_launches",
+            limit="GPULAUNCH_LAUNCHES_PER_MINUTE",
+            value=rate,
+            used=len(recent),
+            asked=1,
+            detail=detail,
+            retry_after=wait,
+        )
     for scope in held.scopes:
         label = label_of(scope)
         use = ledger.usage.get(scope, Usage())
@@ -100,5 +110,5 @@ def count_refusal(ledger: Ledger, held: Reservation, limits: AdmissionLimits, no
                     f"{used} of {most} {what} are in use{f' with {label}' if label else ''}, but this launch needs "
                     f"{asked} more. Terminate an instance, or ask the operator to raise {setting.partition('[')[0]}."
                 )
-                return Refusal("limit_reached", setting, most, used, asked, detail)
+                return Refusal(code="limit_reached", limit=setting, value=most, used=used, asked=asked, detail=detail)
     return None

@@ -19,7 +19,7 @@ NO_LABEL = "(none)"
 _DAY = timedelta(days=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sums:
     """What some attempts have cost; amounts in micro-USD."""
 
@@ -37,12 +37,12 @@ class Sums:
 
     def __add__(self, other: "Sums") -> "Sums":
         return Sums(
-            self.milliseconds + other.milliseconds,
-            self.actual + other.actual,
-            self.planned + other.planned,
-            self.on_demand + other.on_demand,
-            self.saved + other.saved,
-            self.simulated + other.simulated,
+            milliseconds=self.milliseconds + other.milliseconds,
+            actual=self.actual + other.actual,
+            planned=self.planned + other.planned,
+            on_demand=self.on_demand + other.on_demand,
+            saved=self.saved + other.saved,
+            simulated=self.simulated + other.simulated,
         )
 
 

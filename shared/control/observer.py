@@ -23,8 +23,8 @@ from shared.domain.provider import (
 )
 from shared.lifecycle.observations import (
     Act,
-    Check,
     Checked,
+    CheckProvider,
     Decide,
     Describe,
     LaunchRefused,
@@ -86,10 +86,10 @@ class Observer:
         except ProviderUnavailableError as error:
             return ProviderUnavailable(text(str(error)))
 
-    def _ask(self, record: InstanceRecord, act: Check | Submit | Describe | Release) -> Observation:
+    def _ask(self, record: InstanceRecord, act: CheckProvider | Submit | Describe | Release) -> Observation:
         provider = self._backends(record.mode).provider
         match act:
-            case Check():
+            case CheckProvider():
                 elapsed = seconds_between(record.created_at, self._lifecycle.clock.now())
                 return Checked(provider.availability(record.request.provider, elapsed))
             case Submit():
@@ -114,7 +114,7 @@ class Observer:
         attempt = record.attempts[-1]
         if record.mode != "real" or attempt.node_phase is None or attempt.address is None:
             return None
-        found = self._observe(record, NodeView(NodeState.UP, "", attempt.address))
+        found = self._observe(record, NodeView(state=NodeState.UP, detail="", address=attempt.address))
         answered = found.status is not None or (found.probe is not None and found.probe.alive)
         return found if answered else None
 

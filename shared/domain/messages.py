@@ -67,10 +67,8 @@ M = TypeVar("M", StepMessage, ProbeMessage, AlertMessage)
 def read_message(kind: type[M], body: bytes) -> M:
     """Parse a message.
 
-    Raises
-    ------
-    MessageError
-        It is not valid JSON or lacks a field; retrying would not help.
+    Raises:
+        MessageError: it is not valid JSON or lacks a field; retrying would not help.
     """
     try:
         return kind.model_validate_json(body)

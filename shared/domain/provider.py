@@ -57,7 +57,7 @@ class Availability:
     """If positive, the check is still running: ask again after this time."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LaunchSpec:
     """What to launch: an attempt and everything that the provider passes to its node."""
 
@@ -74,7 +74,7 @@ class LaunchSpec:
     started_at: datetime
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AttemptRef:
     """Identifies an attempt at its provider, to describe and release it."""
 
@@ -100,7 +100,7 @@ class NodeState(StrEnum):
     """The machine exists but is stopped, as after a spot eviction on Azure."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NodeView:
     """An attempt as its provider describes it."""
 
@@ -115,7 +115,7 @@ class NodeView:
     """When a change is expected; None for the usual interval."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cluster:
     """A node in the provider's listing."""
 
@@ -128,7 +128,7 @@ class Cluster:
     """The workspace that launched it, from its labels; None if unknown."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NodeTarget:
     """A node's address, ports and token."""
 
@@ -144,7 +144,7 @@ class NodeTarget:
     """Bearer token for the agent; derived."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Probe:
     """The result of probing a ready node."""
 

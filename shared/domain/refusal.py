@@ -1,14 +1,17 @@
 """Refusals of valid launch requests."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+RefusalCode = Literal["budget_exceeded", "limit_reached", "not_allowed", "too_many_launches"]
+"""Stable codes, shown in answers."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Refusal:
     """Why a valid launch request is refused."""
 
-    code: str
-    """`budget_exceeded`, `limit_reached`, `not_allowed` or `too_many_launches`."""
+    code: RefusalCode
     limit: str
     """Name of the setting, followed by the label in brackets if it applies to one."""
     value: float | tuple[str, ...]

@@ -10,8 +10,8 @@ from shared.lifecycle import provision as provisioning
 from shared.lifecycle import ready as health
 from shared.lifecycle.observations import (
     Act,
-    Check,
     Checked,
+    CheckProvider,
     Decide,
     Describe,
     LaunchRefused,
@@ -56,7 +56,7 @@ def next_act(record: InstanceRecord, now: datetime, *, claimed: bool) -> Act:
     if termination_reason(record, now) is not None or record.phase in (Phase.QUEUED, Phase.READY):
         return Decide()
     if record.phase is Phase.VALIDATING:
-        return Check()
+        return CheckProvider()
     attempt = record.attempt
     if attempt is None or attempt.state is AttemptState.GONE:
         return Decide()

@@ -21,7 +21,7 @@ class Decide:
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckProvider:
     """Check whether the provider can be used."""
 
 
@@ -40,7 +40,7 @@ class Release:
     """Release the latest attempt's node."""
 
 
-Act = Nothing | Decide | Check | Submit | Describe | Release
+Act = Nothing | Decide | CheckProvider | Submit | Describe | Release
 
 # What was found.
 

@@ -75,13 +75,13 @@ def reported(transition: Transition, found: Reported, timeouts: Timeouts) -> Dec
     failure = _node_failure(found.status)
     if failure is not None:
         return give_up_attempt(transition, failure, timeouts)
-    _advance(transition, NodeView(NodeState.UP), found.status)
+    _advance(transition, NodeView(state=NodeState.UP), found.status)
     if transition.record == transition.before:
         return unchanged(transition.before)
     if transition.record.phase is transition.before.phase:
         # Keep the next poll's time: a node that reports often must not postpone the end of its phase's time limit.
         return transition.wait_until(transition.before.due_at)
-    return transition.requeue_after("advance", _next_poll(transition, NodeView(NodeState.UP), timeouts))
+    return transition.requeue_after("advance", _next_poll(transition, NodeView(state=NodeState.UP), timeouts))
 
 
 def registered(transition: Transition, found: Registered) -> Decision:

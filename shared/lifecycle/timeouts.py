@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from gpulaunch.models.instances import Phase
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Timeouts:
     """Time limits in seconds, and counts. The defaults are for real clouds."""
 

@@ -66,7 +66,7 @@ class Need:
     """What the estimate is based on, for people."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Fit:
     """What a model needs, and what the planned machines have."""
 
@@ -134,7 +134,7 @@ def fit(needed: Need | None, planned: Iterable[Offer]) -> Fit | None:
     if needed is None or not known:
         return None
     weakest = min(known, key=lambda offer: (offer.gpu_memory_gib or 0.0, offer.gpu_count))
-    return Fit(needed, weakest.gpu, weakest.gpu_memory_gib or 0.0, weakest.gpu_count)
+    return Fit(need=needed, gpu=weakest.gpu, has_gib=weakest.gpu_memory_gib or 0.0, gpus=weakest.gpu_count)
 
 
 def parameters(name: str) -> float | None:

@@ -41,10 +41,8 @@ def match(request: LaunchRequest, catalog: Catalog) -> list[Offer]:
 
     `shared.planning.plan` puts them in the order of trying, and strikes those above `max_hourly_cost`.
 
-    Raises
-    ------
-    CatalogMismatch
-        Nothing meets it; carries every problem of the request with the nearest valid values.
+    Raises:
+        CatalogMismatch: nothing meets it; carries every problem of the request with the nearest valid values.
     """
     try:
         offers = catalog.offers(request.provider)

@@ -97,14 +97,10 @@ def draw_up(
 ) -> Plan:
     """Plan the offers; report what was demoted or excluded, and why.
 
-    Parameters
-    ----------
-    recent_failures
-        Refusals not long ago; of two for one offer the one that holds longer counts.
-    now
-        Refusals whose `until` has come by then no longer count; None: all count.
-    excluded
-        Offers excluded for other reasons, such as missing quota: reason by `Offer.key`.
+    Args:
+        recent_failures: recent refusals; of two for one offer the one that holds longer counts.
+        now: refusals whose `until` has come by then no longer count; None: all count.
+        excluded: offers excluded for other reasons, such as missing quota: reason by `Offer.key`.
     """
     held = {
         failure.key: failure
@@ -157,10 +153,8 @@ def estimate(planned: Sequence[Offer], lifetime_minutes: int, as_of: str) -> Cos
     The worst case is the highest price of the plan for the whole lifetime: attempts follow one another, so that one
     node at a time is paid for; the minutes until a failed attempt's node is deleted are part of that time.
 
-    Raises
-    ------
-    ValueError
-        There is no offer, or the lifetime is not positive.
+    Raises:
+        ValueError: there is no offer, or the lifetime is not positive.
     """
     if not planned:
         raise ValueError("an estimate needs at least one offer")

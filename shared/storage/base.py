@@ -91,9 +91,9 @@ class Marker(Kept):
     """Something small to remember that belongs to no instance: an orphan seen, an offer that failed."""
 
     kind: str
-    """One of the kinds below; notes are listed by it."""
+    """One of the kinds below; markers are listed by it."""
     key: str
-    """What the note is about; one note for each kind and key."""
+    """What the marker is about; one for each kind and key."""
     at: UtcTime
     """When it was first written down."""
     until: UtcTime | None = None
@@ -151,7 +151,7 @@ class RecordPage:
     """Opaque; None at the end."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class QueuedMessage:
     """A message taken from a queue outside the host's trigger."""
 

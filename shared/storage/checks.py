@@ -35,7 +35,7 @@ def check_size(events: Sequence[Event], booking: Booking) -> None:
         raise ValueError(f"{count} events and costs in one write; at most {rows.MAX_EVENTS}")
 
 
-def checked_row(partition: str, record: InstanceRecord, writer: str) -> rows.Row:
+def checked_row(partition: str, record: InstanceRecord, writer: str) -> rows.TableRow:
     """The row of a record, read again before it is written: what could not be read would be lost.
 
     Raises:

@@ -1,6 +1,6 @@
 """How records, events and idempotency entries become rows of the table, and back. Pure.
 
-One partition per workspace. Row keys, with `<inv>` the instance's ULID turned round so that newer sorts first:
+One partition per workspace. TableRow keys, with `<inv>` the instance's ULID turned round so that newer sorts first:
 
 | row key | row |
 |---|---|
@@ -8,7 +8,7 @@ One partition per workspace. Row keys, with `<inv>` the instance's ULID turned r
 | `done|<inv>` | record of an instance that has |
 | `ev|<inv>|<sequence, six digits>` | event |
 | `idem|<SHA-256 of the key>` | idempotency entry |
-| `note|<kind>|<SHA-256 of the key>` | note |
+| `note|<kind>|<SHA-256 of the key>` | marker |
 | `ledger` | money reserved and spent, and what is counted |
 | `cost|<yyyy-mm-dd>|<inv>|<attempt, two digits>` | what an attempt has cost that ended on that day |
 """
@@ -30,7 +30,7 @@ from shared.domain.money import CostEntry, Ledger
 from shared.errors import StoreError
 from shared.storage.base import IdempotencyEntry, InstanceFilter, Marker
 
-Row = dict[str, str]
+TableRow = dict[str, str]
 """A row's properties; all of them are strings."""
 
 LIVE: Final = "live"
@@ -50,7 +50,7 @@ _ID: Final = re.compile(INSTANCE_ID)
 _PREFIX: Final = "inst-"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class KeyRange:
     """Row keys from `first` up to `last`; each end is in or out of it."""
 
@@ -101,26 +101,26 @@ def idempotency_key(key_hash: str) -> str:
 
 
 def marker_key(kind: str, key: str) -> str:
-    """Row key of a note; hashed, since a row key can't hold every character."""
+    """Row key of a marker; hashed, since a row key can't hold every character."""
     return f"note|{kind}|{hashlib.sha256(key.encode()).hexdigest()}"
 
 
-def note_range(kind: str) -> KeyRange:
-    """The notes of a kind."""
-    return KeyRange(f"note|{kind}|", _end(f"note|{kind}"))
+def marker_range(kind: str) -> KeyRange:
+    """The markers of a kind."""
+    return KeyRange(first=f"note|{kind}|", last=_end(f"note|{kind}"))
 
 
-def note_row(partition: str, note: Marker) -> Row:
-    """The row of a note."""
-    return {"PartitionKey": partition, "RowKey": marker_key(note.kind, note.key), **_split(note)}
+def marker_row(partition: str, marker: Marker) -> TableRow:
+    """The row of a marker."""
+    return {"PartitionKey": partition, "RowKey": marker_key(marker.kind, marker.key), **_split(marker)}
 
 
-def ledger_row(partition: str, ledger: Ledger) -> Row:
+def ledger_row(partition: str, ledger: Ledger) -> TableRow:
     """The row of the ledger."""
     return {"PartitionKey": partition, "RowKey": LEDGER_KEY, **_split(ledger)}
 
 
-def cost_row(partition: str, entry: CostEntry) -> Row:
+def cost_row(partition: str, entry: CostEntry) -> TableRow:
     """The row of what an attempt has cost."""
     key = f"cost|{entry.day.isoformat()}|{inverted_ulid(entry.instance_id)}|{entry.attempt:02d}"
     return {"PartitionKey": partition, "RowKey": key, **_split(entry)}
@@ -128,7 +128,7 @@ def cost_row(partition: str, entry: CostEntry) -> Row:
 
 def cost_range(first: date) -> KeyRange:
     """What ended on a day or later."""
-    return KeyRange(f"cost|{first.isoformat()}|", _end("cost"))
+    return KeyRange(first=f"cost|{first.isoformat()}|", last=_end("cost"))
 
 
 def record_range(area: str, newest: str | None = None, oldest: str | None = None, after: str | None = None) -> KeyRange:
@@ -136,7 +136,7 @@ def record_range(area: str, newest: str | None = None, oldest: str | None = None
     begin = newest if after is None else after
     first = f"{area}|" if begin is None else f"{area}|{inverted_ulid(begin)}"
     last = _end(area) if oldest is None else f"{area}|{inverted_ulid(oldest)}"
-    return KeyRange(first, last, with_first=after is None, with_last=oldest is not None)
+    return KeyRange(first=first, last=last, with_first=after is None, with_last=oldest is not None)
 
 
 def conditions(wanted: InstanceFilter) -> tuple[list[str], dict[str, str]]:
@@ -160,7 +160,7 @@ def label_column(key: str) -> str:
 def event_range(instance_id: str, after: int) -> KeyRange:
     """The events of an instance with a sequence above `after`."""
     area = f"ev|{inverted_ulid(instance_id)}"
-    return KeyRange(f"{area}|{max(after + 1, 0):06d}", _end(area))
+    return KeyRange(first=f"{area}|{max(after + 1, 0):06d}", last=_end(area))
 
 
 def _end(area: str) -> str:
@@ -168,7 +168,7 @@ def _end(area: str) -> str:
     return area + "}"
 
 
-def record_row(partition: str, record: InstanceRecord, writer: str) -> Row:
+def record_row(partition: str, record: InstanceRecord, writer: str) -> TableRow:
     """The row of a record; `writer` is unlike any other write's, so that a writer can recognise its own."""
     row = {
         "PartitionKey": partition,
@@ -185,17 +185,17 @@ def record_row(partition: str, record: InstanceRecord, writer: str) -> Row:
     return row
 
 
-def event_row(partition: str, instance_id: str, event: Event) -> Row:
+def event_row(partition: str, instance_id: str, event: Event) -> TableRow:
     """The row of an event."""
     return {"PartitionKey": partition, "RowKey": event_key(instance_id, event.sequence), **_split(event)}
 
 
-def idempotency_row(partition: str, entry: IdempotencyEntry) -> Row:
+def idempotency_row(partition: str, entry: IdempotencyEntry) -> TableRow:
     """The row of an idempotency entry."""
     return {"PartitionKey": partition, "RowKey": idempotency_key(entry.key_hash), **_split(entry)}
 
 
-def _split(model: BaseModel) -> Row:
+def _split(model: BaseModel) -> TableRow:
     """The document in `doc`, or, where one property can't hold it, in `doc0`, `doc1` and so on.
 
     Raises StoreError when no row could hold it.
@@ -208,7 +208,7 @@ def _split(model: BaseModel) -> Row:
         raise StoreError(f"{type(model).__name__} of {size} UTF-16 units; a row holds {MAX_DOC_UNITS}")
     if size <= CHUNK_UNITS:
         return {"doc": text}
-    row: Row = {}
+    row: TableRow = {}
     start = 0
     while start < len(units):
         end = min(start + 2 * CHUNK_UNITS, len(units))

@@ -47,14 +47,14 @@ MAX_PAGE: Final = 1000
 _CONFLICTS: Final = frozenset({"EntityAlreadyExists", "InvalidDuplicateRow"})
 _STALE: Final = frozenset({"UpdateConditionNotSatisfied", "ConditionNotMet", "ResourceNotFound", "EntityNotFound"})
 
-Operation = tuple[str, Mapping[str, Any]] | tuple[str, Mapping[str, Any], Mapping[str, Any]]
+_Write = tuple[str, Mapping[str, Any]] | tuple[str, Mapping[str, Any], Mapping[str, Any]]
 
 
 class _Table(Protocol):
     """What we use of the SDK's TableClient, whose own types are half unknown."""
 
     def submit_transaction(
-        self, operations: Iterable[Operation], /, *, retry_on_methods: Container[str]
+        self, operations: Iterable[_Write], /, *, retry_on_methods: Container[str]
     ) -> list[Mapping[str, Any]]: ...
 
     def get_entity(self, partition_key: str, row_key: str, /) -> TableEntity: ...
@@ -90,7 +90,7 @@ class TableInstanceStore:
     ) -> str:
         check_create(record, events, booking)
         row = checked_row(self._partition, record, secrets.token_hex(8))
-        operations: list[Operation] = [("create", row)]
+        operations: list[_Write] = [("create", row)]
         if idempotency is not None:
             operations.append(("create", rows.idempotency_row(self._partition, idempotency)))
         operations.extend(self._event_inserts(record.instance_id, events))
@@ -135,7 +135,7 @@ class TableInstanceStore:
         row = checked_row(self._partition, record, secrets.token_hex(8))
         unchanged = {"etag": before.etag, "match_condition": MatchConditions.IfNotModified}
         old_key = rows.record_key(record.instance_id, before.record.ended)
-        operations: list[Operation]
+        operations: list[_Write]
         if row["RowKey"] == old_key:
             operations = [("update", row, {"mode": UpdateMode.REPLACE, **unchanged})]
         else:
@@ -242,11 +242,11 @@ class TableInstanceStore:
         return RecordPage(shown, make_token(newest_first[size - 1]) if len(newest_first) > size else None)
 
     def markers(self, kind: str) -> list[Marker]:
-        return read_all(Marker, self._query(rows.note_range(kind), f"read the {kind} markers"))
+        return read_all(Marker, self._query(rows.marker_range(kind), f"read the {kind} markers"))
 
     def put_marker(self, marker: Marker) -> None:
         with translated("write a marker"):
-            self._table.upsert_entity(rows.note_row(self._partition, marker), mode=UpdateMode.REPLACE)
+            self._table.upsert_entity(rows.marker_row(self._partition, marker), mode=UpdateMode.REPLACE)
 
     def drop_marker(self, kind: str, key: str) -> None:
         # the SDK treats a missing row as deleted
@@ -263,12 +263,12 @@ class TableInstanceStore:
             ).by_page()
             next(pages, None)
 
-    def _event_inserts(self, instance_id: str, events: Sequence[Event]) -> list[Operation]:
+    def _event_inserts(self, instance_id: str, events: Sequence[Event]) -> list[_Write]:
         return [("create", rows.event_row(self._partition, instance_id, event)) for event in events]
 
-    def _bookings(self, booking: Booking) -> list[Operation]:
+    def _bookings(self, booking: Booking) -> list[_Write]:
         """The writes of a booking."""
-        writes: list[Operation] = [("create", rows.cost_row(self._partition, entry)) for entry in booking.costs]
+        writes: list[_Write] = [("create", rows.cost_row(self._partition, entry)) for entry in booking.costs]
         if booking.ledger is not None:
             row = rows.ledger_row(self._partition, booking.ledger)
             if booking.ledger_etag is None:
@@ -283,7 +283,7 @@ class TableInstanceStore:
         if booking.ledger is not None and self.ledger().etag != booking.ledger_etag:
             raise StaleLedgerError("the ledger was changed by somebody else") from error
 
-    def _transact(self, operations: Sequence[Operation]) -> str:
+    def _transact(self, operations: Sequence[_Write]) -> str:
         """Carry out all or nothing; the ETag of the first operation's row."""
         return str(self._table.submit_transaction(operations, retry_on_methods=REPEATED)[0]["etag"])
 

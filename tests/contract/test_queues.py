@@ -109,7 +109,15 @@ def test_no_poison_queue_means_no_poison(bench: Bench) -> None:
     bench.queues.send(bench.queue, STEP)
     assert bench.queues.poisoned(bench.queue) == []
     assert bench.queues.poisoned("nothing-was-ever-here") == []
-    bench.queues.forget(QueuedMessage("nothing-was-ever-here", "5d8e1b5c-0000-4000-8000-000000000000", "AAAA", 1, b""))
+    bench.queues.forget(
+        QueuedMessage(
+            queue="nothing-was-ever-here",
+            id="5d8e1b5c-0000-4000-8000-000000000000",
+            pop_receipt="AAAA",
+            dequeue_count=1,
+            body=b"",
+        )
+    )
 
 
 def test_at_most_32_poison_messages_at_once(bench: Bench) -> None:
@@ -195,7 +203,9 @@ def test_an_answer_that_does_not_come_is_unavailable(account: Account) -> None:
     )
     queues, queue = StorageQueues(service), unique("queue")
     queues.send(queue, STEP)
-    message = QueuedMessage(queue, "5d8e1b5c-0000-4000-8000-000000000000", "AAAA", 1, b"")
+    message = QueuedMessage(
+        queue=queue, id="5d8e1b5c-0000-4000-8000-000000000000", pop_receipt="AAAA", dequeue_count=1, body=b""
+    )
     calls: list[Callable[[], object]] = [
         lambda: queues.send(queue, STEP),
         lambda: queues.bury(queue, b""),

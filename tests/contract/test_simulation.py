@@ -48,10 +48,35 @@ class World:
         instance_id = make_instance_id(attempt)
         name = make_attempt(instance_id, number=attempt).cluster_name
         offer = make_offer()
-        self.launch_spec = LaunchSpec(name, instance_id, attempt, offer, faults, {}, {}, START)
+        self.launch_spec = LaunchSpec(
+            cluster_name=name,
+            instance_id=instance_id,
+            attempt=attempt,
+            offer=offer,
+            labels=faults,
+            environment={},
+            secrets={},
+            started_at=START,
+        )
         request_id = self.provider.submit(self.launch_spec)
-        self.attempt_ref = AttemptRef(name, instance_id, attempt, offer, request_id, faults, START)
-        self.target = NodeTarget(instance_id, name, attempt, f"simulated-{name}.invalid", PORT, 8100, "t")
+        self.attempt_ref = AttemptRef(
+            cluster_name=name,
+            instance_id=instance_id,
+            attempt=attempt,
+            offer=offer,
+            request_id=request_id,
+            labels=faults,
+            started_at=START,
+        )
+        self.target = NodeTarget(
+            instance_id=instance_id,
+            cluster_name=name,
+            attempt=attempt,
+            address=f"simulated-{name}.invalid",
+            port=PORT,
+            agent_port=8100,
+            agent_token="t",
+        )
 
     def at(self, seconds: float) -> "World":
         self.clock.set(START)
@@ -240,7 +265,15 @@ def test_busy_until(cloud: SimulatedCloud) -> None:
 
 def test_probes_have_one_entry_for_every_target(cloud: SimulatedCloud) -> None:
     one, two = World(cloud), World(cloud, attempt=2, no_capacity="5")
-    gone = NodeTarget("inst-x", "gl-gone-01", 1, "x.invalid", None, 8100, "t")
+    gone = NodeTarget(
+        instance_id="inst-x",
+        cluster_name="gl-gone-01",
+        attempt=1,
+        address="x.invalid",
+        port=None,
+        agent_port=8100,
+        agent_token="t",
+    )
     one.at(80)
     probes = one.nodes.probe([one.target, two.target, gone])
     assert {name: probe.alive for name, probe in probes.items()} == {

@@ -27,7 +27,7 @@ class Scripted:
     """A provider and its nodes, doing what the test says."""
 
     submitted: list[LaunchSpec] = field(default_factory=list[LaunchSpec])
-    view: NodeView = field(default_factory=lambda: NodeView(NodeState.PENDING))
+    view: NodeView = field(default_factory=lambda: NodeView(state=NodeState.PENDING))
     alive: bool = False
     released: int = 0
     account: NodeStatus | None = None
@@ -48,7 +48,7 @@ class Scripted:
     def describe(self, attempt_ref: AttemptRef) -> NodeView:
         self.looks += 1
         if attempt_ref.offer.use_spot and self.spot_failure is not None:
-            return NodeView(NodeState.ABSENT, failure=self.spot_failure)
+            return NodeView(state=NodeState.ABSENT, failure=self.spot_failure)
         return self.view
 
     def release(self, attempt_ref: AttemptRef) -> bool:
@@ -119,7 +119,7 @@ class NodeWorld(World):
         """A launch whose node came up by its own word."""
         instance_id = self.launch()
         self.run(5)
-        self.scripted.view = NodeView(NodeState.UP, address="203.0.113.7")
+        self.scripted.view = NodeView(state=NodeState.UP, address="203.0.113.7")
         for phase in ("installing", "loading_model", "starting_server"):
             assert self.node(instance_id, "progress", {"phase": phase}).json["renewed"]
         self.scripted.alive = True

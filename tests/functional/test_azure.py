@@ -140,7 +140,7 @@ def test_without_azures_word_skypilots_should_count(world: OnAzure) -> None:
     world.silent()
     world.run(40)
     assert reasons(world, instance_id) == [None]
-    world.sky.view = NodeView(NodeState.STOPPED)
+    world.sky.view = NodeView(state=NodeState.STOPPED)
     world.run(30)
     assert reasons(world, instance_id)[0] == "evicted"
 

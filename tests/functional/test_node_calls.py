@@ -41,7 +41,7 @@ def test_a_node_that_registers_should_make_its_instance_ready(push: NodeWorld) -
 def test_a_node_that_reports_should_seldom_be_looked_at(push: NodeWorld) -> None:
     instance_id = push.launch()
     push.run(5)
-    push.scripted.view = NodeView(NodeState.UP, address="203.0.113.7")
+    push.scripted.view = NodeView(state=NodeState.UP, address="203.0.113.7")
     push.node(instance_id, "progress", {"phase": "installing"})
     push.scripted.looks = 0
     push.run(300)
@@ -51,10 +51,10 @@ def test_a_node_that_reports_should_seldom_be_looked_at(push: NodeWorld) -> None
 def test_a_node_that_reported_and_is_gone_should_be_missed_within_a_sweep(push: NodeWorld) -> None:
     instance_id = push.launch()
     push.run(5)
-    push.scripted.view = NodeView(NodeState.UP, address="203.0.113.7")
+    push.scripted.view = NodeView(state=NodeState.UP, address="203.0.113.7")
     push.node(instance_id, "progress", {"phase": "installing"})
     push.run(40)
-    push.scripted.view = NodeView(NodeState.ABSENT)
+    push.scripted.view = NodeView(state=NodeState.ABSENT)
     push.run(31)
     assert push.show(instance_id)["attempts"][0]["failure"]["reason"] == "node_lost"
 
@@ -62,7 +62,7 @@ def test_a_node_that_reported_and_is_gone_should_be_missed_within_a_sweep(push: 
 def test_a_node_whose_address_does_not_answer_should_not_become_ready(push: NodeWorld) -> None:
     instance_id = push.launch()
     push.run(5)
-    push.scripted.view = NodeView(NodeState.UP, address="203.0.113.7")
+    push.scripted.view = NodeView(state=NodeState.UP, address="203.0.113.7")
     push.node(instance_id, "register", {"port": 8000})
     push.run(200)
     assert push.show(instance_id)["phase"] == "registering"
@@ -124,7 +124,7 @@ def test_a_node_of_an_ended_instance_should_be_told_to_go(push: NodeWorld) -> No
 
 def test_an_eviction_notice_should_begin_the_recovery_at_once(push: NodeWorld) -> None:
     instance_id = push.to_ready()
-    push.scripted.view = NodeView(NodeState.PENDING)
+    push.scripted.view = NodeView(state=NodeState.PENDING)
     answer = push.node(instance_id, "notice", {"notice": "eviction", "seconds_left": 30})
     assert answer.json["renewed"] is False
     assert push.show(instance_id)["phase"] == "recovering"
@@ -204,7 +204,7 @@ class TestNodesThatCannotCall:
 
     def to_ready(self, pull: NodeWorld) -> str:
         instance_id = pull.launch()
-        pull.scripted.view = NodeView(NodeState.UP, address="203.0.113.7")
+        pull.scripted.view = NodeView(state=NodeState.UP, address="203.0.113.7")
         pull.scripted.account = NodeStatus(phase=NodePhase.SERVING, port=8000)
         pull.scripted.alive = True
         pull.run(20)
@@ -213,7 +213,7 @@ class TestNodesThatCannotCall:
 
     def on_its_way(self, pull: NodeWorld) -> str:
         instance_id = pull.launch()
-        pull.scripted.view = NodeView(NodeState.UP, address="203.0.113.7")
+        pull.scripted.view = NodeView(state=NodeState.UP, address="203.0.113.7")
         pull.scripted.account = NodeStatus(phase=NodePhase.INSTALLING)
         pull.run(20)
         assert pull.show(instance_id)["phase"] == "installing"
@@ -235,7 +235,7 @@ class TestNodesThatCannotCall:
         pull.scripted.account = None
         pull.run(20)
         assert (pull.show(instance_id)["phase"], pull.scripted.looks > 0) == ("installing", True)
-        pull.scripted.view = NodeView(NodeState.ABSENT)
+        pull.scripted.view = NodeView(state=NodeState.ABSENT)
         pull.run(20)
         assert pull.show(instance_id)["attempts"][0]["failure"]["reason"] == "node_lost"
 

@@ -101,7 +101,7 @@ def called(world: Planted) -> None:
     assert world.node(instance_id, "assignment").status == 200
     report = {"phase": "loading_model", "detail": f"reading {SIGNED}", "log_tail": tail}
     assert world.node(instance_id, "progress", report).status == 200
-    world.scripted.view = NodeView(NodeState.UP, "up", address="20.1.2.3")
+    world.scripted.view = NodeView(state=NodeState.UP, detail="up", address="20.1.2.3")
     world.scripted.alive = True
     assert world.node(instance_id, "register", {"port": 8000}).status == 200
     world.run(10)
@@ -116,7 +116,7 @@ def asked(world: Planted) -> None:
     instance_id = world.launch()
     world.run(3)
     tail = [f"key {world.adapters.deriver.endpoint_key(instance_id, 1)}", f"GET {SIGNED}", *PLANTED.values()]
-    world.scripted.view = NodeView(NodeState.UP, "up", address="20.1.2.3")
+    world.scripted.view = NodeView(state=NodeState.UP, detail="up", address="20.1.2.3")
     world.scripted.account = NodeStatus(phase=NodePhase.SERVING, detail=f"at {SIGNED}", port=8000, log_tail=tail)
     world.scripted.alive = True
     world.run(60)

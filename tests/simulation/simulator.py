@@ -367,7 +367,7 @@ class Simulator:
         """Ready instances that the month's budget does not allow any more, for some minutes."""
         then = self.scheduler.now() - LATE
         running = [
-            Running(one.instance_id, one.reservation, micro_so_far(one, then))
+            Running(instance_id=one.instance_id, held=one.reservation, accrued=micro_so_far(one, then))
             for one in records
             if one.reservation is not None and one.phase is Phase.READY
         ]

@@ -75,7 +75,12 @@ class MemoryQueues:
                 one.dequeue_count += 1
                 one.pop_receipt = f"receipt-{next(self._numbers)}"
                 one.visible_at = now + timedelta(seconds=hide_seconds)
-            return [QueuedMessage(queue, one.id, one.pop_receipt, one.dequeue_count, one.body) for one in visible]
+            return [
+                QueuedMessage(
+                    queue=queue, id=one.id, pop_receipt=one.pop_receipt, dequeue_count=one.dequeue_count, body=one.body
+                )
+                for one in visible
+            ]
 
     def depth(self, queue: str) -> int:
         """How many messages a queue holds, visible or not."""

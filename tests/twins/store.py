@@ -28,7 +28,7 @@ from shared.storage.tokens import make_token, read_token
 from tests.twins.faults import Calls
 
 
-def fits(row: rows.Row, wanted: InstanceFilter) -> bool:
+def fits(row: rows.TableRow, wanted: InstanceFilter) -> bool:
     """Whether a listing wants a record's row."""
     if wanted.label is not None:
         key, value = wanted.label
@@ -47,7 +47,7 @@ class MemoryInstanceStore:
 
     def __init__(self) -> None:
         self.calls = Calls()
-        self._rows: dict[str, tuple[str, rows.Row]] = {}
+        self._rows: dict[str, tuple[str, rows.TableRow]] = {}
         self._writes = 0
         self._lock = threading.RLock()
 
@@ -160,7 +160,7 @@ class MemoryInstanceStore:
 
     def put_marker(self, marker: Marker) -> None:
         with self.calls.call("put_marker"), self._lock:
-            row = rows.note_row("", marker)
+            row = rows.marker_row("", marker)
             self._rows.pop(row["RowKey"], None)
             self._write([row])
 
@@ -172,10 +172,12 @@ class MemoryInstanceStore:
         with self.calls.call("ping"):
             return
 
-    def _event_rows(self, instance_id: str, events: Sequence[Event]) -> list[rows.Row]:
+    def _event_rows(self, instance_id: str, events: Sequence[Event]) -> list[rows.TableRow]:
         return [rows.event_row("", instance_id, event) for event in events]
 
-    def _write(self, written: Sequence[rows.Row], instead_of: str | None = None, booking: Booking = NO_BOOKING) -> str:
+    def _write(
+        self, written: Sequence[rows.TableRow], instead_of: str | None = None, booking: Booking = NO_BOOKING
+    ) -> str:
         """All or nothing; the ETag of the first row, which may take the place of another."""
         written = [*written, *(rows.cost_row("", entry) for entry in booking.costs)]
         keys = [row["RowKey"] for row in written]

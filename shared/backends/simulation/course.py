@@ -82,7 +82,10 @@ class Course:
         """What the provider says."""
         state = self.state
         view = partial(
-            NodeView, state, request_id=request_id_of(self.node.cluster_name), look_again_seconds=self._next_change()
+            NodeView,
+            state=state,
+            request_id=request_id_of(self.node.cluster_name),
+            look_again_seconds=self._next_change(),
         )
         if state is NodeState.ABSENT:
             failure = Failure(reason=Reason.NO_CAPACITY, message="Simulated: no capacity for this offer.")
@@ -124,16 +127,16 @@ class Course:
     def probe(self) -> Probe:
         """What vLLM's address says."""
         if self.state is not NodeState.UP or self._dead:
-            return Probe(False, "The simulated node does not answer.")
+            return Probe(alive=False, message="The simulated node does not answer.")
         if self._last_stage < READY or not self._past(READY):
-            return Probe(False, "vLLM's address does not answer yet.")
+            return Probe(alive=False, message="vLLM's address does not answer yet.")
         until = self.faults.busy_until
         if until is None:
-            return Probe(True, "", running_requests=0.0, waiting_requests=0.0, finished_requests=0.0)
+            return Probe(alive=True, message="", running_requests=0.0, waiting_requests=0.0, finished_requests=0.0)
         busy = not self._past(READY + until)
         return Probe(
-            True,
-            "",
+            alive=True,
+            message="",
             running_requests=1.0 if busy else 0.0,
             waiting_requests=0.0,
             finished_requests=0.0 if busy else 1.0,

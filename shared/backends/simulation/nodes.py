@@ -45,7 +45,9 @@ class SimulatedNodes:
         names = {target.cluster_name for target in targets}
         now = self._clock.now()
         found = {node.cluster_name: course(node, now, self._speed).probe() for node in self._find(names)}
-        return {name: found.get(name, Probe(False, "The simulated node does not exist.")) for name in names}
+        return {
+            name: found.get(name, Probe(alive=False, message="The simulated node does not exist.")) for name in names
+        }
 
     def _find(self, names: set[str]) -> Iterable[SimulatedNode]:
         if len(names) > 1:

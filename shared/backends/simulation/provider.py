@@ -73,7 +73,7 @@ class SimulationProvider:
         with _answers():
             node = self._cloud.get(attempt_ref.cluster_name)
         if node is None:
-            return NodeView(NodeState.ABSENT, "The simulated node does not exist")
+            return NodeView(state=NodeState.ABSENT, detail="The simulated node does not exist")
         return self._course(node).view()
 
     def release(self, attempt_ref: AttemptRef) -> bool:
@@ -103,7 +103,12 @@ class SimulationProvider:
         with _answers():
             nodes = self._cloud.nodes()
         return [
-            Cluster(node.cluster_name, state, node.created_at, is_gc_protected(node.labels))
+            Cluster(
+                cluster_name=node.cluster_name,
+                state=state,
+                created_at=node.created_at,
+                gc_protected=is_gc_protected(node.labels),
+            )
             for node in nodes
             if (state := self._course(node).state) is not NodeState.ABSENT
         ]

@@ -163,13 +163,13 @@ class SkyPilotProvider:
             if launch is not None and launch.live:
                 said = launch.status_msg or (cluster.init_status_reason or cluster.last_event if cluster else None)
                 detail = self._redactor.text(said or f"SkyPilot is starting {name_of(attempt_ref.offer)}")
-                return NodeView(NodeState.PENDING, detail[:500], request_id=request_id)
+                return NodeView(state=NodeState.PENDING, detail=detail[:500], request_id=request_id)
             if any(request.live and request.name == DOWN for request in requests):
-                return NodeView(NodeState.PENDING, "The node is being deleted", request_id=request_id)
+                return NodeView(state=NodeState.PENDING, detail="The node is being deleted", request_id=request_id)
             failure = self._failure(attempt_ref, launch, cluster)
             if cluster is None:
                 detail = "" if failure is not None else "SkyPilot does not know the node"
-                return NodeView(NodeState.ABSENT, detail, request_id=request_id, failure=failure)
+                return NodeView(state=NodeState.ABSENT, detail=detail, request_id=request_id, failure=failure)
             self._refresh_if_old(cluster)
             state = _STATES.get(cluster.status, NodeState.UP)
             address = self._address(attempt_ref, cluster) if state is NodeState.UP and failure is None else None
@@ -177,7 +177,11 @@ class SkyPilotProvider:
                 "" if cluster.status in _STATES else (cluster.init_status_reason or "SkyPilot reports it as unhealthy")
             )
             return NodeView(
-                state, self._redactor.text(detail)[:500], address=address, request_id=request_id, failure=failure
+                state=state,
+                detail=self._redactor.text(detail)[:500],
+                address=address,
+                request_id=request_id,
+                failure=failure,
             )
 
     def release(self, attempt_ref: AttemptRef) -> bool:

@@ -82,15 +82,17 @@ class Machine:
     def view(self) -> NodeView:
         """What this says of its node; without its name, which looks like a token and would be redacted."""
         if self.provisioning == "deleting":
-            return NodeView(NodeState.STOPPED, "Azure is deleting the machine.")
+            return NodeView(state=NodeState.STOPPED, detail="Azure is deleting the machine.")
         if self.provisioning == "failed" and self.power is None:
             failure = Failure(reason=reason_of(self.error), message=f"Azure could not create the machine: {self.error}")
-            return NodeView(NodeState.PENDING, failure.message, failure=failure)
+            return NodeView(state=NodeState.PENDING, detail=failure.message, failure=failure)
         state = _STATES.get(self.power or "", NodeState.PENDING)
         if state is NodeState.STOPPED and self.spot and self.power in ("deallocating", "deallocated"):
-            return NodeView(state, f"Azure evicted the spot machine ({self.power}).")
+            return NodeView(state=state, detail=f"Azure evicted the spot machine ({self.power}).")
         booted = "" if self.boot_seconds is None else f", {self.boot_seconds:.0f} s after it was requested"
-        return NodeView(state, f"Azure reports that the machine is {self.power or self.provisioning}{booted}.")
+        return NodeView(
+            state=state, detail=f"Azure reports that the machine is {self.power or self.provisioning}{booted}."
+        )
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class AzureCompute:
         if machine is not None:
             return machine.view
         if cluster_name in listing.groups:
-            return NodeView(NodeState.ABSENT, "Azure has its resource group, but no machine in it.")
+            return NodeView(state=NodeState.ABSENT, detail="Azure has its resource group, but no machine in it.")
         return None
 
     def machines(self) -> Mapping[str, Machine]:
@@ -145,7 +147,13 @@ class AzureCompute:
         """See CloudCompute. Tags of any part of a cluster count for all of it; its oldest part says how old it is."""
         listing = self._listing()
         found = {
-            name: Cluster(name, machine.view.state, machine.created_at, machine.gc_protected, machine.workspace)
+            name: Cluster(
+                cluster_name=name,
+                state=machine.view.state,
+                created_at=machine.created_at,
+                gc_protected=machine.gc_protected,
+                workspace=machine.workspace,
+            )
             for name, machine in listing.machines.items()
         }
         for resource in self._client.resources_named("gl-"):
@@ -153,17 +161,17 @@ class AzureCompute:
             name = self._cluster_of(tags.get(_CLUSTER_TAG, ""), str(resource["name"]))
             if name is None:
                 continue
-            known = found.get(name, Cluster(name, NodeState.ABSENT, None))
+            known = found.get(name, Cluster(cluster_name=name, state=NodeState.ABSENT, created_at=None))
             found[name] = Cluster(
-                name,
-                known.state,
-                _earliest(known.created_at, _moment(resource.get("createdTime"))),
-                known.gc_protected or is_gc_protected(tags),
-                known.workspace or tags.get(WORKSPACE_LABEL),
+                cluster_name=name,
+                state=known.state,
+                created_at=_earliest(known.created_at, _moment(resource.get("createdTime"))),
+                gc_protected=known.gc_protected or is_gc_protected(tags),
+                workspace=known.workspace or tags.get(WORKSPACE_LABEL),
             )
         for name, stays in listing.groups.items():
             if stays:
-                found.setdefault(name, Cluster(name, NodeState.ABSENT, None))
+                found.setdefault(name, Cluster(cluster_name=name, state=NodeState.ABSENT, created_at=None))
         return list(found.values())
 
     def delete(self, cluster_name: str, region: str | None = None) -> CleanupStatus:

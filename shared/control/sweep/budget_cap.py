@@ -53,7 +53,9 @@ class _Run(TaskRun):
         if record.reservation is not None:
             accrued = micro_so_far(record, self._now)
             terminating = record.phase is Phase.TERMINATING
-            self._running.append(Running(record.instance_id, record.reservation, accrued, terminating))
+            self._running.append(
+                Running(instance_id=record.instance_id, held=record.reservation, accrued=accrued, ending=terminating)
+            )
 
     def finish(self, walk: Walk) -> int:  # noqa: ARG002 - records that were not seen are capped by the next sweep
         return self._task.enforce(self._running) if self._running else 0

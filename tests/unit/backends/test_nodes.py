@@ -120,7 +120,15 @@ def test_a_node_that_is_gone_is_unreachable() -> None:
 
 
 def test_an_address_that_is_none_is_unreachable(node: Node) -> None:
-    target = NodeTarget("inst-1", "gl-1", 1, "not a host", 8000, 8001, "t")
+    target = NodeTarget(
+        instance_id="inst-1",
+        cluster_name="gl-1",
+        attempt=1,
+        address="not a host",
+        port=8000,
+        agent_port=8001,
+        agent_token="t",
+    )
     with pytest.raises(NodeUnreachableError):
         HttpNodes().status(target)
     assert not HttpNodes().probe([target])["gl-1"].alive

@@ -121,7 +121,7 @@ class TestAlerts:
 
 class TestHardCap:
     def running(self, name: str, accrued: float, *scopes: str, worst: float = 20) -> Running:
-        return Running(name, held(worst, *scopes), round(accrued * MICRO))
+        return Running(instance_id=name, held=held(worst, *scopes), accrued=round(accrued * MICRO))
 
     def test_what_was_really_spent_should_end_what_runs_and_not_before(self) -> None:
         one, two = self.running("one", 3), self.running("two", 2)
@@ -142,14 +142,14 @@ class TestHardCap:
         assert set(over_budget(ledger(9, scope="real/team=a"), [ours, other], team(10, end=True))) == {"ours"}
 
     def test_an_instance_of_last_month_should_be_judged_by_last_month_s_budget(self) -> None:
-        late = Running("late", held(20, month="2025-12"), 2 * MICRO)
+        late = Running(instance_id="late", held=held(20, month="2025-12"), accrued=2 * MICRO)
         assert set(over_budget(ledger(10), [late, self.running("new", 0)], monthly(10, end=True))) == {"new"}
 
     def test_free_machines_and_those_that_end_already_should_be_left_alone(self) -> None:
         free = self.running("free", 0, worst=0)
-        ending = Running("ending", held(20), 5 * MICRO, ending=True)
+        ending = Running(instance_id="ending", held=held(20), accrued=5 * MICRO, ending=True)
         assert over_budget(ledger(10), [free, ending], monthly(10, end=True)) == {}
 
     def test_what_an_ending_one_still_costs_should_count(self) -> None:
-        ending = Running("ending", held(20), 5 * MICRO, ending=True)
+        ending = Running(instance_id="ending", held=held(20), accrued=5 * MICRO, ending=True)
         assert set(over_budget(ledger(5), [ending, self.running("one", 0)], monthly(10, end=True))) == {"one"}

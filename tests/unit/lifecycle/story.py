@@ -58,7 +58,7 @@ def refused(reason: Reason) -> LaunchRefused:
 def looked(state: NodeState, phase: NodePhase | None = None, *, probe: Probe | None = None, **view: Any) -> Observed:
     """A look through the provider and, with `phase`, at a node that says so much."""
     status = None if phase is None else NodeStatus(phase=phase)
-    return Observed(NodeView(state, **view), status, probe)
+    return Observed(NodeView(state=state, **view), status, probe)
 
 
 def reported(phase: NodePhase, attempt: int = 1, **status: Any) -> Reported:
@@ -78,7 +78,7 @@ def noticed(notice: NodeNotice = NodeNotice.EVICTION, attempt: int = 1, leaves_a
 
 
 def probed(probe: Probe = DEAD, state: NodeState | None = None, detail: str = "") -> Probed:
-    return Probed(probe, None if state is None else NodeView(state, detail))
+    return Probed(probe, None if state is None else NodeView(state=state, detail=detail))
 
 
 class Story:

@@ -165,7 +165,7 @@ class TestJob:
     def test_its_end_should_be_taken_from_a_node_that_was_asked(self, phase: Phase) -> None:
         said = NodeStatus(phase=NodePhase.SERVING, job=JobResult(exit_code=0))
         story = node_in(phase)
-        story.tell(Observed(NodeView(NodeState.UP), said, IDLE), GONE)
+        story.tell(Observed(NodeView(state=NodeState.UP), said, IDLE), GONE)
         assert (story.phase, story.ending) == (Phase.TERMINATED, Reason.JOB_COMPLETED)
 
     @pytest.mark.parametrize("phase", [*ON_NODE, Phase.READY])

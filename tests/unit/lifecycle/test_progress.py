@@ -123,7 +123,11 @@ class TestFacts:
             port=8001,
             log_tail=["a", "b"],
         )
-        story = submitted().wait(40).tell(Observed(NodeView(NodeState.UP, "running", "10.0.0.4"), said))
+        story = (
+            submitted()
+            .wait(40)
+            .tell(Observed(NodeView(state=NodeState.UP, detail="running", address="10.0.0.4"), said))
+        )
         attempt = story.attempt
         assert (attempt.address, attempt.port, attempt.detail) == ("10.0.0.4", 8001, "2 of 16 GB")
         assert (attempt.fetched_bytes, attempt.total_bytes, attempt.node_phase) == (2, 16, NodePhase.LOADING_MODEL)
@@ -131,7 +135,7 @@ class TestFacts:
 
     def test_what_a_later_look_does_not_see_should_stay(self) -> None:
         said = NodeStatus(phase=NodePhase.LOADING_MODEL, fetched_bytes=2, total_bytes=16, port=8001, log_tail=["a"])
-        story = submitted().tell(Observed(NodeView(NodeState.UP, address="10.0.0.4"), said))
+        story = submitted().tell(Observed(NodeView(state=NodeState.UP, address="10.0.0.4"), said))
         up_at = story.attempt.node_up_at
         story.wait(9).tell(looked(NodeState.UP, NodePhase.LOADING_MODEL, detail="running"))
         attempt = story.attempt
@@ -361,7 +365,7 @@ class TestNodeFailures:
     @pytest.mark.parametrize("pushed", [True, False])
     def test_the_node_s_word_should_decide_the_reason(self, said: str | None, reason: Reason, pushed: bool) -> None:
         status = NodeStatus(phase=NodePhase.FAILED, failure=said, detail="no space left", log_tail=["E"])
-        found = Reported(1, status) if pushed else Observed(NodeView(NodeState.UP), status)
+        found = Reported(1, status) if pushed else Observed(NodeView(state=NodeState.UP), status)
         story = node_in(Phase.INSTALLING).tell(found)
         (failed,) = story.of(EventType.ATTEMPT_FAILED)
         assert (failed.reason, failed.message) == (reason, "no space left")
@@ -373,7 +377,7 @@ class TestNodeFailures:
 
     def test_the_node_s_word_should_come_before_the_provider_s(self) -> None:
         status = NodeStatus(phase=NodePhase.FAILED, failure="model_fetch_failed", detail="404")
-        view = NodeView(NodeState.UP, failure=failure(Reason.SETUP_FAILED, "job failed"))
+        view = NodeView(state=NodeState.UP, failure=failure(Reason.SETUP_FAILED, "job failed"))
         assert node_in(Phase.LOADING_MODEL).tell(Observed(view, status)).reasons == [Reason.MODEL_FETCH_FAILED]
 
     def test_the_provider_s_word_should_do_where_the_node_s_is_missing(self) -> None:

@@ -13,7 +13,7 @@ from shared.domain.provider import NodeState
 from shared.lifecycle.machine import EARLY
 from shared.lifecycle.observations import (
     Act,
-    Check,
+    CheckProvider,
     Decide,
     Describe,
     NotEnabled,
@@ -79,7 +79,7 @@ class TestActs:
         ("make", "act"),
         [
             (Story, Decide()),
-            (validating, Check()),
+            (validating, CheckProvider()),
             (submitting, Decide()),
             (submitted, Describe()),
             (releasing, Release()),

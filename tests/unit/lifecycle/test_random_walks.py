@@ -15,8 +15,8 @@ from shared.domain.node import JobResult, NodeNotice, NodePhase, NodeRegistratio
 from shared.domain.provider import Availability, NodeState, NodeView, Probe
 from shared.lifecycle.observations import (
     Act,
-    Check,
     Checked,
+    CheckProvider,
     Decide,
     Describe,
     LaunchRefused,
@@ -113,11 +113,11 @@ anything: st.SearchStrategy[Observation] = st.one_of(
 )
 GOOD: dict[type[Act], st.SearchStrategy[Observation]] = {
     Decide: st.just(TICK),
-    Check: st.just(ENABLED),
+    CheckProvider: st.just(ENABLED),
     Submit: st.just(TAKEN),
     Describe: st.builds(
         Observed,
-        st.just(NodeView(NodeState.UP, address="10.0.0.4")),
+        st.just(NodeView(state=NodeState.UP, address="10.0.0.4")),
         st.builds(
             NodeStatus,
             phase=st.sampled_from(
@@ -130,7 +130,7 @@ GOOD: dict[type[Act], st.SearchStrategy[Observation]] = {
 }
 BAD: dict[type[Act], st.SearchStrategy[Observation]] = {
     Decide: st.just(TICK),
-    Check: st.one_of(checks, trouble),
+    CheckProvider: st.one_of(checks, trouble),
     Submit: st.one_of(st.builds(LaunchRefused, failures), trouble),
     Describe: st.one_of(looks, trouble),
     Release: st.one_of(st.just(STILL_THERE), trouble),
@@ -138,7 +138,7 @@ BAD: dict[type[Act], st.SearchStrategy[Observation]] = {
 """What a step may find; never something that belongs to another act."""
 WORST: dict[type[Act], Observation] = {
     Decide: TICK,
-    Check: Checked(Availability(enabled=False, reason="still checking", wait_seconds=2.0)),
+    CheckProvider: Checked(Availability(enabled=False, reason="still checking", wait_seconds=2.0)),
     Submit: SILENT,
     Describe: SILENT,
     Release: GONE,

@@ -5,7 +5,7 @@ import pytest
 from gpulaunch.models.instances import EventType, Phase, Reason
 from shared.domain.node import NodePhase
 from shared.domain.provider import Availability, NodeState
-from shared.lifecycle.observations import Check, Checked, Observation, ProviderUnavailable
+from shared.lifecycle.observations import Checked, CheckProvider, Observation, ProviderUnavailable
 from shared.lifecycle.transition import NextStep
 from tests.unit.lifecycle.story import (
     DEAD,
@@ -45,7 +45,7 @@ def test_a_queued_instance_should_be_validated_at_once() -> None:
     decision = story.see(TICK)
     assert (story.phase, decision.next_step) == (Phase.VALIDATING, NextStep("advance", 0.0))
     assert decision.events[0].duration_seconds == 3.0
-    assert story.act() == Check()
+    assert story.act() == CheckProvider()
 
 
 @pytest.mark.parametrize("found", [ENABLED, SILENT, *NODES], ids=lambda found: type(found).__name__)
