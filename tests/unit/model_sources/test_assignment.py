@@ -13,7 +13,7 @@ from shared.auth import Deriver
 from shared.domain.instance import Attempt, InstanceRecord
 from shared.domain.node import ModelFile
 from shared.domain.provider import LaunchRefusedError
-from shared.domain.request import StoredRequest
+from shared.domain.request import StoredJob, StoredRequest
 from shared.model_sources.assignment import AssignmentMaker
 from shared.model_sources.base import ModelListing
 from shared.settings import Settings
@@ -72,7 +72,7 @@ def test_files_key_and_limits_are_the_records() -> None:
     assert made.api_key == Deriver(SecretStr("k" * 32)).endpoint_key("inst-1", 1)
     assert (made.port, made.lease_seconds, made.deadline_at) == (None, 900, NOW + timedelta(hours=1))
     assert made.vllm_args == ["--seed", "1"]
-    assert made.job == Job(command=["python", "eval.py"])
+    assert made.job == StoredJob(command=["python", "eval.py"])
 
 
 def test_the_hubs_token_goes_only_to_nodes_that_fetch_from_the_hub() -> None:
