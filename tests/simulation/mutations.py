@@ -258,7 +258,7 @@ def deadline_forgotten_when_ready(patch: Patch) -> None:
         return now + timedelta(days=1)
 
     for module in (health, progress, machine):
-        patch.setattr(module, "next_check", tomorrow)
+        patch.setattr(module, "next_deadline", tomorrow)
 
 
 @mutation
