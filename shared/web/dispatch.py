@@ -1,4 +1,4 @@
-"""Answers requests for pages: session, access check, forms against forgery, problems as pages, security headers."""
+"""Answer requests for pages: session, access, CSRF check, problems as pages, security headers."""
 
 import urllib.parse
 import uuid
@@ -27,20 +27,19 @@ HANDLERS: Mapping[str, Handler] = {
     "web_instances": pages.instances,
     "web_instance": pages.instance,
     "web_instance_live": pages.instance_live,
-    "web_instance_end": pages.confirm_termination,
-    "web_instance_end_post": pages.terminate,
+    "web_instance_terminate": pages.confirm_termination,
+    "web_instance_terminate_post": pages.terminate,
     "web_instance_key": pages.key,
     "web_costs": pages.costs,
     "web_settings": pages.settings,
     "web_docs": pages.docs,
     "web_static": pages.static,
 }
-"""The handler of each page, by the page's name."""
+"""By the page's name."""
 
 
 def answer(page: Page, request: Request, runtime: Callable[[], App]) -> Response:
-    """Answer one request for a page; nothing leaves but a response."""
-
+    """Answer one request for a page; every error becomes a page."""
     request_id = uuid.uuid4().hex
     visit = None
     try:
@@ -60,15 +59,17 @@ def answer(page: Page, request: Request, runtime: Callable[[], App]) -> Response
 
 
 def _visit(request: Request, app: App) -> Visit:
-
-    sessions = Sessions(app.deriver, app.settings)
-    session = OPEN if sessions.open_to_all else sessions.read(session_cookie(request), app.clock.now())
-    return Visit(request, app, sessions, session)
+    sessions = Sessions(app.deriver, app.settings, app.clock)
+    session = OPEN if sessions.open_to_all else sessions.read(session_cookie(request))
+    return Visit(request=request, app=app, sessions=sessions, session=session)
 
 
 def _refused(visit: Visit, access: Access, method: str) -> Response | None:
-    """An answer to who may not come in, or None. Raises ProblemError (403)."""
+    """Return a redirect to the sign-in, or None if the visitor may proceed.
 
+    Raises:
+        ProblemError: 403, the visitor is not an admin, or the form is not from this session.
+    """
     signed_in = visit.session is not None and visit.session.role is not None
     if access != "open" and not signed_in:
         url = urllib.parse.urlsplit(visit.request.url)
@@ -80,18 +81,17 @@ def _refused(visit: Visit, access: Access, method: str) -> Response | None:
     if access == "admin" and not visit.is_admin:
         raise forbidden("Your token is read-only. Sign in with an admin token.")
     if method == "POST":
-        # Browsers say where a request comes from; the mark protects where they don't.
+        # Browsers say which site a request comes from; the token protects where they do not.
         foreign = visit.request.header("Sec-Fetch-Site") not in ("", "same-origin", "none")
-        given = visit.form.get("form_mark", "")
-        if foreign or visit.session is None or not visit.sessions.is_form_mark(visit.session, given):
+        given = visit.form.get("csrf_token", "")
+        if foreign or visit.session is None or not visit.sessions.is_csrf_token(visit.session, given):
             raise forbidden("This form has expired. Go back, reload the page and try again.")
     return None
 
 
 def _problem_page(error: ProblemError, request_id: str, visit: Visit | None) -> Response:
-
     if visit is None:
-        # Not even the settings could be read, so that no page can be made that says who is signed in.
+        # The settings could not be read, so the page cannot show who is signed in.
         body = render("broken.html", error=error, request_id=request_id)
         return Response(body=body, status=error.status, media_type="text/html", charset="utf-8")
     answer = visit.page("error.html", error.status, error=error, request_id=request_id)

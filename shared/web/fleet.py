@@ -18,7 +18,7 @@ _STATES: Final = {"live": "true", "ended": "false", "all": None}
 
 
 def read(app: App, query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """Return what the page shows and what its ETag is made of.
+    """Return what the page shows and the ETags it is made of.
 
     Raises:
         ProblemError: 422, an invalid filter.
@@ -35,7 +35,7 @@ def read(app: App, query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]
         asked["continuation_token"] = token
     wanted = read_query(InstanceQuery, asked)
     found = app.instances.page(filter_of(wanted), wanted.page_size, wanted.continuation_token)
-    page, marks = page_view(app, found), page_etags(found)
+    page, etags = page_view(app, found), page_etags(found)
     kept = {name: value for name, value in {**chosen, "state": state}.items() if value}
     rates = {view.instance_id: hourly_rate(view) for view in page.instances}
     shown = {
@@ -55,7 +55,7 @@ def read(app: App, query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]
         "providers": list(get_args(ProviderName)),
         "now": app.clock.now(),
     }
-    return shown, marks
+    return shown, etags
 
 
 def _address(kept: Mapping[str, str], token: str) -> str:

@@ -1,7 +1,8 @@
-"""The pages for people."""
+"""The handlers of the pages."""
 
 import contextlib
 import urllib.parse
+from dataclasses import replace
 
 from gpulaunch.models.requests import LaunchRequest
 from shared.api.http import Response
@@ -18,12 +19,12 @@ from shared.web.visit import Visit, own_path, see_other
 
 
 def home(visit: Visit) -> Response:  # noqa: ARG001 - every handler gets the visit
-    """To the instances."""
+    """Redirect to the instances."""
     return see_other("/instances")
 
 
 def sign_in_page(visit: Visit) -> Response:
-    """The sign-in form."""
+    """Show the sign-in form."""
     where = own_path(visit.request.query.get("next", ""))
     if visit.session is not None and visit.session.role is not None:
         return see_other(where)
@@ -33,27 +34,25 @@ def sign_in_page(visit: Visit) -> Response:
 def sign_in(visit: Visit) -> Response:
     """Sign in with a token."""
     where = own_path(visit.form.get("next", ""))
-    session = visit.sessions.sign_in(visit.form.get("token", "").strip(), visit.app.clock.now())
+    session = visit.sessions.sign_in(visit.form.get("token", "").strip())
     if session is None:
         return _sign_in_form(visit, where, "Unknown token.", 401)
-    return visit.keep(see_other(where), session)
+    return visit.set_cookie(see_other(where), session)
 
 
 def sign_out(visit: Visit) -> Response:
-    """Forget the session."""
-    return visit.keep(see_other("/signin"), None)
+    """Delete the session's cookie."""
+    return visit.set_cookie(see_other("/signin"), None)
 
 
 def _sign_in_form(visit: Visit, where: str, wrong: str = "", status: int = 200) -> Response:
-    guest = visit.sessions.guest(visit.app.clock.now())
-    asked = Visit(visit.request, visit.app, visit.sessions, guest)
-    return asked.keep(
-        asked.page("signin.html", status, where=where, wrong=wrong, configured=visit.sessions.configured), guest
-    )
+    guest = replace(visit, session=visit.sessions.guest())
+    page = guest.page("signin.html", status, where=where, wrong=wrong, configured=visit.sessions.configured)
+    return guest.set_cookie(page, guest.session)
 
 
 def launch_page(visit: Visit) -> Response:
-    """The launch form, empty, or filled in like an instance that there is."""
+    """Show the launch form, empty or filled in like an earlier launch."""
     values = launch_form.fields({})
     like = visit.request.query.get("like", "")
     if like:
@@ -63,14 +62,14 @@ def launch_page(visit: Visit) -> Response:
 
 
 def launch_plan(visit: Visit) -> Response:
-    """The plan for what the form says at the moment, for htmx."""
+    """Show the plan of the form's current values, for htmx."""
     values = launch_form.fields(dict(visit.request.query))
     planned = launch_form.preview(visit.app.planner, values)
     return visit.page("plan.html", oob=True, **launch_form.context(visit.app, values, planned, visit.address))
 
 
 def launch(visit: Visit) -> Response:
-    """Launch what the form says; or show its plan, where no script does it."""
+    """Launch what the form asks for, or show its plan for browsers without scripts."""
     values = launch_form.fields(visit.form)
     if visit.form.get("do") == "plan":
         return _launch_form(visit, values)
@@ -90,26 +89,26 @@ def _launch_form(visit: Visit, values: dict[str, str], error: ProblemError | Non
 
 
 def instances(visit: Visit) -> Response:
-    """All instances, or the list alone for htmx."""
-    shown, marks = fleet.read(visit.app, dict(visit.request.query))
+    """Show the instances, or the list alone for htmx."""
+    shown, etags = fleet.read(visit.app, dict(visit.request.query))
     if visit.is_htmx:
-        return visit.part_if_changed("fleet.html", marks, lambda: shown)
-    return visit.page("instances.html", mark=visit.mark(marks), **shown)
+        return visit.part_if_changed("fleet.html", etags, lambda: shown)
+    return visit.page("instances.html", etag=visit.etag(etags), **shown)
 
 
 def instance(visit: Visit) -> Response:
-    """One instance."""
+    """Show one instance."""
     return _instance(visit)
 
 
 def instance_live(visit: Visit) -> Response:
-    """What changes on an instance's page; one read and a 304 when nothing did."""
+    """Show the changing part of an instance's page; one read and a 304 if nothing changed."""
     found = visit.app.instances.find(instance_id(visit.request))
     return visit.part_if_changed("live.html", [found.etag], lambda: instance_page.context(visit.app, found))
 
 
 def confirm_termination(visit: Visit) -> Response:
-    """Ask before an instance is terminated, where no script does it."""
+    """Ask before terminating an instance, for browsers without scripts."""
     return _instance(visit, "terminate.html")
 
 
@@ -119,35 +118,35 @@ def terminate(visit: Visit) -> Response:
 
 
 def key(visit: Visit) -> Response:
-    """The endpoint's key, on demand; never a part of a page that is polled."""
+    """Show the endpoint's key; it is never part of a polled page."""
     answer = credentials(visit.app.instances.find(instance_id(visit.request)).record, visit.app.deriver)
     return visit.page("key_part.html" if visit.is_htmx else "key.html", credentials=answer)
 
 
 def _instance(visit: Visit, template: str = "instance.html") -> Response:
     found = visit.app.instances.find(instance_id(visit.request))
-    return visit.page(template, mark=visit.mark([found.etag]), **instance_page.context(visit.app, found))
+    return visit.page(template, etag=visit.etag([found.etag]), **instance_page.context(visit.app, found))
 
 
 def costs(visit: Visit) -> Response:
-    """What the instances have cost."""
+    """Show the costs."""
     return visit.page("costs.html", **costs_page.context(visit.app))
 
 
 def settings(visit: Visit) -> Response:
-    """The settings that matter to users; no secrets."""
+    """Show the settings that matter to users, without secrets."""
     return visit.page("settings.html", session=visit.session, **settings_page.context(visit.app))
 
 
 def docs(visit: Visit) -> Response:
-    """The API reference, rendered in the browser from the OpenAPI document."""
+    """Show the API reference, which the browser renders from the OpenAPI document."""
     answer = visit.page("docs.html")
     answer.headers.update(DOCS_HEADERS)
     return answer
 
 
 def static(visit: Visit) -> Response:
-    """A static file; kept for ever under its address with a version."""
+    """Send a static file; cached forever under its address with the current version."""
     name = urllib.parse.unquote(visit.request.route.get("file", ""))
     if name not in static_files():
         raise not_found("such file")

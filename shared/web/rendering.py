@@ -65,7 +65,7 @@ def static_url(name: str) -> str:
 
 
 @cache
-def look() -> str:
+def templates_hash() -> str:
     """Return a hash of all templates: part of every ETag, so that a page of an older version is stale."""
     digest = hashlib.sha256()
     for path in sorted((HERE / "templates").iterdir()):

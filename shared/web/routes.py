@@ -14,9 +14,9 @@ class Page:
     """The function's name."""
     route: str
     method: Literal["GET", "POST"] = "GET"
-    """A POST needs the mark of one of the app's own forms."""
+    """A POST needs the CSRF token of its session's forms."""
     access: Access = "read"
-    """Open to everybody, to whoever is signed in, or to whoever signed in with an admin token."""
+    """Open to everyone, to any signed-in visitor, or to admins."""
 
 
 PAGES = (
@@ -30,8 +30,8 @@ PAGES = (
     Page(name="web_instances", route="instances"),
     Page(name="web_instance", route="instances/{instanceId}"),
     Page(name="web_instance_live", route="instances/{instanceId}/live"),
-    Page(name="web_instance_end", route="instances/{instanceId}/terminate", access="admin"),
-    Page(name="web_instance_end_post", route="instances/{instanceId}/terminate", method="POST", access="admin"),
+    Page(name="web_instance_terminate", route="instances/{instanceId}/terminate", access="admin"),
+    Page(name="web_instance_terminate_post", route="instances/{instanceId}/terminate", method="POST", access="admin"),
     Page(name="web_instance_key", route="instances/{instanceId}/key", access="admin"),
     Page(name="web_costs", route="costs"),
     Page(name="web_settings", route="settings"),

@@ -12,12 +12,12 @@ import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from pydantic import SecretStr
 
 from shared.auth import Deriver, Purpose, Role
+from shared.clock import Clock
 from shared.settings import Settings
 
 LIFETIME: Final = 12 * 3600
@@ -30,7 +30,7 @@ _COOKIE: Final = re.compile(r"([A-Za-z0-9_-]{5,32})\.([0-9]{1,12})\.([A-Za-z0-9_
 
 
 @dataclass(frozen=True)
-class Session:
+class WebSession:
     """One visitor."""
 
     role: Role | None
@@ -42,16 +42,17 @@ class Session:
     nonce: str
 
 
-OPEN: Final = Session(Role.ADMIN, _GUEST, 0, "development")
+OPEN: Final = WebSession(Role.ADMIN, _GUEST, 0, "development")
 """Everyone's session on a developer's machine without any token, as with the JSON API."""
 
 
 class Sessions:
     """Issues and reads the cookies of one deployment."""
 
-    def __init__(self, deriver: Deriver, settings: Settings) -> None:
+    def __init__(self, deriver: Deriver, settings: Settings, clock: Clock) -> None:
         self._key = deriver.derive("web", 0, Purpose.SESSION).encode()
         self._settings = settings
+        self._clock = clock
 
     @property
     def open_to_all(self) -> bool:
@@ -63,22 +64,22 @@ class Sessions:
         """Whether any token is configured."""
         return bool(self._settings.admin_tokens or self._settings.read_tokens)
 
-    def sign_in(self, token: str, now: datetime) -> Session | None:
+    def sign_in(self, token: str) -> WebSession | None:
         """Return a session for the bearer of a token, or None if the token is unknown."""
         token_hash = self._hash(token)
         role = self._role(token_hash)
-        return None if role is None else self._new(role, token_hash, now, LIFETIME)
+        return None if role is None else self._new(role, token_hash, LIFETIME)
 
-    def guest(self, now: datetime) -> Session:
+    def guest(self) -> WebSession:
         """Return a session for a visitor who is about to sign in."""
-        return self._new(None, _GUEST, now, GUEST_LIFETIME)
+        return self._new(None, _GUEST, GUEST_LIFETIME)
 
-    def cookie(self, session: Session) -> str:
+    def cookie(self, session: WebSession) -> str:
         """Return the cookie's value."""
         text = f"{session.token_hash}.{session.expires_at}.{session.nonce}"
         return f"{text}.{self._sign('session', text)}"
 
-    def read(self, cookie: str, now: datetime) -> Session | None:
+    def read(self, cookie: str) -> WebSession | None:
         """Return the session of a cookie; None if it is forged or expired, or its token was removed."""
         found = _COOKIE.fullmatch(cookie)
         if found is None:
@@ -86,24 +87,30 @@ class Sessions:
         token_hash, expires_at, nonce, signature = found.groups()
         if not hmac.compare_digest(signature, self._sign("session", f"{token_hash}.{expires_at}.{nonce}")):
             return None
-        if now.timestamp() >= int(expires_at):
+        if self._now() >= int(expires_at):
             return None
         role = None if token_hash == _GUEST else self._role(token_hash)
         if role is None and token_hash != _GUEST:
             return None
-        return Session(role, token_hash, int(expires_at), nonce)
+        return WebSession(role, token_hash, int(expires_at), nonce)
 
-    def form_mark(self, session: Session) -> str:
+    def csrf_token(self, session: WebSession) -> str:
         """Return the CSRF token of this session's forms; another site can neither read nor guess it."""
         return self._sign("form", session.nonce)
 
-    def is_form_mark(self, session: Session, given: str) -> bool:
+    def is_csrf_token(self, session: WebSession, given: str) -> bool:
         """Whether a posted form belongs to this session, compared in constant time."""
-        return hmac.compare_digest(self.form_mark(session).encode(), given.encode())
+        return hmac.compare_digest(self.csrf_token(session).encode(), given.encode())
 
-    @staticmethod
-    def _new(role: Role | None, token_hash: str, now: datetime, lifetime: int) -> Session:
-        return Session(role, token_hash, int(now.timestamp()) + lifetime, secrets.token_urlsafe(16))
+    def seconds_left(self, session: WebSession) -> int:
+        """Return the seconds until a session expires."""
+        return max(0, session.expires_at - self._now())
+
+    def _new(self, role: Role | None, token_hash: str, lifetime: int) -> WebSession:
+        return WebSession(role, token_hash, self._now() + lifetime, secrets.token_urlsafe(16))
+
+    def _now(self) -> int:
+        return int(self._clock.now().timestamp())
 
     def _sign(self, purpose: str, text: str) -> str:
         digest = hmac.new(self._key, f"{purpose}|{text}".encode(), hashlib.sha256).digest()

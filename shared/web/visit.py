@@ -1,4 +1,4 @@
-"""One request for a page: its session, its form, and what every page is made with."""
+"""One request for a page: its session, its form, and the responses to it."""
 
 import functools
 import hashlib
@@ -10,41 +10,45 @@ from typing import Any
 from shared.api.http import Request, Response
 from shared.api.problems import malformed, too_large
 from shared.app import App
-from shared.web.rendering import look, render
-from shared.web.session import Session, Sessions
+from shared.web.rendering import render, templates_hash
+from shared.web.session import Sessions, WebSession
 
 _MAX_FORM = 64 * 1024
 NO_STORE = {"Cache-Control": "no-store"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Visit:
     """One request for a page."""
 
     request: Request
     app: App
     sessions: Sessions
-    session: Session | None
+    session: WebSession | None
 
     @property
     def is_admin(self) -> bool:
-        """Whether the visitor may change anything."""
+        """Whether the visitor may make changes."""
         return self.session is not None and self.session.role == "admin"
 
     @property
     def is_htmx(self) -> bool:
-        """Whether a part of a page is asked for, by htmx."""
+        """Whether htmx asks for a part of a page."""
         return self.request.header("HX-Request") == "true"
 
     @property
     def address(self) -> str:
-        """Where this app is reached."""
+        """The app's own URL."""
         url = urllib.parse.urlsplit(self.request.url)
         return self.app.settings.public_url or f"{'https' if is_secure(self.request) else url.scheme}://{url.netloc}"
 
     @functools.cached_property
     def form(self) -> dict[str, str]:
-        """The posted form. Raises ProblemError (413, 400)."""
+        """The posted form.
+
+        Raises:
+            ProblemError: 413, the form is too large; 400, it is malformed.
+        """
         body = self.request.body
         if len(body) > _MAX_FORM:
             raise too_large(_MAX_FORM)
@@ -54,53 +58,49 @@ class Visit:
             raise malformed("The form is malformed.") from error
 
     def page(self, template: str, status: int = 200, **context: Any) -> Response:
-        """A page, or a part of one."""
+        """Render a page or a part of one."""
         signed_in = self.session is not None and self.session.role is not None
         known = {
             "is_admin": self.is_admin,
             "signed_in": signed_in,
             "open_to_all": self.sessions.open_to_all,
-            "form_mark": self.sessions.form_mark(self.session) if self.session else "",
+            "csrf_token": self.sessions.csrf_token(self.session) if self.session else "",
             "orchestrator": self.app.settings.orchestrator,
             "clock_now": self.app.clock.now(),
         }
         body = render(template, **known, **context)
         return Response(body=body, status=status, media_type="text/html", charset="utf-8", headers=dict(NO_STORE))
 
-    def part_if_changed(
-        self, template: str, marks: list[str], make: Callable[[], dict[str, Any]], **context: Any
-    ) -> Response:
-        """A part of a page with an ETag made of what was read; 304, and nothing more is read, when it is known."""
-        mark = self.mark(marks)
-        if self.request.header("If-None-Match") == mark:
-            return Response(status=304, headers={"ETag": mark, **NO_STORE})
-        answer = self.page(template, mark=mark, **context, **make())
-        answer.headers["ETag"] = mark
-        return answer
+    def part_if_changed(self, template: str, etags: list[str], context: Callable[[], dict[str, Any]]) -> Response:
+        """Render a part of a page; if the visitor has it already, answer 304 without making its context."""
+        etag = self.etag(etags)
+        if self.request.header("If-None-Match") == etag:
+            return Response(status=304, headers={"ETag": etag, **NO_STORE})
+        response = self.page(template, etag=etag, **context())
+        response.headers["ETag"] = etag
+        return response
 
-    def mark(self, marks: list[str]) -> str:
-        """The ETag of what was read, as this visitor sees it."""
-        text = "\n".join([look(), str(self.is_admin), *marks])
+    def etag(self, etags: list[str]) -> str:
+        """Return the ETag of a page made from records with these ETags, as this visitor sees it."""
+        text = "\n".join([templates_hash(), str(self.is_admin), *etags])
         return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
-    def keep(self, answer: Response, session: Session | None) -> Response:
-        """Set the session's cookie; None: delete it."""
+    def set_cookie(self, response: Response, session: WebSession | None) -> Response:
+        """Add the session's cookie to a response; None deletes the cookie."""
         name, secure = cookie_name(self.request), "; Secure" if is_secure(self.request) else ""
-        value, age = "", 0
-        if session is not None:
-            value = self.sessions.cookie(session)
-            age = max(0, int(session.expires_at - self.app.clock.now().timestamp()))
-        answer.headers["Set-Cookie"] = f"{name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{secure}"
-        return answer
+        sessions = self.sessions
+        value, age = ("", 0) if session is None else (sessions.cookie(session), sessions.seconds_left(session))
+        response.headers["Set-Cookie"] = f"{name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{secure}"
+        return response
 
 
 def see_other(where: str) -> Response:
-    """Go there, by GET."""
+    """Redirect to a page by GET."""
     return Response(status=303, headers={"Location": where, **NO_STORE})
 
 
 def own_path(given: str) -> str:
-    """A path of this app to go to; the list of instances for anything else."""
+    """Return the path if it is within this app, else the instance list's."""
     safe = given.startswith("/") and not given.startswith(("//", "/\\")) and given.isprintable()
     return given if safe else "/instances"
 
@@ -111,7 +111,7 @@ def is_secure(request: Request) -> bool:
 
 
 def cookie_name(request: Request) -> str:
-    # With that beginning a browser takes the cookie over https and from this host only.
+    # Browsers accept a cookie with this prefix only over HTTPS and from this host.
     return "__Host-gpulaunch" if is_secure(request) else "gpulaunch"
 
 

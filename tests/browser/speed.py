@@ -47,9 +47,9 @@ def main() -> int:
 
 def sign_in(client: httpx.Client) -> None:
     """Sign in as a browser does."""
-    mark = re.search(r'name="form_mark" value="([^"]+)"', client.get("/signin").text)
+    mark = re.search(r'name="csrf_token" value="([^"]+)"', client.get("/signin").text)
     assert mark is not None
-    assert client.post("/signin", data={"form_mark": mark[1], "token": ADMIN}).status_code == 303
+    assert client.post("/signin", data={"csrf_token": mark[1], "token": ADMIN}).status_code == 303
 
 
 def measure(client: httpx.Client, path: str, headers: dict[str, str] | None = None, expected: int = 200) -> float:

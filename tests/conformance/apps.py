@@ -69,7 +69,7 @@ GPULAUNCH = App(
     [
         get("/api/health"),
         # A page sets a cookie, and needs the templates.
-        get("/signin", says='name="form_mark"'),
+        get("/signin", says='name="csrf_token"'),
         # A message that is no JSON is buried by the app itself: for the host the function succeeded.
         queue("gpulaunch-launches", "this is no JSON"),
         timer("sweep"),

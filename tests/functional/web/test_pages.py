@@ -14,7 +14,7 @@ from shared.domain.instance import Failure
 from shared.errors import StoreUnavailableError
 from shared.storage.base import RecordPage, Versioned
 from shared.web.rendering import static_files
-from tests.functional.web.visitor import Visitor, mark_of, text_of
+from tests.functional.web.visitor import Visitor, csrf_token_of, text_of
 from tests.functional.world import SEED, World, settings
 from tests.twins.clock import START
 from tests.twins.factories import make_attempt, make_event, make_record
@@ -33,7 +33,8 @@ def launch(visitor: Visitor, **changes: str) -> Any:
     page = visitor.get("/launch")
     key = re.search(r'name="key" value="([^"]+)"', page.body.decode())
     assert key is not None
-    return visitor.post("/launch", {"form_mark": mark_of(page), "key": key[1], "do": "launch", **FORM, **changes})
+    form = {"csrf_token": csrf_token_of(page), "key": key[1], "do": "launch", **FORM, **changes}
+    return visitor.post("/launch", form)
 
 
 def test_every_page_should_be_html_with_strict_headers(world: World, admin: Visitor) -> None:
@@ -67,7 +68,7 @@ def test_the_form_should_launch_what_the_api_would(world: World, admin: Visitor)
 
 def test_a_form_sent_twice_should_launch_once(world: World, admin: Visitor) -> None:
     page = admin.get("/launch")
-    form = {"form_mark": mark_of(page), "key": "one-key-of-one-form", "do": "launch", **FORM}
+    form = {"csrf_token": csrf_token_of(page), "key": "one-key-of-one-form", "do": "launch", **FORM}
     assert admin.post("/launch", form).headers["Location"] == admin.post("/launch", form).headers["Location"]
     assert len(world.call("GET", "/api/instances").json["instances"]) == 1
 

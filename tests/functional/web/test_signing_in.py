@@ -3,7 +3,7 @@
 import pytest
 
 from shared import app as runtime
-from tests.functional.web.visitor import Visitor, mark_of, text_of
+from tests.functional.web.visitor import Visitor, csrf_token_of, text_of
 from tests.functional.world import ADMIN, READER, World, settings
 
 GUARDED = ("/launch", "/instances", "/costs", "/settings", "/launch/plan")
@@ -145,17 +145,17 @@ POSTS = ("/launch", "/signin", "/signout", "/instances/inst-01ARZ3NDEKTSV4RRFFQ6
 @pytest.mark.parametrize("path", POSTS)
 @pytest.mark.parametrize("mark", ["", "forged", "A" * 43])
 def test_a_post_without_the_sessions_csrf_token_should_be_refused(admin: Visitor, path: str, mark: str) -> None:
-    assert admin.post(path, {"form_mark": mark, "token": ADMIN}).status == 403
+    assert admin.post(path, {"csrf_token": mark, "token": ADMIN}).status == 403
 
 
 def test_another_sessions_csrf_token_should_be_refused(world: World, admin: Visitor) -> None:
     other = Visitor(world).sign_in()
-    assert admin.post("/signout", {"form_mark": mark_of(other.get("/instances"))}).status == 403
+    assert admin.post("/signout", {"csrf_token": csrf_token_of(other.get("/instances"))}).status == 403
 
 
 @pytest.mark.parametrize(("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 303), ("", 303)])
 def test_a_post_from_another_site_should_be_refused_whatever_it_carries(admin: Visitor, site: str, status: int) -> None:
-    form = {"form_mark": mark_of(admin.get("/instances"))}
+    form = {"csrf_token": csrf_token_of(admin.get("/instances"))}
     assert admin.post("/signout", form, **{"Sec-Fetch-Site": site}).status == status
 
 
@@ -180,9 +180,9 @@ def test_a_read_only_visitor_should_see_no_buttons_and_change_nothing(world: Wor
         assert 'value="launch">' not in page
         assert f"{instance_id}/key" not in page
     assert "read-only" in text_of(reader.get("/instances"))
-    mark = mark_of(reader.get("/instances"))
+    mark = csrf_token_of(reader.get("/instances"))
     for path in ("/launch", f"/instances/{instance_id}/terminate"):
-        assert reader.post(path, {"form_mark": mark, "provider": "azure"}).status == 403
+        assert reader.post(path, {"csrf_token": mark, "provider": "azure"}).status == 403
     assert reader.get(f"/instances/{instance_id}/key").status == 403
     assert reader.get(f"/instances/{instance_id}/terminate").status == 403
     assert world.show(instance_id)["phase"] == "ready"

@@ -33,7 +33,7 @@ class Visitor:
 
     def send(self, page: str, action: str, form: dict[str, str]) -> Answer:
         """Post a form as a browser does: with the CSRF token of its page."""
-        return self.post(action, {"form_mark": mark_of(self.get(page)), **form})
+        return self.post(action, {"csrf_token": csrf_token_of(self.get(page)), **form})
 
     def sign_in(self, token: str = ADMIN) -> "Visitor":
         """Sign in."""
@@ -53,9 +53,9 @@ class Visitor:
         return answer
 
 
-def mark_of(page: Answer) -> str:
+def csrf_token_of(page: Answer) -> str:
     """Return the CSRF token of a page's forms."""
-    found = re.search(r'name="form_mark" value="([^"]+)"', page.body.decode())
+    found = re.search(r'name="csrf_token" value="([^"]+)"', page.body.decode())
     assert found is not None, page.body
     return html.unescape(found[1])
 
