@@ -10,7 +10,9 @@ from deploy.preflight import preflight
 from deploy.secrets import SetupError
 
 app = typer.Typer(
-    help="Check an Azure account; make a deployment's secrets.", no_args_is_help=True, pretty_exceptions_enable=False
+    help="Check an Azure account; make a deployment's secrets.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
 )
 app.command()(preflight)
 app.add_typer(secrets.app, name="secrets")

@@ -10,7 +10,7 @@ import typer
 from azure.core.exceptions import AzureError, ClientAuthenticationError
 
 from deploy.arm import Arm, signed_in
-from gpulaunch.cli.check import Check, report
+from gpulaunch.cli.check import CheckResult, report
 from gpulaunch.cli.session import Json, Session
 
 PROVIDERS: Final = (
@@ -56,12 +56,12 @@ def preflight(
     use_spot: Annotated[bool, typer.Option(help="On a spot machine.")] = True,
     as_json: Json = False,
 ) -> None:
-    """Check what the Azure account lacks, and print the command that fixes it."""
+    """CheckResult what the Azure account lacks, and print the command that fixes it."""
     wish = Wish(region, instance_type, use_spot, os.environ.get("AZURE_SUBSCRIPTION_ID") or None)
     raise typer.Exit(report(Session(as_json=as_json), azure_checks(Arm(signed_in()), wish)))
 
 
-def azure_checks(arm: Arm, wish: Wish) -> Iterator[Check]:
+def azure_checks(arm: Arm, wish: Wish) -> Iterator[CheckResult]:
     """Check one subscription, from the login to the quota for one machine; the first failed login is the last check."""
     try:
         found = list(arm.every("/subscriptions", "2022-12-01"))
@@ -87,11 +87,11 @@ def _line(error: Exception) -> str:
     return str(error).splitlines()[0][:200]
 
 
-def _failed(name: str, detail: str, command: str) -> Check:
-    return Check(name=name, state="failed", detail=detail, advice=f"`{command}`")
+def _failed(name: str, detail: str, command: str) -> CheckResult:
+    return CheckResult(name=name, state="failed", detail=detail, advice=f"`{command}`")
 
 
-def _subscription(found: Sequence[dict[str, Any]], wish: Wish) -> tuple[str | None, Check]:
+def _subscription(found: Sequence[dict[str, Any]], wish: Wish) -> tuple[str | None, CheckResult]:
     name = "azure login"
     names = {str(item["subscriptionId"]): f"{item['displayName']} ({item['state']})" for item in found}
     enabled = [str(item["subscriptionId"]) for item in found if item["state"] == "Enabled"]
@@ -105,10 +105,10 @@ def _subscription(found: Sequence[dict[str, Any]], wish: Wish) -> tuple[str | No
         listed = "; ".join(f"{one} {names[one]}" for one in enabled)
         detail = f"several subscriptions: {listed}"
         return None, _failed(name, detail, f"export AZURE_SUBSCRIPTION_ID={enabled[0]}")
-    return enabled[0], Check(name=name, state="ok", detail=f"{enabled[0]} {names[enabled[0]]}")
+    return enabled[0], CheckResult(name=name, state="ok", detail=f"{enabled[0]} {names[enabled[0]]}")
 
 
-def _providers(arm: Arm, subscription: str, wish: Wish) -> Check:  # noqa: ARG001 - all checks have one signature
+def _providers(arm: Arm, subscription: str, wish: Wish) -> CheckResult:  # noqa: ARG001 - all checks have one signature
     name = "azure providers"
     found = arm.every(f"/subscriptions/{subscription}/providers", "2021-04-01")
     states = {str(item["namespace"]).lower(): str(item["registrationState"]) for item in found}
@@ -116,10 +116,10 @@ def _providers(arm: Arm, subscription: str, wish: Wish) -> Check:  # noqa: ARG00
     if missing:
         commands = "; ".join(f"az provider register --subscription {subscription} --namespace {one}" for one in missing)
         return _failed(name, f"not registered: {', '.join(missing)}", commands)
-    return Check(name=name, state="ok", detail=f"all {len(PROVIDERS)} are registered")
+    return CheckResult(name=name, state="ok", detail=f"all {len(PROVIDERS)} are registered")
 
 
-def _permissions(arm: Arm, subscription: str, wish: Wish) -> Check:  # noqa: ARG001
+def _permissions(arm: Arm, subscription: str, wish: Wish) -> CheckResult:  # noqa: ARG001
     name = "azure roles"
     path = f"/subscriptions/{subscription}/providers/Microsoft.Authorization/permissions"
     given = list(arm.every(path, "2022-04-01"))
@@ -130,7 +130,7 @@ def _permissions(arm: Arm, subscription: str, wish: Wish) -> Check:  # noqa: ARG
             ' --assignee "$(az ad signed-in-user show --query id -o tsv)"'
         )
         return _failed(name, f"not allowed: {', '.join(missing)}; ask an owner to run the command", command)
-    return Check(name=name, state="ok", detail="may deploy, define roles and assign them")
+    return CheckResult(name=name, state="ok", detail="may deploy, define roles and assign them")
 
 
 def _allows(entry: dict[str, Any], action: str) -> bool:
@@ -140,7 +140,7 @@ def _allows(entry: dict[str, Any], action: str) -> bool:
     return matches(entry.get("actions", [])) and not matches(entry.get("notActions", []))
 
 
-def _region(arm: Arm, subscription: str, wish: Wish) -> Check:
+def _region(arm: Arm, subscription: str, wish: Wish) -> CheckResult:
     name = "azure region"
     known = {str(item["name"]) for item in arm.every(f"/subscriptions/{subscription}/locations", "2022-12-01")}
     if wish.region not in known:
@@ -151,10 +151,10 @@ def _region(arm: Arm, subscription: str, wish: Wish) -> Check:
     if wish.region not in flex:
         detail = f"{wish.region} has no Flex Consumption; deploy the control plane to another region than the nodes"
         return _failed(name, detail, "az functionapp list-flexconsumption-locations --output table")
-    return Check(name=name, state="ok", detail=f"{wish.region}, with Flex Consumption")
+    return CheckResult(name=name, state="ok", detail=f"{wish.region}, with Flex Consumption")
 
 
-def _quota(arm: Arm, subscription: str, wish: Wish) -> Check:
+def _quota(arm: Arm, subscription: str, wish: Wish) -> CheckResult:
     name = "azure quota"
     compute = arm.compute(subscription)
     skus = compute.resource_skus.list(filter=f"location eq '{wish.region}'")
@@ -184,4 +184,4 @@ def _quota(arm: Arm, subscription: str, wish: Wish) -> Check:
     if short:
         return _failed(name, "; ".join(short), "; ".join(commands))
     kind = "spot" if wish.spot else "on-demand"
-    return Check(name=name, state="ok", detail=f"room for one {wish.instance_type} ({kind}, {wanted} cores)")
+    return CheckResult(name=name, state="ok", detail=f"room for one {wish.instance_type} ({kind}, {wanted} cores)")

@@ -52,7 +52,7 @@ class TimerFunction(Function):
 
 
 @dataclass(frozen=True, slots=True)
-class App:
+class HostedApp:
     http: list[HttpFunction] = field(default_factory=list[HttpFunction])
     queues: list[QueueFunction] = field(default_factory=list[QueueFunction])
     timers: list[TimerFunction] = field(default_factory=list[TimerFunction])
@@ -61,7 +61,7 @@ class App:
         return len(self.http) + len(self.queues) + len(self.timers)
 
 
-def load(folder: Path, settings: Mapping[str, str]) -> App:
+def load(folder: Path, settings: Mapping[str, str]) -> HostedApp:
     """Import `folder/function_app.py` and index it.
 
     The folder becomes the working directory and the first entry of sys.path, as under `func start`.
@@ -84,13 +84,13 @@ def load(folder: Path, settings: Mapping[str, str]) -> App:
     return index(functions, settings)
 
 
-def index(functions: Iterable[Any], settings: Mapping[str, str]) -> App:
+def index(functions: Iterable[Any], settings: Mapping[str, str]) -> HostedApp:
     """Check and sort the functions of `FunctionApp.get_functions()`.
 
     Raises:
         HostError: one line per fault.
     """
-    app, faults = App(), list[str]()
+    app, faults = HostedApp(), list[str]()
     names: set[str] = set()
     for function in functions:
         name = str(function.get_function_name())
@@ -110,7 +110,7 @@ def index(functions: Iterable[Any], settings: Mapping[str, str]) -> App:
     return app
 
 
-def _add(app: App, function: Any, name: str) -> None:
+def _add(app: HostedApp, function: Any, name: str) -> None:
     if not _FUNCTION_NAME.fullmatch(name):
         raise HostError("the name must match ^[a-z][a-z0-9_-]{0,127}$ and not be 'host'")
     trigger: dict[str, Any] = json.loads(json.dumps(function.get_trigger().get_dict_repr(), default=str))

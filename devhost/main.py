@@ -86,7 +86,7 @@ def _log_to_console(level: str) -> None:
     logging.getLogger("azure").setLevel(logging.WARNING)
 
 
-async def _serve(options: Options, config: HostConfig, app: apps.App, settings: Mapping[str, str]) -> int:
+async def _serve(options: Options, config: HostConfig, app: apps.HostedApp, settings: Mapping[str, str]) -> int:
     stop = asyncio.Event()
 
     def on_signal() -> None:

@@ -25,8 +25,8 @@ def _handle(queue: str, kind: "type[M]", msg: func.QueueMessage, act: "Callable[
     error is left to the host, which tries again and poisons the message after five times.
     """
     from shared.app import runtime
+    from shared.domain.errors import MessageError
     from shared.domain.messages import read_message
-    from shared.errors import MessageError
 
     app = runtime()
     body = msg.get_body()

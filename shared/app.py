@@ -25,6 +25,7 @@ from shared.billing.ledger import to_micro
 from shared.billing.limits import AdmissionLimits
 from shared.cache import TTLCache
 from shared.catalog.live import LiveCatalog
+from shared.catalog.price_keeper import PriceKeeper, PriceLists, stored_lists
 from shared.catalog.snapshot import snapshot
 from shared.clock import Clock, Ids, SystemClock, UlidIds
 from shared.clouds.base import CloudCompute
@@ -41,9 +42,8 @@ from shared.control.node_calls import NodeCalls, NodeDoor
 from shared.control.observer import Observer
 from shared.control.offer_memory import OfferMemory
 from shared.control.phase_estimates import PhaseEstimates
-from shared.control.prices import PriceKeeper, PriceLists, stored_lists
 from shared.control.probe import NodeProbes, Prober
-from shared.control.queries import CatalogQueries, Health, InstanceQueries
+from shared.control.queries import CatalogQueries, HealthReports, InstanceQueries
 from shared.control.quota_check import QuotaCheck
 from shared.control.records import Records, RecordWriter
 from shared.control.release import NodeKeeper
@@ -130,7 +130,7 @@ class App:
     catalog_queries: CatalogQueries
     costs: CostReports
     quota: QuotaCheck
-    health: Health
+    health: HealthReports
     steps: StepRunner
     prober: Prober
     sweep: Sweep
@@ -221,7 +221,7 @@ def compose(adapters: Adapters) -> App:
         catalog_queries=CatalogQueries(made.catalog),
         costs=CostReports(store, costs, rules.budgets, clock),
         quota=quota,
-        health=Health(statuses, clock),
+        health=HealthReports(statuses, clock),
         steps=StepRunner(store, observer, records, lifecycle, telemetry, made.sleep),
         prober=prober,
         sweep=Sweep(store, tasks, clock, statuses),

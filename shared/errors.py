@@ -50,7 +50,3 @@ class UnreadableRowError(StoreError):
 
 class StoreUnavailableError(StoreError):
     """Storage did not answer in time or refused for load; the write may or may not have happened."""
-
-
-class MessageError(GpulaunchError):
-    """A queue message that no retry can make readable."""

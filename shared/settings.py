@@ -8,8 +8,8 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gpulaunch.models.requests import LABEL_KEY, LABEL_VALUE, ProviderName
+from shared.domain.webhook import Webhook, check_address, read_hooks, signing_key
 from shared.errors import SettingsError
-from shared.webhooks.hooks import Webhook, check_address, read_hooks, signing_key
 
 
 class Settings(BaseSettings):
@@ -186,7 +186,7 @@ class Settings(BaseSettings):
     @field_validator("webhook_events")
     @classmethod
     def _known_events(cls, words: frozenset[str]) -> frozenset[str]:
-        from shared.webhooks.subscriptions import WORDS
+        from shared.domain.webhook import WORDS
 
         if not words <= WORDS:
             raise ValueError(f"valid events are {', '.join(sorted(WORDS))}")

@@ -11,7 +11,7 @@ from gpulaunch.cli.session import Session
 _MARKS = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "red")}
 
 
-class Check(BaseModel):
+class CheckResult(BaseModel):
     """The result of one check."""
 
     model_config = ConfigDict(frozen=True)
@@ -24,7 +24,7 @@ class Check(BaseModel):
     """What to do about it."""
 
 
-def report(session: Session, results: Iterable[Check]) -> Exit:
+def report(session: Session, results: Iterable[CheckResult]) -> Exit:
     """Show checks; an error if one failed."""
     checks = list(results)
 

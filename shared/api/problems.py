@@ -10,7 +10,7 @@ from shared.domain.errors import (
     AttemptOverError,
     BackendUnavailableError,
     InstanceNotFoundError,
-    InvalidRequestError,
+    InvalidFieldsError,
     KeyReusedError,
     NodeTokenError,
     NotReadyError,
@@ -152,7 +152,7 @@ def problem_of(error: Exception, where: str, request_id: str) -> ProblemError:
 
 def _of_refusal(error: RefusalError) -> ProblemError:
     match error:
-        case InvalidRequestError():
+        case InvalidFieldsError():
             return invalid_request(error.errors)
         case AdmissionRefusedError():
             return _of_admission(error.refusal)

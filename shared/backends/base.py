@@ -7,7 +7,7 @@ from typing import Protocol
 from gpulaunch.models.instances import Mode, Phase
 from gpulaunch.models.problems import FieldError
 from gpulaunch.models.requests import ProviderName
-from shared.domain.errors import InvalidRequestError
+from shared.domain.errors import InvalidFieldsError
 from shared.domain.instance import InstanceRecord
 from shared.domain.node import Assignment, NodeStatus
 from shared.domain.provider import AttemptRef, Availability, Cluster, LaunchSpec, NodeTarget, NodeView, Probe
@@ -100,12 +100,12 @@ def refuse_fault_labels(labels: Mapping[str, str]) -> None:
     """Refuse labels that ask for simulated faults.
 
     Raises:
-        InvalidRequestError: There is such a label.
+        InvalidFieldsError: There is such a label.
     """
     asked = next((key for key in labels if key.startswith(FAULT_PREFIX)), None)
     if asked is not None:
         message = "Labels that begin with `simulate.` ask for faults of a simulation; this launch is a real one."
-        raise InvalidRequestError([FieldError(field=f"labels.{asked}", message=message)])
+        raise InvalidFieldsError([FieldError(field=f"labels.{asked}", message=message)])
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Backend:
     provider: Provider
     nodes: Nodes
     check_labels: Callable[[Mapping[str, str]], None] = refuse_fault_labels
-    """Refuses labels that the backend cannot act on. Raises InvalidRequestError."""
+    """Refuses labels that the backend cannot act on. Raises InvalidFieldsError."""
     expected_seconds: Mapping[Phase, float] = field(default_factory=dict[Phase, float])
     """How long each phase takes, where that is known beforehand; empty: it depends on the cloud."""
 

@@ -11,7 +11,7 @@ from shared.billing.budget import Budgets
 from shared.billing.ledger import account_key, label_of, month_of
 from shared.billing.report import Sums, once, report
 from shared.clock import Clock
-from shared.domain.errors import InvalidRequestError
+from shared.domain.errors import InvalidFieldsError
 from shared.domain.money import MICRO, Account
 from shared.storage.base import InstanceStore, readable
 
@@ -34,7 +34,7 @@ class CostReports:
         """What was spent; from the first of the month until today unless asked otherwise.
 
         Raises:
-            InvalidRequestError: The days are out of order, or too many.
+            InvalidFieldsError: The days are out of order, or too many.
             StoreUnavailableError: Storage did not answer.
         """
         now = self._clock.now()
@@ -42,7 +42,7 @@ class CostReports:
         first = query.first_day or last.replace(day=1)
         if not first <= last <= first + timedelta(days=LONGEST - 1):
             message = f"`from` must not be after `to`, and a report covers {LONGEST} days at most."
-            raise InvalidRequestError([FieldError(field="from", message=message)])
+            raise InvalidFieldsError([FieldError(field="from", message=message)])
         # Live ones first: an attempt that ends in between is then found twice, and counted once, rather than never.
         running = [entry for found in readable(self._store.live()) for entry in self._costs.so_far(found.record, now)]
         made = report(once(self._store.costs(first), running), first, last, query.by, query.label)

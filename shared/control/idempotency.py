@@ -9,7 +9,7 @@ from datetime import datetime
 from gpulaunch.models.problems import FieldError
 from gpulaunch.models.requests import LaunchRequest
 from gpulaunch.models.responses import LaunchAnswer
-from shared.domain.errors import InvalidRequestError, KeyReusedError, RefusalError
+from shared.domain.errors import InvalidFieldsError, KeyReusedError, RefusalError
 from shared.errors import AlreadyExistsError
 from shared.storage.base import IdempotencyEntry, InstanceStore
 
@@ -29,11 +29,11 @@ class LaunchKey:
         """The key of a request.
 
         Raises:
-            InvalidRequestError: The key is empty, too long or not printable.
+            InvalidFieldsError: The key is empty, too long or not printable.
         """
         if not 1 <= len(key) <= MAX_KEY or not key.isprintable():
             message = f"1 to {MAX_KEY} printable characters, such as a UUID."
-            raise InvalidRequestError([FieldError(field="Idempotency-Key", message=message)])
+            raise InvalidFieldsError([FieldError(field="Idempotency-Key", message=message)])
         body = json.dumps(request.model_dump(mode="json", exclude_unset=True), sort_keys=True, separators=(",", ":"))
         return cls(_hash(key), _hash(body))
 

@@ -11,7 +11,7 @@ from shared.billing.limits import AdmissionLimits, allowed, lifetime_refusal
 from shared.clock import Clock
 from shared.control.offer_memory import OfferMemory
 from shared.domain.catalog import Catalog, CatalogMismatch, NotCataloguedError
-from shared.domain.errors import AdmissionRefusedError, InvalidRequestError
+from shared.domain.errors import AdmissionRefusedError, InvalidFieldsError
 from shared.planning.launch_plan import Candidates, LaunchPlan
 from shared.planning.matching import match
 
@@ -47,7 +47,7 @@ class LaunchPlanner:
         """Plan a launch.
 
         Raises:
-            InvalidRequestError: No offer meets the request.
+            InvalidFieldsError: No offer meets the request.
             AdmissionRefusedError: The deployment does not allow such a launch.
         """
         candidates = self.candidates(request)
@@ -57,7 +57,7 @@ class LaunchPlanner:
         """The offers that a request may use; there is a plan of at least one.
 
         Raises:
-            InvalidRequestError: No offer meets the request.
+            InvalidFieldsError: No offer meets the request.
             AdmissionRefusedError: The deployment does not allow such a launch.
         """
         offers, refusal = allowed(self._matching(request), self._limits)
@@ -68,7 +68,7 @@ class LaunchPlanner:
         found = Candidates(request=self._filled(request), offers=offers, failures=failures, now=now)
         if not found.planned():
             message = "No offer is left under use_spot, spot_fallback, region and max_hourly_cost; allow more of them."
-            raise InvalidRequestError([FieldError(field="body", message=message)])
+            raise InvalidFieldsError([FieldError(field="body", message=message)])
         return found
 
     def priced(self, candidates: Candidates, offers: Sequence[Offer]) -> LaunchPlan:
@@ -82,10 +82,10 @@ class LaunchPlanner:
             return match(request, self._catalog)
         except CatalogMismatch as error:
             problems = [FieldError(field=p.field, message=p.message, nearest=p.nearest) for p in error.problems]
-            raise InvalidRequestError(problems) from error
+            raise InvalidFieldsError(problems) from error
         except NotCataloguedError as error:
             problem = FieldError(field="provider", message=str(error), nearest=error.nearest)
-            raise InvalidRequestError([problem]) from error
+            raise InvalidFieldsError([problem]) from error
 
     def _filled(self, request: LaunchRequest) -> LaunchRequest:
         """The request with the deployment's defaults, so that the record says what holds for it.

@@ -11,7 +11,7 @@ from gpulaunch.version import VERSION
 from shared.clock import Clock
 from shared.control.sweep.status import SweepStatus, SweepStatusStore
 from shared.domain.catalog import Catalog, NotCataloguedError
-from shared.domain.errors import InstanceNotFoundError, InvalidRequestError
+from shared.domain.errors import InstanceNotFoundError, InvalidFieldsError
 from shared.domain.event import Event
 from shared.errors import StoreUnavailableError
 from shared.storage.base import InstanceFilter, InstanceStore, RecordPage, Versioned
@@ -61,7 +61,7 @@ class CatalogQueries:
         """What can be launched on a provider.
 
         Raises:
-            InvalidRequestError: The catalog has no prices for the provider.
+            InvalidFieldsError: The catalog has no prices for the provider.
         """
         provider, catalog = query.provider, self._catalog
         region, gpu = (query.region or "").casefold(), (query.gpu or "").casefold()
@@ -84,11 +84,11 @@ class CatalogQueries:
             )
         except NotCataloguedError as error:
             problem = FieldError(field="provider", message=str(error), nearest=error.nearest)
-            raise InvalidRequestError([problem]) from error
+            raise InvalidFieldsError([problem]) from error
 
 
 @dataclass(frozen=True)
-class Health:
+class HealthReports:
     """Whether the control plane works, from storage and from what the last sweep stored."""
 
     statuses: SweepStatusStore

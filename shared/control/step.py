@@ -9,9 +9,10 @@ from shared.control.lifecycle import Lifecycle
 from shared.control.observer import Observer
 from shared.control.records import Records
 from shared.control.step_queue import queue_of
+from shared.domain.errors import MessageError
 from shared.domain.event import Event
 from shared.domain.messages import StepMessage
-from shared.errors import MessageError, StaleRecordError
+from shared.errors import StaleRecordError
 from shared.lifecycle.observations import Act, Decide, Nothing
 from shared.lifecycle.transition import Decision, NextStep
 from shared.observability.instances import InstanceTelemetry

@@ -1,7 +1,7 @@
 """Refusals of the domain: why a request cannot be served. The HTTP edge alone turns them into statuses.
 
 RefusalError
-├── InvalidRequestError       fields that only the catalog, the settings or the mode can tell to be wrong
+├── InvalidFieldsError       fields that only the catalog, the settings or the mode can tell to be wrong
 ├── AdmissionRefusedError     a budget or a limit is in the way; carries the Refusal
 ├── QuotaExceededError        the cloud's quota rules out every offer
 ├── BackendUnavailableError   SkyPilot is needed and cannot be used, or does not answer
@@ -24,7 +24,7 @@ class RefusalError(GpulaunchError):
     """Base of the refusals."""
 
 
-class InvalidRequestError(RefusalError):
+class InvalidFieldsError(RefusalError):
     """Fields of the request are wrong; one entry each."""
 
     def __init__(self, errors: Sequence[FieldError]) -> None:
@@ -87,3 +87,7 @@ class AttemptOverError(RefusalError):
 
     def __init__(self) -> None:
         super().__init__("This attempt is over; the node shuts itself down.")
+
+
+class MessageError(GpulaunchError):
+    """A queue message that no retry can make readable."""

@@ -6,7 +6,7 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from gpulaunch.models.base import Stored, UtcTime
 from gpulaunch.models.instances import INSTANCE_ID
-from shared.errors import MessageError
+from shared.domain.errors import MessageError
 
 InstanceId = Annotated[str, StringConstraints(pattern=INSTANCE_ID)]
 

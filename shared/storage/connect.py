@@ -10,8 +10,8 @@ from azure.data.tables import TableClient, TableServiceClient
 
 from shared.errors import SettingsError
 from shared.settings import Settings
-from shared.storage.failures import translate
 from shared.storage.queues import existing_is_fine
+from shared.table_errors import translate
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential

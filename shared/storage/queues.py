@@ -15,7 +15,7 @@ from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFo
 from pydantic import BaseModel
 
 from shared.storage.base import QueuedMessage
-from shared.storage.failures import code_of, translate, translated
+from shared.table_errors import code_of, translate, translated
 
 if TYPE_CHECKING:
     # importing it takes a quarter of a second, including aiohttp; whoever has a client has imported it

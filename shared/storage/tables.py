@@ -36,9 +36,9 @@ from shared.storage.base import (
     VersionedLedger,
 )
 from shared.storage.checks import check_commit, check_create, checked_row
-from shared.storage.failures import REPEATED, code_of, translate, translated
 from shared.storage.records import CLOSED, read, read_all, read_event, read_record
 from shared.storage.tokens import make_token, read_token
+from shared.table_errors import REPEATED, code_of, translate, translated
 
 QUERY_PAGE: Final = 1000
 """Rows asked for in one request of a query; the service gives no more."""

@@ -7,13 +7,13 @@ import httpx
 from pydantic import SecretStr
 
 from shared.clock import Clock
+from shared.domain.errors import MessageError
 from shared.domain.messages import AlertMessage
-from shared.errors import MessageError
+from shared.domain.webhook import Webhook
 from shared.queues import ALERTS
 from shared.storage.base import InstanceStore, Queues
 from shared.webhooks.alert import Alert
 from shared.webhooks.formats import body_of
-from shared.webhooks.hooks import Webhook
 from shared.webhooks.signature import signed_headers
 from shared.webhooks.subscriptions import alert_of, type_of
 

@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 from shared.domain.messages import BudgetNotice
+from shared.domain.webhook import Format
 from shared.webhooks.alert import Alert
-from shared.webhooks.hooks import Format
 
 _TITLES = {
     "instance.phase_changed": "{name} is {phase}",

@@ -5,7 +5,7 @@ import hashlib
 import hmac
 from datetime import datetime
 
-from shared.webhooks.hooks import signing_key
+from shared.domain.webhook import signing_key
 
 
 def signed_headers(secret: str, message_id: str, now: datetime, body: bytes) -> dict[str, str]:

@@ -9,9 +9,6 @@ from shared.domain.event import Event
 from shared.domain.instance import InstanceRecord
 from shared.webhooks.alert import Alert, AlertData, AlertType
 
-WORDS = frozenset({"alert", "poison", "phase", *(phase.value for phase in Phase)})
-"""Valid words of GPULAUNCH_WEBHOOK_EVENTS: `phase` is every change of phase, a phase's name the change to it."""
-
 
 def type_of(event: Event) -> AlertType | None:
     """Return the type of alert for an event, or None."""

@@ -10,8 +10,8 @@ from gpulaunch.models.requests import ProviderName
 from shared.backends.skypilot.client import SkyClient
 from shared.backends.skypilot.prices import SkyPrices
 from shared.catalog.live import LiveCatalog, PriceList, read_listing
+from shared.catalog.price_keeper import PriceKeeper, stored_lists
 from shared.catalog.snapshot import snapshot
-from shared.control.prices import PriceKeeper, stored_lists
 from shared.storage.base import PRICES, Marker
 from tests.functional.world import World
 from tests.standins.sky_server import SkyServer, price_list
@@ -162,7 +162,7 @@ def test_a_stored_list_is_read_once_in_a_process(
         read.append(provider)
         return read_listing(provider, at, value)
 
-    monkeypatch.setattr("shared.control.prices.read_listing", counted)
+    monkeypatch.setattr("shared.catalog.price_keeper.read_listing", counted)
     for _ in range(3):
         world.clock.advance(301)
         assert source(world) == "live"

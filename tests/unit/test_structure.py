@@ -40,7 +40,14 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *PROTOCOLS,
         *LEAVES,
     ),
-    "shared.api": (*CONTRACT, "gpulaunch.operations", "gpulaunch.version", "shared.api", "shared.app", "shared.control"),
+    "shared.api": (
+        *CONTRACT,
+        "gpulaunch.operations",
+        "gpulaunch.version",
+        "shared.api",
+        "shared.app",
+        "shared.control",
+    ),
     "shared.web": ("gpulaunch", "shared.web", "shared.api", "shared.app", "shared.control"),
     "functions": ("gpulaunch.operations", "shared.api", "shared.web", "shared.app", "shared.queues"),
     "shared.backends": (*CONTRACT, "shared.backends", "shared.domain", *LEAVES),
@@ -71,7 +78,9 @@ def imports(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {one if (ROOT / one.replace(".", "/")).with_suffix(".py").exists() else node.module for one in inner}
+            found |= {
+                one if (ROOT / one.replace(".", "/")).with_suffix(".py").exists() else node.module for one in inner
+            }
     return {one for one in found if one.split(".")[0] in ("gpulaunch", "shared", "functions", "deploy", "devhost")}
 
 
@@ -99,7 +108,9 @@ def test_a_pure_room_should_read_no_clock_and_do_no_io(room: str) -> None:
     for path in modules(room):
         text = path.read_text("utf-8")
         names = {node.attr for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Attribute)}
-        used = {alias.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import) for alias in node.names}
+        used = {
+            alias.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import) for alias in node.names
+        }
         assert not names & {"utcnow", "today", "environ", "getenv"}, path
         assert not used & {"os", "time", "random", "socket", "subprocess", "threading", "httpx", "requests"}, path
 

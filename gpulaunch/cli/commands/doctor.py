@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import typer
 
-from gpulaunch.cli.check import Check, report
+from gpulaunch.cli.check import CheckResult, report
 from gpulaunch.cli.session import Json, Session, session_of
 from gpulaunch.client.errors import AccessError, ClientError
 from gpulaunch.client.synchronous import GpuLaunch
@@ -18,55 +18,59 @@ _LAUNCHES = {
 
 
 def doctor(context: typer.Context, as_json: Json = False) -> None:
-    """Check the app's address, its health, your token, and the settings that matter to launches."""
+    """CheckResult the app's address, its health, your token, and the settings that matter to launches."""
     session = session_of(context, as_json=as_json)
     raise typer.Exit(report(session, _checks(session)))
 
 
-def _checks(session: Session) -> Iterator[Check]:
+def _checks(session: Session) -> Iterator[CheckResult]:
     """The first failure is the last check: all others would fail because of it."""
     try:
         found, gpu = session.connection, session.gpu
-        yield Check(name="address", state="ok", detail=f"{found.url} ({found.url_from})")
+        yield CheckResult(name="address", state="ok", detail=f"{found.url} ({found.url_from})")
         yield from _health(gpu)
         yield _token(gpu, found.token_from, has_token=found.token is not None)
         yield from _settings(gpu)
     except AccessError as error:
         advice = "Set one of the app's GPULAUNCH_ADMIN_TOKENS with `gpulaunch config set-token`."
-        yield Check(name="token", state="failed", detail=str(error), advice=advice)
+        yield CheckResult(name="token", state="failed", detail=str(error), advice=advice)
     except ClientError as error:
         advice = "Start an app on this machine with `make run`, or set the address with `gpulaunch config set-url`."
-        yield Check(name="app", state="failed", detail=str(error), advice=advice)
+        yield CheckResult(name="app", state="failed", detail=str(error), advice=advice)
 
 
-def _health(gpu: GpuLaunch) -> Iterator[Check]:
+def _health(gpu: GpuLaunch) -> Iterator[CheckResult]:
     health = gpu.health()
     if health.status == "ok":
-        yield Check(name="app", state="ok", detail=f"version {health.version}, storage {health.storage}")
+        yield CheckResult(name="app", state="ok", detail=f"version {health.version}, storage {health.storage}")
     else:
-        advice = "Check AzureWebJobsStorage, and the storage account's firewall and roles."
+        advice = "CheckResult AzureWebJobsStorage, and the storage account's firewall and roles."
         detail = f"{health.status}: storage {health.storage}"
-        yield Check(name="app", state="failed", detail=detail, advice=advice)
+        yield CheckResult(name="app", state="failed", detail=detail, advice=advice)
     if health.version != VERSION:
         detail = f"this client is {VERSION}, the app is {health.version}"
-        yield Check(name="version", state="warning", detail=detail, advice="Install the app's version of the client.")
+        yield CheckResult(
+            name="version", state="warning", detail=detail, advice="Install the app's version of the client."
+        )
 
 
-def _token(gpu: GpuLaunch, token_from: str, *, has_token: bool) -> Check:
+def _token(gpu: GpuLaunch, token_from: str, *, has_token: bool) -> CheckResult:
     role = gpu.role()
     if not has_token:
         advice = "Acceptable on your own machine; anywhere else, set GPULAUNCH_ADMIN_TOKENS."
-        return Check(name="token", state="warning", detail="the app does not ask for one", advice=advice)
+        return CheckResult(name="token", state="warning", detail="the app does not ask for one", advice=advice)
     may = "may launch and terminate instances" if role == "admin" else "read-only"
-    return Check(name="token", state="ok", detail=f"{role}: {may} ({token_from})")
+    return CheckResult(name="token", state="ok", detail=f"{role}: {may} ({token_from})")
 
 
-def _settings(gpu: GpuLaunch) -> Iterator[Check]:
+def _settings(gpu: GpuLaunch) -> Iterator[CheckResult]:
     config = gpu.config()
     launches = _LAUNCHES.get(config.orchestrator, config.orchestrator)
-    yield Check(name="launches", state="ok", detail=f"{launches}; workspace {config.workspace}")
+    yield CheckResult(name="launches", state="ok", detail=f"{launches}; workspace {config.workspace}")
     if config.simulation_speed != 1:
-        yield Check(name="simulation", state="note", detail=f"{config.simulation_speed:g} times as fast as real time")
+        yield CheckResult(
+            name="simulation", state="note", detail=f"{config.simulation_speed:g} times as fast as real time"
+        )
     if config.public_url is None:
         detail = "GPULAUNCH_PUBLIC_URL is not set: nodes do not call the app, so the app must be able to reach them"
-        yield Check(name="nodes", state="note", detail=detail)
+        yield CheckResult(name="nodes", state="note", detail=detail)

@@ -7,7 +7,7 @@ from azure.core.exceptions import AzureError, ResourceNotFoundError
 from azure.data.tables import TableClient, UpdateMode
 
 from gpulaunch.models.base import Stored, UtcTime
-from shared.storage.failures import REPEATED, code_of, translate, translated
+from shared.table_errors import REPEATED, code_of, translate, translated
 
 _ALL: Final = ("gl-", "gl.")
 """Every cluster name starts with `gl-`; `.` is the character after `-`."""

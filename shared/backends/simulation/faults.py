@@ -20,7 +20,7 @@ from typing import Final
 
 from gpulaunch.models.problems import FieldError
 from shared.backends.base import FAULT_PREFIX
-from shared.domain.errors import InvalidRequestError
+from shared.domain.errors import InvalidFieldsError
 
 MAX_COUNT: Final = 100
 MAX_SECONDS: Final = 1_000_000.0
@@ -91,9 +91,9 @@ def check_fault_labels(labels: Mapping[str, str]) -> None:
     """Refuse labels that ask for a fault that does not exist, or with a wrong value.
 
     Raises:
-        InvalidRequestError: There is such a label.
+        InvalidFieldsError: There is such a label.
     """
     try:
         read_faults(labels)
     except ValueError as error:
-        raise InvalidRequestError([FieldError(field="labels", message=str(error))]) from error
+        raise InvalidFieldsError([FieldError(field="labels", message=str(error))]) from error

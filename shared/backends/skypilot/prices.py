@@ -8,7 +8,7 @@ from shared.domain.provider import ProviderUnavailableError
 
 
 class SkyPrices:
-    """See shared.control.prices.PriceLists. A server that does not run is not started for this."""
+    """See shared.catalog.price_keeper.PriceLists. A server that does not run is not started for this."""
 
     def __init__(self, client: SkyClient) -> None:
         self._client = client

@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 
 from shared.control.records import Records
 from shared.control.sweep.base import TaskRun, Walk, is_overdue, is_time
+from shared.domain.errors import MessageError
 from shared.domain.messages import ProbeMessage, StepMessage, read_message
-from shared.errors import MessageError, StaleRecordError
+from shared.errors import StaleRecordError
 from shared.lifecycle.observations import Poisoned
 from shared.queues import PROBES, QUEUES
 from shared.storage.base import QueuedMessage, Queues, UnreadableRecordError, Versioned

@@ -1,9 +1,17 @@
 """Keep the live prices at most a day old."""
 
 from datetime import datetime
+from typing import Protocol
 
-from shared.control.prices import PriceKeeper
 from shared.control.sweep.base import TaskRun, Walk
+
+
+class PriceSteps(Protocol):
+    """Keeps prices fresh, one small step a call; never raises."""
+
+    def step(self, now: datetime) -> None:
+        """Take one step."""
+        ...
 
 
 class PriceRefresh:
@@ -11,7 +19,7 @@ class PriceRefresh:
 
     name = "prices"
 
-    def __init__(self, prices: PriceKeeper | None) -> None:
+    def __init__(self, prices: PriceSteps | None) -> None:
         self._prices = prices
 
     def begin(self, now: datetime) -> TaskRun:
@@ -20,7 +28,7 @@ class PriceRefresh:
 
 
 class _Run(TaskRun):
-    def __init__(self, prices: PriceKeeper, now: datetime) -> None:
+    def __init__(self, prices: PriceSteps, now: datetime) -> None:
         self._prices = prices
         self._now = now
 

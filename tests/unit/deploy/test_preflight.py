@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from deploy.__main__ import app
 from deploy.arm import Arm
 from deploy.preflight import PROVIDERS, Wish, azure_checks
-from gpulaunch.cli.check import Check
+from gpulaunch.cli.check import CheckResult
 from tests.standins.azure import SUBSCRIPTION, AzureServer, Fault, ResourceManager
 from tests.unit.infra.templates import FILES, parsed
 
@@ -41,7 +41,7 @@ def good(manager: ResourceManager) -> ResourceManager:
     return manager
 
 
-def _run(arm: Arm, wish: Wish | None = None) -> dict[str, Check]:
+def _run(arm: Arm, wish: Wish | None = None) -> dict[str, CheckResult]:
     return {check.name: check for check in azure_checks(arm, wish or Wish())}
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from devhost.doctor import local_checks
-from gpulaunch.cli.check import Check
+from gpulaunch.cli.check import CheckResult
 
 
-def checks(clone: Path, home: Path) -> dict[str, Check]:
+def checks(clone: Path, home: Path) -> dict[str, CheckResult]:
     return {check.name: check for check in local_checks(clone, home)}
 
 

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from gpulaunch.models.instances import EventType, Phase, Reason
 from shared.app import secrets_of
 from shared.domain.event import Event
+from shared.domain.webhook import read_hooks, signing_key
 from shared.settings import Settings
 from shared.webhooks.alert import Alert
 from shared.webhooks.formats import body_of
-from shared.webhooks.hooks import read_hooks, signing_key
 from shared.webhooks.signature import signed_headers
 from shared.webhooks.subscriptions import alert_of, is_wanted, type_of
 from tests.twins.clock import START

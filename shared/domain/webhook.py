@@ -8,8 +8,13 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
+from gpulaunch.models.instances import Phase
+
 Format = Literal["json", "slack", "teams"]
 _PREFIX = "whsec_"
+
+WORDS = frozenset({"alert", "poison", "phase", *(phase.value for phase in Phase)})
+"""Valid words of GPULAUNCH_WEBHOOK_EVENTS: `phase` is every change of phase, a phase's name the change to it."""
 
 
 class Webhook(BaseModel):
