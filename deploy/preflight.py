@@ -56,7 +56,7 @@ def preflight(
     use_spot: Annotated[bool, typer.Option(help="On a spot machine.")] = True,
     as_json: Json = False,
 ) -> None:
-    """CheckResult what the Azure account lacks, and print the command that fixes it."""
+    """Check what the Azure account lacks, and print the command that fixes it."""
     wish = Wish(region, instance_type, use_spot, os.environ.get("AZURE_SUBSCRIPTION_ID") or None)
     raise typer.Exit(report(Session(as_json=as_json), azure_checks(Arm(signed_in()), wish)))
 

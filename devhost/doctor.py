@@ -17,7 +17,7 @@ CLONE = Path(__file__).resolve().parents[1]
 
 
 def local_checks(clone: Path = CLONE, home: Path | None = None) -> Iterator[CheckResult]:
-    """CheckResult what `make run` needs, and for which providers this machine has credentials."""
+    """Check what `make run` needs, and for which providers this machine has credentials."""
     yield _python()
     yield _node(clone)
     yield _packages(clone)

@@ -18,7 +18,7 @@ _LAUNCHES = {
 
 
 def doctor(context: typer.Context, as_json: Json = False) -> None:
-    """CheckResult the app's address, its health, your token, and the settings that matter to launches."""
+    """Check the app's address, its health, your token, and the settings that matter to launches."""
     session = session_of(context, as_json=as_json)
     raise typer.Exit(report(session, _checks(session)))
 
@@ -44,7 +44,7 @@ def _health(gpu: GpuLaunch) -> Iterator[CheckResult]:
     if health.status == "ok":
         yield CheckResult(name="app", state="ok", detail=f"version {health.version}, storage {health.storage}")
     else:
-        advice = "CheckResult AzureWebJobsStorage, and the storage account's firewall and roles."
+        advice = "Check AzureWebJobsStorage, and the storage account's firewall and roles."
         detail = f"{health.status}: storage {health.storage}"
         yield CheckResult(name="app", state="failed", detail=detail, advice=advice)
     if health.version != VERSION:
