@@ -19,6 +19,7 @@ from azure.core.pipeline.transport import RequestsTransport
 from bench.processes import resident_mib
 from gpulaunch.models.instances import Mode
 from shared import app as runtime
+from shared.adapters import connect
 from shared.backends.base import Backend
 from shared.backends.nodes import HttpNodes
 from shared.backends.simulation.cloud import TableSimulatedCloud
@@ -57,7 +58,7 @@ def main() -> None:
     """Sweep whenever asked."""
     requests = Requests()
     settings = read_settings()
-    adapters = runtime.connect(settings)
+    adapters = connect(settings)
     logging.disable(logging.WARNING)
     cloud = TableSimulatedCloud(table_client(settings), settings.workspace)
     # Real nodes over HTTP; the provider is asked by the collection of garbage only, and lists nothing.

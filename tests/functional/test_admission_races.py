@@ -14,7 +14,8 @@ from devhost.azurite import Azurite
 from gpulaunch.models.instances import EventType
 from gpulaunch.models.requests import LaunchRequest
 from shared import app as runtime
-from shared.app import Adapters, compose
+from shared.adapters import Adapters
+from shared.app import compose
 from shared.domain.errors import AdmissionRefusedError
 from shared.domain.money import Account, Usage
 from shared.settings import Settings

@@ -20,7 +20,8 @@ from pydantic import SecretStr
 import function_app
 from gpulaunch.models.instances import Mode
 from shared import app as runtime
-from shared.app import Adapters, compose
+from shared.adapters import Adapters
+from shared.app import compose
 from shared.auth import Deriver
 from shared.backends.base import Assignments, Backend
 from shared.backends.simulation.course import expected_seconds

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared import app as runtime
-from shared.app import secrets_of
+from shared.adapters import secrets_of
 from shared.auth import Purpose
 from shared.backends.base import Backend
 from shared.domain.instance import InstanceRecord

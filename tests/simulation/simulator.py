@@ -19,7 +19,8 @@ from ulid import ULID
 from gpulaunch.models.instances import Mode, Phase
 from gpulaunch.models.requests import LaunchRequest
 from shared import app as runtime
-from shared.app import Adapters, admission_rules, compose
+from shared.adapters import Adapters
+from shared.app import admission_rules, compose
 from shared.auth import Deriver
 from shared.backends.base import Backend
 from shared.backends.simulation.cloud import SimulatedNode

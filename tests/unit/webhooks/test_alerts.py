@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from gpulaunch.models.instances import EventType, Phase, Reason
-from shared.app import secrets_of
+from shared.adapters import secrets_of
 from shared.domain.event import Event
 from shared.domain.webhook import read_hooks, signing_key
 from shared.settings import Settings

@@ -1,0 +1,182 @@
+"""Connects the program to everything with I/O, a clock or chance in it."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, cast
+
+from pydantic import SecretStr
+
+from gpulaunch.models.requests import ProviderName
+from shared.auth import Deriver
+from shared.backends.base import Assignments, Backend, Backends
+from shared.cache import TTLCache
+from shared.catalog.live import LiveCatalog
+from shared.catalog.price_keeper import PriceKeeper, PriceLists, stored_lists
+from shared.catalog.snapshot import snapshot
+from shared.clock import Clock, Ids, SystemClock, UlidIds
+from shared.clouds.base import CloudCompute
+from shared.clouds.registry import configured_clouds
+from shared.control.sweep.probes import SLICE
+from shared.domain.catalog import Catalog
+from shared.lifecycle.timeouts import Timeouts
+from shared.observability.base import SILENT, Telemetry
+from shared.queues import ALERTS, QUEUES
+from shared.redaction import Redactor, redact_all_logging
+from shared.settings import Settings
+from shared.storage.base import InstanceStore, Marker, Queues
+from shared.storage.connect import ensure, queue_service, table_client
+from shared.storage.queues import StorageQueues
+from shared.storage.tables import TableInstanceStore
+
+if TYPE_CHECKING:
+    pass
+
+_DEVELOPMENT_KEY = SecretStr("only-for-development-on-ones-own-machine")
+"""Stands in for the master key where `AZURE_FUNCTIONS_ENVIRONMENT=Development`; elsewhere the app does not start."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapters:
+    """What the program is put together from: everything with I/O, a clock or chance in it."""
+
+    settings: Settings
+    clock: Clock
+    ids: Ids
+    store: InstanceStore
+    queues: Queues
+    backends: Backends
+    catalog: Catalog
+    deriver: Deriver
+    assignments: Assignments
+    redactor: Redactor
+    sleep: Callable[[float], None]
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    clouds: Mapping[ProviderName, CloudCompute] = field(default_factory=dict[ProviderName, CloudCompute])
+    """The clouds' own APIs beside SkyPilot, where they are configured; empty: SkyPilot alone is asked."""
+    prices: PriceKeeper | None = None
+    """Renews the live prices; None: the catalog stays as it is."""
+    telemetry: Telemetry = SILENT
+    """Where spans and counters go."""
+    ledger_lock: AbstractContextManager[object] | None = None
+    """None: a lock of its own."""
+    refused_offers: TTLCache[list[Marker]] | None = None
+    """None: a cache of its own."""
+    probe_slice: int = SLICE
+
+
+def connect(settings: Settings) -> Adapters:
+    """Connect to everything the settings name; makes the table and the queues where they are missing."""
+    clock = SystemClock()
+    redactor = Redactor(secrets_of(settings))
+    redact_all_logging(redactor)
+    # One line per request of a library says nothing that our own lines don't, and would carry signed addresses.
+    for library in ("httpx", "azure.core", "azure.identity"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    table, queues = table_client(settings), queue_service(settings)
+    ensure(table, queues, (*QUEUES, ALERTS) if settings.webhooks else QUEUES)
+    deriver = Deriver(settings.master_key or _DEVELOPMENT_KEY)
+
+    @cache
+    def backends(mode: str) -> Backend:
+        return _simulation(settings, clock) if mode == "simulation" else _real(settings, clock, redactor)
+
+    store = TableInstanceStore(table, settings.workspace)
+    catalog, prices = _prices(settings, clock, store)
+    return Adapters(
+        settings=settings,
+        clock=clock,
+        ids=UlidIds(),
+        store=store,
+        queues=StorageQueues(queues),
+        backends=backends,
+        catalog=catalog,
+        deriver=deriver,
+        assignments=_assignments(settings, deriver, clock),
+        redactor=redactor,
+        sleep=time.sleep,
+        clouds=configured_clouds(settings, clock),
+        telemetry=_telemetry(settings, redactor),
+        prices=prices,
+    )
+
+
+def _prices(settings: Settings, clock: Clock, store: InstanceStore) -> tuple[Catalog, PriceKeeper | None]:
+    """The catalog, live where SkyPilot is used, and what keeps it so; nothing is asked or imported yet."""
+    if settings.orchestrator == "simulation":
+        return snapshot(), None
+    catalog = LiveCatalog(snapshot(), lambda known: stored_lists(store, known), clock)
+
+    @cache
+    def lists() -> PriceLists:
+        from shared.backends.skypilot.client import SkyClient
+        from shared.backends.skypilot.local import local_endpoint
+        from shared.backends.skypilot.prices import SkyPrices
+
+        endpoint = settings.skypilot_endpoint
+        token = None if endpoint is None else settings.skypilot_token
+        return SkyPrices(SkyClient(endpoint or local_endpoint(os.environ), settings.skypilot_user_id, token))
+
+    return catalog, PriceKeeper(lists, catalog, store)
+
+
+def _telemetry(settings: Settings, redactor: Redactor) -> Telemetry:
+    """Application Insights where its address is set; OpenTelemetry is imported then only."""
+    if settings.insights_connection is None:
+        return SILENT
+    from shared.observability.azure_monitor import connect
+
+    return connect(settings.insights_connection.get_secret_value(), redactor, on_console=settings.development)
+
+
+def _assignments(settings: Settings, deriver: Deriver, clock: Clock) -> Assignments:
+    from shared.model_sources.assignment import AssignmentMaker
+    from shared.model_sources.files import SourceFiles
+
+    return AssignmentMaker(settings, deriver, SourceFiles(settings, clock), clock)
+
+
+def _simulation(settings: Settings, clock: Clock) -> Backend:
+    from shared.backends.simulation.cloud import TableSimulatedCloud
+    from shared.backends.simulation.course import expected_seconds
+    from shared.backends.simulation.faults import check_fault_labels
+    from shared.backends.simulation.nodes import SimulatedNodes
+    from shared.backends.simulation.provider import SimulationProvider
+
+    cloud = TableSimulatedCloud(table_client(settings), settings.workspace)
+    speed = settings.simulation_speed
+    return Backend(
+        SimulationProvider(cloud, clock, speed),
+        SimulatedNodes(cloud, clock, speed),
+        check_labels=check_fault_labels,
+        expected_seconds=expected_seconds(speed),
+    )
+
+
+def _real(settings: Settings, clock: Clock, redactor: Redactor) -> Backend:
+    from shared.backends.nodes import HttpNodes
+    from shared.backends.skypilot.provider import SkyPilotProvider
+
+    return Backend(SkyPilotProvider(settings, clock, redactor), HttpNodes())
+
+
+def secrets_of(settings: Settings) -> Iterable[str]:
+    """Every secret value the process holds, for the redactor."""
+    held: list[str] = []
+    for name in type(settings).model_fields:
+        value: object = getattr(settings, name)
+        values = cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,)
+        held += [item.get_secret_value() for item in values if isinstance(item, SecretStr)]
+    held += [hook.url.get_secret_value() for hook in settings.webhooks]
+    connection = settings.storage_connection
+    if connection is not None:
+        for part in connection.get_secret_value().split(";"):
+            name, _, value = part.partition("=")
+            if name in ("AccountKey", "SharedAccessSignature"):
+                held.append(value)
+    site_key = os.environ.get("WEBSITE_AUTH_ENCRYPTION_KEY", "")
+    return [*held, site_key]
