@@ -39,18 +39,16 @@ class LedgerGate:
             StoreUnavailableError: Others kept changing the ledger.
         """
 
-        def once() -> T:
-            with self._lock:
-                return attempt(self._store.ledger())
-
-        retrying = Retrying(
-            retry=retry_if_exception_type(StaleLedgerError),
-            stop=stop_after_attempt(_TRIES),
-            wait=wait_random_exponential(multiplier=0.01, max=0.5),
-            sleep=self._sleep,
-            reraise=True,
-        )
         try:
-            return retrying(once)
+            for trial in Retrying(
+                retry=retry_if_exception_type(StaleLedgerError),
+                stop=stop_after_attempt(_TRIES),
+                wait=wait_random_exponential(multiplier=0.01, max=0.5),
+                sleep=self._sleep,
+                reraise=True,
+            ):
+                with trial, self._lock:
+                    return attempt(self._store.ledger())
         except StaleLedgerError as error:
             raise StoreUnavailableError("others kept changing the ledger") from error
+        raise AssertionError("unreachable: the last try returns or raises")

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
@@ -50,17 +51,16 @@ def connection(azurite: Azurite) -> Settings:
     )
 
 
-def processes(azurite: Azurite, given: Settings) -> list[Adapters]:
+@contextmanager
+def processes(azurite: Azurite, given: Settings) -> Iterator[list[Adapters]]:
     """The adapters of several processes on one new workspace."""
     workspace = f"race-{uuid4().hex[:12]}"
-    return [
-        replace(
-            World(given=given).adapters,
-            store=TableInstanceStore(table_client(connection(azurite)), workspace),
-            sleep=time.sleep,
-        )
-        for _ in range(PROCESSES)
-    ]
+    with ExitStack() as closing:
+        tables = [closing.enter_context(table_client(connection(azurite))) for _ in range(PROCESSES)]
+        yield [
+            replace(World(given=given).adapters, store=TableInstanceStore(table, workspace), sleep=time.sleep)
+            for table in tables
+        ]
 
 
 def race(made: list[Adapters]) -> Outcome:
@@ -86,22 +86,22 @@ def race(made: list[Adapters]) -> Outcome:
 def check(azurite: Azurite) -> Outcome:
     """One run: exactly as many are admitted as the budget has room for, and the table says the same."""
     given = settings_with(GPULAUNCH_MONTHLY_BUDGET_USD=str(ROOM * WORST / 1e6))
-    made = processes(azurite, given)
-    outcome = race(made)
-    assert (outcome.admitted, outcome.refused) == (ROOM, Counter({"budget_exceeded": LAUNCHES - ROOM}))
-    store = made[0].store
-    live = [found.record for found in readable(store.live())]
-    assert len(live) == ROOM
-    ledger = store.ledger().ledger
-    assert ledger.accounts == {"2026-01/simulation": Account(reserved=ROOM * WORST, alerted=100)}
-    assert ledger.usage == {"simulation": Usage(instances=ROOM, gpus=ROOM)}
-    alerts = [
-        event.data["threshold_percent"]
-        for record in live
-        for event in store.events(record.instance_id)
-        if event.type is EventType.ALERT
-    ]
-    assert sorted(alerts) == [50, 80, 100]
+    with processes(azurite, given) as made:
+        outcome = race(made)
+        assert (outcome.admitted, outcome.refused) == (ROOM, Counter({"budget_exceeded": LAUNCHES - ROOM}))
+        store = made[0].store
+        live = [found.record for found in readable(store.live())]
+        assert len(live) == ROOM
+        ledger = store.ledger().ledger
+        assert ledger.accounts == {"2026-01/simulation": Account(reserved=ROOM * WORST, alerted=100)}
+        assert ledger.usage == {"simulation": Usage(instances=ROOM, gpus=ROOM)}
+        alerts = [
+            event.data["threshold_percent"]
+            for record in live
+            for event in store.events(record.instance_id)
+            if event.type is EventType.ALERT
+        ]
+        assert sorted(alerts) == [50, 80, 100]
     return outcome
 
 
