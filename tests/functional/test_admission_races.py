@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -52,7 +52,7 @@ def connection(azurite: Azurite) -> Settings:
 
 
 @contextmanager
-def processes(azurite: Azurite, given: Settings) -> Iterator[list[Adapters]]:
+def processes(azurite: Azurite, given: Settings) -> Generator[list[Adapters]]:
     """The adapters of several processes on one new workspace."""
     workspace = f"race-{uuid4().hex[:12]}"
     with ExitStack() as closing:
