@@ -42,8 +42,8 @@ class SweepTask(Protocol):
         """Its name in the log, in `/api/health` and in the sweep's figures."""
         ...
 
-    def begin(self, now: datetime) -> TaskRun:
-        """Start a run, before the walk."""
+    def begin(self, now: datetime) -> TaskRun | None:
+        """Start a run, before the walk; None: the task is not due in this sweep."""
         ...
 
 

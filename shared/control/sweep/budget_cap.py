@@ -25,9 +25,9 @@ class BudgetCap:
         self._records = records
         self._budgets = budgets
 
-    def begin(self, now: datetime) -> TaskRun:
+    def begin(self, now: datetime) -> TaskRun | None:
         """Start a run."""
-        return _Run(self, now) if self._budgets.any and self._budgets.end_at_cap else TaskRun()
+        return _Run(self, now) if self._budgets.any and self._budgets.end_at_cap else None
 
     def enforce(self, running: list[Running]) -> int:
         """Begin to terminate those over budget; how many."""

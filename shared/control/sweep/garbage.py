@@ -31,13 +31,13 @@ class GarbageCollection:
         self._listing = listing
         self._workspace = workspace
 
-    def begin(self, now: datetime) -> TaskRun:
+    def begin(self, now: datetime) -> TaskRun | None:
         """Start a run.
 
         The cloud is listed before the records: what is launched in between is in neither list, or in the records'
         alone.
         """
-        return _Run(self, self._read(now), now) if is_time(now, COLLECT_EVERY) else TaskRun()
+        return _Run(self, self._read(now), now) if is_time(now, COLLECT_EVERY) else None
 
     def _read(self, now: datetime) -> RunningClusters:
         return self._listing.read(skypilot=self._listing.should_list_skypilot(now))

@@ -22,9 +22,9 @@ class PriceRefresh:
     def __init__(self, prices: PriceSteps | None) -> None:
         self._prices = prices
 
-    def begin(self, now: datetime) -> TaskRun:
+    def begin(self, now: datetime) -> TaskRun | None:
         """Start a run."""
-        return TaskRun() if self._prices is None else _Run(self._prices, now)
+        return None if self._prices is None else _Run(self._prices, now)
 
 
 class _Run(TaskRun):

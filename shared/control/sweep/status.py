@@ -77,6 +77,14 @@ class SweepStatusStore:
                 log.warning("the stored status of the sweep cannot be read; the next sweep replaces it")
         return None
 
+    def last(self, *, fresh: bool) -> SweepStatus | None:
+        """The status of the last sweep, as this process wrote it unless it has to be `fresh`.
+
+        Raises:
+            StoreUnavailableError: Storage did not answer.
+        """
+        return self.read() if fresh or self._written is None else self._written
+
     def write(self, status: SweepStatus) -> None:
         """Store the status if it is news, or once a minute; what storage refuses is logged and given up."""
         before = self._written
@@ -93,9 +101,9 @@ class SweepStatusStore:
 
 
 def after(before: SweepStatus | None, now: datetime, errors: dict[str, str]) -> dict[str, TaskStatus]:
-    """The tasks' states after a run; `errors`: what went wrong by task, empty for those that ended well."""
+    """The tasks' states after a run; `errors`: what went wrong by task that was due, empty where it ended well."""
     known = {} if before is None else before.tasks
-    return {
+    return {**known} | {
         name: (
             known.get(name, TaskStatus()).model_copy(update={"failed_at": now, "error": error})
             if error

@@ -36,9 +36,12 @@ class Sweep:
         """Walk once over all live instances; return what is stored of it."""
         sweep = _Sweep()
         now = self._clock.now()
-        runs: dict[str, TaskRun] = {}
+        started: dict[str, TaskRun | None] = {}
         for task in self._tasks:
-            sweep.guarded(task.name, lambda task=task: runs.update({task.name: task.begin(now)}))
+            sweep.guarded(task.name, lambda task=task: started.update({task.name: task.begin(now)}))
+        runs = {name: run for name, run in started.items() if run is not None}
+        for name in started.keys() - runs.keys():
+            del sweep.errors[name]
         walked = self._walk(sweep, runs)
         done: dict[str, int] = {}
         for name, run in runs.items():
@@ -49,10 +52,11 @@ class Sweep:
             ready=walked.ready,
             unreadable_count=len(walked.unreadable),
             unreadable=tuple(UnreadableRow(instance_id=row.instance_id, why=row.why) for row in walked.unreadable),
-            tasks=after(self._known(sweep) if any(sweep.errors.values()) else None, now, sweep.errors),
+            tasks=after(self._known(sweep), now, sweep.errors),
         )
         self._statuses.write(status)
-        figures = {"live": walked.live, "ready": walked.ready, "unreadable": len(walked.unreadable), **done}
+        figures = {"live": walked.live, "ready": walked.ready, "unreadable": len(walked.unreadable)}
+        figures |= dict.fromkeys(started, 0) | done
         failed = sorted(status.failing)
         extra = {"event": "sweep", **figures, "failed": ", ".join(failed)}
         # The alert for missing sweeps counts these lines: a sweep that could not walk must not count.
@@ -77,7 +81,7 @@ class Sweep:
 
     def _known(self, sweep: "_Sweep") -> SweepStatus | None:
         try:
-            return self._statuses.read()
+            return self._statuses.last(fresh=any(sweep.errors.values()))
         except StoreError as error:
             sweep.failed(WALK, error)
             return None
