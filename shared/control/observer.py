@@ -1,6 +1,7 @@
 """Carry out what a step asks for and report what was observed; errors of providers are observations too."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import assert_never
 
@@ -44,6 +45,14 @@ from shared.redaction import Redactor
 
 log = logging.getLogger("gpulaunch.steps")
 
+_SPANS: Mapping[type[Act], str] = {
+    CheckProvider: "check",
+    Submit: "submit",
+    Describe: "describe",
+    Release: "release",
+}
+"""Names of the spans of acts, as docs/observability.md lists them."""
+
 
 def redacted(redactor: Redactor, status: NodeStatus) -> NodeStatus:
     """A node's report without secrets."""
@@ -77,7 +86,7 @@ class Observer:
             return TimerFired()
         text = self._redactor.text
         try:
-            with self._telemetry.span(f"provider {type(act).__name__.lower()}", record):
+            with self._telemetry.span(f"provider {_SPANS[type(act)]}", record):
                 return self._ask(record, act)
         except LaunchRefusedError as error:
             return LaunchRefused(error.failure.model_copy(update={"message": text(error.failure.message)}))
