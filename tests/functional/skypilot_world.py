@@ -1,5 +1,7 @@
 """A world with the real SkyPilot provider, talking HTTP to a stand-in of its server."""
 
+from collections.abc import Callable
+
 from shared.backends.base import Backend
 from shared.backends.skypilot.provider import SkyPilotProvider
 from shared.redaction import Redactor
@@ -19,6 +21,8 @@ class SkyPilotWorld(World):
         )
         self.server = server
         self.made: Backend | None = None
+        self.close: Callable[[], None] = lambda: None
+        """Close the connections to the server."""
         super().__init__(given=given, backend=lambda _: self.real(), assignments=Assigning())
         server.now = lambda: self.clock.now().timestamp()
 
@@ -27,4 +31,5 @@ class SkyPilotWorld(World):
         if self.made is None:
             provider = SkyPilotProvider(self.given, self.clock, Redactor(), script=lambda: "echo hi")
             self.made = Backend(provider, Scripted())
+            self.close = provider.close
         return self.made

@@ -22,6 +22,7 @@ def world() -> Iterator[SkyPilotWorld]:
     with SkyServer() as server:
         made = SkyPilotWorld(server)
         yield made
+        made.close()
         runtime.use(None)
         assert made.errors == []
 

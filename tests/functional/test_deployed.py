@@ -36,5 +36,6 @@ def test_a_deployed_app_should_not_need_skypilot(monkeypatch: pytest.MonkeyPatch
             server.settle()
         assert world.show(instance_id)["phase"] == Phase.TERMINATED
         world.sweep()
+        world.close()
         assert world.errors == []
     runtime.use(None)
