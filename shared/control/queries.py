@@ -1,8 +1,8 @@
 """Reads that change nothing: instances, the catalog, the control plane's own health."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from gpulaunch.models.problems import FieldError
 from gpulaunch.models.queries import CatalogQuery
@@ -49,6 +49,10 @@ class InstanceQueries:
     def events(self, instance_id: str, after: int = -1) -> list[Event]:
         """The events of an instance with a sequence above `after`, in order."""
         return self._store.events(instance_id, after=after)
+
+    def marked(self, kind: str) -> Mapping[str, datetime]:
+        """The ids of instances with a marker of a kind, and since when they have it."""
+        return {marker.key: marker.at for marker in self._store.markers(kind)}
 
 
 class CatalogQueries:

@@ -1,7 +1,9 @@
 """The instance list."""
 
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, get_args
 
 from gpulaunch.models.instances import Phase
@@ -11,6 +13,9 @@ from gpulaunch.models.responses import InstanceView
 from shared.api.instances import filter_of, page_etags, page_view
 from shared.api.parse import read_query
 from shared.app import App
+from shared.control.sweep.unreadable_rows import UNREADABLE
+from shared.control.unreadable import TERMINATE_UNREADABLE
+from shared.storage.base import Unreadable
 
 PAGE: Final = 20
 """Instances per page: what a person can scan, and what one table query returns."""
@@ -35,12 +40,14 @@ def read(app: App, query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]
         asked["continuation_token"] = token
     wanted = read_query(InstanceQuery, asked)
     found = app.instances.page(filter_of(wanted), wanted.page_size, wanted.continuation_token)
-    page, etags = page_view(app, found), page_etags(found)
+    page = page_view(app, found)
+    rows = unreadable_rows(app, [one for one in found.records if isinstance(one, Unreadable)])
+    etags = [*page_etags(found), *map(str, rows)]
     kept = {name: value for name, value in {**chosen, "state": state}.items() if value}
     rates = {view.instance_id: hourly_rate(view) for view in page.instances}
     shown = {
         "instances": page.instances,
-        "unreadable": page.unreadable,
+        "unreadable": rows,
         "rates": rates,
         "rate": sum(rates.values()),
         "cost": sum(view.cost_usd for view in page.instances),
@@ -56,6 +63,28 @@ def read(app: App, query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]
         "now": app.clock.now(),
     }
     return shown, etags
+
+
+@dataclass(frozen=True)
+class ShownUnreadable:
+    """A stored record that cannot be read, as the pages show it."""
+
+    row: Unreadable
+    since: datetime | None
+    """When a sweep first met it; None: none has yet."""
+    terminating: bool
+
+
+def unreadable_rows(app: App, rows: Sequence[Unreadable]) -> list[ShownUnreadable]:
+    """Return what the pages show of unreadable rows.
+
+    Raises:
+        StoreUnavailableError: the table cannot be read.
+    """
+    if not rows:
+        return []
+    since, ending = app.instances.marked(UNREADABLE), app.instances.marked(TERMINATE_UNREADABLE)
+    return [ShownUnreadable(row, since.get(row.instance_id), row.instance_id in ending) for row in rows]
 
 
 def _address(kept: Mapping[str, str], token: str) -> str:

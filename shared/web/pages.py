@@ -124,7 +124,12 @@ def key(visit: Visit) -> Response:
 
 
 def _instance(visit: Visit, template: str = "instance.html") -> Response:
-    found = visit.app.instances.find(instance_id(visit.request))
+    try:
+        found = visit.app.instances.find(instance_id(visit.request))
+    except UnreadableRecordError as error:
+        (shown,) = fleet.unreadable_rows(visit.app, [error.unreadable])
+        template = template.replace("instance.html", "unreadable.html")
+        return visit.page(template, view=error.unreadable, one=shown, title=error.unreadable.instance_id)
     return visit.page(template, etag=visit.etag([found.etag]), **instance_page.context(visit.app, found))
 
 
