@@ -13,7 +13,7 @@ from shared.control.records import Records
 from shared.control.release import NodeKeeper
 from shared.domain.messages import ProbeMessage
 from shared.domain.provider import Probe
-from shared.errors import StaleRecordError
+from shared.errors import StaleRecordError, StoreUnavailableError
 from shared.lifecycle.observations import Probed, Reported
 from shared.redaction import Redactor
 from shared.storage.base import InstanceStore, Versioned, readable
@@ -96,10 +96,20 @@ class Prober:
             self._probe(ready)
 
     def _probe(self, ready: Sequence[Versioned]) -> None:
+        failed: Exception | None = None
         modes: tuple[Mode, ...] = ("real", "simulation")
         for mode in modes:
             for found, report, probe in self._probes.ask(mode, [one for one in ready if one.record.mode == mode]):
-                self._judge(found, report, probe)
+                try:
+                    self._judge(found, report, probe)
+                except StoreUnavailableError:
+                    raise
+                except Exception as error:
+                    # One record of many, such as one without room for another change, must not end the others' probes.
+                    log.exception("%s cannot be probed", found.record.instance_id)
+                    failed = error
+        if failed is not None:
+            raise failed
 
     def _judge(self, found: Versioned, report: Reported | None, probe: Probe) -> None:
         view = None if probe.alive else self._nodes.describe(found.record)

@@ -40,6 +40,8 @@ CHUNK_UNITS: Final = 30_000
 """UTF-16 units in one property; the service allows 32,768."""
 MAX_DOC_UNITS: Final = 500_000
 """UTF-16 units in one document: the service allows 1 MiB in a row, two bytes a unit, names and keys included."""
+ENDING_UNITS: Final = 12_000
+"""Further units for a record on its way to the end: it must never fail for want of room."""
 MAX_EVENTS: Final = 97
 """Events and costs in one transaction, which holds at most 100 rows; at most three others are written with them."""
 LEDGER_KEY: Final = "ledger"
@@ -178,7 +180,7 @@ def record_row(partition: str, record: InstanceRecord, writer: str) -> TableRow:
         "mode": record.mode,
         "writer": writer,
         **{label_column(key): value for key, value in record.request.labels.items()},
-        **_split(record),
+        **_split(record, MAX_DOC_UNITS + (ENDING_UNITS if record.ending is not None else 0)),
     }
     if record.due_at is not None:
         row["due_at"] = iso(record.due_at)
@@ -195,7 +197,7 @@ def idempotency_row(partition: str, entry: IdempotencyEntry) -> TableRow:
     return {"PartitionKey": partition, "RowKey": idempotency_key(entry.key_hash), **_split(entry)}
 
 
-def _split(model: BaseModel) -> TableRow:
+def _split(model: BaseModel, limit: int = MAX_DOC_UNITS) -> TableRow:
     """The document in `doc`, or, where one property can't hold it, in `doc0`, `doc1` and so on.
 
     Raises StoreError when no row could hold it.
@@ -204,8 +206,8 @@ def _split(model: BaseModel) -> TableRow:
     # characters outside the basic plane are two units, so units are counted in the encoding that the service counts in
     units = text.encode("utf-16-le")
     size = len(units) // 2
-    if size > MAX_DOC_UNITS:
-        raise StoreError(f"{type(model).__name__} of {size} UTF-16 units; a row holds {MAX_DOC_UNITS}")
+    if size > limit:
+        raise StoreError(f"{type(model).__name__} of {size} UTF-16 units; a row holds {limit}")
     if size <= CHUNK_UNITS:
         return {"doc": text}
     row: TableRow = {}
