@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from gpulaunch.models.instances import EventType, Phase
-from shared.domain.instance import SCHEMA, AttemptState, InstanceRecord
+from gpulaunch.models.instances import EventType, Phase, Reason
+from shared.domain.instance import SCHEMA, AttemptState, Failure, InstanceRecord
 from shared.domain.money import Ledger, Reservation
-from shared.errors import StaleLedgerError, StaleRecordError, UnreadableRowError
+from shared.errors import StaleLedgerError, StaleRecordError, StoreError, UnreadableRowError
 from shared.storage import rows
 from shared.storage.base import Booking, InstanceFilter, Marker, Unreadable, UnreadableRecordError, Versioned, readable
 from shared.storage.tables import TableInstanceStore
@@ -245,9 +245,22 @@ def test_control_characters_should_come_back_as_they_were(store: Store, text: st
     assert found.record == record
 
 
-def test_a_record_at_the_size_limit_should_be_written_read_and_closed(store: Store) -> None:
-    room = rows.MAX_DOC_UNITS - len(make_record(instance_id=BAD, log_tail=["x"]).model_dump_json()) + 1
-    record = make_record(instance_id=BAD, log_tail=["x" * room])
+@pytest.mark.parametrize(
+    ("limit", "ending"),
+    [
+        (rows.MAX_DOC_UNITS, None),
+        (rows.MAX_DOC_UNITS + rows.ENDING_UNITS, Failure(reason=Reason.USER_REQUEST, message="It has to go.")),
+    ],
+)
+def test_a_record_at_the_size_limit_should_be_written_read_and_closed(
+    store: Store, limit: int, ending: Failure | None
+) -> None:
+    labels = {f"k{number:02d}".ljust(40, "k"): "v" * 63 for number in range(16)}
+    record = make_record(instance_id=BAD, request=make_request(labels=labels), ending=ending, log_tail=["x"])
+    room = limit - len(record.model_dump_json()) + 1
+    with pytest.raises(StoreError, match="UTF-16 units"):
+        store.create(record.model_copy(update={"log_tail": ["x" * (room + 1)]}), [], None)
+    record = record.model_copy(update={"log_tail": ["x" * room]})
     store.create(record, [], None)
     found = store.load(BAD)
     assert found is not None

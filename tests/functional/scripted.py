@@ -115,9 +115,12 @@ class NodeWorld(World):
         headers = {"Authorization": f"Bearer {bearer}"}
         return self.call(method, f"/api/nodes/{instance_id}/{call}", body, token=None, headers=headers)
 
-    def to_ready(self) -> str:
+    def running(self) -> int:
+        return len(self.scripted.submitted) - self.scripted.released
+
+    def to_ready(self, **changes: Any) -> str:
         """A launch whose node came up by its own word."""
-        instance_id = self.launch()
+        instance_id = self.launch(**changes)
         self.run(5)
         self.scripted.view = NodeView(state=NodeState.UP, address="203.0.113.7")
         for phase in ("installing", "loading_model", "starting_server"):

@@ -185,6 +185,17 @@ class World:
         assert answer.status == 202, answer.body
         return str(answer.json["instance_id"])
 
+    def to_ready(self, **changes: Any) -> str:
+        """Launch and wait; the instance's id."""
+        instance_id = self.launch(**changes)
+        self.run(90)
+        assert self.show(instance_id)["phase"] == "ready"
+        return instance_id
+
+    def running(self) -> int:
+        """How many nodes there are."""
+        return len(self.simulation.provider.clusters())
+
     def show(self, instance_id: str) -> Any:
         """The instance as users see it."""
         answer = self.call("GET", f"/api/instances/{instance_id}")

@@ -44,7 +44,7 @@ Patch = pytest.MonkeyPatch
 MUTATIONS: dict[str, Callable[[Patch], None]] = {}
 
 
-def _always(value: object) -> Callable[..., object]:
+def always(value: object) -> Callable[..., object]:
     """A function that answers the same whatever it is asked."""
 
     def answer(*_: object, **__: object) -> object:
@@ -53,7 +53,7 @@ def _always(value: object) -> Callable[..., object]:
     return answer
 
 
-def _raise(error: Exception) -> Callable[..., object]:
+def raising(error: Exception) -> Callable[..., object]:
     """A function that fails whatever it is asked."""
 
     def fail(*_: object, **__: object) -> object:
@@ -71,7 +71,7 @@ def mutation(plant: Callable[[Patch], None]) -> Callable[[Patch], None]:
 @mutation
 def ended_before_the_node_is_gone(patch: Patch) -> None:
     """One call for a release is taken for the end of the node."""
-    patch.setattr(observer, "Released", _always(Released(gone=True)))
+    patch.setattr(observer, "Released", always(Released(gone=True)))
 
 
 @mutation
@@ -90,7 +90,7 @@ def message_sent_before_the_record(patch: Patch) -> None:
         return create(store, record, events, key, booking)
 
     patch.setattr(FaultyStore, "create", early)
-    patch.setattr(launching, "NextStep", _raise(StoreUnavailableError("the message was sent before")))
+    patch.setattr(launching, "NextStep", raising(StoreUnavailableError("the message was sent before")))
 
 
 @mutation
@@ -145,7 +145,7 @@ def teardown_gives_up(patch: Patch) -> None:
 def sweep_does_not_send_again(patch: Patch) -> None:
     """A message that was lost stays lost."""
     for module in (requeue, poison):
-        patch.setattr(module, "is_overdue", _always(value=False))
+        patch.setattr(module, "is_overdue", always(value=False))
 
 
 @mutation
@@ -163,7 +163,7 @@ def release_in_a_submission_counts(patch: Patch) -> None:
 @mutation
 def submission_outlasts_its_lease(patch: Patch) -> None:
     """However long what a node needs takes to be gathered, it is submitted."""
-    patch.setattr(control_lifecycle, "in_time_to_submit", _always(value=True))
+    patch.setattr(control_lifecycle, "in_time_to_submit", always(value=True))
 
 
 @mutation
@@ -264,7 +264,7 @@ def deadline_forgotten_when_ready(patch: Patch) -> None:
 @mutation
 def no_garbage_collection(patch: Patch) -> None:
     """What the records lost sight of runs for ever."""
-    patch.setattr(GarbageCollection, "collect", _always(0))
+    patch.setattr(GarbageCollection, "collect", always(0))
 
 
 @mutation
@@ -278,7 +278,7 @@ def garbage_without_grace(patch: Patch) -> None:
                 listing.delete(source, name)
         return 0
 
-    patch.setattr(GarbageCollection, "_read", _always(RunningClusters({}, complete=False)))
+    patch.setattr(GarbageCollection, "_read", always(RunningClusters({}, complete=False)))
     patch.setattr(GarbageCollection, "collect", take)
 
 
