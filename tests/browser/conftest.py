@@ -38,7 +38,6 @@ def app(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="session")
 def signed_in(app: App, browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cookies of an admin's session."""
     with browser.new_context(base_url=app.address) as context:
         page = context.new_page()
         sign_in(page, ADMIN)
@@ -61,7 +60,6 @@ def context(app: App, browser: Browser, signed_in: Path) -> Iterator[BrowserCont
 
 @pytest.fixture
 def page(context: BrowserContext) -> Page:
-    """A signed-in page."""
     return context.new_page()
 
 
@@ -77,7 +75,6 @@ def _own(url: str, address: str, complaints: list[str]) -> None:
 
 
 def sign_in(page: Page, token: str) -> None:
-    """Sign in with the form."""
     page.goto("/signin")
     page.get_by_label("Token").fill(token)
     page.get_by_role("button", name="Sign in").click()

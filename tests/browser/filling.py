@@ -21,7 +21,6 @@ ON_DEMAND = 3.2
 
 
 def store_of(app: App) -> TableInstanceStore:
-    """Return the running app's store."""
     given = settings(AzureWebJobsStorage=app.storage)
     return TableInstanceStore(table_client(given), given.workspace)
 

@@ -44,14 +44,11 @@ def chromium() -> str | None:
 
 @dataclass(frozen=True)
 class App:
-    """A running app."""
-
     address: str
     storage: str
     """Connection string of its storage."""
 
     def api(self, method: str, path: str, body: object = None) -> Any:
-        """Call the API as an admin and return the parsed body."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"X-Admin-Token": ADMIN, "Content-Type": "application/json"}
         request = urllib.request.Request(self.address + path, data, headers, method=method)  # noqa: S310 - always http on this machine
@@ -114,7 +111,6 @@ def running_app(folder: Path, speed: float, *, swept: bool = True) -> Generator[
 
 @contextmanager
 def running_browser(program: str) -> Generator[Browser]:
-    """Run a headless Chromium."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=_FLAGS)
         yield browser

@@ -20,7 +20,6 @@ WIDE = 1180
 
 
 def main() -> int:
-    """Take all screenshots."""
     program = chromium()
     if program is None:
         print("Chromium is not installed (Debian: apt-get install chromium)", file=sys.stderr)
@@ -68,7 +67,6 @@ def shoot(app: App, page: Page) -> None:
 
 
 def take(page: Page, name: str, height: int = 780) -> None:
-    """Take one picture."""
     page.set_viewport_size({"width": WIDE, "height": height})
     page.screenshot(path=IMAGES / f"{name}.png")
 

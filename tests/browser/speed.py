@@ -46,7 +46,6 @@ def main() -> int:
 
 
 def sign_in(client: httpx.Client) -> None:
-    """Sign in as a browser does."""
     mark = re.search(r'name="csrf_token" value="([^"]+)"', client.get("/signin").text)
     assert mark is not None
     assert client.post("/signin", data={"csrf_token": mark[1], "token": ADMIN}).status_code == 303

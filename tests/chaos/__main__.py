@@ -142,7 +142,6 @@ def executioner(arena: Arena, seed: int, kills: int) -> None:
 
 
 def instances(arena: Arena) -> list[Any]:
-    """All instances, over HTTP."""
     found: list[Any] = []
     token = ""
     while True:

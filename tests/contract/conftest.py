@@ -33,7 +33,6 @@ class WatchedTransport(RequestsTransport):
         """What becomes of the next answers, once the service did its work: another status, a call for one, an error."""
 
     def send(self, request: Any, **kwargs: Any) -> Any:
-        """Send, then tamper."""
         self.requests.append(f"{request.method} {request.url}")
         response = cast(Any, super().send(request, **kwargs))  # pyright: ignore[reportUnknownMemberType]
         if self.answers:
@@ -80,12 +79,10 @@ class Account:
     transport: WatchedTransport = field(repr=False)
 
     def start_counting(self) -> None:
-        """Forget the requests so far."""
         self.transport.requests.clear()
 
     @property
     def requests(self) -> list[str]:
-        """The requests since then."""
         return list(self.transport.requests)
 
 

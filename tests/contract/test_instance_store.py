@@ -67,7 +67,6 @@ def ids(records: list[Versioned | Unreadable]) -> list[str]:
 
 
 def walk(store: InstanceStore, wanted: InstanceFilter, size: int) -> list[list[str]]:
-    """All pages of a listing."""
     pages: list[list[str]] = []
     token: str | None = None
     while True:
@@ -478,7 +477,6 @@ def test_two_workspaces_don_t_see_each_other(account: Account) -> None:
 
 
 def dead_table() -> TableClient:
-    """A table at an address where nobody listens."""
     (port,) = free_ports(1)
     credential = AzureNamedKeyCredential("nobody", "bm9ib2R5")
     return TableClient(f"http://127.0.0.1:{port}/nobody", "gpulaunch", credential=credential, retry_total=0)
@@ -720,7 +718,6 @@ def spent(amount: int) -> Ledger:
 
 
 def booking_on(store: InstanceStore, ledger: Ledger, *costs: CostEntry) -> Booking:
-    """A booking that follows from the ledger as it is."""
     return Booking(ledger, store.ledger().etag, costs)
 
 

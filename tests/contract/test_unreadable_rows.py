@@ -35,7 +35,6 @@ HELD = Reservation(month="2026-01", scopes=("real",), micro_usd=5, gpus=1)
 
 
 def raw(store: Store, key: str) -> dict[str, Any]:
-    """A row as it is stored."""
     if isinstance(store, MemoryInstanceStore):
         return dict(store._rows[key][1])  # pyright: ignore[reportPrivateUsage]
     return dict(store._table.get_entity(store._partition, key))  # pyright: ignore[reportPrivateUsage]
@@ -51,7 +50,6 @@ def overwrite(store: Store, row: dict[str, Any]) -> None:
 
 
 def rewrite(store: Store, key: str, change: Change) -> None:
-    """Change the document of a row."""
     row = raw(store, key)
     document = json.loads(rows.document(row))
     change(document)
@@ -59,7 +57,6 @@ def rewrite(store: Store, key: str, change: Change) -> None:
 
 
 def not_json(document: dict[str, Any]) -> None:
-    """Marks a row whose document is to be no JSON at all."""
     document["broken"] = True
 
 

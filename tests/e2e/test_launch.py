@@ -32,7 +32,6 @@ PHASES = [
 
 @pytest.fixture(scope="module")
 def app(stack: Stack) -> Iterator[App]:
-    """The app; ended with this file's tests."""
     running = App(stack)
     running.start()
     yield running

@@ -40,22 +40,18 @@ class Ear:
         self.recording = Recording(traces, meters, redactor)
 
     def text(self) -> str:
-        """All of it, as it would be exported."""
         metrics = self.reader.get_metrics_data()
         told = [metrics.to_json() if metrics else ""]
         told += [span.to_json() for span in self.spans.get_finished_spans()]
         return "\n".join(told + [line.to_json() for line in self.lines.get_finished_logs()])
 
     def close(self) -> None:
-        """Leave the log as it was."""
         self.logger.removeHandler(self.handler)
         self.logger.setLevel(logging.NOTSET)
         logging.setLogRecordFactory(self.factory)
 
 
 class Listening(World):
-    """A world with an ear."""
-
     def __post_init__(self) -> None:
         super().__post_init__()
         self.ear = Ear(self.adapters.redactor)
@@ -66,7 +62,6 @@ class Listening(World):
         return list(self.ear.spans.get_finished_spans())
 
     def points(self) -> dict[str, list[Any]]:
-        """The data points of each metric."""
         data = self.ear.reader.get_metrics_data()
         assert data is not None
         return {
@@ -84,7 +79,6 @@ class Listening(World):
         }
 
     def lines(self) -> list[dict[str, Any]]:
-        """Body, trace and attributes of the log's lines."""
         return [
             {
                 **cast("dict[str, Any]", dict(line.log_record.attributes or {})),

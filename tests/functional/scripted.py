@@ -24,8 +24,6 @@ from tests.functional.world import World, settings
 
 @dataclass
 class Scripted:
-    """A provider and its nodes, doing what the test says."""
-
     submitted: list[LaunchSpec] = field(default_factory=list[LaunchSpec])
     view: NodeView = field(default_factory=lambda: NodeView(state=NodeState.PENDING))
     alive: bool = False
@@ -80,8 +78,6 @@ class Scripted:
 
 
 class Assigning:
-    """Makes an assignment without a model store."""
-
     def make(self, record: InstanceRecord, attempt: int) -> Assignment:
         return Assignment(
             instance_id=record.instance_id,
@@ -98,8 +94,6 @@ class Assigning:
 
 
 class NodeWorld(World):
-    """A world with real nodes that reach us."""
-
     def __init__(self, public_url: str = "https://app.example.com") -> None:
         self.scripted = Scripted()
         backend = Backend(self.scripted, self.scripted)

@@ -27,7 +27,6 @@ class SkyPilotWorld(World):
         server.now = lambda: self.clock.now().timestamp()
 
     def real(self) -> Backend:
-        """The kit, made once."""
         if self.made is None:
             provider = SkyPilotProvider(self.given, self.clock, Redactor(), script=lambda: "echo hi")
             self.made = Backend(provider, Scripted())

@@ -157,8 +157,6 @@ def test_without_configured_tokens_nobody_should_get_in_but_a_developer() -> Non
 
 
 class TestIdempotency:
-    """Idempotency-Key."""
-
     def test_the_same_key_and_body_should_give_the_same_answer_and_one_instance(self, world: World) -> None:
         first = world.call("POST", PATH, SEED, headers={"Idempotency-Key": "one"})
         again = world.call("POST", PATH, dict(reversed(SEED.items())), headers={"Idempotency-Key": "one"})

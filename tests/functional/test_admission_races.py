@@ -37,15 +37,12 @@ WORST = 38_400_000
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the launches of one run."""
-
     admitted: int
     refused: Counter[str]
     seconds: float
 
 
 def connection(azurite: Azurite) -> Settings:
-    """Settings that lead to an Azurite."""
     return Settings.model_validate(
         {"AzureWebJobsStorage": azurite.connection_string, "AZURE_FUNCTIONS_ENVIRONMENT": "Development"}
     )
@@ -107,7 +104,6 @@ def check(azurite: Azurite) -> Outcome:
 
 @pytest.fixture(scope="module")
 def storage(azurite: Azurite) -> Iterator[Azurite]:
-    """The session's Azurite, with the table made."""
     ensure(table_client(connection(azurite)), queue_service(connection(azurite)), [])
     yield azurite
     runtime.use(None)

@@ -46,8 +46,6 @@ class Receiver(StandIn):
 
 
 class Alerting(World):
-    """A world whose alerts are delivered as well."""
-
     def __init__(self, hooks: str, events: str | None = None, **more: str) -> None:
         given = {
             "GPULAUNCH_WEBHOOK_URLS": hooks,
@@ -58,7 +56,6 @@ class Alerting(World):
         super().__init__(given=settings(**dev, **{name: value for name, value in given.items() if value is not None}))
 
     def deliver(self) -> int:
-        """Serve the alerts that are due."""
         served = 0
         while taken := self.queues.take(ALERTS, hide_seconds=RETRY_SECONDS):
             for message in taken:

@@ -51,8 +51,6 @@ class Forgetful(Scripted):
 
 
 class OnAzure(NodeWorld):
-    """A world with real nodes in a subscription."""
-
     def __init__(self) -> None:
         super().__init__()
         self.sky = Forgetful()
@@ -66,17 +64,14 @@ class OnAzure(NodeWorld):
         self.rebuild(backends=real)
 
     def join(self, azure: Subscription) -> None:
-        """Put the subscription there."""
         self.azure = self.sky.azure = azure
         self.rebuild(clouds={"azure": azure.azure})
 
     def machine(self, instance_id: str) -> Any:
-        """The latest attempt's machine as the resource manager has it."""
         name = self.show(instance_id)["attempts"][-1]["cluster_name"]
         return next(one for one in self.azure.manager.of_type("microsoft.compute/virtualmachines") if name in one.name)
 
     def silent(self) -> None:
-        """No endpoint answers any more."""
         self.sky.alive = False
 
 

@@ -47,8 +47,6 @@ def later_reason(document: dict[str, Any]) -> None:
 
 
 def without_room(field: str) -> Change:
-    """Fill a record up to the last character that its row has room for."""
-
     def fill(document: dict[str, Any]) -> None:
         document[field] = "" if field == "mode_reason" else [""]
         room = rows.MAX_DOC_UNITS - len(InstanceRecord.model_validate(document).model_dump_json())
@@ -58,7 +56,6 @@ def without_room(field: str) -> Change:
 
 
 def noise(world: World, instance_id: str) -> None:
-    """Have the node report control characters wherever it may write text."""
     assert isinstance(world, NodeWorld)
     report = {"phase": "serving", "detail": NOISE + "ok", "log_tail": [NOISE + "\x00" * 840 + "ok"] * 200}
     assert world.node(instance_id, "progress", report).status == 200

@@ -33,7 +33,6 @@ def gone() -> Iterator[None]:
 
 
 def world_with(**given: str) -> World:
-    """A simulation with settings; their names without GPULAUNCH_."""
     return World(given=settings(**{f"GPULAUNCH_{name}": value for name, value in given.items()}))
 
 

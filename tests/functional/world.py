@@ -58,15 +58,12 @@ SEED = {
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer."""
-
     status: int
     headers: Mapping[str, str]
     body: bytes
 
     @property
     def json(self) -> Any:
-        """The body, parsed."""
         return json.loads(self.body)
 
 
@@ -80,12 +77,10 @@ class NoAssignments:
     """Stands where assignments are made, for worlds without real nodes."""
 
     def make(self, record: InstanceRecord, attempt: int) -> Assignment:
-        """See Assignments."""
         raise ProviderUnavailableError(f"no model source in this world for {record.instance_id} {attempt}")
 
 
 def settings(**given: str | None) -> Settings:
-    """Settings of a simulation, with tokens."""
     values: dict[str, str | None] = {
         "GPULAUNCH_ORCHESTRATOR": "simulation",
         "GPULAUNCH_ADMIN_TOKENS": ADMIN,
@@ -179,31 +174,26 @@ class World:
         raise LookupError(f"no function answers {method} {path}")
 
     def launch(self, **changes: Any) -> str:
-        """Launch with the seed's body, changed; the instance's id."""
         body = {key: value for key, value in (SEED | changes).items() if value is not None}
         answer = self.call("POST", "/api/instances/launch", body)
         assert answer.status == 202, answer.body
         return str(answer.json["instance_id"])
 
     def to_ready(self, **changes: Any) -> str:
-        """Launch and wait; the instance's id."""
         instance_id = self.launch(**changes)
         self.run(90)
         assert self.show(instance_id)["phase"] == "ready"
         return instance_id
 
     def running(self) -> int:
-        """How many nodes there are."""
         return len(self.simulation.provider.clusters())
 
     def show(self, instance_id: str) -> Any:
-        """The instance as users see it."""
         answer = self.call("GET", f"/api/instances/{instance_id}")
         assert answer.status == 200, answer.body
         return answer.json
 
     def events(self, instance_id: str) -> list[Any]:
-        """The instance's story."""
         return list(self.call("GET", f"/api/instances/{instance_id}/events").json["events"])
 
     def phases(self, instance_id: str) -> list[tuple[str, float]]:
@@ -217,7 +207,6 @@ class World:
         ]
 
     def delete(self, instance_id: str) -> Answer:
-        """Ask for the end of an instance."""
         return self.call("DELETE", f"/api/instances/{instance_id}")
 
     def run(self, seconds: float, *, sweeping: bool = True) -> None:
@@ -239,7 +228,6 @@ class World:
         self.clock.set(max(until, self.clock.now()))
 
     def sweep(self) -> None:
-        """Run the timer once."""
         self.swept_at = self.clock.now()
         self.functions["sweep"].get_user_function()(TimerRequest(past_due=False))
 

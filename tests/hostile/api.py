@@ -61,7 +61,6 @@ class Api:
         return world
 
     def close(self) -> None:
-        """Put the world away."""
         if self.world is not None:
             errors = self.world.errors
             self.world = None
@@ -69,7 +68,6 @@ class Api:
             assert errors == []
 
     def an_instance(self) -> str:
-        """One of the instances, each in its turn."""
         return self.ids[next(self._turn) % len(self.ids)]
 
     def headers_for(self, path: str, instance_id: str) -> dict[str, str]:
@@ -83,7 +81,6 @@ class Api:
         return {} if turn == _TOKENS - 1 else {"Authorization": f"Bearer {token}"}
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """One request, as the host hands it over."""
         raw = str(environ.get("REQUEST_URI") or environ["PATH_INFO"]).partition("?")[0]
         # An encoded slash stays encoded, as in ASP.NET.
         path = unquote(raw.replace("%2F", "%252F").replace("%2f", "%252f"))

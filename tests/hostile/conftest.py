@@ -10,7 +10,6 @@ from tests.functional.world import World
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    """A simulation with tokens; gone from the process afterwards."""
     made = World()
     yield made
     runtime.use(None)

@@ -42,10 +42,7 @@ SECRETS = re.compile(r"canary-[a-z0-9-]*\d\d")
 
 
 class Signing(Assigning):
-    """Hands out signed addresses."""
-
     def make(self, record: InstanceRecord, attempt: int) -> Assignment:
-        """See Assignments."""
         made = super().make(record, attempt)
         return made.model_copy(update={"files": [ModelFile(path="m", url=SIGNED)], "hub_token": "canary-hub-00000005"})
 
@@ -172,7 +169,6 @@ def test_no_planted_secret_should_be_found(mode: str, caplog: pytest.LogCaptureF
 
 
 def stored(world: World) -> dict[str, str]:
-    """All that lies in tables and queues."""
     found = list(readable(world.store.page(InstanceFilter(), 100, None).records))
     rows = [one.record.model_dump_json() for one in found]
     rows += [event.model_dump_json() for one in found for event in world.store.events(one.record.instance_id)]

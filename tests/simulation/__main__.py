@@ -13,7 +13,6 @@ from tests.simulation.simulator import Outcome, play
 
 
 def show(outcome: Outcome, *, trace: bool) -> None:
-    """Print how a seed went."""
     if trace:
         details = iter([*outcome.details, (len(outcome.trace) + 1, 0, "", "")])
         detail = next(details)
@@ -43,7 +42,6 @@ def main() -> int:
 
 
 def simulate(given: argparse.Namespace) -> int:
-    """Run the seeds that are asked for."""
     if given.seed is not None:
         outcome = play(given.seed, detailed=True)
         show(outcome, trace=True)

@@ -57,13 +57,11 @@ class FaultyAzure:
     # What SkyPilot and the cloud do.
 
     def made(self, name: str, region: str, tags: Mapping[str, str], *, spot: bool) -> None:
-        """SkyPilot has made a cluster."""
         on_cloud = f"{name}-{self._user_id}"
         machine = add_cluster(self._manager, on_cloud, region=region, group=self._group, spot=spot, **tags)
         machine.properties["storageProfile"]["osDisk"]["deleteOption"] = "Detach"
 
     def removed(self, name: str) -> None:
-        """SkyPilot has deleted a cluster; sometimes it leaves all but the machine."""
         if self._chaos.strikes(self._chaos.rates.sky_leaves) and self._parts(name):
             self._chaos.scheduler.note(f"{name[-7:]} leaves its disk and group")
             self.machine_ended(name)
@@ -77,7 +75,6 @@ class FaultyAzure:
             self._manager.machines.evict(machine)
 
     def machine_ended(self, name: str) -> None:
-        """The machine was taken back and deleted; nothing else was."""
         for machine in self._parts(name, _MACHINE):
             self._manager.machines.vanish(machine)
 
@@ -92,11 +89,9 @@ class FaultyAzure:
             self._chaos.scheduler.after(self._chaos.random.uniform(20, 240), delete)
 
     def costs(self, name: str) -> bool:
-        """Whether anything of a cluster is billed."""
         return any(part.type.casefold() in _BILLED for part in self._parts(name))
 
     def clusters(self) -> set[str]:
-        """Names of the clusters of which anything is left."""
         manager = self._manager
         names = [*manager.groups, *(part.name for part in manager.resources.values())]
         return {found[0] for name in names if (found := _CLUSTER.search(name))}
@@ -104,7 +99,6 @@ class FaultyAzure:
     # What the program asks.
 
     def client(self) -> AzureClient:
-        """The program's client, with its connection to this subscription."""
         return _Client(self._manager.subscription, self._chaos.scheduler, self._answer)
 
     def _answer(self, call: Call) -> Reply:
@@ -123,7 +117,6 @@ class FaultyAzure:
         return chaos.azure(f"{call.method} {_brief(call)}", effect)
 
     def _prepare(self, call: Call) -> None:
-        """Decide what becomes of a call before it is answered."""
         chaos, manager = self._chaos, self._manager
         if call.path.casefold().endswith("/usages"):
             short = chaos.strikes(chaos.rates.quota_short)
@@ -143,7 +136,6 @@ class FaultyAzure:
             manager.faults = [Fault("DELETE", ".", 409, "Conflict", late=True)]
 
     def _keeps(self, name: str) -> bool:
-        """Whether a deletion won't succeed."""
         if not self._chaos.strikes(self._chaos.rates.azure_keeps):
             return False
         self._chaos.scheduler.note(f"{name[-7:]}: its group could not be deleted")
@@ -193,7 +185,6 @@ class _Client(AzureClient):
 
 
 def _brief(call: Call) -> str:
-    """What a call is about, for the trace."""
     cluster = _CLUSTER.search(call.path) or _CLUSTER.search(call.query.get("$filter", ""))
     what = "group" if len(call.parts) == 4 else call.parts[-2] if call.method == "DELETE" else call.parts[-1]
     return f"{what} of {cluster[0][-7:]}" if cluster is not None else what
@@ -216,25 +207,20 @@ class AzureOfProcesses:
         self._made: dict[Process | None, AzureCompute] = {}
 
     def describe(self, cluster_name: str) -> NodeView | None:
-        """See CloudCompute."""
         return self._own().describe(cluster_name)
 
     def clusters(self) -> Sequence[Cluster]:
-        """See CloudCompute."""
         return self._own().clusters()
 
     def delete(self, cluster_name: str, region: str | None = None) -> CleanupStatus:
-        """See CloudCompute."""
         if region is None:
             self._chaos.scheduler.note(f"{cluster_name[-7:]} is removed from Azure as garbage")
         return self._own().delete(cluster_name, region)
 
     def usage(self, region: str) -> RegionUsage:
-        """See CloudCompute."""
         return self._own().usage(region)
 
     def quota_needs(self, offer: Offer) -> Sequence[QuotaNeed]:
-        """See CloudCompute."""
         return self._own().quota_needs(offer)
 
     def _own(self) -> AzureCompute:
@@ -260,7 +246,6 @@ class AtOnce:
         return None
 
     def submit(self, act: Callable[..., object], *given: object) -> "_Done":
-        """See ThreadPoolExecutor."""
         try:
             return _Done(act(*given), None)
         except ProviderUnavailableError as error:

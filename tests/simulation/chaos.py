@@ -157,11 +157,9 @@ class Chaos:
 
     @property
     def on(self) -> bool:
-        """Whether things still go wrong."""
         return self.scheduler.milliseconds < self.until * 1000
 
     def strikes(self, rate: float) -> bool:
-        """Whether something of that rate happens now."""
         return rate > 0.0 and self.on and self.random.random() < rate
 
     def storage(self, what: str, effect: Callable[[], T]) -> T:

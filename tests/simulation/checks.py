@@ -80,7 +80,6 @@ class Checks:
     # While it runs.
 
     def created(self, record: InstanceRecord, events: Sequence[Event], key: IdempotencyEntry | None) -> None:
-        """A record was written first."""
         self._scheduler.note(f"{record.instance_id[-4:]} is accepted")
         self.instances.append(record.instance_id)
         self._ledger_is_right()
@@ -195,7 +194,6 @@ class Checks:
             self.violated(f"{name} is no garbage: its attempt is {attempt.state.value}")
 
     def answered(self, instance_id: str, key: str | None) -> None:
-        """A user saw that a launch was accepted."""
         if self._table().load(instance_id) is None:
             self.violated(f"{instance_id} was accepted and has no record")
         if key is not None and self._keys.setdefault(key, instance_id) != instance_id:
@@ -206,7 +204,6 @@ class Checks:
 
     @property
     def records(self) -> list[InstanceRecord]:
-        """All instances as they stand."""
         return [found.record for one in self.instances if (found := self._table().load(one)) is not None]
 
     def settled(self) -> bool:

@@ -42,35 +42,21 @@ _RAISED = (
 
 
 class Watcher(Protocol):
-    """Whoever checks what runs."""
-
     launches: Counter[str]
 
-    def machine_comes(self, name: str) -> None:
-        """A machine begins to cost money."""
-        ...
+    def machine_comes(self, name: str) -> None: ...
 
-    def launched(self, name: str) -> None:
-        """A launch was taken by the server."""
-        ...
+    def launched(self, name: str) -> None: ...
 
-    def lies(self, name: str) -> bool:
-        """Whether a release may lie."""
-        ...
+    def lies(self, name: str) -> bool: ...
 
-    def discarded(self, name: str) -> None:
-        """The garbage collector takes a node away."""
-        ...
+    def discarded(self, name: str) -> None: ...
 
-    def taken(self, name: str) -> bool:
-        """Whether the program knows that the server took the launch."""
-        ...
+    def taken(self, name: str) -> bool: ...
 
 
 @dataclass(eq=False)
 class Request:
-    """One request in the server's books."""
-
     request_id: str
     name: Literal["sky.launch", "sky.down"]
     cluster_name: str
@@ -82,14 +68,11 @@ class Request:
 
     @property
     def live(self) -> bool:
-        """It has not ended."""
         return self.status == "RUNNING"
 
 
 @dataclass(eq=False)
 class Cluster:
-    """One cluster in the server's books."""
-
     name: str
     launched_at: float
     labels: dict[str, str]
@@ -143,29 +126,24 @@ class SkyServer(SkyClient):
 
     # What the provider calls.
 
-    def close(self) -> None:
-        """Nothing is open."""
+    def close(self) -> None: ...
 
     def health(self) -> Literal["healthy", "waking", "away"]:
-        """See SkyClient."""
         self._perhaps_refuse()
         if self._chaos.strikes(self._chaos.rates.sky_before):
             return "waking" if self._chaos.random.random() < 0.5 else "away"
         return "healthy"
 
     def requests_of(self, cluster_name: str) -> list[SkyRequest]:
-        """See SkyClient."""
         self._perhaps_refuse()
         return self._chaos.sky(f"requests of {cluster_name[-7:]}", lambda: self._seen(cluster_name))
 
     def live_checks(self) -> list[SkyRequest]:
-        """See SkyClient."""
         return []
 
     def clusters(
         self, names: Sequence[str] | None = None, refresh: Literal["NONE", "FORCE"] = "NONE"
     ) -> list[SkyCluster]:
-        """See SkyClient."""
         self._perhaps_refuse()
 
         def effect() -> list[SkyCluster]:
@@ -187,16 +165,12 @@ class SkyServer(SkyClient):
         return self._chaos.sky("clusters" if names is None else f"cluster {names[0][-7:]}", effect, longest=30.0)
 
     def ask_for_refresh(self, name: str) -> None:
-        """See SkyClient."""
         self._chaos.sky("refresh", lambda: self._chaos.scheduler.after(5.0, lambda: self._compare(name)))
 
     def validate(self, task: Mapping[str, object]) -> None:
-        """See SkyClient."""
         self._chaos.sky("validate", lambda: None)
 
     def launch(self, task: Mapping[str, object], cluster_name: str, config: Mapping[str, object]) -> str:
-        """See SkyClient."""
-
         def effect() -> str:
             self._watcher.launched(cluster_name)
             request = self._new(LAUNCH, cluster_name)
@@ -209,8 +183,6 @@ class SkyServer(SkyClient):
         return self._chaos.sky(f"launch {cluster_name[-7:]}", effect)
 
     def down(self, cluster_name: str) -> str:
-        """See SkyClient."""
-
         def effect() -> str:
             self._cancel([one for one in self._of(cluster_name) if one.name == LAUNCH and one.live])
             request = self._new(DOWN, cluster_name)
@@ -220,21 +192,16 @@ class SkyServer(SkyClient):
         return self._chaos.sky(f"down {cluster_name[-7:]}", effect)
 
     def cancel(self, request_ids: Sequence[str]) -> None:
-        """See SkyClient."""
         found = [self._remembered[one] for one in request_ids if one in self._remembered]
         self._chaos.sky("cancel", lambda: self._cancel([one for one in found if one.live]))
 
     def enabled_clouds(self) -> list[str]:
-        """See SkyClient."""
         return self._chaos.sky("enabled clouds", lambda: ["azure", "kubernetes"])
 
     def endpoint_address(self, cluster_name: str, port: int) -> str | None:
-        """See SkyClient."""
         return self._chaos.sky("endpoint", lambda: f"{cluster_name}.example.com")
 
     def failure_of(self, request_id: str) -> SkyFailedError | None:
-        """See SkyClient."""
-
         def effect() -> SkyFailedError | None:
             found = self._remembered.get(request_id)
             return None if found is None or found.error is None else SkyFailedError(*found.error)
@@ -242,13 +209,11 @@ class SkyServer(SkyClient):
         return self._chaos.sky("failure of", effect)
 
     def log(self, request_id: str, lines: int) -> str:
-        """See SkyClient."""
         return self._chaos.sky("log", lambda: "")
 
     # What happens in the cloud.
 
     def live_launches(self) -> set[str]:
-        """Names of the clusters that are being launched."""
         return {one.cluster_name for one in self._remembered.values() if one.live and one.name == LAUNCH}
 
     def restart(self) -> None:
@@ -355,7 +320,6 @@ class SkyServer(SkyClient):
                 chaos.scheduler.after(chaos.random.uniform(0, 4), lambda one=one: self._machine(one, cancelled=True))
 
     def _compare(self, name: str) -> None:
-        """The books are compared with the cloud."""
         cluster, state = self._clusters.get(name), self.machines.running.get(name)
         if cluster is None:
             return
@@ -423,7 +387,6 @@ class FaultyProvider:
         self.log_tail = inner.log_tail
 
     def submit(self, launch_spec: LaunchSpec) -> str | None:
-        """See Provider."""
         if self._chaos.strikes(self._chaos.rates.sky_invalid):
             reason = self._chaos.random.choice(REFUSALS)
             self._chaos.scheduler.note(f"{launch_spec.cluster_name[-7:]} is refused: {reason.value}")
@@ -435,16 +398,13 @@ class FaultyProvider:
         return request_id
 
     def describe(self, attempt_ref: AttemptRef) -> NodeView:
-        """See Provider."""
         return self._inner.describe(attempt_ref)
 
     def delete(self, cluster_name: str) -> bool:
-        """See Provider."""
         self._discarded(cluster_name)
         return self._inner.delete(cluster_name)
 
     def release(self, attempt_ref: AttemptRef) -> bool:
-        """See Provider."""
         if self._chaos.strikes(self._chaos.rates.release_lies) and self._lied(attempt_ref.cluster_name):
             self._chaos.scheduler.note(f"{attempt_ref.cluster_name[-7:]} is said to be gone: a lie")
             return True
@@ -452,7 +412,6 @@ class FaultyProvider:
 
 
 def _region(resources: Mapping[str, Any]) -> str:
-    """The region of `azure/<region>`."""
     return str(resources.get("infra", "")).partition("/")[2]
 
 

@@ -32,8 +32,6 @@ class _Fate:
 
 
 class Node:
-    """One machine's agent and its server."""
-
     def __init__(self, name: str, environment: Mapping[str, str], chaos: Chaos) -> None:
         self.name = name
         self.instance_id = environment["GPULAUNCH_INSTANCE"]
@@ -53,7 +51,6 @@ class Node:
 
     @property
     def alive(self) -> bool:
-        """Its agent runs."""
         return self.process.alive
 
     def begin(self, call: Call, evict: Callable[[], None], ends: Callable[[], None]) -> None:
@@ -70,7 +67,6 @@ class Node:
             scheduler.after(fate.evicted_after, lambda: evict() if self._chaos.on else None)
 
     def die(self) -> None:
-        """The agent and the server end; the machine stays."""
         self.serving = False
         self._chaos.scheduler.kill(self.process)
 
@@ -163,21 +159,17 @@ class Fleet:
         self._chaos = chaos
 
     def gone(self, name: str) -> None:
-        """A machine stopped or went away."""
         node = self.nodes.get(name)
         if node is not None:
             node.die()
 
     def status(self, target: NodeTarget) -> NodeStatus:
-        """See Nodes."""
         found = self._chaos.other(f"ask {target.cluster_name[-7:]}", lambda: self._ask(target.cluster_name))
         if found is None:
             raise NodeUnreachableError("the agent does not answer")
         return found
 
     def statuses(self, targets: Sequence[NodeTarget]) -> dict[str, NodeStatus]:
-        """See Nodes."""
-
         def effect() -> dict[str, NodeStatus]:
             found = {target.cluster_name: self._ask(target.cluster_name) for target in targets}
             return {name: status for name, status in found.items() if status is not None}
@@ -185,8 +177,6 @@ class Fleet:
         return self._chaos.other("ask all", effect)
 
     def probe(self, targets: Sequence[NodeTarget]) -> dict[str, Probe]:
-        """See Nodes."""
-
         def effect() -> dict[str, Probe]:
             return {target.cluster_name: self._probe_one(target.cluster_name) for target in targets}
 

@@ -32,8 +32,6 @@ class Process:
 
 
 class Task:
-    """One thread of control."""
-
     def __init__(self, name: str, process: Process, act: Callable[[], Any], hub: Any) -> None:
         self.name = name
         self.process = process
@@ -73,16 +71,13 @@ class Scheduler:
         self._tasks: dict[Task, None] = {}
 
     def now(self) -> datetime:
-        """The simulated time."""
         return START + timedelta(milliseconds=self.milliseconds)
 
     @property
     def seconds(self) -> float:
-        """Seconds since the start."""
         return self.milliseconds / 1000
 
     def note(self, what: str) -> None:
-        """Write a line of the trace."""
         self.trace.append((self.milliseconds, self.current.name if self.current else "", what))
 
     def detail(self, what: str) -> None:
@@ -96,7 +91,6 @@ class Scheduler:
         return hashlib.sha256(repr(self.trace).encode()).hexdigest()
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:
-        """Have something happen later."""
         self._count += 1
         heapq.heappush(self._coming, (self.milliseconds + int(seconds * 1000), self._count, act))
 
@@ -108,7 +102,6 @@ class Scheduler:
         on_end: Callable[[Task], None] | None = None,
         delay: float = 0.0,
     ) -> Task:
-        """Begin a task."""
         task = Task(name, process, act, self._hub)
         task.on_end = on_end
         process.tasks[task] = None
@@ -131,7 +124,6 @@ class Scheduler:
         self._hub.switch()
 
     def kill(self, process: Process) -> None:
-        """End a process with all its tasks, where they stand; a task that calls this for its own raises Died then."""
         if not process.alive:
             return
         process.alive = False
@@ -155,7 +147,6 @@ class Scheduler:
         return False
 
     def close(self) -> None:
-        """End every task that is left."""
         for task in list(self._tasks):
             self._throw(task)
 

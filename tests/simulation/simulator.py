@@ -71,8 +71,6 @@ _FUNCTIONS = {LAUNCHES: "provisioning", TEARDOWNS: "teardown", PROBES: "health"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one seed went."""
-
     seed: int
     violations: list[str]
     digest: str
@@ -86,8 +84,6 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer."""
-
     status: int
     json: Any
 
@@ -100,7 +96,6 @@ class _Errors(logging.Handler):
         self._scheduler = scheduler
 
     def emit(self, record: logging.LogRecord) -> None:
-        """See logging.Handler."""
         error = record.exc_info[1] if record.exc_info else None
         # An HTTP request's own id is no part of the seed.
         said = f"failed: {error!r}" if error is not None else record.getMessage()
@@ -114,7 +109,6 @@ class _Ids:
         self._random = random
 
     def instance_id(self, now: datetime) -> str:
-        """See Ids."""
         head = int(now.timestamp() * 1000).to_bytes(6, "big")
         return f"inst-{ULID.from_bytes(head + self._random.randbytes(10))}"
 
@@ -127,7 +121,6 @@ class _Files:
         self._name_of = name_of
 
     def list_files(self, request: LaunchRequest) -> ModelListing:
-        """See ModelFiles."""
         # In pages, each with its own time limit and tries.
         what = f"list files of {self._name_of(request)}"
         return self._chaos.sky(what, lambda: ModelListing([], request.model_name), longest=150.0)
@@ -143,12 +136,9 @@ class _SimulatedCloud(MemorySimulatedCloud):
 
     @property
     def names(self) -> set[str]:
-        """Names of the nodes."""
         return set(self._nodes)
 
     def add(self, node: SimulatedNode) -> bool:
-        """See SimulatedCloud."""
-
         def effect() -> bool:
             if node.cluster_name not in self._nodes:
                 self._checks.machine_comes(node.cluster_name)
@@ -158,22 +148,18 @@ class _SimulatedCloud(MemorySimulatedCloud):
         return self._chaos.storage(f"add node {node.cluster_name[-7:]}", effect)
 
     def get(self, cluster_name: str) -> SimulatedNode | None:
-        """See SimulatedCloud."""
         act = super().get
         return self._chaos.storage(f"get node {cluster_name[-7:]}", lambda: act(cluster_name))
 
     def replace(self, node: SimulatedNode) -> None:
-        """See SimulatedCloud."""
         act = super().replace
         self._chaos.storage(f"replace node {node.cluster_name[-7:]}", lambda: act(node))
 
     def remove(self, cluster_name: str) -> None:
-        """See SimulatedCloud."""
         act = super().remove
         self._chaos.storage(f"remove node {cluster_name[-7:]}", lambda: act(cluster_name))
 
     def nodes(self, first: str | None = None, last: str | None = None) -> list[SimulatedNode]:
-        """See SimulatedCloud."""
         act = super().nodes
         return self._chaos.storage("list nodes", lambda: act(first, last))
 
@@ -203,8 +189,6 @@ def _money(random: Random) -> tuple[tuple[str, str], ...]:
 
 
 class Simulator:
-    """One run."""
-
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         # tenacity waits for times that it draws itself
@@ -291,7 +275,6 @@ class Simulator:
         )
 
     def run(self) -> Outcome:
-        """Run the seed to its end."""
         runtime.use(compose(self.adapters))
         logging.disable(logging.WARNING)
         listener = _Errors(self.scheduler)
@@ -380,7 +363,6 @@ class Simulator:
     # The host.
 
     def worker(self) -> Process:
-        """A worker process that lives."""
         number = self.random.randrange(WORKERS)
         if not self.workers[number].alive:
             self.workers[number] = Process(f"worker {number}")

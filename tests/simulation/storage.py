@@ -34,19 +34,11 @@ POLLING = 1.0
 
 
 class Watcher(Protocol):
-    """Whoever checks what is written."""
+    def created(self, record: InstanceRecord, events: Sequence[Event], key: IdempotencyEntry | None) -> None: ...
 
-    def created(self, record: InstanceRecord, events: Sequence[Event], key: IdempotencyEntry | None) -> None:
-        """A record was written first."""
-        ...
+    def committed(self, before: InstanceRecord, record: InstanceRecord, events: Sequence[Event]) -> None: ...
 
-    def committed(self, before: InstanceRecord, record: InstanceRecord, events: Sequence[Event]) -> None:
-        """A record was changed."""
-        ...
-
-    def buried(self, queue: str, body: bytes) -> None:
-        """A message was called one that can't be understood."""
-        ...
+    def buried(self, queue: str, body: bytes) -> None: ...
 
 
 class Table(MemoryInstanceStore):
@@ -72,11 +64,9 @@ class KeptByProcess(TTLCache[list[Marker]]):
         self._own: dict[Process | None, TTLCache[list[Marker]]] = {}
 
     def get(self, now: datetime, read: Callable[[], list[Marker]]) -> list[Marker]:
-        """See Kept."""
         return self._mine().get(now, read)
 
     def drop(self) -> None:
-        """See Kept."""
         self._mine().drop()
 
     def _mine(self) -> TTLCache[list[Marker]]:
@@ -184,7 +174,6 @@ class FaultyQueues(MemoryQueues):
         self._announce = announce
 
     def send(self, queue: str, message: BaseModel, delay_seconds: float = 0.0) -> None:
-        """See Queues."""
         hidden = visibility(delay_seconds)
         rates, random = self._chaos.rates, self._chaos.random
 
@@ -201,7 +190,6 @@ class FaultyQueues(MemoryQueues):
         self._chaos.storage(f"send to {queue[10:]} {message.model_dump_json()[15:]} in {hidden} s", effect)
 
     def bury(self, queue: str, body: bytes) -> None:
-        """See Queues."""
         self._watcher.buried(queue, body)
         self._chaos.storage("bury", lambda: super(FaultyQueues, self).bury(queue, body))
 
@@ -211,11 +199,9 @@ class FaultyQueues(MemoryQueues):
         super().forget(message)
 
     def poisoned(self, queue: str) -> list[QueuedMessage]:
-        """See Queues."""
         return self._chaos.storage("poisoned", lambda: super(FaultyQueues, self).poisoned(queue))
 
     def forget(self, message: QueuedMessage) -> None:
-        """See Queues."""
         self._chaos.storage("forget", lambda: super(FaultyQueues, self).forget(message))
 
     def show_again(self, message: QueuedMessage, seconds: float) -> None:

@@ -9,7 +9,6 @@ WITHIN = 2000
 
 
 def find(name: str) -> Outcome | None:
-    """The first seed that shows a planted bug."""
     with pytest.MonkeyPatch.context() as patch:
         MUTATIONS[name](patch)
         return next((outcome for outcome in map(play, range(1, WITHIN + 1)) if outcome.violations), None)

@@ -30,8 +30,6 @@ _AMBUSHES = (
 
 
 class User:
-    """One user with one launch."""
-
     def __init__(self, simulator: "Simulator", number: int) -> None:
         self.name = f"user {number}"
         self.done = False
@@ -45,7 +43,6 @@ class User:
         self._instance_id: str | None = None
 
     def live(self) -> None:
-        """Launch, and do whatever users do."""
         chaos = self._simulator.chaos
         self._scheduler.pause(self._random.uniform(0, 200))
         self._launch()

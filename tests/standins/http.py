@@ -12,8 +12,6 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """An HTTP request."""
-
     method: str
     target: str
     """Path and query as they came."""
@@ -25,19 +23,15 @@ class Request:
 
     @property
     def path(self) -> str:
-        """The path, decoded."""
         return unquote(urlsplit(self.target).path)
 
     @property
     def query(self) -> str:
-        """The query as it came."""
         return urlsplit(self.target).query
 
 
 @dataclass(frozen=True)
 class Response:
-    """An HTTP response."""
-
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])

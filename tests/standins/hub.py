@@ -33,7 +33,6 @@ class Repository:
 
     @classmethod
     def of_folder(cls, folder: Path, *names: str, gated: bool = False) -> Repository:
-        """The named files of a folder."""
         return cls({name: (folder / name).read_bytes() for name in names}, gated)
 
     @cached_property

@@ -28,8 +28,6 @@ GOOD_LOG = "Considered resources\n\x1b[2m└── \x1b[0mInstance is up.\n✓ C
 
 @dataclass
 class Request:
-    """A request in the server's books."""
-
     id: str
     name: str
     cluster_name: str | None
@@ -132,7 +130,6 @@ class SkyServer:
 
     @property
     def url(self) -> str:
-        """Its address."""
         return self._http.url
 
     def begin(self) -> None:
@@ -168,12 +165,10 @@ class SkyServer:
             return [node.name for node in self.nodes.values() if node.machine]
 
     def of(self, name: str) -> list[Request]:
-        """Requests of one kind, oldest first."""
         with self.lock:
             return [request for request in self.requests.values() if request.name == name]
 
     def add(self, name: str, body: dict[str, Any], cluster_name: str | None = None, **more: Any) -> Request:
-        """Put a request into the books."""
         with self.lock:
             request = Request(str(uuid.uuid4()), name, cluster_name, body, created_at=self.now(), **more)
             self.requests[request.id] = request
@@ -233,7 +228,6 @@ class SkyServer:
         request.error = {"type": failing.kind, "message": failing.message, "object": _packed(failing)}
 
     def cancel(self, which: Callable[[Request], bool]) -> None:
-        """Cancel live requests."""
         for request in self.requests.values():
             if request.status in LIVE and which(request):
                 request.status, request.finished_at = "CANCELLED", self.now()

@@ -6,20 +6,15 @@ START = datetime(2026, 1, 31, 9, 0, 0, tzinfo=UTC)
 
 
 class ManualClock:
-    """Time as the test says."""
-
     def __init__(self, now: datetime = START) -> None:
         self._now = now
 
     def now(self) -> datetime:
-        """The time it shows."""
         return self._now
 
     def advance(self, seconds: float) -> datetime:
-        """Let seconds pass; the new time."""
         self._now += timedelta(seconds=seconds)
         return self._now
 
     def set(self, moment: datetime) -> None:
-        """Show that time."""
         self._now = moment

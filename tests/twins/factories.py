@@ -92,7 +92,6 @@ def make_record(**given: Any) -> InstanceRecord:
 
 
 def make_event(sequence: int = 0, **given: Any) -> Event:
-    """An event of that number."""
     fields: dict[str, Any] = {
         "sequence": sequence,
         "at": START + timedelta(seconds=sequence),

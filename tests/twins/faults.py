@@ -14,8 +14,6 @@ class _Fault:
 
 @dataclass
 class Calls:
-    """Records calls and makes the next ones fail."""
-
     seen: list[str] = field(default_factory=list[str])
     """Names of the operations called, in order."""
     _faults: dict[str, deque[_Fault]] = field(default_factory=lambda: defaultdict(deque))
@@ -25,12 +23,10 @@ class Calls:
         self._faults[operation].append(_Fault(error, applied))
 
     def count(self, operation: str) -> int:
-        """How often an operation was called."""
         return self.seen.count(operation)
 
     @contextmanager
     def call(self, operation: str) -> Generator[None]:
-        """Surround one call of an operation."""
         self.seen.append(operation)
         fault = self._faults[operation].popleft() if self._faults[operation] else None
         if fault is not None and not fault.applied:

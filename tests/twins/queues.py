@@ -37,23 +37,19 @@ class MemoryQueues:
         self._lock = threading.RLock()
 
     def send(self, queue: str, message: BaseModel, delay_seconds: float = 0.0) -> None:
-        """See Queues."""
         hidden = visibility(delay_seconds)
         with self.calls.call("send"), self._lock:
             self._put(queue, message.model_dump_json(by_alias=True).encode(), hidden)
 
     def put(self, queue: str, body: bytes) -> None:
-        """Put any body, as another program might."""
         with self._lock:
             self._put(queue, body, 0)
 
     def bury(self, queue: str, body: bytes) -> None:
-        """See Queues."""
         with self.calls.call("bury"), self._lock:
             self._put(poison_queue(queue), body, 0)
 
     def poisoned(self, queue: str) -> list[QueuedMessage]:
-        """See Queues."""
         with self.calls.call("poisoned"):
             return self.take(poison_queue(queue), READ_AT_ONCE, LOOKED_AT_SECONDS)
 
@@ -83,7 +79,6 @@ class MemoryQueues:
             ]
 
     def depth(self, queue: str) -> int:
-        """How many messages a queue holds, visible or not."""
         with self._lock:
             return len(self._queues[queue])
 

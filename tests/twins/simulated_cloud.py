@@ -12,7 +12,6 @@ class MemorySimulatedCloud:
         self._nodes: dict[str, str] = {}
 
     def add(self, node: SimulatedNode) -> bool:
-        """See SimulatedCloud."""
         with self.calls.call("add"):
             if node.cluster_name in self._nodes:
                 return False
@@ -20,24 +19,20 @@ class MemorySimulatedCloud:
             return True
 
     def get(self, cluster_name: str) -> SimulatedNode | None:
-        """See SimulatedCloud."""
         with self.calls.call("get"):
             found = self._nodes.get(cluster_name)
             return None if found is None else SimulatedNode.model_validate_json(found)
 
     def replace(self, node: SimulatedNode) -> None:
-        """See SimulatedCloud."""
         with self.calls.call("replace"):
             if node.cluster_name in self._nodes:
                 self._nodes[node.cluster_name] = node.model_dump_json()
 
     def remove(self, cluster_name: str) -> None:
-        """See SimulatedCloud."""
         with self.calls.call("remove"):
             self._nodes.pop(cluster_name, None)
 
     def nodes(self, first: str | None = None, last: str | None = None) -> list[SimulatedNode]:
-        """See SimulatedCloud."""
         with self.calls.call("nodes"):
             return [
                 SimulatedNode.model_validate_json(self._nodes[name])

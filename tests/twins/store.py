@@ -29,7 +29,6 @@ from tests.twins.faults import Calls
 
 
 def fits(row: rows.TableRow, wanted: InstanceFilter) -> bool:
-    """Whether a listing wants a record's row."""
     if wanted.label is not None:
         key, value = wanted.label
         held = row.get(rows.label_column(key))

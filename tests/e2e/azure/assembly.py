@@ -34,8 +34,6 @@ HUB_TOKEN = "hf_TokenOfTheEndToEndTest"
 
 @dataclass
 class AzureStack:
-    """The running environment."""
-
     folder: Path
     processes: Inside
     manager: ResourceManager
@@ -49,7 +47,6 @@ class AzureStack:
     """The same model in the S3 server, as a launch names it."""
 
     def app(self) -> App:
-        """The app, started."""
         running = App(cast("Stack", self))
         running.start(
             {

@@ -22,8 +22,6 @@ USER = "azureuser"
 
 @dataclass
 class NodeMachine:
-    """The one machine of the run."""
-
     folder: Path
     processes: Processes
     programs: Path

@@ -73,7 +73,6 @@ class Inside(Processes):
     def start(
         self, name: str, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
     ) -> subprocess.Popen[bytes]:
-        """See Processes."""
         if name in self.inside:
             bound = 'mount --bind "$0" /etc/hosts && exec "$@"'
             argv = ["unshare", "--mount", "sh", "-c", bound, self.hosts, *argv]
@@ -138,11 +137,9 @@ class AzureSky(SkyPilot):
         }
 
     def start(self) -> None:
-        """Start the API server and wait until it is healthy."""
         command = [self.venv / "bin" / "sky", "api", "start", "--foreground", "--port", str(self.port)]
         self._server = self.processes.start("skypilot", command, env=self.environment(), cwd=self.home)
         self.wait_healthy()
 
     def cli(self, *arguments: str, seconds: float = 120) -> str:
-        """Output of the `sky` command."""
         return run([self.venv / "bin" / "sky", *arguments], env=self.environment(), seconds=seconds)

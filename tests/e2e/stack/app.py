@@ -31,11 +31,9 @@ class App:
 
     @property
     def url(self) -> str:
-        """Its address."""
         return f"http://127.0.0.1:{self.port}"
 
     def start(self, settings: Mapping[str, str] | None = None) -> None:
-        """Start it and wait until it is healthy."""
         environment = {
             **self.stack.sky.environment(),
             "AZURE_FUNCTIONS_ENVIRONMENT": "Development",
@@ -62,13 +60,11 @@ class App:
             return False
 
     def kill(self) -> None:
-        """SIGKILL, as in a power cut."""
         if self._process is not None:
             self.stack.processes.kill(self._process)
             self._process = None
 
     def stop(self) -> None:
-        """End it as Ctrl-C would."""
         if self._process is not None:
             self.stack.processes.stop(self._process)
             self._process = None
@@ -82,7 +78,6 @@ class App:
         return answer.json()
 
     def launch(self, **changes: Any) -> str:
-        """Launch the tiny model on one pretended A10; the instance's id."""
         body = {
             "model_name": "tiny-llama",
             "provider": "slurm",
@@ -98,15 +93,12 @@ class App:
         return str(answer["instance_id"])
 
     def show(self, instance_id: str) -> Any:
-        """The instance as users see it."""
         return self.call("GET", f"/api/instances/{instance_id}")
 
     def events(self, instance_id: str) -> list[Any]:
-        """The instance's story."""
         return list(self.call("GET", f"/api/instances/{instance_id}/events")["events"])
 
     def end(self, instance_id: str) -> None:
-        """Ask for its end."""
         self.call("DELETE", f"/api/instances/{instance_id}", status=202)
 
     def wait(self, instance_id: str, *phases: str, seconds: float) -> Any:

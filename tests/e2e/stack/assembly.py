@@ -40,7 +40,6 @@ class Stack:
 
     @property
     def infra(self) -> str:
-        """SkyPilot's name of the place to launch on."""
         return f"slurm/{self.slurm.host}"
 
     def close(self) -> dict[int, str]:

@@ -30,7 +30,6 @@ class Azurite:
 
     @property
     def connection_string(self) -> str:
-        """For AzureWebJobsStorage and the storage SDKs."""
         return (
             f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};"
             f"BlobEndpoint=http://127.0.0.1:{self.blob_port}/{ACCOUNT};"
@@ -53,13 +52,11 @@ class Azurite:
         wait_until(lambda: all(map(port_open, ports.values())), seconds=START_SECONDS, what="Azurite")
 
     def kill(self) -> None:
-        """SIGKILL, as in a power cut."""
         if self._server is not None:
             self.processes.kill(self._server)
             self._server = None
 
     def stop(self) -> None:
-        """End the emulator; its data stays."""
         if self._server is not None:
             self.processes.stop(self._server)
             self._server = None

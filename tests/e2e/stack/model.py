@@ -15,8 +15,6 @@ MAX_LENGTH = 256
 
 @dataclass(frozen=True)
 class Shape:
-    """How large a model is."""
-
     hidden_size: int = 256
     intermediate_size: int = 512
     num_hidden_layers: int = 2

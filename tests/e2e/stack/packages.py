@@ -36,7 +36,6 @@ def require_root() -> None:
 
 
 def missing() -> list[str]:
-    """Names of the packages that are not installed yet, each once."""
     return sorted({package for program, package in NEEDED.items() if shutil.which(program, path=SEARCH) is None})
 
 

@@ -49,7 +49,6 @@ def free_port() -> int:
 
 
 def port_open(port: int) -> bool:
-    """Whether something accepts connections on the loopback `port`."""
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -120,7 +119,6 @@ class Processes:
         process.wait(10)
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
-        """SIGKILL for the whole group at once, as in a power cut."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(10)

@@ -35,7 +35,6 @@ class S3:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start the server and make the bucket."""
         self._server = self.processes.start(
             "s3", [Path(sys.executable).parent / "moto_server", "-H", "127.0.0.1", "-p", str(self.port)]
         )
@@ -50,7 +49,6 @@ class S3:
             self._server = None
 
     def client(self, *, region: str = "auto", endpoint: str | None = None) -> Any:
-        """A boto3 client for this server, reached at another address if one is given."""
         connect = cast(Any, boto3).client
         return connect(
             "s3",

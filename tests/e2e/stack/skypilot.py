@@ -118,7 +118,6 @@ class SkyPilot:
 
     @property
     def endpoint(self) -> str:
-        """Address of the API server."""
         return f"http://127.0.0.1:{self.port}"
 
     def prepare(self, slurm_host: str, slurm_config: str, *, node_folder: Path) -> None:
@@ -202,5 +201,4 @@ class SkyPilot:
         self.processes.sweep(f"SKYPILOT_API_SERVER_LOCAL_PORT={self.port}", "IS_SKYPILOT_SERVER=true")
 
     def cli(self, *arguments: str, seconds: float = 120) -> str:
-        """Output of the `sky` command with these arguments, under this HOME."""
         return run([Path(sys.executable).parent / "sky", *arguments], env=self.environment(), seconds=seconds)

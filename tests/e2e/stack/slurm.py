@@ -64,12 +64,10 @@ class Slurm:
 
     @property
     def home(self) -> Path:
-        """Root's home folder as seen on the node."""
         return self.folder / "home"
 
     @property
     def key(self) -> Path:
-        """Private key that may log in to the node."""
         return self.folder / "ssh" / "client"
 
     def ssh_config(self) -> str:
@@ -84,7 +82,6 @@ class Slurm:
         )
 
     def environment(self) -> dict[str, str]:
-        """What Slurm's commands need to find this cluster."""
         return {"PATH": SEARCH, "SLURM_CONF": str(self.folder / "slurm.conf"), "LC_ALL": "C.UTF-8"}
 
     def start(self) -> None:

@@ -45,11 +45,9 @@ class Throttle:
 
     @property
     def endpoint(self) -> str:
-        """Its address."""
         return f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Throttle:
-        """Listen."""
         listening = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(listening,), name="throttle", daemon=True)
         self._thread.start()
@@ -58,7 +56,6 @@ class Throttle:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close it with all its connections."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         if self._thread is not None:
             self._thread.join(START_SECONDS)

@@ -36,12 +36,10 @@ class Vllm:
 
     @property
     def python(self) -> Path:
-        """Its Python."""
         return self.folder / "bin" / "python"
 
     @property
     def executable(self) -> Path:
-        """The `vllm` command."""
         return self.folder / "bin" / "vllm"
 
     def variables(self) -> dict[str, str]:

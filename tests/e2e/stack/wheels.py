@@ -35,7 +35,6 @@ def prepare(cache: Path) -> dict[str, str]:
 
 
 def packages() -> list[str]:
-    """Names of all that is installed."""
     return ["vllm", "torch", *(pin.partition("==")[0] for pin in _pins())]
 
 

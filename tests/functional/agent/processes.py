@@ -44,8 +44,6 @@ def eventually(look: Callable[[], T | Literal[False, ""] | None], seconds: float
 
 @dataclass
 class Node:
-    """A running agent."""
-
     process: subprocess.Popen[bytes]
     work: Path
     output: Path

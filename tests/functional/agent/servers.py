@@ -20,8 +20,6 @@ Answer = tuple[int, Any]
 
 
 class StandIn:
-    """An HTTP server on this machine."""
-
     def __init__(self) -> None:
         self._http = HttpServer(self.answer).__enter__()
         self.url = self._http.url

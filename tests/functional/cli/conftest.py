@@ -98,14 +98,12 @@ class Terminal:
         return result
 
     def json(self, *words: str) -> Any:
-        """The JSON that a command prints when all goes well."""
         result = self(*words, "--json")
         assert result.exit_code == 0, result.output
         assert result.stderr == ""
         return json.loads(result.stdout)
 
     def lines(self, *words: str) -> list[Any]:
-        """The JSON objects that a command prints line by line."""
         return [json.loads(line) for line in self(*words, "--json").stdout.splitlines()]
 
 

@@ -458,7 +458,6 @@ def test_address_and_token_should_be_saved_and_shown_without_the_token(gpulaunch
 
 
 def options() -> dict[str, set[str]]:
-    """The options of every command."""
     command = typer.main.get_command(app)
     assert isinstance(command, TyperGroup)
     return {

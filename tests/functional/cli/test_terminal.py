@@ -26,7 +26,6 @@ PATIENCE = 60
 
 @pytest.fixture
 def app(azurite: Azurite, tmp_path: Path) -> Iterator[str]:
-    """The address of a running app."""
     (port,) = free_ports(1)
     environment = {
         **os.environ,
@@ -54,8 +53,6 @@ def app(azurite: Azurite, tmp_path: Path) -> Iterator[str]:
 
 
 class Person:
-    """Somebody at a terminal of 120 columns."""
-
     def __init__(self, home: Path) -> None:
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("GPULAUNCH_")},

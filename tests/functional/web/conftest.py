@@ -8,11 +8,9 @@ from tests.functional.world import READER, World
 
 @pytest.fixture
 def admin(world: World) -> Visitor:
-    """Signed in with an admin token."""
     return Visitor(world).sign_in()
 
 
 @pytest.fixture
 def reader(world: World) -> Visitor:
-    """Signed in with a read-only token."""
     return Visitor(world).sign_in(READER)

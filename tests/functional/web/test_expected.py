@@ -17,7 +17,6 @@ from tests.twins.factories import make_attempt, make_event, make_instance_id, ma
 
 
 def phase_events(*phases: tuple[Phase, float]) -> list[Event]:
-    """Return events of phases with their durations."""
     events, before, at = [make_event(0)], Phase.QUEUED, 0.0
     for number, (phase, seconds) in enumerate(phases, 1):
         at += seconds
@@ -68,7 +67,6 @@ def test_progress_should_show_the_current_step(phase: Phase, way: Any, states: s
 
 
 def earlier(number: int, seconds: float, **given: Any) -> tuple[InstanceRecord, list[Event]]:
-    """Return a real launch that became ready, with its time for installing."""
     instance_id = make_instance_id(number)
     attempts = [make_attempt(instance_id, ready_at=START)]
     fields: dict[str, Any] = {"instance_id": instance_id, "mode": "real", "phase": Phase.READY, "attempts": attempts}

@@ -29,7 +29,6 @@ FORM = {
 
 
 def launch(visitor: Visitor, **changes: str) -> Any:
-    """Post a fresh launch form."""
     page = visitor.get("/launch")
     key = re.search(r'name="key" value="([^"]+)"', page.body.decode())
     assert key is not None

@@ -12,15 +12,12 @@ _COOKIE = re.compile(r"([^=]+)=([^;]*)")
 
 @dataclass
 class Visitor:
-    """A visitor of the pages."""
-
     world: World
     cookies: dict[str, str] = field(default_factory=dict[str, str])
     secure: bool = False
     """Whether a proxy in front of the app terminates HTTPS."""
 
     def get(self, path: str, **headers: str) -> Answer:
-        """Get a page."""
         return self._call("GET", path, b"", headers)
 
     def part(self, path: str, mark: str = "") -> Answer:
@@ -28,7 +25,6 @@ class Visitor:
         return self._call("GET", path, b"", {"HX-Request": "true", "If-None-Match": mark})
 
     def post(self, path: str, form: dict[str, str], **headers: str) -> Answer:
-        """Post a form as given."""
         return self._call("POST", path, urllib.parse.urlencode(form).encode(), headers)
 
     def send(self, page: str, action: str, form: dict[str, str]) -> Answer:
@@ -36,7 +32,6 @@ class Visitor:
         return self.post(action, {"csrf_token": csrf_token_of(self.get(page)), **form})
 
     def sign_in(self, token: str = ADMIN) -> "Visitor":
-        """Sign in."""
         answer = self.send("/signin", "/signin", {"token": token})
         assert answer.status == 303, answer.body
         return self
@@ -54,7 +49,6 @@ class Visitor:
 
 
 def csrf_token_of(page: Answer) -> str:
-    """Return the CSRF token of a page's forms."""
     found = re.search(r'name="csrf_token" value="([^"]+)"', page.body.decode())
     assert found is not None, page.body
     return html.unescape(found[1])

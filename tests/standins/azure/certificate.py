@@ -13,8 +13,6 @@ from cryptography.x509.oid import NameOID
 
 @dataclass(frozen=True)
 class Certificates:
-    """Files in PEM form."""
-
     ca: Path
     chain: Path
     """The server's certificate and the authority's."""

@@ -12,8 +12,6 @@ _SHOWN = {"running": "VM running", "deallocated": "VM deallocated", "stopped": "
 
 
 class Machines:
-    """The machines of a resource manager."""
-
     def __init__(self, manager: "ResourceManager") -> None:
         self._manager = manager
 
@@ -82,7 +80,6 @@ class Machines:
         self._deleted(machine)
 
     def set_power(self, machine: Resource, state: str) -> None:
-        """Put a machine into a power state."""
         machine.statuses = [status for status in machine.statuses if not status["code"].startswith("PowerState/")]
         shown = {"code": f"PowerState/{state}", "level": "Info", "displayStatus": _SHOWN.get(state, f"VM {state}")}
         machine.statuses.append(shown)
@@ -92,7 +89,6 @@ class Machines:
             self._manager.on_halt(machine)
 
     def shown(self, machine: Resource, query: Body) -> Body:
-        """A machine as it is listed or got."""
         manager = self._manager
         if query.get("statusOnly", "").casefold() == "true":
             return {
@@ -112,7 +108,6 @@ class Machines:
         return body
 
     def act(self, call: Call, machine: Resource, action: str) -> Reply:
-        """An instance view, or something done to a machine."""
         manager = self._manager
         if (call.method, action) == ("GET", "instanceview"):
             return Reply(200, {"computerName": machine.name, "statuses": machine.statuses})
@@ -128,7 +123,6 @@ class Machines:
         return Reply(202, None, manager.started(operation, call, machine.location))
 
     def delete(self, call: Call, machine: Resource) -> Reply:
-        """Take a machine away; 202 with an operation to ask for."""
         manager = self._manager
         error = manager.late_fault(call)
         self._provisioning(machine, "deleting")

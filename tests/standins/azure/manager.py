@@ -76,7 +76,6 @@ class ResourceManager:
         self._by_type: dict[str, dict[tuple[str, str, str], Resource]] = {}
 
     def answer(self, call: Call) -> Reply:
-        """Answer one call."""
         with self.lock:
             self.calls.append(f"{call.method} {call.path}")
             self.heard.append(call)
@@ -90,11 +89,9 @@ class ResourceManager:
             return reply
 
     def count(self, pattern: str) -> int:
-        """How many calls match a regular expression."""
         return sum(re.search(pattern, call, re.IGNORECASE) is not None for call in self.calls)
 
     def settle(self) -> None:
-        """Finish the operations whose time has come."""
         with self.lock:
             for operation in list(self.operations.values()):
                 if not operation.finished and operation.done_at <= self.now():
@@ -102,7 +99,6 @@ class ResourceManager:
                     operation.finish()
 
     def begin(self, finish: Callable[[], None], error: RefusedError | None = None) -> str:
-        """Begin an operation; its id. It is done at once when operations take no time."""
         name = self.fresh_id()
         self.operations[name] = Operation(self.now() + timedelta(seconds=self.operation_seconds), finish, error)
         self.settle()
@@ -122,29 +118,24 @@ class ResourceManager:
         return None
 
     def add_group(self, name: str, location: str = "eastus") -> Group:
-        """Make a group, for a test's beginning."""
         return self.groups.setdefault(name.casefold(), Group(name, location, {}))
 
     def add(self, resource: Resource) -> Resource:
-        """Put a resource there."""
         key = (resource.group.casefold(), resource.type.casefold(), resource.name.casefold())
         self.resources[key] = resource
         self._by_type.setdefault(key[1], {})[key] = resource
         return resource
 
     def drop(self, resource: Resource) -> None:
-        """Take a resource away."""
         key = (resource.group.casefold(), resource.type.casefold(), resource.name.casefold())
         self.resources.pop(key, None)
         self._by_type.get(key[1], {}).pop(key, None)
 
     def of_type(self, kind: str, group: str | None = None) -> list[Resource]:
-        """The resources of a type, of one group or all."""
         found = self._by_type.get(kind.casefold(), {}).values()
         return list(found) if group is None else [one for one in found if one.group.casefold() == group]
 
     def by_id(self, resource_id: str) -> Resource | None:
-        """The resource of an id."""
         parts = resource_id.strip("/").casefold().split("/")
         return self.resources.get((parts[3], f"{parts[5]}/{parts[6]}", parts[7])) if len(parts) >= 8 else None
 
@@ -221,7 +212,6 @@ class ResourceManager:
         return RefusedError(404, "InvalidResourceType", "The resource type could not be found.").reply
 
     def group(self, name: str) -> Group:
-        """The group of that name. Raises RefusedError (404)."""
         found = self.groups.get(name.casefold())
         if found is None:
             raise RefusedError(404, "ResourceGroupNotFound", f"Resource group '{name}' could not be found.")
@@ -236,7 +226,6 @@ class ResourceManager:
         return found
 
     def view(self, resource: Resource) -> Body:
-        """A resource as it is shown."""
         return {
             "id": resource.id_in(self.subscription),
             "name": resource.name,

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 
 
 def fill_in(manager: "ResourceManager", resource: Resource) -> None:
-    """Give a new resource what Azure gives it."""
     properties = resource.properties
     properties.setdefault("provisioningState", "Succeeded")
     match resource.kind:
@@ -48,7 +47,6 @@ def refuse_if_used(manager: "ResourceManager", resource: Resource) -> None:
 
 
 def nics(machine: Resource) -> list[str]:
-    """Ids of a machine's network interfaces, in small letters."""
     profile: dict[str, Any] = machine.properties.get("networkProfile") or {}
     return [str(reference["id"]).casefold() for reference in profile.get("networkInterfaces", [])]
 

@@ -11,8 +11,6 @@ Body = dict[str, Any]
 
 @dataclass
 class Reply:
-    """An HTTP answer; without a body when that is None."""
-
     status: int
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict[str, str])
@@ -20,8 +18,6 @@ class Reply:
 
 @dataclass(frozen=True)
 class Call:
-    """An HTTP call."""
-
     method: str
     path: str
     query: Body
@@ -32,7 +28,6 @@ class Call:
 
     @property
     def parts(self) -> list[str]:
-        """The path's parts."""
         return [part for part in self.path.split("/") if part]
 
 
@@ -48,7 +43,6 @@ class RefusedError(Exception):
 
     @property
     def reply(self) -> Reply:
-        """As it goes over the wire."""
         return Reply(self.status, {"error": {"code": self.code, "message": self.message}}, self.headers)
 
 
@@ -76,15 +70,12 @@ class Fault:
 
     @property
     def error(self) -> RefusedError:
-        """What the caller gets."""
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
         return RefusedError(self.status, self.code, self.message, headers)
 
 
 @dataclass
 class Group:
-    """A resource group."""
-
     name: str
     location: str
     tags: dict[str, str]
@@ -93,8 +84,6 @@ class Group:
 
 @dataclass
 class Resource:
-    """A resource of any kind."""
-
     group: str
     namespace: str
     kind: str
@@ -110,7 +99,6 @@ class Resource:
 
     @property
     def type(self) -> str:
-        """Such as Microsoft.Compute/virtualMachines."""
         return f"{self.namespace}/{self.kind}"
 
     def id_in(self, subscription: str, *, shouting: bool = False) -> str:
@@ -121,8 +109,6 @@ class Resource:
 
 @dataclass
 class Operation:
-    """A long-running operation."""
-
     done_at: datetime
     finish: Callable[[], None]
     error: RefusedError | None = None
@@ -130,5 +116,4 @@ class Operation:
 
 
 def stamp(moment: datetime) -> str:
-    """A time as Azure writes it."""
     return moment.isoformat(timespec="microseconds")

@@ -19,14 +19,11 @@ USER_ID = str(Settings.model_fields["skypilot_user_id"].default)
 
 
 def cluster(number: int, attempt: int = 1) -> str:
-    """The name of an attempt's cluster."""
     return f"gl-01k{number:023d}-{attempt:02d}"
 
 
 @dataclass
 class Subscription:
-    """One subscription with a clock that a test moves."""
-
     manager: ResourceManager
     server: AzureServer
     clock: ManualClock

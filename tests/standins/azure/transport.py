@@ -21,11 +21,9 @@ class Transport(HttpTransport[HttpRequest, HttpResponse]):
     def __init__(self, answer: Callable[[Call], Reply]) -> None:
         self._answer = answer
 
-    def open(self) -> None:
-        """Nothing to open."""
+    def open(self) -> None: ...
 
-    def close(self) -> None:
-        """Nothing to close."""
+    def close(self) -> None: ...
 
     def __enter__(self) -> Self:
         return self
@@ -34,7 +32,6 @@ class Transport(HttpTransport[HttpRequest, HttpResponse]):
         return
 
     def send(self, request: HttpRequest, **_: Any) -> HttpResponse:
-        """Answer a request."""
         split = urlsplit(request.url)
         query = dict(parse_qsl(split.query, keep_blank_values=True))
         body: Any = json.loads(str(request.content)) if request.content else {}

@@ -14,8 +14,6 @@ NOW = 1_770_000_000.0
 
 
 class FakeClock(NodeClock):
-    """A clock that waits by moving its hands."""
-
     def __init__(self) -> None:
         self.at = 0.0
         self.waited: list[float] = []

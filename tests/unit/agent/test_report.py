@@ -49,8 +49,6 @@ def test_an_answer_that_the_attempt_is_over_ends_the_node(answer: tuple[int, obj
 
 
 class Plane:
-    """Takes calls, or not."""
-
     def __init__(self) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.error: RetryableError | None = None

@@ -27,8 +27,6 @@ Page = tuple[int, bytes] | Callable[[BaseHTTPRequestHandler], None]
 
 
 class Node:
-    """A node with pages that a test decides."""
-
     def __init__(self) -> None:
         self.pages: dict[str, Page] = {"/health": (200, b""), "/metrics": (200, METRICS.encode())}
         self.authorizations: list[str | None] = []

@@ -30,7 +30,6 @@ def _table(*rows: Sequence[str]) -> str:
 
 
 def phases() -> str:
-    """Which phase may follow which, and the reason when it takes too long."""
     limits = Timeouts().allowed
     rows = [("phase", "may be followed by", "reason if it takes too long")]
     for phase, following in LEGAL.items():
@@ -44,7 +43,6 @@ def phases() -> str:
 
 
 def reasons() -> str:
-    """What follows each reason."""
     rows = [("reason", "of", "what follows")]
     rows += [(f"`{one.value}`", "an attempt", _RETRIES[retry_after(one)]) for one in Reason if one not in _ENDS]
     never, ready = make_record(), make_record(attempts=[make_attempt(ready_at=START)])
@@ -56,7 +54,6 @@ def reasons() -> str:
 
 
 def timeouts() -> str:
-    """The limits of real launches."""
     values = Timeouts()
     rows = [(f"`{one.name}`", f"{getattr(values, one.name):,g}") for one in fields(Timeouts)]
     return _table(("limit", "seconds, or a count"), *rows)

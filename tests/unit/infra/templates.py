@@ -14,7 +14,6 @@ Tree = dict[str, Any]
 
 @cache
 def parsed(path: Path) -> Tree:
-    """What a file declares, by kind and name."""
     import pycep
 
     parser = cast("Any", pycep).BicepParser()
@@ -22,17 +21,14 @@ def parsed(path: Path) -> Tree:
 
 
 def keys(path: Path, *names: str) -> set[str]:
-    """The keys of objects that are variables of a file."""
     return {key for name in names for key in parsed(path)["variables"][name]["value"]}
 
 
 def decorated(declaration: Tree, kind: str) -> bool:
-    """Whether a declaration has a decorator."""
     return any(item["type"] == kind for item in declaration["decorators"])
 
 
 def code(path: Path) -> str:
-    """A file's text without its comments."""
     return re.sub(r"(?m)(^|\s)//.*$", "", path.read_text("utf-8"))
 
 

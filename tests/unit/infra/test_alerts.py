@@ -20,7 +20,6 @@ def _query(name: str) -> str:
 
 
 def _event(name: str) -> str:
-    """The event that a query looks for."""
     (event,) = re.findall(r'Properties\.event\) == "(\w+)"', _query(name))
     return event
 

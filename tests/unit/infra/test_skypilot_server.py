@@ -46,8 +46,6 @@ print(made, first, vault.kept[0])
 
 @dataclass(frozen=True)
 class Server:
-    """Where the server is, and its home."""
-
     home: Path
     address: str
     environment: dict[str, str]

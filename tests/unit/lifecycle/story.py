@@ -138,7 +138,6 @@ class Story:
 
     @property
     def reasons(self) -> list[Reason | None]:
-        """Why the attempts failed, in order."""
         return [event.reason for event in self.of(EventType.ATTEMPT_FAILED)]
 
     @property
@@ -173,7 +172,6 @@ def node_in(phase: Phase, **given: Any) -> Story:
 
 
 def ready(**given: Any) -> Story:
-    """A ready and idle node."""
     return submitted(**given).tell(looked(NodeState.UP, NodePhase.SERVING, address="10.0.0.4", probe=IDLE))
 
 
