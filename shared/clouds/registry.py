@@ -17,7 +17,7 @@ from shared.settings import Settings
 CLOUDS: Mapping[ProviderName, CloudPlugin] = MappingProxyType(
     {cloud.name: cloud for cloud in (AZURE, AWS, GCP, KUBERNETES, SLURM)}
 )
-CHECKABLE: frozenset[ProviderName] = frozenset(name for name, cloud in CLOUDS.items() if cloud.connect is not None)
+CHECKABLE: CloudsByProvider = {name: cloud.traits for name, cloud in CLOUDS.items() if cloud.connect is not None}
 """The clouds that can be asked themselves once the settings name an account of them."""
 TRAITS: CloudsByProvider = MappingProxyType({name: cloud.traits for name, cloud in CLOUDS.items()})
 

@@ -10,6 +10,7 @@ from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import ProviderName
 from gpulaunch.models.responses import QuotaAnswer, QuotaLine, QuotaRegion
 from shared.clouds.base import CloudCompute
+from shared.domain.cloud import CloudsByProvider, CloudTraits
 from shared.domain.instance import AttemptState, InstanceRecord
 from shared.domain.provider import ProviderUnavailableError
 from shared.domain.quota import RegionUsage
@@ -22,7 +23,6 @@ log = logging.getLogger("gpulaunch.quota")
 
 _AT_ONCE = 8
 """Regions asked side by side: a plan is in eight regions as a rule, and each answer takes Azure half a second."""
-_NOT_SET = "AZURE_SUBSCRIPTION_ID is not set, so Azure itself is not asked."
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class QuotaCheck:
     def __init__(
         self,
         clouds: Mapping[ProviderName, CloudCompute],
-        checkable: Collection[ProviderName],
+        checkable: CloudsByProvider,
         store: InstanceStore,
         redactor: Redactor,
     ) -> None:
@@ -66,7 +66,7 @@ class QuotaCheck:
         if mode != "real" or provider not in self._checkable:
             return Preflight()
         if cloud is None:
-            return Preflight(warnings=[f"The quota was not checked: {_NOT_SET}"])
+            return Preflight(warnings=[f"The quota was not checked: {_not_set(self._checkable[provider])}"])
         usages: dict[str, RegionUsage] = {}
         reasons: dict[str, str] = {}
         silent: dict[str, str] = {}
@@ -94,7 +94,8 @@ class QuotaCheck:
         """
         live = [found.record for found in readable(self._store.live())]
         if not self._clouds:
-            return QuotaAnswer(checked=False, reason=_NOT_SET, regions=[])
+            reason = " ".join(map(_not_set, self._checkable.values()))
+            return QuotaAnswer(checked=False, reason=reason, regions=[])
         shown: list[QuotaRegion] = []
         for provider, cloud in self._clouds.items():
             offers = [offer for record in live for offer in _machines(record) if offer.provider == provider]
@@ -127,6 +128,10 @@ class QuotaCheck:
                     silent[region] = self._redactor.text(str(error))
                     log.warning("the quota of %s is not known: %s", region, error)
         return usages, silent
+
+
+def _not_set(cloud: CloudTraits) -> str:
+    return f"{cloud.account_setting} is not set, so {cloud.title} itself is not asked."
 
 
 def _machines(record: InstanceRecord) -> list[Offer]:

@@ -5,6 +5,7 @@ from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from gpulaunch.models.queries import CostsBy, CostsQuery
+from gpulaunch.models.requests import DEFAULT_PROVIDER
 from gpulaunch.models.responses import CostsAnswer
 from shared.app import App
 
@@ -28,7 +29,7 @@ def context(app: App) -> dict[str, Any]:
         "bars": bars(days, last),
         "models": sorted(by_model.groups, key=lambda group: -group.actual_usd)[:20],
         "budgets": by_day.budgets,
-        "as_of": app.catalog.prices("azure").as_of,
+        "as_of": app.catalog.prices(DEFAULT_PROVIDER).as_of,
     }
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, get_args
 from gpulaunch.format import usd
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.problems import FieldError
-from gpulaunch.models.requests import LaunchRequest, ProviderName
+from gpulaunch.models.requests import DEFAULT_PROVIDER, LaunchRequest, ProviderName
 from shared.api.parse import read_value
 from shared.api.problems import ProblemError, problem_of
 from shared.app import App
@@ -24,7 +24,7 @@ from shared.planning.launch_plan import LaunchPlan
 _PROVIDERS: Final = {name: name for name in get_args(ProviderName)}
 _START: Final = {
     "model_name": "meta-llama/Llama-3.1-8B-Instruct",
-    "provider": "azure",
+    "provider": DEFAULT_PROVIDER,
     "machine": "gpu:A10",
     "spot": "fallback",
 }
@@ -155,7 +155,7 @@ def by_field(error: ProblemError) -> dict[str, list[FieldError]]:
 
 def context(app: App, values: Mapping[str, str], planned: Preview, address: str) -> dict[str, Any]:
     """What the form and its plan show."""
-    provider = _PROVIDERS.get(values["provider"], "azure")
+    provider = _PROVIDERS.get(values["provider"], DEFAULT_PROVIDER)
     offers = _offers(app.catalog, provider)
     costs = planned.planned.costs if planned.planned else None
     machines = _machines(provider, offers)
@@ -163,6 +163,7 @@ def context(app: App, values: Mapping[str, str], planned: Preview, address: str)
         "values": values,
         "providers": [_provider(app.catalog, name) for name in _PROVIDERS.values()],
         "own": not TRAITS[provider].rents_machines,
+        "region_word": TRAITS[provider].region_word,
         "machines": machines,
         "machine_known": any(values["machine"] == one.value for _, group in machines for one in group),
         "regions": _regions(offers, values),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from gpulaunch.format import duration, usd
+from shared.clouds.registry import TRAITS
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -94,7 +95,8 @@ def environment() -> "Environment":
     filters: dict[str, Any] = made.filters  # pyright: ignore[reportAssignmentType] - typed as the built-in ones only
     for function in (usd, hours, duration, moment, epoch, words, pretty, size):
         filters[function.__name__] = function
-    made.globals["static"] = static_url  # pyright: ignore[reportArgumentType] - its own type is too narrow
+    known: dict[str, Any] = made.globals  # pyright: ignore[reportAssignmentType] - as the filters
+    known |= {"static": static_url, "clouds": TRAITS}
     return made
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from gpulaunch.format import duration
+from gpulaunch.models.requests import DEFAULT_PROVIDER
 from shared.api.operators import config_answer
 from shared.app import App
 
@@ -35,8 +36,8 @@ def context(app: App) -> dict[str, Any]:
         "rows": rows,
         "version": config.version,
         "health": app.health.answer(),
-        "as_of": app.catalog.prices("azure").as_of,
-        "notes": list(app.catalog.notes("azure")),
+        "as_of": app.catalog.prices(DEFAULT_PROVIDER).as_of,
+        "notes": list(app.catalog.notes(DEFAULT_PROVIDER)),
     }
 
 

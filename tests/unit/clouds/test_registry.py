@@ -12,8 +12,6 @@ from tests.twins.clock import ManualClock
 ROOT = Path(__file__).parents[3]
 NAMES = get_args(ProviderName)
 SUBSCRIPTION = "12345678-1234-1234-1234-123456789abc"
-NOT_YET = {"shared/control/queries.py", "shared/control/quota_check.py"}
-"""Files that still have a literal, beside the pages; an entry is deleted along with its literals."""
 
 
 def test_every_provider_should_have_a_plugin_of_its_name() -> None:
@@ -23,15 +21,15 @@ def test_every_provider_should_have_a_plugin_of_its_name() -> None:
 
 def test_the_name_of_a_cloud_should_stand_in_its_folder_and_in_the_request_model_only() -> None:
     literal = re.compile(rf"""["']({"|".join(NAMES)})["']""")
-    allowed = {"gpulaunch/models/requests.py", "shared/agent/node/clouds/registry.py", *NOT_YET}
+    allowed = {"gpulaunch/models/requests.py", "shared/agent/node/clouds/registry.py"}
     allowed |= {f"shared/clouds/{name}/plugin.py" for name in NAMES}
     found = {
         str(path.relative_to(ROOT))
         for folder in ("gpulaunch", "shared", "functions")
-        for path in (ROOT / folder).rglob("*.py")
-        if literal.search(path.read_text("utf-8"))
+        for path in (ROOT / folder).rglob("*.*")
+        if path.suffix in (".py", ".html") and literal.search(path.read_text("utf-8"))
     }
-    assert {path for path in found if not path.startswith("shared/web/")} <= allowed
+    assert found <= allowed
 
 
 def test_a_cloud_should_be_asked_where_its_account_is_set_and_machines_may_be_in_it() -> None:
