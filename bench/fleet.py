@@ -83,7 +83,7 @@ def ended(record: InstanceRecord) -> InstanceRecord:
 def fill(table: TableClient, workspace: str, numbers: Iterable[int], port: int, *, live: bool) -> None:
     """Write instances with these numbers."""
     now = datetime.now(UTC)
-    offers = [offer for offer in snapshot().offers("azure") if offer.gpu == "A10"][:2]
+    offers = [offer for offer in snapshot().listing("azure").offers if offer.gpu == "A10"][:2]
     for batch in _batches(numbers):
         made = (ready(number, port, offers, now) for number in batch)
         records = [record if live else ended(record) for record in made]

@@ -53,7 +53,8 @@ def _regions(app: App, query: QuotaQuery) -> list[str]:
     Raises:
         ProblemError: 422 for a region that does not exist.
     """
-    known = {region.casefold(): region for provider in app.quota.providers for region in app.catalog.regions(provider)}
+    listings = [app.catalog.listing(provider) for provider in app.quota.providers]
+    known = {region.casefold(): region for listing in listings for region in listing.regions}
     for name in query.regions:
         if name.casefold() not in known:
             nearest = difflib.get_close_matches(name.casefold(), list(known), n=3, cutoff=0.4) or list(known)

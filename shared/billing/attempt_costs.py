@@ -33,7 +33,7 @@ class AttemptCosts:
         prices = {machine(offer): offer.price_per_hour for offer in record.offers if not offer.use_spot}
         if wanted - set(prices):
             try:
-                offers = self._catalog.offers(record.request.provider)
+                offers = self._catalog.listing(record.request.provider).offers
             except NotCataloguedError:
                 # The offer was planned with another catalog: no saving is claimed.
                 offers = ()

@@ -53,7 +53,7 @@ def correct(row: CatalogRow, corrections: CatalogCorrections) -> CatalogRow | Ex
         if retirement.types.match(name):
             return ExcludedRow(name, "retired", f"the {retirement.series} series was retired on {retirement.date}")
     if name in corrections.fractions:
-        return ExcludedRow(name, "part-of-a-gpu", _too_small(corrections.fractions[name]))
+        return ExcludedRow(name, "part-of-a-gpu", too_small(corrections.fractions[name]))
     count = corrections.gpu_counts.get(name, row.gpu_count)
     if count < 1 or count != int(count):
         return ExcludedRow(name, "part-of-a-gpu", f"it has {count:g} {row.gpu}, and vLLM needs whole GPUs")
@@ -63,10 +63,6 @@ def correct(row: CatalogRow, corrections: CatalogCorrections) -> CatalogRow | Ex
     return replace(row, gpu_count=int(count), spot_price=spot)
 
 
-def not_offered(corrections: CatalogCorrections) -> dict[str, str]:
-    """Machine types with a fraction of a GPU, whether or not a source lists them, each with the reason."""
-    return {name: _too_small(fraction) for name, fraction in corrections.fractions.items()}
-
-
-def _too_small(fraction: str) -> str:
+def too_small(fraction: str) -> str:
+    """Why a machine with a fraction of a GPU is not offered."""
     return f"it has {fraction}, and vLLM needs a whole GPU"

@@ -19,13 +19,12 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import REGION, WORD, ProviderName
 from shared.catalog.corrections import CatalogRow
-from shared.catalog.snapshot import Listing, rented_listing
+from shared.catalog.snapshot import rented_listing
 from shared.clock import Clock
 from shared.clouds.registry import TRAITS
-from shared.domain.catalog import Catalog, CatalogError, NotCataloguedError, Prices
+from shared.domain.catalog import Catalog, CatalogError, Listing, NotCataloguedError, Prices
 from shared.domain.cloud import CloudsByProvider
 
 RENTED: Final[tuple[ProviderName, ...]] = tuple(name for name, traits in TRAITS.items() if traits.rents_machines)
@@ -70,7 +69,14 @@ class PriceList:
     @cached_property
     def listing(self) -> Listing:
         """The offers, corrected."""
-        return rented_listing(self.provider, self.rows)
+        asked = f"List prices of SkyPilot's live catalog for {self.provider}, asked {self.at:%Y-%m-%d %H:%M} UTC"
+        notes = (
+            f"Prices are those that SkyPilot lists for {self.provider}, asked once a day, the cheapest zone of each "
+            "region.",
+            "What is known to be wrong in them is corrected: counts, parts of a GPU, retired types, and spot prices "
+            "that are not below the on-demand price.",
+        )
+        return rented_listing(self.provider, self.rows, Prices("live", asked), notes)
 
 
 Load = Callable[[Mapping[ProviderName, PriceList]], Iterable[PriceList]]
@@ -170,58 +176,15 @@ class LiveCatalog:
 
     @property
     def clouds(self) -> CloudsByProvider:
-        """See Catalog."""
         return self._fallback.clouds
 
-    def prices(self, provider: ProviderName) -> Prices:
+    def listing(self, provider: ProviderName) -> Listing:
         """See Catalog."""
         found = self.listed(provider)
-        if found is None:
-            return self._fallback.prices(provider)
-        at = f"{found.at:%Y-%m-%d %H:%M} UTC"
-        return Prices("live", f"List prices of SkyPilot's live catalog for {provider}, asked {at}")
-
-    def offers(self, provider: ProviderName) -> Sequence[Offer]:
-        """See Catalog."""
-        found = self.listed(provider)
-        return self._else(provider).offers(provider) if found is None else found.listing.offers
-
-    def regions(self, provider: ProviderName) -> Sequence[str]:
-        """See Catalog."""
-        found = self.listed(provider)
-        return self._else(provider).regions(provider) if found is None else found.listing.regions
-
-    def instance_types(self, provider: ProviderName) -> Sequence[str]:
-        """See Catalog."""
-        found = self.listed(provider)
-        return self._else(provider).instance_types(provider) if found is None else found.listing.instance_types
-
-    def gpus(self, provider: ProviderName) -> Sequence[str]:
-        """See Catalog."""
-        found = self.listed(provider)
-        return self._else(provider).gpus(provider) if found is None else found.listing.gpus
-
-    def excluded(self, provider: ProviderName) -> Mapping[str, str]:
-        """See Catalog."""
-        found = self.listed(provider)
-        return self._else(provider).excluded(provider) if found is None else found.listing.excluded
-
-    def notes(self, provider: ProviderName) -> Sequence[str]:
-        """See Catalog."""
-        found = self.listed(provider)
-        if found is None:
-            return self._else(provider).notes(provider)
-        return (
-            f"Prices are those that SkyPilot lists for {provider}, asked once a day, the cheapest zone of each region.",
-            "What is known to be wrong in them is corrected: counts, parts of a GPU, retired types, and spot prices "
-            "that are not below the on-demand price.",
-        )
-
-    def _else(self, provider: ProviderName) -> Catalog:
-        """What stands in. Raises NotCataloguedError, with what to do, where nothing does."""
+        if found is not None:
+            return found.listing
         try:
-            self._fallback.offers(provider)
+            return self._fallback.listing(provider)
         except NotCataloguedError as error:
             message = f"{error}; SkyPilot's API server has given no {provider} prices in the last day"
             raise NotCataloguedError(provider, message, error.nearest) from error
-        return self._fallback

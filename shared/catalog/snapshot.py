@@ -7,18 +7,15 @@ which corrections are applied (`corrections.py`).
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import ProviderName
-from shared.catalog.corrections import CatalogRow, ExcludedRow, correct, not_offered
+from shared.catalog.corrections import CatalogRow, ExcludedRow, correct, too_small
 from shared.catalog.gpu_memory import gpu_memory_gib
 from shared.clouds.registry import CLOUDS, TRAITS
-from shared.domain.catalog import ANY_REGION, NotCataloguedError, Prices
+from shared.domain.catalog import ANY_REGION, Listing, NotCataloguedError, Prices
 from shared.domain.cloud import CloudsByProvider
 
 DATA = Path(__file__).parent / "data"
@@ -28,7 +25,7 @@ def _number(text: str) -> float | None:
     return float(text) if text else None
 
 
-def read_rows(lines: Iterable[str]) -> list[CatalogRow]:
+def read_rows(table: Iterable[Mapping[str, str]]) -> list[CatalogRow]:
     """The rows of a `vms.csv` of SkyPilot's catalog v8, uncorrected."""
     return [
         CatalogRow(
@@ -41,7 +38,7 @@ def read_rows(lines: Iterable[str]) -> list[CatalogRow]:
             spot_price=_number(row["SpotPrice"]),
             region=row["Region"],
         )
-        for row in csv.DictReader(lines)
+        for row in table
     ]
 
 
@@ -65,153 +62,89 @@ def _offers_of(provider: ProviderName, row: CatalogRow) -> list[Offer]:
     ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Listing:
-    """What one provider has; never changes."""
-
-    offers: tuple[Offer, ...]
-    regions: tuple[str, ...]
-    instance_types: tuple[str, ...]
-    gpus: tuple[str, ...]
-    excluded: Mapping[str, str]
-
-
-def rented_listing(provider: ProviderName, rows: Iterable[CatalogRow]) -> Listing:
+def rented_listing(provider: ProviderName, rows: Iterable[CatalogRow], prices: Prices, notes: Sequence[str]) -> Listing:
     """Offers of a cloud from the rows of its `vms.csv`, corrected."""
     offers: list[Offer] = []
     corrections = CLOUDS[provider].corrections
-    reasons = not_offered(corrections)
+    # Some sources do not list the fractions at all; they are explained all the same.
+    reasons = {name: too_small(fraction) for name, fraction in corrections.fractions.items()}
     for row in rows:
         corrected = correct(row, corrections)
         if isinstance(corrected, ExcludedRow):
             reasons.setdefault(corrected.instance_type, corrected.why)
         else:
             offers += _offers_of(provider, corrected)
-    types = {offer.instance_type for offer in offers if offer.instance_type is not None}
-    return Listing(
-        offers=tuple(offers),
-        regions=tuple(sorted({offer.region for offer in offers})),
-        instance_types=tuple(sorted(types)),
-        gpus=tuple(sorted({offer.gpu for offer in offers})),
-        excluded=MappingProxyType({name: why for name, why in sorted(reasons.items()) if name not in types}),
-    )
-
-
-def own_listing(provider: ProviderName, gpus: Iterable[str], prices: Mapping[str, float]) -> Listing:
-    """Offers on your own machines: one GPU each, in any region, at `prices` by GPU, where "" is any GPU."""
-    names = tuple(sorted(set(gpus)))
-    offers = tuple(
-        Offer(
-            provider=provider,
-            region=ANY_REGION,
-            instance_type=None,
-            gpu=name,
-            gpu_count=1,
-            gpu_memory_gib=gpu_memory_gib(name),
-            use_spot=False,
-            price_per_hour=prices.get(name, prices.get("", 0.0)),
-        )
-        for name in names
-    )
-    return Listing(offers=offers, regions=(), instance_types=(), gpus=names, excluded=MappingProxyType({}))
+    types = {offer.instance_type for offer in offers}
+    excluded = {name: why for name, why in sorted(reasons.items()) if name not in types}
+    return Listing(prices=prices, notes=notes, offers=offers, excluded=excluded)
 
 
 class SnapshotCatalog:
     """The snapshot as a Catalog. Reading takes some milliseconds and happens once, at the first question."""
 
+    clouds: CloudsByProvider = TRAITS
+
     def __init__(self, data: Path = DATA) -> None:
         self._data = data
         self._listings: dict[ProviderName, Listing] = {}
 
-    @cached_property
-    def _facts(self) -> dict[str, Any]:
-        return json.loads((self._data / "snapshot.json").read_text("utf-8"))
-
-    @cached_property
-    def _gpus(self) -> list[str]:
-        with (self._data / "common" / "accelerators.csv").open(encoding="utf-8", newline="") as file:
-            names = [row["AcceleratorName"] for row in csv.DictReader(file)]
-        # A TPU is not a GPU, and the vLLM that the nodes install does not run on one.
-        return [name for name in names if not name.startswith("tpu-")]
-
-    def _catalogued(self) -> list[ProviderName]:
-        """Clouds that rent machines, where the folder has their prices, and then the user's own infrastructure."""
-        first = sorted(self.clouds, key=lambda name: not self.clouds[name].rents_machines)
-        return [name for name in first if not self.clouds[name].rents_machines or self._machines(name).exists()]
+    def listing(self, provider: ProviderName) -> Listing:
+        """See Catalog."""
+        if provider not in self._listings:
+            rents_machines = self.clouds[provider].rents_machines
+            if rents_machines and not self._machines(provider).exists():
+                raise self._not_catalogued(provider)
+            facts = json.loads((self._data / "snapshot.json").read_text("utf-8"))
+            # No day is known, so none is claimed.
+            prices = Prices("snapshot", facts["as_of"])
+            if rents_machines:
+                rows = read_rows(_table(self._machines(provider)))
+                listing = rented_listing(provider, rows, prices, [*facts["notes"], *facts["corrections"].values()])
+            else:
+                listing = self._own(provider, prices)
+            self._listings.setdefault(provider, listing)
+        return self._listings[provider]
 
     def _machines(self, provider: ProviderName) -> Path:
         return self._data / provider / "vms.csv"
 
-    def _read(self, provider: ProviderName) -> Listing:
-        if not self.clouds[provider].rents_machines:
-            return own_listing(provider, self._gpus, self._own_prices(provider))
-        with self._machines(provider).open(encoding="utf-8", newline="") as file:
-            return rented_listing(provider, read_rows(file))
+    def _own(self, provider: ProviderName, prices: Prices) -> Listing:
+        """One GPU each, in any region, at the price in `pricing.csv` where "" is any GPU."""
+        given = self._data / provider / "pricing.csv"
+        everywhere = [row for row in _table(given) if not row["Region"]] if given.exists() else []
+        by_gpu = {row["AcceleratorName"]: float(row["PricePerAccelerator"]) for row in everywhere}
+        names = {row["AcceleratorName"] for row in _table(self._data / "common" / "accelerators.csv")}
+        offers = [
+            Offer(
+                provider=provider,
+                region=ANY_REGION,
+                instance_type=None,
+                gpu=name,
+                gpu_count=1,
+                gpu_memory_gib=gpu_memory_gib(name),
+                use_spot=False,
+                price_per_hour=by_gpu.get(name, by_gpu.get("", 0.0)),
+            )
+            for name in sorted(names)
+            # A TPU is not a GPU, and the vLLM that the nodes install does not run on one.
+            if not name.startswith("tpu-")
+        ]
+        note = f"Your own machines are counted at price 0; any GPU and any region is accepted on {provider}."
+        return Listing(prices=prices, notes=[note], offers=offers, excluded={})
 
-    def _own_prices(self, provider: ProviderName) -> dict[str, float]:
-        prices = self._data / provider / "pricing.csv"
-        if not prices.exists():
-            return {}
-        with prices.open(encoding="utf-8", newline="") as file:
-            everywhere = [row for row in csv.DictReader(file) if not row["Region"]]
-        return {row["AcceleratorName"]: float(row["PricePerAccelerator"]) for row in everywhere}
-
-    def _listing(self, provider: ProviderName) -> Listing:
-        found = self._listings.get(provider)
-        if found is not None:
-            return found
-        known = self._catalogued()
-        if provider in known:
-            return self._listings.setdefault(provider, self._read(provider))
-        rented = ", ".join(name for name in known if self.clouds[name].rents_machines)
-        own = " or ".join(name for name in known if not self.clouds[name].rents_machines)
-        raise NotCataloguedError(
-            provider,
+    def _not_catalogued(self, provider: ProviderName) -> NotCataloguedError:
+        own = [name for name, cloud in self.clouds.items() if not cloud.rents_machines]
+        rented = [name for name in self.clouds if name not in own and self._machines(name).exists()]
+        message = (
             f"this catalog has no {provider} prices, so a launch there cannot be planned or its cost bounded; "
-            f"set provider to {rented}, or to {own} for your own machines",
-            nearest=known,
+            f"set provider to {', '.join(rented)}, or to {' or '.join(own)} for your own machines"
         )
+        return NotCataloguedError(provider, message, nearest=[*rented, *own])
 
-    @property
-    def clouds(self) -> CloudsByProvider:
-        """See Catalog."""
-        return TRAITS
 
-    @property
-    def as_of(self) -> str:
-        """Which snapshot the prices are from; no day is known, so none is claimed."""
-        return str(self._facts["as_of"])
-
-    def prices(self, provider: ProviderName) -> Prices:  # noqa: ARG002 - one snapshot for all
-        """Which snapshot the prices are from."""
-        return Prices("snapshot", self.as_of)
-
-    def offers(self, provider: ProviderName) -> Sequence[Offer]:
-        """All offers; see Catalog. Raises NotCataloguedError for aws and gcp."""
-        return self._listing(provider).offers
-
-    def regions(self, provider: ProviderName) -> Sequence[str]:
-        """Regions that have an offer, sorted. Raises NotCataloguedError for aws and gcp."""
-        return self._listing(provider).regions
-
-    def instance_types(self, provider: ProviderName) -> Sequence[str]:
-        """Machine types that have an offer, sorted. Raises NotCataloguedError for aws and gcp."""
-        return self._listing(provider).instance_types
-
-    def gpus(self, provider: ProviderName) -> Sequence[str]:
-        """GPUs that have an offer, sorted. Raises NotCataloguedError for aws and gcp."""
-        return self._listing(provider).gpus
-
-    def excluded(self, provider: ProviderName) -> Mapping[str, str]:
-        """Machine types without any offer, each with the reason. Raises NotCataloguedError for aws and gcp."""
-        return self._listing(provider).excluded
-
-    def notes(self, provider: ProviderName) -> Sequence[str]:
-        """What to know about the prices, corrections included. Raises NotCataloguedError for aws and gcp."""
-        self._listing(provider)
-        if not self.clouds[provider].rents_machines:
-            return (f"Your own machines are counted at price 0; any GPU and any region is accepted on {provider}.",)
-        return (*self._facts["notes"], *self._facts["corrections"].values())
+def _table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @cache

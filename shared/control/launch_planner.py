@@ -75,7 +75,7 @@ class LaunchPlanner:
         """The plan over these offers, with its costs."""
         request = candidates.request
         lifetime = request.max_lifetime_minutes or self._defaults.lifetime_minutes
-        return candidates.plan(offers, lifetime, self._catalog.prices(request.provider))
+        return candidates.plan(offers, lifetime, self._catalog.listing(request.provider).prices)
 
     def _matching(self, request: LaunchRequest) -> Sequence[Offer]:
         try:

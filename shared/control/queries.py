@@ -67,28 +67,26 @@ class CatalogQueries:
         Raises:
             InvalidFieldsError: The catalog has no prices for the provider.
         """
-        provider, catalog = query.provider, self._catalog
         region, gpu = (query.region or "").casefold(), (query.gpu or "").casefold()
         try:
-            prices = catalog.prices(provider)
-            offers = [
-                offer
-                for offer in catalog.offers(provider)
-                if (not region or offer.region.casefold() == region) and (not gpu or offer.gpu.casefold() == gpu)
-            ]
-            return CatalogAnswer(
-                provider=provider,
-                prices_as_of=prices.as_of,
-                prices_source=prices.source,
-                notes=list(catalog.notes(provider)),
-                regions=list(catalog.regions(provider)),
-                instance_types=list(catalog.instance_types(provider)),
-                gpus=list(catalog.gpus(provider)),
-                offers=offers,
-            )
+            listing = self._catalog.listing(query.provider)
         except NotCataloguedError as error:
             problem = FieldError(field="provider", message=str(error), nearest=error.nearest)
             raise InvalidFieldsError([problem]) from error
+        return CatalogAnswer(
+            provider=query.provider,
+            prices_as_of=listing.prices.as_of,
+            prices_source=listing.prices.source,
+            notes=list(listing.notes),
+            regions=list(listing.regions),
+            instance_types=list(listing.instance_types),
+            gpus=list(listing.gpus),
+            offers=[
+                offer
+                for offer in listing.offers
+                if (not region or offer.region.casefold() == region) and (not gpu or offer.gpu.casefold() == gpu)
+            ],
+        )
 
 
 @dataclass(frozen=True)

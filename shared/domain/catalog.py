@@ -9,6 +9,7 @@ CatalogError
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from gpulaunch.errors import GpulaunchError
@@ -66,42 +67,44 @@ class Prices:
     """One line for people."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What one provider offers. All names are sorted; regions and machine types are empty for your own machines."""
+
+    prices: Prices
+    notes: Sequence[str]
+    """What to know about the prices, and how they differ from their source; sentences for people."""
+    offers: Sequence[Offer]
+    """Spot and on-demand apart, priced in USD per hour for the whole node. For your own machines: one offer per GPU
+    with count 1 and region ANY_REGION, which stands for any region and count."""
+    excluded: Mapping[str, str]
+    """Machine types that exist, or did, and that are not offered at all, each with the reason."""
+
+    @cached_property
+    def regions(self) -> Sequence[str]:
+        return sorted({offer.region for offer in self.offers} - {ANY_REGION})
+
+    @cached_property
+    def instance_types(self) -> Sequence[str]:
+        return sorted({offer.instance_type for offer in self.offers if offer.instance_type is not None})
+
+    @cached_property
+    def gpus(self) -> Sequence[str]:
+        return sorted({offer.gpu for offer in self.offers})
+
+
 class Catalog(Protocol):
-    """Offers and prices. What it returns never changes; every method but `prices` raises NotCataloguedError."""
+    """Offers and prices by provider."""
 
     @property
     def clouds(self) -> CloudsByProvider:
         """What each cloud is like."""
         ...
 
-    def prices(self, provider: ProviderName) -> Prices:
-        """Where a provider's prices come from."""
-        ...
+    def listing(self, provider: ProviderName) -> Listing:
+        """What a provider offers now.
 
-    def offers(self, provider: ProviderName) -> Sequence[Offer]:
-        """All offers of a provider, spot and on-demand apart, price in USD per hour for the whole node.
-
-        For your own machines: one offer per GPU with count 1 and region ANY_REGION, which stands for any
-        region and count.
+        Raises:
+            NotCataloguedError: The catalog has no prices for it.
         """
-        ...
-
-    def regions(self, provider: ProviderName) -> Sequence[str]:
-        """The provider's regions, sorted; empty for your own machines, where any name may be one."""
-        ...
-
-    def instance_types(self, provider: ProviderName) -> Sequence[str]:
-        """The machine types on offer, sorted; empty for your own machines, which has none."""
-        ...
-
-    def gpus(self, provider: ProviderName) -> Sequence[str]:
-        """Names of the GPUs on offer, sorted."""
-        ...
-
-    def excluded(self, provider: ProviderName) -> Mapping[str, str]:
-        """Machine types that exist, or did, and that this catalog does not offer at all, each with the reason."""
-        ...
-
-    def notes(self, provider: ProviderName) -> Sequence[str]:
-        """What to know about the provider's prices, and how they differ from their source; sentences for people."""
         ...

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import LaunchRequest
-from shared.domain.catalog import ANY_REGION, Catalog, CatalogMismatch, FieldProblem, NotCataloguedError
+from shared.domain.catalog import ANY_REGION, Catalog, CatalogMismatch, FieldProblem, Listing, NotCataloguedError
 
 
 def _plain(name: str) -> str:
@@ -45,7 +45,7 @@ def match(request: LaunchRequest, catalog: Catalog) -> list[Offer]:
         CatalogMismatch: nothing meets it; carries every problem of the request with the nearest valid values.
     """
     try:
-        offers = catalog.offers(request.provider)
+        listing = catalog.listing(request.provider)
     except NotCataloguedError as error:
         problems = [FieldProblem("provider", str(error), error.nearest)]
         style = _foreign_style(request, catalog)
@@ -53,8 +53,8 @@ def match(request: LaunchRequest, catalog: Catalog) -> list[Offer]:
             problems.append(FieldProblem("instance_type", style, []))
         raise CatalogMismatch(problems) from error
     if catalog.clouds[request.provider].rents_machines:
-        return _rented(request, catalog, offers)
-    return _own(request, catalog, offers)
+        return _rented(request, catalog, listing)
+    return _own(request, catalog, listing)
 
 
 def _canonical(value: str, known: Iterable[str]) -> str | None:
@@ -90,7 +90,7 @@ def _by_price(offers: Iterable[Offer], attribute: str) -> list[str]:
     return list(dict.fromkeys(str(getattr(offer, attribute)) for offer in ordered))
 
 
-def _own(request: LaunchRequest, catalog: Catalog, templates: Sequence[Offer]) -> list[Offer]:
+def _own(request: LaunchRequest, catalog: Catalog, listing: Listing) -> list[Offer]:
     """Offers on your own machines. `use_spot` is accepted and ignored there."""
     if request.instance_type is not None:
         style = _foreign_style(request, catalog)
@@ -100,10 +100,10 @@ def _own(request: LaunchRequest, catalog: Catalog, templates: Sequence[Offer]) -
             message += f", such as {_spec(twin.gpu, twin.gpu_count)}"
         raise CatalogMismatch([FieldProblem("instance_type", f"{message} ({style})" if style else message, [])])
     wanted = request.gpu_name or ""
-    gpu = _canonical(wanted, catalog.gpus(request.provider))
+    gpu = _canonical(wanted, listing.gpus)
     if gpu is None:
         message = f"no GPU is called {wanted}"
-        raise CatalogMismatch([FieldProblem("gpu", message, nearest(wanted, catalog.gpus(request.provider)))])
+        raise CatalogMismatch([FieldProblem("gpu", message, nearest(wanted, listing.gpus))])
     return [
         template.model_copy(
             update={
@@ -112,7 +112,7 @@ def _own(request: LaunchRequest, catalog: Catalog, templates: Sequence[Offer]) -
                 "price_per_hour": template.price_per_hour * request.gpu_count,
             }
         )
-        for template in templates
+        for template in listing.offers
         if template.gpu == gpu
         for region in dict.fromkeys(request.regions or (ANY_REGION,))
     ]
@@ -122,7 +122,7 @@ def _rented_twin(instance_type: str, catalog: Catalog) -> Offer | None:
     """An offer of that machine type on any cloud that the catalog knows."""
     for provider in catalog.clouds:
         try:
-            offers = catalog.offers(provider)
+            offers = catalog.listing(provider).offers
         except NotCataloguedError:
             continue
         for offer in offers:
@@ -131,14 +131,14 @@ def _rented_twin(instance_type: str, catalog: Catalog) -> Offer | None:
     return None
 
 
-def _rented(request: LaunchRequest, catalog: Catalog, offers: Sequence[Offer]) -> list[Offer]:
+def _rented(request: LaunchRequest, catalog: Catalog, listing: Listing) -> list[Offer]:
     """Offers of a cloud."""
     problems: list[FieldProblem] = []
     if request.instance_type is not None:
-        wanted = _of_type(request, request.instance_type, catalog, offers, problems)
+        wanted = _of_type(request, request.instance_type, catalog, listing, problems)
     else:
-        wanted = _of_gpu(request, catalog, offers, problems)
-    local = _in_regions(request, catalog, wanted, problems)
+        wanted = _of_gpu(request, listing, problems)
+    local = _in_regions(request, listing, wanted, problems)
     allowed = [offer for offer in local if _allows(request, offer)]
     if local and not allowed:
         price = min(offer.price_per_hour for offer in local)
@@ -166,29 +166,30 @@ def _allows(request: LaunchRequest, offer: Offer) -> bool:
 
 
 def _of_type(
-    request: LaunchRequest, wanted: str, catalog: Catalog, offers: Sequence[Offer], problems: list[FieldProblem]
+    request: LaunchRequest, wanted: str, catalog: Catalog, listing: Listing, problems: list[FieldProblem]
 ) -> list[Offer]:
     """The offers of a machine type; a problem is noted when there is none."""
-    provider, known = request.provider, catalog.instance_types(request.provider)
+    provider, known = request.provider, listing.instance_types
     found = _canonical(wanted, known)
     if found is not None:
-        same = [offer for offer in offers if offer.instance_type == found]
+        same = [offer for offer in listing.offers if offer.instance_type == found]
         specs = sorted({_spec(offer.gpu, offer.gpu_count) for offer in same})
         if len(specs) > 1:
             message = f"{found} is rented with any of these GPUs: {', '.join(specs)}; set `gpu` instead"
             problems.append(FieldProblem("instance_type", message, []))
             return []
         return same
-    excluded = catalog.excluded(provider)
-    retired = _canonical(wanted, excluded)
+    retired = _canonical(wanted, listing.excluded)
     style = _foreign_style(request, catalog)
     if retired is not None:
         problems.append(
-            FieldProblem("instance_type", f"{retired} is not offered: {excluded[retired]}", nearest(wanted, known))
+            FieldProblem(
+                "instance_type", f"{retired} is not offered: {listing.excluded[retired]}", nearest(wanted, known)
+            )
         )
     elif style is not None:
         gpu = _gpu_by_type(wanted, catalog)
-        cousins = _by_price((offer for offer in offers if gpu in (None, offer.gpu)), "instance_type")
+        cousins = _by_price((offer for offer in listing.offers if gpu in (None, offer.gpu)), "instance_type")
         problems.append(FieldProblem("instance_type", f"{style}; take a type of {provider}", cousins[:3]))
     else:
         message = f"{provider} has no machine type {wanted} with a GPU in this catalog"
@@ -196,23 +197,23 @@ def _of_type(
     return []
 
 
-def _of_gpu(
-    request: LaunchRequest, catalog: Catalog, offers: Sequence[Offer], problems: list[FieldProblem]
-) -> list[Offer]:
+def _of_gpu(request: LaunchRequest, listing: Listing, problems: list[FieldProblem]) -> list[Offer]:
     """The offers with exactly the GPUs asked for; a problem is noted when there is none."""
     provider, wanted, count = request.provider, request.gpu_name or "", request.gpu_count
-    known = catalog.gpus(provider)
+    known = listing.gpus
     found = _canonical(wanted, known)
     if found is None:
         message = f"{provider} has no GPU {wanted} in this catalog"
         problems.append(FieldProblem("gpu", message, nearest(wanted, known) or list(known)))
         return []
-    same = [offer for offer in offers if offer.gpu == found]
+    same = [offer for offer in listing.offers if offer.gpu == found]
     exact = [offer for offer in same if offer.gpu_count == count]
     if not exact:
         counts = sorted({offer.gpu_count for offer in same}, key=lambda offered: (abs(offered - count), offered))
         family = found.split("-")[0]
-        siblings = {offer.gpu for offer in offers if offer.gpu_count == count and offer.gpu.split("-")[0] == family}
+        siblings = {
+            offer.gpu for offer in listing.offers if offer.gpu_count == count and offer.gpu.split("-")[0] == family
+        }
         message = f"{provider} offers {found} by {', '.join(map(str, sorted(counts)))} on a machine, not by {count}"
         near = [*(_spec(found, offered) for offered in counts), *(_spec(gpu, count) for gpu in sorted(siblings))]
         problems.append(FieldProblem("gpu", message, near))
@@ -220,7 +221,7 @@ def _of_gpu(
 
 
 def _in_regions(
-    request: LaunchRequest, catalog: Catalog, wanted: list[Offer], problems: list[FieldProblem]
+    request: LaunchRequest, listing: Listing, wanted: list[Offer], problems: list[FieldProblem]
 ) -> list[Offer]:
     """Those of the wanted offers that are in the regions asked for; problems are noted for regions that won't do.
 
@@ -228,7 +229,7 @@ def _in_regions(
     """
     if not request.regions:
         return wanted
-    known = catalog.regions(request.provider)
+    known = listing.regions
     having = _by_price(wanted, "region")
     asked: list[str] = []
     for region in request.regions:

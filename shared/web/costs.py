@@ -29,7 +29,7 @@ def context(app: App) -> dict[str, Any]:
         "bars": bars(days, last),
         "models": sorted(by_model.groups, key=lambda group: -group.actual_usd)[:20],
         "budgets": by_day.budgets,
-        "as_of": app.catalog.prices(DEFAULT_PROVIDER).as_of,
+        "as_of": app.catalog.listing(DEFAULT_PROVIDER).prices.as_of,
     }
 
 

@@ -172,7 +172,7 @@ def context(app: App, values: Mapping[str, str], planned: Preview, address: str)
         "errors": planned.errors,
         "curl": curl_line(address, planned.body),
         "cli": cli_line(planned.body),
-        "notes": list(app.catalog.notes(provider)) if offers else [],
+        "notes": list(app.catalog.listing(provider).notes) if offers else [],
         "default_lifetime": app.settings.default_lifetime_minutes,
         "default_idle": app.settings.default_idle_minutes,
         "key": secrets.token_urlsafe(16),
@@ -181,7 +181,7 @@ def context(app: App, values: Mapping[str, str], planned: Preview, address: str)
 
 def _offers(catalog: Catalog, provider: ProviderName) -> Sequence[Offer]:
     try:
-        return catalog.offers(provider)
+        return catalog.listing(provider).offers
     except NotCataloguedError:
         return ()
 

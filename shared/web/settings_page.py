@@ -17,6 +17,7 @@ _ORCHESTRATORS = {
 def context(app: App) -> dict[str, Any]:
     """Return what the page shows; of secrets only whether they are set."""
     config, given = config_answer(app.settings), app.settings
+    listing = app.catalog.listing(DEFAULT_PROVIDER)
     rows = [
         ("Orchestrator", "GPULAUNCH_ORCHESTRATOR", _ORCHESTRATORS[config.orchestrator]),
         ("Workspace", "GPULAUNCH_WORKSPACE", config.workspace),
@@ -36,8 +37,8 @@ def context(app: App) -> dict[str, Any]:
         "rows": rows,
         "version": config.version,
         "health": app.health.answer(),
-        "as_of": app.catalog.prices(DEFAULT_PROVIDER).as_of,
-        "notes": list(app.catalog.notes(DEFAULT_PROVIDER)),
+        "as_of": listing.prices.as_of,
+        "notes": list(listing.notes),
     }
 
 

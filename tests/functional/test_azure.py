@@ -314,7 +314,9 @@ def test_no_quota_at_all_should_refuse_the_launch_at_once(world: OnAzure) -> Non
 
 def test_regions_that_come_up_when_others_are_struck_should_be_checked_too(world: OnAzure) -> None:
     regions = [
-        offer.region for offer in world.adapters.catalog.offers("azure") if offer.instance_type == SEED["instance_type"]
+        offer.region
+        for offer in world.adapters.catalog.listing("azure").offers
+        if offer.instance_type == SEED["instance_type"]
     ]
     for region in regions:
         world.azure.manager.usages[region] = PLENTY | {"lowPriorityCores": (0, 0), A10: (0, 0)}

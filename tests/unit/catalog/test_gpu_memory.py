@@ -22,8 +22,8 @@ def test_unknown_is_none_and_not_a_guess(gpu: str) -> None:
 
 
 def test_every_azure_offer_has_its_memory() -> None:
-    assert all(offer.gpu_memory_gib for offer in snapshot().offers("azure"))
+    assert all(offer.gpu_memory_gib for offer in snapshot().listing("azure").offers)
 
 
 def test_only_gpus_whose_figures_differ_are_unknown() -> None:
-    assert {name for name in snapshot().gpus("slurm") if gpu_memory_gib(name) is None} == {"B200", "B300"}
+    assert {name for name in snapshot().listing("slurm").gpus if gpu_memory_gib(name) is None} == {"B200", "B300"}

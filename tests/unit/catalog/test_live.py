@@ -25,7 +25,7 @@ def offers(provider: ProviderName, value: object = None) -> list[Offer]:
 
 def test_a_real_server_s_azure_list_gives_the_offers_of_the_file_that_it_read() -> None:
     assert sorted(offers("azure"), key=lambda one: one.key) == sorted(
-        snapshot().offers("azure"), key=lambda one: one.key
+        snapshot().listing("azure").offers, key=lambda one: one.key
     )
 
 
@@ -141,16 +141,16 @@ def test_a_live_list_is_shown_for_a_day_and_then_the_snapshot() -> None:
         "azure", {"A10": [["Azure", "Standard_NV36ads_A10_v5", "A10", 1, 36, None, 440, 3.0, 0.5, "eastus"]]}
     )
     catalog = LiveCatalog(snapshot(), Shelf(cheap), clock)
-    assert [offer.price_per_hour for offer in catalog.offers("azure")] == [3.0, 0.5]
-    assert catalog.prices("azure").source == "live"
-    assert f"{START:%Y-%m-%d %H:%M} UTC" in catalog.prices("azure").as_of
-    assert catalog.regions("azure") == ("eastus",)
+    assert [offer.price_per_hour for offer in catalog.listing("azure").offers] == [3.0, 0.5]
+    assert catalog.listing("azure").prices.source == "live"
+    assert f"{START:%Y-%m-%d %H:%M} UTC" in catalog.listing("azure").prices.as_of
+    assert catalog.listing("azure").regions == ["eastus"]
     clock.advance(KEPT.total_seconds() - 1)
-    assert catalog.prices("azure").source == "live"
+    assert catalog.listing("azure").prices.source == "live"
     clock.advance(1)
-    assert catalog.prices("azure") == snapshot().prices("azure")
-    assert catalog.offers("azure") == snapshot().offers("azure")
-    assert catalog.notes("azure") == snapshot().notes("azure")
+    assert catalog.listing("azure").prices == snapshot().listing("azure").prices
+    assert catalog.listing("azure").offers == snapshot().listing("azure").offers
+    assert catalog.listing("azure").notes == snapshot().listing("azure").notes
 
 
 def test_a_cloud_that_the_snapshot_lacks_is_there_while_its_list_is() -> None:
@@ -158,10 +158,10 @@ def test_a_cloud_that_the_snapshot_lacks_is_there_while_its_list_is() -> None:
     shelf = Shelf()
     catalog = LiveCatalog(snapshot(), shelf, clock)
     with pytest.raises(NotCataloguedError, match="has given no aws prices in the last day"):
-        catalog.offers("aws")
+        catalog.listing("aws")
     catalog.take(listed("aws"))
-    assert catalog.gpus("aws") == ("T4g",)
-    assert catalog.instance_types("aws") == ("g5g.16xlarge", "g5g.4xlarge")
+    assert catalog.listing("aws").gpus == ["T4g"]
+    assert catalog.listing("aws").instance_types == ["g5g.16xlarge", "g5g.4xlarge"]
     request = LaunchRequest(model_name="m", provider="aws", gpu="T4g:2")
     assert {offer.instance_type for offer in match(request, catalog)} == {"g5g.16xlarge"}
 

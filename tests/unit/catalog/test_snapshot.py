@@ -10,7 +10,7 @@ from gpulaunch.models.requests import LaunchRequest, ProviderName
 from shared.catalog.corrections import ExcludedRow, correct
 from shared.catalog.snapshot import DATA, SnapshotCatalog, read_rows, rented_listing, snapshot
 from shared.clouds.azure.corrections import CORRECTIONS
-from shared.domain.catalog import ANY_REGION, Catalog, NotCataloguedError
+from shared.domain.catalog import ANY_REGION, Catalog, NotCataloguedError, Prices
 from shared.planning.matching import match
 
 CATALOG: Catalog = snapshot()
@@ -19,7 +19,7 @@ CATALOG: Catalog = snapshot()
 def azure(instance_type: str, region: str | None = None) -> list[Offer]:
     return [
         offer
-        for offer in CATALOG.offers("azure")
+        for offer in CATALOG.listing("azure").offers
         if offer.instance_type == instance_type and region in (None, offer.region)
     ]
 
@@ -35,7 +35,7 @@ def test_the_files_are_those_that_the_snapshot_names() -> None:
 def test_every_rule_of_the_corrections_is_told() -> None:
     facts = json.loads((DATA / "snapshot.json").read_text("utf-8"))
     with (DATA / "azure" / "vms.csv").open(encoding="utf-8", newline="") as file:
-        rows = read_rows(file)
+        rows = read_rows(csv.DictReader(file))
     applied: set[str] = set()
     for row in rows:
         outcome = correct(row, CORRECTIONS)
@@ -46,12 +46,12 @@ def test_every_rule_of_the_corrections_is_told() -> None:
         elif outcome.spot_price != row.spot_price:
             applied.add("no-spot-price")
     assert {"retired", "no-gpu", "gpu-count", "no-spot-price"} <= applied <= set(facts["corrections"])
-    assert set(facts["corrections"].values()) <= set(CATALOG.notes("azure"))
+    assert set(facts["corrections"].values()) <= set(CATALOG.listing("azure").notes)
 
 
 def test_the_age_is_told_and_no_day_is_made_up() -> None:
-    assert "20291d7e" in CATALOG.prices("azure").as_of
-    assert "no day known" in CATALOG.prices("azure").as_of
+    assert "20291d7e" in CATALOG.listing("azure").prices.as_of
+    assert "no day known" in CATALOG.listing("azure").prices.as_of
 
 
 def test_a_whole_row_becomes_an_on_demand_and_a_spot_offer() -> None:
@@ -74,7 +74,7 @@ def test_a_whole_row_becomes_an_on_demand_and_a_spot_offer() -> None:
 def test_every_remaining_price_is_the_source_s() -> None:
     with (DATA / "azure" / "vms.csv").open(encoding="utf-8", newline="") as file:
         source = {(row["InstanceType"], row["Region"]): row for row in csv.DictReader(file)}
-    offers = CATALOG.offers("azure")
+    offers = CATALOG.listing("azure").offers
     assert len(offers) == len({offer.key for offer in offers}) == 179
     for offer in offers:
         row = source[str(offer.instance_type), offer.region]
@@ -87,19 +87,19 @@ def test_h100_count_is_corrected_and_only_there() -> None:
 
 
 def test_h100_has_no_spot_offer_and_others_do() -> None:
-    kinds = {(offer.gpu, offer.use_spot) for offer in CATALOG.offers("azure")}
+    kinds = {(offer.gpu, offer.use_spot) for offer in CATALOG.listing("azure").offers}
     assert ("H100", True) not in kinds
     assert {("H100", False), ("A10", True), ("A100-80GB", True), ("T4", True)} <= kinds
-    assert any("H100 rows have a spot price equal" in note for note in CATALOG.notes("azure"))
+    assert any("H100 rows have a spot price equal" in note for note in CATALOG.listing("azure").notes)
 
 
 def test_a_spot_price_is_below_the_on_demand_price() -> None:
     on_demand = {
         (offer.instance_type, offer.region): offer.price_per_hour
-        for offer in CATALOG.offers("azure")
+        for offer in CATALOG.listing("azure").offers
         if not offer.use_spot
     }
-    spot = [offer for offer in CATALOG.offers("azure") if offer.use_spot]
+    spot = [offer for offer in CATALOG.listing("azure").offers if offer.use_spot]
     assert spot
     assert all(offer.price_per_hour < on_demand[offer.instance_type, offer.region] for offer in spot)
 
@@ -120,19 +120,19 @@ def test_a_spot_price_is_below_the_on_demand_price() -> None:
 )
 def test_left_out_with_a_reason(instance_type: str, reason: str) -> None:
     assert not azure(instance_type)
-    assert instance_type not in CATALOG.instance_types("azure")
-    assert reason in CATALOG.excluded("azure")[instance_type]
+    assert instance_type not in CATALOG.listing("azure").instance_types
+    assert reason in CATALOG.listing("azure").excluded[instance_type]
 
 
 def test_what_is_offered_is_not_left_out() -> None:
-    assert not set(CATALOG.instance_types("azure")) & set(CATALOG.excluded("azure"))
-    assert "Standard_NC4as_T4_v3" in CATALOG.instance_types("azure")
+    assert not set(CATALOG.listing("azure").instance_types) & set(CATALOG.listing("azure").excluded)
+    assert "Standard_NC4as_T4_v3" in CATALOG.listing("azure").instance_types
 
 
 def test_the_lists_are_those_of_the_offers() -> None:
-    assert list(CATALOG.gpus("azure")) == ["A10", "A100", "A100-80GB", "H100", "T4", "V100-32GB"]
-    assert list(CATALOG.regions("azure")) == sorted({offer.region for offer in CATALOG.offers("azure")})
-    assert "westcentralus" not in CATALOG.regions("azure")
+    assert list(CATALOG.listing("azure").gpus) == ["A10", "A100", "A100-80GB", "H100", "T4", "V100-32GB"]
+    assert list(CATALOG.listing("azure").regions) == sorted({offer.region for offer in CATALOG.listing("azure").offers})
+    assert "westcentralus" not in CATALOG.listing("azure").regions
 
 
 def test_a_row_without_a_price_gives_no_offer_but_its_type_stays_where_it_has_one() -> None:
@@ -143,7 +143,7 @@ def test_a_row_without_a_price_gives_no_offer_but_its_type_stays_where_it_has_on
         'Standard_Y,T4,1,,,T4,,,westus,"V1,V2"',
         'Standard_Z,A10,0.5,18,220,A10,1.6,0.4,eastus,"V1,V2"',
     ]
-    listing = rented_listing("azure", read_rows(lines))
+    listing = rented_listing("azure", read_rows(csv.DictReader(lines)), Prices("snapshot", "now"), [])
     assert [offer.key for offer in listing.offers] == ["azure/eastus/Standard_Xx1/on-demand"]
     assert "Standard_X" not in listing.excluded
     assert "no price" in listing.excluded["Standard_Y"]
@@ -152,44 +152,44 @@ def test_a_row_without_a_price_gives_no_offer_but_its_type_stays_where_it_has_on
 
 @pytest.mark.parametrize("provider", ["slurm", "kubernetes"])
 def test_infrastructure_of_one_s_own_has_any_gpu_at_no_price(provider: ProviderName) -> None:
-    offers = CATALOG.offers(provider)
+    offers = CATALOG.listing(provider).offers
     assert {offer.gpu for offer in offers} >= {"A10", "H100", "RTX4090"}
     assert {(offer.price_per_hour, offer.use_spot, offer.gpu_count, offer.region) for offer in offers} == {
         (0.0, False, 1, ANY_REGION)
     }
     assert all(offer.instance_type is None for offer in offers)
-    assert list(CATALOG.gpus(provider)) == [offer.gpu for offer in offers]
-    assert not CATALOG.regions(provider)
-    assert not CATALOG.instance_types(provider)
-    assert not CATALOG.excluded(provider)
-    assert CATALOG.notes(provider)
+    assert list(CATALOG.listing(provider).gpus) == [offer.gpu for offer in offers]
+    assert not CATALOG.listing(provider).regions
+    assert not CATALOG.listing(provider).instance_types
+    assert not CATALOG.listing(provider).excluded
+    assert CATALOG.listing(provider).notes
 
 
 def test_a_price_for_the_slurm_cluster_counts_by_gpu(tmp_path: Path) -> None:
     (tmp_path / "common").mkdir()
     (tmp_path / "slurm").mkdir()
     (tmp_path / "common" / "accelerators.csv").write_bytes((DATA / "common" / "accelerators.csv").read_bytes())
+    (tmp_path / "snapshot.json").write_bytes((DATA / "snapshot.json").read_bytes())
     (tmp_path / "slurm" / "pricing.csv").write_text(
         "Region,Zone,PricePerVCPU,PricePerMemoryGB,AcceleratorName,PricePerAccelerator\n"
         ",,0.0,0.0,,0.5\n,,0.0,0.0,H100,2.0\nhost,,0.0,0.0,A10,9.0\n"
     )
     catalog = SnapshotCatalog(tmp_path)
-    prices = {offer.gpu: offer.price_per_hour for offer in catalog.offers("slurm")}
+    prices = {offer.gpu: offer.price_per_hour for offer in catalog.listing("slurm").offers}
     assert (prices["H100"], prices["A10"], prices["T4"]) == (2.0, 0.5, 0.5)
-    assert {offer.price_per_hour for offer in catalog.offers("kubernetes")} == {0.0}
+    assert {offer.price_per_hour for offer in catalog.listing("kubernetes").offers} == {0.0}
     request = LaunchRequest(model_name="m", provider="slurm", gpu="H100:3")
     assert [offer.price_per_hour for offer in match(request, catalog)] == [6.0]
 
 
 def test_a_tpu_is_no_gpu() -> None:
-    assert not [name for name in CATALOG.gpus("kubernetes") if name.startswith("tpu")]
+    assert not [name for name in CATALOG.listing("kubernetes").gpus if name.startswith("tpu")]
 
 
 @pytest.mark.parametrize("provider", ["aws", "gcp"])
-@pytest.mark.parametrize("call", ["offers", "regions", "instance_types", "gpus", "excluded", "notes"])
-def test_without_prices_every_question_is_refused(provider: ProviderName, call: str) -> None:
+def test_without_prices_the_question_is_refused(provider: ProviderName) -> None:
     with pytest.raises(NotCataloguedError, match=f"no {provider} prices.*set provider to azure") as caught:
-        getattr(CATALOG, call)(provider)
+        CATALOG.listing(provider)
     assert caught.value.provider == provider
     assert caught.value.nearest == ["azure", "kubernetes", "slurm"]
 
@@ -200,9 +200,9 @@ def test_nothing_is_read_before_the_first_question_and_then_once(tmp_path: Path)
         target = tmp_path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((DATA / name).read_bytes())
-    first = catalog.offers("azure")
+    first = catalog.listing("azure").offers
     (tmp_path / "azure" / "vms.csv").unlink()
-    assert catalog.offers("azure") is first
+    assert catalog.listing("azure").offers is first
 
 
 def test_one_for_the_process() -> None:
@@ -210,7 +210,7 @@ def test_one_for_the_process() -> None:
 
 
 def test_the_readme_s_prices_should_be_the_catalog_s() -> None:
-    offers = [offer for offer in CATALOG.offers("azure") if offer.instance_type == "Standard_NV36ads_A10_v5"]
+    offers = [offer for offer in CATALOG.listing("azure").offers if offer.instance_type == "Standard_NV36ads_A10_v5"]
     spot, on_demand = ({o.region: o.price_per_hour for o in offers if o.use_spot is kind} for kind in (True, False))
     text = " ".join((DATA.parents[2] / "README.md").read_text("utf-8").split())
     assert f"costs **{spot['eastus']:.2f} on spot and {on_demand['eastus']:.2f} on demand** in eastus" in text

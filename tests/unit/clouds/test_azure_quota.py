@@ -37,10 +37,10 @@ def test_an_unknown_machine_should_have_no_family(kind: str) -> None:
 
 
 def test_every_machine_of_the_catalog_should_have_a_family() -> None:
-    assert [kind for kind in snapshot().instance_types("azure") if family_of(kind) is None] == []
+    assert [kind for kind in snapshot().listing("azure").instance_types if family_of(kind) is None] == []
 
 
 def test_only_lines_that_a_gpu_machine_may_need_should_count() -> None:
-    families = {family_of(kind) or "" for kind in snapshot().instance_types("azure")}
+    families = {family_of(kind) or "" for kind in snapshot().listing("azure").instance_types}
     assert all(map(concerns_gpus, {*families, "cores", "lowPriorityCores", "virtualMachines"}))
     assert not any(map(concerns_gpus, ["standardFFamily", "availabilitySets", "standardDSv5Family"]))

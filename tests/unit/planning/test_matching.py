@@ -116,7 +116,7 @@ class TestInstanceType:
     def test_retired_says_so_and_names_living_ones(self) -> None:
         problem = only(instance_type="standard_nc6s_v3")
         assert "the NCv3 (V100) series was retired on 2025-09-30" in problem.message
-        assert not set(problem.nearest) & set(CATALOG.excluded("azure"))
+        assert not set(problem.nearest) & set(CATALOG.listing("azure").excluded)
 
     def test_a_part_of_a_gpu_says_so(self) -> None:
         problem = only(instance_type="Standard_NV18ads_A10_v5")
@@ -169,7 +169,7 @@ class TestGpu:
         assert problem.nearest[0] == "V100-32GB"
 
     def test_unknown_and_like_nothing_names_all(self) -> None:
-        assert only(gpu="xyzzy").nearest == list(CATALOG.gpus("azure"))
+        assert only(gpu="xyzzy").nearest == list(CATALOG.listing("azure").gpus)
 
     def test_a_count_not_offered_names_other_counts_and_relatives(self) -> None:
         problem = only(gpu="A100")
@@ -286,7 +286,7 @@ class TestNotCatalogued:
 
 class TestNearest:
     def test_names_that_people_write(self) -> None:
-        regions = CATALOG.regions("azure")
+        regions = CATALOG.listing("azure").regions
         assert nearest("East US", regions)[0] == "eastus"
         assert nearest("East US 2", regions)[0] == "eastus2"
         assert nearest("South Central US", regions)[0] == "southcentralus"
@@ -295,15 +295,17 @@ class TestNearest:
         assert nearest("A100", ["A10", "H100", "A100-80GB"])[0] == "A100-80GB"
 
     def test_nothing_alike_is_empty(self) -> None:
-        assert nearest("qqqq", CATALOG.regions("azure")) == []
-        assert nearest("---", CATALOG.regions("azure")) == []
+        assert nearest("qqqq", CATALOG.listing("azure").regions) == []
+        assert nearest("---", CATALOG.listing("azure").regions) == []
 
     def test_at_most_as_many_as_asked(self) -> None:
-        assert len(nearest("eastus", CATALOG.regions("azure"), limit=2)) == 2
+        assert len(nearest("eastus", CATALOG.listing("azure").regions, limit=2)) == 2
 
 
-REGIONS = st.sampled_from([*CATALOG.regions("azure"), "westcentralus", "nowhere", "EastUS", "host"])
-TYPES = st.sampled_from([*CATALOG.instance_types("azure"), *CATALOG.excluded("azure"), "g5.xlarge", "nonsense"])
+REGIONS = st.sampled_from([*CATALOG.listing("azure").regions, "westcentralus", "nowhere", "EastUS", "host"])
+TYPES = st.sampled_from(
+    [*CATALOG.listing("azure").instance_types, *CATALOG.listing("azure").excluded, "g5.xlarge", "nonsense"]
+)
 NAMES = st.sampled_from(["A10", "a100", "A100-80GB", "H100", "T4", "V100", "L4", "nope"])
 
 
