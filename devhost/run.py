@@ -12,10 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
-from collections import deque
-from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from io import TextIOWrapper
 from pathlib import Path
@@ -23,12 +20,12 @@ from typing import cast
 
 from devhost import azurite
 from devhost.config import HostError, load_local_settings
+from shared.errors import SettingsError
+from shared.settings import read_settings
 
 _ROOT = Path(__file__).resolve().parent.parent
 # The app is up in 3-5 s; a first `func start` may fetch its extension bundle before.
 _HEALTH_LIMIT = 120.0
-# Running functions get 5 s from the host; beyond twice that something hangs.
-_STOP_LIMIT = 10.0
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
@@ -43,17 +40,19 @@ def main(root: Path = _ROOT) -> int:
     cast(TextIOWrapper, sys.stdout).reconfigure(line_buffering=True)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
+    port = os.environ.get("PORT") or "7071"
+    if not port.isdecimal():
+        print(f"PORT={port!r} is not a number", file=sys.stderr)
+        return 1
     try:
         with ExitStack() as stack:
-            return _run(root, int(os.environ.get("PORT") or 7071), stack)
+            _run(root, int(port), stack)
     except KeyboardInterrupt:
         # A closed terminal takes no more output.
         with suppress(OSError):
             print("Stopped. The next `make run` continues here.")
         return 0
-    except ValueError:
-        print(f"PORT={os.environ.get('PORT')!r} is not a number", file=sys.stderr)
-    except HostError as error:
+    except (HostError, SettingsError) as error:
         print(f"run: {error}", file=sys.stderr)
     return 1
 
@@ -61,9 +60,9 @@ def main(root: Path = _ROOT) -> int:
 def stop(root: Path = _ROOT) -> int:
     """End the run that holds .local, and wait until it has ended (status 0); status 1 if it doesn't end."""
     path = root / ".local" / "lock"
+    asked = False
     with suppress(FileNotFoundError), path.open("r", encoding="ascii") as lock:
-        deadline = time.monotonic() + 3 * _STOP_LIMIT
-        asked = False
+        deadline = time.monotonic() + 3 * azurite.STOP_LIMIT
         while not _try_lock(lock.fileno()):
             if not asked:
                 with suppress(ProcessLookupError, ValueError):
@@ -73,23 +72,20 @@ def stop(root: Path = _ROOT) -> int:
                 print(f"run: it does not end; `fuser {path}` names its processes", file=sys.stderr)
                 return 1
             time.sleep(0.1)
-        print("Stopped." if asked else "Nothing is running here.")
-        return 0
-    print("Nothing is running here.")
+    print("Stopped." if asked else "Nothing is running here.")
     return 0
 
 
-def _run(root: Path, port: int, stack: ExitStack) -> int:
+def _run(root: Path, port: int, stack: ExitStack) -> None:
     local = root / ".local"
     lock = _lock(local, stack)
     if not azurite.port_is_free(port):
         raise HostError(f"port {port} is in use; choose another one with `make run PORT=…`")
     # Azurite inherits the lock: should it outlive this process, a second one must not open the same data.
-    storage = azurite.start(local / "azurite", root=root, pass_fds=(lock,), preexec=_end_with_parent)
+    storage = azurite.start(local / "azurite", pass_fds=(lock,), preexec=_end_with_parent)
     stack.callback(storage.stop)
     token = _secret("GPULAUNCH_ADMIN_TOKENS", local / "admin-token")
-    environment = {
-        **os.environ,
+    os.environ |= {
         "GPULAUNCH_ADMIN_TOKENS": token,
         "GPULAUNCH_MASTER_KEY": _secret("GPULAUNCH_MASTER_KEY", local / "master-key"),
         "AzureWebJobsStorage": storage.connection_string,
@@ -100,7 +96,10 @@ def _run(root: Path, port: int, stack: ExitStack) -> int:
         # What host.json lets three queue functions run at once, and as many again for HTTP.
         "PYTHON_THREADPOOL_THREAD_COUNT": os.environ.get("PYTHON_THREADPOOL_THREAD_COUNT", "48"),
     }
-    _check_settings(root, environment)
+    environment = dict(os.environ)
+    # The host reads local.settings.json itself; here only to refuse what the app would refuse at its first call.
+    load_local_settings(root, os.environ)
+    read_settings()
     log = local / "app.log"
     with log.open("wb") as output:
         app = subprocess.Popen(  # noqa: S603 - a list, our own programs
@@ -113,8 +112,8 @@ def _run(root: Path, port: int, stack: ExitStack) -> int:
             start_new_session=True,
             preexec_fn=_end_with_parent,  # noqa: PLW1509 - this process has no threads
         )
-    stack.callback(_end, app)
-    _wait_until_healthy(f"http://127.0.0.1:{port}/api/health", lambda: app.poll() is None, log)
+    stack.callback(azurite.end, app, signal.SIGINT)
+    _wait_until_healthy(f"http://127.0.0.1:{port}/api/health", app, log)
     address = f"http://localhost:{port}"
     print(
         "Launch an instance with:\n"
@@ -130,29 +129,11 @@ def _run(root: Path, port: int, stack: ExitStack) -> int:
         time.sleep(0.3)
 
 
-def _check_settings(root: Path, environment: Mapping[str, str]) -> None:
-    """Refuse settings that the app would refuse at its first call.
-
-    Raises:
-        HostError: the app's own line.
-    """
-    if not (root / "shared" / "settings.py").exists():
-        return
-    given = dict(environment)
-    load_local_settings(root, given)
-    check = "from shared.settings import read_settings; read_settings()"
-    done = subprocess.run(  # noqa: S603 - a list, our own programs
-        [sys.executable, "-c", check], cwd=root, env=given, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise HostError(done.stderr.strip().splitlines()[-1].removeprefix("shared.errors.SettingsError: "))
-
-
 def _lock(local: Path, stack: ExitStack) -> int:
     """Hold .local for this run, with its process id in the lock; return the file descriptor.
 
     Raises:
-        HostError: another run holds it.
+        HostError: Another run holds it.
     """
     local.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = os.open(local / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -183,10 +164,8 @@ def _secret(variable: str, path: Path) -> str:
     if os.environ.get(variable):
         return os.environ[variable]
     path.touch(mode=0o600)
-    kept = path.read_text("ascii").strip()
-    if not kept:
-        kept = secrets.token_urlsafe(32)
-        path.write_text(kept + "\n", "ascii")
+    kept = path.read_text("ascii").strip() or secrets.token_urlsafe(32)
+    path.write_text(kept + "\n", "ascii")
     return kept
 
 
@@ -202,34 +181,16 @@ def _command(root: Path, port: int) -> list[str]:
     return [sys.executable, "-m", "devhost", "--app", str(root), "--port", str(port)]
 
 
-def _wait_until_healthy(url: str, alive: Callable[[], bool], log: Path) -> None:
+def _wait_until_healthy(url: str, app: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _HEALTH_LIMIT
-    answer = "no answer"
     while time.monotonic() < deadline:
-        if not alive():
-            with log.open(encoding="utf-8", errors="replace") as lines:
-                sys.stderr.writelines(deque(lines, maxlen=40))
+        if app.poll() is not None:
+            print(*log.read_text("utf-8", "replace").splitlines()[-40:], sep="\n", file=sys.stderr)
             raise HostError("the app did not start; the end of its log is above")
-        try:
-            with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - always http on this machine
-                return
-        except urllib.error.HTTPError as error:
-            answer = f"status {error.code}"
-        except OSError:
-            pass
+        with suppress(OSError), urllib.request.urlopen(url, timeout=5):  # noqa: S310 - always http on this machine
+            return
         time.sleep(0.2)
-    raise HostError(f"{url} gave {answer} for {_HEALTH_LIMIT:.0f} s; see {log}")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Stop the app as Ctrl-C would; what still runs after the limit is killed, with whatever it started."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(_STOP_LIMIT)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    raise HostError(f"{url} was not healthy for {_HEALTH_LIMIT:.0f} s; see {log}")
 
 
 if __name__ == "__main__":

@@ -2,38 +2,44 @@
 
 import asyncio
 import logging
+import re
 import time
-from contextlib import nullcontext
-from http.cookies import SimpleCookie
-from typing import Any
+from collections.abc import Iterable
 from urllib.parse import unquote
 
+import azure.functions as func
 from aiohttp import web
-from azure.functions.http import HttpRequest, HttpResponseConverter
-from multidict import CIMultiDict, MultiMapping
 
-from devhost.app import RESERVED, HttpFunction
+from devhost.app import RESERVED, HttpFunction, Invoker
 from devhost.config import HttpOptions
-from devhost.invoke import Invoker
-from devhost.routes import Route, Router
 
 log = logging.getLogger("devhost.http")
 
 # 100 MiB, the default of FUNCTIONS_REQUEST_BODY_SIZE_LIMIT.
 BODY_LIMIT = 104_857_600
-
 _RESERVED = tuple(f"/{name}" for name in RESERVED)
 
 
-def _joined(values: MultiMapping[str]) -> dict[str, str]:
-    """Join repeated names with commas; empty values do not reach a Python function at all."""
-    return {name: joined for name in dict.fromkeys(values) if (joined := ",".join(values.getall(name)))}
+class Router:
+    """Finds the function of a request, in the order in which the Functions host tries them."""
+
+    def __init__(self, functions: Iterable[HttpFunction]) -> None:
+        # Text is tried before a parameter, segment by segment.
+        ordered = sorted(functions, key=lambda one: [segment.startswith("{") for segment in one.route.split("/")])
+        self._entries = [(_pattern(one.route), one) for one in ordered]
+
+    def find(self, method: str, path: str) -> tuple[HttpFunction, dict[str, str]] | None:
+        """Return function and route parameters. A wrong method does not match (404, not 405), HEAD for GET neither."""
+        for pattern, function in self._entries:
+            if (not function.methods or method in function.methods) and (found := pattern.fullmatch(path)):
+                return function, found.groupdict()
+        return None
 
 
-def _path(request: web.Request) -> str:
-    """Return the decoded path; an encoded slash stays encoded, as in ASP.NET."""
-    raw = request.rel_url.raw_path
-    return unquote(raw.replace("%2F", "%252F").replace("%2f", "%252f")) if "%" in raw else raw
+def _pattern(route: str) -> re.Pattern[str]:
+    segments = [segment for segment in route.split("/") if segment]
+    pattern = "".join(f"/(?P<{s[1:-1]}>[^/]+)" if s.startswith("{") else "/" + re.escape(s) for s in segments)
+    return re.compile(pattern + "/?", re.IGNORECASE)
 
 
 class HttpHost:
@@ -43,24 +49,22 @@ class HttpHost:
     are not checked, as under `func start`.
     """
 
-    def __init__(self, functions: list[HttpFunction], options: HttpOptions, invoker: Invoker) -> None:
-        self._router = Router(
-            (Route(f"{options.route_prefix}/{function.route}"), function.methods, function) for function in functions
-        )
+    def __init__(self, functions: Iterable[HttpFunction], options: HttpOptions, invoker: Invoker) -> None:
+        self._router = Router(functions)
         self._invoker = invoker
         self._max_outstanding = options.max_outstanding_requests
         self._outstanding = 0
-        concurrent = options.max_concurrent_requests
-        self._turn = asyncio.Semaphore(concurrent) if concurrent > 0 else nullcontext()
+        self._turn = asyncio.Semaphore(options.max_concurrent_requests)
 
     def application(self) -> web.Application:
-        application = web.Application(client_max_size=BODY_LIMIT + 1)
+        application = web.Application(client_max_size=BODY_LIMIT)
         application.router.add_route("*", "/{path:.*}", self.handle)
         return application
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         started = time.perf_counter()
-        path = _path(request)
+        # An encoded slash stays encoded, as in ASP.NET.
+        path = unquote(request.rel_url.raw_path.replace("%2F", "%252F").replace("%2f", "%252f"))
         # The host answers reserved paths before any function sees them.
         found = None if path.lower().startswith(_RESERVED) else self._router.find(request.method, path)
         response = await self._guarded(request, *found) if found else web.Response(status=404)
@@ -69,11 +73,7 @@ class HttpHost:
         return response
 
     async def _guarded(self, request: web.Request, function: HttpFunction, parameters: dict[str, str]) -> web.Response:
-        if (request.content_length or 0) > BODY_LIMIT:
-            refused = web.Response(status=500)
-            refused.force_close()
-            return refused
-        if 0 <= self._max_outstanding <= self._outstanding:
+        if self._outstanding >= self._max_outstanding:
             return web.Response(status=429)
         self._outstanding += 1
         try:
@@ -85,31 +85,28 @@ class HttpHost:
     async def _invoke(self, request: web.Request, function: HttpFunction, parameters: dict[str, str]) -> web.Response:
         # The host reads a body only where Content-Length says there is one: a chunked body arrives empty.
         body = await request.read() if request.content_length else b""
-        value = HttpRequest(
-            method=request.method,
-            url=f"{request.scheme}://{request.host}{request.rel_url.raw_path_qs}",
-            headers=_joined(request.headers),
-            params=_joined(request.query),
+        value = func.HttpRequest(
+            request.method,
+            f"{request.scheme}://{request.host}{request.rel_url.raw_path_qs}",
+            headers=_joined(request.headers.items()),
+            params=_joined(request.query.items()),
             route_params=parameters,
-            body_type="bytes",
             body=body,
         )
         try:
-            return _response(await self._invoker(function, value))
+            result: func.HttpResponse = await self._invoker(function, value)
+            headers = dict(result.headers.items())
+            charset = f"; charset={result.charset}" if result.mimetype.startswith("text/") else ""
+            headers.setdefault("Content-Type", f"{result.mimetype}{charset}")
+            return web.Response(body=result.get_body(), status=result.status_code, headers=headers)
         except Exception:
             log.exception("function '%s' failed", function.name)
             return web.Response(status=500)
 
 
-def _response(result: object) -> web.Response:
-    """Convert with the library's own converter, which raises for anything that is not a response."""
-    datum: Any = HttpResponseConverter.encode(result, expected_type=None)
-    headers: CIMultiDict[str] = CIMultiDict()
-    for name, value in datum.value["headers"].items():
-        if name.lower() not in {"content-length", "transfer-encoding"}:
-            headers[name] = value.value
-    cookies: list[SimpleCookie] = datum.value["cookies"] or []
-    for cookie in cookies:
-        for morsel in cookie.values():
-            headers.add("Set-Cookie", morsel.OutputString())
-    return web.Response(body=datum.value["body"].value, status=int(datum.value["status_code"].value), headers=headers)
+def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Join repeated names with commas; empty values do not reach a Python function at all."""
+    joined: dict[str, str] = {}
+    for name, value in pairs:
+        joined[name] = f"{joined[name]},{value}" if name in joined else value
+    return {name: value for name, value in joined.items() if value}

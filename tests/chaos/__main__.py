@@ -93,7 +93,7 @@ class Arena:
 
     def restart_storage(self) -> None:
         self.storage.stop()
-        self.storage = azurite.start(self.folder / "azurite", self.ports, root=ROOT)
+        self.storage = azurite.start(self.folder / "azurite", self.ports)
 
 
 def call(arena: Arena, method: str, path: str, body: object = None, key: str | None = None) -> httpx.Response:
@@ -211,7 +211,7 @@ def main() -> int:
         folder = Path(name)
         blob, queue, table, port = azurite.free_ports(4)
         ports = (blob, queue, table)
-        arena = Arena(folder, port, ports, azurite.start(folder / "azurite", ports, root=ROOT))
+        arena = Arena(folder, port, ports, azurite.start(folder / "azurite", ports))
         accepted: dict[str, str] = {}
         began = time.monotonic()
         try:

@@ -4,7 +4,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from typing import Any
 import pytest
 
 from devhost import azurite
-from devhost.timers import Schedule
 from tests.standins.ingestion import Ingestion
 
 from .apps import FIXTURE, GPULAUNCH, HERE, ROOT, App, Call, succeeds
@@ -99,11 +97,6 @@ def test_indexing_should_not_load_heavy_libraries(reported: tuple[App, Report]) 
     assert reported[1]["loaded"] == []
 
 
-def test_the_host_should_refuse_none_of_the_functions(reported: tuple[App, Report]) -> None:
-    faults = list(refusals(reported[1]["functions"]))
-    assert faults == []
-
-
 def test_calls_should_be_answered(reported: tuple[App, Report]) -> None:
     app, report = reported
     answers = zip(app.calls, report["calls"], strict=True)
@@ -145,44 +138,6 @@ def test_an_app_that_cannot_be_indexed_should_be_reported(python: str, tmp_path:
     assert not report["index"]["success"]
     assert "No module named 'nowhere'" in report["index"]["error"]
     assert report["functions"] == {}
-
-
-def refusals(functions: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
-    """What the worker takes but the host refuses, by the host's own rules."""
-    taken: dict[tuple[str, str], str] = {}
-    for name, bindings in functions.items():
-        if not re.fullmatch(r"(?!host$)[a-z][a-z0-9_-]{0,127}", name, re.IGNORECASE):
-            yield f"{name}: the name"
-        for binding in bindings:
-            if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9]{0,127}|\$return", binding["name"]):
-                yield f"{name}: the binding name {binding['name']}"
-            if binding["type"] == "timerTrigger":
-                try:
-                    Schedule(binding["schedule"])
-                except ValueError as error:
-                    yield f"{name}: {error}"
-            if binding["type"] == "httpTrigger":
-                route = (binding.get("route") or name).strip("/").lower()
-                if route.startswith(("admin", "runtime")):
-                    yield f"{name}: the reserved route {route}"
-                for method in binding.get("methods") or ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]:
-                    if (route, method) in taken:
-                        yield f"{name}: {method} {route} belongs to {taken[route, method]}"
-                    taken[route, method] = name
-
-
-def test_the_rules_should_find_what_the_host_refuses() -> None:
-    def http(route: str, *methods: str) -> list[dict[str, Any]]:
-        return [{"type": "httpTrigger", "name": "req", "route": route, "methods": list(methods)}]
-
-    functions = {
-        "1bad": http("a"),
-        "reserved": http("Administration"),
-        "first": http("same", "GET", "POST"),
-        "second": http("same", "POST"),
-        "clock": [{"type": "timerTrigger", "name": "my_timer", "schedule": "61 * * * * *"}],
-    }
-    assert [fault.split(":")[0] for fault in refusals(functions)] == ["1bad", "reserved", "second", "clock", "clock"]
 
 
 def test_import_should_not_load_heavy_libraries_on_this_python_either() -> None:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote
 import azure.functions as func
 
 from devhost.app import HttpFunction, index
-from devhost.routes import Route, Router
+from devhost.web import Router
 from gpulaunch.operations import OPERATIONS
 from shared import app as runtime
 from shared.auth import Purpose
@@ -30,9 +30,7 @@ class Api:
 
     def __init__(self) -> None:
         found = index(functions().values(), {"AzureWebJobsStorage": "in memory"})
-        self._router: Router[HttpFunction] = Router(
-            (Route(one.route), one.methods, one) for one in found.http if f"/{one.route}" in _PATHS
-        )
+        self._router = Router(one for one in found if isinstance(one, HttpFunction) and f"/{one.route}" in _PATHS)
         self.answers: Counter[tuple[str, int]] = Counter()
         """How many answers each function gave, by status."""
         self.world: World | None = None

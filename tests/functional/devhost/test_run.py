@@ -1,4 +1,4 @@
-"""`make run` on a made-up project: the fixture app, with this project's node_modules."""
+"""`make run` on a made-up project: the fixture app."""
 
 import os
 import re
@@ -63,7 +63,6 @@ class Run:
 def project(tmp_path: Path) -> Iterator[Path]:
     for name in ("function_app.py", "host.json"):
         shutil.copy(APP / name, tmp_path / name)
-    (tmp_path / "node_modules").symlink_to(ROOT / "node_modules")
     yield tmp_path
 
 
@@ -91,18 +90,19 @@ def test_a_run_should_print_address_and_token_and_a_second_one_continue(project:
 
 
 def test_a_given_token_should_be_used_and_not_be_kept(project: Path) -> None:
-    run = Run(project, *free_ports(1), GPULAUNCH_ADMIN_TOKENS="given", GPULAUNCH_MASTER_KEY="key").ready()
-    assert run.token() == "given"
+    given = "a-token-that-was-given"
+    run = Run(project, *free_ports(1), GPULAUNCH_ADMIN_TOKENS=given, GPULAUNCH_MASTER_KEY=2 * given).ready()
+    assert run.token() == given
     assert run.stop() == 0
     assert not (project / ".local" / "admin-token").exists()
 
 
 @pytest.mark.parametrize(
-    ("victim", "line"), [("azurite.js", "Azurite ended by itself"), ("devhost", "the app ended by itself")]
+    ("victim", "line"), [("azurite.js", "Azurite ended by itself"), ("--app", "the app ended by itself")]
 )
 def test_the_end_of_one_should_stop_the_other_with_a_word(project: Path, victim: str, line: str) -> None:
     run = Run(project, *free_ports(1)).ready()
-    pids = {word: run.child(word) for word in ("azurite.js", "devhost")}
+    pids = {word: run.child(word) for word in ("azurite.js", "--app")}
     os.kill(pids[victim], signal.SIGKILL)
     assert run.process.wait(PATIENCE) == 1
     assert line in run.text
@@ -114,7 +114,7 @@ def test_a_closed_terminal_or_a_kill_should_end_app_and_azurite_too(
     project: Path, number: signal.Signals, status: int
 ) -> None:
     run = Run(project, *free_ports(1)).ready()
-    pids = [run.child(word) for word in ("azurite.js", "devhost")]
+    pids = [run.child(word) for word in ("azurite.js", "--app")]
     run.process.send_signal(number)
     assert run.process.wait(PATIENCE) == status
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the end of app and Azurite")
@@ -154,7 +154,6 @@ def test_an_app_that_does_not_start_should_end_the_run(project: Path) -> None:
 
 
 def test_a_wrong_setting_of_the_app_should_be_one_clear_line(project: Path) -> None:
-    (project / "shared").symlink_to(ROOT / "shared")
     run = Run(project, *free_ports(1), GPULAUNCH_ORCHESTRATOR="kube")
     assert run.process.wait(PATIENCE) == 1
     assert "run: GPULAUNCH_ORCHESTRATOR: Input should be" in run.text

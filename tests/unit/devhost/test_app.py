@@ -3,8 +3,11 @@ from typing import Any
 import azure.functions as func
 import pytest
 
-from devhost.app import index
+from devhost.app import HttpFunction, QueueFunction, TimerFunction, index
 from devhost.config import HostError
+from gpulaunch.models.base import Stored
+from shared.domain.messages import AlertMessage, ProbeMessage, StepMessage
+from tests.functional.world import functions
 
 STORAGE = "AzureWebJobsStorage"
 
@@ -45,18 +48,32 @@ def test_every_kind_of_trigger_should_be_indexed() -> None:
     def sweep(timer: func.TimerRequest) -> None: ...
 
     assert all((item, launches, sweep))
-    indexed = index(app.get_functions(), {})
-    assert len(indexed) == 3
-    assert [(one.name, one.route, one.methods, one.takes_context) for one in indexed.http] == [
-        ("item", "items/{id}", frozenset({"GET", "POST"}), True)
-    ]
-    assert [(one.queue, one.takes_context) for one in indexed.queues] == [("launches", False)]
-    assert [one.name for one in indexed.timers] == ["sweep"]
+    http, queue, timer = index(app.get_functions(), {})
+    assert isinstance(http, HttpFunction)
+    assert (http.name, http.route, http.methods) == ("item", "items/{id}", frozenset({"GET", "POST"}))
+    assert isinstance(queue, QueueFunction)
+    assert (queue.queue, queue.argument) == ("launches", "msg")
+    assert isinstance(timer, TimerFunction)
+    assert (timer.name, timer.seconds) == ("sweep", 30)
+
+
+def test_the_host_should_refuse_none_of_this_projects_functions() -> None:
+    names = [one.name for one in index(functions().values(), {})]
+    assert {"launch_instance", "web_home", "provisioning", "teardown", "health", "sweep"} <= set(names)
+
+
+@pytest.mark.parametrize("kind", [StepMessage, ProbeMessage, AlertMessage])
+def test_no_field_of_a_message_should_overwrite_what_the_host_knows_of_it(kind: type[Stored]) -> None:
+    """The host puts both into the same binding data, without regard to case."""
+    of_the_host = {"id", "dequeuecount", "expirationtime", "insertiontime", "nextvisibletime", "popreceipt"}
+    assert not of_the_host & {name.lower() for name in kind.model_fields}
 
 
 @pytest.mark.parametrize("route", ["admin/instances", "administration", "/Admin", "runtime", "runtimes/x"])
 def test_a_reserved_route_should_be_refused(route: str) -> None:
-    assert refused(app_with(("one", route, None))).startswith(f"function 'one': the route '{route}' conflicts")
+    assert refused(app_with(("one", route, None))).startswith(
+        f"function 'one': the route '{route.strip('/')}' conflicts"
+    )
 
 
 def test_a_reserved_name_without_route_should_be_refused() -> None:
@@ -75,7 +92,7 @@ def test_a_bad_function_name_should_be_refused(name: str) -> None:
 
 def test_the_same_route_and_method_twice_should_be_refused() -> None:
     fault = refused(app_with(("one", "items/{id}", ["GET"]), ("two", "Items/{id}/", ["GET", "POST"])))
-    assert fault == "function 'two': the route 'Items/{id}/' conflicts with the route of function 'one'"
+    assert fault == "function 'two': the route 'Items/{id}' conflicts with the route of function 'one'"
     assert "conflicts" in refused(app_with(("one", "items", None), ("two", "items", ["GET"])))
 
 
@@ -95,7 +112,7 @@ def test_no_functions_should_be_refused() -> None:
 def test_a_disabled_function_should_be_left_out() -> None:
     settings = {"AzureWebJobs.two.Disabled": "true"}
     indexed = index(app_with(("one", "a", None), ("two", "b", None)).get_functions(), settings)
-    assert [one.name for one in indexed.http] == ["one"]
+    assert [one.name for one in indexed] == ["one"]
 
 
 def takes_msg(msg: func.QueueMessage) -> None: ...
@@ -104,16 +121,20 @@ def takes_msg(msg: func.QueueMessage) -> None: ...
 def takes_timer(timer: func.TimerRequest) -> None: ...
 
 
-def test_a_bad_schedule_should_be_refused() -> None:
+@pytest.mark.parametrize(
+    "schedule", ["0 * * * * *", "*/7 * * * * *", "*/0 * * * * *", "61 * * * * *", "*/30 * * * *", "*/30 0 * * * *", ""]
+)
+def test_another_schedule_than_every_so_many_seconds_should_be_refused(schedule: str) -> None:
     app = func_app()
-    app.timer_trigger("timer", "61 * * * * *")(takes_timer)
-    assert "'61 * * * * *' is not a valid schedule" in refused(app)
+    app.timer_trigger("timer", schedule)(takes_timer)
+    assert f"devhost knows schedules like '*/30 * * * * *' only, not '{schedule}'" in refused(app)
 
 
-def test_a_bad_queue_name_should_be_refused() -> None:
-    app = func_app()
-    app.queue_trigger("msg", "under_score", STORAGE)(takes_msg)
-    assert "'under_score' is not a valid queue name" in refused(app)
+@pytest.mark.parametrize(
+    "route", ["a/{b", "a/b}", "{}", "{a}/{a}", "{a:int}", "{a?}", "{a=1}", "{*rest}", "{name}.{kind}"]
+)
+def test_a_template_that_devhost_does_not_know_should_be_refused(route: str) -> None:
+    assert f"not '{route}'" in refused(app_with(("one", route, None)))
 
 
 def test_another_connection_should_be_refused() -> None:
@@ -168,6 +189,6 @@ def test_parameters_should_be_bindings_and_bindings_parameters() -> None:
     for route, function in (("a/{id}", one), ("b", two), ("c", three)):
         app.route(route)(function)
     fault = refused(app)
-    assert "function 'one': the parameters ['id'] are declared in Python" in fault
-    assert "function 'two': the parameters ['request'] are declared" in fault
-    assert "function 'three': the binding 'req' is not a parameter" in fault
+    assert "function 'one': the parameters must be the bindings, which are 'req', not ['id', 'req']" in fault
+    assert "function 'two': the parameters must be the bindings, which are 'req', not ['request']" in fault
+    assert "function 'three': the parameters must be the bindings, which are 'req', not []" in fault

@@ -32,24 +32,31 @@ def test_wrong_local_settings_should_be_refused(tmp_path: Path, content: object)
         load_local_settings(tmp_path, {})
 
 
-def host(folder: Path, queues: dict[str, Any] | None = None, **http: str | int) -> Any:
-    write(folder, "host.json", {"version": "2.0", "extensions": {"http": http, "queues": queues or {}}})
+QUEUES: dict[str, Any] = {
+    "batchSize": 8, "newBatchThreshold": 4, "maxPollingInterval": "00:00:01", "visibilityTimeout": "00:00:05",
+    "maxDequeueCount": 5,
+}  # fmt: skip
+HTTP: dict[str, Any] = {"routePrefix": "", "maxOutstandingRequests": 9, "maxConcurrentRequests": 7}
+
+
+def host(folder: Path, queues: dict[str, Any], http: dict[str, Any]) -> Any:
+    write(folder, "host.json", {"version": "2.0", "extensions": {"http": http, "queues": queues}, "logging": {}})
     return load_host_config(folder).extensions
 
 
-def test_defaults_should_be_those_of_the_real_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
-    config = host(tmp_path)
-    queues = config.queues
-    assert (config.http.route_prefix, config.http.max_outstanding_requests) == ("api", -1)
-    assert (queues.batch_size, queues.new_batch_threshold, queues.max_dequeue_count) == (16, 16, 5)
-    assert (queues.max_polling_interval, queues.visibility_timeout) == (timedelta(minutes=1), timedelta(0))
-
-
 def test_settings_should_be_read(tmp_path: Path) -> None:
-    config = host(tmp_path, {"batchSize": 8, "visibilityTimeout": "00:00:05"}, routePrefix="", maxConcurrentRequests=9)
-    assert (config.queues.batch_size, config.queues.visibility_timeout.total_seconds()) == (8, 5)
-    assert (config.http.route_prefix, config.http.max_concurrent_requests) == ("", 9)
+    config = host(tmp_path, QUEUES, HTTP)
+    queues = config.queues
+    assert (queues.batch_size, queues.new_batch_threshold, queues.max_dequeue_count) == (8, 4, 5)
+    assert (queues.max_polling_interval, queues.visibility_timeout) == (timedelta(seconds=1), timedelta(seconds=5))
+    assert (config.http.max_outstanding_requests, config.http.max_concurrent_requests) == (9, 7)
+
+
+@pytest.mark.parametrize("name", [*QUEUES, *HTTP])
+def test_a_missing_setting_should_be_refused_since_the_real_hosts_defaults_vary(tmp_path: Path, name: str) -> None:
+    queues, http = ({key: value for key, value in given.items() if key != name} for given in (QUEUES, HTTP))
+    with pytest.raises(HostError, match=name):
+        host(tmp_path, queues, http)
 
 
 @pytest.mark.parametrize(
@@ -61,11 +68,18 @@ def test_settings_should_be_read(tmp_path: Path) -> None:
         {"maxPollingInterval": "00:00:00.05"},
         {"visibilityTimeout": "soon"},
         {"messageEncoding": "none"},
+        {"batchsize": 8},
     ],
 )
 def test_wrong_queue_settings_should_be_refused_by_name(tmp_path: Path, queues: dict[str, Any]) -> None:
     with pytest.raises(HostError, match=f"extensions.queues.{next(iter(queues))}"):
-        host(tmp_path, queues)
+        host(tmp_path, QUEUES | queues, HTTP)
+
+
+@pytest.mark.parametrize("http", [{"routePrefix": "api"}, {"maxConcurrentRequests": -1}, {"hsts": {}}])
+def test_http_settings_that_devhost_does_not_know_should_be_refused(tmp_path: Path, http: dict[str, Any]) -> None:
+    with pytest.raises(HostError, match=f"extensions.http.{next(iter(http))}"):
+        host(tmp_path, QUEUES, HTTP | http)
 
 
 def test_a_folder_without_host_json_should_be_refused(tmp_path: Path) -> None:

@@ -16,15 +16,14 @@ def record(**entry: object) -> None:
         file.write(json.dumps(entry) + "\n")
 
 
-@app.route("health", methods=["GET"])
+@app.route("api/health", methods=["GET"])
 def health(req: func.HttpRequest) -> func.HttpResponse:
     return func.HttpResponse('{"status": "ok"}', mimetype="application/json")
 
 
-@app.route("echo/{id}")
-def echo(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+@app.route("api/echo/{id}")
+def echo(req: func.HttpRequest) -> func.HttpResponse:
     body = {
-        "trace": context.trace_context.trace_parent,
         "method": req.method,
         "url": req.url,
         "query": dict(req.params),
@@ -35,12 +34,12 @@ def echo(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
     return func.HttpResponse(json.dumps(body), mimetype="application/json", status_code=201, headers=headers)
 
 
-@app.route("broken")
+@app.route("api/broken")
 def broken(req: func.HttpRequest) -> func.HttpResponse:
     raise RuntimeError("broken on purpose")
 
 
-@app.route("slow")
+@app.route("api/slow")
 def slow(req: func.HttpRequest) -> func.HttpResponse:
     time.sleep(float(req.params["seconds"]))
     return func.HttpResponse("done")
