@@ -79,10 +79,14 @@ stop: ## stop what `make run` started, from another terminal
 doctor: $(RUN_STAMP) ## report what this machine lacks to run the app and to launch real nodes
 	@$(BIN)/python -m devhost.doctor
 
+# The tests of what decides and counts: branch by branch, nearly all of its code must run in them.
+DECIDING := $(addprefix tests/unit/,lifecycle planning billing domain webhooks test_settings.py) \
+  $(addprefix tests/functional/,test_money.py test_admission_races.py test_messages.py test_accepting.py)
+
 test: install ## run the tests that need no root and no cloud
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/unit/lifecycle --ignore=tests/unit/planning --ignore=tests/unit/billing --ignore=tests/unit/domain
-	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/unit/lifecycle tests/unit/planning tests/unit/billing tests/unit/domain \
-	  --cov=shared/lifecycle --cov=shared/planning --cov=shared/billing --cov=shared/domain --cov-branch --cov-report=term:skip-covered --cov-fail-under=95
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(addprefix --ignore=,$(DECIDING))
+	@$(BIN)/python -m pytest -q -p no:cacheprovider $(DECIDING) --cov-branch --cov-report=term:skip-covered --cov-fail-under=95 \
+	  $(addprefix --cov=shared/,lifecycle planning billing domain)
 
 fuzz: install ## send more than five thousand hostile requests and compare the answers with the OpenAPI document
 	@GPULAUNCH_FUZZ=400 $(BIN)/python -m pytest -q -s tests/hostile/test_api.py --timeout 600
