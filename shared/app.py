@@ -10,10 +10,9 @@ from gpulaunch.models.responses import CostsAnswer
 from shared.adapters import Adapters, connect
 from shared.auth import Deriver
 from shared.billing.admission import Admission, AdmissionRules
-from shared.billing.attempt_costs import AttemptCosts
 from shared.billing.budget import Budgets
 from shared.billing.gate import LedgerGate
-from shared.billing.ledger import to_micro
+from shared.billing.ledger import AttemptCosts, to_micro
 from shared.billing.limits import AdmissionLimits
 from shared.cache import TTLCache
 from shared.clock import Clock
@@ -24,7 +23,6 @@ from shared.control.idempotency import IdempotentLauncher
 from shared.control.launch import Launcher, LaunchPreparation
 from shared.control.launch_planner import LaunchDefaults, LaunchPlanner
 from shared.control.launch_spec import LaunchSpecs
-from shared.control.lifecycle import Lifecycle
 from shared.control.mode import ModeChooser
 from shared.control.node_calls import NodeCalls, NodeDoor
 from shared.control.observer import Observer
@@ -33,10 +31,9 @@ from shared.control.phase_estimates import PhaseEstimates
 from shared.control.probe import NodeProbes, Prober
 from shared.control.queries import CatalogQueries, HealthReports, InstanceQueries
 from shared.control.quota_check import QuotaCheck
-from shared.control.records import Records, RecordWriter
+from shared.control.records import Lifecycle, Records, RecordWriter
 from shared.control.release import NodeKeeper
 from shared.control.step import StepRunner
-from shared.control.step_queue import StepQueue
 from shared.control.sweep.base import SweepTask
 from shared.control.sweep.budget_cap import BudgetCap
 from shared.control.sweep.garbage import GarbageCollection
@@ -47,8 +44,7 @@ from shared.control.sweep.requeue import Requeue
 from shared.control.sweep.status import SweepStatusStore
 from shared.control.sweep.sweep import Sweep
 from shared.control.sweep.unreadable_rows import UnreadableRows
-from shared.control.termination import Terminator
-from shared.control.unreadable import UnreadableTermination
+from shared.control.termination import Terminator, UnreadableTermination
 from shared.domain.catalog import Catalog
 from shared.domain.messages import AlertMessage
 from shared.observability.instances import InstanceTelemetry
@@ -117,7 +113,6 @@ def use(app: App | None) -> None:
 
 
 def compose(adapters: Adapters) -> App:
-    """Put the use cases together."""
     made = adapters
     settings, store, clock = made.settings, made.store, made.clock
     rules = admission_rules(settings)
@@ -125,11 +120,10 @@ def compose(adapters: Adapters) -> App:
     gate = LedgerGate(store, made.sleep, made.ledger_lock)
     costs = AttemptCosts(made.catalog)
     lifecycle = Lifecycle(clock, made.timeouts)
-    steps = StepQueue(made.queues)
     memory = OfferMemory(store, clock, made.refused_offers)
     alerts = AlertQueue(made.queues, len(settings.webhooks), settings.webhook_events)
     writer = RecordWriter(store, gate, costs, telemetry)
-    records = Records(store, writer, lifecycle, steps, (memory, alerts), made.sleep)
+    records = Records(store, writer, lifecycle, made.queues, (memory, alerts), made.sleep)
     specs = LaunchSpecs(settings, made.deriver, made.assignments)
     keeper = NodeKeeper(made.backends, made.clouds)
     observer = Observer(made.backends, specs, keeper, lifecycle, made.redactor, telemetry)
@@ -142,11 +136,11 @@ def compose(adapters: Adapters) -> App:
     modes = ModeChooser(settings.orchestrator, made.backends, made.redactor, made.sleep)
     admission = Admission(store, gate, rules, alerts)
     preparation = LaunchPreparation(planner, modes, quota, made.backends)
-    launcher = Launcher(preparation, admission, steps, clock, made.ids, telemetry)
+    launcher = Launcher(preparation, admission, made.queues, clock, made.ids, telemetry)
     tasks: Sequence[SweepTask] = (
         # The cloud is listed when this begins, before the records are read.
         GarbageCollection(store, listing, settings.workspace),
-        Requeue(steps),
+        Requeue(made.queues),
         PoisonQueues(made.queues, records),
         BudgetCap(store, records, rules.budgets),
         UnreadableRows(store, unreadable),
@@ -189,7 +183,6 @@ def _delivery(adapters: Adapters) -> "AlertDelivery":
 
 
 def admission_rules(settings: Settings) -> AdmissionRules:
-    """What the settings allow to be spent and launched."""
     monthly = settings.monthly_budget_usd
     return AdmissionRules(
         Budgets(

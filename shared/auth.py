@@ -10,8 +10,6 @@ from pydantic import SecretStr
 
 
 class Role(StrEnum):
-    """What the bearer of a token may do."""
-
     READ = "read"
     ADMIN = "admin"
 
@@ -38,7 +36,6 @@ def _matches(token: str, candidates: Iterable[SecretStr]) -> bool:
 
 
 def role_of(token: str, admin: Iterable[SecretStr], read: Iterable[SecretStr]) -> Role | None:
-    """The role that a token gives, or None."""
     is_admin, is_reader = _matches(token, admin), _matches(token, read)
     if is_admin:
         return Role.ADMIN
@@ -58,9 +55,7 @@ class Deriver:
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
     def endpoint_key(self, instance_id: str, attempt: int) -> str:
-        """The API key of an attempt's vLLM, `gl-` and 43 characters."""
         return "gl-" + self.derive(instance_id, attempt, Purpose.ENDPOINT)
 
     def is_node(self, token: str, instance_id: str, attempt: int) -> bool:
-        """Whether a token is that attempt's node token, compared in constant time."""
         return hmac.compare_digest(token.encode(), self.derive(instance_id, attempt, Purpose.NODE).encode())

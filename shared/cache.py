@@ -27,7 +27,6 @@ class TTLCache(Generic[T]):
             return self._found[1]
 
     def drop(self) -> None:
-        """Have it read again at the next call."""
         with self._lock:
             self._found = None
 
@@ -42,7 +41,6 @@ class KeyedTTLCache(Generic[K, T]):
         self._found: dict[K, tuple[datetime, T]] = {}
 
     def find(self, key: K) -> T | None:
-        """Return a key's value if it is not too old."""
         with self._lock:
             found = self._found.get(key)
         return found[1] if found is not None and found[0] <= self._clock.now() < found[0] + self._age else None

@@ -30,7 +30,6 @@ class Redactor:
         self._known = re.compile("|".join(map(re.escape, known))) if known else None
 
     def text(self, text: str) -> str:
-        """Return the text without secrets."""
         if self._known is not None:
             text = self._known.sub(HIDDEN, text)
         text = _PATTERNS[0].sub(lambda found: f"{found[1]} {HIDDEN}", text)
@@ -39,7 +38,6 @@ class Redactor:
         return _PATTERNS[3].sub(HIDDEN, text)
 
     def lines(self, lines: Iterable[str]) -> list[str]:
-        """Return the lines without secrets."""
         return [self.text(line) for line in lines]
 
 

@@ -218,7 +218,6 @@ class Settings(BaseSettings):
 
     @property
     def development(self) -> bool:
-        """Whether this is a developer's machine."""
         return self.environment == "Development"
 
 

@@ -29,7 +29,6 @@ def code_of(error: AzureError) -> str:
 
 
 def status_of(error: AzureError) -> int | None:
-    """Return the HTTP status, or None if there was no answer."""
     return error.status_code if isinstance(error, HttpResponseError) else None
 
 
@@ -55,7 +54,6 @@ def translate(error: AzureError, doing: str) -> StoreError:
 
 @contextmanager
 def translated(doing: str) -> Generator[None]:
-    """Translate the SDK's errors raised inside."""
     try:
         yield
     except AzureError as error:

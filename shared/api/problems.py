@@ -15,10 +15,10 @@ from shared.domain.errors import (
     NodeTokenError,
     NotReadyError,
     QuotaExceededError,
+    Refusal,
     RefusalError,
 )
 from shared.domain.provider import LaunchRefusedError, ProviderUnavailableError
-from shared.domain.refusal import Refusal
 from shared.errors import ForeignTokenError, SettingsError, StaleRecordError, StoreUnavailableError
 from shared.storage.base import UnreadableRecordError
 

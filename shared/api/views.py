@@ -20,8 +20,7 @@ from shared.auth import Deriver
 from shared.control.phase_estimates import PhaseSpan
 from shared.domain.costs import attempt_cost, cost_so_far
 from shared.domain.errors import NotReadyError
-from shared.domain.event import Event
-from shared.domain.instance import Attempt, Failure, InstanceRecord
+from shared.domain.instance import Attempt, Event, Failure, InstanceRecord
 from shared.storage.base import Unreadable
 
 

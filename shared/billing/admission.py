@@ -15,8 +15,7 @@ from shared.billing.gate import LedgerGate
 from shared.billing.ledger import label_of, reservation_for, reserve
 from shared.billing.limits import AdmissionLimits, count_refusal
 from shared.domain.errors import AdmissionRefusedError
-from shared.domain.event import Event
-from shared.domain.instance import InstanceRecord
+from shared.domain.instance import Event, InstanceRecord
 from shared.domain.messages import BudgetNotice
 from shared.domain.money import MICRO, Reservation
 from shared.storage.base import Booking, IdempotencyEntry, InstanceStore, VersionedLedger
@@ -26,42 +25,32 @@ log = logging.getLogger("gpulaunch.money")
 
 @dataclass(frozen=True)
 class AdmissionRules:
-    """What a deployment's settings allow to be spent and launched."""
-
     budgets: Budgets
     limits: AdmissionLimits
 
     @property
     def counted(self) -> bool:
-        """Whether launches compete for anything, so that the ledger is kept."""
         return self.budgets.any or self.limits.counted
 
     @property
     def labels(self) -> set[str]:
-        """The labels that have a budget or a limit of their own."""
         return self.limits.labels | set(self.budgets.labels)
 
 
 class BudgetAlerts(Protocol):
     """Passes budget alerts on; never raises."""
 
-    def admitted(self, record: InstanceRecord, events: Sequence[Event]) -> None:
-        """Pass on the events of a launch that brought a budget to a threshold."""
-        ...
+    def admitted(self, record: InstanceRecord, events: Sequence[Event]) -> None: ...
 
-    def refused(self, record: InstanceRecord, notice: BudgetNotice) -> None:
-        """Pass on that a budget had no room for a launch."""
-        ...
+    def refused(self, record: InstanceRecord, notice: BudgetNotice) -> None: ...
 
 
+@dataclass(frozen=True)
 class Admission:
-    """Decides on new instances and writes those that are admitted."""
-
-    def __init__(self, store: InstanceStore, gate: LedgerGate, rules: AdmissionRules, alerts: BudgetAlerts) -> None:
-        self._store = store
-        self._gate = gate
-        self._rules = rules
-        self._alerts = alerts
+    store: InstanceStore
+    gate: LedgerGate
+    rules: AdmissionRules
+    alerts: BudgetAlerts
 
     def admit(
         self, record: InstanceRecord, events: Sequence[Event], idempotency: IdempotencyEntry | None = None
@@ -73,9 +62,9 @@ class Admission:
             AlreadyExistsError: The idempotency key, or the record, exists already.
             StoreUnavailableError: Storage did not answer, or others kept changing the ledger.
         """
-        rules = self._rules
+        rules = self.rules
         if not rules.counted:
-            self._store.create(record, events, idempotency)
+            self.store.create(record, events, idempotency)
             return record
         reservation = reservation_for(record, rules.labels)
         now = record.created_at
@@ -94,20 +83,20 @@ class Admission:
             crossed = [_event(record, number, alert) for number, alert in enumerate(alerts, record.event_count)]
             update = {"reservation": reservation, "event_count": record.event_count + len(crossed)}
             admitted = record.model_copy(update=update)
-            self._store.create(admitted, [*events, *crossed], idempotency, Booking(ledger, found.etag))
+            self.store.create(admitted, [*events, *crossed], idempotency, Booking(ledger, found.etag))
             _log(alerts)
-            self._alerts.admitted(admitted, crossed)
+            self.alerts.admitted(admitted, crossed)
             return admitted
 
-        return self._gate.change(attempt)
+        return self.gate.change(attempt)
 
     def _alert_refusal(self, found: VersionedLedger, record: InstanceRecord, reservation: Reservation) -> None:
-        marked, alerts = apply_thresholds(found.ledger, reservation, self._rules.budgets, refused=True)
+        marked, alerts = apply_thresholds(found.ledger, reservation, self.rules.budgets, refused=True)
         if alerts:
-            self._store.book(Booking(marked, found.etag))
+            self.store.book(Booking(marked, found.etag))
             _log(alerts)
             for alert in alerts:
-                self._alerts.refused(record, _notice(alert, record.created_at))
+                self.alerts.refused(record, _notice(alert, record.created_at))
 
 
 def _event(record: InstanceRecord, number: int, alert: BudgetAlert) -> Event:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 from gpulaunch.models.instances import Reason
 from shared.billing.ledger import account_key, label_of
+from shared.domain.errors import Refusal
 from shared.domain.instance import Failure
 from shared.domain.money import MICRO, Account, Ledger, Reservation
-from shared.domain.refusal import Refusal
 
 THRESHOLDS = (50, 80, 100)
 """Percent of a budget, spent or reserved, at which an alert is sent."""
@@ -30,11 +30,9 @@ class Budgets:
 
     @property
     def any(self) -> bool:
-        """Whether there is any."""
         return self.monthly is not None or bool(self.labels)
 
     def of(self, scope: str) -> int | None:
-        """The budget of a scope."""
         label = label_of(scope)
         return self.labels.get(label) if label else self.monthly
 
@@ -56,7 +54,6 @@ class BudgetAlert:
 
     @property
     def message(self) -> str:
-        """For people."""
         if self.refused:
             return (
                 f"A launch of {dollars(self.refused)} USD exceeds the budget for {named(self.month, self.scope)}: "
@@ -81,12 +78,10 @@ class Running:
 
 
 def dollars(micro: int) -> str:
-    """Format an amount to the cent."""
     return f"{micro / MICRO:.2f}"
 
 
 def named(month: str, scope: str) -> str:
-    """Format a month with the scope's label."""
     label = label_of(scope)
     return f"{month} ({label})" if label else month
 

@@ -4,10 +4,12 @@ All of an instance's cost is booked to the month in which it was accepted, that 
 budget admitted is what that month's budget pays, and nothing is ever moved between months.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from gpulaunch.models.offers import Offer
+from shared.domain.catalog import Catalog, NotCataloguedError
 from shared.domain.instance import Attempt, AttemptState, InstanceRecord
 from shared.domain.money import MICRO, Account, CostEntry, Ledger, Reservation, Usage
 
@@ -17,12 +19,10 @@ RATE_WINDOW = timedelta(minutes=1)
 
 
 def month_of(moment: datetime) -> str:
-    """The month of a point in time in UTC, `2026-11`."""
     return f"{moment:%Y-%m}"
 
 
 def account_key(month: str, scope: str) -> str:
-    """Where the ledger has the account of a scope in a month."""
     return f"{month}/{scope}"
 
 
@@ -32,7 +32,6 @@ def label_of(scope: str) -> str:
 
 
 def to_micro(usd: float) -> int:
-    """Whole micro-USD of an amount."""
     return round(usd * MICRO)
 
 
@@ -66,7 +65,6 @@ def reserve(ledger: Ledger, held: Reservation, now: datetime, *, rated: bool) ->
 
 
 def settle(ledger: Ledger, held: Reservation, actual: int) -> Ledger:
-    """The ledger after an instance ended that has cost `actual` micro-USD: its reservation becomes what was spent."""
     accounts, usage = dict(ledger.accounts), dict(ledger.usage)
     for scope in held.scopes:
         key = account_key(held.month, scope)
@@ -77,7 +75,6 @@ def settle(ledger: Ledger, held: Reservation, actual: int) -> Ledger:
 
 
 def recent_launches(ledger: Ledger, now: datetime) -> tuple[datetime, ...]:
-    """When the launches of the last minute were accepted."""
     return tuple(moment for moment in ledger.launched if moment > now - RATE_WINDOW)
 
 
@@ -119,13 +116,46 @@ def cost_entry(record: InstanceRecord, attempt: Attempt, until: datetime, prices
     )
 
 
+@dataclass(frozen=True)
+class AttemptCosts:
+    """Cost entries of attempts, priced from the plan and, where the plan has no price, from the catalog."""
+
+    catalog: Catalog
+
+    def final(self, before: InstanceRecord, after: InstanceRecord) -> tuple[CostEntry, ...]:
+        """The entries of the attempts whose nodes were deleted between two states of a record."""
+        return self._entries(after, newly_gone(before, after), after.updated_at)
+
+    def so_far(self, record: InstanceRecord, now: datetime) -> tuple[CostEntry, ...]:
+        """The entries of a live instance's attempts, each as if it ended now unless it did."""
+        return self._entries(record, [one for one in record.attempts if one.node_up_at is not None], now)
+
+    def _entries(self, record: InstanceRecord, attempts: Sequence[Attempt], now: datetime) -> tuple[CostEntry, ...]:
+        prices = self._on_demand(record, attempts)
+        return tuple(cost_entry(record, attempt, now, prices) for attempt in attempts)
+
+    def _on_demand(self, record: InstanceRecord, attempts: Sequence[Attempt]) -> Mapping[str, float]:
+        """USD per hour by machine: the prices that the launch was planned with, else today's."""
+        wanted = {machine(attempt.offer) for attempt in attempts}
+        prices = {machine(offer): offer.price_per_hour for offer in record.offers if not offer.use_spot}
+        if wanted - set(prices):
+            try:
+                offers = self.catalog.listing(record.request.provider).offers
+            except NotCataloguedError:
+                # The offer was planned with another catalog: no saving is claimed.
+                offers = ()
+            for offer in offers:
+                if not offer.use_spot and machine(offer) in wanted:
+                    prices.setdefault(machine(offer), offer.price_per_hour)
+        return prices
+
+
 def machine(offer: Offer) -> str:
     """What spot and on-demand offers of the same machine in the same region have in common."""
     return f"{offer.provider}/{offer.region}/{offer.instance_type}/{offer.gpu}x{offer.gpu_count}"
 
 
 def _recent(key: str, month: str) -> bool:
-    """Whether an account is of the last KEPT_MONTHS."""
     year, number = (int(part) for part in key.partition("/")[0].split("-"))
     this_year, this_number = (int(part) for part in month.split("-"))
     return (this_year - year) * 12 + this_number - number < KEPT_MONTHS

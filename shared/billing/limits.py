@@ -10,8 +10,8 @@ from datetime import datetime
 
 from gpulaunch.models.offers import Offer
 from shared.billing.ledger import RATE_WINDOW, label_of, recent_launches
+from shared.domain.errors import Refusal
 from shared.domain.money import Ledger, Reservation, Usage
-from shared.domain.refusal import Refusal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +33,10 @@ class AdmissionLimits:
 
     @property
     def counted(self) -> bool:
-        """Whether any limit counts instances."""
         return (self.instances, self.gpus, self.launches_per_minute) != (None, None, None) or bool(self.labels)
 
     @property
     def labels(self) -> set[str]:
-        """Labels with their own limits."""
         return {*self.label_instances, *self.label_gpus}
 
 

@@ -40,8 +40,6 @@ class RunningClusters:
 
 
 class ClusterListing:
-    """Lists what runs, in all modes in use and in the cloud itself."""
-
     def __init__(
         self,
         store: InstanceStore,

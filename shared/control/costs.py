@@ -1,14 +1,14 @@
 """What was spent: the booked costs of ended attempts, and what running ones have cost by now."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 from gpulaunch.models.instances import Mode
 from gpulaunch.models.problems import FieldError
 from gpulaunch.models.queries import CostsQuery
 from gpulaunch.models.responses import BudgetView, CostGroup, CostsAnswer
-from shared.billing.attempt_costs import AttemptCosts
 from shared.billing.budget import Budgets
-from shared.billing.ledger import account_key, label_of, month_of
+from shared.billing.ledger import AttemptCosts, account_key, label_of, month_of
 from shared.billing.report import Sums, once, report
 from shared.clock import Clock
 from shared.domain.errors import InvalidFieldsError
@@ -21,14 +21,12 @@ _HOUR = 3_600_000
 """Milliseconds."""
 
 
+@dataclass(frozen=True)
 class CostReports:
-    """Reports costs and how the budgets stand."""
-
-    def __init__(self, store: InstanceStore, costs: AttemptCosts, budgets: Budgets, clock: Clock) -> None:
-        self._store = store
-        self._costs = costs
-        self._budgets = budgets
-        self._clock = clock
+    store: InstanceStore
+    costs: AttemptCosts
+    budgets: Budgets
+    clock: Clock
 
     def answer(self, query: CostsQuery) -> CostsAnswer:
         """What was spent; from the first of the month until today unless asked otherwise.
@@ -37,15 +35,15 @@ class CostReports:
             InvalidFieldsError: The days are out of order, or too many.
             StoreUnavailableError: Storage did not answer.
         """
-        now = self._clock.now()
+        now = self.clock.now()
         last = query.last_day or now.date()
         first = query.first_day or last.replace(day=1)
         if not first <= last <= first + timedelta(days=LONGEST - 1):
             message = f"`from` must not be after `to`, and a report covers {LONGEST} days at most."
             raise InvalidFieldsError([FieldError(field="from", message=message)])
         # Live ones first: an attempt that ends in between is then found twice, and counted once, rather than never.
-        running = [entry for found in readable(self._store.live()) for entry in self._costs.so_far(found.record, now)]
-        made = report(once(self._store.costs(first), running), first, last, query.by, query.label)
+        running = [entry for found in readable(self.store.live()) for entry in self.costs.so_far(found.record, now)]
+        made = report(once(self.store.costs(first), running), first, last, query.by, query.label)
         return CostsAnswer(
             first_day=first,
             last_day=last,
@@ -56,11 +54,10 @@ class CostReports:
         )
 
     def _budget_views(self, month: str) -> list[BudgetView]:
-        """How this month's budgets stand; those of real and of simulated launches apart."""
-        budgets = self._budgets
+        budgets = self.budgets
         if not budgets.any:
             return []
-        ledger = self._store.ledger().ledger
+        ledger = self.store.ledger().ledger
         views: list[BudgetView] = []
         modes: tuple[Mode, ...] = ("real", "simulation")
         for mode in modes:

@@ -38,7 +38,6 @@ class LaunchKey:
         return cls(_hash(key), _hash(body))
 
     def entry(self, answer: LaunchAnswer, now: datetime) -> IdempotencyEntry:
-        """What to store beside the record."""
         return IdempotencyEntry(
             key_hash=self.key_hash,
             body_hash=self.body_hash,

@@ -14,7 +14,7 @@ from shared.control.idempotency import LaunchKey
 from shared.control.launch_planner import LaunchPlanner
 from shared.control.mode import ModeChooser
 from shared.control.quota_check import QuotaCheck
-from shared.control.step_queue import StepQueue
+from shared.control.records import send_step
 from shared.domain.errors import QuotaExceededError
 from shared.domain.instance import InstanceRecord
 from shared.errors import StoreUnavailableError
@@ -23,6 +23,7 @@ from shared.lifecycle.transition import NextStep
 from shared.observability.instances import InstanceTelemetry, about
 from shared.planning.gpu_fit import Fit
 from shared.planning.launch_plan import LaunchPlan
+from shared.storage.base import Queues
 
 log = logging.getLogger("gpulaunch.launch")
 
@@ -36,8 +37,6 @@ _REASONS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedLaunch:
-    """A plan that was checked against what the backend and the cloud say at the moment."""
-
     plan: LaunchPlan
     mode: Mode
     mode_reason: str
@@ -46,14 +45,14 @@ class PreparedLaunch:
     warnings: list[str]
 
 
+@dataclass(frozen=True)
 class LaunchPreparation:
     """Everything about a launch that has to be right before it is accepted."""
 
-    def __init__(self, planner: LaunchPlanner, modes: ModeChooser, quota: QuotaCheck, backends: Backends) -> None:
-        self._planner = planner
-        self._modes = modes
-        self._quota = quota
-        self._backends = backends
+    planner: LaunchPlanner
+    modes: ModeChooser
+    quota: QuotaCheck
+    backends: Backends
 
     def prepare(self, request: LaunchRequest) -> PreparedLaunch:
         """Plan a launch, choose its mode and check the quota; nothing is written.
@@ -61,36 +60,26 @@ class LaunchPreparation:
         Raises:
             RefusalError: The launch cannot be accepted.
         """
-        candidates = self._planner.candidates(request)
-        mode, reason = self._modes.choose(request.provider)
-        self._backends(mode).check_labels(request.labels)
-        checked = self._quota.preflight(mode, candidates)
+        candidates = self.planner.candidates(request)
+        mode, reason = self.modes.choose(request.provider)
+        self.backends(mode).check_labels(request.labels)
+        checked = self.quota.preflight(mode, candidates)
         offers = candidates.planned(checked.excluded)
         if not offers:
             raise QuotaExceededError("; ".join(list(dict.fromkeys(checked.excluded.values()))[:_REASONS]))
-        plan = self._planner.priced(candidates, offers)
+        plan = self.planner.priced(candidates, offers)
         warnings = [*checked.warnings, *([plan.fit.warning] if plan.fit and plan.fit.warning else [])]
         return PreparedLaunch(plan=plan, mode=mode, mode_reason=reason, excluded=checked.excluded, warnings=warnings)
 
 
+@dataclass(frozen=True)
 class Launcher:
-    """Accepts launches."""
-
-    def __init__(
-        self,
-        preparation: LaunchPreparation,
-        admission: Admission,
-        steps: StepQueue,
-        clock: Clock,
-        ids: Ids,
-        telemetry: InstanceTelemetry,
-    ) -> None:
-        self._preparation = preparation
-        self._admission = admission
-        self._steps = steps
-        self._clock = clock
-        self._ids = ids
-        self._telemetry = telemetry
+    preparation: LaunchPreparation
+    admission: Admission
+    queues: Queues
+    clock: Clock
+    ids: Ids
+    telemetry: InstanceTelemetry
 
     def launch(self, request: LaunchRequest, key: LaunchKey | None = None, trace: str | None = None) -> LaunchAnswer:
         """Accept a launch; `trace` is the caller's traceparent (W3C).
@@ -100,12 +89,12 @@ class Launcher:
             AlreadyExistsError: The key was used before.
             StoreUnavailableError: The record could not be written; with a key the caller may safely repeat.
         """
-        with self._telemetry.launch(trace) as span:
-            prepared = self._preparation.prepare(request)
-            plan, now = prepared.plan, self._clock.now()
+        with self.telemetry.launch(trace) as span:
+            prepared = self.preparation.prepare(request)
+            plan, now = prepared.plan, self.clock.now()
             record, events = accept(
                 plan.request,
-                instance_id=self._ids.instance_id(now),
+                instance_id=self.ids.instance_id(now),
                 now=now,
                 offers=plan.offers,
                 mode=prepared.mode,
@@ -114,14 +103,14 @@ class Launcher:
                 estimated_hourly_usd=plan.costs.hourly_usd,
                 worst_case_usd=plan.costs.worst_case_usd,
                 excluded=prepared.excluded,
-                traceparent=self._telemetry.traceparent(),
+                traceparent=self.telemetry.traceparent(),
             )
             answer = _answer(record, prepared)
-            self._admission.admit(record, events, None if key is None else key.entry(answer, now))
+            self.admission.admit(record, events, None if key is None else key.entry(answer, now))
             span.note(**about(record))
-            self._telemetry.accepted(record)
+            self.telemetry.accepted(record)
             try:
-                self._steps.send(record, NextStep("advance", 0.0))
+                send_step(self.queues, record, NextStep("advance", 0.0))
             except StoreUnavailableError:
                 text = "%s is accepted, but its first message was not sent; the sweep sends it"
                 log.warning(text, record.instance_id)

@@ -26,22 +26,15 @@ class LaunchDefaults:
     """Launches are simulated in any case: what real offers did lately is not their business."""
 
 
+@dataclass(frozen=True)
 class LaunchPlanner:
     """Plans launches without asking any provider."""
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        limits: AdmissionLimits,
-        defaults: LaunchDefaults,
-        memory: OfferMemory,
-        clock: Clock,
-    ) -> None:
-        self._catalog = catalog
-        self._limits = limits
-        self._defaults = defaults
-        self._memory = memory
-        self._clock = clock
+    catalog: Catalog
+    limits: AdmissionLimits
+    defaults: LaunchDefaults
+    memory: OfferMemory
+    clock: Clock
 
     def plan(self, request: LaunchRequest) -> LaunchPlan:
         """Plan a launch.
@@ -60,11 +53,11 @@ class LaunchPlanner:
             InvalidFieldsError: No offer meets the request.
             AdmissionRefusedError: The deployment does not allow such a launch.
         """
-        offers, refusal = allowed(self._matching(request), self._limits)
+        offers, refusal = allowed(self._matching(request), self.limits)
         if refusal is not None:
             raise AdmissionRefusedError(refusal)
-        now = self._clock.now()
-        failures = () if self._defaults.simulated else self._memory.recent(now)
+        now = self.clock.now()
+        failures = () if self.defaults.simulated else self.memory.recent(now)
         found = Candidates(request=self._filled(request), offers=offers, failures=failures, now=now)
         if not found.planned():
             message = "No offer is left under use_spot, spot_fallback, region and max_hourly_cost; allow more of them."
@@ -72,14 +65,13 @@ class LaunchPlanner:
         return found
 
     def priced(self, candidates: Candidates, offers: Sequence[Offer]) -> LaunchPlan:
-        """The plan over these offers, with its costs."""
         request = candidates.request
-        lifetime = request.max_lifetime_minutes or self._defaults.lifetime_minutes
-        return candidates.plan(offers, lifetime, self._catalog.listing(request.provider).prices)
+        lifetime = request.max_lifetime_minutes or self.defaults.lifetime_minutes
+        return candidates.plan(offers, lifetime, self.catalog.listing(request.provider).prices)
 
     def _matching(self, request: LaunchRequest) -> Sequence[Offer]:
         try:
-            return match(request, self._catalog)
+            return match(request, self.catalog)
         except CatalogMismatch as error:
             problems = [FieldError(field=p.field, message=p.message, nearest=p.nearest) for p in error.problems]
             raise InvalidFieldsError(problems) from error
@@ -94,13 +86,13 @@ class LaunchPlanner:
             AdmissionRefusedError: The deployment does not allow the lifetime.
         """
         defaults: dict[str, Any] = {}
-        longest, default = self._limits.lifetime_minutes, self._defaults.lifetime_minutes
+        longest, default = self.limits.lifetime_minutes, self.defaults.lifetime_minutes
         if request.max_lifetime_minutes is None:
             defaults["max_lifetime_minutes"] = default if longest is None else min(default, longest)
         else:
-            refusal = lifetime_refusal(request.max_lifetime_minutes, self._limits)
+            refusal = lifetime_refusal(request.max_lifetime_minutes, self.limits)
             if refusal is not None:
                 raise AdmissionRefusedError(refusal)
-        if request.idle_minutes is None and self._defaults.idle_minutes is not None:
-            defaults["idle_minutes"] = self._defaults.idle_minutes
+        if request.idle_minutes is None and self.defaults.idle_minutes is not None:
+            defaults["idle_minutes"] = self.defaults.idle_minutes
         return request.model_copy(update=defaults)

@@ -1,5 +1,7 @@
 """What providers and nodes are given about the latest attempt of a record."""
 
+from dataclasses import dataclass
+
 from shared.agent.task import agent_port, node_environment
 from shared.auth import Deriver, Purpose
 from shared.backends.base import Assignments
@@ -9,7 +11,6 @@ from shared.settings import Settings
 
 
 def attempt_ref(record: InstanceRecord) -> AttemptRef:
-    """Where the latest attempt's node is to be found."""
     attempt = record.attempts[-1]
     return AttemptRef(
         cluster_name=attempt.cluster_name,
@@ -22,17 +23,15 @@ def attempt_ref(record: InstanceRecord) -> AttemptRef:
     )
 
 
+@dataclass(frozen=True)
 class LaunchSpecs:
-    """Makes launch specs and the targets of calls to nodes."""
-
-    def __init__(self, settings: Settings, deriver: Deriver, assignments: Assignments) -> None:
-        self._settings = settings
-        self._deriver = deriver
-        self._assignments = assignments
+    settings: Settings
+    deriver: Deriver
+    assignments: Assignments
 
     def calls_us(self, record: InstanceRecord) -> bool:
         """Whether the instance's node can reach the control plane; otherwise it is asked."""
-        return record.mode == "real" and self._settings.public_url is not None
+        return record.mode == "real" and self.settings.public_url is not None
 
     def launch_spec(self, record: InstanceRecord) -> LaunchSpec:
         """What the provider needs to launch the latest attempt.
@@ -45,8 +44,8 @@ class LaunchSpecs:
         environment: dict[str, str] = {}
         secrets: dict[str, str] = {}
         if record.mode == "real":
-            assignment = None if self.calls_us(record) else self._assignments.make(record, attempt.number)
-            made = node_environment(self._settings, self._deriver, record, attempt, assignment)
+            assignment = None if self.calls_us(record) else self.assignments.make(record, attempt.number)
+            made = node_environment(self.settings, self.deriver, record, attempt, assignment)
             environment, secrets = dict(made.environment), dict(made.secrets)
         return LaunchSpec(
             cluster_name=attempt.cluster_name,
@@ -76,6 +75,6 @@ class LaunchSpecs:
             attempt=attempt.number,
             address=host,
             port=port or attempt.port,
-            agent_port=agent_port(attempt.cluster_name, attempt.offer.provider, self._settings),
-            agent_token=self._deriver.derive(record.instance_id, attempt.number, Purpose.AGENT),
+            agent_port=agent_port(attempt.cluster_name, attempt.offer.provider, self.settings),
+            agent_token=self.deriver.derive(record.instance_id, attempt.number, Purpose.AGENT),
         )

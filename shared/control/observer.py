@@ -2,14 +2,14 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from gpulaunch.models.instances import Phase
 from gpulaunch.models.times import seconds_between
 from shared.backends.base import Backends
 from shared.control.launch_spec import LaunchSpecs, attempt_ref
-from shared.control.lifecycle import Lifecycle
+from shared.control.records import Lifecycle
 from shared.control.release import NodeKeeper
 from shared.domain.instance import InstanceRecord
 from shared.domain.node import NodePhase, NodeStatus
@@ -55,38 +55,27 @@ _SPANS: Mapping[type[Act], str] = {
 
 
 def redacted(redactor: Redactor, status: NodeStatus) -> NodeStatus:
-    """A node's report without secrets."""
     return status.model_copy(
         update={"detail": redactor.text(status.detail), "log_tail": redactor.lines(status.log_tail)}
     )
 
 
+@dataclass(frozen=True)
 class Observer:
-    """Performs the acts of steps."""
-
-    def __init__(
-        self,
-        backends: Backends,
-        specs: LaunchSpecs,
-        nodes: NodeKeeper,
-        lifecycle: Lifecycle,
-        redactor: Redactor,
-        telemetry: InstanceTelemetry,
-    ) -> None:
-        self._backends = backends
-        self._specs = specs
-        self._nodes = nodes
-        self._lifecycle = lifecycle
-        self._redactor = redactor
-        self._telemetry = telemetry
+    backends: Backends
+    specs: LaunchSpecs
+    nodes: NodeKeeper
+    lifecycle: Lifecycle
+    redactor: Redactor
+    telemetry: InstanceTelemetry
 
     def perform(self, record: InstanceRecord, act: Act) -> Observation:
         """Do what a step asks for; never raises a provider's errors."""
         if isinstance(act, Decide | Nothing):
             return TimerFired()
-        text = self._redactor.text
+        text = self.redactor.text
         try:
-            with self._telemetry.span(f"provider {_SPANS[type(act)]}", record):
+            with self.telemetry.span(f"provider {_SPANS[type(act)]}", record):
                 return self._ask(record, act)
         except LaunchRefusedError as error:
             return LaunchRefused(error.failure.model_copy(update={"message": text(error.failure.message)}))
@@ -96,21 +85,21 @@ class Observer:
             return ProviderUnavailable(text(str(error)))
 
     def _ask(self, record: InstanceRecord, act: CheckProvider | Submit | Describe | Release) -> Observation:
-        provider = self._backends(record.mode).provider
+        provider = self.backends(record.mode).provider
         match act:
             case CheckProvider():
-                elapsed = seconds_between(record.created_at, self._lifecycle.clock.now())
+                elapsed = seconds_between(record.created_at, self.lifecycle.clock.now())
                 return Checked(provider.availability(record.request.provider, elapsed))
             case Submit():
-                spec = self._specs.launch_spec(record)
-                if not self._lifecycle.in_time_to_submit(record):
+                spec = self.specs.launch_spec(record)
+                if not self.lifecycle.in_time_to_submit(record):
                     return ProviderUnavailable("What the node needs was not gathered in time to submit it.")
                 return Submitted(provider.submit(spec))
             case Describe():
                 return self._ask_node_first(record) or self._observe(record, provider.describe(attempt_ref(record)))
             case Release():
-                asked_at = self._lifecycle.clock.now()
-                return Released(self._nodes.release(record), asked_at)
+                asked_at = self.lifecycle.clock.now()
+                return Released(self.nodes.release(record), asked_at)
             case _:
                 assert_never(act)
 
@@ -130,21 +119,21 @@ class Observer:
     def _observe(self, record: InstanceRecord, view: NodeView) -> Observed:
         """Ask the node itself for what the provider cannot know, where it can be asked."""
         if view.failure is not None:
-            message = self._redactor.text(view.failure.message)
+            message = self.redactor.text(view.failure.message)
             view = replace(view, failure=view.failure.model_copy(update={"message": message}))
-        target = self._specs.node_target(record, view.address)
+        target = self.specs.node_target(record, view.address)
         if view.state is not NodeState.UP or target is None:
             return Observed(view)
-        nodes = self._backends(record.mode).nodes
+        nodes = self.backends(record.mode).nodes
         status: NodeStatus | None = None
-        if not self._specs.calls_us(record):
+        if not self.specs.calls_us(record):
             try:
-                status = redacted(self._redactor, nodes.status(target))
+                status = redacted(self.redactor, nodes.status(target))
             except NodeUnreachableError as error:
                 # Its agent may not have started yet; the phase's time limit decides how long that is believed.
                 log.debug("%s: the node does not answer yet: %s", record.instance_id, error)
             else:
-                target = self._specs.node_target(record, view.address, status.port) or target
+                target = self.specs.node_target(record, view.address, status.port) or target
         serves = record.phase is Phase.REGISTERING or (status is not None and status.phase is NodePhase.SERVING)
         probe: Probe | None = None
         if serves and target.port is not None:

@@ -6,8 +6,7 @@ from datetime import datetime
 
 from shared.cache import TTLCache
 from shared.clock import Clock
-from shared.domain.event import Event
-from shared.domain.instance import InstanceRecord
+from shared.domain.instance import Event, InstanceRecord
 from shared.errors import StoreUnavailableError
 from shared.planning.failover import remembered
 from shared.planning.plan import RecentFailure
@@ -20,8 +19,6 @@ REFUSED_SECONDS = 5.0
 
 
 class OfferMemory:
-    """Remembers which offers were refused; a burst of launches reads them once."""
-
     def __init__(self, store: InstanceStore, clock: Clock, cache: TTLCache[list[Marker]] | None = None) -> None:
         self._store = store
         self._clock = clock

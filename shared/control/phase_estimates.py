@@ -2,22 +2,19 @@
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from gpulaunch.models.instances import STARTING, EventType, Phase
 from shared.backends.base import Backends
 from shared.clock import Clock
-from shared.domain.event import Event
-from shared.domain.instance import InstanceRecord
+from shared.domain.instance import Event, InstanceRecord
 from shared.storage.base import InstanceFilter, InstanceStore, readable
 
 
 @dataclass(frozen=True)
 class PhaseSpan:
-    """Seconds a phase is expected to take."""
-
     least: float
     most: float
 
@@ -43,14 +40,16 @@ _FRESH: Final = timedelta(minutes=10)
 """How long a process keeps its estimates, so that watching an instance does not read others each time."""
 
 
+@dataclass
 class PhaseEstimates:
     """Expected seconds by phase; remembers what it has read."""
 
-    def __init__(self, store: InstanceStore, backends: Backends, clock: Clock) -> None:
-        self._store = store
-        self._backends = backends
-        self._clock = clock
-        self._known: dict[tuple[str, ...], tuple[datetime, Mapping[Phase, PhaseSpan]]] = {}
+    store: InstanceStore
+    backends: Backends
+    clock: Clock
+    _known: dict[tuple[str, ...], tuple[datetime, Mapping[Phase, PhaseSpan]]] = field(
+        default_factory=dict[tuple[str, ...], tuple[datetime, Mapping[Phase, PhaseSpan]]], init=False
+    )
 
     def of(self, record: InstanceRecord) -> Mapping[Phase, PhaseSpan]:
         """Expected seconds by phase.
@@ -58,19 +57,18 @@ class PhaseEstimates:
         Raises:
             StoreUnavailableError: Storage did not answer.
         """
-        exact = self._backends(record.mode).expected_seconds
+        exact = self.backends(record.mode).expected_seconds
         if exact:
             return {phase: PhaseSpan(seconds, seconds) for phase, seconds in exact.items()}
         key = kind_of(record)
-        now = self._clock.now()
+        now = self.clock.now()
         known = self._known.get(key)
         if known is None or now - known[0] > _FRESH:
             known = self._known[key] = (now, {**_RANGES, **self._medians(record)})
         return known[1]
 
     def _medians(self, record: InstanceRecord) -> dict[Phase, PhaseSpan]:
-        """Median seconds by phase of earlier launches like this one that became ready; empty when there is none."""
-        page = self._store.page(InstanceFilter(provider=record.request.provider), 50, None)
+        page = self.store.page(InstanceFilter(provider=record.request.provider), 50, None)
         alike = [
             found.record
             for found in readable(page.records)
@@ -81,7 +79,7 @@ class PhaseEstimates:
         ]
         seen: dict[Phase, list[float]] = {}
         for one in alike[:_SAMPLE]:
-            for phase, seconds in durations(self._store.events(one.instance_id)).items():
+            for phase, seconds in durations(self.store.events(one.instance_id)).items():
                 seen.setdefault(phase, []).append(seconds)
         return {
             phase: PhaseSpan(middle, middle)

@@ -3,13 +3,13 @@
 import logging
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from gpulaunch.models.instances import Mode, Phase
 from shared.backends.base import Backends
 from shared.control.launch_spec import LaunchSpecs
-from shared.control.lifecycle import Lifecycle
 from shared.control.observer import redacted
-from shared.control.records import Records
+from shared.control.records import Lifecycle, Records
 from shared.control.release import NodeKeeper
 from shared.domain.messages import ProbeMessage
 from shared.domain.provider import Probe
@@ -25,24 +25,22 @@ SLICES_AT_ONCE = 4
 answers at once could wait for their turn until they time out: a healthy node would be taken for dead."""
 
 
+@dataclass(frozen=True)
 class NodeProbes:
-    """Asks ready nodes how they are."""
-
-    def __init__(self, backends: Backends, specs: LaunchSpecs, redactor: Redactor) -> None:
-        self._backends = backends
-        self._specs = specs
-        self._redactor = redactor
+    backends: Backends
+    specs: LaunchSpecs
+    redactor: Redactor
 
     def ask(self, mode: Mode, ready: Sequence[Versioned]) -> list[tuple[Versioned, Reported | None, Probe]]:
         """For each instance of a mode what its node reports, where it is asked, and the probe of its server."""
         targets = {
             target.cluster_name: target
             for found in ready
-            if (target := self._specs.node_target(found.record)) is not None
+            if (target := self.specs.node_target(found.record)) is not None
         }
         if not targets:
             return []
-        nodes = self._backends(mode).nodes
+        nodes = self.backends(mode).nodes
         # Nodes that can't call us are asked: it renews their lease, and only they know of their job and of notices.
         asked = [
             targets[found.record.attempts[-1].cluster_name]
@@ -56,17 +54,15 @@ class NodeProbes:
             attempt = found.record.attempts[-1]
             status = statuses.get(attempt.cluster_name)
             probe = probes.get(attempt.cluster_name, Probe(alive=False, message="The node has no known address."))
-            report = None if status is None else Reported(attempt.number, redacted(self._redactor, status))
+            report = None if status is None else Reported(attempt.number, redacted(self.redactor, status))
             answers.append((found, report, probe))
         return answers
 
     def _asks(self, found: Versioned) -> bool:
-        return found.record.mode == "real" and not self._specs.calls_us(found.record)
+        return found.record.mode == "real" and not self.specs.calls_us(found.record)
 
 
 class Prober:
-    """Probes ready instances and decides on each."""
-
     def __init__(
         self,
         store: InstanceStore,

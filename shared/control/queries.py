@@ -12,7 +12,7 @@ from shared.clock import Clock
 from shared.control.sweep.status import SweepStatus, SweepStatusStore
 from shared.domain.catalog import Catalog, NotCataloguedError
 from shared.domain.errors import InstanceNotFoundError, InvalidFieldsError
-from shared.domain.event import Event
+from shared.domain.instance import Event
 from shared.errors import StoreUnavailableError
 from shared.storage.base import InstanceFilter, InstanceStore, RecordPage, Versioned
 
@@ -20,11 +20,9 @@ SWEEP_LATE = timedelta(minutes=5)
 """Sweeps come every half minute; ten missed ones are more than a hiccup of the host."""
 
 
+@dataclass(frozen=True)
 class InstanceQueries:
-    """Reads instances."""
-
-    def __init__(self, store: InstanceStore) -> None:
-        self._store = store
+    store: InstanceStore
 
     def find(self, instance_id: str) -> Versioned:
         """The record of an instance.
@@ -33,7 +31,7 @@ class InstanceQueries:
             InstanceNotFoundError: There is no such instance.
             UnreadableRecordError: Its record cannot be read.
         """
-        found = self._store.load(instance_id)
+        found = self.store.load(instance_id)
         if found is None:
             raise InstanceNotFoundError(instance_id)
         return found
@@ -44,22 +42,20 @@ class InstanceQueries:
         Raises:
             ForeignTokenError: The token does not come from a page of this list.
         """
-        return self._store.page(wanted, size, token)
+        return self.store.page(wanted, size, token)
 
     def events(self, instance_id: str, after: int = -1) -> list[Event]:
         """The events of an instance with a sequence above `after`, in order."""
-        return self._store.events(instance_id, after=after)
+        return self.store.events(instance_id, after=after)
 
     def marked(self, kind: str) -> Mapping[str, datetime]:
         """The ids of instances with a marker of a kind, and since when they have it."""
-        return {marker.key: marker.at for marker in self._store.markers(kind)}
+        return {marker.key: marker.at for marker in self.store.markers(kind)}
 
 
+@dataclass(frozen=True)
 class CatalogQueries:
-    """Reads the catalog."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
+    catalog: Catalog
 
     def answer(self, query: CatalogQuery) -> CatalogAnswer:
         """What can be launched on a provider.
@@ -69,7 +65,7 @@ class CatalogQueries:
         """
         region, gpu = (query.region or "").casefold(), (query.gpu or "").casefold()
         try:
-            listing = self._catalog.listing(query.provider)
+            listing = self.catalog.listing(query.provider)
         except NotCataloguedError as error:
             problem = FieldError(field="provider", message=str(error), nearest=error.nearest)
             raise InvalidFieldsError([problem]) from error

@@ -27,34 +27,23 @@ _AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Preflight:
-    """What the quota says about a launch."""
-
     excluded: Mapping[str, str] = field(default_factory=dict[str, str])
     """Offers that would have been planned and are excluded: reason by `Offer.key`."""
     warnings: Sequence[str] = ()
     """For people: what was excluded, and what could not be checked."""
 
 
+@dataclass(frozen=True)
 class QuotaCheck:
-    """Checks launches against the quota of a cloud, and reports that quota."""
-
-    def __init__(
-        self,
-        clouds: Mapping[ProviderName, CloudCompute],
-        checkable: CloudsByProvider,
-        store: InstanceStore,
-        redactor: Redactor,
-    ) -> None:
-        self._clouds = clouds
-        self._checkable = checkable
-        """The clouds that can be asked once they are configured."""
-        self._store = store
-        self._redactor = redactor
+    clouds: Mapping[ProviderName, CloudCompute]
+    checkable: CloudsByProvider
+    """The clouds that can be asked once they are configured."""
+    store: InstanceStore
+    redactor: Redactor
 
     @property
     def providers(self) -> Collection[ProviderName]:
-        """The clouds whose quota can be asked once they are configured."""
-        return self._checkable
+        return self.checkable
 
     def preflight(self, mode: Mode, candidates: Candidates) -> Preflight:
         """Check a launch against the quota of the regions that its plan needs; fails open.
@@ -62,11 +51,11 @@ class QuotaCheck:
         Regions that come up in the plan once others are excluded are checked as well.
         """
         provider = candidates.request.provider
-        cloud = self._clouds.get(provider)
-        if mode != "real" or provider not in self._checkable:
+        cloud = self.clouds.get(provider)
+        if mode != "real" or provider not in self.checkable:
             return Preflight()
         if cloud is None:
-            return Preflight(warnings=[f"The quota was not checked: {_not_set(self._checkable[provider])}"])
+            return Preflight(warnings=[f"The quota was not checked: {_not_set(self.checkable[provider])}"])
         usages: dict[str, RegionUsage] = {}
         reasons: dict[str, str] = {}
         silent: dict[str, str] = {}
@@ -92,12 +81,12 @@ class QuotaCheck:
         Raises:
             StoreUnavailableError: Storage did not answer.
         """
-        live = [found.record for found in readable(self._store.live())]
-        if not self._clouds:
-            reason = " ".join(map(_not_set, self._checkable.values()))
+        live = [found.record for found in readable(self.store.live())]
+        if not self.clouds:
+            reason = " ".join(map(_not_set, self.checkable.values()))
             return QuotaAnswer(checked=False, reason=reason, regions=[])
         shown: list[QuotaRegion] = []
-        for provider, cloud in self._clouds.items():
+        for provider, cloud in self.clouds.items():
             offers = [offer for record in live for offer in _machines(record) if offer.provider == provider]
             wanted = sorted(set(regions) or {offer.region for offer in offers})
             usages, silent = self._ask(cloud, wanted)
@@ -125,7 +114,7 @@ class QuotaCheck:
                 try:
                     usages[region] = answer.result()
                 except ProviderUnavailableError as error:
-                    silent[region] = self._redactor.text(str(error))
+                    silent[region] = self.redactor.text(str(error))
                     log.warning("the quota of %s is not known: %s", region, error)
         return usages, silent
 

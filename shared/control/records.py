@@ -2,24 +2,27 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from gpulaunch.models.instances import EventType
-from shared.billing.attempt_costs import AttemptCosts
 from shared.billing.gate import LedgerGate
-from shared.billing.ledger import settle
-from shared.control.lifecycle import Lifecycle
-from shared.control.step_queue import StepQueue
+from shared.billing.ledger import AttemptCosts, settle
+from shared.clock import Clock
 from shared.domain.costs import micro_so_far
-from shared.domain.event import Event
-from shared.domain.instance import InstanceRecord
+from shared.domain.instance import Event, InstanceRecord
+from shared.domain.messages import StepMessage
 from shared.errors import StaleRecordError
-from shared.lifecycle.observations import Observation
-from shared.lifecycle.transition import Decision
+from shared.lifecycle import machine
+from shared.lifecycle.observations import Act, Observation
+from shared.lifecycle.provision import in_time_to_submit
+from shared.lifecycle.timeouts import Timeouts
+from shared.lifecycle.transition import Decision, NextStep
 from shared.observability.instances import InstanceTelemetry
-from shared.storage.base import Booking, InstanceStore, Versioned, VersionedLedger
+from shared.queues import LAUNCHES, TEARDOWNS
+from shared.storage.base import Booking, InstanceStore, Queues, Versioned, VersionedLedger
 
 log = logging.getLogger("gpulaunch.lifecycle")
 
@@ -27,24 +30,53 @@ _TRIES = 8
 """Against one step that commits now and then, two tries do; eight outlast a dozen callers at once."""
 
 
+@dataclass(frozen=True)
+class Lifecycle:
+    """The pure lifecycle with a clock and the deployment's timeouts."""
+
+    clock: Clock
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+    def next_act(self, record: InstanceRecord, *, claimed: bool) -> Act:
+        """What to do for an instance whose step message came; `claimed`: this step wrote the submit lease."""
+        return machine.next_act(record, self.clock.now(), claimed=claimed)
+
+    def decide(self, record: InstanceRecord, observed: Observation) -> Decision:
+        """What follows from an observation."""
+        return machine.decide(record, observed, self.clock.now(), self.timeouts)
+
+    def in_time_to_submit(self, record: InstanceRecord) -> bool:
+        """Whether a submission that begins now is over before its lease."""
+        return in_time_to_submit(record, self.clock.now(), self.timeouts)
+
+
+def queue_of(step: NextStep) -> str:
+    """Teardowns have a queue of their own, so that they never wait behind a burst of launches."""
+    return TEARDOWNS if step.step == "teardown" else LAUNCHES
+
+
+def send_step(queues: Queues, record: InstanceRecord, step: NextStep) -> None:
+    """Ask for the next step of an instance.
+
+    Raises:
+        StoreUnavailableError: The message may be lost; the sweep sends it again once the step is overdue.
+    """
+    message = StepMessage(instanceId=record.instance_id, epoch=record.epoch, step=step.step)
+    queues.send(queue_of(step), message, step.delay_seconds)
+
+
 class CommitListener(Protocol):
     """Learns of each change once it is written; never raises. Delivery is at most once: a crash loses it."""
 
-    def committed(self, before: InstanceRecord, after: InstanceRecord, events: Sequence[Event]) -> None:
-        """React to a change that was written."""
-        ...
+    def committed(self, before: InstanceRecord, after: InstanceRecord, events: Sequence[Event]) -> None: ...
 
 
+@dataclass(frozen=True)
 class RecordWriter:
-    """Writes a changed record, its events and their bookings, in one transaction."""
-
-    def __init__(
-        self, store: InstanceStore, gate: LedgerGate, costs: AttemptCosts, telemetry: InstanceTelemetry
-    ) -> None:
-        self._store = store
-        self._gate = gate
-        self._costs = costs
-        self._telemetry = telemetry
+    store: InstanceStore
+    gate: LedgerGate
+    costs: AttemptCosts
+    telemetry: InstanceTelemetry
 
     def write(self, before: Versioned, record: InstanceRecord, events: Sequence[Event]) -> str:
         """Write and return the new ETag.
@@ -56,43 +88,35 @@ class RecordWriter:
             StaleRecordError: Another writer changed the record first.
             StoreUnavailableError: Storage did not answer, or others kept changing the ledger.
         """
-        with self._telemetry.span("commit", record):
-            costs = self._costs.final(before.record, record)
+        with self.telemetry.span("commit", record):
+            costs = self.costs.final(before.record, record)
             reservation = record.reservation
             if reservation is None or not record.ended or before.record.ended:
-                etag = self._store.commit(before, record, events, Booking(costs=costs))
+                etag = self.store.commit(before, record, events, Booking(costs=costs))
             else:
                 actual = micro_so_far(record, record.updated_at)
 
                 def attempt(found: VersionedLedger) -> str:
                     booking = Booking(settle(found.ledger, reservation, actual), found.etag, costs)
-                    return self._store.commit(before, record, events, booking)
+                    return self.store.commit(before, record, events, booking)
 
-                etag = self._gate.change(attempt)
-            self._telemetry.costs(costs)
-            self._telemetry.events(record, events)
+                etag = self.gate.change(attempt)
+            self.telemetry.costs(costs)
+            self.telemetry.events(record, events)
             _log(record, events)
         return etag
 
 
+@dataclass(frozen=True)
 class Records:
     """The one way in which records change."""
 
-    def __init__(
-        self,
-        store: InstanceStore,
-        writer: RecordWriter,
-        lifecycle: Lifecycle,
-        steps: StepQueue,
-        listeners: Sequence[CommitListener],
-        sleep: Callable[[float], None],
-    ) -> None:
-        self._store = store
-        self._writer = writer
-        self._lifecycle = lifecycle
-        self._steps = steps
-        self._listeners = listeners
-        self._sleep = sleep
+    store: InstanceStore
+    writer: RecordWriter
+    lifecycle: Lifecycle
+    queues: Queues
+    listeners: Sequence[CommitListener]
+    sleep: Callable[[float], None]
 
     def change(self, instance_id: str, observed: Observation, before: Versioned | None = None) -> InstanceRecord | None:
         """Apply an observation to the newest state of a record, whoever else changes it; None: no such record.
@@ -107,16 +131,16 @@ class Records:
             retry=retry_if_exception_type(StaleRecordError),
             stop=stop_after_attempt(_TRIES),
             wait=wait_random_exponential(multiplier=0.02, max=0.5),
-            sleep=self._sleep,
+            sleep=self.sleep,
             reraise=True,
         )
         return retrying(self._once, instance_id, observed, known)
 
     def _once(self, instance_id: str, observed: Observation, known: list[Versioned]) -> InstanceRecord | None:
-        before = known.pop() if known else self._store.load(instance_id)
+        before = known.pop() if known else self.store.load(instance_id)
         if before is None:
             return None
-        decision = self._lifecycle.decide(before.record, observed)
+        decision = self.lifecycle.decide(before.record, observed)
         self.commit(before, decision)
         self.follow_up(decision)
         return decision.record
@@ -129,8 +153,8 @@ class Records:
         """
         if not decision.changed:
             return before
-        etag = self._writer.write(before, decision.record, decision.events)
-        for listener in self._listeners:
+        etag = self.writer.write(before, decision.record, decision.events)
+        for listener in self.listeners:
             listener.committed(before.record, decision.record, decision.events)
         return Versioned(decision.record, etag)
 
@@ -138,7 +162,7 @@ class Records:
         """Send the step that a written decision asks for; whether there is one."""
         if not decision.changed or decision.next_step is None:
             return False
-        self._steps.send(decision.record, decision.next_step)
+        send_step(self.queues, decision.record, decision.next_step)
         return True
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from gpulaunch.models.instances import Phase
 from gpulaunch.models.requests import ProviderName
@@ -20,12 +21,10 @@ from shared.domain.provider import (
 log = logging.getLogger("gpulaunch.clouds")
 
 
+@dataclass(frozen=True)
 class NodeKeeper:
-    """Describes and releases the node of a record's latest attempt."""
-
-    def __init__(self, backends: Backends, clouds: Mapping[ProviderName, CloudCompute]) -> None:
-        self._backends = backends
-        self._clouds = clouds
+    backends: Backends
+    clouds: Mapping[ProviderName, CloudCompute]
 
     def describe(self, record: InstanceRecord) -> NodeView | None:
         """What became of a node that does not answer; None: neither the cloud nor the provider can say.
@@ -36,7 +35,7 @@ class NodeKeeper:
         if lost is not None:
             return lost
         try:
-            return self._backends(record.mode).provider.describe(attempt_ref(record))
+            return self.backends(record.mode).provider.describe(attempt_ref(record))
         except (ProviderUnavailableError, ProviderNotEnabledError) as error:
             log.warning("%s: the provider cannot describe its node: %s", record.instance_id, error)
             return None
@@ -55,7 +54,7 @@ class NodeKeeper:
         attempt = record.attempts[-1]
         cloud = self._cloud_of(record)
         try:
-            deleted = self._backends(record.mode).provider.release(attempt_ref(record))
+            deleted = self.backends(record.mode).provider.release(attempt_ref(record))
         except ProviderUnavailableError:
             if cloud is not None and record.phase is Phase.TERMINATING:
                 # Delete through the cloud even while SkyPilot is down, so that billing stops; only both together can
@@ -82,4 +81,4 @@ class NodeKeeper:
         return view if view is not None and view.state in (NodeState.STOPPED, NodeState.ABSENT) else None
 
     def _cloud_of(self, record: InstanceRecord) -> CloudCompute | None:
-        return self._clouds.get(record.request.provider) if record.mode == "real" else None
+        return self.clouds.get(record.request.provider) if record.mode == "real" else None

@@ -2,15 +2,13 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from gpulaunch.models.instances import Phase
-from shared.control.lifecycle import Lifecycle
 from shared.control.observer import Observer
-from shared.control.records import Records
-from shared.control.step_queue import queue_of
+from shared.control.records import Lifecycle, Records, queue_of
 from shared.domain.errors import MessageError
-from shared.domain.event import Event
+from shared.domain.instance import Event
 from shared.domain.messages import StepMessage
 from shared.errors import StaleRecordError
 from shared.lifecycle.observations import Act, Decide, Nothing
@@ -26,24 +24,14 @@ _IN_PLACE = 1.0
 """Seconds that a step waits itself rather than by a message: queues count in whole seconds."""
 
 
+@dataclass(frozen=True)
 class StepRunner:
-    """Runs steps."""
-
-    def __init__(
-        self,
-        store: InstanceStore,
-        observer: Observer,
-        records: Records,
-        lifecycle: Lifecycle,
-        telemetry: InstanceTelemetry,
-        sleep: Callable[[float], None],
-    ) -> None:
-        self._store = store
-        self._observer = observer
-        self._records = records
-        self._lifecycle = lifecycle
-        self._telemetry = telemetry
-        self._sleep = sleep
+    store: InstanceStore
+    observer: Observer
+    records: Records
+    lifecycle: Lifecycle
+    telemetry: InstanceTelemetry
+    sleep: Callable[[float], None]
 
     def run(self, message: StepMessage) -> None:
         """Bring an instance forward as far as it goes without waiting.
@@ -52,7 +40,7 @@ class StepRunner:
             MessageError: There is no such instance.
         """
         try:
-            before = self._store.load(message.instanceId)
+            before = self.store.load(message.instanceId)
         except UnreadableRecordError as error:
             # For a version that can read it; until then the sweep reports it, and sends no further step.
             log.error("a step is dropped: %s", error)  # noqa: TRY400 - the error says all there is
@@ -61,7 +49,7 @@ class StepRunner:
             raise MessageError(f"there is no instance {message.instanceId}")
         if message.epoch < before.record.epoch:
             return
-        with self._telemetry.span(f"step {message.step}", before.record):
+        with self.telemetry.span(f"step {message.step}", before.record):
             self._advance(before, message)
 
     def _advance(self, before: Versioned, message: StepMessage) -> None:
@@ -70,10 +58,10 @@ class StepRunner:
         unwritten: tuple[Event, ...] = ()
         record = before.record
         for round_number in range(1, _ROUNDS + 1):
-            act = self._lifecycle.next_act(record, claimed=claimed)
+            act = self.lifecycle.next_act(record, claimed=claimed)
             if isinstance(act, Nothing):
                 return
-            decision = self._lifecycle.decide(record, self._observer.perform(record, act))
+            decision = self.lifecycle.decide(record, self.observer.perform(record, act))
             if not decision.changed:
                 return
             record = decision.record
@@ -82,7 +70,7 @@ class StepRunner:
                 unwritten += decision.events
                 continue
             try:
-                before = self._records.commit(before, replace(decision, events=unwritten + decision.events))
+                before = self.records.commit(before, replace(decision, events=unwritten + decision.events))
             except StaleRecordError:
                 log.debug("%s: another step was first", record.instance_id)
                 return
@@ -91,10 +79,10 @@ class StepRunner:
             if step is None:
                 return
             if queue_of(step) != here or step.delay_seconds >= _IN_PLACE or round_number == _ROUNDS:
-                self._records.follow_up(decision)
+                self.records.follow_up(decision)
                 return
             if step.delay_seconds > 0:
-                self._sleep(step.delay_seconds)
+                self.sleep(step.delay_seconds)
             claimed = decision.claimed
 
 

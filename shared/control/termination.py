@@ -1,10 +1,16 @@
 """Terminate an instance whose record cannot be read: delete what carries its name, then close its row."""
 
 import logging
+from dataclasses import dataclass
 
 from shared.clock import Clock
 from shared.control.clusters import ClusterListing
-from shared.storage.base import InstanceStore, Marker, Unreadable
+from shared.control.records import Records
+from shared.domain.errors import InstanceNotFoundError
+from shared.domain.instance import InstanceRecord
+from shared.lifecycle.observations import TerminationRequested
+from shared.lifecycle.rules import user_asked
+from shared.storage.base import InstanceStore, Marker, Unreadable, UnreadableRecordError
 
 log = logging.getLogger("gpulaunch.lifecycle")
 
@@ -12,13 +18,11 @@ TERMINATE_UNREADABLE = "terminate-unreadable"
 """Markers of unreadable instances that a user has terminated; the key is the instance's id."""
 
 
+@dataclass(frozen=True)
 class UnreadableTermination:
-    """Terminates unreadable instances; the sweep goes on with what one call does not finish."""
-
-    def __init__(self, store: InstanceStore, listing: ClusterListing, clock: Clock) -> None:
-        self._store = store
-        self._listing = listing
-        self._clock = clock
+    store: InstanceStore
+    listing: ClusterListing
+    clock: Clock
 
     def request(self, row: Unreadable) -> bool:
         """Begin to terminate; True once nothing is left and the row is closed. Intent is written before the act.
@@ -28,28 +32,52 @@ class UnreadableTermination:
         """
         if row.ended:
             return True
-        marker = Marker(kind=TERMINATE_UNREADABLE, key=row.instance_id, at=self._clock.now(), text=row.why[:200])
-        self._store.put_marker(marker)
+        marker = Marker(kind=TERMINATE_UNREADABLE, key=row.instance_id, at=self.clock.now(), text=row.why[:200])
+        self.store.put_marker(marker)
         return self.advance(row)
 
     def requested(self) -> set[str]:
         """The ids of unreadable instances that a user has terminated."""
-        return {marker.key for marker in self._store.markers(TERMINATE_UNREADABLE)}
+        return {marker.key for marker in self.store.markers(TERMINATE_UNREADABLE)}
 
     def advance(self, row: Unreadable) -> bool:
         """Delete what there is; True once nothing is left and the row is closed.
 
         What exists is known from the listings alone: a row that makes no sense may name too few clusters.
         """
-        running = self._listing.read()
+        running = self.listing.read()
         left = [
             name
             for name, (source, _) in running.clusters.items()
-            if row.owns(name) and not self._listing.delete(source, name)
+            if row.owns(name) and not self.listing.delete(source, name)
         ]
         if left or not running.complete:
             return False
-        self._store.close_unreadable(row)
-        self._store.drop_marker(TERMINATE_UNREADABLE, row.instance_id)
+        self.store.close_unreadable(row)
+        self.store.drop_marker(TERMINATE_UNREADABLE, row.instance_id)
         log.warning("%s could not be read; nothing is left of its nodes, and its row is closed", row.instance_id)
         return True
+
+
+@dataclass(frozen=True)
+class Terminator:
+    records: Records
+    unreadable: UnreadableTermination
+
+    def terminate(self, instance_id: str) -> InstanceRecord | Unreadable:
+        """Begin to terminate an instance, in whatever phase; harmless when it is terminating or has ended.
+
+        Returns the record as it stands then, or the row that cannot be read.
+
+        Raises:
+            InstanceNotFoundError: There is no such instance.
+            StaleRecordError: Others kept changing the record; ask again.
+        """
+        try:
+            record = self.records.change(instance_id, TerminationRequested(user_asked()))
+        except UnreadableRecordError as error:
+            self.unreadable.request(error.unreadable)
+            return error.unreadable
+        if record is None:
+            raise InstanceNotFoundError(instance_id)
+        return record

@@ -26,7 +26,7 @@ spelling for "choose one", so the offer's provider and region can be handed on a
 
 
 class CatalogError(GpulaunchError):
-    """Base of what a catalog can say no with."""
+    pass
 
 
 class NotCataloguedError(CatalogError):
@@ -41,8 +41,6 @@ class NotCataloguedError(CatalogError):
 
 @dataclass(frozen=True)
 class FieldProblem:
-    """Why one field of a request can't be met."""
-
     field: str
     """The field's name in the request's body."""
     message: str
@@ -60,8 +58,6 @@ class CatalogMismatch(CatalogError):  # noqa: N818 - it says that two things don
 
 @dataclass(frozen=True)
 class Prices:
-    """Where prices come from and how old they are; goes with every estimate."""
-
     source: PriceSource
     as_of: str
     """One line for people."""
@@ -97,9 +93,7 @@ class Catalog(Protocol):
     """Offers and prices by provider."""
 
     @property
-    def clouds(self) -> CloudsByProvider:
-        """What each cloud is like."""
-        ...
+    def clouds(self) -> CloudsByProvider: ...
 
     def listing(self, provider: ProviderName) -> Listing:
         """What a provider offers now.

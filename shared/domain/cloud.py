@@ -12,8 +12,6 @@ from gpulaunch.models.requests import ProviderName
 
 @dataclass(frozen=True, kw_only=True)
 class CloudTraits:
-    """What sets one cloud apart from the others."""
-
     title: str
     """Its name for people: `Azure`."""
     rents_machines: bool

@@ -2,12 +2,12 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from gpulaunch.models.base import Kept, Known, UtcTime
-from gpulaunch.models.instances import Mode, Phase, Reason
+from gpulaunch.models.instances import EventType, Mode, Phase, Reason
 from gpulaunch.models.offers import Offer
 from shared.domain.money import Reservation
 from shared.domain.node import NodePhase
@@ -44,8 +44,6 @@ class AttemptState(StrEnum):
 
 
 class Failure(Kept):
-    """Why something did not work."""
-
     reason: Reason
     message: str
 
@@ -107,8 +105,6 @@ class Health(Kept):
 
 
 class InstanceRecord(Kept):
-    """All that is known about one instance."""
-
     schema_version: int = SCHEMA
     instance_id: str
     epoch: int = 1
@@ -155,10 +151,26 @@ class InstanceRecord(Kept):
 
     @property
     def attempt(self) -> Attempt | None:
-        """The latest attempt."""
         return self.attempts[-1] if self.attempts else None
 
     @property
     def ended(self) -> bool:
-        """Whether the instance is final."""
         return self.phase.ended
+
+
+class Event(Kept):
+    """One line of an instance's timeline."""
+
+    sequence: int
+    """From 0, without gaps."""
+    at: UtcTime
+    type: EventType
+    phase: Phase
+    """The phase after the event."""
+    message: str
+    reason: Reason | None = None
+    attempt: int | None = None
+    duration_seconds: float | None = None
+    """For `phase`: how long the phase before lasted; for `attempt_failed`: how long the attempt took."""
+    data: dict[str, Any] = {}
+    """More facts, by kind: from and to for `phase`; region, instance_type, price_per_hour for attempts."""

@@ -46,7 +46,6 @@ class Usage(Kept):
     gpus: int = 0
 
     def add(self, instances: int, gpus: int) -> "Usage":
-        """More, or fewer, of each, but not less than none."""
         return self.model_copy(
             update={"instances": max(0, self.instances + instances), "gpus": max(0, self.gpus + gpus)}
         )

@@ -19,31 +19,29 @@ from shared.domain.instance import Failure
 
 
 class ProviderError(GpulaunchError):
-    """Base of a provider's errors."""
+    pass
 
 
 class LaunchRefusedError(ProviderError):
-    """The offer is not available; another one may be."""
-
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
         self.failure = failure
 
 
 class ProviderUnavailableError(ProviderError):
-    """The provider did not answer or cannot at present. It is not known what it did."""
+    pass
 
 
 class ProviderNotEnabledError(ProviderError):
-    """The provider cannot be used with the present configuration; the message says what to do."""
+    pass
 
 
 class NodeError(GpulaunchError):
-    """Base of errors in calling a node."""
+    pass
 
 
 class NodeUnreachableError(NodeError):
-    """The node did not answer, or not validly."""
+    pass
 
 
 @dataclass(frozen=True)

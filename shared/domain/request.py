@@ -12,8 +12,6 @@ from shared.domain.node import JobResult
 
 
 class StoredJob(Job):
-    """The job of a stored request."""
-
     model_config = ConfigDict(extra="allow", frozen=True)
 
     command: list[str]
@@ -41,7 +39,6 @@ class StoredRequest(LaunchRequest):
 
     @classmethod
     def of(cls, request: LaunchRequest) -> Self:
-        """A request as it is stored."""
         return cls.model_validate(request.model_dump())
 
     @field_validator("vllm_args")
@@ -66,5 +63,4 @@ class StoredJobResult(JobResult):
 
     @classmethod
     def of(cls, result: JobResult) -> Self:
-        """A result as it is stored."""
         return cls(exit_code=result.exit_code)

@@ -18,8 +18,6 @@ WORDS = frozenset({"alert", "poison", "phase", *(phase.value for phase in Phase)
 
 
 class Webhook(BaseModel):
-    """One receiver."""
-
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Format = "json"

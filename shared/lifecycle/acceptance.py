@@ -6,8 +6,7 @@ from datetime import datetime, timedelta
 from gpulaunch.models.instances import EventType, Mode, Phase
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import LaunchRequest
-from shared.domain.event import Event
-from shared.domain.instance import InstanceRecord
+from shared.domain.instance import Event, InstanceRecord
 from shared.domain.request import StoredRequest
 
 

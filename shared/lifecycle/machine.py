@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from gpulaunch.models.instances import Phase, Reason
 from shared.domain.instance import AttemptState, Failure, InstanceRecord
-from shared.lifecycle import progress, release, termination, validation
+from shared.lifecycle import progress, termination, validation
 from shared.lifecycle import provision as provisioning
 from shared.lifecycle import ready as health
 from shared.lifecycle.observations import (
@@ -87,7 +87,7 @@ def _decide(record: InstanceRecord, found: Observation, now: datetime, timeouts:
             return termination.end(transition, found.failure)
         case Released():
             if record.phase is Phase.TERMINATING or _releasing(record):
-                return release.released(transition, found, timeouts)
+                return provisioning.released(transition, found, timeouts)
             return unchanged(record)
         case ProviderUnavailable() | NotEnabled() if record.phase is Phase.TERMINATING or _releasing(record):
             return termination.not_gone(transition, found.message, timeouts)
@@ -104,7 +104,6 @@ def _decide(record: InstanceRecord, found: Observation, now: datetime, timeouts:
 
 
 def _step(transition: Transition, found: Observation, timeouts: Timeouts) -> Decision:
-    """Decide on a step's observation for a record that goes on."""
     record = transition.record
     match record.phase, found:
         case Phase.QUEUED, TimerFired():

@@ -52,29 +52,21 @@ class TimerFired:
 
 @dataclass(frozen=True)
 class Checked:
-    """The result of the provider's check."""
-
     availability: Availability
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """The provider accepted the attempt."""
-
     request_id: str | None
 
 
 @dataclass(frozen=True)
 class LaunchRefused:
-    """The provider refused the attempt."""
-
     failure: Failure
 
 
 @dataclass(frozen=True)
 class NotEnabled:
-    """The provider cannot be used with the present configuration."""
-
     message: str
 
 
@@ -96,8 +88,6 @@ class Observed:
 
 @dataclass(frozen=True)
 class Released:
-    """The provider's answer to a release."""
-
     gone: bool
     asked_at: datetime | None = None
     """When the release was requested; None for the time of the decision."""
@@ -113,8 +103,6 @@ class Probed:
 
 @dataclass(frozen=True)
 class Reported:
-    """A report from an attempt's node."""
-
     attempt: int
     status: NodeStatus
 

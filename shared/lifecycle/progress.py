@@ -97,7 +97,6 @@ def registered(transition: Transition, found: Registered) -> Decision:
 
 
 def leaving(notice: NodeNotice | None) -> Failure:
-    """Return the failure of an attempt whose node shuts down before it was ready."""
     reason = Reason.EVICTED if notice is NodeNotice.EVICTION else Reason.NODE_LOST
     said = notice.value if notice else "stopping"
     return Failure(reason=reason, message=f"The machine was shut down before it was ready ({said}).")

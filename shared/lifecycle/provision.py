@@ -1,15 +1,47 @@
 """Provisioning: try one offer after another, writing each attempt before anything is created."""
 
 from datetime import datetime, timedelta
+from enum import StrEnum
 
-from gpulaunch.models.instances import EventType, Phase
+from gpulaunch.models.instances import EventType, Phase, Reason
 from gpulaunch.models.times import seconds_between
 from shared.domain.instance import Attempt, AttemptState, Failure, InstanceRecord, cluster_name
-from shared.lifecycle.retries import Retry, retry_after
+from shared.lifecycle.observations import Released
 from shared.lifecycle.rules import no_successor, termination_reason
-from shared.lifecycle.termination import end
+from shared.lifecycle.termination import end, finish, not_gone
 from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import Decision, Transition
+
+
+class Retry(StrEnum):
+    NEXT_OFFER = "next_offer"
+    SAME_OFFER = "same_offer"
+    GIVE_UP = "give_up"
+
+
+_GIVE_UP = frozenset(
+    {
+        # The same model, arguments and set-up would fail on any machine.
+        Reason.INVALID_TASK,
+        Reason.INSTALL_FAILED,
+        Reason.MODEL_FETCH_FAILED,
+        Reason.SERVER_FAILED,
+    }
+)
+_SAME_OFFER = frozenset(
+    {
+        # Unrelated to the offer: a port in use by a neighbour, an API server that lost its requests.
+        Reason.PORT_TAKEN,
+        Reason.PROVIDER_UNAVAILABLE,
+    }
+)
+
+
+def retry_after(reason: Reason) -> Retry:
+    """Return what follows a failure: the next offer, unless another offer would not help."""
+    if reason in _GIVE_UP:
+        return Retry.GIVE_UP
+    return Retry.SAME_OFFER if reason in _SAME_OFFER else Retry.NEXT_OFFER
 
 
 def next_attempt(transition: Transition, timeouts: Timeouts) -> Decision:
@@ -62,7 +94,6 @@ def in_time_to_submit(record: InstanceRecord, now: datetime, timeouts: Timeouts)
 
 
 def submitted(transition: Transition, request_id: str | None) -> Decision:
-    """Record that the provider accepted the attempt."""
     # From here on the absence of a node is meaningful again: no other step is submitting.
     transition.change_attempt(state=AttemptState.SUBMITTED, request_id=request_id, submit_lease_until=transition.now)
     # Poll in the same step: the provider may know when to expect the first change.
@@ -76,7 +107,6 @@ def refused(transition: Transition, failure: Failure, timeouts: Timeouts) -> Dec
 
 
 def give_up_attempt(transition: Transition, failure: Failure, timeouts: Timeouts) -> Decision:
-    """Release a failed attempt, then continue according to its reason."""
     attempt = transition.record.attempts[-1]
     transition.change_attempt(state=AttemptState.RELEASING, failure=failure, release_since=transition.now)
     if retry_after(failure.reason) is Retry.SAME_OFFER and _tries_of_offer(transition.record) < timeouts.same_offer:
@@ -97,6 +127,27 @@ def give_up_attempt(transition: Transition, failure: Failure, timeouts: Timeouts
     if transition.record.phase is not Phase.PROVISIONING:
         transition.move(Phase.PROVISIONING, "Trying the next offer.", failure.reason)
     return transition.requeue_after("advance")
+
+
+def released(transition: Transition, found: Released, timeouts: Timeouts) -> Decision:
+    attempt = transition.record.attempts[-1]
+    if not found.gone:
+        return not_gone(transition, "", timeouts)
+    if (found.asked_at or transition.now) < attempt.submit_lease_until:
+        # A submission may have been in progress: absence proves nothing until its lease has expired.
+        wait = seconds_between(transition.now, attempt.submit_lease_until)
+        step = "teardown" if transition.record.phase is Phase.TERMINATING else "advance"
+        return transition.requeue_after(step, wait)
+    transition.change_attempt(state=AttemptState.GONE, gone_at=transition.now, node_phase=None)
+    transition.event(EventType.ATTEMPT_GONE, f"Node {attempt.cluster_name} deleted.")
+    match transition.record.phase:
+        case Phase.TERMINATING:
+            return finish(transition)
+        case Phase.RECOVERING:
+            transition.move(Phase.PROVISIONING, "Provisioning a new node.")
+            return next_attempt(transition, timeouts)
+        case _:
+            return next_attempt(transition, timeouts)
 
 
 def _tries_of_offer(record: InstanceRecord) -> int:

@@ -2,14 +2,14 @@
 
 from datetime import datetime
 
-from gpulaunch.models.instances import EventType, Reason
-from shared.domain.instance import Failure, Health
+from gpulaunch.models.instances import EventType, Phase, Reason
+from gpulaunch.models.times import seconds_between
+from shared.domain.instance import AttemptState, Failure, Health
 from shared.domain.node import NodeNotice, NodePhase
 from shared.domain.provider import NodeState, Probe
 from shared.domain.request import StoredJobResult
 from shared.lifecycle.observations import Noticed, Probed, Reported
-from shared.lifecycle.recovery import recover
-from shared.lifecycle.rules import next_deadline, termination_reason, unhealthy
+from shared.lifecycle.rules import lost_too_often, next_deadline, termination_reason, unhealthy
 from shared.lifecycle.termination import end
 from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import Decision, Transition, unchanged
@@ -51,8 +51,27 @@ def noticed(transition: Transition, found: Noticed, timeouts: Timeouts) -> Decis
     )
 
 
+def recover(transition: Transition, failure: Failure, timeouts: Timeouts) -> Decision:
+    """Give up a ready instance's node and start a new round of offers, unless it was lost too often."""
+    record = transition.record
+    attempt = record.attempts[-1]
+    transition.change_attempt(state=AttemptState.RELEASING, failure=failure, release_since=transition.now)
+    transition.event(
+        EventType.ATTEMPT_FAILED,
+        failure.message,
+        reason=failure.reason,
+        duration=seconds_between(attempt.started_at, transition.now),
+        data={"region": attempt.offer.region, "offer": attempt.offer.key},
+    )
+    ending = lost_too_often(record, timeouts.max_recoveries, failure)
+    if ending is not None:
+        return end(transition, ending)
+    transition.change(recoveries=record.recoveries + 1, tried_in_round=0, epoch=record.epoch + 1, health=None)
+    transition.move(Phase.RECOVERING, "Deleting the lost node before provisioning a new one.", failure.reason)
+    return transition.requeue_after("advance")
+
+
 def reported(transition: Transition, found: Reported, timeouts: Timeouts) -> Decision:
-    """Apply a ready node's report of its job, its log or its end."""
     status = found.status
     attempt = transition.record.attempts[-1]
     transition.change_attempt(job=StoredJobResult.of(status.job) if status.job else attempt.job, detail=status.detail)

@@ -56,7 +56,6 @@ def budget_at(record: InstanceRecord, now: datetime) -> datetime | None:
 
 
 def termination_reason(record: InstanceRecord, now: datetime) -> Failure | None:
-    """Return why the instance must end now, or None."""
     attempt = record.attempt
     if attempt is not None and attempt.job is not None:
         code = attempt.job.exit_code
@@ -74,7 +73,6 @@ def termination_reason(record: InstanceRecord, now: datetime) -> Failure | None:
 
 
 def user_asked() -> Failure:
-    """Return the reason for a termination by a user."""
     return Failure(reason=Reason.USER_REQUEST, message="Terminated by a user.")
 
 

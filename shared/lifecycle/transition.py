@@ -11,8 +11,7 @@ from gpulaunch.errors import GpulaunchError
 from gpulaunch.models.base import UtcTime
 from gpulaunch.models.instances import EventType, Phase, Reason
 from gpulaunch.models.times import seconds_between
-from shared.domain.event import Event
-from shared.domain.instance import Attempt, AttemptState, Failure, Health, InstanceRecord
+from shared.domain.instance import Attempt, AttemptState, Event, Failure, Health, InstanceRecord
 from shared.domain.node import NodePhase
 from shared.domain.request import StoredJobResult
 
@@ -94,8 +93,6 @@ class NextStep:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """The outcome of one transition."""
-
     record: InstanceRecord
     events: tuple[Event, ...] = ()
     next_step: NextStep | None = None
@@ -151,7 +148,6 @@ class Transition:
         duration: float | None = None,
         data: dict[str, Any] | None = None,
     ) -> None:
-        """Add an event."""
         attempt = self.record.attempt
         self._events.append(
             Event(
@@ -200,7 +196,6 @@ class Transition:
 
 
 def unchanged(record: InstanceRecord) -> Decision:
-    """Return a decision without a change or a next step."""
     return Decision(record=record, changed=False)
 
 

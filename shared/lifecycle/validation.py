@@ -11,13 +11,11 @@ from shared.lifecycle.transition import Decision, Transition
 
 
 def begin(transition: Transition) -> Decision:
-    """The first step of an instance."""
     transition.move(Phase.VALIDATING, "Checking the provider.")
     return transition.requeue_after("advance")
 
 
 def checked(transition: Transition, found: Checked, timeouts: Timeouts) -> Decision:
-    """Continue after the provider's check."""
     availability = found.availability
     if availability.wait_seconds > 0:
         if _overdue(transition, timeouts):

@@ -9,8 +9,7 @@ from datetime import timedelta
 from gpulaunch.models.instances import EventType, Phase
 from gpulaunch.models.times import seconds_between
 from shared.domain.costs import micro_usd
-from shared.domain.event import Event
-from shared.domain.instance import InstanceRecord
+from shared.domain.instance import Event, InstanceRecord
 from shared.domain.money import MICRO, CostEntry
 from shared.observability.base import (
     COST,

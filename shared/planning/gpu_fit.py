@@ -56,8 +56,6 @@ _UNITS = {"": 1, "k": 1000, "K": 1024, "m": 10**6, "M": 2**20}
 
 @dataclass(frozen=True)
 class Need:
-    """What a model needs."""
-
     per_gpu_gib: float
     """Memory of each GPU that is used."""
     gpus: int
@@ -68,8 +66,6 @@ class Need:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """What a model needs, and what the planned machines have."""
-
     need: Need
     gpu: str
     has_gib: float
@@ -79,12 +75,10 @@ class Fit:
 
     @property
     def fits(self) -> bool:
-        """Whether the machine has enough."""
         return self.need.per_gpu_gib <= self.has_gib and self.need.gpus <= self.gpus
 
     @property
     def words(self) -> str:
-        """Both figures, for people."""
         each = " each" if self.need.gpus > 1 else ""
         return f"needs about {math.ceil(self.need.per_gpu_gib)} GiB{each}, has {self.has_gib:g} GiB"
 
@@ -129,7 +123,6 @@ def need(model_name: str, model_source: str | None, vllm_args: Sequence[str]) ->
 
 
 def fit(needed: Need | None, planned: Iterable[Offer]) -> Fit | None:
-    """Compare the need with the weakest planned offer; None if either is unknown."""
     known = [offer for offer in planned if offer.gpu_memory_gib is not None]
     if needed is None or not known:
         return None

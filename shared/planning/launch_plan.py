@@ -40,7 +40,6 @@ class Candidates:
         return draw_up(self.offers, self.request, self.failures, self.now, excluded or {}).offers
 
     def plan(self, offers: Sequence[Offer], lifetime_minutes: int, prices: Prices) -> LaunchPlan:
-        """A plan of these offers with its costs."""
         request = self.request
         return LaunchPlan(
             request=request,

@@ -75,7 +75,6 @@ def _foreign_style(request: LaunchRequest, catalog: Catalog) -> str | None:
 
 
 def _gpu_by_type(instance_type: str, catalog: Catalog) -> str | None:
-    """The GPU of a well-known machine type of any cloud."""
     known = [pair for cloud in catalog.clouds.values() for pair in cloud.gpu_by_type.items()]
     return next((gpu for prefix, gpu in known if instance_type.casefold().startswith(prefix)), None)
 
@@ -119,7 +118,6 @@ def _own(request: LaunchRequest, catalog: Catalog, listing: Listing) -> list[Off
 
 
 def _rented_twin(instance_type: str, catalog: Catalog) -> Offer | None:
-    """An offer of that machine type on any cloud that the catalog knows."""
     for provider in catalog.clouds:
         try:
             offers = catalog.listing(provider).offers
@@ -132,7 +130,6 @@ def _rented_twin(instance_type: str, catalog: Catalog) -> Offer | None:
 
 
 def _rented(request: LaunchRequest, catalog: Catalog, listing: Listing) -> list[Offer]:
-    """Offers of a cloud."""
     problems: list[FieldProblem] = []
     if request.instance_type is not None:
         wanted = _of_type(request, request.instance_type, catalog, listing, problems)
@@ -161,7 +158,6 @@ def _name(request: LaunchRequest) -> str:
 
 
 def _allows(request: LaunchRequest, offer: Offer) -> bool:
-    """Whether the request takes offers of that kind, spot or on-demand."""
     return request.use_spot if offer.use_spot else not request.use_spot or request.spot_fallback
 
 
@@ -247,7 +243,6 @@ def _in_regions(
 
 
 def _check_price(request: LaunchRequest, offers: Sequence[Offer], problems: list[FieldProblem]) -> None:
-    """Note a problem when every offer costs more than the request allows."""
     if request.max_hourly_cost is None or not offers:
         return
     cheapest = min(offers, key=lambda offer: offer.price_per_hour)

@@ -27,8 +27,6 @@ _MINUTES_PER_HOUR = 60
 
 @dataclass(frozen=True)
 class RecentFailure:
-    """An offer was refused not long ago."""
-
     key: str
     """`Offer.key`."""
     until: datetime
@@ -74,7 +72,6 @@ class CostEstimate(Stored):
 
 
 def _exclusion(offer: Offer, request: LaunchRequest) -> str | None:
-    """Why the request rules an offer out, or None."""
     if request.regions and offer.region.casefold() not in {region.casefold() for region in request.regions}:
         return f"region {offer.region} was not asked for"
     if offer.use_spot and not request.use_spot:

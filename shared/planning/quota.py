@@ -41,7 +41,6 @@ def excluded(offers: Iterable[Offer], usages: Mapping[str, RegionUsage], needs_o
 
 
 def by_name(lines: Iterable[QuotaUsage]) -> dict[str, QuotaUsage]:
-    """The lines of a quota by their plain names."""
     return {plain(line.name): line for line in lines}
 
 

@@ -14,8 +14,7 @@ from pydantic import BaseModel
 
 from gpulaunch.models.base import Kept, UtcTime
 from gpulaunch.models.instances import Phase
-from shared.domain.event import Event
-from shared.domain.instance import InstanceRecord, cluster_prefix
+from shared.domain.instance import Event, InstanceRecord, cluster_prefix
 from shared.domain.money import CostEntry, Ledger, Reservation
 from shared.errors import UnreadableRowError
 

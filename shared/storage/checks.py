@@ -5,8 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from shared.domain.event import Event
-from shared.domain.instance import SCHEMA, InstanceRecord
+from shared.domain.instance import SCHEMA, Event, InstanceRecord
 from shared.errors import StoreError
 from shared.storage import rows
 from shared.storage.base import Booking

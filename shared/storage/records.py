@@ -9,8 +9,7 @@ from typing import Any, Final, TypeVar, cast
 from pydantic import BaseModel, ValidationError
 
 from gpulaunch.models.instances import EventType, Phase
-from shared.domain.event import Event
-from shared.domain.instance import SCHEMA, AttemptState, InstanceRecord
+from shared.domain.instance import SCHEMA, AttemptState, Event, InstanceRecord
 from shared.domain.money import Reservation
 from shared.errors import UnreadableRowError
 from shared.storage import rows

@@ -24,8 +24,7 @@ from pydantic import BaseModel
 
 from gpulaunch.models.instances import INSTANCE_ID
 from gpulaunch.models.times import iso
-from shared.domain.event import Event
-from shared.domain.instance import InstanceRecord
+from shared.domain.instance import Event, InstanceRecord
 from shared.domain.money import CostEntry, Ledger
 from shared.errors import StoreError
 from shared.storage.base import IdempotencyEntry, InstanceFilter, Marker

@@ -13,8 +13,7 @@ from gpulaunch.models.times import seconds_between
 from shared.api.views import instance_view
 from shared.app import App
 from shared.control.phase_estimates import PhaseSpan, durations
-from shared.domain.event import Event
-from shared.domain.instance import InstanceRecord
+from shared.domain.instance import Event, InstanceRecord
 from shared.storage.base import Versioned
 from shared.web.fleet import hourly_rate
 

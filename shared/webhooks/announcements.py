@@ -3,8 +3,7 @@
 import logging
 from collections.abc import Collection, Sequence
 
-from shared.domain.event import Event
-from shared.domain.instance import InstanceRecord
+from shared.domain.instance import Event, InstanceRecord
 from shared.domain.messages import AlertMessage, BudgetNotice
 from shared.errors import StoreUnavailableError
 from shared.queues import ALERTS

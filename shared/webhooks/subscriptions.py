@@ -5,8 +5,7 @@ from datetime import datetime
 
 from gpulaunch.models.instances import EventType, Phase, Reason
 from shared.domain.costs import cost_so_far
-from shared.domain.event import Event
-from shared.domain.instance import InstanceRecord
+from shared.domain.instance import Event, InstanceRecord
 from shared.webhooks.alert import Alert, AlertData, AlertType
 
 

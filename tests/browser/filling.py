@@ -6,8 +6,7 @@ from ulid import ULID
 
 from gpulaunch.models.instances import EventType, Phase, Reason
 from shared.billing.ledger import cost_entry, machine
-from shared.domain.event import Event
-from shared.domain.instance import AttemptState, Failure, Health, InstanceRecord
+from shared.domain.instance import AttemptState, Event, Failure, Health, InstanceRecord
 from shared.storage.base import Booking
 from shared.storage.connect import table_client
 from shared.storage.tables import TableInstanceStore

@@ -15,8 +15,7 @@ from azure.data.tables import TableClient, TableServiceClient
 from devhost.azurite import free_ports
 from gpulaunch.models.instances import Phase
 from shared.clock import UlidIds
-from shared.domain.event import Event
-from shared.domain.instance import SCHEMA, InstanceRecord
+from shared.domain.instance import SCHEMA, Event, InstanceRecord
 from shared.domain.money import Account as MoneyAccount
 from shared.domain.money import CostEntry, Ledger
 from shared.errors import (

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from shared import app as runtime
-from shared.billing.attempt_costs import AttemptCosts
 from shared.billing.gate import LedgerGate
+from shared.billing.ledger import AttemptCosts
 from shared.control.records import RecordWriter
 from shared.domain.money import Account, Usage
 from shared.errors import StaleLedgerError, StoreUnavailableError

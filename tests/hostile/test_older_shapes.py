@@ -16,8 +16,7 @@ from pydantic import BaseModel
 from gpulaunch.models.instances import Phase
 from gpulaunch.models.responses import LaunchAnswer
 from shared.api.views import event_list, instance_view
-from shared.domain.event import Event
-from shared.domain.instance import InstanceRecord
+from shared.domain.instance import Event, InstanceRecord
 from shared.domain.money import CostEntry, Ledger
 from shared.lifecycle.machine import decide
 from shared.lifecycle.observations import Released

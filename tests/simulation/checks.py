@@ -7,8 +7,7 @@ from datetime import date, timedelta
 from gpulaunch.models.instances import EventType, Phase
 from shared.billing.ledger import account_key
 from shared.domain.costs import micro_so_far
-from shared.domain.event import Event
-from shared.domain.instance import AttemptState, InstanceRecord
+from shared.domain.instance import AttemptState, Event, InstanceRecord
 from shared.lifecycle.machine import EARLY
 from shared.lifecycle.rules import termination_reason
 from shared.lifecycle.transition import LEGAL

@@ -10,27 +10,24 @@ import pytest
 from gpulaunch.models.instances import Phase
 from shared.app import runtime
 from shared.backends.skypilot.provider import SkyPilotProvider
-from shared.billing import attempt_costs
+from shared.billing import ledger as bookkeeping
 from shared.clouds.azure.compute import AzureCompute
 from shared.control import launch as launching
-from shared.control import lifecycle as control_lifecycle
 from shared.control import observer
 from shared.control import records as control_records
 from shared.control.clusters import ClusterListing, RunningClusters
 from shared.control.launch_spec import attempt_ref
-from shared.control.records import Records
+from shared.control.records import Records, send_step
 from shared.control.release import NodeKeeper
 from shared.control.step import StepRunner
-from shared.control.step_queue import StepQueue
 from shared.control.sweep import poison, requeue
 from shared.control.sweep.garbage import GarbageCollection
-from shared.domain.event import Event
-from shared.domain.instance import Attempt, AttemptState, Failure, InstanceRecord
+from shared.domain.instance import Attempt, AttemptState, Event, Failure, InstanceRecord
 from shared.domain.messages import StepMessage
 from shared.domain.money import Ledger
 from shared.domain.provider import CleanupStatus, Cluster, LaunchSpec, NodeState
 from shared.errors import StaleRecordError, StoreUnavailableError
-from shared.lifecycle import machine, progress, recovery, release
+from shared.lifecycle import machine, progress
 from shared.lifecycle import provision as provisioning
 from shared.lifecycle import ready as health
 from shared.lifecycle.observations import Act, Nothing, Released, Reported, Submit
@@ -86,7 +83,7 @@ def message_sent_before_the_record(patch: Patch) -> None:
         key: IdempotencyEntry | None,
         booking: Booking = NO_BOOKING,
     ) -> str:
-        StepQueue(runtime().queues).send(record, NextStep("advance", 0.0))
+        send_step(runtime().queues, record, NextStep("advance", 0.0))
         return create(store, record, events, key, booking)
 
     patch.setattr(FaultyStore, "create", early)
@@ -133,12 +130,12 @@ def lease_ignored_at_submit(patch: Patch) -> None:
 @mutation
 def teardown_gives_up(patch: Patch) -> None:
     """After five tries a node is called gone."""
-    released = release.released
+    released = provisioning.released
 
     def tired(transition: Transition, found: Released, limits: Timeouts) -> Decision:
         return released(transition, Released(found.gone or transition.record.attempts[-1].release_tries >= 5), limits)
 
-    patch.setattr(release, "released", tired)
+    patch.setattr(provisioning, "released", tired)
 
 
 @mutation
@@ -151,25 +148,25 @@ def sweep_does_not_send_again(patch: Patch) -> None:
 @mutation
 def release_in_a_submission_counts(patch: Patch) -> None:
     """While somebody may still be submitting, the absence of a node is believed."""
-    released = release.released
+    released = provisioning.released
 
     def credulous(transition: Transition, found: Released, limits: Timeouts) -> Decision:
         transition.change_attempt(submit_lease_until=transition.now)
         return released(transition, Released(found.gone), limits)
 
-    patch.setattr(release, "released", credulous)
+    patch.setattr(provisioning, "released", credulous)
 
 
 @mutation
 def submission_outlasts_its_lease(patch: Patch) -> None:
     """However long what a node needs takes to be gathered, it is submitted."""
-    patch.setattr(control_lifecycle, "in_time_to_submit", always(value=True))
+    patch.setattr(control_records, "in_time_to_submit", always(value=True))
 
 
 @mutation
 def recovery_without_release(patch: Patch) -> None:
     """A lost node is not taken away before the next one is started."""
-    recover = recovery.recover
+    recover = health.recover
 
     def careless(transition: Transition, failure: Failure, limits: Timeouts) -> Decision:
         decision = recover(transition, failure, limits)
@@ -272,7 +269,7 @@ def garbage_without_grace(patch: Patch) -> None:
     """Whatever is listed and was in no record read before is taken away at once."""
 
     def take(task: Any, _: object, known: set[str], __: datetime) -> int:
-        listing: ClusterListing = task._listing
+        listing: ClusterListing = task.listing
         for name, (source, _cluster) in listing.read().clusters.items():
             if name not in known:
                 listing.delete(source, name)
@@ -287,7 +284,7 @@ def skypilots_word_is_enough(patch: Patch) -> None:
     """A release is done when SkyPilot says so, whatever Azure has."""
 
     def credulous(keeper: Any, record: InstanceRecord) -> bool:
-        return keeper._backends(record.mode).provider.release(attempt_ref(record))
+        return keeper.backends(record.mode).provider.release(attempt_ref(record))
 
     patch.setattr(NodeKeeper, "release", credulous)
 
@@ -381,4 +378,4 @@ def cost_of_lost_attempts_forgotten(patch: Patch) -> None:
     def last(_: InstanceRecord, after: InstanceRecord) -> list[Attempt]:
         return [one for one in after.attempts[-1:] if after.ended and one.node_up_at is not None]
 
-    patch.setattr(attempt_costs, "newly_gone", last)
+    patch.setattr(bookkeeping, "newly_gone", last)

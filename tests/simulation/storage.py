@@ -8,8 +8,7 @@ from typing import Protocol
 from pydantic import BaseModel
 
 from shared.cache import TTLCache
-from shared.domain.event import Event
-from shared.domain.instance import InstanceRecord
+from shared.domain.instance import Event, InstanceRecord
 from shared.domain.money import CostEntry
 from shared.storage.base import (
     NO_BOOKING,

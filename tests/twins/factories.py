@@ -8,8 +8,7 @@ from ulid import ULID
 from gpulaunch.models.instances import EventType, Phase
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import LaunchRequest
-from shared.domain.event import Event
-from shared.domain.instance import Attempt, InstanceRecord
+from shared.domain.instance import Attempt, Event, InstanceRecord
 from shared.domain.money import CostEntry
 from shared.domain.request import StoredRequest
 from shared.storage.base import IdempotencyEntry

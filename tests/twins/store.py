@@ -4,8 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from datetime import date
 
-from shared.domain.event import Event
-from shared.domain.instance import InstanceRecord
+from shared.domain.instance import Event, InstanceRecord
 from shared.domain.money import CostEntry, Ledger
 from shared.errors import AlreadyExistsError, StaleLedgerError, StaleRecordError
 from shared.storage import rows

@@ -24,10 +24,10 @@ class TaskRun:
     """One run of a task. Whatever it raises ends this run, or skips this record, and nothing else."""
 
     def see(self, found: Versioned) -> None:
-        """Take in a live record."""
+        pass
 
     def see_unreadable(self, row: Unreadable) -> None:
-        """Take in a live row that cannot be read."""
+        pass
 
     def finish(self, walk: Walk) -> int:  # noqa: ARG002 - what a task without an end has no use for
         """Do what the whole walk was needed for; return how many things were done."""
@@ -35,12 +35,8 @@ class TaskRun:
 
 
 class SweepTask(Protocol):
-    """A task of the sweep."""
-
     @property
-    def name(self) -> str:
-        """Its name in the log, in `/api/health` and in the sweep's figures."""
-        ...
+    def name(self) -> str: ...
 
     def begin(self, now: datetime) -> TaskRun | None:
         """Start a run, before the walk; None: the task is not due in this sweep."""

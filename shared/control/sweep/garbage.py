@@ -4,6 +4,7 @@ One pass marks an orphan, a later one deletes it if it is still an orphan, so th
 """
 
 import logging
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from shared.control.clusters import ClusterListing, RunningClusters
@@ -21,15 +22,13 @@ GRACE = timedelta(minutes=5)
 and the message that comes again take less."""
 
 
+@dataclass(frozen=True)
 class GarbageCollection:
-    """Deletes orphans."""
-
     name = "collected"
 
-    def __init__(self, store: InstanceStore, listing: ClusterListing, workspace: str) -> None:
-        self._store = store
-        self._listing = listing
-        self._workspace = workspace
+    store: InstanceStore
+    listing: ClusterListing
+    workspace: str
 
     def begin(self, now: datetime) -> TaskRun | None:
         """Start a run.
@@ -40,7 +39,7 @@ class GarbageCollection:
         return _Run(self, self._read(now), now) if is_time(now, COLLECT_EVERY) else None
 
     def _read(self, now: datetime) -> RunningClusters:
-        return self._listing.read(skypilot=self._listing.should_list_skypilot(now))
+        return self.listing.read(skypilot=self.listing.should_list_skypilot(now))
 
     def collect(self, running: RunningClusters, known: set[str], now: datetime) -> int:
         """Mark the orphans seen for the first time, delete those marked long enough; how many were deleted.
@@ -50,32 +49,32 @@ class GarbageCollection:
         orphans = {
             name for name, (_, cluster) in running.clusters.items() if name not in known and self._is_ours(cluster, now)
         }
-        markers = {marker.key: marker for marker in self._store.markers(ORPHAN)}
+        markers = {marker.key: marker for marker in self.store.markers(ORPHAN)}
         deleted = 0
         for name in sorted(orphans):
             source = running.clusters[name][0]
             if name not in markers:
                 log.warning("%s is known to no live record; it is deleted unless one claims it soon", name)
-                self._store.put_marker(Marker(kind=ORPHAN, key=name, at=now, text=source))
+                self.store.put_marker(Marker(kind=ORPHAN, key=name, at=now, text=source))
             elif now - markers[name].at >= GRACE:
-                deleted += self._listing.delete(source, name)
+                deleted += self.listing.delete(source, name)
         if running.complete:
             for name in sorted(markers.keys() - orphans):
-                self._store.drop_marker(ORPHAN, name)
+                self.store.drop_marker(ORPHAN, name)
         return deleted
 
     def _is_ours(self, cluster: Cluster, now: datetime) -> bool:
-        if cluster.gc_protected or cluster.workspace not in (None, self._workspace):
+        if cluster.gc_protected or cluster.workspace not in (None, self.workspace):
             return False
         return cluster.created_at is None or now - cluster.created_at >= GRACE
 
 
+@dataclass
 class _Run(TaskRun):
-    def __init__(self, task: GarbageCollection, running: RunningClusters, now: datetime) -> None:
-        self._task = task
-        self._running = running
-        self._now = now
-        self._known: set[str] = set()
+    task: GarbageCollection
+    running: RunningClusters
+    now: datetime
+    _known: set[str] = field(default_factory=set[str], init=False)
 
     def see(self, found: Versioned) -> None:
         attempts = found.record.attempts
@@ -83,10 +82,10 @@ class _Run(TaskRun):
 
     def see_unreadable(self, row: Unreadable) -> None:
         # Its node may be in use; whatever has the instance's name is not garbage.
-        self._known.update(name for name in self._running.clusters if row.owns(name))
+        self._known.update(name for name in self.running.clusters if row.owns(name))
 
     def finish(self, walk: Walk) -> int:
         if not walk.complete:
             # A record that was not seen would make its node an orphan.
             return 0
-        return self._task.collect(self._running, self._known, self._now)
+        return self.task.collect(self.running, self._known, self.now)

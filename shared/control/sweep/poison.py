@@ -1,6 +1,7 @@
 """Read the poison queues: the instances whose messages the host gave up."""
 
 import logging
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from shared.control.records import Records
@@ -18,26 +19,23 @@ QUIET_CHECK = timedelta(minutes=10)
 """The poison queues are read when something is overdue, and this often anyway."""
 
 
+@dataclass(frozen=True)
 class PoisonQueues:
-    """Passes given-up messages on to their instances."""
-
     name = "poisoned"
 
-    def __init__(self, queues: Queues, records: Records) -> None:
-        self._queues = queues
-        self._records = records
+    queues: Queues
+    records: Records
 
     def begin(self, now: datetime) -> TaskRun:
-        """Start a run."""
         return _Run(self, now)
 
     def read(self) -> int:
         """Settle what can be settled; what cannot be understood stays where it is. How many messages were settled."""
         settled = 0
         for queue in QUEUES:
-            for message in self._queues.poisoned(queue):
+            for message in self.queues.poisoned(queue):
                 if self._settle(queue, message):
-                    self._queues.forget(message)
+                    self.queues.forget(message)
                     settled += 1
         return settled
 
@@ -54,7 +52,7 @@ class PoisonQueues:
         extra = {"event": "poison", "instance_id": step.instanceId}
         log.warning("%s: the host gave up a message of step %s", step.instanceId, step.step, extra=extra)
         try:
-            return self._records.change(step.instanceId, Poisoned(step.epoch)) is not None
+            return self.records.change(step.instanceId, Poisoned(step.epoch)) is not None
         except (StaleRecordError, UnreadableRecordError):
             return False
 

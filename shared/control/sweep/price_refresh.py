@@ -1,5 +1,6 @@
 """Keep the live prices at most a day old."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -14,24 +15,24 @@ class PriceSteps(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class PriceRefresh:
     """Takes one small step of the price keeper."""
 
     name = "prices"
 
-    def __init__(self, prices: PriceSteps | None) -> None:
-        self._prices = prices
+    prices: PriceSteps | None
 
     def begin(self, now: datetime) -> TaskRun | None:
         """Start a run."""
-        return None if self._prices is None else _Run(self._prices, now)
+        return None if self.prices is None else _Run(self.prices, now)
 
 
+@dataclass
 class _Run(TaskRun):
-    def __init__(self, prices: PriceSteps, now: datetime) -> None:
-        self._prices = prices
-        self._now = now
+    prices: PriceSteps
+    now: datetime
 
     def finish(self, walk: Walk) -> int:  # noqa: ARG002
-        self._prices.step(self._now)
+        self.prices.step(self.now)
         return 0

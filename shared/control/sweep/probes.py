@@ -15,8 +15,6 @@ probes the last slice, which for a small fleet is all of it: a message and a sec
 
 
 class ProbeReady:
-    """Probes all ready instances."""
-
     name = "probes"
 
     def __init__(self, queues: Queues, prober: Prober, slice_size: int = SLICE) -> None:
@@ -25,7 +23,6 @@ class ProbeReady:
         self._slice = slice_size
 
     def begin(self, now: datetime) -> TaskRun:  # noqa: ARG002
-        """Start a run."""
         return _Run(self._queues, self._prober, self._slice)
 
 

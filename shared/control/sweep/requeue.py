@@ -1,38 +1,36 @@
-"""Send overdue steps again: lost messages, deadlines, idle times, budgets of single instances."""
+"""Send overdue queues again: lost messages, deadlines, idle times, budgets of single instances."""
 
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from gpulaunch.models.instances import Phase
-from shared.control.step_queue import StepQueue
+from shared.control.records import send_step
 from shared.control.sweep.base import TaskRun, Walk, is_overdue
 from shared.lifecycle.transition import NextStep
-from shared.storage.base import Versioned
+from shared.storage.base import Queues, Versioned
 
 
+@dataclass(frozen=True)
 class Requeue:
-    """Sends a message for every overdue step."""
-
     name = "resent"
 
-    def __init__(self, steps: StepQueue) -> None:
-        self._steps = steps
+    queues: Queues
 
     def begin(self, now: datetime) -> TaskRun:
-        """Start a run."""
-        return _Run(self._steps, now)
+        return _Run(self.queues, now)
 
 
+@dataclass
 class _Run(TaskRun):
-    def __init__(self, steps: StepQueue, now: datetime) -> None:
-        self._steps = steps
-        self._now = now
-        self._sent = 0
+    queues: Queues
+    now: datetime
+    _sent: int = field(default=0, init=False)
 
     def see(self, found: Versioned) -> None:
         record = found.record
-        if is_overdue(record, self._now):
+        if is_overdue(record, self.now):
             terminating = record.phase is Phase.TERMINATING
-            self._steps.send(record, NextStep("teardown" if terminating else "advance", 0.0))
+            send_step(self.queues, record, NextStep("teardown" if terminating else "advance", 0.0))
             self._sent += 1
 
     def finish(self, walk: Walk) -> int:  # noqa: ARG002

@@ -1,6 +1,7 @@
 """What the last sweep found, stored in one row so that every process can answer `/api/health` with it."""
 
 import logging
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from pydantic import ValidationError
@@ -30,8 +31,6 @@ class TaskStatus(Stored):
 
 
 class UnreadableRow(Stored):
-    """A live row that cannot be read."""
-
     instance_id: str
     why: str
 
@@ -53,16 +52,15 @@ class SweepStatus(Stored):
 
     @property
     def failing(self) -> dict[str, TaskStatus]:
-        """The tasks whose last run failed."""
         return {name: task for name, task in self.tasks.items() if task.error}
 
 
+@dataclass
 class SweepStatusStore:
     """Reads and writes the status; a sweep without news costs half a write."""
 
-    def __init__(self, store: InstanceStore) -> None:
-        self._store = store
-        self._written: SweepStatus | None = None
+    store: InstanceStore
+    _written: SweepStatus | None = field(default=None, init=False)
 
     def read(self) -> SweepStatus | None:
         """The status of the last sweep; None: no sweep has ended yet, or its status cannot be read.
@@ -70,7 +68,7 @@ class SweepStatusStore:
         Raises:
             StoreUnavailableError: Storage did not answer.
         """
-        for marker in self._store.markers(STATUS):
+        for marker in self.store.markers(STATUS):
             try:
                 return SweepStatus.model_validate_json(marker.text)
             except ValidationError:
@@ -93,7 +91,7 @@ class SweepStatusStore:
         shown = status.model_copy(update={"unreadable": status.unreadable[:_SHOWN]})
         text = shown.model_dump_json(exclude_defaults=True)
         try:
-            self._store.put_marker(Marker(kind=STATUS, key="last", at=status.ended_at, text=text))
+            self.store.put_marker(Marker(kind=STATUS, key="last", at=status.ended_at, text=text))
         except StoreError as error:
             log.warning("the status of the sweep is not stored: %s", error)
         else:

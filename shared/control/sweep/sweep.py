@@ -21,23 +21,19 @@ WALK = "walk"
 """The name under which the walk itself stands among the tasks."""
 
 
+@dataclass(frozen=True)
 class Sweep:
-    """Runs the tasks."""
-
-    def __init__(
-        self, store: InstanceStore, tasks: Sequence[SweepTask], clock: Clock, statuses: SweepStatusStore
-    ) -> None:
-        self._store = store
-        self._tasks = tasks
-        self._clock = clock
-        self._statuses = statuses
+    store: InstanceStore
+    tasks: Sequence[SweepTask]
+    clock: Clock
+    statuses: SweepStatusStore
 
     def run(self) -> SweepStatus:
         """Walk once over all live instances; return what is stored of it."""
         sweep = _Sweep()
-        now = self._clock.now()
+        now = self.clock.now()
         started: dict[str, TaskRun | None] = {}
-        for task in self._tasks:
+        for task in self.tasks:
             sweep.guarded(task.name, lambda task=task: started.update({task.name: task.begin(now)}))
         runs = {name: run for name, run in started.items() if run is not None}
         for name in started.keys() - runs.keys():
@@ -54,7 +50,7 @@ class Sweep:
             unreadable=tuple(UnreadableRow(instance_id=row.instance_id, why=row.why) for row in walked.unreadable),
             tasks=after(self._known(sweep), now, sweep.errors),
         )
-        self._statuses.write(status)
+        self.statuses.write(status)
         figures = {"live": walked.live, "ready": walked.ready, "unreadable": len(walked.unreadable)}
         figures |= dict.fromkeys(started, 0) | done
         failed = sorted(status.failing)
@@ -66,11 +62,10 @@ class Sweep:
         return status
 
     def _walk(self, sweep: "_Sweep", runs: Mapping[str, TaskRun]) -> "_Walked":
-        """Show every live record to every run."""
         walked = _Walked()
         sweep.errors[WALK] = ""
         try:
-            for found in self._store.live():
+            for found in self.store.live():
                 walked.count(found)
                 for name, run in runs.items():
                     sweep.guarded(name, lambda run=run, found=found: _show(run, found), _id_of(found))
@@ -81,7 +76,7 @@ class Sweep:
 
     def _known(self, sweep: "_Sweep") -> SweepStatus | None:
         try:
-            return self._statuses.last(fresh=any(sweep.errors.values()))
+            return self.statuses.last(fresh=any(sweep.errors.values()))
         except StoreError as error:
             sweep.failed(WALK, error)
             return None
@@ -104,11 +99,11 @@ class _Walked:
             self.ready += 1
 
 
+@dataclass
 class _Sweep:
     """Runs pieces of work, each on its own."""
 
-    def __init__(self) -> None:
-        self.errors: dict[str, str] = {}
+    errors: dict[str, str] = field(default_factory=dict[str, str], init=False)
 
     def guarded(self, task: str, work: Callable[[], None], instance_id: str = "") -> None:
         self.errors.setdefault(task, "")

@@ -8,8 +8,7 @@ import pytest
 from gpulaunch.models.instances import EventType, Phase
 from shared.backends.base import Backend
 from shared.control.phase_estimates import PhaseEstimates, PhaseSpan, durations
-from shared.domain.event import Event
-from shared.domain.instance import InstanceRecord
+from shared.domain.instance import Event, InstanceRecord
 from shared.web.instance import steps
 from tests.functional.world import World
 from tests.twins.clock import START

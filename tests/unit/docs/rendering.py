@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from gpulaunch.models.instances import Reason
-from shared.lifecycle.retries import Retry, retry_after
+from shared.lifecycle.provision import Retry, retry_after
 from shared.lifecycle.rules import final_phase, overdue
 from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import LEGAL

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 WALKS = ROOT / "docs" / "internals" / "walks.md"
-USE_CASES = ROOT / "shared" / "control" / "step_queue.py"
+USE_CASES = ROOT / "shared" / "control" / "records.py"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "tests").glob("*.md")])
 
 

@@ -5,8 +5,7 @@ from typing import Any
 
 from gpulaunch.models.instances import EventType, Phase, Reason
 from gpulaunch.models.offers import Offer
-from shared.domain.event import Event
-from shared.domain.instance import Attempt, Failure
+from shared.domain.instance import Attempt, Event, Failure
 from shared.domain.node import JobResult, NodeNotice, NodePhase, NodeRegistration, NodeStatus
 from shared.domain.provider import Availability, NodeState, NodeView, Probe
 from shared.lifecycle.acceptance import accept

@@ -3,7 +3,7 @@
 import pytest
 
 from gpulaunch.models.instances import Reason
-from shared.lifecycle.retries import Retry, retry_after
+from shared.lifecycle.provision import Retry, retry_after
 
 SAME_OFFER = {Reason.PORT_TAKEN, Reason.PROVIDER_UNAVAILABLE}
 GIVE_UP = {Reason.INVALID_TASK, Reason.INSTALL_FAILED, Reason.MODEL_FETCH_FAILED, Reason.SERVER_FAILED}

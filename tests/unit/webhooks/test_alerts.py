@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from gpulaunch.models.instances import EventType, Phase, Reason
 from shared.adapters import secrets_of
-from shared.domain.event import Event
+from shared.domain.instance import Event
 from shared.domain.webhook import read_hooks, signing_key
 from shared.settings import Settings
 from shared.webhooks.alert import Alert
