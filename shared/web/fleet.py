@@ -14,7 +14,7 @@ from shared.api.instances import filter_of, page_etags, page_view
 from shared.api.parse import read_query
 from shared.app import App
 from shared.control.sweep.unreadable_rows import UNREADABLE
-from shared.control.unreadable import TERMINATE_UNREADABLE
+from shared.control.termination import TERMINATE_UNREADABLE
 from shared.storage.base import Unreadable
 
 PAGE: Final = 20

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from shared.control.unreadable import UnreadableTermination
 
 from gpulaunch.models.instances import Phase
 from shared import app as runtime
 from shared.control.queries import HealthReports
+from shared.control.termination import UnreadableTermination
 from shared.domain import node as protocol
 from shared.domain.instance import InstanceRecord
 from shared.errors import UnreadableRowError
