@@ -1,14 +1,13 @@
-"""The telemetry interface, its names, and an implementation that discards everything.
+"""The telemetry interface and its names; discards everything until something is configured.
 
 This module imports nothing of OpenTelemetry. Attribute names are those of the log's custom dimensions too, so that one
 query joins spans, log lines and metrics: `instance_id`, `attempt`, `phase`, `mode`, `provider`, `reason`.
 """
 
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
 Value = str | int | float | bool | None
 """What an attribute may be; None is left out."""
@@ -25,29 +24,31 @@ class Metric:
 
 LAUNCHES = Metric("gpulaunch.launches", "{launch}", "Launches accepted, by mode and provider.")
 PHASES = Metric("gpulaunch.phases", "{phase}", "Phases entered, by phase, mode and provider.")
-PHASE_SECONDS = Metric("gpulaunch.phase.duration", "s", "How long a phase lasted, told when it is left.")
+PHASE_SECONDS = Metric("gpulaunch.phase.duration", "s", "How long a phase lasted, recorded when it is left.")
 READY_SECONDS = Metric("gpulaunch.ready.duration", "s", "From acceptance to the first time that an instance is ready.")
 FAILURES = Metric("gpulaunch.failures", "{attempt}", "Attempts that failed, by reason, provider and region.")
 COST = Metric("gpulaunch.cost", "USD", "What attempts have cost, booked when nothing is left of their node.")
+COUNTERS = (LAUNCHES, PHASES, FAILURES, COST)
+HISTOGRAMS = (PHASE_SECONDS, READY_SECONDS)
 
 
-class Span(Protocol):
-    """A span that is open."""
+class Span:
+    """An open span; this one discards what it is given."""
 
     def note(self, **attributes: Value) -> None:
         """Add attributes."""
-        ...
 
 
-class Telemetry(Protocol):
-    """Takes in what happens. Never raises, never waits for a network."""
+class Telemetry:
+    """Takes in what happens, never raises and never waits for a network. This one discards it; `Recording` exports."""
 
-    def span(self, name: str, parent: str | None = None, **attributes: Value) -> AbstractContextManager[Span]:
+    @contextmanager
+    def span(self, name: str, parent: str | None = None, **attributes: Value) -> Generator[Span]:  # noqa: ARG002
         """A span around a block.
 
         `parent` is a traceparent (W3C), the launch's; the current span stays the parent if it is of the same trace.
         """
-        ...
+        yield Span()
 
     def finished(
         self,
@@ -59,52 +60,16 @@ class Telemetry(Protocol):
         **attributes: Value,
     ) -> None:
         """A span of something that is over; `failed` says why it failed."""
-        ...
 
     def traceparent(self) -> str | None:
-        """The current span's traceparent, to be kept; None: there is none."""
-        ...
-
-    def count(self, metric: Metric, amount: float = 1, **attributes: Value) -> None:
-        """Add to a counter."""
-        ...
-
-    def measure(self, metric: Metric, value: float, **attributes: Value) -> None:
-        """Add a value to a histogram."""
-        ...
-
-
-class Silent:
-    """A telemetry sink that discards everything."""
-
-    @contextmanager
-    def span(self, name: str, parent: str | None = None, **attributes: Value) -> Generator[Span]:  # noqa: ARG002
-        """See Telemetry."""
-        yield self
-
-    def note(self, **attributes: Value) -> None:
-        """See Span."""
-
-    def finished(
-        self,
-        name: str,
-        parent: str | None,
-        begin: datetime,
-        end: datetime,
-        failed: str | None = None,
-        **attributes: Value,
-    ) -> None:
-        """See Telemetry."""
-
-    def traceparent(self) -> str | None:
-        """See Telemetry."""
+        """The current span's traceparent, to be stored; None: there is none."""
         return None
 
     def count(self, metric: Metric, amount: float = 1, **attributes: Value) -> None:
-        """See Telemetry."""
+        """Add to a counter."""
 
     def measure(self, metric: Metric, value: float, **attributes: Value) -> None:
-        """See Telemetry."""
+        """Add a value to a histogram."""
 
 
-SILENT = Silent()
+SILENT = Telemetry()

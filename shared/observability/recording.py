@@ -3,7 +3,6 @@
 Every text passes the redactor: spans and metrics leave the process by other ways than the log's.
 """
 
-import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -11,13 +10,13 @@ from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.metrics import Counter, Histogram, MeterProvider
+from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
 from opentelemetry.trace import SpanContext, Status, StatusCode, TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from gpulaunch.version import VERSION
-from shared.observability.base import Metric, Span, Value
+from shared.observability.base import COUNTERS, HISTOGRAMS, Metric, Span, Telemetry, Value
 from shared.redaction import Redactor
 
 _SCOPE = "gpulaunch"
@@ -26,16 +25,15 @@ _ON_LINES = ("instance_id", "attempt", "phase")
 _W3C = TraceContextTextMapPropagator()
 
 
-class Recording:
+class Recording(Telemetry):
     """Spans and metrics for the given providers."""
 
     def __init__(self, traces: TracerProvider, meters: MeterProvider, redactor: Redactor) -> None:
         self._tracer = traces.get_tracer(_SCOPE, VERSION)
-        self._meter = meters.get_meter(_SCOPE, VERSION)
+        meter = meters.get_meter(_SCOPE, VERSION)
+        self._counters = {one: meter.create_counter(one.name, one.unit, one.description) for one in COUNTERS}
+        self._histograms = {one: meter.create_histogram(one.name, one.unit, one.description) for one in HISTOGRAMS}
         self._redactor = redactor
-        self._counters: dict[str, Counter] = {}
-        self._histograms: dict[str, Histogram] = {}
-        self._lock = threading.Lock()
 
     @contextmanager
     def span(self, name: str, parent: str | None = None, **attributes: Value) -> Generator[Span]:
@@ -43,12 +41,12 @@ class Recording:
         with self._tracer.start_as_current_span(
             name,
             _placed(parent),
-            attributes=self.clean(attributes),
+            attributes=_clean(attributes, self._redactor),
             record_exception=False,
             set_status_on_exception=False,
         ) as inner:
             try:
-                yield _Open(inner, self)
+                yield _OpenSpan(inner, self._redactor)
             except Exception as error:
                 inner.set_status(Status(StatusCode.ERROR, type(error).__name__))
                 raise
@@ -62,11 +60,9 @@ class Recording:
         failed: str | None = None,
         **attributes: Value,
     ) -> None:
-        """See Telemetry."""
-        # Below the launch itself, not below the step that happens to tell of it: phases stand side by side.
-        span = self._tracer.start_span(
-            name, _extracted(parent), attributes=self.clean(attributes), start_time=_nanoseconds(begin)
-        )
+        """See Telemetry. Below the launch itself, not below the step that reports it: phases stand side by side."""
+        noted = _clean(attributes, self._redactor)
+        span = self._tracer.start_span(name, _extracted(parent), attributes=noted, start_time=_nanoseconds(begin))
         if failed is not None:
             span.set_status(Status(StatusCode.ERROR, self._redactor.text(failed)))
         span.end(_nanoseconds(end))
@@ -79,35 +75,19 @@ class Recording:
 
     def count(self, metric: Metric, amount: float = 1, **attributes: Value) -> None:
         """See Telemetry."""
-        with self._lock:
-            if metric.name not in self._counters:
-                self._counters[metric.name] = self._meter.create_counter(metric.name, metric.unit, metric.description)
-        self._counters[metric.name].add(amount, self.clean(attributes))
+        self._counters[metric].add(amount, _clean(attributes, self._redactor))
 
     def measure(self, metric: Metric, value: float, **attributes: Value) -> None:
         """See Telemetry."""
-        with self._lock:
-            if metric.name not in self._histograms:
-                made = self._meter.create_histogram(metric.name, metric.unit, metric.description)
-                self._histograms[metric.name] = made
-        self._histograms[metric.name].record(value, self.clean(attributes))
-
-    def clean(self, attributes: Mapping[str, Value]) -> dict[str, str | int | float | bool]:
-        """The attributes that have a value, texts redacted."""
-        return {
-            name: self._redactor.text(value) if isinstance(value, str) else value
-            for name, value in attributes.items()
-            if value is not None
-        }
+        self._histograms[metric].record(value, _clean(attributes, self._redactor))
 
 
-class _Open:
-    def __init__(self, span: trace.Span, recording: Recording) -> None:
-        self._span, self._recording = span, recording
+class _OpenSpan(Span):
+    def __init__(self, span: trace.Span, redactor: Redactor) -> None:
+        self._span, self._redactor = span, redactor
 
     def note(self, **attributes: Value) -> None:
-        """See Span."""
-        self._span.set_attributes(self._recording.clean(attributes))
+        self._span.set_attributes(_clean(attributes, self._redactor))
 
 
 class LineFilter(LogRecordProcessor):
@@ -123,12 +103,8 @@ class LineFilter(LogRecordProcessor):
         """Before the record goes to the exporter."""
         line = log_record.log_record
         inherited: Mapping[str, Any] = getattr(trace.get_current_span(), "attributes", None) or {}
-        given = dict(line.attributes or {})
-        kept: dict[str, Any] = {name: inherited[name] for name in _ON_LINES if name in inherited}
-        for name, value in given.items():
-            if value is not None:
-                kept[name] = self._redactor.text(value) if isinstance(value, str) else value
-        line.attributes = kept
+        kept = {name: inherited[name] for name in _ON_LINES if name in inherited}
+        line.attributes = kept | _clean(line.attributes or {}, self._redactor)
 
     def shutdown(self) -> None:
         """Nothing is held back."""
@@ -136,6 +112,15 @@ class LineFilter(LogRecordProcessor):
     def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - OpenTelemetry's interface
         """Nothing is held back."""
         return True
+
+
+def _clean(attributes: Mapping[str, Any], redactor: Redactor) -> dict[str, Any]:
+    """The attributes that have a value, texts redacted."""
+    return {
+        name: redactor.text(value) if isinstance(value, str) else value
+        for name, value in attributes.items()
+        if value is not None
+    }
 
 
 def _placed(parent: str | None) -> Context | None:
