@@ -1,11 +1,15 @@
-"""Webhook bodies in the `json` format."""
+"""Alerts: which events are sent, and their content, which is the body in the `json` format. Pure."""
 
+from collections.abc import Collection
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from gpulaunch.models.base import UtcTime
-from gpulaunch.models.instances import Phase, Reason
+from gpulaunch.models.instances import EventType, Mode, Phase, Reason
+from shared.domain.costs import cost_so_far
+from shared.domain.instance import Event, InstanceRecord
 from shared.domain.messages import BudgetNotice
 
 AlertType = Literal[
@@ -31,7 +35,7 @@ class AlertData(BaseModel):
     name: str | None
     model_name: str
     provider: str
-    mode: Literal["real", "simulation"]
+    mode: Mode
     labels: dict[str, str]
     cost_usd: float
     """Cost of the instance so far, in USD."""
@@ -47,3 +51,47 @@ class Alert(BaseModel):
     """Time of the event."""
     data: AlertData | BudgetNotice
     """The budget for `budget.refused`, otherwise the event."""
+
+
+def type_of(event: Event) -> AlertType | None:
+    """Return the type of alert for an event, or None."""
+    if event.type is EventType.ALERT:
+        return "instance.alert"
+    if event.type is not EventType.PHASE:
+        return None
+    if event.phase is Phase.TERMINATING and event.reason is Reason.POISON_MESSAGE:
+        return "instance.poisoned"
+    return "instance.failed" if event.phase is Phase.FAILED else "instance.phase_changed"
+
+
+def is_wanted(event: Event, words: Collection[str]) -> bool:
+    """Return whether an event is sent, given the words of GPULAUNCH_WEBHOOK_EVENTS."""
+    kind = type_of(event)
+    if kind is None:
+        return False
+    if kind == "instance.alert":
+        return "alert" in words
+    return "phase" in words or event.phase.value in words or (kind == "instance.poisoned" and "poison" in words)
+
+
+def alert_of(record: InstanceRecord, event: Event, kind: AlertType, now: datetime) -> Alert:
+    """Return the alert about an event."""
+    return Alert(
+        type=kind,
+        timestamp=event.at,
+        data=AlertData(
+            instance_id=record.instance_id,
+            sequence=event.sequence,
+            phase=event.phase,
+            message=event.message,
+            reason=event.reason,
+            attempt=event.attempt,
+            details=event.data,
+            name=record.request.name,
+            model_name=record.request.model_name,
+            provider=record.request.provider,
+            mode=record.mode,
+            labels=record.request.labels,
+            cost_usd=round(cost_so_far(record, record.ended_at or now), 4),
+        ),
+    )

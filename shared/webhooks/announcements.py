@@ -8,7 +8,7 @@ from shared.domain.messages import AlertMessage, BudgetNotice
 from shared.errors import StoreUnavailableError
 from shared.queues import ALERTS
 from shared.storage.base import Queues
-from shared.webhooks.subscriptions import is_wanted
+from shared.webhooks.alert import is_wanted
 
 log = logging.getLogger("gpulaunch.alerts")
 

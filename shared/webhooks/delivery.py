@@ -1,7 +1,11 @@
 """Delivers alerts: from a message of the alerts queue to a POST."""
 
+import base64
+import hashlib
+import hmac
 import logging
 from collections.abc import Sequence
+from datetime import datetime
 
 import httpx
 from pydantic import SecretStr
@@ -9,13 +13,11 @@ from pydantic import SecretStr
 from shared.clock import Clock
 from shared.domain.errors import MessageError
 from shared.domain.messages import AlertMessage
-from shared.domain.webhook import Webhook
+from shared.domain.webhook import Webhook, signing_key
 from shared.queues import ALERTS
 from shared.storage.base import InstanceStore, Queues
-from shared.webhooks.alert import Alert
+from shared.webhooks.alert import Alert, alert_of, type_of
 from shared.webhooks.formats import body_of
-from shared.webhooks.signature import signed_headers
-from shared.webhooks.subscriptions import alert_of, type_of
 
 log = logging.getLogger("gpulaunch.alerts")
 
@@ -82,6 +84,14 @@ class AlertDelivery:
         if found is None or kind is None or events[0].sequence != message.sequence:
             raise MessageError(f"{message.instanceId} has no event {message.sequence} to alert about")
         return alert_of(found.record, events[0], kind, self._clock.now())
+
+
+def signed_headers(secret: str, message_id: str, now: datetime, body: bytes) -> dict[str, str]:
+    """Sign a body by Standard Webhooks (https://www.standardwebhooks.com), symmetric, version 1."""
+    seconds = str(int(now.timestamp()))
+    text = b".".join((message_id.encode(), seconds.encode(), body))
+    signature = base64.b64encode(hmac.new(signing_key(secret), text, hashlib.sha256).digest()).decode()
+    return {"webhook-id": message_id, "webhook-timestamp": seconds, "webhook-signature": f"v1,{signature}"}
 
 
 def _post(url: str, headers: dict[str, str], body: bytes) -> tuple[str, bool] | None:

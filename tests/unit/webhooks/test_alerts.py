@@ -12,10 +12,9 @@ from shared.adapters import secrets_of
 from shared.domain.instance import Event
 from shared.domain.webhook import read_hooks, signing_key
 from shared.settings import Settings
-from shared.webhooks.alert import Alert
+from shared.webhooks.alert import Alert, alert_of, is_wanted, type_of
+from shared.webhooks.delivery import signed_headers
 from shared.webhooks.formats import body_of
-from shared.webhooks.signature import signed_headers
-from shared.webhooks.subscriptions import alert_of, is_wanted, type_of
 from tests.twins.clock import START
 from tests.twins.factories import make_event, make_record, make_request
 
