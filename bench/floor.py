@@ -45,7 +45,8 @@ def writes(body: dict[str, Any]) -> tuple[list[tuple[str, rows.TableRow]], str]:
         worst_case_usd=costs.worst_case_usd,
     )
     inserts = [("create", rows.record_row(PARTITION, record, "0" * 16))]
-    inserts += [("create", rows.event_row(PARTITION, record.instance_id, event)) for event in events]
+    for event in events:
+        inserts.append(("create", rows.row_of(PARTITION, rows.event_key(record.instance_id, event.sequence), event)))
     message = StepMessage(instanceId=record.instance_id, epoch=record.epoch, step="advance")
     return inserts, message.model_dump_json(by_alias=True)
 

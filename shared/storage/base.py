@@ -28,7 +28,6 @@ class Versioned:
 
     @property
     def instance_id(self) -> str:
-        """The record's."""
         return self.record.instance_id
 
 
@@ -45,15 +44,15 @@ class Unreadable:
     """For people; where in the document and what, without its values."""
     etag: str
     ended: bool
-    """Its row is among those of ended instances: nothing is left to do for it."""
+    """Its row is among those of ended instances."""
     phase: str | None
-    """As stored, in whatever version's words; so are `mode` and `provider`. None: the row does not say."""
+    """As stored, so are `mode` and `provider`; None: the row does not say."""
     mode: str | None
     provider: str | None
     clusters: tuple[str, ...]
     """Names of the clusters of its attempts, save of those that are deleted; empty when the document is not JSON."""
     reservation: Reservation | None
-    """What it holds of the ledger, where that can be read: to be settled when the row is closed."""
+    """To be settled when the row is closed, where it can be read."""
 
     def owns(self, cluster_name: str) -> bool:
         """Whether a cluster of that name was created for this instance, by its name alone."""
@@ -61,12 +60,12 @@ class Unreadable:
 
 
 def readable(found: Iterable[Versioned | Unreadable]) -> Iterator[Versioned]:
-    """Leave out the unreadable, for what does without them; the sweep is what counts and reports them."""
+    """Leave out the unreadable, which the sweep counts and reports."""
     return (one for one in found if isinstance(one, Versioned))
 
 
 class UnreadableRecordError(UnreadableRowError):
-    """The row of the record that was asked for cannot be read; carries what can be said about it."""
+    """The row of the record that was asked for cannot be read."""
 
     def __init__(self, unreadable: Unreadable) -> None:
         super().__init__(f"{unreadable.instance_id} cannot be read: {unreadable.why}")
@@ -87,26 +86,22 @@ class IdempotencyEntry(Kept):
 
 
 class Marker(Kept):
-    """Something small to remember that belongs to no instance: an orphan seen, an offer that failed."""
+    """A small fact beside the records, one for each kind and key: an orphan seen, an offer that failed."""
 
     kind: str
-    """One of the kinds below; markers are listed by it."""
     key: str
-    """What the marker is about; one for each kind and key."""
     at: UtcTime
-    """When it was first written down."""
     until: UtcTime | None = None
-    """From when on it no longer counts; None: until it is dropped."""
+    """When it expires; None: never."""
     text: str = ""
 
 
 @dataclass(frozen=True)
 class VersionedLedger:
-    """The ledger as read, with the mark that lets it be changed."""
+    """The ledger and the ETag needed to update it; None: it was never written."""
 
     ledger: Ledger
     etag: str | None
-    """None: nothing was ever written to it."""
 
 
 @dataclass(frozen=True)
@@ -114,18 +109,18 @@ class Booking:
     """What is booked in the same write as a record, or alone."""
 
     ledger: Ledger | None = None
-    """The ledger as it is to stand; None: it is not touched."""
+    """The new ledger; None: it is not changed."""
     ledger_etag: str | None = None
-    """The ETag of the ledger that it follows from, as VersionedLedger has it."""
+    """Of the ledger that it follows from, as in VersionedLedger."""
     costs: tuple[CostEntry, ...] = ()
 
 
 NO_BOOKING = Booking()
 
 ORPHAN = "orphan"
-"""Notes about clusters that no live record knows; the key is the cluster's name."""
+"""Clusters that no live record knows; the key is the cluster's name."""
 REFUSED_OFFER = "refused-offer"
-"""Notes about offers that failed lately; the key is the offer's."""
+"""Offers that failed lately; the key is the offer's."""
 PRICES = "prices"
 """SkyPilot's live price lists, packed; the key is the provider."""
 
@@ -152,7 +147,7 @@ class RecordPage:
 
 @dataclass(frozen=True, kw_only=True)
 class QueuedMessage:
-    """A message taken from a queue outside the host's trigger."""
+    """A message that was received outside the host's trigger."""
 
     queue: str
     id: str
@@ -187,7 +182,7 @@ class InstanceStore(Protocol):
         ...
 
     def idempotency(self, key_hash: str) -> IdempotencyEntry | None:
-        """Return what was answered to that key."""
+        """Return the entry of a key by its hash."""
         ...
 
     def load(self, instance_id: str) -> Versioned | None:
@@ -217,19 +212,17 @@ class InstanceStore(Protocol):
     def close_unreadable(self, unreadable: Unreadable, booking: Booking = NO_BOOKING) -> None:
         """Move an unreadable row to the ended ones, as it is and marked, if it is still the one that was read.
 
-        For an unreadable instance that a user terminates, once its nodes are deleted: release what
-        `clusters` names and whatever the backends list that it `owns`, then close it, with a booking that settles its
-        `reservation`. The document is kept to the letter, and read as `Unreadable` from then on by every version: what
-        it says of its phase is no longer true. One that has ended stays as it is.
+        For an instance that a user terminates, once its nodes are deleted. The document is kept to the letter, and
+        read as `Unreadable` from then on by every version, since its phase is no longer true. A row that has ended
+        stays as it is.
 
         Raises:
             StaleRecordError: somebody changed the row, or removed it.
             StaleLedgerError: the row is unchanged, but somebody else changed the ledger.
         """
-        ...
 
     def ledger(self) -> VersionedLedger:
-        """Return the workspace's ledger, an empty one where none was written."""
+        """Return the workspace's ledger, empty if it was never written."""
         ...
 
     def book(self, booking: Booking) -> None:
@@ -238,10 +231,9 @@ class InstanceStore(Protocol):
         Raises:
             StaleLedgerError: somebody else changed it; also when a repeated write met its own work.
         """
-        ...
 
     def costs(self, first: date) -> list[CostEntry]:
-        """Return what the attempts have cost that ended on that day, UTC, or later; oldest day first."""
+        """Return the costs of attempts that ended on a day, UTC, or later; oldest first."""
         ...
 
     def events(self, instance_id: str, after: int = -1, limit: int = 1000) -> list[Event]:
@@ -271,15 +263,12 @@ class InstanceStore(Protocol):
 
     def put_marker(self, marker: Marker) -> None:
         """Write a marker, replacing the one of the same kind and key."""
-        ...
 
     def drop_marker(self, kind: str, key: str) -> None:
         """Delete a marker; one that does not exist is fine."""
-        ...
 
     def ping(self) -> None:
         """Read one row at most, to see whether storage answers."""
-        ...
 
 
 class Queues(Protocol):
@@ -287,11 +276,9 @@ class Queues(Protocol):
 
     def send(self, queue: str, message: BaseModel, delay_seconds: float = 0.0) -> None:
         """Put a message, visible after `delay_seconds` (0 to 7 days)."""
-        ...
 
     def bury(self, queue: str, body: bytes) -> None:
         """Put a message that can't be understood into the queue's poison queue, as it came."""
-        ...
 
     def poisoned(self, queue: str) -> list[QueuedMessage]:
         """Up to 32 messages of the queue's poison queue, hidden from other readers for a minute."""
@@ -299,4 +286,3 @@ class Queues(Protocol):
 
     def forget(self, message: QueuedMessage) -> None:
         """Delete a message returned by `poisoned`; ignore a missing one."""
-        ...

@@ -1,7 +1,6 @@
 """Assertions at the store's borders: what no lifecycle asks for is a fault of the program, and is never written."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -11,24 +10,21 @@ from shared.storage import rows
 from shared.storage.base import Booking
 
 
-def check_create(record: InstanceRecord, events: Sequence[Event], booking: Booking) -> None:
-    """Refuse a creation that makes no sense. Raises ValueError."""
-    _check_events(0, record, events)
-    check_size(events, booking)
+def check_write(
+    before: InstanceRecord | None, record: InstanceRecord, events: Sequence[Event], booking: Booking
+) -> None:
+    """Refuse a creation (`before` is None) or a change that no lifecycle asks for.
 
-
-def check_commit(before: InstanceRecord, record: InstanceRecord, events: Sequence[Event], booking: Booking) -> None:
-    """Refuse a commit that no lifecycle asks for. Raises ValueError."""
-    if before.instance_id != record.instance_id:
+    Raises:
+        ValueError: It makes no sense, or is more than a transaction holds.
+    """
+    if before is not None and before.instance_id != record.instance_id:
         raise ValueError("a commit is about one instance")
-    if before.ended and not record.ended:
+    if before is not None and before.ended and not record.ended:
         raise ValueError("an ended instance does not come back to life")
-    _check_events(before.event_count, record, events)
-    check_size(events, booking)
-
-
-def check_size(events: Sequence[Event], booking: Booking) -> None:
-    """Refuse more events and costs than a transaction holds. Raises ValueError."""
+    first, numbers = before.event_count if before else 0, [event.sequence for event in events]
+    if numbers != list(range(first, record.event_count)):
+        raise ValueError(f"events {numbers} do not lead from {first} to the record's count of {record.event_count}")
     count = len(events) + len(booking.costs)
     if count > rows.MAX_EVENTS:
         raise ValueError(f"{count} events and costs in one write; at most {rows.MAX_EVENTS}")
@@ -38,22 +34,14 @@ def checked_row(partition: str, record: InstanceRecord, writer: str) -> rows.Tab
     """The row of a record, read again before it is written: what could not be read would be lost.
 
     Raises:
-        StoreError: no row can hold the record, or it would not be read as it is.
+        StoreError: No row can hold the record, or it would not be read as it is.
     """
     if record.schema_version > SCHEMA:
         raise StoreError(f"{record.instance_id} is of a later version's schema {record.schema_version}; not written")
-    row: dict[str, Any] = rows.record_row(partition, record, writer)
-    text = rows.document(row)
+    row = rows.record_row(partition, record, writer)
     try:
-        same = InstanceRecord.model_validate_json(text).model_dump_json() == text
+        # Strict: nothing is converted, so what is read is what was written.
+        InstanceRecord.model_validate_json(rows.document(row), strict=True)
     except ValidationError as error:
         raise StoreError(f"{record.instance_id} could not be read again; not written: {error}") from error
-    if not same:
-        raise StoreError(f"{record.instance_id} would not be read as it is; not written")
     return row
-
-
-def _check_events(first: int, record: InstanceRecord, events: Sequence[Event]) -> None:
-    numbers = [event.sequence for event in events]
-    if numbers != list(range(first, record.event_count)):
-        raise ValueError(f"events {numbers} do not lead from {first} to the record's count of {record.event_count}")

@@ -5,13 +5,12 @@ from os import environ
 from typing import TYPE_CHECKING, Any, Final
 from urllib.request import getproxies
 
-from azure.core.exceptions import AzureError
 from azure.data.tables import TableClient, TableServiceClient
 
 from shared.errors import SettingsError
 from shared.settings import Settings
 from shared.storage.queues import existing_is_fine
-from shared.table_errors import translate
+from shared.table_errors import translated
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -61,73 +60,55 @@ def transport() -> "HttpTransport[Any, Any]":
 def table_client(settings: Settings, **options: Any) -> TableClient:
     """The client of our table; `options` go to the SDK in place of ours. No request is made.
 
-    Raises SettingsError when the settings name no storage account.
+    Raises:
+        SettingsError: The settings name no storage account.
     """
-    merged: dict[str, Any] = {**_PATIENCE, **_TABLE_RETRIES, "transport": transport(), **options}
-    if settings.storage_connection is not None:
-        text = settings.storage_connection.get_secret_value()
-        try:
-            return TableClient.from_connection_string(text, TABLE, **merged)
-        except ValueError:
-            raise _unreadable() from None
-    address = _address(settings.storage_table_uri, settings.storage_account, "table")
-    return TableServiceClient(address, credential=_credential(settings), **merged).get_table_client(TABLE)
+    merged = {**_TABLE_RETRIES, **options}
+    service: TableServiceClient = _service(TableServiceClient, settings, settings.storage_table_uri, "table", merged)
+    return service.get_table_client(TABLE)
 
 
 def queue_service(settings: Settings, **options: Any) -> "QueueServiceClient":
     """The client of the account's queues; `options` go to the SDK in place of ours. No request is made.
 
-    Raises SettingsError when the settings name no storage account.
+    Raises:
+        SettingsError: The settings name no storage account.
     """
     from azure.storage.queue import ExponentialRetry, QueueServiceClient
 
-    merged: dict[str, Any] = {
-        **_PATIENCE,
-        "transport": transport(),
-        # the SDK's default first pause is 15 s, which an HTTP request can't wait for; these are about 1, 3 and 5 s
-        "retry_policy": ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3, random_jitter_range=1),
-        **options,
-    }
+    # the SDK's default first pause is 15 s, which an HTTP request can't wait for; these are about 1, 3 and 5 s
+    retries = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3, random_jitter_range=1)
+    merged = {"retry_policy": retries, **options}
+    return _service(QueueServiceClient, settings, settings.storage_queue_uri, "queue", merged)
+
+
+def _service(kind: Any, settings: Settings, uri: str | None, service: str, options: dict[str, Any]) -> Any:
+    merged: dict[str, Any] = {**_PATIENCE, "transport": transport(), **options}
     if settings.storage_connection is not None:
-        text = settings.storage_connection.get_secret_value()
         try:
-            return QueueServiceClient.from_connection_string(text, **merged)
+            return kind.from_connection_string(settings.storage_connection.get_secret_value(), **merged)
         except ValueError:
-            raise _unreadable() from None
-    address = _address(settings.storage_queue_uri, settings.storage_account, "queue")
-    return QueueServiceClient(address, credential=_credential(settings), **merged)
+            raise SettingsError("AzureWebJobsStorage: not a storage connection string") from None
+    if uri is None and settings.storage_account is None:
+        raise SettingsError(
+            "AzureWebJobsStorage: no storage account; set a connection string, or AzureWebJobsStorage__accountName"
+            " to use the app's identity"
+        )
+    address = uri.rstrip("/") if uri else f"https://{settings.storage_account}.{service}.core.windows.net"
+    return kind(address, credential=_credential(settings), **merged)
 
 
 def ensure(table: TableClient, service: "QueueServiceClient", queues: Iterable[str]) -> None:
     """Make the table and the queues that are not there yet; one request each.
 
-    Raises StoreUnavailableError.
+    Raises:
+        StoreUnavailableError: Storage did not answer.
     """
-
-    def create_table() -> None:
-        table.create_table()  # pyright: ignore[reportUnknownMemberType] - the SDK gives its options no types
-
-    try:
-        existing_is_fine(create_table, "TableAlreadyExists")
+    untyped: Any = table  # the SDK gives this method's options no types
+    with translated("make the table and the queues"):
+        existing_is_fine(untyped.create_table, "TableAlreadyExists")
         for queue in queues:
             existing_is_fine(service.get_queue_client(queue).create_queue, "QueueAlreadyExists")
-    except AzureError as error:
-        raise translate(error, "make the table and the queues") from error
-
-
-def _unreadable() -> SettingsError:
-    return SettingsError("AzureWebJobsStorage: not a storage connection string")
-
-
-def _address(uri: str | None, account: str | None, service: str) -> str:
-    if uri is not None:
-        return uri.rstrip("/")
-    if account is not None:
-        return f"https://{account}.{service}.core.windows.net"
-    raise SettingsError(
-        "AzureWebJobsStorage: no storage account; set a connection string, or AzureWebJobsStorage__accountName"
-        " to use the app's identity"
-    )
 
 
 def _credential(settings: Settings) -> "TokenCredential":

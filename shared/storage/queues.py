@@ -9,13 +9,14 @@ import base64
 import binascii
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
 from pydantic import BaseModel
 
 from shared.storage.base import QueuedMessage
-from shared.table_errors import code_of, translate, translated
+from shared.table_errors import code_of, translated
 
 if TYPE_CHECKING:
     # importing it takes a quarter of a second, including aiohttp; whoever has a client has imported it
@@ -32,7 +33,7 @@ FOR_EVER: Final = -1
 
 
 def visibility(delay_seconds: float) -> int:
-    """Return the delay in whole seconds, rounded to the nearest.
+    """The delay in whole seconds, rounded to the nearest.
 
     Raises:
         ValueError: The delay is not a number from 0 to seven days.
@@ -43,50 +44,33 @@ def visibility(delay_seconds: float) -> int:
 
 
 def poison_queue(queue: str) -> str:
-    """Return the name of a queue's poison queue, where the host puts messages that failed."""
+    """Where the host puts messages of a queue that failed."""
     return f"{queue}-poison"
 
 
 class StorageQueues:
-    """The queues of one storage account. Thread-safe."""
+    """The queues of one storage account; see Queues. Thread-safe."""
 
     def __init__(self, service: "QueueServiceClient") -> None:
         self._service = service
 
     def send(self, queue: str, message: BaseModel, delay_seconds: float = 0.0) -> None:
-        """Send a message, visible after `delay_seconds` (0 to 7 days, to the nearest second), in one request.
-
-        A missing queue is created.
-
-        Raises:
-            StoreUnavailableError: Storage did not answer; the message may have been sent anyway.
-        """
-        hidden = visibility(delay_seconds)
-        self._put(queue, message.model_dump_json(by_alias=True).encode(), hidden)
+        self._put(queue, message.model_dump_json(by_alias=True).encode(), visibility(delay_seconds))
 
     def bury(self, queue: str, body: bytes) -> None:
-        """Put a body into the queue's poison queue unchanged. Raises StoreUnavailableError."""
         self._put(poison_queue(queue), body, 0)
 
     def poisoned(self, queue: str) -> list[QueuedMessage]:
-        """Return up to 32 messages of the queue's poison queue, hidden from other readers for a minute.
-
-        Raises StoreUnavailableError.
-        """
         name = poison_queue(queue)
-        doing = f"read {name}"
-        try:
-            # one page: the SDK's own iterator repeats the request until an answer is empty
-            pages = (
-                self._client(name)
-                .receive_messages(messages_per_page=READ_AT_ONCE, visibility_timeout=LOOKED_AT_SECONDS)
-                .by_page()
-            )
-            messages = list(next(pages, ()))
-        except ResourceNotFoundError:
-            return []  # no message was ever poisoned
-        except AzureError as error:
-            raise translate(error, doing) from error
+        with translated(f"read {name}"):
+            try:
+                # one page: the SDK's own iterator repeats the request until an answer is empty
+                found = self._client(name).receive_messages(
+                    messages_per_page=READ_AT_ONCE, visibility_timeout=LOOKED_AT_SECONDS
+                )
+                messages = list(next(found.by_page(), ()))
+            except ResourceNotFoundError:
+                return []  # no message was ever poisoned
         return [
             QueuedMessage(
                 queue=name,
@@ -99,26 +83,19 @@ class StorageQueues:
         ]
 
     def forget(self, message: QueuedMessage) -> None:
-        """Delete a message returned by `poisoned`; ignore one that was deleted or that another reader has by now.
-
-        Raises StoreUnavailableError.
-        """
-        try:
-            self._client(message.queue).delete_message(message.id, message.pop_receipt)
-        except ResourceNotFoundError:
-            return
-        except AzureError as error:
-            if code_of(error) == "PopReceiptMismatch":
-                return  # it became visible again, and its new reader deletes it
-            raise translate(error, f"forget a message of {message.queue}") from error
+        with translated(f"forget a message of {message.queue}"):
+            try:
+                self._client(message.queue).delete_message(message.id, message.pop_receipt)
+            except HttpResponseError as error:
+                # After a mismatch it is visible again, and its new reader deletes it.
+                if not isinstance(error, ResourceNotFoundError) and code_of(error) != "PopReceiptMismatch":
+                    raise
 
     def _put(self, queue: str, body: bytes, hidden: int) -> None:
+        """Send in one request; a missing queue is created."""
         client = self._client(queue)
         content = base64.b64encode(body).decode()
-
-        def send() -> object:
-            return client.send_message(content, visibility_timeout=hidden, time_to_live=FOR_EVER)
-
+        send = partial(client.send_message, content, visibility_timeout=hidden, time_to_live=FOR_EVER)
         with translated(f"send to {queue}"):
             try:
                 send()

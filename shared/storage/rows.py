@@ -1,6 +1,6 @@
-"""How records, events and idempotency entries become rows of the table, and back. Pure.
+"""How records and the rest become rows of the table, and the keys and ranges of these rows. Pure.
 
-One partition per workspace. TableRow keys, with `<inv>` the instance's ULID turned round so that newer sorts first:
+One partition per workspace. Row keys, with `<inv>` the instance's ULID turned round so that newer sorts first:
 
 | row key | row |
 |---|---|
@@ -13,6 +13,7 @@ One partition per workspace. TableRow keys, with `<inv>` the instance's ULID tur
 | `cost|<yyyy-mm-dd>|<inv>|<attempt, two digits>` | what an attempt has cost that ended on that day |
 """
 
+import base64
 import hashlib
 import re
 from collections.abc import Mapping
@@ -24,10 +25,10 @@ from pydantic import BaseModel
 
 from gpulaunch.models.instances import INSTANCE_ID
 from gpulaunch.models.times import iso
-from shared.domain.instance import Event, InstanceRecord
-from shared.domain.money import CostEntry, Ledger
-from shared.errors import StoreError
-from shared.storage.base import IdempotencyEntry, InstanceFilter, Marker
+from shared.domain.instance import InstanceRecord
+from shared.domain.money import CostEntry
+from shared.errors import ForeignTokenError, StoreError
+from shared.storage.base import InstanceFilter
 
 TableRow = dict[str, str]
 """A row's properties; all of them are strings."""
@@ -74,7 +75,8 @@ def is_instance_id(text: str) -> bool:
 def inverted_ulid(instance_id: str) -> str:
     """The ULID of an instance with each of its Crockford digits v replaced by 31-v, so that newer sorts first.
 
-    Raises ValueError for an invalid instance id.
+    Raises:
+        ValueError: It is not an instance id.
     """
     if not is_instance_id(instance_id):
         raise ValueError("not an instance id")
@@ -111,20 +113,9 @@ def marker_range(kind: str) -> KeyRange:
     return KeyRange(first=f"note|{kind}|", last=_end(f"note|{kind}"))
 
 
-def marker_row(partition: str, marker: Marker) -> TableRow:
-    """The row of a marker."""
-    return {"PartitionKey": partition, "RowKey": marker_key(marker.kind, marker.key), **_split(marker)}
-
-
-def ledger_row(partition: str, ledger: Ledger) -> TableRow:
-    """The row of the ledger."""
-    return {"PartitionKey": partition, "RowKey": LEDGER_KEY, **_split(ledger)}
-
-
-def cost_row(partition: str, entry: CostEntry) -> TableRow:
-    """The row of what an attempt has cost."""
-    key = f"cost|{entry.day.isoformat()}|{inverted_ulid(entry.instance_id)}|{entry.attempt:02d}"
-    return {"PartitionKey": partition, "RowKey": key, **_split(entry)}
+def cost_key(entry: CostEntry) -> str:
+    """Row key of what an attempt has cost."""
+    return f"cost|{entry.day.isoformat()}|{inverted_ulid(entry.instance_id)}|{entry.attempt:02d}"
 
 
 def cost_range(first: date) -> KeyRange:
@@ -153,6 +144,26 @@ def conditions(wanted: InstanceFilter) -> tuple[list[str], dict[str, str]]:
     return made, values
 
 
+def page_token(instance_id: str) -> str:
+    """The opaque mark of a listing that has come down to an instance."""
+    return base64.urlsafe_b64encode(f"older:{instance_id}".encode()).decode().rstrip("=")
+
+
+def read_page_token(token: str) -> str:
+    """The instance at which a listing stopped.
+
+    Raises:
+        ForeignTokenError: `page_token` did not make it.
+    """
+    try:
+        instance_id = base64.urlsafe_b64decode(token + "==").decode().removeprefix("older:")
+    except ValueError:
+        instance_id = ""
+    if not is_instance_id(instance_id) or page_token(instance_id) != token:
+        raise ForeignTokenError("not a continuation token of this listing")
+    return instance_id
+
+
 def label_column(key: str) -> str:
     """The property that holds the value of a label; hashed, since its name can't hold every character."""
     return f"label_{hashlib.sha256(key.encode()).hexdigest()[:32]}"
@@ -169,38 +180,33 @@ def _end(area: str) -> str:
     return area + "}"
 
 
+def row_of(partition: str, key: str, model: BaseModel, limit: int = MAX_DOC_UNITS) -> TableRow:
+    """The row of a model, whose document has at most `limit` UTF-16 units.
+
+    Raises:
+        StoreError: No row can hold it.
+    """
+    return {"PartitionKey": partition, "RowKey": key, **_split(model, limit)}
+
+
 def record_row(partition: str, record: InstanceRecord, writer: str) -> TableRow:
     """The row of a record; `writer` is unlike any other write's, so that a writer can recognise its own."""
+    limit = MAX_DOC_UNITS + (ENDING_UNITS if record.ending is not None else 0)
     row = {
-        "PartitionKey": partition,
-        "RowKey": record_key(record.instance_id, record.ended),
+        **row_of(partition, record_key(record.instance_id, record.ended), record, limit),
         "phase": record.phase.value,
         "provider": record.request.provider,
         "mode": record.mode,
         "writer": writer,
         **{label_column(key): value for key, value in record.request.labels.items()},
-        **_split(record, MAX_DOC_UNITS + (ENDING_UNITS if record.ending is not None else 0)),
     }
     if record.due_at is not None:
         row["due_at"] = iso(record.due_at)
     return row
 
 
-def event_row(partition: str, instance_id: str, event: Event) -> TableRow:
-    """The row of an event."""
-    return {"PartitionKey": partition, "RowKey": event_key(instance_id, event.sequence), **_split(event)}
-
-
-def idempotency_row(partition: str, entry: IdempotencyEntry) -> TableRow:
-    """The row of an idempotency entry."""
-    return {"PartitionKey": partition, "RowKey": idempotency_key(entry.key_hash), **_split(entry)}
-
-
-def _split(model: BaseModel, limit: int = MAX_DOC_UNITS) -> TableRow:
-    """The document in `doc`, or, where one property can't hold it, in `doc0`, `doc1` and so on.
-
-    Raises StoreError when no row could hold it.
-    """
+def _split(model: BaseModel, limit: int) -> TableRow:
+    """The document in `doc`, or, where one property can't hold it, in `doc0`, `doc1` and so on."""
     text = model.model_dump_json()
     # characters outside the basic plane are two units, so units are counted in the encoding that the service counts in
     units = text.encode("utf-16-le")

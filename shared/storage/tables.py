@@ -3,19 +3,18 @@
 A write is one entity-group transaction. The SDK repeats a transaction that was answered with 500, 503 or 504, and the
 first try may have been carried out anyway; the repetition then meets its own work as a conflict. Every write of
 a record therefore carries a mark of its own (`writer`), and a conflict is judged by reading the row again: our mark
-means that the write was done. For the same reason a transaction is sent again when its connection breaks (REPEATED in
-`failures.py`). Where no answer comes in time either, the outcome stays unknown: StoreUnavailableError.
+means that the write was done. For the same reason a transaction is sent again when its connection breaks (REPEATED).
+Where no answer comes in time either, the outcome stays unknown: StoreUnavailableError.
 """
 
 import itertools
 import secrets
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from azure.core import MatchConditions
 from azure.core.exceptions import AzureError, ResourceNotFoundError
-from azure.core.paging import ItemPaged
 from azure.data.tables import TableClient, TableEntity, TableTransactionError, UpdateMode
 
 from shared.domain.instance import Event, InstanceRecord
@@ -34,9 +33,8 @@ from shared.storage.base import (
     Versioned,
     VersionedLedger,
 )
-from shared.storage.checks import check_commit, check_create, checked_row
+from shared.storage.checks import check_write, checked_row
 from shared.storage.records import CLOSED, read, read_all, read_event, read_record
-from shared.storage.tokens import make_token, read_token
 from shared.table_errors import REPEATED, code_of, translate, translated
 
 QUERY_PAGE: Final = 1000
@@ -49,35 +47,11 @@ _STALE: Final = frozenset({"UpdateConditionNotSatisfied", "ConditionNotMet", "Re
 _Write = tuple[str, Mapping[str, Any]] | tuple[str, Mapping[str, Any], Mapping[str, Any]]
 
 
-class _Table(Protocol):
-    """What we use of the SDK's TableClient, whose own types are half unknown."""
-
-    def submit_transaction(
-        self, operations: Iterable[_Write], /, *, retry_on_methods: Container[str]
-    ) -> list[Mapping[str, Any]]: ...
-
-    def get_entity(self, partition_key: str, row_key: str, /) -> TableEntity: ...
-
-    def upsert_entity(self, entity: Mapping[str, Any], /, *, mode: UpdateMode) -> Mapping[str, Any]: ...
-
-    def delete_entity(self, partition_key: str, row_key: str, /) -> None: ...
-
-    def query_entities(
-        self,
-        query_filter: str,
-        /,
-        *,
-        results_per_page: int | None,
-        select: list[str] | None = None,
-        parameters: dict[str, Any] | None,
-    ) -> ItemPaged[TableEntity]: ...
-
-
 class TableInstanceStore:
     """The records of one workspace in one table. Safe to use from several threads."""
 
     def __init__(self, table: TableClient, workspace: str) -> None:
-        self._table: _Table = table
+        self._table: Any = table  # the SDK types half of its methods
         self._partition = workspace
 
     def create(
@@ -87,28 +61,13 @@ class TableInstanceStore:
         idempotency: IdempotencyEntry | None,
         booking: Booking = NO_BOOKING,
     ) -> str:
-        check_create(record, events, booking)
+        check_write(None, record, events, booking)
         row = checked_row(self._partition, record, secrets.token_hex(8))
-        operations: list[_Write] = [("create", row)]
+        operations: list[_Write] = [("create", row), *self._event_inserts(record.instance_id, events)]
         if idempotency is not None:
-            operations.append(("create", rows.idempotency_row(self._partition, idempotency)))
-        operations.extend(self._event_inserts(record.instance_id, events))
-        operations.extend(self._bookings(booking))
-        doing = f"create {record.instance_id}"
-        try:
-            return self._transact(operations)
-        except TableTransactionError as error:
-            if code_of(error) not in _CONFLICTS | _STALE:
-                raise translate(error, doing) from error
-            own = self._written_by_us(row, doing)
-            if own is not None:
-                return own
-            self._check_ledger(booking, error)
-            if code_of(error) not in _CONFLICTS:
-                raise translate(error, doing) from error
-            raise AlreadyExistsError(f"{doing}: a row of it is there already") from error
-        except AzureError as error:
-            raise translate(error, doing) from error
+            key = rows.idempotency_key(idempotency.key_hash)
+            operations.append(("create", rows.row_of(self._partition, key, idempotency)))
+        return self._write(f"create {record.instance_id}", operations, booking)
 
     def idempotency(self, key_hash: str) -> IdempotencyEntry | None:
         entity = self._get(rows.idempotency_key(key_hash), "read an idempotency key")
@@ -130,35 +89,11 @@ class TableInstanceStore:
     def commit(
         self, before: Versioned, record: InstanceRecord, events: Sequence[Event], booking: Booking = NO_BOOKING
     ) -> str:
-        check_commit(before.record, record, events, booking)
+        check_write(before.record, record, events, booking)
         row = checked_row(self._partition, record, secrets.token_hex(8))
-        unchanged = {"etag": before.etag, "match_condition": MatchConditions.IfNotModified}
         old_key = rows.record_key(record.instance_id, before.record.ended)
-        operations: list[_Write]
-        if row["RowKey"] == old_key:
-            operations = [("update", row, {"mode": UpdateMode.REPLACE, **unchanged})]
-        else:
-            old = {"PartitionKey": self._partition, "RowKey": old_key}
-            operations = [("create", row), ("delete", old, unchanged)]
-        operations.extend(self._event_inserts(record.instance_id, events))
-        operations.extend(self._bookings(booking))
-        doing = f"commit {record.instance_id}"
-        try:
-            return self._transact(operations)
-        except TableTransactionError as error:
-            code = code_of(error)
-            if code not in _CONFLICTS | _STALE:
-                raise translate(error, doing) from error
-            own = self._written_by_us(row, doing)
-            if own is not None:
-                return own
-            if self._unchanged(old_key, before.etag, doing):
-                self._check_ledger(booking, error)
-                if code in _CONFLICTS:
-                    raise AlreadyExistsError(f"{doing}: an event of that number is there already") from error
-            raise StaleRecordError(f"{record.instance_id} was changed by somebody else") from error
-        except AzureError as error:
-            raise translate(error, doing) from error
+        operations = [*self._replace(old_key, before.etag, row), *self._event_inserts(record.instance_id, events)]
+        return self._write(f"commit {record.instance_id}", operations, booking, (old_key, before.etag))
 
     def close_unreadable(self, unreadable: Unreadable, booking: Booking = NO_BOOKING) -> None:
         if unreadable.ended:
@@ -168,42 +103,16 @@ class TableInstanceStore:
         entity = self._get(live_key, doing)
         if entity is None or _etag(entity) != unreadable.etag:
             raise StaleRecordError(f"{instance_id} was changed by somebody else")
-        row: dict[str, Any] = {
-            **entity,
-            "RowKey": rows.record_key(instance_id, ended=True),
-            "writer": secrets.token_hex(8),
-            CLOSED: unreadable.why,
-        }
-        old = {"PartitionKey": self._partition, "RowKey": live_key}
-        unchanged = {"etag": unreadable.etag, "match_condition": MatchConditions.IfNotModified}
-        try:
-            self._transact([("create", row), ("delete", old, unchanged), *self._bookings(booking)])
-        except TableTransactionError as error:
-            if code_of(error) not in _CONFLICTS | _STALE:
-                raise translate(error, doing) from error
-            if self._written_by_us(row, doing) is not None:
-                return
-            if self._unchanged(live_key, unreadable.etag, doing):
-                self._check_ledger(booking, error)
-            raise StaleRecordError(f"{instance_id} was changed by somebody else") from error
-        except AzureError as error:
-            raise translate(error, doing) from error
+        key = rows.record_key(instance_id, ended=True)
+        row: dict[str, Any] = {**entity, "RowKey": key, "writer": secrets.token_hex(8), CLOSED: unreadable.why}
+        self._write(doing, self._replace(live_key, unreadable.etag, row), booking, (live_key, unreadable.etag))
 
     def ledger(self) -> VersionedLedger:
         entity = self._get(rows.LEDGER_KEY, "read the ledger")
-        return (
-            VersionedLedger(Ledger(), None) if entity is None else VersionedLedger(read(Ledger, entity), _etag(entity))
-        )
+        return VersionedLedger(read(Ledger, entity), _etag(entity)) if entity else VersionedLedger(Ledger(), None)
 
     def book(self, booking: Booking) -> None:
-        try:
-            self._transact(self._bookings(booking))
-        except TableTransactionError as error:
-            if code_of(error) in _CONFLICTS | _STALE:
-                self._check_ledger(booking, error)
-            raise translate(error, "book") from error
-        except AzureError as error:
-            raise translate(error, "book") from error
+        self._write("book", [], booking)
 
     def costs(self, first: date) -> list[CostEntry]:
         return read_all(CostEntry, self._query(rows.cost_range(first), "read the costs"))
@@ -225,7 +134,7 @@ class TableInstanceStore:
     def page(self, wanted: InstanceFilter, size: int, token: str | None) -> RecordPage:
         if not 1 <= size <= MAX_PAGE:
             raise ValueError(f"a page has 1 to {MAX_PAGE} records")
-        after = None if token is None else read_token(token)
+        after = None if token is None else rows.read_page_token(token)
         found: dict[str, Versioned | Unreadable] = {}
         oldest: str | None = None
         # live before ended: a record that ends in between is then seen twice rather than never
@@ -238,14 +147,15 @@ class TableInstanceStore:
                 oldest = chunk[-1].instance_id
         newest_first = sorted(found, reverse=True)
         shown = [found[instance_id] for instance_id in newest_first[:size]]
-        return RecordPage(shown, make_token(newest_first[size - 1]) if len(newest_first) > size else None)
+        return RecordPage(shown, rows.page_token(newest_first[size - 1]) if len(newest_first) > size else None)
 
     def markers(self, kind: str) -> list[Marker]:
         return read_all(Marker, self._query(rows.marker_range(kind), f"read the {kind} markers"))
 
     def put_marker(self, marker: Marker) -> None:
         with translated("write a marker"):
-            self._table.upsert_entity(rows.marker_row(self._partition, marker), mode=UpdateMode.REPLACE)
+            row = rows.row_of(self._partition, rows.marker_key(marker.kind, marker.key), marker)
+            self._table.upsert_entity(row, mode=UpdateMode.REPLACE)
 
     def drop_marker(self, kind: str, key: str) -> None:
         # the SDK treats a missing row as deleted
@@ -263,28 +173,55 @@ class TableInstanceStore:
             next(pages, None)
 
     def _event_inserts(self, instance_id: str, events: Sequence[Event]) -> list[_Write]:
-        return [("create", rows.event_row(self._partition, instance_id, event)) for event in events]
+        return [
+            ("create", rows.row_of(self._partition, rows.event_key(instance_id, event.sequence), event))
+            for event in events
+        ]
+
+    def _replace(self, key: str, etag: str, row: Mapping[str, Any]) -> list[_Write]:
+        """Write a row in place of the one of that key and ETag, which may be the same key."""
+        unchanged = {"etag": etag, "match_condition": MatchConditions.IfNotModified}
+        if row["RowKey"] == key:
+            return [("update", row, {"mode": UpdateMode.REPLACE, **unchanged})]
+        return [("create", row), ("delete", {"PartitionKey": self._partition, "RowKey": key}, unchanged)]
 
     def _bookings(self, booking: Booking) -> list[_Write]:
-        """The writes of a booking."""
-        writes: list[_Write] = [("create", rows.cost_row(self._partition, entry)) for entry in booking.costs]
+        writes: list[_Write] = [
+            ("create", rows.row_of(self._partition, rows.cost_key(entry), entry)) for entry in booking.costs
+        ]
         if booking.ledger is not None:
-            row = rows.ledger_row(self._partition, booking.ledger)
-            if booking.ledger_etag is None:
-                writes.append(("create", row))
-            else:
-                unchanged = {"etag": booking.ledger_etag, "match_condition": MatchConditions.IfNotModified}
-                writes.append(("update", row, {"mode": UpdateMode.REPLACE, **unchanged}))
+            row = rows.row_of(self._partition, rows.LEDGER_KEY, booking.ledger)
+            etag = booking.ledger_etag
+            writes += [("create", row)] if etag is None else self._replace(rows.LEDGER_KEY, etag, row)
         return writes
 
-    def _check_ledger(self, booking: Booking, error: TableTransactionError) -> None:
-        """Blame a failed write on the ledger if that is no longer the one that the write followed from."""
-        if booking.ledger is not None and self.ledger().etag != booking.ledger_etag:
-            raise StaleLedgerError("the ledger was changed by somebody else") from error
+    def _write(
+        self, doing: str, operations: Sequence[_Write], booking: Booking, replaced: tuple[str, str] | None = None
+    ) -> str:
+        """Carry out all or nothing, a booking included; return the ETag of the first operation's row.
 
-    def _transact(self, operations: Sequence[_Write]) -> str:
-        """Carry out all or nothing; the ETag of the first operation's row."""
-        return str(self._table.submit_transaction(operations, retry_on_methods=REPEATED)[0]["etag"])
+        `replaced`: key and ETag of the row that the first one follows from.
+        """
+        operations = [*operations, *self._bookings(booking)]
+        try:
+            return str(self._table.submit_transaction(operations, retry_on_methods=REPEATED)[0]["etag"])
+        except TableTransactionError as error:
+            if code_of(error) not in _CONFLICTS | _STALE:
+                raise translate(error, doing) from error
+            row = operations[0][1]
+            there = self._get(row["RowKey"], doing) if "writer" in row else None
+            if there is not None and there["writer"] == row["writer"]:
+                return _etag(there)
+            if replaced is None or self._is_unchanged(*replaced, doing):
+                if booking.ledger is not None and self.ledger().etag != booking.ledger_etag:
+                    raise StaleLedgerError("the ledger was changed by somebody else") from error
+                if code_of(error) in _CONFLICTS:
+                    raise AlreadyExistsError(f"{doing}: a row of it is there already") from error
+            if replaced is None:
+                raise translate(error, doing) from error
+            raise StaleRecordError(f"{doing}: it was changed by somebody else") from error
+        except AzureError as error:
+            raise translate(error, doing) from error
 
     def _get(self, key: str, doing: str) -> TableEntity | None:
         try:
@@ -297,12 +234,7 @@ class TableInstanceStore:
         except AzureError as error:
             raise translate(error, doing) from error
 
-    def _written_by_us(self, row: Mapping[str, Any], doing: str) -> str | None:
-        """The ETag of a row if this very write is the last one to it."""
-        entity = self._get(row["RowKey"], doing)
-        return None if entity is None or entity["writer"] != row["writer"] else _etag(entity)
-
-    def _unchanged(self, key: str, etag: str, doing: str) -> bool:
+    def _is_unchanged(self, key: str, etag: str, doing: str) -> bool:
         entity = self._get(key, doing)
         return entity is not None and _etag(entity) == etag
 
@@ -324,12 +256,11 @@ class TableInstanceStore:
 
 def _areas(wanted: InstanceFilter) -> list[str]:
     """The ranges in which a listing can find anything, live first."""
-    ended = None if wanted.live is None else not wanted.live
-    if wanted.phase is not None:
-        if ended not in (None, wanted.phase.ended):
-            return []
-        ended = wanted.phase.ended
-    return [area for area, is_ended in ((rows.LIVE, False), (rows.DONE, True)) if ended in (None, is_ended)]
+    return [
+        area
+        for area, ended in ((rows.LIVE, False), (rows.DONE, True))
+        if wanted.live in (None, not ended) and (wanted.phase is None or wanted.phase.ended == ended)
+    ]
 
 
 def _etag(entity: TableEntity) -> str:

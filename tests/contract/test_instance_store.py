@@ -320,7 +320,7 @@ def test_events_that_leave_a_gap_or_are_not_counted_are_refused(store: InstanceS
         ({"schema_version": SCHEMA + 1}, "of a later version's schema 2; not written"),
         ({"phase": Phase("no-such-phase")}, "could not be read again; not written: .*phase"),
         ({"ends_as": 5}, "could not be read again; not written: .*ends_as"),
-        ({"epoch": 1.0}, "would not be read as it is; not written"),
+        ({"epoch": 1.0}, "could not be read again; not written: .*epoch"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")

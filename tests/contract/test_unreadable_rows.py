@@ -303,7 +303,7 @@ def test_other_unreadable_rows_should_never_be_a_validation_error(store: Store) 
     assert [marker.key for marker in store.markers("orphan")] == ["good"]
     entries = (make_cost(), make_cost(attempt=2))
     store.create(make_record(), [], make_idempotency(), Booking(Ledger(), None, entries))
-    rewrite(store, rows.cost_row("", entries[0])["RowKey"], lambda document: document.pop("up_at"))
+    rewrite(store, rows.cost_key(entries[0]), lambda document: document.pop("up_at"))
     assert store.costs(START.date()) == [entries[1]]
     rewrite(store, rows.LEDGER_KEY, lambda document: document.update(accounts=[]))
     with pytest.raises(UnreadableRowError, match="ledger cannot be read: accounts"):

@@ -209,7 +209,8 @@ def idempotency_in_a_second_write(patch: Patch) -> None:
         etag = create(store, record, events, None, booking)
         if key is not None:
             write: Any = store.table._write  # pyright: ignore[reportPrivateUsage]
-            store._chaos.storage("write the key", lambda: write([rows.idempotency_row("", key)]))  # pyright: ignore[reportPrivateUsage]
+            row = rows.row_of("", rows.idempotency_key(key.key_hash), key)
+            store._chaos.storage("write the key", lambda: write([row]))  # pyright: ignore[reportPrivateUsage]
         return etag
 
     patch.setattr(FaultyStore, "create", in_two)

@@ -20,10 +20,9 @@ from shared.storage.base import (
     Versioned,
     VersionedLedger,
 )
-from shared.storage.checks import check_commit, check_create, checked_row
+from shared.storage.checks import check_write, checked_row
 from shared.storage.records import CLOSED, read, read_all, read_event, read_record
 from shared.storage.tables import MAX_PAGE
-from shared.storage.tokens import make_token, read_token
 from tests.twins.faults import Calls
 
 
@@ -56,10 +55,10 @@ class MemoryInstanceStore:
         idempotency: IdempotencyEntry | None,
         booking: Booking = NO_BOOKING,
     ) -> str:
-        check_create(record, events, booking)
+        check_write(None, record, events, booking)
         inserts = [checked_row("", record, ""), *self._event_rows(record.instance_id, events)]
         if idempotency is not None:
-            inserts.append(rows.idempotency_row("", idempotency))
+            inserts.append(rows.row_of("", rows.idempotency_key(idempotency.key_hash), idempotency))
         with self.calls.call("create"), self._lock:
             return self._write(inserts, booking=booking)
 
@@ -84,7 +83,7 @@ class MemoryInstanceStore:
     def commit(
         self, before: Versioned, record: InstanceRecord, events: Sequence[Event], booking: Booking = NO_BOOKING
     ) -> str:
-        check_commit(before.record, record, events, booking)
+        check_write(before.record, record, events, booking)
         row = checked_row("", record, "")
         old_key = rows.record_key(record.instance_id, before.record.ended)
         with self.calls.call("commit"), self._lock:
@@ -105,9 +104,7 @@ class MemoryInstanceStore:
     def ledger(self) -> VersionedLedger:
         with self.calls.call("ledger"), self._lock:
             found = self._rows.get(rows.LEDGER_KEY)
-            return (
-                VersionedLedger(Ledger(), None) if found is None else VersionedLedger(read(Ledger, found[1]), found[0])
-            )
+            return VersionedLedger(read(Ledger, found[1]), found[0]) if found else VersionedLedger(Ledger(), None)
 
     def book(self, booking: Booking) -> None:
         with self.calls.call("book"), self._lock:
@@ -141,7 +138,7 @@ class MemoryInstanceStore:
     def page(self, wanted: InstanceFilter, size: int, token: str | None) -> RecordPage:
         if not 1 <= size <= MAX_PAGE:
             raise ValueError(f"a page has 1 to {MAX_PAGE} records")
-        after = None if token is None else read_token(token)
+        after = None if token is None else rows.read_page_token(token)
         with self.calls.call("page"), self._lock:
             keys = [key for area in (rows.LIVE, rows.DONE) for key in self._keys(area)]
             everything = [self._record(key) for key in keys if fits(self._rows[key][1], wanted)]
@@ -149,7 +146,7 @@ class MemoryInstanceStore:
         found = [one for one in everything if after is None or one.instance_id < after]
         if len(found) <= size:
             return RecordPage(found, None)
-        return RecordPage(found[:size], make_token(found[size - 1].instance_id))
+        return RecordPage(found[:size], rows.page_token(found[size - 1].instance_id))
 
     def markers(self, kind: str) -> list[Marker]:
         with self.calls.call("markers"), self._lock:
@@ -158,7 +155,7 @@ class MemoryInstanceStore:
 
     def put_marker(self, marker: Marker) -> None:
         with self.calls.call("put_marker"), self._lock:
-            row = rows.marker_row("", marker)
+            row = rows.row_of("", rows.marker_key(marker.kind, marker.key), marker)
             self._rows.pop(row["RowKey"], None)
             self._write([row])
 
@@ -171,13 +168,13 @@ class MemoryInstanceStore:
             return
 
     def _event_rows(self, instance_id: str, events: Sequence[Event]) -> list[rows.TableRow]:
-        return [rows.event_row("", instance_id, event) for event in events]
+        return [rows.row_of("", rows.event_key(instance_id, event.sequence), event) for event in events]
 
     def _write(
         self, written: Sequence[rows.TableRow], instead_of: str | None = None, booking: Booking = NO_BOOKING
     ) -> str:
         """All or nothing; the ETag of the first row, which may take the place of another."""
-        written = [*written, *(rows.cost_row("", entry) for entry in booking.costs)]
+        written = [*written, *(rows.row_of("", rows.cost_key(entry), entry) for entry in booking.costs)]
         keys = [row["RowKey"] for row in written]
         there = self._rows.get(rows.LEDGER_KEY)
         if booking.ledger is not None and booking.ledger_etag != (None if there is None else there[0]):
@@ -191,7 +188,7 @@ class MemoryInstanceStore:
         for key, row in zip(keys, written, strict=True):
             self._rows[key] = (etag, row)
         if booking.ledger is not None:
-            self._rows[rows.LEDGER_KEY] = (etag, rows.ledger_row("", booking.ledger))
+            self._rows[rows.LEDGER_KEY] = (etag, rows.row_of("", rows.LEDGER_KEY, booking.ledger))
         return etag
 
     def _record(self, key: str) -> Versioned | Unreadable:
