@@ -8,10 +8,7 @@ from enum import StrEnum
 
 from pydantic import SecretStr
 
-
-class Role(StrEnum):
-    READ = "read"
-    ADMIN = "admin"
+from gpulaunch.operations import Scope
 
 
 class Purpose(StrEnum):
@@ -35,11 +32,11 @@ def _matches(token: str, candidates: Iterable[SecretStr]) -> bool:
     return found
 
 
-def role_of(token: str, admin: Iterable[SecretStr], read: Iterable[SecretStr]) -> Role | None:
+def scope_of(token: str, admin: Iterable[SecretStr], read: Iterable[SecretStr]) -> Scope | None:
     is_admin, is_reader = _matches(token, admin), _matches(token, read)
     if is_admin:
-        return Role.ADMIN
-    return Role.READ if is_reader else None
+        return Scope.ADMIN
+    return Scope.READ if is_reader else None
 
 
 class Deriver:

@@ -1,20 +1,4 @@
-"""The client's errors.
-
-ClientError
-├── AddressError             the address or the token is invalid
-├── NoAnswerError            no connection, or no answer in time
-├── UnreadableAnswerError    an answer, but not one of gpulaunch
-├── ApiError                 the app refused; by status:
-│   ├── InvalidRequestError  400, 413, 422; `errors` has one entry per invalid field
-│   ├── AccessError          401 no token or an unknown one; 403 a read-only token
-│   ├── LimitError           402, and 403 because of a limit; `problem.limit` names it
-│   ├── NotFoundError        404, 410
-│   ├── ConflictError        409
-│   ├── UnavailableError     429, 502, 503, 504
-│   └── ServerError          any other
-├── EndedError               the awaited instance is terminating or has ended
-└── WaitTimeoutError           the awaited instance is not ready, or has not ended, in time
-"""
+"""The client's errors: ClientError is the base of all, ApiError of those that the app answered with."""
 
 import httpx
 from pydantic import ValidationError
@@ -66,7 +50,7 @@ class ApiError(ClientError):
 
 
 class InvalidRequestError(ApiError):
-    """400, 413, 422: the request is invalid."""
+    """400, 413, 422: the request is invalid; `errors` has one entry per invalid field."""
 
 
 class AccessError(ApiError):
@@ -74,7 +58,7 @@ class AccessError(ApiError):
 
 
 class LimitError(ApiError):
-    """402, 403: a budget or a limit of the deployment does not allow this launch."""
+    """402, 403: a budget or a limit of the deployment does not allow this launch; `problem.limit` names it."""
 
 
 class NotFoundError(ApiError):
@@ -111,19 +95,16 @@ class WaitTimeoutError(ClientError):
 
 
 _KINDS: dict[int, type[ApiError]] = {
-    400: InvalidRequestError,
-    401: AccessError,
-    402: LimitError,
-    403: AccessError,
-    404: NotFoundError,
-    409: ConflictError,
-    410: NotFoundError,
-    413: InvalidRequestError,
-    422: InvalidRequestError,
-    429: UnavailableError,
-    502: UnavailableError,
-    503: UnavailableError,
-    504: UnavailableError,
+    status: kind
+    for kind, statuses in (
+        (InvalidRequestError, (400, 413, 422)),
+        (AccessError, (401, 403)),
+        (LimitError, (402,)),
+        (NotFoundError, (404, 410)),
+        (ConflictError, (409,)),
+        (UnavailableError, (429, 502, 503, 504)),
+    )
+    for status in statuses
 }
 
 

@@ -5,7 +5,7 @@ import string
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -15,11 +15,9 @@ from tenacity.retry import retry_if_exception
 
 from gpulaunch import operations
 from gpulaunch.client.errors import (
-    AccessError,
     AddressError,
     ApiError,
     NoAnswerError,
-    NotFoundError,
     UnavailableError,
     UnreadableAnswerError,
     error_of,
@@ -30,7 +28,6 @@ from gpulaunch.operations import Operation
 from gpulaunch.version import VERSION
 
 M = TypeVar("M", bound=BaseModel)
-Role = Literal["admin", "read"]
 
 TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 """Seconds. A launch may start SkyPilot's local server and wait for its check, 12 s or more; connecting is quick."""
@@ -74,10 +71,6 @@ class Call:
         return response
 
 
-WHO_AM_I = Call(operation=operations.CREDENTIALS, instance_id="inst-" + "0" * 26)
-"""Asks for credentials that can't exist: the app refuses a reader (403) before it looks for the instance (404)."""
-
-
 def launch_call(request: LaunchRequest | Mapping[str, Any], idempotency_key: str | None) -> Call:
     """The call that launches. Fields that are not set are left to the app: its defaults may be newer than these."""
     body = request.model_dump(mode="json", exclude_unset=True) if isinstance(request, LaunchRequest) else dict(request)
@@ -105,27 +98,23 @@ def checked(url: str, token: str | None) -> tuple[str, dict[str, str]]:
     return url.rstrip("/"), headers
 
 
-def parsed(response: httpx.Response, model: type[M]) -> M:
-    """The answer in a response.
+def parsed(response: httpx.Response, *kinds: type[M]) -> M:
+    """The answer in a response: the first of the kinds that it is.
 
     Raises:
-        UnreadableAnswerError: it does not have the model's fields.
+        UnreadableAnswerError: it has the fields of none.
     """
-    try:
-        return model.model_validate_json(response.content)
-    except ValidationError as error:
-        where = f"{response.request.method} {response.url.path}"
-        raise UnreadableAnswerError(
-            f"The answer to {where} cannot be read ({error.error_count()} invalid fields). "
-            "Do the client and the app have the same version?"
-        ) from error
-
-
-def role_of(refusal: NotFoundError | AccessError) -> Role:
-    """What a token may do, from the app's answer to WHO_AM_I. Raises the refusal if the token is unknown."""
-    if isinstance(refusal, AccessError) and refusal.status != 403:
-        raise refusal
-    return "read" if isinstance(refusal, AccessError) else "admin"
+    wrong = 0
+    for kind in kinds:
+        try:
+            return kind.model_validate_json(response.content)
+        except ValidationError as error:
+            wrong = wrong or error.error_count()
+    where = f"{response.request.method} {response.url.path}"
+    raise UnreadableAnswerError(
+        f"The answer to {where} cannot be read ({wrong} invalid fields). "
+        "Do the client and the app have the same version?"
+    )
 
 
 def no_answer(error: httpx.RequestError) -> NoAnswerError:

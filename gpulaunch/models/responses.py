@@ -136,6 +136,10 @@ class UnreadableView(Answer):
     provider: str | None
 
 
+TerminationView = InstanceView | UnreadableView
+"""The answer to DELETE, which terminates an instance whether its record can be read or not."""
+
+
 class InstanceList(Answer):
     """A page of instances, newest first."""
 

@@ -4,6 +4,7 @@ import json
 import uuid
 from collections.abc import Callable, Mapping
 
+from gpulaunch import operations
 from gpulaunch.operations import OPENAPI, Operation
 from shared.api import instances, nodes, operators
 from shared.api.access import check_access
@@ -12,32 +13,27 @@ from shared.api.openapi import document
 from shared.api.problems import problem_of
 from shared.app import App
 
-Handler = Callable[[App, Request], Response]
-
-HANDLERS: Mapping[str, Handler] = {
-    handler.__name__: handler
-    for handler in (
-        instances.launch_instance,
-        instances.list_instances,
-        instances.show_instance,
-        instances.instance_events,
-        instances.instance_logs,
-        instances.instance_credentials,
-        instances.end_instance,
-        nodes.node_assignment,
-        nodes.node_register,
-        nodes.node_progress,
-        nodes.node_heartbeat,
-        nodes.node_notice,
-        nodes.node_complete,
-        operators.show_catalog,
-        operators.show_costs,
-        operators.show_quota,
-        operators.show_config,
-        operators.show_health,
-    )
+HANDLERS: Mapping[Operation, Callable[[App, Request], Response]] = {
+    operations.LAUNCH: instances.launch,
+    operations.LIST: instances.page,
+    operations.SHOW: instances.show,
+    operations.EVENTS: instances.events,
+    operations.LOGS: instances.logs,
+    operations.CREDENTIALS: instances.credentials,
+    operations.TERMINATE: instances.terminate,
+    operations.NODE_ASSIGNMENT: nodes.assignment,
+    operations.NODE_REGISTER: nodes.register,
+    operations.NODE_PROGRESS: nodes.progress,
+    operations.NODE_HEARTBEAT: nodes.heartbeat,
+    operations.NODE_NOTICE: nodes.notice,
+    operations.NODE_COMPLETE: nodes.complete,
+    operations.CATALOG: operators.catalog,
+    operations.COSTS: operators.costs,
+    operations.QUOTA: operators.quota,
+    operations.CONFIG: operators.config,
+    operations.HEALTH: operators.health,
 }
-"""The handler of each operation, by the operation's name."""
+"""Who handles each operation; its scope and its statuses stand in the operation."""
 
 
 def answer(operation: Operation, request: Request, runtime: Callable[[], App]) -> Response:
@@ -49,8 +45,8 @@ def answer(operation: Operation, request: Request, runtime: Callable[[], App]) -
             response = Response(body=json.dumps(document()), media_type="application/json")
         else:
             app = runtime()
-            check_access(operation.access, request, app.settings)
-            response = HANDLERS[operation.name](app, request)
+            check_access(operation.scope, request, app.settings)
+            response = HANDLERS[operation](app, request)
     except Exception as error:
         # The last line of defence.
         where = f"{request.method} {request.url}"

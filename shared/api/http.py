@@ -61,7 +61,7 @@ def json_if_changed(request: Request, model: BaseModel, etags: Sequence[str]) ->
 def problem_response(error: ProblemError, request_id: str) -> Response:
     """A problem as JSON (RFC 9457)."""
     headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
-    if error.status == 401:
+    if error.problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    body = error.problem(request_id).model_dump_json(exclude_none=True)
-    return Response(status=error.status, body=body, media_type=PROBLEM_TYPE, headers=headers)
+    body = error.problem.model_copy(update={"request_id": request_id}).model_dump_json(exclude_none=True)
+    return Response(status=error.problem.status, body=body, media_type=PROBLEM_TYPE, headers=headers)

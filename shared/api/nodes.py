@@ -1,48 +1,41 @@
-"""Handlers of what GPU nodes call, each with its own bearer token."""
+"""Handlers of what GPU nodes call, each with its own bearer token. It is checked before the body is read."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from pydantic import BaseModel
 
 from shared.api.http import Request, Response, json_response
-from shared.api.parse import MAX_NODE_BODY, bearer, instance_id, read_body
+from shared.api.parse import MAX_BODY, MAX_NODE_BODY, bearer, instance_id, read_body
 from shared.app import App
-from shared.control.node_calls import NodeCaller
+from shared.control.node_calls import NodeCaller, NodeCalls
 from shared.domain.node import Heartbeat, JobResult, NodeRegistration, NodeStatus, NoticeReport
+
+B = TypeVar("B", bound=BaseModel)
 
 
 def _caller(app: App, request: Request) -> NodeCaller:
     return app.node_door.caller(instance_id(request), bearer(request))
 
 
-def node_assignment(app: App, request: Request) -> Response:
+def assignment(app: App, request: Request) -> Response:
     """What the node has to do; it carries signed addresses and a key."""
     answer = app.node_calls.assignment(_caller(app, request))
     return json_response(answer, headers={"Cache-Control": "no-store"})
 
 
-def node_register(app: App, request: Request) -> Response:
-    """The node serves."""
-    caller = _caller(app, request)
-    return json_response(app.node_calls.register(caller, read_body(NodeRegistration, request, MAX_NODE_BODY)))
+def _report(
+    kind: type[B], take: Callable[[NodeCalls, NodeCaller, B], BaseModel], limit: int = MAX_BODY
+) -> Callable[[App, Request], Response]:
+    def handler(app: App, request: Request) -> Response:
+        caller = _caller(app, request)
+        return json_response(take(app.node_calls, caller, read_body(kind, request, limit)))
+
+    return handler
 
 
-def node_progress(app: App, request: Request) -> Response:
-    """The node reports its progress."""
-    caller = _caller(app, request)
-    return json_response(app.node_calls.progress(caller, read_body(NodeStatus, request, MAX_NODE_BODY)))
-
-
-def node_heartbeat(app: App, request: Request) -> Response:
-    """The node lives: one read, no write."""
-    caller = _caller(app, request)
-    read_body(Heartbeat, request)
-    return json_response(app.node_calls.lease(caller))
-
-
-def node_notice(app: App, request: Request) -> Response:
-    """The node expects an interruption."""
-    caller = _caller(app, request)
-    return json_response(app.node_calls.notice(caller, read_body(NoticeReport, request)))
-
-
-def node_complete(app: App, request: Request) -> Response:
-    """The instance's job ended."""
-    caller = _caller(app, request)
-    return json_response(app.node_calls.complete(caller, read_body(JobResult, request)))
+register = _report(NodeRegistration, NodeCalls.register, MAX_NODE_BODY)
+progress = _report(NodeStatus, NodeCalls.progress, MAX_NODE_BODY)
+heartbeat = _report(Heartbeat, lambda calls, caller, _: calls.lease(caller))
+notice = _report(NoticeReport, NodeCalls.notice)
+complete = _report(JobResult, NodeCalls.complete)

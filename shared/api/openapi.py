@@ -1,21 +1,33 @@
 """The OpenAPI 3.1 document, generated from the operations and models."""
 
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from types import ModuleType
 from typing import Any
 
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic import TypeAdapter
 
-from gpulaunch.models import offers, problems, requests, responses
+from gpulaunch.models import offers, problems, queries, requests, responses
 from gpulaunch.models.instances import INSTANCE_ID
-from gpulaunch.models.problems import PROBLEM_TYPE, Problem
-from gpulaunch.operations import OPERATIONS, Operation
+from gpulaunch.models.problems import PROBLEM_TYPE
+from gpulaunch.operations import LAUNCH, OPERATIONS, Operation, Scope
 from gpulaunch.version import VERSION
 from shared.api.descriptions import add_descriptions
 from shared.domain import node
 from shared.webhooks import alert
 
-_SCHEMES = {"read": "readToken", "admin": "adminToken", "node": "nodeToken"}
+_TOKEN = {"type": "apiKey", "in": "header", "name": "X-Admin-Token"}
+_SCHEMES = {
+    Scope.ADMIN: ("adminToken", {**_TOKEN, "description": "A token of GPULAUNCH_ADMIN_TOKENS."}),
+    Scope.READ: (
+        "readToken",
+        {**_TOKEN, "description": "A token of GPULAUNCH_READ_TOKENS or GPULAUNCH_ADMIN_TOKENS."},
+    ),
+    Scope.NODE: (
+        "nodeToken",
+        {"type": "http", "scheme": "bearer", "description": "A node's token, valid for its attempt only."},
+    ),
+}
 _TAGS = {
     "Control plane": "For people and programs, with an admin token or a read-only token.",
     "Nodes": "For the agent on a node, with the node's own token.",
@@ -38,38 +50,29 @@ _TITLES = {
     500: "Internal error",
     503: "Temporarily unavailable",
 }
+_MODULES = (requests, responses, problems, offers, node, alert)
 
-
-def _model(name: str) -> type[BaseModel]:
-    for module in (requests, responses, node):
-        found: object = getattr(module, name, None)
-        if isinstance(found, type) and issubclass(found, BaseModel):
-            return found
-    raise LookupError(f"no model is called {name}")
-
-
-def _models() -> list[type[BaseModel]]:
-    names: dict[str, None] = {}
-    for operation in OPERATIONS:
-        for name in (operation.body, *operation.answers.values()):
-            if name is not None:
-                names[name] = None
-    return [*(_model(name) for name in names), Problem, alert.Alert]
+Schemas = Mapping[str, dict[str, Any]]
+"""A reference, or a union of references, by the name that the operations use."""
 
 
 @lru_cache(maxsize=1)
 def document() -> dict[str, Any]:
     """The whole document."""
     bodies = {operation.body for operation in OPERATIONS}
-    _, schemas = models_json_schema(
-        [(model, "validation" if model.__name__ in bodies else "serialization") for model in _models()],
+    names = {name: None for one in OPERATIONS for name in (one.body, *one.answers.values(), "Problem", "Alert") if name}
+    found, definitions = TypeAdapter.json_schemas(
+        [
+            (name, "validation" if name in bodies else "serialization", TypeAdapter(_named(name, _MODULES)))
+            for name in names
+        ],
         ref_template="#/components/schemas/{model}",
     )
-    add_descriptions(schemas["$defs"], (offers, problems, requests, responses, node, alert))
+    add_descriptions(definitions["$defs"], _MODULES)
+    schemas = {str(name): schema for (name, _), schema in found.items()}
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
-    token = {"type": "apiKey", "in": "header", "name": "X-Admin-Token"}
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -79,23 +82,17 @@ def document() -> dict[str, Any]:
         },
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
-        "webhooks": {"alert": {"post": _alert()}},
-        "components": {
-            "schemas": schemas["$defs"],
-            "securitySchemes": {
-                "adminToken": {**token, "description": "A token of GPULAUNCH_ADMIN_TOKENS."},
-                "readToken": {**token, "description": "A token of GPULAUNCH_READ_TOKENS or GPULAUNCH_ADMIN_TOKENS."},
-                "nodeToken": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": "A node's token, valid for its attempt only.",
-                },
-            },
-        },
+        "webhooks": {"alert": {"post": _alert(schemas)}},
+        "components": {"schemas": definitions["$defs"], "securitySchemes": dict(_SCHEMES.values())},
     }
 
 
-def _alert() -> dict[str, Any]:
+def _named(name: str, modules: tuple[ModuleType, ...]) -> Any:
+    """The model, or the union of models, of that name."""
+    return next(getattr(module, name) for module in modules if hasattr(module, name))
+
+
+def _alert(schemas: Schemas) -> dict[str, Any]:
     signed = ("webhook-id", "webhook-timestamp", "webhook-signature")
     return {
         "operationId": "alert",
@@ -104,60 +101,59 @@ def _alert() -> dict[str, Any]:
         "parameters": [
             {"name": name, "in": "header", "required": True, "schema": {"type": "string"}} for name in signed
         ],
-        "requestBody": {"required": True, "content": {"application/json": {"schema": _reference("Alert")}}},
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schemas["Alert"]}}},
         "responses": {"2XX": {"description": "Accepted"}},
     }
 
 
-def _reference(name: str) -> dict[str, Any]:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _operation(operation: Operation) -> dict[str, Any]:
-    parameters: list[dict[str, Any]] = []
-    if "{instanceId}" in operation.path:
-        schema = {"type": "string", "pattern": INSTANCE_ID}
-        parameters.append({"name": "instanceId", "in": "path", "required": True, "schema": schema})
-    parameters += [
-        {"name": p.name, "in": p.where, "required": False, "description": p.description, "schema": dict(p.schema)}
-        for p in operation.parameters
-    ]
-    answers: dict[str, Any] = {}
-    for status, name in operation.answers.items():
-        answers[str(status)] = _answer(operation, status, name)
-    guarded = () if operation.access == "open" else (401,) if operation.access in ("read", "node") else (401, 403)
-    for status in sorted({*operation.problems, *guarded, 500, 503} - set(operation.answers)):
-        content = {PROBLEM_TYPE: {"schema": _reference("Problem")}}
-        answers[str(status)] = {"description": _TITLES[status], "content": content}
+def _operation(operation: Operation, schemas: Schemas) -> dict[str, Any]:
+    answers = {status: _answer(operation, status, schemas) for status in operation.answers}
+    problem = {PROBLEM_TYPE: {"schema": schemas["Problem"]}}
+    answers |= {status: {"description": _TITLES[status], "content": problem} for status in operation.refusals}
     made: dict[str, Any] = {
         "operationId": operation.name,
-        "tags": ["Nodes" if operation.access == "node" else "Control plane"],
+        "tags": ["Nodes" if operation.scope is Scope.NODE else "Control plane"],
         "summary": operation.summary,
-        "responses": answers,
-        "security": [{_SCHEMES[operation.access]: []}] if operation.access in _SCHEMES else [],
+        "responses": {str(status): answers[status] for status in sorted(answers)},
+        "security": [{_SCHEMES[operation.scope][0]: []}] if operation.scope in _SCHEMES else [],
     }
-    if parameters:
+    if parameters := list(_parameters(operation)):
         made["parameters"] = parameters
     if operation.body is not None:
-        content = {"application/json": {"schema": _reference(operation.body)}}
+        content = {"application/json": {"schema": schemas[operation.body]}}
         made["requestBody"] = {"required": True, "content": content}
     return made
 
 
-def _answer(operation: Operation, status: int, name: str | None) -> dict[str, Any]:
+def _parameters(operation: Operation) -> Iterator[dict[str, Any]]:
+    if "{instanceId}" in operation.path:
+        schema = {"type": "string", "pattern": INSTANCE_ID}
+        yield {"name": "instanceId", "in": "path", "required": True, "schema": schema}
+    if operation.query is not None:
+        query: type[queries.Query] = _named(operation.query, (queries,))
+        for name, schema in query.schemas().items():
+            yield _optional(name, "query", schema.pop("description"), schema)
+    if 304 in operation.answers:
+        text = "ETag of an earlier answer; if it still matches, the answer is 304."
+        yield _optional("If-None-Match", "header", text, {"type": "string"})
+    if operation is LAUNCH:
+        text = "Makes the launch safe to retry: the same key and body return the same answer; with another body, 409."
+        yield _optional("Idempotency-Key", "header", text, {"type": "string", "minLength": 1, "maxLength": 255})
+
+
+def _optional(name: str, where: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": where, "required": False, "description": description, "schema": schema}
+
+
+def _answer(operation: Operation, status: int, schemas: Schemas) -> dict[str, Any]:
+    name, text = operation.answers[status], {"schema": {"type": "string"}}
     answer: dict[str, Any] = {"description": _TITLES[status]}
-    if name is not None:
-        answer["content"] = {"application/json": {"schema": _reference(name)}}
-    elif status == 200:
-        answer["content"] = {"application/json": {"schema": {"type": "object"}}}
-    headers: dict[str, Any] = {}
-    text = {"schema": {"type": "string"}}
+    if name is not None or status == 200:
+        answer["content"] = {"application/json": {"schema": schemas[name] if name else {"type": "object"}}}
     if status == 200 and operation.text is not None:
         answer["content"][operation.text] = text
     if status == 202:
-        headers["Location"] = text
-    if 304 in operation.answers and status in (200, 304):
-        headers["ETag"] = text
-    if headers:
-        answer["headers"] = headers
+        answer["headers"] = {"Location": text}
+    if 304 in operation.answers:
+        answer["headers"] = {"ETag": text}
     return answer

@@ -15,12 +15,12 @@ from shared.app import App
 from shared.settings import Settings
 
 
-def show_catalog(app: App, request: Request) -> Response:
+def catalog(app: App, request: Request) -> Response:
     """What can be launched on a provider."""
     return json_response(app.catalog_queries.answer(read_query(CatalogQuery, request.query)))
 
 
-def show_costs(app: App, request: Request) -> Response:
+def costs(app: App, request: Request) -> Response:
     """What was spent, as JSON or CSV."""
     query = read_query(CostsQuery, request.query)
     answer = app.costs.answer(query)
@@ -42,7 +42,7 @@ def as_csv(answer: CostsAnswer) -> str:
     return text.getvalue()
 
 
-def show_quota(app: App, request: Request) -> Response:
+def quota(app: App, request: Request) -> Response:
     """The quota of the cloud."""
     return json_response(app.quota.report(_regions(app, read_query(QuotaQuery, request.query))))
 
@@ -62,27 +62,17 @@ def _regions(app: App, query: QuotaQuery) -> list[str]:
     return [known[name.casefold()] for name in query.regions]
 
 
-def show_config(app: App, request: Request) -> Response:  # noqa: ARG001 - every handler gets the request
+def config(app: App, request: Request) -> Response:  # noqa: ARG001 - every handler gets the request
     """The settings that matter to users."""
     return json_response(config_answer(app.settings))
 
 
 def config_answer(settings: Settings) -> ConfigAnswer:
     """The settings that matter to users; no secrets."""
-    return ConfigAnswer(
-        version=VERSION,
-        orchestrator=settings.orchestrator,
-        workspace=settings.workspace,
-        simulation_speed=settings.simulation_speed,
-        default_lifetime_minutes=settings.default_lifetime_minutes,
-        default_idle_minutes=settings.default_idle_minutes,
-        lease_seconds=settings.lease_seconds,
-        public_url=settings.public_url,
-        vllm_requirement=settings.vllm_requirement,
-    )
+    return ConfigAnswer.model_validate({**dict(settings), "version": VERSION})
 
 
-def show_health(app: App, request: Request) -> Response:  # noqa: ARG001
+def health(app: App, request: Request) -> Response:  # noqa: ARG001
     """Whether the control plane works: 503 when storage does not answer, else 200 with what is degraded."""
     answer = app.health.answer()
     return json_response(answer, 200 if answer.storage == "ok" else 503)

@@ -15,7 +15,7 @@ from gpulaunch.models.problems import FieldError
 from gpulaunch.models.queries import Query
 from gpulaunch.models.requests import IN_WORDS
 from shared.api.http import Request
-from shared.api.problems import invalid_request, malformed, not_found, too_large, unauthorized
+from shared.api.problems import ProblemError, invalid_request
 
 MAX_BODY = 64 * 1024
 """Bytes; a launch with every field filled is a tenth of that, and a record has to fit a table row."""
@@ -36,21 +36,24 @@ def read_body(kind: type[M], request: Request, limit: int = MAX_BODY) -> M:
     """
     body = request.body
     if len(body) > limit:
-        raise too_large(limit)
+        raise ProblemError("body_too_large", f"A body has at most {limit} bytes.")
     if not body:
-        raise malformed("The body is empty; send a JSON object with Content-Type: application/json and Content-Length.")
+        message = "The body is empty; send a JSON object with Content-Type: application/json and Content-Length."
+        raise ProblemError("malformed_request", message)
     try:
         return kind.model_validate_json(body, strict=True)
     except ValidationError as error:
         for item in error.errors(include_url=False):
             if item["type"] == "finite_number" and math.isnan(item.get("input", 0)):
                 # JSON has no such number, although the parser takes it.
-                raise malformed("The body is not valid JSON: NaN is not a JSON number.") from error
+                raise ProblemError(
+                    "malformed_request", "The body is not valid JSON: NaN is not a JSON number."
+                ) from error
             if item["type"] == "json_invalid":
                 reason = item["msg"].removeprefix("Invalid JSON: ")
-                raise malformed(f"The body is not valid JSON: {reason}") from error
+                raise ProblemError("malformed_request", f"The body is not valid JSON: {reason}") from error
             if not item["loc"] and item["type"] == "model_type":
-                raise malformed("The body has to be a JSON object.") from error
+                raise ProblemError("malformed_request", "The body has to be a JSON object.") from error
         raise invalid_request(_field_errors(kind, error)) from error
 
 
@@ -88,7 +91,7 @@ def instance_id(request: Request) -> str:
     """
     given = request.route.get("instanceId", "")
     if not re.fullmatch(INSTANCE_ID, given):
-        raise not_found(f"instance {given[:64]!r}")
+        raise ProblemError("not_found", f"There is no instance {given[:64]!r}.")
     return given
 
 
@@ -100,7 +103,7 @@ def bearer(request: Request) -> str:
     """
     scheme, _, token = request.header("Authorization").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise unauthorized("Send the node's token as `Authorization: Bearer …`.")
+        raise ProblemError("unauthorized", "Send the node's token as `Authorization: Bearer …`.")
     return token.strip()
 
 

@@ -1,7 +1,7 @@
 """Problems of the HTTP interface (RFC 9457): each has a status, a stable code and a sentence that says what to do."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gpulaunch.errors import GpulaunchError
 from gpulaunch.models.problems import FieldError, LimitReached, Problem
@@ -16,7 +16,6 @@ from shared.domain.errors import (
     NotReadyError,
     QuotaExceededError,
     Refusal,
-    RefusalError,
 )
 from shared.domain.provider import LaunchRefusedError, ProviderUnavailableError
 from shared.errors import ForeignTokenError, SettingsError, StaleRecordError, StoreUnavailableError
@@ -24,15 +23,49 @@ from shared.storage.base import UnreadableRecordError
 
 log = logging.getLogger("gpulaunch.http")
 
+_CODES: Mapping[str, tuple[int, str]] = {
+    "malformed_request": (400, "The request can't be read"),
+    "unauthorized": (401, "A token is needed"),
+    "budget_exceeded": (402, "The budget has no room for this launch"),
+    "forbidden": (403, "The token does not allow this"),
+    "limit_reached": (403, "A limit has no room for this launch"),
+    "not_allowed": (403, "This deployment does not allow this launch"),
+    "not_found": (404, "Not found"),
+    "busy": (409, "Conflict"),
+    "idempotency_key_reused": (409, "Conflict"),
+    "not_ready": (409, "Conflict"),
+    "gone": (410, "Gone"),
+    "body_too_large": (413, "Body too large"),
+    "invalid_request": (422, "The request has invalid fields"),
+    "quota_exceeded": (422, "The cloud's quota does not allow this launch"),
+    "too_many_launches": (429, "Too many launches in a minute"),
+    "internal_error": (500, "Internal error"),
+    "unreadable_record": (500, "The stored record cannot be read"),
+    "misconfigured": (503, "Not available now"),
+    "provider_not_enabled": (503, "Not available now"),
+    "skypilot_unavailable": (503, "Not available now"),
+    "unavailable": (503, "Not available now"),
+}
+"""Status and title by code."""
+_REASON = (422, "Refused")
+"""For a code that is the Reason of a refused launch."""
+_PLAIN: Mapping[type[Exception], str] = {
+    QuotaExceededError: "quota_exceeded",
+    KeyReusedError: "idempotency_key_reused",
+    InstanceNotFoundError: "not_found",
+    NotReadyError: "not_ready",
+    NodeTokenError: "unauthorized",
+    AttemptOverError: "gone",
+}
+"""Codes of errors whose text is all that the caller needs."""
+
 
 class ProblemError(GpulaunchError):
-    """A request can't be served; carries what the answer says."""
+    """A request can't be served; carries the answer."""
 
     def __init__(
         self,
-        status: int,
         code: str,
-        title: str,
         detail: str,
         *,
         errors: Sequence[FieldError] = (),
@@ -40,80 +73,16 @@ class ProblemError(GpulaunchError):
         retry_after: int = 0,
     ) -> None:
         super().__init__(detail)
-        self.status = status
-        self.code = code
-        self.title = title
-        self.detail = detail
-        self.errors = list(errors)
-        self.limit = limit
+        status, title = _CODES.get(code, _REASON)
+        self.problem = Problem(title=title, status=status, detail=detail, code=code, errors=list(errors), limit=limit)
         self.retry_after = retry_after
         """Seconds for the Retry-After header; 0: none."""
-
-    def problem(self, request_id: str | None) -> Problem:
-        """The answer's body."""
-        return Problem(
-            title=self.title,
-            status=self.status,
-            detail=self.detail,
-            code=self.code,
-            errors=self.errors,
-            limit=self.limit,
-            request_id=request_id,
-        )
 
 
 def invalid_request(errors: Sequence[FieldError]) -> ProblemError:
     """422: fields are wrong; one entry each."""
     detail = "; ".join(f"{error.field}: {error.message}" for error in errors[:5])
-    return ProblemError(422, "invalid_request", "The request has invalid fields", detail, errors=errors)
-
-
-def malformed(detail: str) -> ProblemError:
-    """400: the request can't be read at all."""
-    return ProblemError(400, "malformed_request", "The request can't be read", detail)
-
-
-def unauthorized(detail: str) -> ProblemError:
-    """401: no token, or none that is known."""
-    return ProblemError(401, "unauthorized", "A token is needed", detail)
-
-
-def forbidden(detail: str) -> ProblemError:
-    """403: the token does not allow this."""
-    return ProblemError(403, "forbidden", "The token does not allow this", detail)
-
-
-def not_found(what: str) -> ProblemError:
-    """404: there is no such thing."""
-    return ProblemError(404, "not_found", "Not found", f"There is no {what}.")
-
-
-def conflict(code: str, detail: str) -> ProblemError:
-    """409: the request does not go with what is there."""
-    return ProblemError(409, code, "Conflict", detail)
-
-
-def gone(detail: str) -> ProblemError:
-    """410: it was there once."""
-    return ProblemError(410, "gone", "Gone", detail)
-
-
-def too_large(limit: int) -> ProblemError:
-    """413: the body is larger than any honest one."""
-    return ProblemError(413, "body_too_large", "Body too large", f"A body has at most {limit} bytes.")
-
-
-def unavailable(code: str, detail: str, retry_after: int = 5) -> ProblemError:
-    """503: something this needs does not answer, or is not set up."""
-    return ProblemError(503, code, "Not available now", detail, retry_after=retry_after)
-
-
-_REFUSALS = {
-    "budget_exceeded": (402, "The budget has no room for this launch"),
-    "limit_reached": (403, "A limit has no room for this launch"),
-    "not_allowed": (403, "This deployment does not allow this launch"),
-    "too_many_launches": (429, "Too many launches in a minute"),
-}
+    return ProblemError("invalid_request", detail, errors=errors)
 
 
 def problem_of(error: Exception, where: str, request_id: str) -> ProblemError:
@@ -124,59 +93,40 @@ def problem_of(error: Exception, where: str, request_id: str) -> ProblemError:
     match error:
         case ProblemError():
             return error
-        case RefusalError():
-            return _of_refusal(error)
-        case StaleRecordError():
-            return conflict("busy", "The instance kept changing; ask again in a second.")
-        case ForeignTokenError():
-            message = "This is not a `next_token` of this interface; leave it out to begin with the first page."
-            return invalid_request([FieldError(field="continuation_token", message=message)])
-        case LaunchRefusedError():
-            return ProblemError(422, error.failure.reason.value, "Refused", error.failure.message)
-        case UnreadableRecordError():
-            log.error("%s: %s", where, error, extra={"request_id": request_id})
-            detail = f"{error}. Its node is kept; DELETE terminates it."
-            return ProblemError(500, "unreadable_record", "The stored record cannot be read", detail)
-        case SettingsError():
-            # Names of settings and what is wrong with them, never a value: operators see it wherever they look first.
-            log.error("the app is not set up: %s", error)
-            return unavailable("misconfigured", f"The app is not set up: {error}", 60)
-        case StoreUnavailableError() | ProviderUnavailableError():
-            log.warning("%s answered 503: %s", where, error, extra={"request_id": request_id})
-            return unavailable("unavailable", "Storage or the provider does not answer; try again.")
-        case _:
-            log.error("%s failed; request %s", where, request_id, exc_info=error)
-            detail = f"This is a fault of the control plane; its log has more under request {request_id}."
-            return ProblemError(500, "internal_error", "Internal error", detail)
-
-
-def _of_refusal(error: RefusalError) -> ProblemError:
-    match error:
         case InvalidFieldsError():
             return invalid_request(error.errors)
         case AdmissionRefusedError():
             return _of_admission(error.refusal)
-        case QuotaExceededError():
-            return ProblemError(422, "quota_exceeded", "The cloud's quota does not allow this launch", str(error))
         case BackendUnavailableError():
-            return unavailable(error.code, str(error), error.retry_after)
-        case KeyReusedError():
-            return conflict("idempotency_key_reused", str(error))
-        case InstanceNotFoundError():
-            return not_found(f"instance {error.instance_id}")
-        case NotReadyError():
-            return conflict("not_ready", str(error))
-        case NodeTokenError():
-            return unauthorized(str(error))
-        case AttemptOverError():
-            return gone(str(error))
+            return ProblemError(error.code, str(error), retry_after=error.retry_after)
+        case StaleRecordError():
+            return ProblemError("busy", "The instance kept changing; ask again in a second.")
+        case ForeignTokenError():
+            message = "This is not a `next_token` of this interface; leave it out to begin with the first page."
+            return invalid_request([FieldError(field="continuation_token", message=message)])
+        case LaunchRefusedError():
+            return ProblemError(error.failure.reason.value, error.failure.message)
+        case UnreadableRecordError():
+            log.error("%s: %s", where, error, extra={"request_id": request_id})
+            return ProblemError("unreadable_record", f"{error}. Its node is kept; DELETE terminates it.")
+        case SettingsError():
+            # Names of settings and what is wrong with them, never a value: operators see it wherever they look first.
+            log.error("the app is not set up: %s", error)
+            return ProblemError("misconfigured", f"The app is not set up: {error}", retry_after=60)
+        case StoreUnavailableError() | ProviderUnavailableError():
+            log.warning("%s answered 503: %s", where, error, extra={"request_id": request_id})
+            detail = "Storage or the provider does not answer; try again."
+            return ProblemError("unavailable", detail, retry_after=5)
+        case _ if type(error) in _PLAIN:
+            return ProblemError(_PLAIN[type(error)], str(error))
         case _:
-            raise AssertionError(f"a refusal without a status: {type(error).__name__}")
+            log.error("%s failed; request %s", where, request_id, exc_info=error)
+            detail = f"This is a fault of the control plane; its log has more under request {request_id}."
+            return ProblemError("internal_error", detail)
 
 
 def _of_admission(refusal: Refusal) -> ProblemError:
     """402, 403 or 429, with the limit's name, its value and what is used of it."""
-    status, title = _REFUSALS[refusal.code]
     value = list(refusal.value) if isinstance(refusal.value, tuple) else refusal.value
     limit = LimitReached(name=refusal.limit, value=value, used=refusal.used, asked=refusal.asked)
-    return ProblemError(status, refusal.code, title, refusal.detail, limit=limit, retry_after=refusal.retry_after)
+    return ProblemError(refusal.code, refusal.detail, limit=limit, retry_after=refusal.retry_after)

@@ -9,18 +9,15 @@ from gpulaunch.models.responses import (
     Credentials,
     EventList,
     EventView,
-    HealthView,
     InstanceView,
-    LogAnswer,
     PhaseTime,
-    ReasonView,
     UnreadableView,
 )
 from shared.auth import Deriver
 from shared.control.phase_estimates import PhaseSpan
 from shared.domain.costs import attempt_cost, cost_so_far
 from shared.domain.errors import NotReadyError
-from shared.domain.instance import Attempt, Event, Failure, InstanceRecord
+from shared.domain.instance import Event, InstanceRecord
 from shared.storage.base import Unreadable
 
 
@@ -35,31 +32,28 @@ def endpoint_of(record: InstanceRecord) -> str | None:
 
 def instance_view(record: InstanceRecord, now: datetime) -> InstanceView:
     """An instance as users see it."""
-    health = record.health
-    shown_until = record.ended_at or now
-    return InstanceView(
-        instance_id=record.instance_id,
-        name=record.request.name,
-        mode=record.mode,
-        phase=record.phase,
-        phase_since=record.phase_since,
-        created_at=record.created_at,
-        updated_at=record.updated_at,
-        deadline_at=record.deadline_at,
-        ended_at=record.ended_at,
-        model_name=record.request.model_name,
-        provider=record.request.provider,
-        endpoint=endpoint_of(record),
-        ending=_reason(record.ending),
-        attempts=[_attempt(attempt, shown_until) for attempt in record.attempts],
-        recoveries=record.recoveries,
-        health=None if health is None else HealthView.model_validate(health, from_attributes=True),
-        estimated_hourly_usd=record.estimated_hourly_usd,
-        worst_case_usd=record.worst_case_usd,
-        cost_usd=round(cost_so_far(record, shown_until), 4),
-        labels=record.request.labels,
-        request=record.request,
-    )
+    request = record.request
+    made = {
+        "name": request.name,
+        "model_name": request.model_name,
+        "provider": request.provider,
+        "labels": request.labels,
+        "endpoint": endpoint_of(record),
+        "attempts": attempt_views(record, now),
+        "cost_usd": round(cost_so_far(record, record.ended_at or now), 4),
+    }
+    return InstanceView.model_validate({**dict(record), **made}, from_attributes=True)
+
+
+def attempt_views(record: InstanceRecord, now: datetime) -> list[AttemptView]:
+    """The ledger of attempts, with their costs up to now or to the instance's end."""
+    until = record.ended_at or now
+    return [
+        AttemptView.model_validate(
+            {**dict(attempt), "cost_usd": round(attempt_cost(attempt, until), 4)}, from_attributes=True
+        )
+        for attempt in record.attempts
+    ]
 
 
 def event_list(
@@ -69,18 +63,12 @@ def event_list(
     return EventList(
         instance_id=record.instance_id,
         events=[EventView.model_validate(event, from_attributes=True) for event in events],
-        attempts=[_attempt(attempt, record.ended_at or now) for attempt in record.attempts],
+        attempts=attempt_views(record, now),
         expected=[
             PhaseTime(phase=phase, least_seconds=span.least, most_seconds=span.most)
             for phase, span in (expected or {}).items()
         ],
     )
-
-
-def log_answer(record: InstanceRecord) -> LogAnswer:
-    """The log lines that the node reported last."""
-    attempt = record.attempt
-    return LogAnswer(instance_id=record.instance_id, attempt=attempt.number if attempt else None, lines=record.log_tail)
 
 
 def credentials(record: InstanceRecord, deriver: Deriver) -> Credentials:
@@ -103,25 +91,3 @@ def credentials(record: InstanceRecord, deriver: Deriver) -> Credentials:
 def unreadable_view(row: Unreadable) -> UnreadableView:
     """An instance whose record cannot be read."""
     return UnreadableView.model_validate(row, from_attributes=True)
-
-
-def _reason(failure: Failure | None) -> ReasonView | None:
-    return None if failure is None else ReasonView(reason=failure.reason, message=failure.message)
-
-
-def _attempt(attempt: Attempt, now: datetime) -> AttemptView:
-    return AttemptView(
-        number=attempt.number,
-        offer=attempt.offer,
-        cluster_name=attempt.cluster_name,
-        state=attempt.state.value,
-        started_at=attempt.started_at,
-        node_up_at=attempt.node_up_at,
-        ready_at=attempt.ready_at,
-        gone_at=attempt.gone_at,
-        detail=attempt.detail,
-        fetched_bytes=attempt.fetched_bytes,
-        total_bytes=attempt.total_bytes,
-        failure=_reason(attempt.failure),
-        cost_usd=round(attempt_cost(attempt, now), 4),
-    )

@@ -4,9 +4,9 @@ import urllib.parse
 import uuid
 from collections.abc import Callable, Mapping
 
-from gpulaunch.operations import Access
+from gpulaunch.operations import Scope
 from shared.api.http import Request, Response
-from shared.api.problems import ProblemError, forbidden, problem_of
+from shared.api.problems import ProblemError, problem_of
 from shared.app import App
 from shared.web import pages
 from shared.web.rendering import HEADERS, STRICT_TRANSPORT, render
@@ -44,7 +44,7 @@ def answer(page: Page, request: Request, runtime: Callable[[], App]) -> Response
     visit = None
     try:
         visit = _visit(request, runtime())
-        response = _refused(visit, page.access, page.method) or HANDLERS[page.name](visit)
+        response = _refused(visit, page.scope, page.method) or HANDLERS[page.name](visit)
     except Exception as error:
         # The last line of defence.
         where = f"{request.method} {request.url}"
@@ -64,37 +64,37 @@ def _visit(request: Request, app: App) -> Visit:
     return Visit(request=request, app=app, sessions=sessions, session=session)
 
 
-def _refused(visit: Visit, access: Access, method: str) -> Response | None:
+def _refused(visit: Visit, scope: Scope, method: str) -> Response | None:
     """Return a redirect to the sign-in, or None if the visitor may proceed.
 
     Raises:
         ProblemError: 403, the visitor is not an admin, or the form is not from this session.
     """
     signed_in = visit.session is not None and visit.session.role is not None
-    if access != "open" and not signed_in:
+    if scope is not Scope.OPEN and not signed_in:
         url = urllib.parse.urlsplit(visit.request.url)
         there = urllib.parse.quote(url.path + (f"?{url.query}" if url.query else ""), safe="")
         sign_in = "/signin" if visit.is_htmx or method != "GET" else f"/signin?next={there}"
         if visit.is_htmx:
             return Response(status=401, headers={"HX-Redirect": sign_in, **NO_STORE})
         return see_other(sign_in)
-    if access == "admin" and not visit.is_admin:
-        raise forbidden("Your token is read-only. Sign in with an admin token.")
+    if scope is Scope.ADMIN and not visit.is_admin:
+        raise ProblemError("forbidden", "Your token is read-only. Sign in with an admin token.")
     if method == "POST":
         # Browsers say which site a request comes from; the token protects where they do not.
         foreign = visit.request.header("Sec-Fetch-Site") not in ("", "same-origin", "none")
         given = visit.form.get("csrf_token", "")
         if foreign or visit.session is None or not visit.sessions.is_csrf_token(visit.session, given):
-            raise forbidden("This form has expired. Go back, reload the page and try again.")
+            raise ProblemError("forbidden", "This form has expired. Go back, reload the page and try again.")
     return None
 
 
 def _problem_page(error: ProblemError, request_id: str, visit: Visit | None) -> Response:
     if visit is None:
         # The settings could not be read, so the page cannot show who is signed in.
-        body = render("broken.html", error=error, request_id=request_id)
-        return Response(body=body, status=error.status, media_type="text/html", charset="utf-8")
-    answer = visit.page("error.html", error.status, error=error, request_id=request_id)
+        body = render("broken.html", error=error.problem, request_id=request_id)
+        return Response(body=body, status=error.problem.status, media_type="text/html", charset="utf-8")
+    answer = visit.page("error.html", error.problem.status, error=error.problem, request_id=request_id)
     if error.retry_after:
         answer.headers["Retry-After"] = str(error.retry_after)
     return answer

@@ -146,7 +146,7 @@ def preview(planner: LaunchPlanner, values: Mapping[str, str]) -> Preview:
 def by_field(error: ProblemError) -> dict[str, list[FieldError]]:
     """Group a problem's errors by the form's field; errors of no field are under ""."""
     found: dict[str, list[FieldError]] = {}
-    for one in error.errors or [FieldError(field="", message=error.detail)]:
+    for one in error.problem.errors or [FieldError(field="", message=error.problem.detail)]:
         name = one.field.split(".")[0]
         name = _PLACES.get(name, name if name in _OWN_PLACES else "")
         found.setdefault(name, []).append(one)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from gpulaunch.models.requests import LaunchRequest
 from shared.api.http import Response
 from shared.api.parse import instance_id, read_value
-from shared.api.problems import ProblemError, not_found, problem_of
+from shared.api.problems import ProblemError, problem_of
 from shared.api.views import credentials
 from shared.domain.errors import InstanceNotFoundError, RefusalError
 from shared.storage.base import UnreadableRecordError
@@ -85,7 +85,7 @@ def _launch_form(visit: Visit, values: dict[str, str], error: ProblemError | Non
     planned = launch_form.preview(visit.app.planner, values)
     refused = launch_form.by_field(error) if error is not None else {}
     context = launch_form.context(visit.app, values, planned, visit.address)
-    return visit.page("launch.html", error.status if error else 200, oob=False, refused=refused, **context)
+    return visit.page("launch.html", error.problem.status if error else 200, oob=False, refused=refused, **context)
 
 
 def instances(visit: Visit) -> Response:
@@ -154,7 +154,7 @@ def static(visit: Visit) -> Response:
     """Send a static file; cached forever under its address with the current version."""
     name = urllib.parse.unquote(visit.request.route.get("file", ""))
     if name not in static_files():
-        raise not_found("such file")
+        raise ProblemError("not_found", "There is no such file.")
     content, kind, version = static_files()[name]
     kept = visit.request.query.get("v") == version
     cache = "public, max-age=31536000, immutable" if kept else "no-cache"

@@ -1,9 +1,9 @@
-"""The pages as data: routes and access checks, without loading what renders them."""
+"""The pages as data: routes and scopes, without loading what renders them."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from gpulaunch.operations import Access
+from gpulaunch.operations import Scope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,26 +15,28 @@ class Page:
     route: str
     method: Literal["GET", "POST"] = "GET"
     """A POST needs the CSRF token of its session's forms."""
-    access: Access = "read"
+    scope: Scope = Scope.READ
     """Open to everyone, to any signed-in visitor, or to admins."""
 
 
 PAGES = (
-    Page(name="web_home", route="/", access="open"),
-    Page(name="web_signin", route="signin", access="open"),
-    Page(name="web_signin_post", route="signin", method="POST", access="open"),
+    Page(name="web_home", route="/", scope=Scope.OPEN),
+    Page(name="web_signin", route="signin", scope=Scope.OPEN),
+    Page(name="web_signin_post", route="signin", method="POST", scope=Scope.OPEN),
     Page(name="web_signout", route="signout", method="POST"),
     Page(name="web_launch", route="launch"),
     Page(name="web_launch_plan", route="launch/plan"),
-    Page(name="web_launch_post", route="launch", method="POST", access="admin"),
+    Page(name="web_launch_post", route="launch", method="POST", scope=Scope.ADMIN),
     Page(name="web_instances", route="instances"),
     Page(name="web_instance", route="instances/{instanceId}"),
     Page(name="web_instance_live", route="instances/{instanceId}/live"),
-    Page(name="web_instance_terminate", route="instances/{instanceId}/terminate", access="admin"),
-    Page(name="web_instance_terminate_post", route="instances/{instanceId}/terminate", method="POST", access="admin"),
-    Page(name="web_instance_key", route="instances/{instanceId}/key", access="admin"),
+    Page(name="web_instance_terminate", route="instances/{instanceId}/terminate", scope=Scope.ADMIN),
+    Page(
+        name="web_instance_terminate_post", route="instances/{instanceId}/terminate", method="POST", scope=Scope.ADMIN
+    ),
+    Page(name="web_instance_key", route="instances/{instanceId}/key", scope=Scope.ADMIN),
     Page(name="web_costs", route="costs"),
     Page(name="web_settings", route="settings"),
-    Page(name="web_docs", route="api/docs", access="open"),
-    Page(name="web_static", route="static/{file}", access="open"),
+    Page(name="web_docs", route="api/docs", scope=Scope.OPEN),
+    Page(name="web_static", route="static/{file}", scope=Scope.OPEN),
 )

@@ -16,7 +16,8 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from shared.auth import Deriver, Purpose, Role
+from gpulaunch.operations import Scope
+from shared.auth import Deriver, Purpose
 from shared.clock import Clock
 from shared.settings import Settings
 
@@ -33,7 +34,7 @@ _COOKIE: Final = re.compile(r"([A-Za-z0-9_-]{5,32})\.([0-9]{1,12})\.([A-Za-z0-9_
 class WebSession:
     """One visitor."""
 
-    role: Role | None
+    role: Scope | None
     """None: not signed in; such a session protects the sign-in form."""
     token_hash: str
     """Of the token it was issued for."""
@@ -42,7 +43,7 @@ class WebSession:
     nonce: str
 
 
-OPEN: Final = WebSession(Role.ADMIN, _GUEST, 0, "development")
+OPEN: Final = WebSession(Scope.ADMIN, _GUEST, 0, "development")
 """Everyone's session on a developer's machine without any token, as with the JSON API."""
 
 
@@ -106,7 +107,7 @@ class Sessions:
         """Return the seconds until a session expires."""
         return max(0, session.expires_at - self._now())
 
-    def _new(self, role: Role | None, token_hash: str, lifetime: int) -> WebSession:
+    def _new(self, role: Scope | None, token_hash: str, lifetime: int) -> WebSession:
         return WebSession(role, token_hash, self._now() + lifetime, secrets.token_urlsafe(16))
 
     def _now(self) -> int:
@@ -119,10 +120,10 @@ class Sessions:
     def _hash(self, token: str) -> str:
         return self._sign("token", token)[:24]
 
-    def _role(self, token_hash: str) -> Role | None:
+    def _role(self, token_hash: str) -> Scope | None:
         if self._among(token_hash, self._settings.admin_tokens):
-            return Role.ADMIN
-        return Role.READ if self._among(token_hash, self._settings.read_tokens) else None
+            return Scope.ADMIN
+        return Scope.READ if self._among(token_hash, self._settings.read_tokens) else None
 
     def _among(self, token_hash: str, tokens: Iterable[SecretStr]) -> bool:
         found = False

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gpulaunch.operations import Scope
 from shared.api.http import Request, Response
-from shared.api.problems import malformed, too_large
+from shared.api.problems import ProblemError
 from shared.app import App
 from shared.web.rendering import render, templates_hash
 from shared.web.session import Sessions, WebSession
@@ -29,7 +30,7 @@ class Visit:
     @property
     def is_admin(self) -> bool:
         """Whether the visitor may make changes."""
-        return self.session is not None and self.session.role == "admin"
+        return self.session is not None and self.session.role is Scope.ADMIN
 
     @property
     def is_htmx(self) -> bool:
@@ -51,11 +52,11 @@ class Visit:
         """
         body = self.request.body
         if len(body) > _MAX_FORM:
-            raise too_large(_MAX_FORM)
+            raise ProblemError("body_too_large", f"A body has at most {_MAX_FORM} bytes.")
         try:
             return dict(urllib.parse.parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=100))
         except ValueError as error:
-            raise malformed("The form is malformed.") from error
+            raise ProblemError("malformed_request", "The form is malformed.") from error
 
     def page(self, template: str, status: int = 200, **context: Any) -> Response:
         """Render a page or a part of one."""

@@ -126,10 +126,12 @@ class User:
         if self._instance_id is None:
             return
         while True:
-            answer = self._simulator.call("end_instance", {"instanceId": self._instance_id}, None, _HEADERS, "DELETE")
+            answer = self._simulator.call(
+                "terminate_instance", {"instanceId": self._instance_id}, None, _HEADERS, "DELETE"
+            )
             if answer is not None and answer.status == 202:
                 return
-            self._expect(answer, "end_instance")
+            self._expect(answer, "terminate_instance")
             self._scheduler.pause(self._random.uniform(1, 20))
 
     def _expect(self, answer: "Answer | None", operation: str) -> None:

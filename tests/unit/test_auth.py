@@ -1,8 +1,9 @@
-"""Tokens, roles and derived secrets."""
+"""Tokens, scopes and derived secrets."""
 
 from pydantic import SecretStr
 
-from shared.auth import Deriver, Purpose, Role, role_of
+from gpulaunch.operations import Scope
+from shared.auth import Deriver, Purpose, scope_of
 
 ADMIN = (SecretStr("admin-token-number-one"), SecretStr("admin-token-number-two"))
 READ = (SecretStr("reader-token-number-one"),)
@@ -10,18 +11,18 @@ KEY = SecretStr("k" * 32)
 ONE, OTHER = "inst-01K0000000000000000000000A", "inst-01K0000000000000000000000B"
 
 
-def test_every_configured_token_should_give_its_role() -> None:
-    assert [role_of(token.get_secret_value(), ADMIN, READ) for token in (*ADMIN, *READ)] == [
-        Role.ADMIN,
-        Role.ADMIN,
-        Role.READ,
+def test_every_configured_token_should_grant_its_scope() -> None:
+    assert [scope_of(token.get_secret_value(), ADMIN, READ) for token in (*ADMIN, *READ)] == [
+        Scope.ADMIN,
+        Scope.ADMIN,
+        Scope.READ,
     ]
 
 
-def test_other_tokens_should_give_no_role() -> None:
+def test_other_tokens_should_grant_none() -> None:
     for token in ("", "admin-token-number-on", "admin-token-number-one ", "ADMIN-TOKEN-NUMBER-ONE", "ü"):
-        assert role_of(token, ADMIN, READ) is None
-    assert role_of("anything", (), ()) is None
+        assert scope_of(token, ADMIN, READ) is None
+    assert scope_of("anything", (), ()) is None
 
 
 def test_a_derived_secret_should_be_the_same_every_time() -> None:

@@ -13,15 +13,16 @@ from gpulaunch.cli.connection import find_connection
 from gpulaunch.cli.exits import Exit
 from gpulaunch.cli.format import PHASE_STYLES, age, clean, event_line, offer, place, table
 from gpulaunch.cli.session import Json, Session, session_of
-from gpulaunch.client.errors import ClientError
+from gpulaunch.client.errors import ClientError, ServerError
 from gpulaunch.client.synchronous import GpuLaunch
 from gpulaunch.format import duration, usd
 from gpulaunch.models.instances import Phase
 from gpulaunch.models.requests import ProviderName
-from gpulaunch.models.responses import Credentials, EventView, InstanceView
+from gpulaunch.models.responses import Credentials, EventView, InstanceView, UnreadableView
 
 _WITH_PLACE, _WITH_NAME = 100, 150
 """Columns of a terminal from which `ls` shows where an instance runs, and its name beside its model."""
+_UNREADABLE = "Its node is kept until `gpulaunch terminate` deletes it."
 _COMPLETION = httpx.Timeout(2.0)
 """Seconds; whoever pressed Tab is waiting."""
 
@@ -55,27 +56,37 @@ def ls(
     """List live instances, newest first."""
     session = session_of(context, as_json=as_json)
     live = None if everything or (phase is not None and phase.ended) else True
-    listed = session.gpu.list(phase=phase, provider=provider, label=label, live=live)
-    views = list(islice(listed, limit))
-    more = not session.as_json and next(listed, None) is not None
+    found: list[InstanceView | UnreadableView] = []
+    for page in session.gpu.pages(phase=phase, provider=provider, label=label, live=live):
+        found += [*page.instances, *page.unreadable]
+        if len(found) > limit:
+            break
+    views = found[:limit]
 
     def show() -> None:
         if not views:
             session.note("No instances." if everything else "No live instances. Use --all to include ended ones.")
             return
         session.out.print(_listed(views, session.now(), session.out.width))
-        if more:
+        for view in views:
+            if isinstance(view, UnreadableView):
+                session.note(f"{view.instance_id} cannot be read: {view.why}. {_UNREADABLE}", "yellow")
+        if len(found) > limit:
             session.note(f"There are more than {limit}. Use --limit to see them.")
 
     session.answer(views, show)
 
 
-def _listed(views: list[InstanceView], now: datetime, width: int) -> Table:
+def _listed(views: list[InstanceView | UnreadableView], now: datetime, width: int) -> Table:
     """One line per instance; a narrow terminal leaves out what `show` prints as well."""
     shown = {"ID": 0, "NAME": _WITH_NAME, "MODEL": 0, "PHASE": 0, "WHERE": _WITH_PLACE, "AGE": 0, "COST": 0}
     heads = [head for head, least in shown.items() if width >= least]
     rows = table(*heads)
     for view in views:
+        if isinstance(view, UnreadableView):
+            texts = {"ID": view.instance_id, "PHASE": "unreadable", "WHERE": view.provider or ""}
+            rows.add_row(*(Text(clean(texts.get(head, "")), "red", no_wrap=True) for head in heads))
+            continue
         texts = {
             "ID": view.instance_id,
             "NAME": view.name or "",
@@ -136,7 +147,7 @@ def terminate(
     if not yes and not _confirmed(session, ids):
         session.note("Nothing was terminated.")
         raise typer.Exit(Exit.ERROR)
-    ended: list[InstanceView] = []
+    ended: list[InstanceView | UnreadableView] = []
     worst = Exit.OK
     for instance_id in ids:
         # One failure must not keep the others running.
@@ -145,11 +156,18 @@ def terminate(
         except ClientError as error:
             worst = max(worst, session.complain(error))
     if wait:
-        ended = [session.gpu.wait_until_ended(view.instance_id) for view in ended]
+        # An unreadable instance has no phase to wait for.
+        ended = [
+            session.gpu.wait_until_ended(view.instance_id) if isinstance(view, InstanceView) else view for view in ended
+        ]
 
     def text() -> None:
         for view in ended:
-            session.say(f"{view.instance_id}  {view.phase.value}  {usd(view.cost_usd)}")
+            if isinstance(view, InstanceView):
+                session.say(f"{view.instance_id}  {view.phase.value}  {usd(view.cost_usd)}")
+            else:
+                session.say(f"{view.instance_id}  terminating  {view.why}")
+                session.note("`gpulaunch ls` lists it until its nodes are deleted.")
 
     session.answer(ended, text)
     raise typer.Exit(worst)
@@ -188,8 +206,14 @@ def _confirmed(session: Session, ids: list[str]) -> bool:
     if session.as_json or not interactive():
         raise typer.BadParameter("standard input is not a terminal; use --yes", param_hint="terminate")
     for instance_id in ids:
-        view = session.gpu.get(instance_id)
-        session.say(f"{instance_id}  {view.phase.value}  {view.model_name}  {usd(view.cost_usd)} so far")
+        try:
+            view = session.gpu.get(instance_id)
+        except ServerError as error:
+            if error.code != "unreadable_record":
+                raise
+            session.say(f"{instance_id}  unreadable  {error}")
+        else:
+            session.say(f"{instance_id}  {view.phase.value}  {view.model_name}  {usd(view.cost_usd)} so far")
     return typer.confirm(f"Terminate {'it' if len(ids) == 1 else f'these {len(ids)}'}?")
 
 

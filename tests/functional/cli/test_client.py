@@ -12,12 +12,15 @@ from gpulaunch.client.errors import (
     InvalidRequestError,
     NoAnswerError,
     NotFoundError,
+    ServerError,
     WaitTimeoutError,
 )
 from gpulaunch.models.instances import Phase, Reason
 from gpulaunch.models.requests import LaunchRequest
-from gpulaunch.models.responses import InstanceView
+from gpulaunch.models.responses import InstanceView, UnreadableView
+from tests.contract.test_unreadable_rows import later_phase
 from tests.functional.cli.conftest import ADDRESS, WorldTime, WorldTransport
+from tests.functional.test_bad_rows import document_with
 from tests.functional.world import ADMIN, READER, SEED, World
 
 NOBODY = "inst-" + "0" * 26
@@ -159,6 +162,26 @@ def test_terminating_during_a_launch_should_be_awaitable_and_repeatable(gpu: Gpu
     assert gpu.terminate(launched.instance_id).phase is Phase.TERMINATING
     assert gpu.wait_until_ended(launched.instance_id, timeout=300).phase is Phase.TERMINATED
     assert gpu.terminate(launched.instance_id).phase is Phase.TERMINATED
+
+
+def test_an_instance_that_cannot_be_read_should_be_listed_apart_and_be_terminated(
+    gpu: GpuLaunch, async_gpu: AsyncGpuLaunch, world: World
+) -> None:
+    good, bad = world.launch(), world.launch()
+    world.run(120)
+    document_with(later_phase)(world, bad)
+    assert [view.instance_id for view in gpu.list()] == [good]
+    (page,) = gpu.pages(live=True)
+    assert [view.instance_id for view in page.unreadable] == [bad]
+    with pytest.raises(ServerError) as caught:
+        gpu.get(bad)
+    assert caught.value.code == "unreadable_record"
+    assert gpu.terminate(bad) == page.unreadable[0]
+    again = asyncio.run(async_gpu.terminate(bad))
+    assert isinstance(again, UnreadableView)
+    assert again.instance_id == bad
+    world.run(120)
+    assert len(world.simulation.provider.clusters()) == 1
 
 
 def test_followed_events_should_come_once_and_stop_at_the_end(gpu: GpuLaunch) -> None:

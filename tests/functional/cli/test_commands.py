@@ -25,7 +25,9 @@ from shared import app as runtime
 from shared.clouds.base import CloudCompute
 from shared.domain.provider import ProviderUnavailableError
 from shared.domain.quota import QuotaNeed, QuotaUsage, RegionUsage
+from tests.contract.test_unreadable_rows import later_phase
 from tests.functional.cli.conftest import ADDRESS, Terminal, WorldTime, WorldTransport
+from tests.functional.test_bad_rows import document_with
 from tests.functional.world import ADMIN, READER, World, settings
 from tests.twins.clock import START
 
@@ -203,6 +205,31 @@ def test_ls_should_list_by_filter_and_ended_ones_only_when_asked(gpulaunch: Term
     assert gpulaunch.json("ls", "--label", "team=z") == []
     assert "No live instances. Use --all to include ended ones." in gpulaunch("ls", "--label", "team=z").stderr
     assert "There are more than 1" in gpulaunch("ls", "-a", "-n", "1").stderr
+
+
+def test_an_instance_that_cannot_be_read_should_be_listed_and_terminated(
+    gpulaunch: Terminal, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = world.launch(), world.launch()
+    world.run(120)
+    document_with(later_phase)(world, bad)
+    listed = gpulaunch("ls")
+    row = next(line for line in listed.stdout.splitlines() if line.startswith(bad))
+    assert row.split()[1:] == ["unreadable", "azure"]
+    assert f"{bad} cannot be read: " in listed.stderr
+    assert "`gpulaunch terminate`" in listed.stderr
+    assert [one["instance_id"] for one in gpulaunch.json("ls")] == [good, bad]
+    shown = gpulaunch("show", bad)
+    assert (shown.exit_code, "Its node is kept" in shown.stderr) == (Exit.ERROR, True)
+    monkeypatch.setattr("gpulaunch.cli.commands.instances.interactive", lambda: True)
+    asked = gpulaunch("terminate", bad, stdin="n\n")
+    assert f"{bad}  unreadable  " in asked.stdout
+    ended = gpulaunch("terminate", good, bad, "--yes", "--wait")
+    assert ended.exit_code == Exit.OK, ended.output
+    assert [line.split()[:2] for line in ended.stdout.splitlines()] == [[good, "terminated"], [bad, "terminating"]]
+    assert gpulaunch.json("terminate", bad, "--yes")[0]["why"]
+    world.run(120)
+    assert world.simulation.provider.clusters() == []
 
 
 def test_json_should_be_what_the_interface_answers(gpulaunch: Terminal, world: World) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from gpulaunch.models.queries import CostsQuery, InstanceQuery
 from gpulaunch.models.requests import LaunchRequest
-from gpulaunch.operations import OPERATIONS
+from gpulaunch.operations import COSTS, LIST, OPERATIONS, Scope
 from shared.api.openapi import document
 
 SEED = {
@@ -56,8 +57,23 @@ def test_every_reference_should_lead_somewhere() -> None:
 def test_guarded_calls_should_say_what_token_they_want() -> None:
     for operation in OPERATIONS:
         described = document()["paths"][operation.path][operation.method.lower()]
-        assert bool(described["security"]) == (operation.access != "open")
-        assert ("401" in described["responses"]) == (operation.access != "open")
+        assert bool(described["security"]) == (operation.scope is not Scope.OPEN)
+        assert ("401" in described["responses"]) == (operation.scope is not Scope.OPEN)
+
+
+def test_queries_should_be_described_by_the_models_that_validate_them() -> None:
+    for operation, kind in ((LIST, InstanceQuery), (COSTS, CostsQuery)):
+        described = document()["paths"][operation.path]["get"]["parameters"]
+        assert tuple(one["name"] for one in described if one["in"] == "query") == kind.names()
+        assert all(one["description"] for one in described)
+    phase = document()["paths"]["/api/instances"]["get"]["parameters"][0]
+    assert phase["schema"] == {"$ref": "#/components/schemas/Phase"}
+
+
+def test_a_termination_should_be_answered_by_an_instance_or_an_unreadable_one() -> None:
+    answer = document()["paths"]["/api/instances/{instanceId}"]["delete"]["responses"]["202"]
+    names = [one["$ref"].rpartition("/")[2] for one in answer["content"]["application/json"]["schema"]["anyOf"]]
+    assert names == ["InstanceView", "UnreadableView"]
 
 
 def test_the_launch_body_should_be_the_model_that_validates_it() -> None:

@@ -4,6 +4,7 @@ import httpx
 import pytest
 
 from gpulaunch import GpuLaunch
+from gpulaunch.client.calls import new_lines
 from gpulaunch.client.errors import (
     AccessError,
     AddressError,
@@ -14,7 +15,6 @@ from gpulaunch.client.errors import (
     UnavailableError,
     UnreadableAnswerError,
 )
-from gpulaunch.client.watcher import new_lines
 from gpulaunch.models.problems import PROBLEM_TYPE
 
 INSTANCE = "inst-01JJJJJJJJJJJJJJJJJJJJJJJJ"
