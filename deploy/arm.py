@@ -63,13 +63,13 @@ class Arm:
             following = page.get("nextLink")
             page = self._send("GET", following, "") if following else None
 
-    def put(self, path: str, version: str, body: object) -> Any:
+    def put(self, path: str, version: str, body: object) -> None:
         """Create or replace a resource."""
-        return self._send("PUT", path, version, body)
+        self._send("PUT", path, version, body)
 
-    def post(self, path: str, version: str) -> Any:
+    def post(self, path: str, version: str) -> None:
         """Run an action of a resource."""
-        return self._send("POST", path, version)
+        self._send("POST", path, version)
 
     def compute(self, subscription: str) -> ComputeManagementClient:
         """Microsoft's client for machines, with the same sign-in."""

@@ -2,7 +2,7 @@
 
 import fnmatch
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -38,7 +38,7 @@ ACTIONS: Final = (
 """What the template needs beyond creating resources: it defines two roles and assigns them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Wish:
     """What is to be launched, and where."""
 
@@ -51,137 +51,131 @@ class Wish:
 
 def preflight(
     *,
-    region: Annotated[str, typer.Option(help="Where to launch.")] = "eastus",
-    instance_type: Annotated[str, typer.Option(help="The machine type.")] = "Standard_NV36ads_A10_v5",
-    use_spot: Annotated[bool, typer.Option(help="On a spot machine.")] = True,
+    region: Annotated[str, typer.Option(help="Where to launch.")] = Wish.region,
+    instance_type: Annotated[str, typer.Option(help="The machine type.")] = Wish.instance_type,
+    use_spot: Annotated[bool, typer.Option(help="On a spot machine.")] = Wish.spot,
     as_json: Json = False,
 ) -> None:
     """Check what the Azure account lacks, and print the command that fixes it."""
-    wish = Wish(region, instance_type, use_spot, os.environ.get("AZURE_SUBSCRIPTION_ID") or None)
-    raise typer.Exit(report(Session(as_json=as_json), azure_checks(Arm(signed_in()), wish)))
+    subscription = os.environ.get("AZURE_SUBSCRIPTION_ID") or None
+    wish = Wish(region=region, instance_type=instance_type, spot=use_spot, subscription=subscription)
+    raise typer.Exit(report(Session(as_json=as_json), Preflight(Arm(signed_in()), wish).run()))
 
 
-def azure_checks(arm: Arm, wish: Wish) -> Iterator[CheckResult]:
-    """Check one subscription, from the login to the quota for one machine; the first failed login is the last check."""
-    try:
-        found = list(arm.every("/subscriptions", "2022-12-01"))
-    except ClientAuthenticationError:
-        yield _failed("azure login", "not signed in on this machine", "az login")
-        return
-    except AzureError as error:
-        yield _failed("azure login", f"cannot reach Azure: {_line(error)}", "az account show")
-        return
-    chosen = _subscription(found, wish)
-    yield chosen[1]
-    if chosen[0] is None:
-        return
-    for check in (_providers, _permissions, _region, _quota):
-        try:
-            yield check(arm, chosen[0], wish)
-        except AzureError as error:
-            name = check.__name__.strip("_")
-            yield _failed(f"azure {name}", f"the check failed: {_line(error)}", "az account show")
+class Lacking(Exception):  # noqa: N818 - a finding, not an error of the program
+    """A check's finding: what is missing, and the command that fixes it."""
 
 
-def _line(error: Exception) -> str:
-    return str(error).splitlines()[0][:200]
+class Preflight:
+    """Checks one subscription, from the login to the quota for one machine."""
 
+    def __init__(self, arm: Arm, wish: Wish) -> None:
+        self._arm = arm
+        self._wish = wish
+        self._subscription = ""
 
-def _failed(name: str, detail: str, command: str) -> CheckResult:
-    return CheckResult(name=name, state="failed", detail=detail, advice=f"`{command}`")
+    def run(self) -> Iterator[CheckResult]:
+        """Run all checks; the first failed login is the last check."""
+        for check in (self._login, self._providers, self._roles, self._region, self._quota):
+            name = f"azure {check.__name__.strip('_')}"
+            try:
+                yield CheckResult(name=name, state="ok", detail=check())
+                continue
+            except Lacking as lacking:
+                detail, command = lacking.args
+            except ClientAuthenticationError:
+                detail, command = "not signed in on this machine", "az login"
+            except AzureError as error:
+                what = "the check failed" if self._subscription else "cannot reach Azure"
+                detail, command = f"{what}: {str(error).splitlines()[0][:200]}", "az account show"
+            yield CheckResult(name=name, state="failed", detail=detail, advice=f"`{command}`")
+            if not self._subscription:
+                return
 
+    def _login(self) -> str:
+        found = list(self._arm.every("/subscriptions", "2022-12-01"))
+        names = {str(item["subscriptionId"]): f"{item['displayName']} ({item['state']})" for item in found}
+        enabled = [str(item["subscriptionId"]) for item in found if item["state"] == "Enabled"]
+        if (wanted := self._wish.subscription) is not None:
+            if wanted not in names:
+                raise Lacking(f"no access to the subscription {wanted}", "az account list")
+            enabled = [one for one in enabled if one == wanted]
+        if not enabled:
+            raise Lacking(f"no enabled subscription; found {names or 'none'}", "az login")
+        if len(enabled) > 1:
+            listed = "; ".join(f"{one} {names[one]}" for one in enabled)
+            raise Lacking(f"several subscriptions: {listed}", f"export AZURE_SUBSCRIPTION_ID={enabled[0]}")
+        self._subscription = enabled[0]
+        return f"{enabled[0]} {names[enabled[0]]}"
 
-def _subscription(found: Sequence[dict[str, Any]], wish: Wish) -> tuple[str | None, CheckResult]:
-    name = "azure login"
-    names = {str(item["subscriptionId"]): f"{item['displayName']} ({item['state']})" for item in found}
-    enabled = [str(item["subscriptionId"]) for item in found if item["state"] == "Enabled"]
-    if wish.subscription is not None:
-        if wish.subscription not in names:
-            return None, _failed(name, f"no access to the subscription {wish.subscription}", "az account list")
-        enabled = [one for one in enabled if one == wish.subscription]
-    if not enabled:
-        return None, _failed(name, f"no enabled subscription; found {names or 'none'}", "az login")
-    if len(enabled) > 1:
-        listed = "; ".join(f"{one} {names[one]}" for one in enabled)
-        detail = f"several subscriptions: {listed}"
-        return None, _failed(name, detail, f"export AZURE_SUBSCRIPTION_ID={enabled[0]}")
-    return enabled[0], CheckResult(name=name, state="ok", detail=f"{enabled[0]} {names[enabled[0]]}")
+    def _providers(self) -> str:
+        found = self._every("providers", "2021-04-01")
+        states = {str(item["namespace"]).lower(): str(item["registrationState"]) for item in found}
+        missing = [one for one in PROVIDERS if states.get(one.lower()) != "Registered"]
+        if missing:
+            register = f"az provider register --subscription {self._subscription} --namespace"
+            commands = "; ".join(f"{register} {one}" for one in missing)
+            raise Lacking(f"not registered: {', '.join(missing)}", commands)
+        return f"all {len(PROVIDERS)} are registered"
 
-
-def _providers(arm: Arm, subscription: str, wish: Wish) -> CheckResult:  # noqa: ARG001 - all checks have one signature
-    name = "azure providers"
-    found = arm.every(f"/subscriptions/{subscription}/providers", "2021-04-01")
-    states = {str(item["namespace"]).lower(): str(item["registrationState"]) for item in found}
-    missing = [one for one in PROVIDERS if states.get(one.lower()) != "Registered"]
-    if missing:
-        commands = "; ".join(f"az provider register --subscription {subscription} --namespace {one}" for one in missing)
-        return _failed(name, f"not registered: {', '.join(missing)}", commands)
-    return CheckResult(name=name, state="ok", detail=f"all {len(PROVIDERS)} are registered")
-
-
-def _permissions(arm: Arm, subscription: str, wish: Wish) -> CheckResult:  # noqa: ARG001
-    name = "azure roles"
-    path = f"/subscriptions/{subscription}/providers/Microsoft.Authorization/permissions"
-    given = list(arm.every(path, "2022-04-01"))
-    missing = [action for action in ACTIONS if not any(_allows(entry, action) for entry in given)]
-    if missing:
-        command = (
-            f"az role assignment create --role Owner --scope /subscriptions/{subscription}"
-            ' --assignee "$(az ad signed-in-user show --query id -o tsv)"'
-        )
-        return _failed(name, f"not allowed: {', '.join(missing)}; ask an owner to run the command", command)
-    return CheckResult(name=name, state="ok", detail="may deploy, define roles and assign them")
-
-
-def _allows(entry: dict[str, Any], action: str) -> bool:
-    def matches(patterns: Sequence[str]) -> bool:
-        return any(fnmatch.fnmatchcase(action.lower(), pattern.lower()) for pattern in patterns)
-
-    return matches(entry.get("actions", [])) and not matches(entry.get("notActions", []))
-
-
-def _region(arm: Arm, subscription: str, wish: Wish) -> CheckResult:
-    name = "azure region"
-    known = {str(item["name"]) for item in arm.every(f"/subscriptions/{subscription}/locations", "2022-12-01")}
-    if wish.region not in known:
-        command = "az account list-locations --query '[].name' --output tsv"
-        return _failed(name, f"{wish.region} is not a region of this subscription", command)
-    path = f"/subscriptions/{subscription}/providers/Microsoft.Web/geoRegions?sku=FlexConsumption"
-    flex = {str(item["name"]).replace(" ", "").lower() for item in arm.every(path, "2024-04-01")}
-    if wish.region not in flex:
-        detail = f"{wish.region} has no Flex Consumption; deploy the control plane to another region than the nodes"
-        return _failed(name, detail, "az functionapp list-flexconsumption-locations --output table")
-    return CheckResult(name=name, state="ok", detail=f"{wish.region}, with Flex Consumption")
-
-
-def _quota(arm: Arm, subscription: str, wish: Wish) -> CheckResult:
-    name = "azure quota"
-    compute = arm.compute(subscription)
-    skus = compute.resource_skus.list(filter=f"location eq '{wish.region}'")
-    sku = next((one for one in skus if one.name == wish.instance_type), None)
-    if sku is None:
-        command = f"az vm list-skus --location {wish.region} --resource-type virtualMachines --output table"
-        return _failed(name, f"{wish.region} has no {wish.instance_type}", command)
-    if any(one.type == "Location" for one in sku.restrictions or []):
-        detail = f"{wish.instance_type} is not offered to this subscription in {wish.region}"
-        return _failed(name, detail, "az support in-subscription tickets create --help")
-    wanted = next((int(one.value or 0) for one in sku.capabilities or [] if one.name == "vCPUs"), 0)
-    counters = ["lowPriorityCores"] if wish.spot else [str(sku.family), "cores"]
-    usages = {str(one.name.value).lower(): one for one in compute.usage.list(wish.region) if one.name}
-    short: list[str] = []
-    commands: list[str] = []
-    for counter in counters:
-        usage = usages.get(counter.lower())
-        free = 0 if usage is None else usage.limit - usage.current_value
-        if free < wanted:
-            used = 0 if usage is None else usage.current_value
-            short.append(f"{counter}: {wanted} cores needed, {max(free, 0)} free")
-            kind = "lowPriority" if wish.spot else "dedicated"
-            commands.append(
-                f"az quota update --resource-name {counter} --resource-type {kind} --limit-object value={used + wanted}"
-                f" --scope /subscriptions/{subscription}/providers/Microsoft.Compute/locations/{wish.region}"
+    def _roles(self) -> str:
+        given = list(self._every("providers/Microsoft.Authorization/permissions", "2022-04-01"))
+        missing = [action for action in ACTIONS if not any(_allows(entry, action) for entry in given)]
+        if missing:
+            command = (
+                f"az role assignment create --role Owner --scope /subscriptions/{self._subscription}"
+                ' --assignee "$(az ad signed-in-user show --query id -o tsv)"'
             )
-    if short:
-        return _failed(name, "; ".join(short), "; ".join(commands))
-    kind = "spot" if wish.spot else "on-demand"
-    return CheckResult(name=name, state="ok", detail=f"room for one {wish.instance_type} ({kind}, {wanted} cores)")
+            raise Lacking(f"not allowed: {', '.join(missing)}; ask an owner to run the command", command)
+        return "may deploy, define roles and assign them"
+
+    def _region(self) -> str:
+        region = self._wish.region
+        if region not in {str(item["name"]) for item in self._every("locations", "2022-12-01")}:
+            command = "az account list-locations --query '[].name' --output tsv"
+            raise Lacking(f"{region} is not a region of this subscription", command)
+        found = self._every("providers/Microsoft.Web/geoRegions?sku=FlexConsumption", "2024-04-01")
+        if region not in {str(item["name"]).replace(" ", "").lower() for item in found}:
+            detail = f"{region} has no Flex Consumption; deploy the control plane to another region than the nodes"
+            raise Lacking(detail, "az functionapp list-flexconsumption-locations --output table")
+        return f"{region}, with Flex Consumption"
+
+    def _quota(self) -> str:
+        region, instance_type = self._wish.region, self._wish.instance_type
+        compute = self._arm.compute(self._subscription)
+        skus = compute.resource_skus.list(filter=f"location eq '{region}'")
+        sku = next((one for one in skus if one.name == instance_type), None)
+        if sku is None:
+            command = f"az vm list-skus --location {region} --resource-type virtualMachines --output table"
+            raise Lacking(f"{region} has no {instance_type}", command)
+        if any(one.type == "Location" for one in sku.restrictions or []):
+            detail = f"{instance_type} is not offered to this subscription in {region}"
+            raise Lacking(detail, "az support in-subscription tickets create --help")
+        wanted = next((int(one.value or 0) for one in sku.capabilities or [] if one.name == "vCPUs"), 0)
+        usages = {str(one.name.value).lower(): one for one in compute.usage.list(region) if one.name}
+        kind = "lowPriority" if self._wish.spot else "dedicated"
+        short: list[str] = []
+        commands: list[str] = []
+        for counter in ["lowPriorityCores"] if self._wish.spot else [str(sku.family), "cores"]:
+            usage = usages.get(counter.lower())
+            used, limit = (usage.current_value, usage.limit) if usage else (0, 0)
+            if limit - used < wanted:
+                short.append(f"{counter}: {wanted} cores needed, {max(limit - used, 0)} free")
+                commands.append(
+                    f"az quota update --resource-name {counter} --resource-type {kind} --limit-object"
+                    f" value={used + wanted} --scope"
+                    f" /subscriptions/{self._subscription}/providers/Microsoft.Compute/locations/{region}"
+                )
+        if short:
+            raise Lacking("; ".join(short), "; ".join(commands))
+        return f"room for one {instance_type} ({'spot' if self._wish.spot else 'on-demand'}, {wanted} cores)"
+
+    def _every(self, path: str, version: str) -> Iterator[Any]:
+        return self._arm.every(f"/subscriptions/{self._subscription}/{path}", version)
+
+
+def _allows(entry: dict[str, list[str]], action: str) -> bool:
+    def matches(kind: str) -> bool:
+        return any(fnmatch.fnmatchcase(action.lower(), pattern.lower()) for pattern in entry.get(kind, []))
+
+    return matches("actions") and not matches("notActions")

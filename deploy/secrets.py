@@ -25,9 +25,9 @@ MADE: Mapping[str, Callable[[], str]] = {
     "read-tokens": lambda: secrets.token_urlsafe(32),
 }
 """Random secrets, and how to make each."""
-GIVEN = ("hub-token", "r2-access-key-id", "r2-secret-access-key", "s3-access-key-id", "s3-secret-access-key")
-"""Secrets that other services issued."""
 TOKEN = "skypilot-token"  # noqa: S105 - a name, not a token
+GIVEN = ("hub-token", "r2-access-key-id", "r2-secret-access-key", "s3-access-key-id", "s3-secret-access-key", TOKEN)
+"""Secrets that other services issued."""
 _TOKEN_LIMIT = 600.0
 """Seconds until an API server must have put its token into the vault: it pulls 2 GB, signs in, makes its tables."""
 
@@ -36,7 +36,7 @@ class SetupError(Exception):
     """Something is missing; the message is one line for the person at the terminal."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Place:
     """The names of a deployment's resources."""
 
@@ -51,31 +51,32 @@ class Place:
         """Read azd's environment.
 
         Raises:
-            SetupError: a name is missing.
+            SetupError: A name is missing.
         """
-        names = (
-            "AZURE_SUBSCRIPTION_ID",
-            "AZURE_RESOURCE_GROUP",
-            "GPULAUNCH_APP_NAME",
-            "GPULAUNCH_VAULT_NAME",
-            "GPULAUNCH_TOKEN_VAULT_NAME",
-        )
-        missing = [name for name in names if not environ.get(name)]
+        names = {
+            "subscription": "AZURE_SUBSCRIPTION_ID",
+            "group": "AZURE_RESOURCE_GROUP",
+            "app": "GPULAUNCH_APP_NAME",
+            "vault": "GPULAUNCH_VAULT_NAME",
+            "token_vault": "GPULAUNCH_TOKEN_VAULT_NAME",
+        }
+        missing = [name for name in names.values() if not environ.get(name)]
         if missing:
             raise SetupError(f'{", ".join(missing)} not set; run: set -a; eval "$(azd env get-values)"; set +a')
-        return cls(*(environ[name] for name in names))
+        return cls(**{field: environ[name] for field, name in names.items()})
+
+    @property
+    def references(self) -> str:
+        """Path of the app's references into the vaults."""
+        return self._path(f"Microsoft.Web/sites/{self.app}/config/configreferences/appsettings")
 
     def secret(self, name: str) -> str:
         """Path of a secret."""
         vault = self.token_vault if name == TOKEN else self.vault
-        return f"{self._group()}/providers/Microsoft.KeyVault/vaults/{vault}/secrets/{name}"
+        return self._path(f"Microsoft.KeyVault/vaults/{vault}/secrets/{name}")
 
-    def references(self) -> str:
-        """Path of the app's references into the vaults."""
-        return f"{self._group()}/providers/Microsoft.Web/sites/{self.app}/config/configreferences/appsettings"
-
-    def _group(self) -> str:
-        return f"/subscriptions/{self.subscription}/resourceGroups/{self.group}"
+    def _path(self, resource: str) -> str:
+        return f"/subscriptions/{self.subscription}/resourceGroups/{self.group}/providers/{resource}"
 
 
 def make_missing(arm: Arm, place: Place) -> list[str]:
@@ -95,23 +96,20 @@ def wait_for_token(arm: Arm, place: Place, sleep: Callable[[float], None], patie
     """Wait until the API server has put its token into the vault.
 
     Raises:
-        SetupError: it has not after `patience` seconds.
+        SetupError: It has not after `patience` seconds.
     """
     waited = 0.0
     while arm.get(place.secret(TOKEN), _VAULT_API) is None:
         if waited >= patience:
-            raise SetupError(
-                f"no {TOKEN} after {patience:.0f} s; see the server's log with `az containerapp logs show`"
-            )
+            raise SetupError(f"no {TOKEN} after {patience:.0f} s; see the server's log: `az containerapp logs show`")
         sleep(10.0)
         waited += 10.0
 
 
 def refresh_references(arm: Arm, place: Place) -> dict[str, str]:
     """Make the app read the vaults again; return the state of each setting that comes from them."""
-    arm.post(f"{place.references()}/refresh", _SITE_API)
-    found: dict[str, Any] = arm.get(place.references(), _SITE_API) or {}
-    items: list[dict[str, Any]] = found.get("value", [])
+    arm.post(f"{place.references}/refresh", _SITE_API)
+    items: Any = arm.every(place.references, _SITE_API)
     return {str(item["name"]).rpartition("/")[2]: str(item["properties"]["status"]) for item in items}
 
 
@@ -152,10 +150,10 @@ def roll(
 
 
 @app.command()
-def put(name: Annotated[str, typer.Argument(help=f"One of {', '.join((*GIVEN, TOKEN))}.")]) -> None:
+def put(name: Annotated[str, typer.Argument(help=f"One of {', '.join(GIVEN)}.")]) -> None:
     """Write a secret that another service issued, read from standard input."""
-    if name not in (*GIVEN, TOKEN):
-        raise typer.BadParameter(f"{name} is not one of {', '.join((*GIVEN, TOKEN))}")
+    if name not in GIVEN:
+        raise typer.BadParameter(f"{name} is not one of {', '.join(GIVEN)}")
     value = sys.stdin.read().strip()
     if not value:
         raise typer.BadParameter("standard input is empty")

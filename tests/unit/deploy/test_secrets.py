@@ -4,6 +4,7 @@ import json
 
 import pytest
 from azure.core.exceptions import HttpResponseError
+from typer.testing import CliRunner
 
 from deploy import secrets as azure_secrets
 from deploy.arm import Arm
@@ -11,8 +12,11 @@ from deploy.secrets import MADE, Place, SetupError, make_missing, refresh_refere
 from shared.settings import Settings
 from tests.standins.azure import SUBSCRIPTION, Fault, ResourceManager
 
-PLACE = Place(SUBSCRIPTION, "rg-demo", "func-demo", "kv-demo", "kvs-demo")
-REFRESH = "POST .*/sites/func-demo/config/configreferences/appsettings/refresh$"
+PLACE = Place(subscription=SUBSCRIPTION, group="rg-demo", app="func-demo", vault="kv-demo", token_vault="kvs-demo")
+_GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-demo/providers"
+VAULT = f"{_GROUP}/Microsoft.KeyVault/vaults/kv-demo/secrets"
+TOKEN = f"{_GROUP}/Microsoft.KeyVault/vaults/kvs-demo/secrets/skypilot-token"
+REFERENCES = f"{_GROUP}/Microsoft.Web/sites/func-demo/config/configreferences/appsettings"
 
 
 def test_only_missing_secrets_should_be_made(manager: ResourceManager, arm: Arm) -> None:
@@ -22,7 +26,13 @@ def test_only_missing_secrets_should_be_made(manager: ResourceManager, arm: Arm)
         f"kv-demo/{name}" for name in ("master-key", "admin-tokens", "read-tokens")
     ]
     assert manager.account.secrets["kv-demo/master-key"] == "there"
-    assert manager.count("^PUT") == 2
+    assert manager.calls == [
+        f"GET {VAULT}/master-key",
+        f"GET {VAULT}/admin-tokens",
+        f"GET {VAULT}/read-tokens",
+        f"PUT {VAULT}/admin-tokens",
+        f"PUT {VAULT}/read-tokens",
+    ]
 
 
 def test_a_made_secret_should_be_one_that_the_app_takes(manager: ResourceManager, arm: Arm) -> None:
@@ -45,6 +55,8 @@ def test_a_refused_write_should_raise(manager: ResourceManager, arm: Arm) -> Non
     manager.faults.append(Fault("PUT", "/secrets/master-key$", 403, "AuthorizationFailed"))
     with pytest.raises(HttpResponseError):
         write(arm, PLACE, "master-key", "x")
+    assert manager.calls == [f"PUT {VAULT}/master-key"]
+    assert manager.account.secrets == {}
 
 
 def test_the_token_should_be_waited_for(manager: ResourceManager, arm: Arm) -> None:
@@ -57,6 +69,7 @@ def test_the_token_should_be_waited_for(manager: ResourceManager, arm: Arm) -> N
 
     wait_for_token(arm, PLACE, sleep)
     assert slept == [10.0, 10.0]
+    assert manager.calls == [f"GET {TOKEN}"] * 3
 
 
 def test_a_token_that_never_comes_should_end_the_wait(manager: ResourceManager, arm: Arm) -> None:
@@ -70,7 +83,7 @@ def test_references_should_be_refreshed_and_their_states_returned(manager: Resou
     states = {"GPULAUNCH_MASTER_KEY": "Resolved", "HF_TOKEN": "SecretNotFound"}
     manager.account.references = states
     assert refresh_references(arm, PLACE) == states
-    assert manager.count("^POST") == manager.count(REFRESH) == 1
+    assert manager.calls == [f"POST {REFERENCES}/refresh", f"GET {REFERENCES}"]
 
 
 def test_a_missing_name_should_be_one_line() -> None:
@@ -82,8 +95,6 @@ def test_a_missing_name_should_be_one_line() -> None:
 def test_a_dangerous_or_wrong_call_should_be_refused_before_anything_is_asked(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from typer.testing import CliRunner
-
     def never() -> tuple[Arm, Place]:
         raise AssertionError("asked Azure")
 
@@ -94,11 +105,20 @@ def test_a_dangerous_or_wrong_call_should_be_refused_before_anything_is_asked(
 def test_rolling_should_keep_the_old_token_on_demand_and_show_the_new_one_once(
     manager: ResourceManager, arm: Arm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from typer.testing import CliRunner
-
     monkeypatch.setattr(azure_secrets, "_connected", lambda: (arm, PLACE))
     done = CliRunner().invoke(azure_secrets.app, ["roll", "admin-tokens", "--keep"], input="old-token-of-yesterday\n")
     assert done.exit_code == 0, done.output
     shown = done.stdout.strip()
     assert manager.account.secrets == {"kv-demo/admin-tokens": f"{shown},old-token-of-yesterday"}
     assert len(shown) >= 32
+    assert manager.calls == [f"PUT {VAULT}/admin-tokens", f"POST {REFERENCES}/refresh", f"GET {REFERENCES}"]
+
+
+def test_the_servers_token_should_go_into_its_own_vault(
+    manager: ResourceManager, arm: Arm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(azure_secrets, "_connected", lambda: (arm, PLACE))
+    done = CliRunner().invoke(azure_secrets.app, ["put", "skypilot-token"], input="sky-token\n")
+    assert done.exit_code == 0, done.output
+    assert manager.account.secrets == {"kvs-demo/skypilot-token": "sky-token"}
+    assert manager.calls[0] == f"PUT {TOKEN}"
