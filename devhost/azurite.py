@@ -132,5 +132,5 @@ def _account(path: Path) -> tuple[str, str]:
     if not path.exists():
         path.touch(mode=0o600)
         path.write_text(f"gl{secrets.token_hex(8)}:{base64.b64encode(secrets.token_bytes(64)).decode()}", "ascii")
-    account, key = path.read_text("ascii").split(":")
+    account, key = path.read_text("ascii").strip().split(":")
     return account, key
