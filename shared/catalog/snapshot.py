@@ -66,7 +66,7 @@ def rented_listing(provider: ProviderName, rows: Iterable[CatalogRow], prices: P
     """Offers of a cloud from the rows of its `vms.csv`, corrected."""
     offers: list[Offer] = []
     corrections = CLOUDS[provider].corrections
-    # Some sources do not list the fractions at all; they are explained all the same.
+    # Some sources do not list the fractions at all; they are explained anyway.
     reasons = {name: too_small(fraction) for name, fraction in corrections.fractions.items()}
     for row in rows:
         corrected = correct(row, corrections)
