@@ -59,14 +59,14 @@ def preflight(
     """Check what the Azure account lacks, and print the command that fixes it."""
     subscription = os.environ.get("AZURE_SUBSCRIPTION_ID") or None
     wish = Wish(region=region, instance_type=instance_type, spot=use_spot, subscription=subscription)
-    raise typer.Exit(report(Session(as_json=as_json), Preflight(Arm(signed_in()), wish).run()))
+    raise typer.Exit(report(Session(as_json=as_json), AccountChecks(Arm(signed_in()), wish).run()))
 
 
 class Lacking(Exception):  # noqa: N818 - a finding, not an error of the program
     """A check's finding: what is missing, and the command that fixes it."""
 
 
-class Preflight:
+class AccountChecks:
     """Checks one subscription, from the login to the quota for one machine."""
 
     def __init__(self, arm: Arm, wish: Wish) -> None:

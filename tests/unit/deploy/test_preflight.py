@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from deploy.__main__ import app
 from deploy.arm import Arm
-from deploy.preflight import PROVIDERS, Preflight, Wish
+from deploy.preflight import PROVIDERS, AccountChecks, Wish
 from gpulaunch.cli.check import CheckResult
 from tests.standins.azure import SUBSCRIPTION, AzureServer, Fault, ResourceManager
 from tests.unit.infra.templates import FILES, parsed
@@ -42,7 +42,7 @@ def good(manager: ResourceManager) -> ResourceManager:
 
 
 def _run(arm: Arm, wish: Wish | None = None) -> dict[str, CheckResult]:
-    return {check.name: check for check in Preflight(arm, wish or Wish()).run()}
+    return {check.name: check for check in AccountChecks(arm, wish or Wish()).run()}
 
 
 def test_a_good_account_should_pass(good: ResourceManager, arm: Arm) -> None:
