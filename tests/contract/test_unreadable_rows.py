@@ -10,7 +10,7 @@ import pytest
 from gpulaunch.models.instances import EventType, Phase, Reason
 from shared.domain.instance import SCHEMA, AttemptState, Failure, InstanceRecord
 from shared.domain.money import Ledger, Reservation
-from shared.errors import StaleLedgerError, StaleRecordError, StoreError, UnreadableRowError
+from shared.errors import StaleLedgerError, StaleRecordError, StoreError, StoreUnavailableError, UnreadableRowError
 from shared.storage import rows
 from shared.storage.base import Booking, InstanceFilter, Marker, Unreadable, UnreadableRecordError, Versioned, readable
 from shared.storage.tables import TableInstanceStore
@@ -255,8 +255,10 @@ def test_a_record_at_the_size_limit_should_be_written_read_and_closed(
     labels = {f"k{number:02d}".ljust(40, "k"): "v" * 63 for number in range(16)}
     record = make_record(instance_id=BAD, request=make_request(labels=labels), ending=ending, log_tail=["x"])
     room = limit - len(record.model_dump_json()) + 1
-    with pytest.raises(StoreError, match="UTF-16 units"):
+    with pytest.raises(StoreError, match="UTF-16 units") as refused:
         store.create(record.model_copy(update={"log_tail": ["x" * (room + 1)]}), [], None)
+    assert not isinstance(refused.value, StoreUnavailableError)
+    assert store.load(BAD) is None
     record = record.model_copy(update={"log_tail": ["x" * room]})
     store.create(record, [], None)
     found = store.load(BAD)

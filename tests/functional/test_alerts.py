@@ -172,22 +172,6 @@ def test_a_budget_without_room_should_be_told_once_and_signed(receiver: Receiver
     assert "webhook-signature" in receiver.got[-1][1]
 
 
-@pytest.mark.parametrize("form", ["slack", "teams"])
-def test_a_budget_without_room_should_be_told_in_every_form(receiver: Receiver, form: str) -> None:
-    world = Alerting(f"{form}|{receiver.url}/", events="alert", GPULAUNCH_MONTHLY_BUDGET_USD="20")
-    assert world.call("POST", "/api/instances/launch", SEED).status == 402
-    world.deliver()
-    body = json.dumps(receiver.alerts())
-    assert "A launch exceeds the budget for 2026-01" in body
-    assert "$20.00" in body
-
-
-def test_a_budget_should_not_be_told_of_to_who_wants_other_words(receiver: Receiver) -> None:
-    world = Alerting(f"json|{receiver.url}/", events="ready", GPULAUNCH_MONTHLY_BUDGET_USD="20")
-    assert world.call("POST", "/api/instances/launch", SEED).status == 402
-    assert world.deliver() == 0
-
-
 def test_a_step_that_always_fails_should_be_told_of(receiver: Receiver) -> None:
     world = Alerting(f"json|{receiver.url}/", events="poison")
     world.launch()

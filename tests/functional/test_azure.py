@@ -274,12 +274,6 @@ def offers(answer: Any) -> list[str]:
     return [f"{offer['region']}/{'spot' if offer['use_spot'] else 'on-demand'}" for offer in answer.json["offers"]]
 
 
-def test_enough_quota_should_change_nothing(world: OnAzure) -> None:
-    answer = launch(world)
-    assert offers(answer) == ["eastus/spot", "eastus/on-demand"]
-    assert answer.json["warnings"] == []
-
-
 def test_no_spot_quota_should_strike_the_spot_offer_with_its_reason_in_the_ledger(world: OnAzure) -> None:
     world.azure.manager.usages["eastus"]["lowPriorityCores"] = (0, 0)
     answer = launch(world)
@@ -343,14 +337,6 @@ def test_without_a_subscription_the_answer_should_say_that_nothing_was_checked(w
     shown = world.call("GET", "/api/quota").json
     assert (shown["checked"], shown["regions"]) == (False, [])
     assert "AZURE_SUBSCRIPTION_ID" in shown["reason"]
-
-
-def test_a_quota_should_be_asked_for_again_after_ten_minutes(world: OnAzure) -> None:
-    launch(world)
-    world.azure.manager.usages["eastus"]["lowPriorityCores"] = (0, 0)
-    assert offers(launch(world))[0] == "eastus/spot"
-    world.clock.advance(600)
-    assert offers(launch(world)) == ["eastus/on-demand"]
 
 
 def test_quota_should_be_shown_with_what_our_instances_hold(world: OnAzure) -> None:

@@ -147,16 +147,6 @@ def test_a_node_that_never_registers_should_be_given_up(world: World) -> None:
     assert [reason for _, reason in attempts(world, instance_id)] == ["server_timeout", None]
 
 
-def test_a_lifetime_should_end_the_instance_and_not_sooner(world: World) -> None:
-    instance_id = world.launch(max_lifetime_minutes=10)
-    world.run(595)
-    assert world.show(instance_id)["phase"] == "ready"
-    world.run(60)
-    shown = world.show(instance_id)
-    assert (shown["phase"], shown["ending"]["reason"]) == ("terminated", "deadline")
-    assert world.cloud.nodes() == []
-
-
 def test_an_idle_instance_should_end_and_a_busy_one_should_not(world: World) -> None:
     idle = world.launch(idle_minutes=5)
     busy = world.launch(idle_minutes=5, labels={"simulate.busy-until": "3600"})
@@ -204,13 +194,3 @@ def test_a_dead_process_should_lose_nothing(world: World) -> None:
     world.run(120)
     assert world.show(instance_id)["phase"] == "ready"
     assert len(world.cloud.nodes()) == 1
-
-
-def test_operations_from_accept_to_terminated_should_be_few(world: World) -> None:
-    instance_id = world.launch()
-    world.run(82.5)
-    world.delete(instance_id)
-    world.run(3)
-    assert world.show(instance_id)["phase"] == "terminated"
-    writes = [name for name in world.store.calls.seen if name in ("create", "commit")]
-    assert len(writes) <= 13

@@ -1,6 +1,6 @@
 """Planted bugs, each a patch applied by name: the simulation has to find every one of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,7 +22,7 @@ from shared.control.release import NodeKeeper
 from shared.control.step import StepRunner
 from shared.control.sweep import poison, requeue
 from shared.control.sweep.garbage import GarbageCollection
-from shared.domain.instance import Attempt, AttemptState, Event, Failure, InstanceRecord
+from shared.domain.instance import Attempt, AttemptState, Failure, InstanceRecord
 from shared.domain.messages import StepMessage
 from shared.domain.money import Ledger
 from shared.domain.provider import CleanupStatus, Cluster, LaunchSpec, NodeState
@@ -34,7 +34,7 @@ from shared.lifecycle.observations import Act, Nothing, Released, Reported, Subm
 from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import Decision, NextStep, Transition
 from shared.storage import rows
-from shared.storage.base import NO_BOOKING, Booking, IdempotencyEntry, Versioned
+from shared.storage.base import NO_BOOKING, Booking, Versioned
 from tests.simulation.storage import FaultyStore, Table
 
 Patch = pytest.MonkeyPatch
@@ -76,13 +76,7 @@ def message_sent_before_the_record(patch: Patch) -> None:
     """The first message goes out before there is anything to step."""
     create = FaultyStore.create
 
-    def early(
-        store: FaultyStore,
-        record: InstanceRecord,
-        events: Sequence[Event],
-        key: IdempotencyEntry | None,
-        booking: Booking = NO_BOOKING,
-    ) -> str:
+    def early(store: Any, record: InstanceRecord, events: Any, key: Any, booking: Booking = NO_BOOKING) -> str:
         send_step(runtime().queues, record, NextStep("advance", 0.0))
         return create(store, record, events, key, booking)
 
@@ -95,9 +89,7 @@ def etag_not_checked(patch: Patch) -> None:
     """Whoever writes last wins, whatever was read."""
     commit = Table.commit
 
-    def anyway(
-        table: Table, before: Versioned, record: InstanceRecord, events: Sequence[Event], booking: Booking
-    ) -> str:
+    def anyway(table: Table, before: Versioned, record: InstanceRecord, events: Any, booking: Booking) -> str:
         there = table.load(record.instance_id)
         return commit(table, before if there is None else replace(before, etag=there.etag), record, events, booking)
 
@@ -199,18 +191,12 @@ def idempotency_in_a_second_write(patch: Patch) -> None:
     """The Idempotency-Key is written after the record, not with it."""
     create = FaultyStore.create
 
-    def in_two(
-        store: FaultyStore,
-        record: InstanceRecord,
-        events: Sequence[Event],
-        key: IdempotencyEntry | None,
-        booking: Booking = NO_BOOKING,
-    ) -> str:
+    def in_two(store: Any, record: InstanceRecord, events: Any, key: Any, booking: Booking = NO_BOOKING) -> str:
         etag = create(store, record, events, None, booking)
         if key is not None:
-            write: Any = store.table._write  # pyright: ignore[reportPrivateUsage]
+            write = store.table._write
             row = rows.row_of("", rows.idempotency_key(key.key_hash), key)
-            store._chaos.storage("write the key", lambda: write([row]))  # pyright: ignore[reportPrivateUsage]
+            store._chaos.storage("write the key", lambda: write([row]))
         return etag
 
     patch.setattr(FaultyStore, "create", in_two)
@@ -221,14 +207,11 @@ def events_in_a_second_write(patch: Patch) -> None:
     """Events are written after the record, not with it."""
     commit = FaultyStore.commit
 
-    def in_two(
-        store: FaultyStore, before: Versioned, record: InstanceRecord, events: Sequence[Event], booking: Booking
-    ) -> str:
-        written: Any = store.table._write  # pyright: ignore[reportPrivateUsage]
-        made: Any = store.table._event_rows  # pyright: ignore[reportPrivateUsage]
+    def in_two(store: Any, before: Versioned, record: InstanceRecord, events: Any, booking: Booking) -> str:
+        written, made = store.table._write, store.table._event_rows
         etag = commit(store, before, record.model_copy(update={"event_count": before.record.event_count}), [], booking)
         if events:
-            store._chaos.storage("write events", lambda: written(made(record.instance_id, events)))  # pyright: ignore[reportPrivateUsage]
+            store._chaos.storage("write events", lambda: written(made(record.instance_id, events)))
         return etag
 
     patch.setattr(FaultyStore, "commit", in_two)
@@ -348,13 +331,7 @@ def reservation_in_a_second_write(patch: Patch) -> None:
     """A launch is written before it is counted."""
     create = FaultyStore.create
 
-    def in_two(
-        store: FaultyStore,
-        record: InstanceRecord,
-        events: Sequence[Event],
-        key: IdempotencyEntry | None,
-        booking: Booking = NO_BOOKING,
-    ) -> str:
+    def in_two(store: Any, record: InstanceRecord, events: Any, key: Any, booking: Booking = NO_BOOKING) -> str:
         etag = create(store, record, events, key)
         store.book(booking)
         return etag

@@ -103,13 +103,6 @@ def test_a_path_that_leaves_the_folder_is_refused(nodes: Nodes, store: Store, pa
     assert not store.ranges
 
 
-def test_a_busy_store_is_asked_again_as_it_wishes(nodes: Nodes, store: Store) -> None:
-    store.troubles = [(503, {}), (429, {"Retry_After": "1"})]
-    node = nodes.start(pull=nodes.assignment([store.file("model.safetensors", b"x" * 100)]))
-    node.reaches("serving")
-    assert not store.troubles
-
-
 def test_a_missing_file_is_a_failure_at_once(nodes: Nodes, store: Store) -> None:
     store.troubles = [(404, {})]
     node = nodes.start(pull=nodes.assignment([store.file("model.safetensors", b"x")]))
@@ -172,13 +165,6 @@ def test_from_the_hub_come_only_the_files_that_are_needed_and_the_token_stays_th
         denied = nodes.assignment([], hub_model="org/m", hub_endpoint=hub.endpoint)
         other = nodes.start(pull=denied, GPULAUNCH_WORK_DIR=str(nodes.folder / "other"))
         assert "HF_TOKEN" in other.reaches("failed").detail
-
-
-def test_a_model_that_the_hub_does_not_have_is_a_failure_at_once(nodes: Nodes) -> None:
-    with HubServer({}, token="hf_secret") as hub:
-        given = nodes.assignment([], hub_model="org/none", hub_endpoint=hub.endpoint, hub_token="hf_secret")
-        assert nodes.start(pull=given).reaches("failed").detail == "org/none: the Hub has no such model"
-        assert len(hub.calls) == 1
 
 
 def wheel(folder: Path, source: Path) -> None:

@@ -251,7 +251,7 @@ class TestRecovery:
         assert (story.phase, story.ending) == (Phase.TERMINATING, Reason.TOO_MANY_RECOVERIES)
         assert decision.next_step == NextStep("teardown", 0.0)
         assert story.record.ending is not None
-        assert story.record.ending.message.startswith(f"The node was lost {losses} times.")
+        assert story.record.ending.message.startswith(f"The node was lost {losses} times. The last time: ")
         assert story.tell(GONE).phase is Phase.FAILED
 
 
