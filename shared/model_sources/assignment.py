@@ -3,17 +3,10 @@
 from shared.agent.task import server_port
 from shared.auth import Deriver
 from shared.clock import Clock
-from shared.domain.instance import Attempt, InstanceRecord
+from shared.domain.instance import InstanceRecord
 from shared.domain.node import Assignment
 from shared.model_sources.base import ModelFiles, refused
 from shared.settings import Settings
-
-
-def _attempt(record: InstanceRecord, number: int) -> Attempt:
-    for attempt in record.attempts:
-        if attempt.number == number:
-            return attempt
-    raise refused(f"{record.instance_id} has no attempt {number}")
 
 
 class AssignmentMaker:
@@ -26,14 +19,12 @@ class AssignmentMaker:
         self._clock = clock
 
     def make(self, record: InstanceRecord, attempt: int) -> Assignment:
-        """Return the assignment of an attempt.
-
-        Raises LaunchRefusedError when the model's source can't be read or the instance is past its deadline, and
-        ProviderUnavailableError when the source did not answer.
-        """
+        """See Assignments; also refused when the instance is past its deadline."""
         if self._clock.now() >= record.deadline_at:
             raise refused(f"{record.instance_id} is past its deadline")
-        tried = _attempt(record, attempt)
+        tried = next((one for one in record.attempts if one.number == attempt), None)
+        if tried is None:
+            raise refused(f"{record.instance_id} has no attempt {attempt}")
         listing = self._files.list_files(record.request)
         hub_token = self._settings.hub_token if listing.hub_model is not None else None
         return Assignment(

@@ -1,6 +1,6 @@
 """Model sources: their kinds and what the control plane knows about each.
 
-Errors are those of `shared.backends.base`: LaunchRefusedError (reason `model_fetch_failed`) when a source can't be
+Errors are those of `shared.domain.provider`: LaunchRefusedError (reason `model_fetch_failed`) when a source can't be
 read as things are, ProviderUnavailableError when a store did not answer and may do so later.
 """
 
@@ -35,7 +35,6 @@ class BucketSource:
 
     @property
     def name(self) -> str:
-        """As the user wrote it."""
         return f"{self.store}://{self.bucket}/{self.prefix}".rstrip("/")
 
 
@@ -51,18 +50,11 @@ class BlobSource:
 
     @property
     def name(self) -> str:
-        """As the user wrote it."""
         return f"https://{self.host}/{self.container}/{self.prefix}".rstrip("/")
 
 
 Source = HubSource | BucketSource | BlobSource
 
-MOST_FILES = 5000
-"""A model has fewer files; the assignment must stay small enough to send."""
-MOST_PAGES = 100
-"""Pages of one listing; stores return a thousand entries per page, and an endless listing is given up."""
-LONGEST_LISTING = 120.0
-"""Seconds for a whole listing: a normal one takes a few, and a queue function has ten minutes."""
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _SIZE = re.compile(r"[0-9]{1,15}")
 
@@ -124,7 +116,7 @@ def parse_source(request: LaunchRequest) -> Source:
                 raise refused(f"{text} is not a Hugging Face model; use hf://org/model")
             return HubSource(f"{head}/{prefix}" if prefix else head)
         case "r2" | "s3":
-            return BucketSource("r2" if scheme == "r2" else "s3", head, folder)
+            return BucketSource(scheme, head, folder)
         case _:
             host = urlsplit(text).netloc
             if not host or not head:

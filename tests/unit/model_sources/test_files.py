@@ -12,7 +12,7 @@ from moto.server import ThreadedMotoServer
 
 from gpulaunch.models.requests import LaunchRequest
 from shared.domain.provider import LaunchRefusedError, ProviderUnavailableError
-from shared.model_sources import buckets
+from shared.model_sources import files as source_files
 from shared.model_sources.files import SourceFiles
 from shared.model_sources.web import Web, is_public, parse_xml
 from shared.settings import Settings
@@ -83,7 +83,7 @@ def test_a_folder_of_a_bucket_is_listed_and_its_addresses_work(endpoint: str) ->
 
 @pytest.mark.usefixtures("bucket")
 def test_long_listings_are_read_to_their_end(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buckets, "PAGE", 2)
+    monkeypatch.setattr(source_files, "PAGE", 2)
     access = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "s" * 40}
     files = SourceFiles(settings(AWS_ENDPOINT_URL_S3=endpoint, **access), Now())
     assert len(files.list_files(request("s3://models/many")).files) == 5
