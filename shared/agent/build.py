@@ -22,7 +22,6 @@ PACKAGES = ("shared/__init__.py", "shared/agent/__init__.py")
 
 @functools.cache
 def agent_program() -> bytes:
-    """The program that the node runs."""
     sources = {path.relative_to(ROOT).as_posix(): path for path in NODE.rglob("*.py")}
     files = dict.fromkeys(PACKAGES, b"") | {name: path.read_bytes() for name, path in sources.items()}
     files["__main__.py"] = files.pop("shared/agent/node/__main__.py")

@@ -59,8 +59,6 @@ exec "$python" -I -u "$work/agent.pyz"
 
 @dataclass(frozen=True)
 class NodeEnvironment:
-    """The environment of an attempt's agent."""
-
     environment: Mapping[str, str]
     secrets: Mapping[str, str]
     """Never log their values."""

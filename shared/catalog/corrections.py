@@ -45,7 +45,6 @@ class ExcludedRow:
 
 
 def correct(row: CatalogRow, corrections: CatalogCorrections) -> CatalogRow | ExcludedRow:
-    """Apply the rules to one row."""
     name = row.instance_type
     if not row.gpu:
         return ExcludedRow(name, "no-gpu", "it has no GPU")

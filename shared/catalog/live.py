@@ -104,7 +104,6 @@ def pack(value: object) -> str:
 
 
 def unpack(text: str) -> object:
-    """What was packed. Raises ListingError."""
     try:
         return json.loads(zlib.decompress(base64.b64decode(text, validate=True)))
     except (ValueError, zlib.error) as error:
@@ -179,7 +178,6 @@ class LiveCatalog:
         return self._fallback.clouds
 
     def listing(self, provider: ProviderName) -> Listing:
-        """See Catalog."""
         found = self.listed(provider)
         if found is not None:
             return found.listing

@@ -89,7 +89,6 @@ class SnapshotCatalog:
         self._listings: dict[ProviderName, Listing] = {}
 
     def listing(self, provider: ProviderName) -> Listing:
-        """See Catalog."""
         if provider not in self._listings:
             rents_machines = self.clouds[provider].rents_machines
             if rents_machines and not self._machines(provider).exists():

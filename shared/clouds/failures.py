@@ -68,5 +68,4 @@ CLOUD_RULES: tuple[FailureRule, ...] = (
 
 
 def reason_of(text: str) -> Reason:
-    """What a cloud's own words come down to."""
     return next((rule.reason for rule in CLOUD_RULES if rule.pattern.search(text)), Reason.PROVISIONING_FAILED)

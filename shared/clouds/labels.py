@@ -33,10 +33,8 @@ def is_gc_protected(labels: Mapping[str, str]) -> bool:
 
 
 def unchanged(text: str) -> str:
-    """For clouds that take any text."""
     return text
 
 
 def without_spaces(text: str) -> str:
-    """Each space becomes a dash."""
     return re.sub(r"\s", "-", text)

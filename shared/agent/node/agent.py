@@ -6,30 +6,54 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
-from shared.agent.node.background import Background
 from shared.agent.node.clock import NodeClock, parse_time
-from shared.agent.node.clouds.registry import cloud_node
 from shared.agent.node.config import Config
-from shared.agent.node.errors import FatalError, FetchError, RetryableError, StoppedError
+from shared.agent.node.errors import FatalError, FetchError, RetryableError, StoppedError, T, backoff
 from shared.agent.node.fetch import Fetcher
-from shared.agent.node.host import end_machine, watch_interruption
+from shared.agent.node.host import cloud_node, end_machine, watch_interruption
 from shared.agent.node.hub import Hub
 from shared.agent.node.install import Installer
 from shared.agent.node.job import JobRun
 from shared.agent.node.log import Log
 from shared.agent.node.process import tail
-from shared.agent.node.report import ControlPlane, Reporter
+from shared.agent.node.report import ControlPlane, Reporter, StatusServer
 from shared.agent.node.serve import PORT_PATIENCE_SECONDS, VllmServer
 from shared.agent.node.state import FAILED, INSTALLING, LOADING, SERVING, STARTING, STOPPING, Lease, State
-from shared.agent.node.status_server import StatusServer
 from shared.agent.node.transport import MIB, Http
 
 OVER = "the control plane ended the attempt"
+
+
+class Background(Generic[T]):
+    """A thread whose result or error the main thread collects."""
+
+    def __init__(self, name: str, work: Callable[[], T], code: str) -> None:
+        self.value: T | None = None
+        self._error: BaseException | None = None
+        self._code = code
+        self._done = threading.Event()
+
+        def run() -> None:
+            try:
+                self.value = work()
+            except Exception as error:  # whatever it is, the main thread reports it
+                self._error = error
+            self._done.set()
+
+        threading.Thread(target=run, name=name, daemon=True).start()
+
+    def finished(self) -> bool:
+        """Raises FatalError if it failed."""
+        if isinstance(self._error, FatalError):
+            raise self._error
+        if self._error is not None and not isinstance(self._error, StoppedError):
+            raise FatalError(self._code, f"{type(self._error).__name__}: {self._error}")
+        return self._done.is_set() and self._error is None
 
 
 class Agent:
@@ -72,7 +96,7 @@ class Agent:
             except RetryableError as error:
                 tries += 1
                 self._log(f"no assignment yet: {error}")
-                if self._clock.wait(self._stop, max(error.after, min(30.0, 2.0 ** min(tries, 5)))):
+                if self._clock.wait(self._stop, backoff(error, tries, 30.0)):
                     raise StoppedError from error
         if self._assignment is None:
             raise FetchError("the task contains neither an assignment nor the address of a control plane")

@@ -11,11 +11,9 @@ class NodeClock:
     """The wall clock for deadlines; the boot clock, which keeps running in a suspended VM, for leases."""
 
     def now(self) -> float:
-        """Seconds since 1970."""
         return time.time()
 
     def ticks(self) -> float:
-        """Seconds since the machine started."""
         return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
@@ -24,6 +22,5 @@ class NodeClock:
 
 
 def parse_time(text: str) -> float:
-    """Seconds since 1970 of an RFC 3339 time."""
     moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()

@@ -1,7 +1,7 @@
 """The agent's configuration: its environment, set by `shared/agent/task.py`.
 
 Always: GPULAUNCH_INSTANCE, GPULAUNCH_ATTEMPT, GPULAUNCH_DEADLINE (RFC 3339), GPULAUNCH_LEASE_SECONDS.
-Usually: GPULAUNCH_CLUSTER, GPULAUNCH_CLOUD (one of `clouds/registry.py`), GPULAUNCH_VLLM_REQUIREMENT.
+Usually: GPULAUNCH_CLUSTER, GPULAUNCH_CLOUD (one of `host.py`), GPULAUNCH_VLLM_REQUIREMENT.
 Optional: GPULAUNCH_VLLM_EXECUTABLE (where it exists nothing is installed) and GPULAUNCH_WORK_DIR (default
 ~/gpulaunch/<instance>-<attempt>).
 Push, the agent reports to the control plane: GPULAUNCH_URL and the secret GPULAUNCH_NODE_TOKEN.
@@ -27,8 +27,6 @@ SECRETS = ("GPULAUNCH_NODE_TOKEN", "GPULAUNCH_ASSIGNMENT", "GPULAUNCH_AGENT_TOKE
 
 @dataclass(frozen=True)
 class Config:
-    """The agent's environment, read once."""
-
     instance: str
     attempt: str
     cluster: str

@@ -1,11 +1,22 @@
-"""The three ways in which work on the node ends early."""
+"""How work on the node ends early, and how it is tried again."""
 
 from __future__ import annotations
 
 import http.client
+import random
+import threading
+from collections.abc import Callable
+from typing import TypeVar
 
+from shared.agent.node.clock import NodeClock
+
+TRIES = 8
+"""With back-off up to 60 s: about two minutes without progress."""
 NETWORK_ERRORS = (OSError, http.client.HTTPException)
 """Everything that a request can raise."""
+
+
+T = TypeVar("T")
 
 
 class FatalError(Exception):
@@ -18,8 +29,6 @@ class FatalError(Exception):
 
 
 class FetchError(FatalError):
-    """The model cannot be fetched."""
-
     def __init__(self, detail: str) -> None:
         super().__init__("model_fetch_failed", detail)
 
@@ -34,3 +43,35 @@ class RetryableError(Exception):
 
 class StoppedError(Exception):
     """The agent is ending; work in progress is abandoned."""
+
+
+def backoff(error: RetryableError, tries: int, most: float) -> float:
+    """Seconds to wait after that many failures in a row."""
+    pause = min(most, 2.0 ** min(tries - 1, 9)) * random.uniform(0.5, 1)  # noqa: S311 - spreads calls, guards nothing
+    return max(error.after, pause)
+
+
+def retry(
+    what: str,
+    attempt: Callable[[], T],
+    clock: NodeClock,
+    stop: threading.Event,
+    progress: Callable[[], int] = lambda: 0,
+) -> T:
+    """Try until it works; a try counts from the first one again when it made progress.
+
+    Raises:
+        FetchError: Too many tries in a row failed.
+        StoppedError: The agent is ending.
+    """
+    tries, seen = 0, progress()
+    while not stop.is_set():
+        try:
+            return attempt()
+        except RetryableError as error:
+            tries = 1 if progress() > seen else tries + 1
+            seen = progress()
+            if tries >= TRIES:
+                raise FetchError(f"{what}: {error}, after {tries} tries") from error
+            clock.wait(stop, backoff(error, tries, 60.0))
+    raise StoppedError

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import errno
-import random
+import json
 import shutil
 import threading
 import urllib.parse
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from shared.agent.node.clock import NodeClock
-from shared.agent.node.errors import NETWORK_ERRORS, FatalError, FetchError, RetryableError, StoppedError
-from shared.agent.node.files import Remote, Stretch, safe_target
+from shared.agent.node.errors import (
+    NETWORK_ERRORS,
+    TRIES,
+    FatalError,
+    FetchError,
+    RetryableError,
+    StoppedError,
+    T,
+    retry,
+)
 from shared.agent.node.state import State
 from shared.agent.node.transport import MIB, Http, retry_after
 
@@ -22,15 +31,99 @@ STRETCH = 8
 """Ranges that one request asks for at most: starting a connection costs as much as some MiB."""
 CONNECTIONS = 16
 """One connection to an object store gives some 50-100 MB/s; a node's network takes many."""
-TRIES = 8
-"""With back-off up to 60 s: about two minutes without a byte."""
+RANGE = 16 * MIB
+"""What a restart may have to fetch again, per connection."""
 
-T = TypeVar("T")
+
+def safe_target(folder: Path, path: str) -> Path:
+    """Where a file of the model is stored.
+
+    Raises:
+        FetchError: That would be outside the model's folder.
+    """
+    parts = path.split("/")
+    if not path.isprintable() or "\\" in path or any(part in ("", ".", "..") for part in parts):
+        raise FetchError(f"refused a file that would leave the model's folder: {path!r}")
+    return folder.joinpath(*parts)
+
+
+@dataclass
+class Remote:
+    """A file that is fetched, and which of its ranges are here."""
+
+    path: str
+    url: str
+    size: int | None
+    target: Path
+    headers: dict[str, str]
+    location: str | None = None
+    """Where redirects led."""
+    etag: str | None = None
+    done: set[int] = field(default_factory=set[int])
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def part(self) -> Path:
+        return self.target.with_name(self.target.name + ".part")
+
+    @property
+    def sidecar(self) -> Path:
+        return self.target.with_name(self.target.name + ".part.json")
+
+    @property
+    def ranges(self) -> int:
+        return -(-(self.size or 0) // RANGE)
+
+    def length(self, index: int) -> int:
+        return min(RANGE, (self.size or 0) - index * RANGE)
+
+    def recall(self) -> None:
+        """Read what an earlier run left."""
+        try:
+            left = json.loads(self.sidecar.read_text())
+            if left["size"] == self.size and left["range"] == RANGE and self.part.stat().st_size == self.size:
+                self.etag = left["etag"]
+                self.done = {index for index in left["done"] if 0 <= index < self.ranges}
+        except (OSError, ValueError, KeyError, TypeError):
+            self.done = set()
+
+    def note(self) -> None:
+        """Write the list of complete ranges; the caller holds the lock."""
+        text = json.dumps({"size": self.size, "range": RANGE, "etag": self.etag, "done": sorted(self.done)})
+        draft = self.sidecar.with_name(self.sidecar.name + ".new")
+        draft.write_text(text)
+        draft.replace(self.sidecar)
+
+
+@dataclass
+class Stretch:
+    """Neighbouring ranges of one file, fetched by one request; `got` counts the bytes that are here."""
+
+    remote: Remote
+    first: int
+    count: int
+    got: int = 0
+
+    @property
+    def start(self) -> int:
+        return self.first * RANGE
+
+    @property
+    def length(self) -> int:
+        return sum(self.remote.length(index) for index in range(self.first, self.first + self.count))
+
+    @property
+    def left_in_range(self) -> int:
+        """Bytes missing of the range that is being fetched."""
+        return min(RANGE - self.got % RANGE, self.length - self.got)
+
+    @property
+    def completed(self) -> int | None:
+        """The range that the last byte completed, if it did."""
+        return self.first + (self.got - 1) // RANGE if self.got % RANGE == 0 or self.got == self.length else None
 
 
 class Fetcher:
-    """Fetches a model's files into a folder."""
-
     def __init__(
         self,
         *,
@@ -56,7 +149,11 @@ class Fetcher:
             StoppedError: The agent is ending.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        remotes = {entry["path"]: self._remote(entry, headers or {}) for entry in files}
+        remotes: dict[str, Remote] = {}
+        for entry in files:
+            path = entry["path"]
+            target = safe_target(self._folder, path)
+            remotes[path] = Remote(path, entry["url"], entry.get("size"), target, dict(headers or {}))
         missing = self._remotes = [remote for remote in remotes.values() if not self._is_here(remote)]
         for remote in missing:
             if remote.size is None:
@@ -71,10 +168,6 @@ class Fetcher:
             raise FetchError(f"disk full: the model needs {total - here} more bytes, {free} are free")
         self._state.fetched, self._state.total = here, total
         self._fetch_missing(missing)
-
-    def _remote(self, entry: dict[str, Any], headers: Mapping[str, str]) -> Remote:
-        path = entry["path"]
-        return Remote(path, entry["url"], entry.get("size"), safe_target(self._folder, path), dict(headers))
 
     def _is_here(self, remote: Remote) -> bool:
         return remote.target.is_file() and remote.size in (None, remote.target.stat().st_size)
@@ -125,18 +218,7 @@ class Fetcher:
         remote.sidecar.unlink(missing_ok=True)
 
     def _retry(self, remote: Remote, attempt: Callable[[], T]) -> T:
-        tries, seen = 0, self._state.fetched
-        while not self._stop.is_set():
-            try:
-                return attempt()
-            except RetryableError as error:
-                tries = 1 if self._state.fetched > seen else tries + 1
-                seen = self._state.fetched
-                if tries >= TRIES:
-                    raise FetchError(f"{remote.path}: {error}, after {tries} tries") from error
-                backoff = min(60.0, 2.0 ** (tries - 1)) * random.uniform(0.5, 1)  # noqa: S311 - spreads calls, guards nothing
-                self._clock.wait(self._stop, max(error.after, backoff))
-        raise StoppedError
+        return retry(remote.path, attempt, self._clock, self._stop, lambda: self._state.fetched)
 
     def _open(self, remote: Remote, first: int, last: int) -> Any:
         """Ask for bytes; follow redirects by hand and remember where they led."""

@@ -1,4 +1,7 @@
-"""Watch for the cloud's interruption, and end the machine."""
+"""This node on its cloud: watch for its interruption, and end the machine.
+
+A new cloud is a module in `clouds` and a line here.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,32 @@ import subprocess
 import threading
 
 from shared.agent.node.clock import NodeClock
-from shared.agent.node.clouds.base import CloudNode
+from shared.agent.node.clouds.aws import AwsNode
+from shared.agent.node.clouds.azure import AzureNode
+from shared.agent.node.clouds.base import CloudNode, MetadataService, Run
+from shared.agent.node.clouds.gcp import GcpNode
+from shared.agent.node.clouds.kubernetes import KubernetesPod
+from shared.agent.node.clouds.slurm import SlurmJob
+from shared.agent.node.config import Config
 from shared.agent.node.errors import NETWORK_ERRORS
 from shared.agent.node.log import Log
 from shared.agent.node.state import State
+from shared.agent.node.transport import Http
+
+
+def cloud_node(
+    config: Config, transport: Http, clock: NodeClock, log: Log, run: Run = subprocess.run
+) -> CloudNode | None:
+    """This node on its cloud; None on a cloud that the agent does not know."""
+    metadata = MetadataService(transport, config.metadata_url)
+    clouds: dict[str, CloudNode] = {
+        "aws": AwsNode(metadata, clock, run),
+        "azure": AzureNode(config, metadata, transport, clock, log),
+        "gcp": GcpNode(metadata, transport, run),
+        "kubernetes": KubernetesPod(),
+        "slurm": SlurmJob(log, run),
+    }
+    return clouds.get(config.cloud)
 
 
 def watch_interruption(node: CloudNode | None, state: State, clock: NodeClock, log: Log, over: threading.Event) -> None:

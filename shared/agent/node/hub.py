@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared.agent.node.clock import NodeClock
-from shared.agent.node.errors import NETWORK_ERRORS, FetchError, StoppedError
-from shared.agent.node.fetch import TRIES
+from shared.agent.node.errors import NETWORK_ERRORS, FetchError, RetryableError, retry
 from shared.agent.node.transport import Http, retry_after
 
 
@@ -35,8 +34,6 @@ def wanted(names: Sequence[str], args: Sequence[str]) -> list[str]:
 
 
 class Hub:
-    """Lists a model's files."""
-
     def __init__(self, assignment: Mapping[str, Any], transport: Http, clock: NodeClock, stop: threading.Event) -> None:
         self._model, self._endpoint = assignment["hub_model"], assignment["hub_endpoint"].rstrip("/")
         self._args, token = assignment["vllm_args"], assignment.get("hub_token")
@@ -50,24 +47,22 @@ class Hub:
             FetchError: There is no such model, no access, no usable weights, or no answer after some minutes.
             StoppedError: The agent is ending.
         """
+        return self._choose(retry(self._model, self._list, self._clock, self._stop))
+
+    def _list(self) -> dict[str, Any]:
         url = f"{self._endpoint}/api/models/{self._model}/revision/main?blobs=true"
-        why = ""
-        for tries in range(TRIES):
-            after = 0.0
-            try:
-                answer = self._http.json("GET", url, self.headers, timeout=30)
-                if answer.status == 200 and answer.data is not None:
-                    return self._choose(answer.data)
-                if answer.status in (401, 403):
-                    raise FetchError(f"{self._model}: not found, or gated and HF_TOKEN has no access")
-                if answer.status == 404:
-                    raise FetchError(f"{self._model}: the Hub has no such model")
-                after, why = retry_after(answer.headers), f"answered {answer.status}"
-            except NETWORK_ERRORS as error:
-                why = str(error)
-            if self._clock.wait(self._stop, max(after, min(60.0, 2.0**tries))):
-                raise StoppedError
-        raise FetchError(f"{self._model}: the Hub does not list its files: {why}")
+        try:
+            answer = self._http.json("GET", url, self.headers, timeout=30)
+        except NETWORK_ERRORS as error:
+            raise RetryableError(f"the Hub does not list its files: {error}") from error
+        if answer.status in (401, 403):
+            raise FetchError(f"{self._model}: not found, or gated and HF_TOKEN has no access")
+        if answer.status == 404:
+            raise FetchError(f"{self._model}: the Hub has no such model")
+        if answer.status != 200 or answer.data is None:
+            reason = f"the Hub does not list its files: answered {answer.status}"
+            raise RetryableError(reason, retry_after(answer.headers))
+        return answer.data
 
     def _choose(self, listing: Mapping[str, Any]) -> list[dict[str, Any]]:
         sizes = {entry["rfilename"]: entry.get("size") for entry in listing["siblings"]}

@@ -48,6 +48,5 @@ class JobRun:
             self._state.finish_job(code)
 
     def stop(self) -> None:
-        """Stop it if it runs."""
         if self._child is not None and self._child.poll() is None:
             self._child.stop(5)

@@ -13,7 +13,6 @@ class Log:
         self._secrets: set[str] = set()
 
     def hide(self, *secrets: str | None) -> None:
-        """Never show these."""
         self._secrets.update(secret for secret in secrets if secret)
 
     def clean(self, text: str) -> str:
@@ -23,5 +22,4 @@ class Log:
         return re.sub(r"(https?://[^\s?\"']+)\?[^\s\"']+", r"\1?[hidden]", text)[:2000]
 
     def __call__(self, text: str) -> None:
-        """Write one line."""
         print(f"{time.strftime('%H:%M:%S')} gpulaunch: {self.clean(text)}", flush=True)

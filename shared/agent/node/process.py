@@ -59,7 +59,6 @@ class Child:
         self.log = log
 
     def poll(self) -> int | None:
-        """Its exit code, or None while it runs."""
         return self.process.poll()
 
     def send_line(self, line: str) -> bool:
@@ -74,7 +73,6 @@ class Child:
         return True
 
     def signal_group(self, number: int) -> None:
-        """Signal the whole group."""
         try:
             os.killpg(self.process.pid, number)
         except ProcessLookupError:
@@ -91,7 +89,6 @@ class Child:
 
 
 def tail(path: Path, lines: int = 200) -> list[str]:
-    """The last lines of a file, if there is one."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 65536))
@@ -111,7 +108,6 @@ def try_lock(file: IO[str]) -> bool:
 
 
 def port_is_free(port: int) -> bool:
-    """Whether a server can listen on the port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -122,7 +118,6 @@ def port_is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that is free now."""
     with socket.socket() as probe:
         probe.bind(("0.0.0.0", 0))  # noqa: S104 - vLLM will listen there
         return probe.getsockname()[1]

@@ -1,15 +1,20 @@
-"""Push: the agent reports to the control plane, which renews its lease."""
+"""How the control plane learns of the node; every exchange renews the lease.
+
+Push: the agent reports to the control plane. Pull: the control plane asks the agent.
+"""
 
 from __future__ import annotations
 
-import random
+import hmac
+import json
 import threading
 from collections.abc import Callable
-from typing import Any
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, cast
 
 from shared.agent.node.clock import NodeClock
 from shared.agent.node.config import Config
-from shared.agent.node.errors import NETWORK_ERRORS, FetchError, RetryableError, StoppedError
+from shared.agent.node.errors import NETWORK_ERRORS, FetchError, RetryableError, StoppedError, backoff
 from shared.agent.node.log import Log
 from shared.agent.node.state import FAILED, SERVING, Lease, State
 from shared.agent.node.transport import Http, retry_after
@@ -18,8 +23,6 @@ PROGRESS_SECONDS = 5.0
 
 
 class ControlPlane:
-    """The calls that a node may make to the control plane."""
-
     def __init__(self, config: Config, transport: Http, lease: Lease) -> None:
         self._base = f"{config.url}/api/nodes/{config.instance}"
         self._headers = {"Authorization": f"Bearer {config.node_token}"}
@@ -119,7 +122,7 @@ class Reporter:
             self._failures += 1
             if self._failures in (1, 5) or self._failures % 20 == 0:
                 self._log(f"report not accepted: {error}")
-            return max(error.after, min(30.0, 2.0 ** min(self._failures, 5)) * random.uniform(0.5, 1))  # noqa: S311 - spreads calls, guards nothing
+            return backoff(error, self._failures, 30.0)
         self._failures, self._reported_at = 0, self._clock.ticks()
         if name == "progress":
             self._phase, self._fetched = body["phase"], body.get("fetched_bytes", self._state.fetched)
@@ -130,9 +133,55 @@ class Reporter:
         return 0.0
 
     def run(self, over: threading.Event) -> None:
-        """Report until the agent ends."""
         while not over.is_set():
             pause = self.step()
             if pause:
                 self._clock.wait(self._state.changed, pause)
                 self._state.changed.clear()
+
+
+class StatusHandler(BaseHTTPRequestHandler):
+    server_version, sys_version, timeout = "gpulaunch", "", 10
+
+    def do_GET(self) -> None:
+        """Answer 200 with the node's status to the bearer of the agent's token, else 401."""
+        server = cast("StatusServer", self.server)
+        given = self.headers.get("Authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {server.token}".encode()):
+            self._answer(401, {"code": "unauthorized"})
+        elif self.path != "/v1/status":
+            self._answer(404, {"code": "not_found"})
+        else:
+            server.renew()
+            status = server.state.status(50)
+            self._answer(200, status)
+            if "notice" in status:
+                server.noticed.set()
+
+    def _answer(self, status: int, value: dict[str, Any]) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log nothing: it would be a line per request."""
+
+
+class StatusServer(ThreadingHTTPServer):
+    """Answers `GET /v1/status` to whoever has the agent's token."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int, token: str, state: State, renew: Callable[[], None]) -> None:
+        if not token:
+            raise ValueError("GPULAUNCH_AGENT_TOKEN is not set")
+        self.token, self.state, self.renew = token, state, renew
+        self.noticed = threading.Event()
+        """The control plane has read the notice."""
+        super().__init__(("0.0.0.0", port), StatusHandler)  # noqa: S104 - the control plane asks from outside
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Ignore callers that hang up."""

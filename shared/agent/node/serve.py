@@ -143,7 +143,6 @@ class VllmServer:
         return parse_load(text)
 
     def stop(self, patience: float = 10.0) -> None:
-        """Stop it with all its processes."""
         for child in (self._child, self._loaded):
             if child is not None:
                 child.stop(patience)

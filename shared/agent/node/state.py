@@ -58,7 +58,6 @@ class State:
         self.changed.set()
 
     def finish_job(self, exit_code: int) -> None:
-        """The job ended."""
         self.exit_code = exit_code
         self._log(f"the job exited with {exit_code}")
         self.changed.set()
@@ -95,5 +94,4 @@ class Lease:
 
     @property
     def lost(self) -> bool:
-        """The lease ran out."""
         return self._clock.ticks() >= self._until

@@ -33,8 +33,6 @@ def tls_context() -> ssl.SSLContext:
 
 
 class JsonAnswer(NamedTuple):
-    """A small answer, read to its end."""
-
     status: int
     headers: Mapping[str, str]
     data: dict[str, Any] | None

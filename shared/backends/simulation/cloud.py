@@ -76,7 +76,6 @@ class TableSimulatedCloud:
         return True
 
     def get(self, cluster_name: str) -> SimulatedNode | None:
-        """See SimulatedCloud."""
         try:
             row: Row = self._table.get_entity(self._partition, cluster_name)  # pyright: ignore[reportUnknownMemberType]
         except ResourceNotFoundError as error:
@@ -87,7 +86,6 @@ class TableSimulatedCloud:
         return _read(row)
 
     def replace(self, node: SimulatedNode) -> None:
-        """See SimulatedCloud."""
         try:
             self._table.update_entity(self._row(node), mode=UpdateMode.REPLACE)  # pyright: ignore[reportUnknownMemberType]
         except ResourceNotFoundError as error:
@@ -96,13 +94,11 @@ class TableSimulatedCloud:
             raise translate(error, "change a simulated node") from error
 
     def remove(self, cluster_name: str) -> None:
-        """See SimulatedCloud."""
         # the SDK treats a missing row as deleted, and a missing table too: without a table there are no nodes
         with translated("remove a simulated node"):
             self._table.delete_entity(self._partition, cluster_name)  # pyright: ignore[reportUnknownMemberType]
 
     def nodes(self, first: str | None = None, last: str | None = None) -> list[SimulatedNode]:
-        """See SimulatedCloud."""
         bounds = {"partition": self._partition, "first": first or _ALL[0], "last": last or _ALL[1]}
         with translated("list the simulated nodes"):
             rows: Iterable[Row] = self._table.query_entities(  # pyright: ignore[reportUnknownMemberType]

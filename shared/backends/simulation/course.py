@@ -62,8 +62,6 @@ _NODE_LOG: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """One node at one moment."""
-
     node: SimulatedNode
     faults: Faults
     elapsed: float
@@ -79,7 +77,6 @@ class Course:
         return NodeState.STOPPED if self._evicted else NodeState.UP
 
     def view(self) -> NodeView:
-        """What the provider says."""
         state = self.state
         view = partial(
             NodeView,
@@ -100,7 +97,6 @@ class Course:
         return view(detail="The simulated machine is running", address=_address(self.node), failure=failure)
 
     def status(self) -> NodeStatus:
-        """What the node's agent says."""
         if self.state is not NodeState.UP or self._dead:
             raise NodeUnreachableError(f"simulated node {self.node.cluster_name} does not answer")
         share = min(1.0, (self._seconds - UP) / (STARTING - UP))
@@ -125,7 +121,6 @@ class Course:
         )
 
     def probe(self) -> Probe:
-        """What vLLM's address says."""
         if self.state is not NodeState.UP or self._dead:
             return Probe(alive=False, message="The simulated node does not answer.")
         if self._last_stage < READY or not self._past(READY):
@@ -143,7 +138,6 @@ class Course:
         )
 
     def launch_log(self) -> list[str]:
-        """What the launch has said so far."""
         if self._refused:
             refusal = ["No capacity"] if self._past(REFUSED) else []
             return [_LAUNCH_LOG[0][1], *refusal]
@@ -151,7 +145,6 @@ class Course:
 
     @property
     def _seconds(self) -> float:
-        """Simulated seconds since the attempt began."""
         return max(0.0, self.elapsed + _EXACT) * self.speed
 
     @property
@@ -171,7 +164,6 @@ class Course:
 
     @property
     def _eviction(self) -> float | None:
-        """When the node is evicted."""
         after = self.faults.evict_after if self.node.attempt == 1 else None
         return None if after is None or self._last_stage < READY else READY + after
 

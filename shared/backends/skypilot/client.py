@@ -36,8 +36,6 @@ _FIELDS = ("request_id", "name", "status", "created_at", "finished_at", "cluster
 
 
 class SkyRequest(BaseModel):
-    """A request that the server remembers."""
-
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     request_id: str
@@ -50,7 +48,6 @@ class SkyRequest(BaseModel):
 
     @property
     def live(self) -> bool:
-        """Whether it has not ended yet."""
         return self.status in LIVE
 
 
@@ -103,7 +100,6 @@ class SkyClient:
         }
 
     def close(self) -> None:
-        """Close the connections."""
         self._http.close()
 
     def healthy(self) -> bool:
@@ -111,7 +107,6 @@ class SkyClient:
         return self.health() == "healthy"
 
     def health(self) -> Literal["healthy", "waking", "away"]:
-        """See SkyHttp.health."""
         return self._http.health()
 
     def requests_of(self, cluster_name: str) -> list[SkyRequest]:

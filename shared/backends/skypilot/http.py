@@ -83,7 +83,6 @@ class SkyHttp:
         )
 
     def close(self) -> None:
-        """Close the connections."""
         self._http.close()
 
     def health(self) -> Literal["healthy", "waking", "away"]:

@@ -61,7 +61,6 @@ def local_port(environ: Mapping[str, str]) -> int:
 
 
 def local_endpoint(environ: Mapping[str, str]) -> str:
-    """Its address."""
     return f"http://127.0.0.1:{local_port(environ)}"
 
 
@@ -87,7 +86,6 @@ class LocalServer:
 
     @property
     def endpoint(self) -> str:
-        """Address at which the server is, or will be."""
         return local_endpoint(self._environ)
 
     def ever_ran(self) -> bool:

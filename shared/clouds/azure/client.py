@@ -74,7 +74,6 @@ class AzureClient:
         self._not_before: datetime | None = None
 
     def close(self) -> None:
-        """Close the connections."""
         with self._lock:
             made, self._made = self._made, None
         if made is not None:
@@ -226,7 +225,6 @@ def _brief(error: Exception) -> str:
 
 
 def _seconds(error: "HttpResponseError") -> float:
-    """What Retry-After says, in seconds."""
     said: Mapping[str, str] = getattr(error.response, "headers", {})
     try:
         return max(1.0, float(said.get("Retry-After", _THROTTLED_SECONDS)))

@@ -55,8 +55,6 @@ _STATES: Mapping[str, NodeState] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """One virtual machine of ours."""
-
     cluster_name: str
     name: str
     spot: bool
@@ -126,7 +124,6 @@ class AzureCompute:
         self._quotas = KeyedTTLCache[str, RegionUsage](QUOTA_SECONDS, clock)
 
     def close(self) -> None:
-        """Close the connections."""
         self._client.close()
 
     def describe(self, cluster_name: str) -> NodeView | None:
@@ -175,7 +172,6 @@ class AzureCompute:
         return list(found.values())
 
     def delete(self, cluster_name: str, region: str | None = None) -> CleanupStatus:
-        """See CloudCompute."""
         groups = self._groups_of(cluster_name, region)
         for group in groups:
             if not _is_going(group):
@@ -192,7 +188,6 @@ class AzureCompute:
         return CleanupStatus.FREE_LEFTOVERS if groups or parts else CleanupStatus.NOTHING
 
     def usage(self, region: str) -> RegionUsage:
-        """See CloudCompute."""
         usage = self._quotas.find(region)
         if usage is None:
             lines = tuple(line for line in self._client.usage(region) if quota.concerns_gpus(line.name))
@@ -201,7 +196,6 @@ class AzureCompute:
         return usage
 
     def quota_needs(self, offer: Offer) -> Sequence[QuotaNeed]:
-        """See CloudCompute."""
         return quota.needs_of(offer)
 
     def _groups_of(self, cluster_name: str, region: str | None) -> list[dict[str, Any]]:
@@ -260,7 +254,6 @@ class AzureCompute:
 def _machine(
     cluster_name: str, tags: Mapping[str, str], machine: "VirtualMachine", state: "VirtualMachine | None"
 ) -> Machine:
-    """One machine out of both listings."""
     properties = machine.properties
     shown = state.properties.instance_view if state is not None and state.properties is not None else None
     statuses: Sequence[InstanceViewStatus] = (shown.statuses if shown is not None else None) or []

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from shared.agent.node.clouds.base import CloudNode, Interruption
-from shared.agent.node.clouds.registry import cloud_node
 from shared.agent.node.clouds.slurm import job_id
-from shared.agent.node.host import end_machine, watch_interruption
+from shared.agent.node.host import cloud_node, end_machine, watch_interruption
 from shared.agent.node.log import Log
 from shared.agent.node.state import State
 from tests.unit.agent.fakes import Answer, Answers, FakeClock, FakeHttp, always, json_answer, node_config

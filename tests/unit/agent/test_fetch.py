@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from shared.agent.node import fetch, files
+from shared.agent.node import errors, fetch
 from shared.agent.node.errors import FatalError
-from shared.agent.node.fetch import Fetcher
-from shared.agent.node.files import Remote
+from shared.agent.node.fetch import Fetcher, Remote
 from shared.agent.node.hub import Hub, wanted
 from shared.agent.node.log import Log
 from shared.agent.node.state import State
@@ -57,7 +56,7 @@ def test_a_connection_that_ends_early_goes_on_where_it_ended(tmp_path: Path) -> 
 def test_one_request_asks_for_several_ranges_and_fewer_towards_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "RANGE", 2)
+    monkeypatch.setattr(fetch, "RANGE", 2)
     monkeypatch.setattr(fetch, "STRETCH", 3)
     monkeypatch.setattr(fetch, "CONNECTIONS", 1)
     body = b"0123456789"
@@ -76,9 +75,9 @@ def test_one_request_asks_for_several_ranges_and_fewer_towards_the_end(
 def test_of_a_request_that_broke_only_what_is_missing_is_fetched_again_even_by_another_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "RANGE", 4)
+    monkeypatch.setattr(fetch, "RANGE", 4)
     monkeypatch.setattr(fetch, "CONNECTIONS", 1)
-    monkeypatch.setattr(fetch, "TRIES", 1)
+    monkeypatch.setattr(errors, "TRIES", 1)
     body = b"0123456789"
 
     def broken(method: str, url: str, headers: Mapping[str, str]) -> Answer:
@@ -138,7 +137,7 @@ def test_a_disk_that_fills_up_is_reported_as_well(tmp_path: Path, monkeypatch: p
 
 
 def test_a_file_that_changes_on_its_way_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "RANGE", 4)
+    monkeypatch.setattr(fetch, "RANGE", 4)
     monkeypatch.setattr(fetch, "STRETCH", 1)
     monkeypatch.setattr(fetch, "CONNECTIONS", 1)
     tags = iter(['"1"', '"1"', '"2"'])
@@ -157,7 +156,7 @@ def test_a_store_without_ranges_serves_small_files_only(tmp_path: Path, monkeypa
     fetcher, _, _ = fetching(tmp_path, always(lambda: Answer(200, b"0123456789", {"Content-Length": "10"})))
     fetcher.fetch([FILE])
     assert (tmp_path / "m.bin").read_bytes() == b"0123456789"
-    monkeypatch.setattr(files, "RANGE", 4)
+    monkeypatch.setattr(fetch, "RANGE", 4)
     fetcher, _, _ = fetching(tmp_path / "b", always(lambda: Answer(200, b"0123456789", {"Content-Length": "10"})))
     with pytest.raises(FatalError, match="does not answer range requests"):
         fetcher.fetch([FILE])

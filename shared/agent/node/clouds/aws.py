@@ -16,8 +16,6 @@ NO_SESSION = ("", float("-inf"))
 
 
 class AwsNode(CloudNode):
-    """An instance of EC2."""
-
     is_virtual_machine = True
 
     def __init__(self, metadata: MetadataService, clock: NodeClock, run: Run) -> None:

@@ -23,8 +23,6 @@ COMPUTE = "/metadata/instance/compute?api-version=2021-02-01"
 
 
 class AzureNode(CloudNode):
-    """A virtual machine of Azure."""
-
     is_virtual_machine = True
 
     def __init__(self, config: Config, metadata: MetadataService, transport: Http, clock: NodeClock, log: Log) -> None:
@@ -62,7 +60,6 @@ class AzureNode(CloudNode):
         return self._manage("DELETE", compute, f"?api-version=2021-04-01&forceDeletionTypes={kinds}")
 
     def deallocate(self) -> bool:
-        """Stop the VM and release its compute."""
         compute = self._compute()
         machine = f"/providers/Microsoft.Compute/virtualMachines/{compute['name']}"
         return self._manage("POST", compute, f"{machine}/deallocate?api-version=2024-07-01")

@@ -21,8 +21,6 @@ class Interruption(NamedTuple):
 
 
 class CloudNode(Protocol):
-    """This node, as its cloud sees it."""
-
     is_virtual_machine: bool = False
     """Only virtual machines are asked for interruptions, and only they die with a delay that the agent waits for."""
 
@@ -47,7 +45,6 @@ class MetadataService:
         self._url = url or "http://169.254.169.254"
 
     def ask(self, path: str, headers: Mapping[str, str], method: str = "GET", timeout: float = 10) -> tuple[int, str]:
-        """The status and the text of an answer."""
         with self._http.open(method, f"{self._url}{path}", headers, timeout=timeout) as answer:
             return answer.status, answer.read(MIB).decode(errors="replace")
 

@@ -12,8 +12,6 @@ COMPUTE = "https://compute.googleapis.com/compute/v1"
 
 
 class GcpNode(CloudNode):
-    """An instance of Compute Engine."""
-
     is_virtual_machine = True
 
     def __init__(self, metadata: MetadataService, transport: Http, run: Run) -> None:
