@@ -144,8 +144,7 @@ def _simulation(settings: Settings, clock: Clock) -> Backend:
     from shared.backends.simulation.cloud import TableSimulatedCloud
     from shared.backends.simulation.course import expected_seconds
     from shared.backends.simulation.faults import check_fault_labels
-    from shared.backends.simulation.nodes import SimulatedNodes
-    from shared.backends.simulation.provider import SimulationProvider
+    from shared.backends.simulation.provider import SimulatedNodes, SimulationProvider
 
     cloud = TableSimulatedCloud(table_client(settings), settings.workspace)
     speed = settings.simulation_speed

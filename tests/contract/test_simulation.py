@@ -9,8 +9,7 @@ from gpulaunch.models.instances import Reason
 from shared.backends.simulation.cloud import SimulatedCloud, SimulatedNode, TableSimulatedCloud
 from shared.backends.simulation.course import MODEL_BYTES, PORT
 from shared.backends.simulation.faults import Faults, read_faults
-from shared.backends.simulation.nodes import SimulatedNodes
-from shared.backends.simulation.provider import SimulationProvider
+from shared.backends.simulation.provider import SimulatedNodes, SimulationProvider
 from shared.domain.node import NodePhase, NodeStatus
 from shared.domain.provider import AttemptRef, LaunchSpec, NodeState, NodeTarget, NodeUnreachableError
 from shared.errors import StoreUnavailableError

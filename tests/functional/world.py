@@ -26,8 +26,7 @@ from shared.auth import Deriver
 from shared.backends.base import Assignments, Backend
 from shared.backends.simulation.course import expected_seconds
 from shared.backends.simulation.faults import check_fault_labels
-from shared.backends.simulation.nodes import SimulatedNodes
-from shared.backends.simulation.provider import SimulationProvider
+from shared.backends.simulation.provider import SimulatedNodes, SimulationProvider
 from shared.catalog.snapshot import snapshot
 from shared.clock import UlidIds
 from shared.domain.instance import InstanceRecord

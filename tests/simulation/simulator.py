@@ -25,8 +25,7 @@ from shared.auth import Deriver
 from shared.backends.base import Backend
 from shared.backends.simulation.cloud import SimulatedNode
 from shared.backends.simulation.faults import check_fault_labels
-from shared.backends.simulation.nodes import SimulatedNodes
-from shared.backends.simulation.provider import SimulationProvider
+from shared.backends.simulation.provider import SimulatedNodes, SimulationProvider
 from shared.backends.skypilot import provider as skypilot
 from shared.billing.budget import Running, over_budget
 from shared.catalog.snapshot import snapshot

@@ -14,9 +14,9 @@ N is a whole number from 1 to 100, S a number of simulated seconds from 0 to 1,0
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from gpulaunch.models.problems import FieldError
 from shared.backends.base import FAULT_PREFIX
@@ -42,37 +42,21 @@ class Faults:
     teardown_tries: int = 0
 
 
-_COUNTS: Final = ("no-capacity", "setup-failure", "never-registers", "teardown-tries")
-_TIMES: Final = ("evict-after", "dead-after", "busy-until")
-
-
 def read_faults(labels: Mapping[str, str]) -> Faults:
     """The faults that labels ask for; other labels don't matter.
 
     Raises ValueError, with a message for the user, for an unknown fault or a value that it can't have.
     """
-    counts: dict[str, int] = {}
-    times: dict[str, float] = {}
+    found: dict[str, Any] = {}
     for key, value in labels.items():
         if not key.startswith(FAULT_PREFIX):
             continue
         name = key.removeprefix(FAULT_PREFIX)
-        if name in _COUNTS:
-            counts[name] = _count(key, value)
-        elif name in _TIMES:
-            times[name] = _time(key, value)
-        else:
-            known = ", ".join(FAULT_PREFIX + one for one in sorted((*_COUNTS, *_TIMES)))
+        if name not in _READ:
+            known = ", ".join(FAULT_PREFIX + one for one in sorted(_READ))
             raise ValueError(f"{key} is not a simulated fault; use one of {known}")
-    return Faults(
-        no_capacity=counts.get("no-capacity", 0),
-        setup_failure=counts.get("setup-failure", 0),
-        never_registers=counts.get("never-registers", 0),
-        teardown_tries=counts.get("teardown-tries", 0),
-        evict_after=times.get("evict-after"),
-        dead_after=times.get("dead-after"),
-        busy_until=times.get("busy-until"),
-    )
+        found[name.replace("-", "_")] = _READ[name](key, value)
+    return Faults(**found)
 
 
 def _count(key: str, value: str) -> int:
@@ -85,6 +69,12 @@ def _time(key: str, value: str) -> float:
     if _SECONDS.fullmatch(value) and float(value) <= MAX_SECONDS:
         return float(value)
     raise ValueError(f"{key} must be a number of seconds from 0 to {MAX_SECONDS:,.0f}, not '{value}'")
+
+
+_READ: Final[Mapping[str, Callable[[str, str], float]]] = {
+    **dict.fromkeys(("no-capacity", "setup-failure", "never-registers", "teardown-tries"), _count),
+    **dict.fromkeys(("evict-after", "dead-after", "busy-until"), _time),
+}
 
 
 def check_fault_labels(labels: Mapping[str, str]) -> None:

@@ -1,7 +1,7 @@
-"""Simulated GPU nodes as a backend's provider; `course.py` decides what becomes of a node."""
+"""Simulated GPU nodes as a backend; `course.py` decides what becomes of a node."""
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
 
 from gpulaunch.models.instances import Reason
 from gpulaunch.models.requests import ProviderName
@@ -11,6 +11,7 @@ from shared.backends.simulation.faults import read_faults
 from shared.clock import Clock
 from shared.clouds.labels import is_gc_protected
 from shared.domain.instance import Failure
+from shared.domain.node import NodeStatus
 from shared.domain.provider import (
     AttemptRef,
     Availability,
@@ -18,24 +19,17 @@ from shared.domain.provider import (
     LaunchRefusedError,
     LaunchSpec,
     NodeState,
+    NodeTarget,
+    NodeUnreachableError,
     NodeView,
+    Probe,
     ProviderUnavailableError,
 )
 from shared.errors import StoreUnavailableError
 
 
 class SimulationProvider:
-    """Provider of simulated nodes.
-
-    Parameters
-    ----------
-    cloud
-        Remembers the nodes.
-    clock
-        Decides how far they are.
-    speed
-        Simulated seconds per second of the clock.
-    """
+    """Starts and ends simulated nodes; `speed` is in simulated seconds per second of the clock."""
 
     def __init__(self, cloud: SimulatedCloud, clock: Clock, speed: float = 1.0) -> None:
         self._cloud = cloud
@@ -123,6 +117,51 @@ class SimulationProvider:
 
     def _course(self, node: SimulatedNode) -> Course:
         return course(node, self._clock.now(), self._speed)
+
+
+class SimulatedNodes:
+    """The simulated nodes, asked directly."""
+
+    def __init__(self, cloud: SimulatedCloud, clock: Clock, speed: float = 1.0) -> None:
+        self._cloud = cloud
+        self._clock = clock
+        self._speed = speed
+
+    def status(self, target: NodeTarget) -> NodeStatus:
+        """The agent's account of its node; one read. Raises NodeUnreachableError, also when storage does not answer."""
+        try:
+            node = self._cloud.get(target.cluster_name)
+        except StoreUnavailableError as error:
+            raise NodeUnreachableError(f"cannot reach the simulated node: {error}") from error
+        if node is None:
+            raise NodeUnreachableError("the simulated node does not exist")
+        return course(node, self._clock.now(), self._speed).status()
+
+    def statuses(self, targets: Sequence[NodeTarget]) -> dict[str, NodeStatus]:
+        """The accounts of all targets that answer, one read each."""
+        answers: dict[str, NodeStatus] = {}
+        for target in targets:
+            with suppress(NodeUnreachableError):
+                answers[target.cluster_name] = self.status(target)
+        return answers
+
+    def probe(self, targets: Sequence[NodeTarget]) -> dict[str, Probe]:
+        """Ask all targets; one read, for several one query over their range of names.
+
+        Raises StoreUnavailableError: storage that does not answer says nothing about the nodes.
+        """
+        names = {target.cluster_name for target in targets}
+        now = self._clock.now()
+        found = {node.cluster_name: course(node, now, self._speed).probe() for node in self._find(names)}
+        return {
+            name: found.get(name, Probe(alive=False, message="The simulated node does not exist.")) for name in names
+        }
+
+    def _find(self, names: set[str]) -> Iterable[SimulatedNode]:
+        if len(names) > 1:
+            return self._cloud.nodes(min(names), max(names))
+        found = [self._cloud.get(name) for name in names]
+        return [node for node in found if node is not None]
 
 
 @contextmanager

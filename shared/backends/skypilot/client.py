@@ -73,10 +73,8 @@ _NAMES = TypeAdapter(list[str])
 _ENDPOINTS = TypeAdapter(dict[str, str])
 
 
-class SkyClient:
-    """Calls one API server. Safe for several threads; opens no connection before the first call.
-
-    Every method may raise ProviderUnavailableError and its subclass SkyRefusalError.
+class SkyClient(SkyHttp):
+    """Calls one API server. Every method may raise ProviderUnavailableError and its subclass SkyRefusalError.
 
     Parameters
     ----------
@@ -85,12 +83,11 @@ class SkyClient:
     user_id
         Eight hexadecimal digits; part of each cluster's name in the cloud.
     token
-        Bearer token of a service account, where the server requires one.
+        Of a service account, where the server requires one.
     """
 
     def __init__(self, endpoint: str, user_id: str, token: SecretStr | None = None) -> None:
-        self.endpoint = endpoint
-        self._http = SkyHttp(endpoint, token)
+        super().__init__(endpoint, token)
         self._envelope: dict[str, Any] = {
             "env_vars": {"SKYPILOT_USER_ID": user_id, "SKYPILOT_USER": "gpulaunch"},
             "entrypoint": "gpulaunch",
@@ -99,20 +96,13 @@ class SkyClient:
             "override_skypilot_config": {},
         }
 
-    def close(self) -> None:
-        self._http.close()
-
     def healthy(self) -> bool:
         """Whether the server answers. Raises SkyRefusalError only."""
         return self.health() == "healthy"
 
-    def health(self) -> Literal["healthy", "waking", "away"]:
-        return self._http.health()
-
     def requests_of(self, cluster_name: str) -> list[SkyRequest]:
         """The requests that the server remembers for a cluster's name, newest first; a restart forgets them all."""
-        params: list[tuple[str, str]] = [("cluster_name", cluster_name), ("all_status", "true"), ("limit", "50")]
-        found = self._requests(params)
+        found = self._requests([("cluster_name", cluster_name), ("all_status", "true"), ("limit", "50")])
         # An older server ignores the filter and returns every request.
         return [request for request in found if request.cluster_name == cluster_name]
 
@@ -124,8 +114,7 @@ class SkyClient:
         self, names: Sequence[str] | None = None, refresh: Literal["NONE", "FORCE"] = "NONE"
     ) -> list[SkyCluster]:
         """Clusters with these names, or all. FORCE asks the cloud, which takes 2 to 10 s."""
-        value = self.result(self._post("/status", self._status_body(names, refresh)))
-        return parse(_CLUSTERS, value)
+        return parse(_CLUSTERS, self.result(self._post("/status", self._status_body(names, refresh))))
 
     def ask_for_refresh(self, name: str) -> None:
         """Have the server compare a cluster's record with the cloud, without waiting for the result."""
@@ -168,12 +157,11 @@ class SkyClient:
 
     def ended(self, request_id: str) -> bool:
         """Whether a request has ended; a forgotten one has."""
-        found = self._requests([("request_ids", request_id)])
-        return not any(request.live for request in found)
+        return not any(request.live for request in self._requests([("request_ids", request_id)]))
 
     def enabled_clouds(self) -> list[str]:
         """Names of the clouds that passed the last check, in lower case."""
-        response = self._http.send("GET", "/enabled_clouds")
+        response = self.send("GET", "/enabled_clouds")
         return [name.lower() for name in parse(_NAMES, self.result(request_id_of(response)))]
 
     def endpoint_address(self, cluster_name: str, port: int) -> str | None:
@@ -190,7 +178,7 @@ class SkyClient:
 
     def result(self, request_id: str) -> object:
         """Wait for a short request and return its result. Raises SkyFailedError if it failed."""
-        response = self._http.send("GET", "/api/get", params=[("request_id", request_id)], seconds=_RESULT_SECONDS)
+        response = self.send("GET", "/api/get", params=[("request_id", request_id)], seconds=_RESULT_SECONDS)
         body = object_of(response)
         try:
             return json.loads(str(body.get("return_value", "null")))
@@ -200,7 +188,7 @@ class SkyClient:
     def failure_of(self, request_id: str) -> SkyFailedError | None:
         """Why an ended request failed; None if it did not, or if the server has forgotten it."""
         try:
-            self._http.send("GET", "/api/get", params=[("request_id", request_id)])
+            self.send("GET", "/api/get", params=[("request_id", request_id)])
         except SkyFailedError as failed:
             return failed
         return None
@@ -208,18 +196,16 @@ class SkyClient:
     def log(self, request_id: str, lines: int) -> str:
         """The last lines of a request's log as plain text; empty if the server has forgotten it."""
         params = {"request_id": request_id, "follow": "false", "format": "plain", "tail": str(lines)}
-        chunks: list[bytes] = []
-        size = 0
-        for chunk in self._http.stream("/api/stream", params):
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > 2 * _LOG_BYTES:
+        text = bytearray()
+        for chunk in self.stream("/api/stream", params):
+            text += chunk
+            if len(text) > 2 * _LOG_BYTES:
                 break
-        return plain(b"".join(chunks)[-_LOG_BYTES:].decode(errors="replace"))
+        return plain(text[-_LOG_BYTES:].decode(errors="replace"))
 
     def _requests(self, params: list[tuple[str, str]]) -> list[SkyRequest]:
         # Without `fields` the answer contains each request's whole body, secrets included.
-        response = self._http.send("GET", "/api/status", params=[*params, *(("fields", field) for field in _FIELDS)])
+        response = self.send("GET", "/api/status", params=[*params, *(("fields", field) for field in _FIELDS)])
         try:
             return _REQUESTS.validate_json(response.content)
         except ValidationError as error:
@@ -231,5 +217,5 @@ class SkyClient:
         return body if names is None else {**body, "cluster_names": list(names)}
 
     def _post(self, path: str, body: Mapping[str, object], *, with_id: bool = True) -> str:
-        response = self._http.send("POST", path, body={**self._envelope, **body})
+        response = self.send("POST", path, body={**self._envelope, **body})
         return request_id_of(response) if with_id else ""

@@ -81,17 +81,7 @@ def _fit(text: str) -> str:
 
 
 def explain(error: SkyFailedError, log: str, offer: Offer, redact: Callable[[str], str]) -> Failure:
-    """Why a launch failed.
-
-    Parameters
-    ----------
-    error
-        What SkyPilot raised.
-    log
-        The request's log as plain text; empty when there is none.
-    redact
-        Takes secrets out of a text.
-    """
+    """Why a launch failed, from what SkyPilot raised and the request's log, which is empty when there is none."""
     raised = f"{error.kind}: {error.message}"
     cloud = CLOUDS[offer.provider].traits
     fields = {"cloud": cloud.title, "what": name_of(offer)}
@@ -102,8 +92,5 @@ def explain(error: SkyFailedError, log: str, offer: Offer, redact: Callable[[str
             if (match := rule.pattern.search(text)) is not None:
                 said = redact(_quote(text, match.start()))
                 return Failure(reason=rule.reason, message=_fit(f"{rule.sentence.format(**fields)}: {said}"))
-    said = redact(_quote(raised, 0))
-    return Failure(
-        reason=Reason.PROVISIONING_FAILED,
-        message=_fit(f"SkyPilot could not start {fields['what']}: {said}"),
-    )
+    message = _fit(f"SkyPilot could not start {fields['what']}: {redact(_quote(raised, 0))}")
+    return Failure(reason=Reason.PROVISIONING_FAILED, message=message)

@@ -134,7 +134,7 @@ class SkyHttp:
             return response
         found = _object(response)
         detail = response.text if found is None else found.get("detail")
-        if response.status_code in (400, 500) and isinstance(detail, dict):
+        if response.status_code in (_BAD_REQUEST, 500) and isinstance(detail, dict):
             raise _failed(cast("dict[str, object]", detail))
         if response.status_code == _UNPROCESSABLE:
             raise SkyFailedError("ValidationError", f"the server does not accept the request: {str(detail)[:200]}")

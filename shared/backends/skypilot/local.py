@@ -65,17 +65,7 @@ def local_endpoint(environ: Mapping[str, str]) -> str:
 
 
 class LocalServer:
-    """Starts the local API server and knows what it would find.
-
-    Parameters
-    ----------
-    environ
-        The environment to look into and to pass on, in parts, to the server.
-    user_id
-        SKYPILOT_USER_ID for the server.
-    home
-        The home folder whose credential files count.
-    """
+    """Starts the local API server and knows what it would find in `home` and `environ`."""
 
     def __init__(self, environ: Mapping[str, str], user_id: str, home: Path) -> None:
         self._environ = environ

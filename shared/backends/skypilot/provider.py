@@ -5,13 +5,12 @@ idempotency key, and a launch repeated under one name runs the job twice; so wha
 is adopted, in whatever state, and a name is launched at most once. SkyPilot's own failover, retries and job recovery
 are not used: each attempt is ours, with its own name, and what went wrong is read from the request's log.
 
-Nothing here imports `sky`; see sky_client for why.
+Nothing here imports `sky`; see `client.py` for why.
 """
 
 import logging
 import os
 import re
-import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -55,8 +54,8 @@ _SETTLE_SECONDS = 5.0
 _DOWN_AGAIN_SECONDS = 30.0
 """How long after a failed teardown it is tried again: clouds that refuse once refuse for seconds."""
 _LOG_LINES = 300
-_ADDRESSES = 2000
-"""Addresses remembered at most; each costs two calls to find again."""
+_ADDRESS_SECONDS = 3600.0
+"""How long an address is cached: a node keeps it for life, and finding it again costs two calls."""
 _OURS = re.compile(r"^gl-[0-9A-Za-z]{26}-[0-9]{2,}$")
 
 _STATES: Mapping[str, NodeState] = {"UP": NodeState.UP, "STOPPED": NodeState.STOPPED}
@@ -66,20 +65,7 @@ class SkyPilotProvider:
     """Provider on a SkyPilot API server, remote or started on this machine when needed.
 
     Safe for several threads and processes: what it remembers (availability, addresses, when it asked for a refresh) is
-    a cache and decides nothing.
-
-    Parameters
-    ----------
-    settings
-        Names the server, the token, the user id and the ports.
-    clock
-        For the age of what is remembered.
-    redactor
-        Takes secrets out of what SkyPilot says.
-    environ, home
-        Where credentials for a local server are looked for; by default this process' own.
-    script
-        Gives the text of the task's `run`.
+    a cache and decides nothing. `environ` and `home` are where credentials for a local server are looked for.
     """
 
     def __init__(
@@ -106,12 +92,11 @@ class SkyPilotProvider:
             endpoint, token = self._local.endpoint, None
         self._client = SkyClient(endpoint, settings.skypilot_user_id, token)
         self._availability = AvailabilityCheck(self._client, self._local, redactor, clock)
-        self._lock = threading.Lock()
-        self._addresses: dict[str, str] = {}
+        self._addresses = KeyedTTLCache[str, str](_ADDRESS_SECONDS, clock)
         self._refresh_asked = KeyedTTLCache[str, bool](refresh_seconds, clock)
 
     def close(self) -> None:
-        """Close the connections to the server; a server on this machine goes on."""
+        """A server on this machine goes on."""
         self._client.close()
 
     def availability(self, provider: ProviderName, elapsed_seconds: float) -> Availability:
@@ -185,7 +170,7 @@ class SkyPilotProvider:
             )
 
     def release(self, attempt_ref: AttemptRef) -> bool:
-        """Delete the attempt's node; return True once no live request and no cluster of its name is left.
+        """See Provider: True once no live request and no cluster of its name is left.
 
         Requests are read before clusters: a launch that ends in between shows as a cluster. Nothing is
         remembered here: a teardown under way is found by the cluster's name. A cluster is never just forgotten
@@ -196,12 +181,11 @@ class SkyPilotProvider:
         return self.delete(attempt_ref.cluster_name)
 
     def delete(self, cluster_name: str) -> bool:
-        """As `release`, for a node of which only the name is known. Raises ProviderUnavailableError."""
-        name = cluster_name
+        """As `release`."""
         self._ready()
         with _answers():
-            requests = self._client.requests_of(name)
-            cluster = self._cluster(name)
+            requests = self._client.requests_of(cluster_name)
+            cluster = self._cluster(cluster_name)
             live = [request for request in requests if request.live]
             if any(request.name == DOWN for request in live):
                 return False
@@ -211,9 +195,9 @@ class SkyPilotProvider:
                 # `down` knows no cluster yet, so it would not stop the launch.
                 self._client.cancel([request.request_id for request in live])
                 return False
-            self._report_failed_down(name, requests)
+            self._report_failed_down(cluster_name, requests)
             # Cancels what is under way on that cluster, too.
-            self._client.down(name)
+            self._client.down(cluster_name)
             return False
 
     def clusters(self) -> Sequence[Cluster]:
@@ -291,17 +275,11 @@ class SkyPilotProvider:
         node_address = CLOUDS[attempt_ref.offer.provider].node_address
         if node_address is not None:
             return node_address(self._home, attempt_ref.offer.region, cluster.node_names)
-        with self._lock:
-            known = self._addresses.get(cluster.name)
-        if known is not None:
-            return known
-        ports = open_ports(cluster.name, attempt_ref.offer.provider, self._settings)
-        address = self._client.endpoint_address(cluster.name, ports[0]) if ports else None
-        if address is not None:
-            with self._lock:
-                while len(self._addresses) >= _ADDRESSES:
-                    self._addresses.pop(next(iter(self._addresses)))
-                self._addresses[cluster.name] = address
+        address = self._addresses.find(cluster.name)
+        if address is None and (ports := open_ports(cluster.name, attempt_ref.offer.provider, self._settings)):
+            address = self._client.endpoint_address(cluster.name, ports[0])
+            if address is not None:
+                self._addresses.put(cluster.name, address)
         return address
 
     def _settling(self, requests: Sequence[SkyRequest]) -> bool:

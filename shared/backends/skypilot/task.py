@@ -37,14 +37,8 @@ def labels_for(launch_spec: LaunchSpec, workspace: str) -> dict[str, str]:
 def task_for(launch_spec: LaunchSpec, script: str, ports: list[int], workspace: str) -> dict[str, object]:
     """The task of one attempt, in the shape of SkyPilot's YAML.
 
-    Parameters
-    ----------
-    script
-        Text of `run`; there is no `setup`, the agent installs while the model is fetched.
-    ports
-        Ports to open to the outside; empty on Slurm, which refuses any.
-    workspace
-        Goes into the labels, so that no other workspace on the same server takes the node for garbage of its own.
+    There is no `setup`: the agent installs while the model is fetched. `workspace` goes into the labels, so that no
+    other workspace on the same server takes the node for garbage of its own.
     """
     offer = launch_spec.offer
     resources: dict[str, object] = {
