@@ -21,8 +21,10 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
-def span(least: float, most: float) -> str:
-    """An expected length of time, rounded: `about 30 s`, `45 s to 15 m`, `1 to 14 m`."""
+def span(least: float | None, most: float | None) -> str:
+    """An expected length of time, rounded: `about 30 s`, `45 s to 15 m`, `1 to 14 m`; empty if unknown."""
+    if least is None or most is None:
+        return ""
     if least == most:
         return f"about {_whole(most)}"
     low, high = _whole(least), _whole(most)

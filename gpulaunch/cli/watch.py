@@ -1,10 +1,7 @@
 """`--watch`: an instance as it starts, live: a bar per phase, and a line for each notable event."""
 
-from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
 
 from rich.console import Group
 from rich.live import Live
@@ -19,7 +16,7 @@ from gpulaunch.client.errors import EndedError
 from gpulaunch.client.synchronous import GpuLaunch
 from gpulaunch.format import duration, span, usd
 from gpulaunch.models.instances import STARTING, EventType, Phase
-from gpulaunch.models.responses import EventView, InstanceView, PhaseTime
+from gpulaunch.models.responses import EventView, InstanceView, StepView
 
 _NOTABLE = {
     EventType.ATTEMPT_STARTED: "",
@@ -31,49 +28,7 @@ _NOTABLE = {
 }
 """Events that get a line of their own above the bars, with its style."""
 
-_MARKS = {"waiting": ("·", "dim"), "done": ("✓", "green"), "failed": ("✗", "red")}
-
-State = Literal["waiting", "running", "done", "failed"]
-
-
-@dataclass
-class Row:
-    """One phase on the way to ready."""
-
-    state: State = "waiting"
-    seconds: float | None = None
-    """How long it took; None while it lasts."""
-    since: float = 0.0
-    """When it began, in seconds of the local clock."""
-
-
-@dataclass
-class Progress:
-    """An instance's progress, from its events; durations are the app's, except for the current phase."""
-
-    clock: Callable[[], float]
-    rows: dict[Phase, Row] = field(default_factory=lambda: {phase: Row() for phase in STARTING})
-
-    def feed(self, event: EventView, age: float) -> None:
-        """Apply an event that happened `age` seconds ago."""
-        if event.type not in (EventType.ACCEPTED, EventType.PHASE):
-            return
-        for row in self.rows.values():
-            if row.state == "running":
-                row.state = "failed" if event.phase not in (*STARTING, Phase.READY) else "done"
-                row.seconds = event.duration_seconds or 0.0
-        if event.phase in self.rows:
-            # After a step back, everything from there on is done again.
-            for phase in STARTING[STARTING.index(event.phase) :]:
-                self.rows[phase] = Row()
-            self.rows[event.phase] = Row("running", None, self.clock() - max(0.0, age))
-
-    def elapsed(self, phase: Phase) -> float | None:
-        """Seconds that a phase took, or has taken so far; None before it begins."""
-        row = self.rows[phase]
-        if row.state == "waiting":
-            return None
-        return self.clock() - row.since if row.seconds is None else row.seconds
+_MARKS = {"waiting": ("·", "dim"), "done": ("✓", "green"), "stopped": ("✗", "red")}
 
 
 class Watch:
@@ -83,10 +38,10 @@ class Watch:
         self._session = session
         self._gpu: GpuLaunch = session.gpu
         self._id = instance_id
-        self._progress = Progress(session.clock)
         self._spinner = Spinner("dots", style="cyan")
         self._view: InstanceView | None = None
-        self._expected: dict[Phase, PhaseTime] = {}
+        self._steps: list[StepView] = []
+        self._steps_at = 0.0
         self._after = -1
         self._began: datetime | None = None
         self._bars = session.out.is_terminal and not session.as_json
@@ -109,15 +64,13 @@ class Watch:
 
     def changed(self, view: InstanceView) -> None:
         """Take a new state of the instance, and print what happened since the last one."""
-        now = self._session.now()
         if self._session.as_json:
             self._session.line(view, "")
         story = self._gpu.events(self._id, self._after)
-        self._expected = {one.phase: one for one in story.expected} or self._expected
+        self._steps, self._steps_at = story.steps, self._session.clock()
         for event in story.events:
             self._after = event.sequence
             self._began = self._began or event.at
-            self._progress.feed(event, (now - event.at).total_seconds())
             self._print(event)
         self._view = view
 
@@ -133,27 +86,28 @@ class Watch:
             table.add_column(width=width, no_wrap=True)
         table.add_column(width=12, no_wrap=True, justify="right")
         table.add_column(no_wrap=True)
-        for phase, row in self._progress.rows.items():
-            mark = self._spinner if row.state == "running" else Text(*_MARKS[row.state])
-            seconds, expected = self._progress.elapsed(phase), self._expected.get(phase)
-            share = self._share(phase, row, seconds)
+        for step in self._steps:
+            mark = self._spinner if step.state == "now" else Text(*_MARKS[step.state])
+            seconds = step.seconds
+            if seconds is not None and step.state == "now":
+                seconds += self._session.clock() - self._steps_at
+            share = self._share(step, seconds or 0.0)
             bar = ProgressBar(
                 1.0, share or 0.0, 24, share is None, complete_style="cyan", finished_style="green", pulse_style="cyan"
             )
             took = Text("" if seconds is None else duration(seconds), "cyan")
-            usual = Text(span(expected.least_seconds, expected.most_seconds) if expected else "", "dim")
-            table.add_row(mark, Text(phase.value, "dim" if row.state == "waiting" else ""), bar, took, usual)
+            usual = Text(span(step.least_seconds, step.most_seconds), "dim")
+            table.add_row(mark, Text(step.phase.value, "dim" if step.state == "waiting" else ""), bar, took, usual)
         return Group(table, Text(clean(self._doing()), "dim", no_wrap=True, overflow="ellipsis"))
 
-    def _share(self, phase: Phase, row: Row, seconds: float | None) -> float | None:
+    def _share(self, step: StepView, seconds: float) -> float | None:
         """The share of a phase that is done; None if unknown, or if it takes longer than expected."""
-        if row.state != "running":
-            return float(row.state == "done")
+        if step.state != "now":
+            return float(step.state == "done")
         attempt = self._view.attempts[-1] if self._view and self._view.attempts else None
-        if phase is Phase.LOADING_MODEL and attempt and attempt.total_bytes:
+        if step.phase is Phase.LOADING_MODEL and attempt and attempt.total_bytes:
             return (attempt.fetched_bytes or 0) / attempt.total_bytes
-        expected = self._expected.get(phase)
-        share = (seconds or 0.0) / expected.most_seconds if expected and expected.most_seconds else 1.0
+        share = seconds / step.most_seconds if step.most_seconds else 1.0
         return share if share < 1 else None
 
     def _doing(self) -> str:

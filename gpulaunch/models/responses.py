@@ -164,12 +164,18 @@ class EventView(Answer):
     data: dict[str, Any]
 
 
-class PhaseTime(Answer):
-    """Expected duration of a phase, in seconds."""
+class StepView(Answer):
+    """A phase on the way to ready, as the last attempt went through it."""
 
     phase: Phase
-    least_seconds: float
-    most_seconds: float
+    state: Literal["waiting", "now", "done", "stopped"]
+    since: UtcTime | None
+    """When it began; null unless it is the current one."""
+    seconds: float | None
+    """How long it took, or has taken so far; null before it begins."""
+    least_seconds: float | None
+    """Expected, from earlier launches where there are any; null if unknown or no longer of interest."""
+    most_seconds: float | None
 
 
 class EventList(Answer):
@@ -178,8 +184,8 @@ class EventList(Answer):
     instance_id: str
     events: list[EventView]
     attempts: list[AttemptView]
-    expected: list[PhaseTime] = []
-    """Expected durations of the phases up to ready, from earlier launches where there are any; empty once ready."""
+    steps: list[StepView]
+    """The phases up to ready."""
 
 
 class LogAnswer(Answer):

@@ -57,8 +57,9 @@ def events(app: App, request: Request) -> Response:
     found = app.instances.find(instance_id(request))
     record = found.record
     seen = app.instances.events(record.instance_id, query.after)
-    spans = app.estimates.of(record) if record.phase in STARTING else None
-    answer = views.event_list(record, seen, app.clock.now(), spans)
+    story = seen if query.after < 0 else app.instances.events(record.instance_id)
+    spans, now = app.estimates.of(record) if record.phase in STARTING else None, app.clock.now()
+    answer = views.event_list(record, seen, views.step_views(record, story, spans or {}, now), now)
     return json_if_changed(request, answer, [found.etag, str(query.after)])
 
 

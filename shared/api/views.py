@@ -3,18 +3,19 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from gpulaunch.models.instances import Phase
+from gpulaunch.models.instances import STARTING, Phase
 from gpulaunch.models.responses import (
     AttemptView,
     Credentials,
     EventList,
     EventView,
     InstanceView,
-    PhaseTime,
+    StepView,
     UnreadableView,
 )
+from gpulaunch.models.times import seconds_between
 from shared.auth import Deriver
-from shared.control.phase_estimates import PhaseSpan
+from shared.control.phase_estimates import PhaseSpan, durations
 from shared.domain.costs import attempt_cost, cost_so_far
 from shared.domain.errors import NotReadyError
 from shared.domain.instance import Event, InstanceRecord
@@ -56,19 +57,37 @@ def attempt_views(record: InstanceRecord, now: datetime) -> list[AttemptView]:
     ]
 
 
-def event_list(
-    record: InstanceRecord, events: list[Event], now: datetime, expected: Mapping[Phase, PhaseSpan] | None = None
-) -> EventList:
-    """An instance's timeline with its ledger of attempts, and what its phases are expected to take."""
+def event_list(record: InstanceRecord, events: list[Event], steps: list[StepView], now: datetime) -> EventList:
+    """An instance's timeline with its ledger of attempts and its progress."""
     return EventList(
         instance_id=record.instance_id,
         events=[EventView.model_validate(event, from_attributes=True) for event in events],
         attempts=attempt_views(record, now),
-        expected=[
-            PhaseTime(phase=phase, least_seconds=span.least, most_seconds=span.most)
-            for phase, span in (expected or {}).items()
-        ],
+        steps=steps,
     )
+
+
+def step_views(
+    record: InstanceRecord, events: list[Event], spans: Mapping[Phase, PhaseSpan], now: datetime
+) -> list[StepView]:
+    """The progress towards ready of the last attempt, from all events."""
+    took = durations(events)
+    at = STARTING.index(record.phase) if record.phase in STARTING else None
+    lost = record.phase in (Phase.TERMINATING, Phase.TERMINATED, Phase.FAILED, Phase.RECOVERING)
+    last = max((STARTING.index(phase) for phase in took), default=-1)
+    arrived = record.phase is Phase.READY or last == len(STARTING) - 1
+    made: list[StepView] = []
+    for place, phase in enumerate(STARTING):
+        state, seconds, since = "waiting", None, None
+        if place == at:
+            state, seconds, since = "now", seconds_between(record.phase_since, now), record.phase_since
+        elif phase in took:
+            state, seconds = "stopped" if lost and not arrived and place == last else "done", took[phase]
+        least, most = (usual.least, usual.most) if (usual := spans.get(phase)) else (None, None)
+        made.append(
+            StepView(phase=phase, state=state, seconds=seconds, since=since, least_seconds=least, most_seconds=most)
+        )
+    return made
 
 
 def credentials(record: InstanceRecord, deriver: Deriver) -> Credentials:

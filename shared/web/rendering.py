@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from gpulaunch.format import duration, usd
+from gpulaunch.format import duration, span, usd
 from shared.clouds.registry import TRAITS
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def environment() -> "Environment":
         auto_reload=False,
     )
     filters: dict[str, Any] = made.filters  # pyright: ignore[reportAssignmentType] - typed as the built-in ones only
-    for function in (usd, hours, duration, moment, epoch, words, pretty, size):
+    for function in (usd, hours, duration, span, moment, epoch, words, pretty, size):
         filters[function.__name__] = function
     known: dict[str, Any] = made.globals  # pyright: ignore[reportAssignmentType] - as the filters
     known |= {"static": static_url, "clouds": TRAITS}

@@ -90,10 +90,15 @@ def test_events_should_be_had_from_a_number_on(world: World) -> None:
 
 def test_a_timeline_should_say_what_phases_are_expected_to_take_until_ready(world: World) -> None:
     path = f"/api/instances/{world.launch()}/events"
-    expected = {one["phase"]: one["most_seconds"] for one in world.call("GET", path).json["expected"]}
+    steps = world.call("GET", path).json["steps"]
+    expected = {one["phase"]: one["most_seconds"] or 0 for one in steps}
     assert (expected["provisioning"], sum(expected.values())) == (30, 82)
+    assert [one["state"] for one in steps] == ["now", *["waiting"] * 6]
     world.run(90)
-    assert world.call("GET", path).json["expected"] == []
+    for since in ("", "?after=3"):
+        steps = world.call("GET", path + since).json["steps"]
+        assert {(one["state"], one["most_seconds"]) for one in steps} == {("done", None)}
+        assert round(sum(one["seconds"] for one in steps)) == 82
 
 
 def test_credentials_should_be_there_when_ready_and_for_admins_only(world: World) -> None:

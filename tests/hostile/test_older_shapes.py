@@ -84,7 +84,7 @@ def test_golden_records_should_be_shown_and_golden_answers_repeated() -> None:
         if kind == "records":
             record = InstanceRecord.model_validate_json(text)
             assert instance_view(record, START).phase == record.phase
-            assert event_list(record, [], START).instance_id == record.instance_id
+            assert event_list(record, [], [], START).instance_id == record.instance_id
         elif kind == "idempotency":
             entry = IdempotencyEntry.model_validate_json(text)
             assert LaunchAnswer.model_validate_json(entry.answer).instance_id == entry.instance_id
