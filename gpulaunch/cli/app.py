@@ -4,13 +4,10 @@ from typing import Annotated
 
 import typer
 
-from gpulaunch.cli.commands import instances
-from gpulaunch.cli.commands.catalog import catalog
+from gpulaunch.cli.commands import deployment, instances
 from gpulaunch.cli.commands.configuration import config
-from gpulaunch.cli.commands.costs import costs
 from gpulaunch.cli.commands.doctor import doctor
 from gpulaunch.cli.commands.launch import launch, watch
-from gpulaunch.cli.commands.quota import quota
 from gpulaunch.cli.session import Guarded, Session
 from gpulaunch.version import VERSION
 
@@ -57,9 +54,9 @@ for command in (
     instances.events,
     instances.terminate,
     instances.credentials,
-    catalog,
-    quota,
-    costs,
+    deployment.catalog,
+    deployment.quota,
+    deployment.costs,
     doctor,
 ):
     app.command()(command)

@@ -5,7 +5,6 @@ from enum import IntEnum
 from gpulaunch.client.errors import (
     AccessError,
     AddressError,
-    ApiError,
     ClientError,
     ConflictError,
     EndedError,
@@ -36,27 +35,24 @@ class Exit(IntEnum):
 class ConfigError(ClientError):
     """The configuration file cannot be used."""
 
+    code = "config"
 
-_KINDS: dict[type[ClientError], tuple[Exit, str]] = {
-    ConfigError: (Exit.USAGE, "config"),
-    AddressError: (Exit.USAGE, "address"),
-    InvalidRequestError: (Exit.USAGE, "invalid_request"),
-    NotFoundError: (Exit.NOT_FOUND, "not_found"),
-    AccessError: (Exit.REFUSED, "access"),
-    LimitError: (Exit.REFUSED, "limit"),
-    EndedError: (Exit.ENDED, "instance_ended"),
-    ConflictError: (Exit.CONFLICT, "conflict"),
-    UnavailableError: (Exit.UNAVAILABLE, "unavailable"),
-    NoAnswerError: (Exit.UNAVAILABLE, "no_answer"),
-    WaitTimeoutError: (Exit.TIMEOUT, "timeout"),
+
+_EXITS: dict[type[ClientError], Exit] = {
+    ConfigError: Exit.USAGE,
+    AddressError: Exit.USAGE,
+    InvalidRequestError: Exit.USAGE,
+    NotFoundError: Exit.NOT_FOUND,
+    AccessError: Exit.REFUSED,
+    LimitError: Exit.REFUSED,
+    EndedError: Exit.ENDED,
+    ConflictError: Exit.CONFLICT,
+    UnavailableError: Exit.UNAVAILABLE,
+    NoAnswerError: Exit.UNAVAILABLE,
+    WaitTimeoutError: Exit.TIMEOUT,
 }
 
 
 def exit_of(error: ClientError) -> Exit:
     """The exit code of an error."""
-    return _KINDS.get(type(error), (Exit.ERROR, ""))[0]
-
-
-def code_of(error: ClientError) -> str:
-    """A stable code for an error: the app's own, if it sent one."""
-    return error.code if isinstance(error, ApiError) else _KINDS.get(type(error), (Exit.ERROR, "error"))[1]
+    return _EXITS.get(type(error), Exit.ERROR)

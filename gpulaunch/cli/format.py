@@ -5,6 +5,7 @@ from datetime import datetime
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from gpulaunch.format import duration, usd
 from gpulaunch.models.instances import Phase
@@ -40,10 +41,8 @@ def option_of(field: str) -> str:
 
 def offer(given: Offer) -> str:
     """An offer on one line: spot Standard_NV36ads_A10_v5 (A10) in eastus, $0.80/h."""
-    kind = "spot" if given.use_spot else "on-demand"
-    gpu = f"{given.gpu}:{given.gpu_count}" if given.gpu_count > 1 else given.gpu
-    machine = f"{given.instance_type} ({gpu})" if given.instance_type else gpu
-    return f"{kind} {machine} in {given.provider}/{given.region}, {usd(given.price_per_hour)}/h"
+    machine = f"{given.instance_type} ({given.gpus})" if given.instance_type else given.gpus
+    return f"{given.kind} {machine} in {given.provider}/{given.region}, {usd(given.price_per_hour)}/h"
 
 
 def place(view: InstanceView) -> str:
@@ -52,9 +51,7 @@ def place(view: InstanceView) -> str:
     if not view.attempts:
         return view.provider + simulated
     given = view.attempts[-1].offer
-    kind = "spot" if given.use_spot else "on-demand"
-    gpu = f"{given.gpu}:{given.gpu_count}" if given.gpu_count > 1 else given.gpu
-    return f"{kind} {gpu} in {view.provider if given.region == '*' else given.region}{simulated}"
+    return f"{given.kind} {given.gpus} in {view.provider if given.region == '*' else given.region}{simulated}"
 
 
 def age(view: InstanceView, now: datetime) -> str:
@@ -77,3 +74,8 @@ def table(*heads: str) -> Table:
     for head in heads:
         made.add_column(head, no_wrap=head in ("ID", "PHASE", "AGE", "COST"))
     return made
+
+
+def add_row(rows: Table, *cells: object) -> None:
+    """Add a row of text: no markup, no control characters."""
+    rows.add_row(*(Text(clean(str(cell))) for cell in cells))

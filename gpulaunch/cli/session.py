@@ -15,7 +15,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from gpulaunch.cli.connection import Connection, find_connection
-from gpulaunch.cli.exits import Exit, code_of, exit_of
+from gpulaunch.cli.exits import Exit, exit_of
 from gpulaunch.cli.format import clean, option_of
 from gpulaunch.client.errors import AccessError, ApiError, ClientError, EndedError, NoAnswerError, WaitTimeoutError
 from gpulaunch.client.synchronous import GpuLaunch
@@ -98,7 +98,7 @@ class Session:
         """Print an error on standard error; return the exit code."""
         code = exit_of(error)
         if self.as_json:
-            document: dict[str, Any] = {"code": code_of(error), "detail": str(error), "exit_code": int(code)}
+            document: dict[str, Any] = {"code": error.code, "detail": str(error), "exit_code": int(code)}
             if isinstance(error, ApiError):
                 document |= error.problem.model_dump(mode="json", exclude_none=True)
             if isinstance(error, EndedError | WaitTimeoutError):

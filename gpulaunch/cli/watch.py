@@ -116,8 +116,7 @@ class Watch:
             return ""
         attempt = self._view.attempts[-1]
         given = attempt.offer
-        kind = "spot" if given.use_spot else "on-demand"
-        place = f"{kind}, {usd(given.price_per_hour)}/h, {given.region}, {given.instance_type or given.gpu}"
+        place = f"{given.kind}, {usd(given.price_per_hour)}/h, {given.region}, {given.instance_type or given.gpu}"
         fetched = ""
         if self._view.phase is Phase.LOADING_MODEL and attempt.total_bytes:
             fetched = f"; {(attempt.fetched_bytes or 0) / 1e9:.1f} of {attempt.total_bytes / 1e9:.1f} GB"

@@ -4,20 +4,27 @@ import httpx
 from pydantic import ValidationError
 
 from gpulaunch.errors import GpulaunchError
-from gpulaunch.models.problems import PROBLEM_TYPE, FieldError, Problem
+from gpulaunch.models.problems import PROBLEM_TYPE, Problem
 from gpulaunch.models.responses import InstanceView
 
 
 class ClientError(GpulaunchError):
     """Base of the client's errors."""
 
+    code = "error"
+    """A stable code, for programs; the app's own if it answered with one."""
+
 
 class AddressError(ClientError):
     """The address or the token is invalid."""
 
+    code = "address"
+
 
 class NoAnswerError(ClientError):
     """No connection, or no answer in time; the request may or may not have taken effect."""
+
+    code = "no_answer"
 
 
 class UnreadableAnswerError(ClientError):
@@ -30,23 +37,9 @@ class ApiError(ClientError):
     def __init__(self, problem: Problem, retry_after: float | None) -> None:
         super().__init__(problem.detail)
         self.problem = problem
+        self.status, self.code, self.errors = problem.status, problem.code, problem.errors
         self.retry_after = retry_after
         """Seconds after which the app asks for another try; None if it does not say."""
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-        return self.problem.status
-
-    @property
-    def code(self) -> str:
-        """A stable code, for programs."""
-        return self.problem.code
-
-    @property
-    def errors(self) -> list[FieldError]:
-        """One entry per invalid field, with the nearest valid values."""
-        return self.problem.errors
 
 
 class InvalidRequestError(ApiError):
@@ -80,6 +73,8 @@ class ServerError(ApiError):
 class EndedError(ClientError):
     """The awaited instance is terminating or has ended; `instance` says why, attempt by attempt."""
 
+    code = "instance_ended"
+
     def __init__(self, instance: InstanceView) -> None:
         why = f": {instance.ending.message} ({instance.ending.reason.value})" if instance.ending else ""
         super().__init__(f"{instance.instance_id} is {instance.phase.value}{why}")
@@ -88,6 +83,8 @@ class EndedError(ClientError):
 
 class WaitTimeoutError(ClientError):
     """The time of a wait is over; the instance goes on."""
+
+    code = "timeout"
 
     def __init__(self, instance: InstanceView, seconds: float) -> None:
         super().__init__(f"{instance.instance_id} is still {instance.phase.value} after {seconds:g} s")

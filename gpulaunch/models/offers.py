@@ -27,10 +27,18 @@ class Offer(Kept):
     """USD per hour for the whole node; 0 on your own machines."""
 
     @property
+    def kind(self) -> Literal["spot", "on-demand"]:
+        return "spot" if self.use_spot else "on-demand"
+
+    @property
+    def gpus(self) -> str:
+        """The GPU, with its count if there are several: `A10`, `A100-80GB:2`."""
+        return f"{self.gpu}:{self.gpu_count}" if self.gpu_count > 1 else self.gpu
+
+    @property
     def key(self) -> str:
         """A unique key for this offer."""
-        kind = "spot" if self.use_spot else "on-demand"
         machine = self.instance_type or self.gpu
         if self.provider in GPU_IS_AN_ADDON:
             machine = f"{machine}+{self.gpu}"
-        return f"{self.provider}/{self.region}/{machine}x{self.gpu_count}/{kind}"
+        return f"{self.provider}/{self.region}/{machine}x{self.gpu_count}/{self.kind}"
