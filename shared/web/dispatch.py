@@ -49,12 +49,8 @@ def answer(page: Page, request: Request, runtime: Callable[[], App]) -> Response
         # The last line of defence.
         where = f"{request.method} {request.url}"
         response = _problem_page(problem_of(error, where, request_id), request_id, visit)
-    for name, value in {
-        **HEADERS,
-        **(STRICT_TRANSPORT if is_secure(request) else {}),
-        "X-Request-Id": request_id,
-    }.items():
-        response.headers.setdefault(name, value)
+    response.headers = {**HEADERS, **(STRICT_TRANSPORT if is_secure(request) else {}), **response.headers}
+    response.headers["X-Request-Id"] = request_id
     return response
 
 
@@ -70,8 +66,7 @@ def _refused(visit: Visit, scope: Scope, method: str) -> Response | None:
     Raises:
         ProblemError: 403, the visitor is not an admin, or the form is not from this session.
     """
-    signed_in = visit.session is not None and visit.session.role is not None
-    if scope is not Scope.OPEN and not signed_in:
+    if scope is not Scope.OPEN and not visit.is_signed_in:
         url = urllib.parse.urlsplit(visit.request.url)
         there = urllib.parse.quote(url.path + (f"?{url.query}" if url.query else ""), safe="")
         sign_in = "/signin" if visit.is_htmx or method != "GET" else f"/signin?next={there}"

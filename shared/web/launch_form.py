@@ -28,23 +28,12 @@ _START: Final = {
     "machine": "gpu:A10",
     "spot": "fallback",
 }
-_SPOT: Final = {
-    "fallback": (True, True),
-    "only": (True, False),
-    "never": (False, True),
-}
+_SPOT: Final = {"fallback": (True, True), "only": (True, False), "never": (False, True)}
 """The form's choice to `(use_spot, spot_fallback)`."""
 _NUMBERS: Final = ("max_lifetime_minutes", "idle_minutes", "budget_usd", "max_hourly_cost")
-_PLACES: Final = {
-    "gpu": "machine",
-    "instance_type": "machine",
-    "use_spot": "spot",
-    "spot_fallback": "spot",
-}
+_FIELDS: Final = (*_START, "region", "gpu_count", "model_source", "labels", "vllm_args", "name", *_NUMBERS)
+_PLACES: Final = {"gpu": "machine", "instance_type": "machine", "use_spot": "spot", "spot_fallback": "spot"}
 """Fields of a request to the form's fields, where their names differ."""
-_OWN_PLACES: Final = frozenset(
-    {"model_name", "provider", "region", "model_source", "labels", "vllm_args", "name", *_NUMBERS}
-)
 
 
 @dataclass(frozen=True)
@@ -68,10 +57,9 @@ class Preview:
 
 def fields(form: Mapping[str, str]) -> dict[str, str]:
     """Return the form's values, or the initial ones if the form was not sent."""
-    names = ("model_source", "region", "labels", "vllm_args", "name", "gpu_count", *_NUMBERS)
-    empty = dict.fromkeys((*_START, *names), "")
     # A form that was sent has a provider; its model name may be empty.
-    return {**empty, **({} if "provider" in form else _START), **{k: v for k, v in form.items() if k in empty}}
+    start: Mapping[str, str] = {} if "provider" in form else _START
+    return {name: form.get(name, start.get(name, "")) for name in _FIELDS}
 
 
 def fields_of(request: LaunchRequest) -> dict[str, str]:
@@ -79,7 +67,7 @@ def fields_of(request: LaunchRequest) -> dict[str, str]:
     spot = "never" if not request.use_spot else "fallback" if request.spot_fallback else "only"
     own = not TRAITS[request.provider].rents_machines
     machine = f"type:{request.instance_type}" if request.instance_type else f"gpu:{request.gpu}"
-    numbers = {name: getattr(request, name) for name in _NUMBERS}
+    numbers: dict[str, float | None] = {name: getattr(request, name) for name in _NUMBERS}
     return fields(
         {
             "model_name": request.model_name,
@@ -148,8 +136,8 @@ def by_field(error: ProblemError) -> dict[str, list[FieldError]]:
     found: dict[str, list[FieldError]] = {}
     for one in error.problem.errors or [FieldError(field="", message=error.problem.detail)]:
         name = one.field.split(".")[0]
-        name = _PLACES.get(name, name if name in _OWN_PLACES else "")
-        found.setdefault(name, []).append(one)
+        name = _PLACES.get(name, name)
+        found.setdefault(name if name in _FIELDS else "", []).append(one)
     return found
 
 
@@ -195,20 +183,18 @@ def _machines(provider: ProviderName, offers: Sequence[Offer]) -> list[tuple[str
     """Return the groups of the machine select, GPUs then machine types, cheapest first if there are prices."""
     if not TRAITS[provider].rents_machines:
         return [("GPUs", [Choice(f"gpu:{offer.gpu}", f"{offer.gpu}{_memory(offer)}") for offer in offers])]
-    gpus: dict[str, tuple[float, Choice]] = {}
-    types: dict[str, tuple[float, Choice]] = {}
+    gpus: dict[str, Choice] = {}
+    types: dict[str, Choice] = {}
     for offer in sorted(offers, key=lambda one: one.price_per_hour):
-        spec = offer.gpu if offer.gpu_count == 1 else f"{offer.gpu}:{offer.gpu_count}"
-        price = f"from {usd(offer.price_per_hour)}/h"
-        text = f"{offer.gpu_count} \N{MULTIPLICATION SIGN} {offer.gpu}{_memory(offer)} · {price}"
-        gpus.setdefault(spec, (offer.price_per_hour, Choice(f"gpu:{spec}", text)))
-        name = offer.instance_type or ""
-        text = f"{name} · {offer.gpu_count} \N{MULTIPLICATION SIGN} {offer.gpu} · {price}"
-        types.setdefault(name, (offer.price_per_hour, Choice(f"type:{name}", text)))
-    return [
-        ("GPU", [choice for _, choice in gpus.values()]),
-        ("Machine type", [choice for _, choice in types.values()]),
-    ]
+        gpu, name = f"{offer.gpu_count} \N{MULTIPLICATION SIGN} {offer.gpu}", offer.instance_type or ""
+        price, spec = f"from {usd(offer.price_per_hour)}/h", _spec(offer)
+        gpus.setdefault(spec, Choice(f"gpu:{spec}", f"{gpu}{_memory(offer)} · {price}"))
+        types.setdefault(name, Choice(f"type:{name}", f"{name} · {gpu} · {price}"))
+    return [("GPU", [*gpus.values()]), ("Machine type", [*types.values()])]
+
+
+def _spec(offer: Offer) -> str:
+    return offer.gpu if offer.gpu_count == 1 else f"{offer.gpu}:{offer.gpu_count}"
 
 
 def _memory(offer: Offer) -> str:
@@ -221,8 +207,7 @@ def _regions(offers: Sequence[Offer], values: Mapping[str, str]) -> list[Choice]
     use_spot, fallback = _SPOT.get(values["spot"], (True, True))
     cheapest: dict[str, float] = {}
     for offer in sorted(offers, key=lambda one: one.price_per_hour):
-        spec = offer.gpu if offer.gpu_count == 1 else f"{offer.gpu}:{offer.gpu_count}"
-        same = offer.instance_type == machine if kind == "type" else spec == machine
+        same = machine == (offer.instance_type if kind == "type" else _spec(offer))
         if same and (use_spot if offer.use_spot else fallback):
             cheapest.setdefault(offer.region, offer.price_per_hour)
     chosen = values["region"]

@@ -19,20 +19,17 @@ from shared.web.visit import Visit, own_path, see_other
 
 
 def home(visit: Visit) -> Response:  # noqa: ARG001 - every handler gets the visit
-    """Redirect to the instances."""
     return see_other("/instances")
 
 
 def sign_in_page(visit: Visit) -> Response:
-    """Show the sign-in form."""
     where = own_path(visit.request.query.get("next", ""))
-    if visit.session is not None and visit.session.role is not None:
+    if visit.is_signed_in:
         return see_other(where)
     return _sign_in_form(visit, where)
 
 
 def sign_in(visit: Visit) -> Response:
-    """Sign in with a token."""
     where = own_path(visit.form.get("next", ""))
     session = visit.sessions.sign_in(visit.form.get("token", "").strip())
     if session is None:
@@ -41,7 +38,6 @@ def sign_in(visit: Visit) -> Response:
 
 
 def sign_out(visit: Visit) -> Response:
-    """Delete the session's cookie."""
     return visit.set_cookie(see_other("/signin"), None)
 
 
@@ -96,11 +92,6 @@ def instances(visit: Visit) -> Response:
     return visit.page("instances.html", etag=visit.etag(etags), **shown)
 
 
-def instance(visit: Visit) -> Response:
-    """Show one instance."""
-    return _instance(visit)
-
-
 def instance_live(visit: Visit) -> Response:
     """Show the changing part of an instance's page; one read and a 304 if nothing changed."""
     found = visit.app.instances.find(instance_id(visit.request))
@@ -109,11 +100,10 @@ def instance_live(visit: Visit) -> Response:
 
 def confirm_termination(visit: Visit) -> Response:
     """Ask before terminating an instance, for browsers without scripts."""
-    return _instance(visit, "terminate.html")
+    return instance(visit, "terminate.html")
 
 
 def terminate(visit: Visit) -> Response:
-    """Terminate an instance."""
     return see_other(f"/instances/{visit.app.terminator.terminate(instance_id(visit.request)).instance_id}")
 
 
@@ -123,7 +113,7 @@ def key(visit: Visit) -> Response:
     return visit.page("key_part.html" if visit.is_htmx else "key.html", credentials=answer)
 
 
-def _instance(visit: Visit, template: str = "instance.html") -> Response:
+def instance(visit: Visit, template: str = "instance.html") -> Response:
     try:
         found = visit.app.instances.find(instance_id(visit.request))
     except UnreadableRecordError as error:
@@ -134,7 +124,6 @@ def _instance(visit: Visit, template: str = "instance.html") -> Response:
 
 
 def costs(visit: Visit) -> Response:
-    """Show the costs."""
     return visit.page("costs.html", **costs_page.context(visit.app))
 
 

@@ -62,7 +62,6 @@ class Sessions:
 
     @property
     def configured(self) -> bool:
-        """Whether any token is configured."""
         return bool(self._settings.admin_tokens or self._settings.read_tokens)
 
     def sign_in(self, token: str) -> WebSession | None:
@@ -75,10 +74,10 @@ class Sessions:
         """Return a session for a visitor who is about to sign in."""
         return self._new(None, _GUEST, GUEST_LIFETIME)
 
-    def cookie(self, session: WebSession) -> str:
-        """Return the cookie's value."""
+    def cookie(self, session: WebSession) -> tuple[str, int]:
+        """Return the cookie's value and the seconds until the session expires."""
         text = f"{session.token_hash}.{session.expires_at}.{session.nonce}"
-        return f"{text}.{self._sign('session', text)}"
+        return f"{text}.{self._sign('session', text)}", max(0, session.expires_at - self._now())
 
     def read(self, cookie: str) -> WebSession | None:
         """Return the session of a cookie; None if it is forged or expired, or its token was removed."""
@@ -88,10 +87,8 @@ class Sessions:
         token_hash, expires_at, nonce, signature = found.groups()
         if not hmac.compare_digest(signature, self._sign("session", f"{token_hash}.{expires_at}.{nonce}")):
             return None
-        if self._now() >= int(expires_at):
-            return None
         role = None if token_hash == _GUEST else self._role(token_hash)
-        if role is None and token_hash != _GUEST:
+        if self._now() >= int(expires_at) or (role is None and token_hash != _GUEST):
             return None
         return WebSession(role, token_hash, int(expires_at), nonce)
 
@@ -102,10 +99,6 @@ class Sessions:
     def is_csrf_token(self, session: WebSession, given: str) -> bool:
         """Whether a posted form belongs to this session, compared in constant time."""
         return hmac.compare_digest(self.csrf_token(session).encode(), given.encode())
-
-    def seconds_left(self, session: WebSession) -> int:
-        """Return the seconds until a session expires."""
-        return max(0, session.expires_at - self._now())
 
     def _new(self, role: Scope | None, token_hash: str, lifetime: int) -> WebSession:
         return WebSession(role, token_hash, self._now() + lifetime, secrets.token_urlsafe(16))

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,13 +28,15 @@ class Visit:
     session: WebSession | None
 
     @property
+    def is_signed_in(self) -> bool:
+        return self.session is not None and self.session.role is not None
+
+    @property
     def is_admin(self) -> bool:
-        """Whether the visitor may make changes."""
         return self.session is not None and self.session.role is Scope.ADMIN
 
     @property
     def is_htmx(self) -> bool:
-        """Whether htmx asks for a part of a page."""
         return self.request.header("HX-Request") == "true"
 
     @property
@@ -60,10 +62,9 @@ class Visit:
 
     def page(self, template: str, status: int = 200, **context: Any) -> Response:
         """Render a page or a part of one."""
-        signed_in = self.session is not None and self.session.role is not None
         known = {
             "is_admin": self.is_admin,
-            "signed_in": signed_in,
+            "signed_in": self.is_signed_in,
             "open_to_all": self.sessions.open_to_all,
             "csrf_token": self.sessions.csrf_token(self.session) if self.session else "",
             "orchestrator": self.app.settings.orchestrator,
@@ -89,8 +90,7 @@ class Visit:
     def set_cookie(self, response: Response, session: WebSession | None) -> Response:
         """Add the session's cookie to a response; None deletes the cookie."""
         name, secure = cookie_name(self.request), "; Secure" if is_secure(self.request) else ""
-        sessions = self.sessions
-        value, age = ("", 0) if session is None else (sessions.cookie(session), sessions.seconds_left(session))
+        value, age = ("", 0) if session is None else self.sessions.cookie(session)
         response.headers["Set-Cookie"] = f"{name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{secure}"
         return response
 
@@ -117,7 +117,5 @@ def cookie_name(request: Request) -> str:
 
 
 def session_cookie(request: Request) -> str:
-    cookies: Mapping[str, str] = dict(
-        part.strip().split("=", 1) for part in request.header("Cookie").split(";") if "=" in part
-    )
+    cookies = dict(part.strip().split("=", 1) for part in request.header("Cookie").split(";") if "=" in part)
     return cookies.get(cookie_name(request), "")
