@@ -7,7 +7,10 @@ thousands of nodes and httpx needs ten times the processor time per request.
 
 import asyncio
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import TypeVar
 
 import aiohttp
 from pydantic import ValidationError
@@ -27,6 +30,8 @@ _STATUS_BYTES = 1_000_000
 _METRICS_BYTES = 4_000_000
 """vLLM's metrics have about 100 KiB; more than this is not vLLM."""
 _OK = 200
+
+T = TypeVar("T")
 
 
 class _TooLongError(Exception):
@@ -50,11 +55,7 @@ def _client() -> aiohttp.ClientSession:
 
 
 def _url(address: str, port: int, path: str) -> URL:
-    """Build a URL.
-
-    Raises:
-        ValueError: The address is malformed.
-    """
+    """Raises ValueError for a malformed address."""
     return URL.build(scheme="http", host=address, port=port, path=path)
 
 
@@ -62,84 +63,75 @@ class HttpNodes:
     """Nodes over HTTP. Keeps no connections between calls, so it is thread-safe."""
 
     def status(self, target: NodeTarget) -> NodeStatus:
-        """Return the agent's report, within 5 s.
-
-        Raises:
-            NodeUnreachableError: The agent did not answer, or not with a report.
-        """
-        return asyncio.run(self._status_alone(target))
+        """See Nodes; within 5 s."""
+        found = _ask([target], _status)[target.cluster_name]
+        if isinstance(found, NodeUnreachableError):
+            raise found
+        return found
 
     def statuses(self, targets: Sequence[NodeTarget]) -> dict[str, NodeStatus]:
-        """Return the reports of many agents, fetched in parallel within 5 s each; without those that did not answer."""
-        return asyncio.run(self._statuses(targets)) if targets else {}
+        """See Nodes; within 5 s each. A silent agent alone does not mean a dead node: the probe of vLLM decides."""
+        found = _ask(targets, _status)
+        return {name: answer for name, answer in found.items() if not isinstance(answer, NodeUnreachableError)}
 
     def probe(self, targets: Sequence[NodeTarget]) -> dict[str, Probe]:
-        """Call vLLM's /health and /metrics on all nodes in parallel; the result has every target by cluster name.
+        """See Nodes.
 
         Takes about 3 s per 64 nodes that do not answer, milliseconds for those that do. Never raises: a node without a
         valid answer is not alive, and its message says why. With unreadable metrics it is alive and its load unknown.
         """
-        return asyncio.run(self._probe(targets)) if targets else {}
+        return _ask(targets, _probe)
 
-    async def _status_alone(self, target: NodeTarget) -> NodeStatus:
-        async with _client() as client:
-            return await _status(client, target)
 
-    async def _statuses(self, targets: Sequence[NodeTarget]) -> dict[str, NodeStatus]:
+def _ask(
+    targets: Sequence[NodeTarget], call: Callable[[aiohttp.ClientSession, NodeTarget], Awaitable[T]]
+) -> dict[str, T]:
+    """Call nodes in parallel; by cluster name."""
+
+    async def gather() -> list[T]:
         places = asyncio.Semaphore(_AT_ONCE)
         async with _client() as client:
 
-            async def ask(target: NodeTarget) -> NodeStatus | None:
+            async def one(target: NodeTarget) -> T:
                 async with places:
-                    try:
-                        return await _status(client, target)
-                    except NodeUnreachableError:
-                        # The probe of the endpoint decides whether the node is alive; a silent agent alone does not.
-                        return None
+                    return await call(client, target)
 
-            answers = await asyncio.gather(*(ask(target) for target in targets))
-        return {
-            target.cluster_name: answer for target, answer in zip(targets, answers, strict=True) if answer is not None
-        }
+            return await asyncio.gather(*map(one, targets))
 
-    async def _probe(self, targets: Sequence[NodeTarget]) -> dict[str, Probe]:
-        places = asyncio.Semaphore(_AT_ONCE)
-        async with _client() as client:
-            probes = await asyncio.gather(*(_probe_one(client, places, target) for target in targets))
-        return {target.cluster_name: probe for target, probe in zip(targets, probes, strict=True)}
+    if not targets:
+        return {}
+    return {target.cluster_name: answer for target, answer in zip(targets, asyncio.run(gather()), strict=True)}
 
 
-async def _status(client: aiohttp.ClientSession, target: NodeTarget) -> NodeStatus:
-    """Raises NodeUnreachableError."""
+async def _status(client: aiohttp.ClientSession, target: NodeTarget) -> NodeStatus | NodeUnreachableError:
     headers = {"Authorization": f"Bearer {target.agent_token}"}
     try:
         url = _url(target.address, target.agent_port, "/v1/status")
         code, body = await _get(client, url, _STATUS_BYTES, STATUS_SECONDS, headers)
     except _NO_ANSWER as error:
-        raise NodeUnreachableError(f"The agent on {target.address} did not answer: {_why(error)}") from error
+        return NodeUnreachableError(f"The agent on {target.address} did not answer: {_why(error)}")
     if code != _OK:
-        raise NodeUnreachableError(f"The agent on {target.address} answered {code}")
+        return NodeUnreachableError(f"The agent on {target.address} answered {code}")
     try:
         return NodeStatus.model_validate_json(body)
-    except ValidationError as error:
-        raise NodeUnreachableError(f"The agent on {target.address} sent an invalid answer") from error
+    except ValidationError:
+        return NodeUnreachableError(f"The agent on {target.address} sent an invalid answer")
 
 
-async def _probe_one(client: aiohttp.ClientSession, places: asyncio.Semaphore, target: NodeTarget) -> Probe:
+async def _probe(client: aiohttp.ClientSession, target: NodeTarget) -> Probe:
     if target.port is None:
         return Probe(alive=False, message="vLLM's port is not known yet")
-    async with places:
-        try:
-            health = _url(target.address, target.port, "/health")
-            code, _ = await _get(client, health, _STATUS_BYTES, PROBE_SECONDS)
-        except _NO_ANSWER as error:
-            return Probe(alive=False, message=f"vLLM did not answer: {_why(error)}")
-        if code != _OK:
-            return Probe(alive=False, message=f"vLLM's /health answered {code}")
-        try:
-            code, body = await _get(client, health.with_path("/metrics"), _METRICS_BYTES, PROBE_SECONDS)
-        except _NO_ANSWER as error:
-            return Probe(alive=True, message=f"no metrics: {_why(error)}")
+    try:
+        health = _url(target.address, target.port, "/health")
+        code, _ = await _get(client, health, _STATUS_BYTES, PROBE_SECONDS)
+    except _NO_ANSWER as error:
+        return Probe(alive=False, message=f"vLLM did not answer: {_why(error)}")
+    if code != _OK:
+        return Probe(alive=False, message=f"vLLM's /health answered {code}")
+    try:
+        code, body = await _get(client, health.with_path("/metrics"), _METRICS_BYTES, PROBE_SECONDS)
+    except _NO_ANSWER as error:
+        return Probe(alive=True, message=f"no metrics: {_why(error)}")
     if code != _OK:
         return Probe(alive=True, message=f"no metrics: vLLM answered {code}")
     text = body.decode(errors="replace")
@@ -175,25 +167,13 @@ def _why(error: Exception) -> str:
 def total(metrics: str, name: str) -> float | None:
     """Return the sum of a metric over all labels, from Prometheus' text format; None if it is absent."""
     found: list[float] = []
-    for rest in _samples(metrics, name):
-        if rest[:1] != "{" and not rest[:1].isspace():
+    # A label's value may contain any character, so the labels end at the last brace. Not anchored by `^`: a search for
+    # the name skips the other lines, which are most of 100 KiB.
+    for sample in re.finditer(rf"{re.escape(name)}(?:\{{.*\}}[^\S\n]*|[^\S\n]+)(\S+)", metrics):
+        if sample.start() and metrics[sample.start() - 1] != "\n":
             continue
-        try:
-            # A label's value may contain any character, so the labels end at the last brace.
-            value = float(rest.rpartition("}")[2].split()[0])
-        except (IndexError, ValueError):
-            continue
-        if math.isfinite(value) and value >= 0:
-            found.append(value)
+        with suppress(ValueError):
+            value = float(sample[1])
+            if math.isfinite(value) and value >= 0:
+                found.append(value)
     return sum(found) if found else None
-
-
-def _samples(metrics: str, name: str) -> Iterator[str]:
-    """Return what follows the name in each line that starts with it, searched: most of 100 KiB are other lines."""
-    at = metrics.find(name)
-    while at >= 0:
-        end = metrics.find("\n", at)
-        end = len(metrics) if end < 0 else end
-        if at == 0 or metrics[at - 1] == "\n":
-            yield metrics[at + len(name) : end]
-        at = metrics.find(name, end)

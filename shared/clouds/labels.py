@@ -32,9 +32,5 @@ def is_gc_protected(labels: Mapping[str, str]) -> bool:
     return labels.get(EXEMPT_LABEL, "false").lower() not in ("false", "no", "0")
 
 
-def unchanged(text: str) -> str:
-    return text
-
-
 def without_spaces(text: str) -> str:
     return re.sub(r"\s", "-", text)

@@ -43,16 +43,8 @@ _IN_USE = 409
 class AzureClient:
     """The management calls. All raise ProviderUnavailableError, with a sentence that says what to do where one can.
 
-    Parameters
-    ----------
-    subscription_id
-        The subscription that SkyPilot launches in.
-    clock
-        For throttling.
-    credential
-        None: azure-identity's DefaultAzureCredential (managed identity, environment, `az login`).
-    endpoint, ca
-        Another address than Azure's own, and the file of the authority that its certificate is checked against.
+    The credential is azure-identity's DefaultAzureCredential unless one is given. `endpoint` and `ca` name another
+    address than Azure's own, and the file of the authority that its certificate is checked against.
     """
 
     def __init__(
@@ -93,8 +85,8 @@ class AzureClient:
 
     def group(self, name: str) -> dict[str, Any] | None:
         """One resource group; None when there is none of that name."""
-        path, query = f"/resourcegroups/{name}", {"api-version": _GROUPS_VERSION}
-        found = self._call("read a resource group", "GET", self._at(path), query)
+        query = {"api-version": _GROUPS_VERSION}
+        found = self._call("read a resource group", "GET", self._at(f"/resourcegroups/{name}"), query)
         return None if found is None else cast("dict[str, Any]", found.json())
 
     def resources_named(self, part: str) -> list[dict[str, Any]]:

@@ -53,49 +53,15 @@ _STATES: Mapping[str, NodeState] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    cluster_name: str
-    name: str
-    spot: bool
-    provisioning: str
-    """Azure's provisioning state, small letters: creating, succeeded, failed, deleting."""
-    power: str | None
-    """Azure's power state: running, deallocated; None while there is none."""
-    created_at: datetime | None
-    provisioned_at: datetime | None
-    error: str
-    """Code and message of a provisioning that failed."""
-    workspace: str | None
-    gc_protected: bool
-
-    @property
-    def boot_seconds(self) -> float | None:
-        """From the request to a running machine, as Azure saw it."""
-        if self.created_at is None or self.provisioned_at is None or self.provisioning != "succeeded":
-            return None
-        return max(0.0, (self.provisioned_at - self.created_at).total_seconds())
-
-    @property
-    def view(self) -> NodeView:
-        """What this says of its node; without its name, which looks like a token and would be redacted."""
-        if self.provisioning == "deleting":
-            return NodeView(state=NodeState.STOPPED, detail="Azure is deleting the machine.")
-        if self.provisioning == "failed" and self.power is None:
-            failure = Failure(reason=reason_of(self.error), message=f"Azure could not create the machine: {self.error}")
-            return NodeView(state=NodeState.PENDING, detail=failure.message, failure=failure)
-        state = _STATES.get(self.power or "", NodeState.PENDING)
-        if state is NodeState.STOPPED and self.spot and self.power in ("deallocating", "deallocated"):
-            return NodeView(state=state, detail=f"Azure evicted the spot machine ({self.power}).")
-        booted = "" if self.boot_seconds is None else f", {self.boot_seconds:.0f} s after it was requested"
-        return NodeView(
-            state=state, detail=f"Azure reports that the machine is {self.power or self.provisioning}{booted}."
-        )
+@dataclass(frozen=True)
+class _Machine:
+    view: NodeView
+    cluster: Cluster
 
 
 @dataclass(frozen=True)
 class _Listing:
-    machines: Mapping[str, Machine]
+    machines: Mapping[str, _Machine]
     groups: Mapping[str, bool]
     """Clusters that have resource groups, and whether one of these stays: False when all are being deleted."""
 
@@ -103,14 +69,7 @@ class _Listing:
 class AzureCompute:
     """Cloud on one Azure subscription; safe for several threads.
 
-    Parameters
-    ----------
-    client
-        The management calls.
-    clock
-        For the age of listings and quotas.
-    user_id
-        SkyPilot's user id, which is part of every name in the cloud.
+    `user_id` is SkyPilot's, which is part of every name in the cloud.
     """
 
     provider: ProviderName = AZURE.name
@@ -136,23 +95,10 @@ class AzureCompute:
             return NodeView(state=NodeState.ABSENT, detail="Azure has its resource group, but no machine in it.")
         return None
 
-    def machines(self) -> Mapping[str, Machine]:
-        """All machines of ours by cluster name, at most LISTING_SECONDS old. Raises ProviderUnavailableError."""
-        return self._listing().machines
-
     def clusters(self) -> Sequence[Cluster]:
         """See CloudCompute. Tags of any part of a cluster count for all of it; its oldest part says how old it is."""
         listing = self._listing()
-        found = {
-            name: Cluster(
-                cluster_name=name,
-                state=machine.view.state,
-                created_at=machine.created_at,
-                gc_protected=machine.gc_protected,
-                workspace=machine.workspace,
-            )
-            for name, machine in listing.machines.items()
-        }
+        found = {name: machine.cluster for name, machine in listing.machines.items()}
         for resource in self._client.resources_named("gl-"):
             tags: Mapping[str, str] = resource.get("tags") or {}
             name = self._cluster_of(tags.get(_CLUSTER_TAG, ""), str(resource["name"]))
@@ -231,10 +177,10 @@ class AzureCompute:
                     by_group[name] = by_group.get(name, False) or not _is_going(group)
             return _Listing(self._machines(whole.result(), states.result()), by_group)
 
-    def _machines(self, whole: "Iterable[VirtualMachine]", states: "Iterable[VirtualMachine]") -> dict[str, Machine]:
+    def _machines(self, whole: "Iterable[VirtualMachine]", states: "Iterable[VirtualMachine]") -> dict[str, _Machine]:
         # Ids differ in case between the two listings.
         known = {str(machine.id).casefold(): machine for machine in states}
-        found: dict[str, Machine] = {}
+        found: dict[str, _Machine] = {}
         for machine in whole:
             tags: Mapping[str, str] = machine.tags or {}
             name = self._cluster_of(tags.get(_CLUSTER_TAG, ""))
@@ -253,35 +199,50 @@ class AzureCompute:
 
 def _machine(
     cluster_name: str, tags: Mapping[str, str], machine: "VirtualMachine", state: "VirtualMachine | None"
-) -> Machine:
+) -> _Machine:
+    """Join both listings of a machine."""
     properties = machine.properties
     shown = state.properties.instance_view if state is not None and state.properties is not None else None
     statuses: Sequence[InstanceViewStatus] = (shown.statuses if shown is not None else None) or []
-    power: str | None = None
-    provisioned_at: datetime | None = None
-    error = ""
+    created_at = None if properties is None else properties.time_created
+    provisioning = "" if properties is None else str(properties.provisioning_state or "").casefold()
+    # An enumeration's str() is its own name; its value is what it is as a string.
+    spot = properties is not None and (properties.priority or "").casefold() in ("spot", "low")
+    power, booted, error = "", "", ""
     for status in statuses:
         kind, _, value = str(status.code or "").partition("/")
         if kind == "PowerState":
             power = value.casefold()
         elif kind == "ProvisioningState":
-            provisioned_at = status.time
+            if provisioning == "succeeded" and created_at is not None and status.time is not None:
+                seconds = max(0.0, (status.time - created_at).total_seconds())
+                booted = f", {seconds:.0f} s after it was requested"
             if value.casefold().startswith("failed"):
                 error = f"{value.partition('/')[2]} {status.message or ''}".strip()
-    provisioning = "" if properties is None else str(properties.provisioning_state or "").casefold()
-    return Machine(
-        cluster_name=cluster_name,
-        name=str(machine.name),
-        # An enumeration's str() is its own name; its value is what it is as a string.
-        spot=properties is not None and (properties.priority or "").casefold() in ("spot", "low"),
-        provisioning=provisioning,
-        power=power,
-        created_at=None if properties is None else properties.time_created,
-        provisioned_at=provisioned_at,
-        error=error,
-        workspace=tags.get(WORKSPACE_LABEL),
-        gc_protected=is_gc_protected(tags),
+    view = _view(provisioning, power, error, booted, spot=spot)
+    return _Machine(
+        view,
+        Cluster(
+            cluster_name=cluster_name,
+            state=view.state,
+            created_at=created_at,
+            gc_protected=is_gc_protected(tags),
+            workspace=tags.get(WORKSPACE_LABEL),
+        ),
     )
+
+
+def _view(provisioning: str, power: str, error: str, booted: str, *, spot: bool) -> NodeView:
+    """What Azure's states say of a node; without its name, which looks like a token and would be redacted."""
+    if provisioning == "deleting":
+        return NodeView(state=NodeState.STOPPED, detail="Azure is deleting the machine.")
+    if provisioning == "failed" and not power:
+        failure = Failure(reason=reason_of(error), message=f"Azure could not create the machine: {error}")
+        return NodeView(state=NodeState.PENDING, detail=failure.message, failure=failure)
+    state = _STATES.get(power, NodeState.PENDING)
+    if spot and power in ("deallocating", "deallocated"):
+        return NodeView(state=state, detail=f"Azure evicted the spot machine ({power}).")
+    return NodeView(state=state, detail=f"Azure reports that the machine is {power or provisioning}{booted}.")
 
 
 def _is_going(group: Mapping[str, Any]) -> bool:

@@ -5,7 +5,6 @@ import re
 from shared.clock import Clock
 from shared.clouds.azure.corrections import CORRECTIONS
 from shared.clouds.base import CloudCompute, CloudCredentials, CloudPlugin, LabelRules
-from shared.clouds.labels import unchanged
 from shared.domain.cloud import CloudTraits
 from shared.settings import Settings
 
@@ -35,7 +34,7 @@ AZURE = CloudPlugin(
     credentials=CloudCredentials(
         files=((".azure/azureProfile.json", ".azure/msal_token_cache.json"),), advice="run `az login`"
     ),
-    labels=LabelRules(_label_key, unchanged),
+    labels=LabelRules(_label_key, str),
     # Its autodown needs the CLI's login, which is not copied to nodes; the agent deletes its resource group itself.
     skypilot_autodown=False,
     corrections=CORRECTIONS,

@@ -228,6 +228,7 @@ def test_answers_are_not_compressed_so_that_a_small_one_can_t_unpack_into_a_larg
         ("m ", None),
         ("m{unclosed 4", None),
         ("mm 4", None),
+        ("m4 4", None),
         ("# m 4", None),
     ],
 )
