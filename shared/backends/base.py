@@ -14,13 +14,13 @@ from shared.domain.provider import AttemptRef, Availability, Cluster, LaunchSpec
 
 
 class Provider(Protocol):
-    """A way to get GPU nodes. Calls may block for some seconds; all are safe to repeat."""
+    """A way to get GPU nodes. Calls may block for some seconds; all are safe to repeat.
+
+    Every method may raise ProviderUnavailableError: there is no answer now.
+    """
 
     def availability(self, provider: ProviderName, elapsed_seconds: float) -> Availability:
-        """Whether launches on `provider` can work; `elapsed_seconds` since the launch was accepted.
-
-        Raises ProviderUnavailableError when that can't be told now.
-        """
+        """Whether launches on `provider` can work; `elapsed_seconds` since the launch was accepted."""
         ...
 
     def submit(self, launch_spec: LaunchSpec) -> str | None:
@@ -36,16 +36,13 @@ class Provider(Protocol):
         ...
 
     def describe(self, attempt_ref: AttemptRef) -> NodeView:
-        """Describe an attempt. Raises ProviderUnavailableError."""
+        """What has become of an attempt, and when that changes next, if that is known."""
         ...
 
     def release(self, attempt_ref: AttemptRef) -> bool:
         """Delete the attempt's node and cancel its request; return True once nothing is left.
 
         Never waits: False means "call again". An attempt that never had anything is True.
-
-        Raises:
-            ProviderUnavailableError: It is not known what is left.
         """
         ...
 
@@ -54,11 +51,11 @@ class Provider(Protocol):
         ...
 
     def clusters(self) -> Sequence[Cluster]:
-        """All nodes of ours that the provider runs, known to the records or not. Raises ProviderUnavailableError."""
+        """All nodes of ours that the provider runs, known to the records or not."""
         ...
 
     def log_tail(self, attempt_ref: AttemptRef, lines: int) -> list[str]:
-        """The last lines of the launch's log; empty when there is none. Raises ProviderUnavailableError."""
+        """The last lines of the launch's log; empty when there is none."""
         ...
 
 
@@ -82,7 +79,7 @@ class Nodes(Protocol):
 
 
 class Assignments(Protocol):
-    """Makes what a node needs to know out of its record: model files with signed URLs, key, deadline."""
+    """Makes assignments: model files with signed URLs, key, deadline."""
 
     def make(self, record: InstanceRecord, attempt: int) -> Assignment:
         """The assignment of one attempt of a record.

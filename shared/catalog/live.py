@@ -138,13 +138,8 @@ def _positive(number: float | None, most: float = math.inf) -> float | None:
 class LiveCatalog:
     """The live lists where there are any of the last day, else another catalog. Safe for several threads.
 
-    Parameters
-    ----------
-    fallback
-        What stands in.
-    load
-        Reads the lists that were stored, by whichever process; called at most every five
-        minutes, by one caller at a time. It gets the known lists and omits these and unreadable ones.
+    `load` reads the lists that were stored, by whichever process, but those it is given; called at most every five
+    minutes, by one caller at a time.
     """
 
     def __init__(self, fallback: Catalog, load: Load, clock: Clock) -> None:

@@ -62,21 +62,12 @@ class Web:
     def get(self, url: str, headers: Mapping[str, str], what: str, public_only: bool = False) -> httpx.Response:
         """Return the answer, which may have any status below 500 except 429.
 
-        Parameters
-        ----------
-        url
-            Address with its query, fully escaped.
-        what
-            Name of the source for messages; addresses may be signed and are never shown.
-        public_only
-            Refuse hosts that resolve to any address that is not public, and connect to the very address checked.
+        `what` names the source in messages: addresses may be signed and are never shown. `public_only` refuses hosts
+        that resolve to any address that is not public, and connects to the very address checked.
 
-        Raises
-        ------
-        LaunchRefusedError
-            The host does not exist or is not public.
-        ProviderUnavailableError
-            No answer, or the store is too busy.
+        Raises:
+            LaunchRefusedError: The host does not exist or is not public.
+            ProviderUnavailableError: No answer, or the store is too busy.
         """
         sent, extensions = dict(headers), {}
         if public_only:

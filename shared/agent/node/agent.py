@@ -110,15 +110,8 @@ class Agent:
             files, headers = hub.files(), hub.headers
         elif self._control is not None:
             refresh = partial(_fresh_urls, self._control)
-        fetcher = Fetcher(
-            folder=self._config.work / "model",
-            transport=self._http,
-            clock=self._clock,
-            state=self._state,
-            stop=self._stop,
-            refresh=refresh,
-        )
-        fetcher.fetch(files, headers)
+        folder = self._config.work / "model"
+        Fetcher(folder, self._http, self._clock, self._state, self._stop, refresh=refresh).fetch(files, headers)
 
     def run(self) -> int:
         """Run the attempt from start to end; return the exit code."""
@@ -168,14 +161,7 @@ class Agent:
     def _listen(self) -> None:
         """Start to report or to answer. A killed agent may still hold the port, so try for some seconds."""
         if self._control is not None:
-            reporter = Reporter(
-                state=self._state,
-                control=self._control,
-                lease=self._lease,
-                clock=self._clock,
-                load=self._server.load,
-                log=self._log,
-            )
+            reporter = Reporter(self._state, self._control, self._lease, self._clock, self._server.load, self._log)
             threading.Thread(target=reporter.run, args=(self._over,), name="report", daemon=True).start()
             self._channel = reporter
             return

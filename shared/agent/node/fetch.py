@@ -126,12 +126,12 @@ class Stretch:
 class Fetcher:
     def __init__(
         self,
-        *,
         folder: Path,
         transport: Http,
         clock: NodeClock,
         state: State,
         stop: threading.Event,
+        *,
         refresh: Callable[[], dict[str, str]] | None = None,
     ) -> None:
         self._folder, self._http, self._clock, self._state, self._stop = folder, transport, clock, state, stop

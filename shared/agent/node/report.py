@@ -72,7 +72,6 @@ class Reporter:
 
     def __init__(
         self,
-        *,
         state: State,
         control: ControlPlane,
         lease: Lease,

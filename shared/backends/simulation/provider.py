@@ -42,10 +42,7 @@ class SimulationProvider:
         return Availability(enabled=True, reason=f"Launches on {provider} are simulated.", wait_seconds=rest)
 
     def submit(self, launch_spec: LaunchSpec) -> str | None:
-        """Start a node or adopt the one of that name; one insert.
-
-        Raises LaunchRefusedError for labels that ask for unknown faults, ProviderUnavailableError.
-        """
+        """See Provider; one insert. Labels that ask for unknown faults are refused."""
         try:
             read_faults(launch_spec.labels)
         except ValueError as error:
@@ -63,7 +60,7 @@ class SimulationProvider:
         return request_id_of(launch_spec.cluster_name)
 
     def describe(self, attempt_ref: AttemptRef) -> NodeView:
-        """What has become of an attempt, and when that changes next; one read. Raises ProviderUnavailableError."""
+        """See Provider; one read."""
         with _answers():
             node = self._cloud.get(attempt_ref.cluster_name)
         if node is None:
@@ -71,10 +68,7 @@ class SimulationProvider:
         return self._course(node).view()
 
     def release(self, attempt_ref: AttemptRef) -> bool:
-        """Delete the node; True unless a fault requires more calls. One delete; with that fault a read before.
-
-        Raises ProviderUnavailableError.
-        """
+        """See Provider; one delete, and a read before where a fault requires more calls."""
         with _answers():
             if read_faults(attempt_ref.labels).teardown_tries:
                 node = self._cloud.get(attempt_ref.cluster_name)
@@ -87,13 +81,12 @@ class SimulationProvider:
         return True
 
     def delete(self, cluster_name: str) -> bool:
-        """As `release`, for a node of which only the name is known. Raises ProviderUnavailableError."""
         with _answers():
             self._cloud.remove(cluster_name)
         return True
 
     def clusters(self) -> Sequence[Cluster]:
-        """All simulated nodes; one request per thousand. Raises ProviderUnavailableError."""
+        """See Provider; one request per thousand nodes."""
         with _answers():
             nodes = self._cloud.nodes()
         return [
@@ -108,7 +101,7 @@ class SimulationProvider:
         ]
 
     def log_tail(self, attempt_ref: AttemptRef, lines: int) -> list[str]:
-        """The last lines of the launch; one read. Raises ProviderUnavailableError."""
+        """See Provider; one read."""
         with _answers():
             node = self._cloud.get(attempt_ref.cluster_name)
         if node is None or lines < 1:
@@ -128,7 +121,7 @@ class SimulatedNodes:
         self._speed = speed
 
     def status(self, target: NodeTarget) -> NodeStatus:
-        """The agent's account of its node; one read. Raises NodeUnreachableError, also when storage does not answer."""
+        """See Nodes; one read. Storage that does not answer is a node that does not."""
         try:
             node = self._cloud.get(target.cluster_name)
         except StoreUnavailableError as error:
@@ -138,7 +131,7 @@ class SimulatedNodes:
         return course(node, self._clock.now(), self._speed).status()
 
     def statuses(self, targets: Sequence[NodeTarget]) -> dict[str, NodeStatus]:
-        """The accounts of all targets that answer, one read each."""
+        """See Nodes; one read each."""
         answers: dict[str, NodeStatus] = {}
         for target in targets:
             with suppress(NodeUnreachableError):
@@ -146,9 +139,10 @@ class SimulatedNodes:
         return answers
 
     def probe(self, targets: Sequence[NodeTarget]) -> dict[str, Probe]:
-        """Ask all targets; one read, for several one query over their range of names.
+        """See Nodes; one read, for several one query over their range of names.
 
-        Raises StoreUnavailableError: storage that does not answer says nothing about the nodes.
+        Raises:
+            StoreUnavailableError: Storage did not answer, which says nothing about the nodes.
         """
         names = {target.cluster_name for target in targets}
         now = self._clock.now()

@@ -76,14 +76,8 @@ _ENDPOINTS = TypeAdapter(dict[str, str])
 class SkyClient(SkyHttp):
     """Calls one API server. Every method may raise ProviderUnavailableError and its subclass SkyRefusalError.
 
-    Parameters
-    ----------
-    endpoint
-        Address of the server without a trailing slash.
-    user_id
-        Eight hexadecimal digits; part of each cluster's name in the cloud.
-    token
-        Of a service account, where the server requires one.
+    `endpoint` has no trailing slash; `user_id`, eight hexadecimal digits, is part of each cluster's name in the cloud;
+    `token` is a service account's, where the server requires one.
     """
 
     def __init__(self, endpoint: str, user_id: str, token: SecretStr | None = None) -> None:

@@ -104,12 +104,7 @@ class SkyPilotProvider:
         return self._availability.of(provider, elapsed_seconds)
 
     def submit(self, launch_spec: LaunchSpec) -> str | None:
-        """Launch, or adopt whatever the server knows of that cluster name; the request's id, if there is one.
-
-        A launch of that name that has ended is adopted as well, a failed one too: `describe` says what became of it.
-        Raises LaunchRefusedError, ProviderUnavailableError (it may have been accepted anyway),
-        ProviderNotEnabledError.
-        """
+        """See Provider. Adopts ended launches of that name too, even failed ones: `describe` says what became of it."""
         name = launch_spec.cluster_name
         if self._local is not None and (copied := self._local.copied()) is not None:
             raise ProviderNotEnabledError(copied)
@@ -133,11 +128,10 @@ class SkyPilotProvider:
             raise LaunchRefusedError(explain(failed, "", launch_spec.offer, self._redactor.text)) from failed
 
     def describe(self, attempt_ref: AttemptRef) -> NodeView:
-        """What has become of an attempt: two or three calls of 10 to 170 ms; the log is read only after a failure.
+        """See Provider: two or three calls of 10 to 170 ms; the log is read only after a failure.
 
         A node that died behind SkyPilot's back stays in its records until they are compared with the cloud. This asks
         for that, without waiting, when they are older than REFRESH_SECONDS; one of the next calls then says so.
-        Raises ProviderUnavailableError.
         """
         self._ready()
         with _answers():
@@ -174,14 +168,12 @@ class SkyPilotProvider:
 
         Requests are read before clusters: a launch that ends in between shows as a cluster. Nothing is
         remembered here: a teardown under way is found by the cluster's name. A cluster is never just forgotten
-        (`purge`): one that the cloud won't delete stays in SkyPilot's records, and this stays False or raises.
-
-        Raises ProviderUnavailableError, with the cloud's words when the last teardown failed.
+        (`purge`): one that the cloud won't delete stays in SkyPilot's records, and this stays False or raises with the
+        cloud's words.
         """
         return self.delete(attempt_ref.cluster_name)
 
     def delete(self, cluster_name: str) -> bool:
-        """As `release`."""
         self._ready()
         with _answers():
             requests = self._client.requests_of(cluster_name)
@@ -201,10 +193,7 @@ class SkyPilotProvider:
             return False
 
     def clusters(self) -> Sequence[Cluster]:
-        """All clusters with gpulaunch's names in SkyPilot's records. Raises ProviderUnavailableError.
-
-        A local server that does not run is not started where SkyPilot has never run: then there can be none.
-        """
+        """See Provider. Where SkyPilot has never run there are none, and its local server is not started to say so."""
         if self._local is not None and not self._local.ever_ran() and not self._client.healthy():
             return []
         self._ready()
@@ -222,7 +211,7 @@ class SkyPilotProvider:
         ]
 
     def log_tail(self, attempt_ref: AttemptRef, lines: int) -> list[str]:
-        """The last lines of the launch's log, redacted; empty when there is none. Raises ProviderUnavailableError."""
+        """See Provider; redacted."""
         self._ready()
         with _answers():
             launch = _launch(self._client.requests_of(attempt_ref.cluster_name), attempt_ref.request_id)
