@@ -126,15 +126,13 @@ class Course:
         if self._last_stage < READY or not self._past(READY):
             return Probe(alive=False, message="vLLM's address does not answer yet.")
         until = self.faults.busy_until
-        if until is None:
-            return Probe(alive=True, message="", running_requests=0.0, waiting_requests=0.0, finished_requests=0.0)
-        busy = not self._past(READY + until)
+        busy = until is not None and not self._past(READY + until)
         return Probe(
             alive=True,
             message="",
-            running_requests=1.0 if busy else 0.0,
+            running_requests=float(busy),
             waiting_requests=0.0,
-            finished_requests=0.0 if busy else 1.0,
+            finished_requests=float(until is not None and not busy),
         )
 
     def launch_log(self) -> list[str]:
