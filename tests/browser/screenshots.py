@@ -43,7 +43,7 @@ def shoot(app: App, page: Page) -> None:
     take(page, "launch")
     search = app.launch(name="search", labels={"team": "search", "simulate.busy-until": "100000"})
     app.launch(name="batch", model_name="Qwen/Qwen2.5-7B-Instruct", region="westus3", labels={"team": "data"})
-    app.launch(name="nobodys", labels={"simulate.no-capacity": "100"})
+    app.launch(name="spare", labels={"simulate.no-capacity": "100"})
     app.until(search, "ready")
     app.launch(name="chat", model_name="mistralai/Mistral-7B-Instruct-v0.3", gpu="A100-80GB", region="eastus2")
     watched = app.launch(name="assistant", labels={"team": "search", "simulate.no-capacity": "1"})
