@@ -205,7 +205,7 @@ class InstanceStore(Protocol):
             StaleLedgerError: the record is unchanged, but somebody else changed the ledger.
             AlreadyExistsError: the record is unchanged, but an event of that number exists.
             StoreError: no row can hold the record.
-            ValueError: no lifecycle asks for such a change; see `shared.storage.checks`.
+            ValueError: no lifecycle asks for such a change; see `shared.storage.records`.
         """
         ...
 

@@ -33,8 +33,7 @@ from shared.storage.base import (
     Versioned,
     VersionedLedger,
 )
-from shared.storage.checks import check_write, checked_row
-from shared.storage.records import CLOSED, read, read_all, read_event, read_record
+from shared.storage.records import CLOSED, check_write, checked_row, read, read_all, read_event, read_record
 from shared.table_errors import REPEATED, code_of, translate, translated
 
 QUERY_PAGE: Final = 1000

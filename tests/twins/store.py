@@ -20,8 +20,7 @@ from shared.storage.base import (
     Versioned,
     VersionedLedger,
 )
-from shared.storage.checks import check_write, checked_row
-from shared.storage.records import CLOSED, read, read_all, read_event, read_record
+from shared.storage.records import CLOSED, check_write, checked_row, read, read_all, read_event, read_record
 from shared.storage.tables import MAX_PAGE
 from tests.twins.faults import Calls
 
