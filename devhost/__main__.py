@@ -88,15 +88,14 @@ async def _serve(options: Namespace, config: HostConfig, functions: list[Functio
         tasks = [asyncio.create_task(listener.run()) for listener in (*queues, *timers)]
         log.info("host started on http://localhost:%d with %d functions", options.port, len(functions))
         stopped = asyncio.create_task(stop.wait())
-        done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        stop.set()
-        crashed = [task for task in done if task is not stopped]
-        for task in crashed:
-            log.error("a listener broke; the host stops", exc_info=task.exception())
+        await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
         log.info("stopping: running functions have %g s to end", options.grace)
-        for task in tasks:
+        for task in (stopped, *tasks):
             task.cancel()
-        await asyncio.wait({stopped, *tasks})
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        crashed = [error for error in ended if isinstance(error, Exception)]
+        for error in crashed:
+            log.error("a listener broke; the host stopped", exc_info=error)
         late, *_ = await asyncio.gather(
             invoker.drain(options.grace), runner.cleanup(), *(queue.drain(options.grace) for queue in queues)
         )

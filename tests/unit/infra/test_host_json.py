@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from devhost.config import HttpOptions, QueueOptions
 from tests.unit.infra.templates import ROOT
 
 Span = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d:[0-5]\d$")]
@@ -26,25 +27,9 @@ class Bundle(Strict):
     version: Annotated[str, Field(pattern=r"^\[4\.\*, 5\.0\.0\)$")]
 
 
-class Http(Strict):
-    routePrefix: str = "api"  # noqa: N815 - Microsoft's names
-    maxOutstandingRequests: int = Field(default=-1, ge=-1)  # noqa: N815
-    maxConcurrentRequests: int = Field(default=-1, ge=-1)  # noqa: N815
-    dynamicThrottlesEnabled: bool = True  # noqa: N815
-
-
-class Queues(Strict):
-    batchSize: int = Field(default=16, ge=1, le=32)  # noqa: N815
-    newBatchThreshold: int = Field(default=8, ge=0)  # noqa: N815
-    maxPollingInterval: Span = "00:01:00"  # noqa: N815
-    visibilityTimeout: Span = "00:00:00"  # noqa: N815
-    maxDequeueCount: int = Field(default=5, ge=1)  # noqa: N815
-    messageEncoding: Literal["base64", "none"] = "base64"  # noqa: N815
-
-
 class Extensions(Strict):
-    http: Http = Http()
-    queues: Queues = Queues()
+    http: HttpOptions
+    queues: QueueOptions
 
 
 class Sampling(Strict):
@@ -81,7 +66,7 @@ def test_concurrency_should_fit_the_threads_that_are_set(host: Host) -> None:
     queues = host.extensions.queues
     text = (ROOT / "infra" / "modules" / "app.bicep").read_text("utf-8")
     (threads,) = re.findall(r"PYTHON_THREADPOOL_THREAD_COUNT: '(\d+)'", text)
-    assert 3 * (queues.batchSize + queues.newBatchThreshold) <= int(threads)
+    assert 3 * (queues.batch_size + queues.new_batch_threshold) <= int(threads)
 
 
 def test_what_alerts_and_the_timeline_need_should_not_be_sampled_away(host: Host) -> None:
@@ -91,7 +76,13 @@ def test_what_alerts_and_the_timeline_need_should_not_be_sampled_away(host: Host
 
 @pytest.mark.parametrize(
     "change",
-    [{"fnctionTimeout": "00:10:00"}, {"version": "1.0"}, {"functionTimeout": "24:00:00"}, {"functionTimeout": 600}],
+    [
+        {"fnctionTimeout": "00:10:00"},
+        {"extensions": {"http": {}, "queues": {}}},
+        {"version": "1.0"},
+        {"functionTimeout": "24:00:00"},
+        {"functionTimeout": 600},
+    ],
 )
 def test_a_wrong_key_or_value_should_be_found(change: dict[str, Any]) -> None:
     import json
