@@ -1,11 +1,12 @@
 """The result of a transition: the changed record, its events, and when the next step is due."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, Unpack
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from gpulaunch.errors import GpulaunchError
 from gpulaunch.models.base import UtcTime
@@ -79,6 +80,10 @@ class AttemptChange(TypedDict, total=False):
     job: StoredJobResult | None
 
 
+_RECORD_CHANGE = TypeAdapter[Any](RecordChange)
+_ATTEMPT_CHANGE = TypeAdapter[Any](AttemptChange)
+
+
 class IllegalTransitionError(GpulaunchError):
     """A transition that makes no sense: a bug, never a result of input. Nothing of it is written."""
 
@@ -117,7 +122,7 @@ class Transition:
         Raises:
             IllegalTransitionError: there is no such field, or it is not one to be set like this.
         """
-        _assert(fields.keys() <= RecordChange.__annotations__.keys(), f"a record has no {', '.join(fields)} to change")
+        _assert(fields.keys() <= RecordChange.__annotations__.keys(), "a record has no {} to change", ", ".join(fields))
         self._set(**fields)
 
     def change_attempt(self, **fields: Unpack[AttemptChange]) -> Attempt:
@@ -127,7 +132,7 @@ class Transition:
             IllegalTransitionError: there is no such field, or it is not one that changes.
         """
         known = AttemptChange.__annotations__.keys()
-        _assert(fields.keys() <= known, f"an attempt has no {', '.join(fields)} to change")
+        _assert(fields.keys() <= known, "an attempt has no {} to change", ", ".join(fields))
         changed = self.record.attempts[-1].model_copy(update=dict(fields))
         self._set(attempts=[*self.record.attempts[:-1], changed])
         return changed
@@ -171,7 +176,7 @@ class Transition:
             IllegalTransitionError: LEGAL does not allow it.
         """
         here = self.record.phase
-        _assert(phase in LEGAL[here], f"{here.value} is not followed by {phase.value}")
+        _assert(phase in LEGAL[here], "{} is not followed by {}", here.value, phase.value)
         lasted = seconds_between(self.record.phase_since, self.now)
         self._set(phase=phase, phase_since=self.now)
         data = {"from": here.value, "to": phase.value}
@@ -205,28 +210,33 @@ def _check(before: InstanceRecord, record: InstanceRecord, events: list[Event]) 
     Raises:
         IllegalTransitionError: something does not hold, or a field has a value that could not be read again.
     """
-    attempt = record.attempt
-    changed = [record] if attempt is None or attempt in before.attempts[-1:] else [record, attempt]
-    for model in changed:
-        _validate(model)
+    _validate(_RECORD_CHANGE, record, before)
+    if record.attempt is not None and record.attempt is not before.attempt:
+        _validate(_ATTEMPT_CHANGE, record.attempt, before.attempt)
     numbers = [event.sequence for event in events]
-    _assert(numbers == list(range(before.event_count, record.event_count)), f"events {numbers} leave gaps")
+    _assert(numbers == list(range(before.event_count, record.event_count)), "events {} leave gaps", numbers)
     numbers = [one.number for one in record.attempts]
-    _assert(numbers == list(range(1, len(numbers) + 1)), f"attempts are numbered {numbers}")
+    _assert(numbers == list(range(1, len(numbers) + 1)), "attempts are numbered {}", numbers)
     _assert(len(numbers) >= len(before.attempts), "an attempt was lost")
     left = [one.number for one in record.attempts[: None if record.ended else -1] if one.state is not AttemptState.GONE]
-    _assert(not left, f"in {record.phase.value}, attempt {left} may still have a node")
+    _assert(not left, "in {}, attempt {} may still have a node", record.phase.value, left)
     _assert(record.epoch >= before.epoch, "the epoch went back")
 
 
-def _validate(model: BaseModel) -> None:
-    """Assert that each field has a value of its type; nested models were validated when they were made."""
+def _validate(change: "TypeAdapter[Any]", model: BaseModel, before: BaseModel | None) -> None:
+    """Assert that each field that changed has a value of its type.
+
+    Only these, and not the whole model: instances that start are polled every few seconds.
+    """
+    old: Mapping[str, Any] = {} if before is None else before.__dict__
+    changed = {name: value for name, value in model.__dict__.items() if value is not old.get(name)}
     try:
-        type(model).model_validate(dict(model), strict=True)
+        change.validate_python(changed, strict=True)
     except ValidationError as error:
         raise IllegalTransitionError(f"{type(model).__name__}: {error}") from error
 
 
-def _assert(holds: bool, message: str) -> None:
+def _assert(holds: bool, message: str, *facts: object) -> None:
+    """Fail unless it holds; only then is the message put together."""
     if not holds:
-        raise IllegalTransitionError(message)
+        raise IllegalTransitionError(message.format(*facts))
