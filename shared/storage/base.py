@@ -267,9 +267,6 @@ class InstanceStore(Protocol):
     def drop_marker(self, kind: str, key: str) -> None:
         """Delete a marker; one that does not exist is fine."""
 
-    def ping(self) -> None:
-        """Read one row at most, to see whether storage answers."""
-
 
 class Queues(Protocol):
     """The queues, from the sender's side, and the poison queues from the reader's. All raise StoreUnavailableError."""

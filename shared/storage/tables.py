@@ -161,16 +161,6 @@ class TableInstanceStore:
         with translated("drop a marker"):
             self._table.delete_entity(self._partition, rows.marker_key(kind, key))
 
-    def ping(self) -> None:
-        with translated("ping"):
-            pages = self._table.query_entities(
-                "PartitionKey eq @partition",
-                parameters={"partition": self._partition},
-                select=["RowKey"],
-                results_per_page=1,
-            ).by_page()
-            next(pages, None)
-
     def _event_inserts(self, instance_id: str, events: Sequence[Event]) -> list[_Write]:
         return [
             ("create", rows.row_of(self._partition, rows.event_key(instance_id, event.sequence), event))

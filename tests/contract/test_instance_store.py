@@ -455,10 +455,6 @@ def test_a_page_has_one_to_a_thousand_records(store: InstanceStore, size: int) -
         store.page(ANY, size, None)
 
 
-def test_ping_of_a_store_that_works_says_nothing(store: InstanceStore) -> None:
-    store.ping()
-
-
 def test_two_workspaces_don_t_see_each_other(account: Account) -> None:
     one, other = (TableInstanceStore(account.table, unique("space")) for _ in range(2))
     created(one, make_record(), make_event(0))
@@ -499,7 +495,6 @@ def test_requests_per_call(account: Account, tables: TableInstanceStore) -> None
     assert cost(tables.ledger) == 1
     assert cost(lambda: tables.book(Booking(ledger=Ledger()))) == 1
     assert cost(lambda: tables.costs(START.date())) == 1
-    assert cost(tables.ping) == 1
     now = tables.load(record.instance_id)
     assert now is not None
     assert cost(lambda: tables.commit(now, ended(now.record, event_count=3), [make_event(2)])) == 1
@@ -617,7 +612,6 @@ def every_call(store: TableInstanceStore) -> list[Callable[[], Any]]:
         lambda: store.events(make_instance_id()),
         lambda: list(store.live()),
         lambda: store.page(ANY, 5, None),
-        store.ping,
     ]
 
 

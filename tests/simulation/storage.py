@@ -152,9 +152,6 @@ class FaultyStore:
     def drop_marker(self, kind: str, key: str) -> None:
         self._chaos.storage(f"drop note {kind} {key}", lambda: self.table.drop_marker(kind, key))
 
-    def ping(self) -> None:
-        self._chaos.storage("ping", lambda: None)
-
     def _perhaps_stale(self, found: Versioned) -> Versioned:
         older = self._older.get(found.record.instance_id)
         if older is None or not self._chaos.strikes(self._chaos.rates.stale):

@@ -162,10 +162,6 @@ class MemoryInstanceStore:
         with self.calls.call("drop_marker"), self._lock:
             self._rows.pop(rows.marker_key(kind, key), None)
 
-    def ping(self) -> None:
-        with self.calls.call("ping"):
-            return
-
     def _event_rows(self, instance_id: str, events: Sequence[Event]) -> list[rows.TableRow]:
         return [rows.row_of("", rows.event_key(instance_id, event.sequence), event) for event in events]
 
