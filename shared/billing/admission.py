@@ -15,7 +15,7 @@ from shared.billing.gate import LedgerGate
 from shared.billing.ledger import label_of, reservation_for, reserve
 from shared.billing.limits import AdmissionLimits, count_refusal
 from shared.domain.errors import AdmissionRefusedError
-from shared.domain.instance import Event, InstanceRecord
+from shared.domain.instance import Event, EventData, InstanceRecord
 from shared.domain.messages import BudgetNotice
 from shared.domain.money import MICRO, Reservation
 from shared.storage.base import Booking, IdempotencyEntry, InstanceStore, VersionedLedger
@@ -130,7 +130,7 @@ def _notice(alert: BudgetAlert, now: datetime) -> BudgetNotice:
     )
 
 
-def _data(alert: BudgetAlert) -> dict[str, str | int]:
+def _data(alert: BudgetAlert) -> EventData:
     return {
         "alert": "budget",
         "month": alert.month,

@@ -101,7 +101,7 @@ def durations(events: list[Event]) -> dict[Phase, float]:
     for event in events:
         if event.type is not EventType.PHASE:
             continue
-        before, after = Phase(event.data["from"]), event.phase
+        before, after = Phase(event.data.get("from", "")), event.phase
         if before in STARTING and event.duration_seconds is not None:
             found[before] = event.duration_seconds
         if after in STARTING:

@@ -2,9 +2,10 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
 
 from gpulaunch.models.base import Kept, Known, UtcTime
 from gpulaunch.models.instances import EventType, Mode, Phase, Reason
@@ -158,6 +159,40 @@ class InstanceRecord(Kept):
         return self.phase.ended
 
 
+_Move = TypedDict("_Move", {"from": str, "to": str}, total=False)
+"""Of `phase`; its own, since `from` is a keyword of Python."""
+
+
+@with_config(ConfigDict(extra="allow"))
+class EventData(_Move, total=False):
+    """More facts of an event, by its type; keys of a later version are kept."""
+
+    # accepted
+    mode: str
+    mode_reason: str
+    offers: list[str]
+    left_out: dict[str, str]
+    """Offers that are not tried: reason by key."""
+    # attempt_started, and in part attempt_failed
+    cluster_name: str
+    region: str
+    instance_type: str | None
+    gpu: str
+    use_spot: bool
+    price_per_hour: float
+    offer: str
+    # alert
+    tries: int
+    """Of a node's release."""
+    alert: str
+    """`budget`; so are the others of that alert."""
+    month: str
+    scope: str
+    threshold_percent: int
+    budget_micro_usd: int
+    used_micro_usd: int
+
+
 class Event(Kept):
     """One line of an instance's timeline."""
 
@@ -172,5 +207,4 @@ class Event(Kept):
     attempt: int | None = None
     duration_seconds: float | None = None
     """For `phase`: how long the phase before lasted; for `attempt_failed`: how long the attempt took."""
-    data: dict[str, Any] = {}
-    """More facts, by kind: from and to for `phase`; region, instance_type, price_per_hour for attempts."""
+    data: EventData = {}

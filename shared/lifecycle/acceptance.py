@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from gpulaunch.models.instances import EventType, Mode, Phase
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import LaunchRequest
-from shared.domain.instance import Event, InstanceRecord
+from shared.domain.instance import Event, EventData, InstanceRecord
 from shared.domain.request import StoredRequest
 
 
@@ -45,13 +45,15 @@ def accept(
         worst_case_usd=worst_case_usd,
         traceparent=traceparent,
     )
-    details = {"left_out": dict(excluded)} if excluded else {}
+    data: EventData = {"mode": mode, "mode_reason": mode_reason, "offers": [offer.key for offer in offers]}
+    if excluded:
+        data["left_out"] = dict(excluded)
     event = Event(
         sequence=0,
         at=now,
         type=EventType.ACCEPTED,
         phase=Phase.QUEUED,
         message=f"Launch of {request.model_name} on {request.provider} accepted ({mode}).",
-        data={"mode": mode, "mode_reason": mode_reason, "offers": [offer.key for offer in offers], **details},
+        data=data,
     )
     return record, (event,)

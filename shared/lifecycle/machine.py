@@ -84,7 +84,7 @@ def _decide(record: InstanceRecord, found: Observation, now: datetime, timeouts:
         case TerminationRequested():
             if _releasing(record):
                 termination.alert_when_late(transition, "", timeouts)
-            return termination.end(transition, found.failure)
+            return termination.terminate(transition, found.failure)
         case Released():
             if record.phase is Phase.TERMINATING or _releasing(record):
                 return provisioning.released(transition, found, timeouts)
@@ -99,7 +99,7 @@ def _decide(record: InstanceRecord, found: Observation, now: datetime, timeouts:
             pass
     ending = termination_reason(record, now)
     if ending is not None:
-        return termination.end(transition, ending)
+        return termination.terminate(transition, ending)
     return _step(transition, found, timeouts)
 
 
@@ -123,7 +123,7 @@ def _step(transition: Transition, found: Observation, timeouts: Timeouts) -> Dec
             return provisioning.refused(transition, found.failure, timeouts)
         case Phase.VALIDATING | Phase.PROVISIONING, NotEnabled():
             failure = Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=found.message)
-            return termination.end(transition, failure)
+            return termination.terminate(transition, failure)
         case _, Observed() if _submitted(record) and record.phase is not Phase.READY:
             return progress.observed(transition, found, timeouts)
         case _, ProviderUnavailable() | NotEnabled() if record.attempt is not None and record.phase is not Phase.READY:
@@ -159,7 +159,7 @@ def _reported(transition: Transition, found: Probed | Noticed | Reported | Regis
     # processed first, since it may show that the node was not idle.
     ending = None if isinstance(found, Probed) and found.probe.alive else termination_reason(record, transition.now)
     if ending is not None:
-        return termination.end(transition, ending)
+        return termination.terminate(transition, ending)
     ready = record.phase is Phase.READY
     match found:
         case Probed():

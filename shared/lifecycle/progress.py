@@ -9,7 +9,7 @@ from shared.domain.request import StoredJobResult
 from shared.lifecycle.observations import NotEnabled, Observed, ProviderUnavailable, Registered, Reported
 from shared.lifecycle.provision import give_up_attempt
 from shared.lifecycle.rules import next_deadline, overdue, termination_reason
-from shared.lifecycle.termination import end
+from shared.lifecycle.termination import terminate
 from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import Decision, Transition, unchanged
 
@@ -42,7 +42,7 @@ def observed(transition: Transition, found: Observed, timeouts: Timeouts) -> Dec
         _take_status(transition, status)
         ending = termination_reason(transition.record, transition.now)
         if ending is not None:
-            return end(transition, ending)
+            return terminate(transition, ending)
     failure = _failure_of(transition, view, status) or overdue(transition.record, transition.now, timeouts.allowed)
     if failure is not None:
         return give_up_attempt(transition, failure, timeouts)
@@ -71,7 +71,7 @@ def reported(transition: Transition, found: Reported, timeouts: Timeouts) -> Dec
     _take_status(transition, found.status)
     ending = termination_reason(transition.record, transition.now)
     if ending is not None:
-        return end(transition, ending)
+        return terminate(transition, ending)
     failure = _node_failure(found.status)
     if failure is not None:
         return give_up_attempt(transition, failure, timeouts)

@@ -8,7 +8,7 @@ from gpulaunch.models.times import seconds_between
 from shared.domain.instance import Attempt, AttemptState, Failure, InstanceRecord, cluster_name
 from shared.lifecycle.observations import Released
 from shared.lifecycle.rules import no_successor, termination_reason
-from shared.lifecycle.termination import end, finish, not_gone
+from shared.lifecycle.termination import finish, not_gone, terminate
 from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import Decision, Transition
 
@@ -49,7 +49,7 @@ def next_attempt(transition: Transition, timeouts: Timeouts) -> Decision:
     record = transition.record
     ending = termination_reason(record, transition.now) or no_successor(record, timeouts.max_attempts)
     if ending is not None:
-        return end(transition, ending)
+        return terminate(transition, ending)
     number = len(record.attempts) + 1
     offer = record.offers[record.next_offer % len(record.offers)]
     attempt = Attempt(
@@ -123,7 +123,7 @@ def give_up_attempt(transition: Transition, failure: Failure, timeouts: Timeouts
         data={"region": attempt.offer.region, "offer": attempt.offer.key},
     )
     if retry_after(failure.reason) is Retry.GIVE_UP:
-        return end(transition, failure)
+        return terminate(transition, failure)
     if transition.record.phase is not Phase.PROVISIONING:
         transition.move(Phase.PROVISIONING, "Trying the next offer.", failure.reason)
     return transition.requeue_after("advance")

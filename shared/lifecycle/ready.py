@@ -10,7 +10,7 @@ from shared.domain.provider import NodeState, Probe
 from shared.domain.request import StoredJobResult
 from shared.lifecycle.observations import Noticed, Probed, Reported
 from shared.lifecycle.rules import lost_too_often, next_deadline, termination_reason, unhealthy
-from shared.lifecycle.termination import end
+from shared.lifecycle.termination import terminate
 from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import Decision, Transition, unchanged
 
@@ -65,7 +65,7 @@ def recover(transition: Transition, failure: Failure, timeouts: Timeouts) -> Dec
     )
     ending = lost_too_often(record, timeouts.max_recoveries, failure)
     if ending is not None:
-        return end(transition, ending)
+        return terminate(transition, ending)
     transition.change(recoveries=record.recoveries + 1, tried_in_round=0, epoch=record.epoch + 1, health=None)
     transition.move(Phase.RECOVERING, "Deleting the lost node before provisioning a new one.", failure.reason)
     return transition.requeue_after("advance")
@@ -80,7 +80,7 @@ def reported(transition: Transition, found: Reported, timeouts: Timeouts) -> Dec
     # A finished job takes precedence over a shutdown: it must not run a second time.
     ending = termination_reason(transition.record, transition.now)
     if ending is not None:
-        return end(transition, ending)
+        return terminate(transition, ending)
     if status.notice is not None:
         return noticed(transition, Noticed(found.attempt, status.notice, None), timeouts)
     if status.phase in (NodePhase.FAILED, NodePhase.STOPPING):

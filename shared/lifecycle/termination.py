@@ -10,7 +10,7 @@ from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import Decision, Transition, unchanged
 
 
-def end(transition: Transition, failure: Failure) -> Decision:
+def terminate(transition: Transition, failure: Failure) -> Decision:
     """Start to terminate the instance, from any live phase; without effect if it is terminating already."""
     record = transition.record
     if record.ended or record.phase is Phase.TERMINATING:
@@ -45,7 +45,7 @@ def poisoned(transition: Transition, found: Poisoned, timeouts: Timeouts) -> Dec
         alert_when_late(transition, "", timeouts)
     if record.poisoned >= timeouts.poisoned:
         message = "A step of this instance kept failing; see the app's log. Its node is being deleted."
-        return end(transition, Failure(reason=Reason.POISON_MESSAGE, message=message))
+        return terminate(transition, Failure(reason=Reason.POISON_MESSAGE, message=message))
     transition.change(poisoned=record.poisoned + 1)
     # Leave it overdue, so that the sweep sends it again.
     return transition.wait_until(record.due_at)

@@ -12,7 +12,7 @@ from gpulaunch.errors import GpulaunchError
 from gpulaunch.models.base import UtcTime
 from gpulaunch.models.instances import EventType, Phase, Reason
 from gpulaunch.models.times import seconds_between
-from shared.domain.instance import Attempt, AttemptState, Event, Failure, Health, InstanceRecord
+from shared.domain.instance import Attempt, AttemptState, Event, EventData, Failure, Health, InstanceRecord
 from shared.domain.node import NodePhase
 from shared.domain.request import StoredJobResult
 
@@ -151,7 +151,7 @@ class Transition:
         *,
         reason: Reason | None = None,
         duration: float | None = None,
-        data: dict[str, Any] | None = None,
+        data: EventData | None = None,
     ) -> None:
         attempt = self.record.attempt
         self._events.append(
@@ -179,7 +179,7 @@ class Transition:
         _assert(phase in LEGAL[here], "{} is not followed by {}", here.value, phase.value)
         lasted = seconds_between(self.record.phase_since, self.now)
         self._set(phase=phase, phase_since=self.now)
-        data = {"from": here.value, "to": phase.value}
+        data: EventData = {"from": here.value, "to": phase.value}
         self.event(EventType.PHASE, message, reason=reason, duration=lasted, data=data)
 
     def wait_until(self, due_at: datetime | None) -> Decision:

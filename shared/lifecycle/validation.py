@@ -5,7 +5,7 @@ from gpulaunch.models.times import seconds_between
 from shared.domain.instance import Failure
 from shared.lifecycle.observations import Checked, ProviderUnavailable
 from shared.lifecycle.provision import next_attempt
-from shared.lifecycle.termination import end
+from shared.lifecycle.termination import terminate
 from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import Decision, Transition
 
@@ -20,10 +20,10 @@ def checked(transition: Transition, found: Checked, timeouts: Timeouts) -> Decis
     if availability.wait_seconds > 0:
         if _overdue(transition, timeouts):
             message = f"The provider's check did not finish. {availability.reason}".rstrip()
-            return end(transition, Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=message))
+            return terminate(transition, Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=message))
         return transition.requeue_after("advance", availability.wait_seconds)
     if not availability.enabled:
-        return end(transition, Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=availability.reason))
+        return terminate(transition, Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=availability.reason))
     transition.move(Phase.PROVISIONING, availability.reason)
     return next_attempt(transition, timeouts)
 
@@ -31,7 +31,7 @@ def checked(transition: Transition, found: Checked, timeouts: Timeouts) -> Decis
 def unanswered(transition: Transition, found: ProviderUnavailable, timeouts: Timeouts) -> Decision:
     """Check again, for as long as provisioning itself may take."""
     if _overdue(transition, timeouts):
-        return end(transition, Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=found.message))
+        return terminate(transition, Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=found.message))
     return transition.requeue_after("advance", timeouts.unanswered_poll)
 
 

@@ -72,7 +72,7 @@ class InstanceTelemetry:
     def _phase(self, record: InstanceRecord, event: Event) -> None:
         same: dict[str, Value] = {"mode": record.mode, "provider": record.request.provider}
         lasted = event.duration_seconds or 0.0
-        left, entered = str(event.data["from"]), event.phase
+        left, entered = event.data.get("from", ""), event.phase
         span = about(record) | {
             "attempt": event.attempt,
             "phase": left,
@@ -88,7 +88,7 @@ class InstanceTelemetry:
 
     def _failure(self, record: InstanceRecord, event: Event) -> None:
         reason = event.reason.value if event.reason else None
-        where: dict[str, Value] = {"region": str(event.data.get("region", "")), "reason": reason}
+        where: dict[str, Value] = {"region": event.data.get("region", ""), "reason": reason}
         begin = event.at - timedelta(seconds=event.duration_seconds or 0.0)
         span = about(record) | {"attempt": event.attempt} | where
         self._telemetry.finished("attempt", record.traceparent, begin, event.at, reason, **span)

@@ -86,7 +86,7 @@ def alert_of(record: InstanceRecord, event: Event, kind: AlertType, now: datetim
             message=event.message,
             reason=event.reason,
             attempt=event.attempt,
-            details=event.data,
+            details=dict(event.data),
             name=record.request.name,
             model_name=record.request.model_name,
             provider=record.request.provider,

@@ -93,7 +93,7 @@ def check(azurite: Azurite) -> Outcome:
         assert ledger.accounts == {"2026-01/simulation": Account(reserved=ROOM * WORST, alerted=100)}
         assert ledger.usage == {"simulation": Usage(instances=ROOM, gpus=ROOM)}
         alerts = [
-            event.data["threshold_percent"]
+            event.data.get("threshold_percent", 0)
             for record in live
             for event in store.events(record.instance_id)
             if event.type is EventType.ALERT

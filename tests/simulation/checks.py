@@ -310,7 +310,7 @@ class Checks:
             if begun - ended not in (0, 1):
                 self.violated(f"{name}: attempt {begun} began before the last one was gone")
             if event.type is EventType.PHASE:
-                before, after = Phase(event.data["from"]), Phase(event.data["to"])
+                before, after = Phase(event.data.get("from")), Phase(event.data.get("to"))
                 if before is not phase or after not in LEGAL[before]:
                     self.violated(f"{name}: {before.value} → {after.value} while it was {phase.value}")
                 lasted = (event.at - since).total_seconds()

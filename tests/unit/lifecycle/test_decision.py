@@ -199,5 +199,5 @@ class TestAcceptance:
         (event,) = events
         assert (event.sequence, event.type, event.phase) == (0, EventType.ACCEPTED, Phase.QUEUED)
         assert event.message == "Launch of meta-llama/Llama-3.1-8B-Instruct on azure accepted (simulation)."
-        assert event.data["offers"] == [offer.key for offer in OFFERS]
+        assert event.data.get("offers") == [offer.key for offer in OFFERS]
         assert record.event_count == 1
