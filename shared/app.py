@@ -143,7 +143,7 @@ def compose(adapters: Adapters) -> App:
         Requeue(made.queues),
         PoisonQueues(made.queues, records),
         BudgetCap(store, records, rules.budgets),
-        UnreadableRows(store, unreadable),
+        UnreadableRows(store, unreadable, alerts.unreadable),
         # Late, since nodes that don't answer take seconds.
         ProbeReady(made.queues, prober, made.probe_slice),
         PriceRefresh(made.prices),

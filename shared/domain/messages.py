@@ -46,8 +46,18 @@ class BudgetNotice(Stored):
     message: str
 
 
+class UnreadableNotice(Stored):
+    """A record that this version cannot read; complete, since no event of it may be readable either."""
+
+    at: UtcTime
+    instance_id: InstanceId
+    reason: Literal["unreadable_record"] = "unreadable_record"
+    message: str
+    """Why it cannot be read, and what to do."""
+
+
 class AlertMessage(Stored):
-    """Send one event, or a budget notice, to one receiver."""
+    """Send one event, or a notice, to one receiver."""
 
     instanceId: InstanceId  # noqa: N815
     epoch: int
@@ -59,6 +69,13 @@ class AlertMessage(Stored):
     """Number of previous tries."""
     budget: BudgetNotice | None = None
     """Sent instead of an event; `instanceId` is then the id that the refused launch would have had."""
+    unreadable: UnreadableNotice | None = None
+    """Sent instead of an event."""
+
+    @property
+    def webhook_id(self) -> str:
+        """The same whenever the same is sent, so that a receiver recognises a repetition."""
+        return f"{self.instanceId}-{self.sequence if self.unreadable is None else 'unreadable'}"
 
 
 M = TypeVar("M", StepMessage, ProbeMessage, AlertMessage)

@@ -10,10 +10,15 @@ from gpulaunch.models.base import UtcTime
 from gpulaunch.models.instances import EventType, Mode, Phase, Reason
 from shared.domain.costs import cost_so_far
 from shared.domain.instance import Event, InstanceRecord
-from shared.domain.messages import BudgetNotice
+from shared.domain.messages import BudgetNotice, UnreadableNotice
 
 AlertType = Literal[
-    "instance.phase_changed", "instance.failed", "instance.alert", "instance.poisoned", "budget.refused"
+    "instance.phase_changed",
+    "instance.failed",
+    "instance.alert",
+    "instance.poisoned",
+    "instance.unreadable",
+    "budget.refused",
 ]
 
 
@@ -49,8 +54,8 @@ class Alert(BaseModel):
     type: AlertType
     timestamp: UtcTime
     """Time of the event."""
-    data: AlertData | BudgetNotice
-    """The budget for `budget.refused`, otherwise the event."""
+    data: AlertData | BudgetNotice | UnreadableNotice
+    """The budget for `budget.refused`, the record for `instance.unreadable`, otherwise the event."""
 
 
 def type_of(event: Event) -> AlertType | None:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection, Sequence
 
 from shared.domain.instance import Event, InstanceRecord
-from shared.domain.messages import AlertMessage, BudgetNotice
+from shared.domain.messages import AlertMessage, BudgetNotice, UnreadableNotice
 from shared.errors import StoreUnavailableError
 from shared.queues import ALERTS
 from shared.storage.base import Queues
@@ -39,9 +39,14 @@ class AlertQueue:
         if "alert" in self._wanted:
             self._send(AlertMessage(instanceId=record.instance_id, epoch=record.epoch, sequence=0, budget=notice))
 
+    def unreadable(self, notice: UnreadableNotice) -> None:
+        """Send to every receiver that a record cannot be read."""
+        if "alert" in self._wanted:
+            self._send(AlertMessage(instanceId=notice.instance_id, epoch=0, sequence=0, unreadable=notice))
+
     def _send(self, message: AlertMessage) -> None:
         for hook in range(self._receivers):
             try:
                 self._queues.send(ALERTS, message.model_copy(update={"hook": hook}))
             except StoreUnavailableError as error:
-                log.warning("%s: the alert about event %d is lost: %s", message.instanceId, message.sequence, error)
+                log.warning("the alert %s is lost: %s", message.webhook_id, error)

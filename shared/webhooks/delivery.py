@@ -49,8 +49,6 @@ class AlertDelivery:
     def deliver(self, message: AlertMessage) -> None:
         """Send one alert to one receiver, or put the message back with a delay.
 
-        The same event always carries the same `webhook-id`, so that a receiver recognises a repetition.
-
         Raises:
             MessageError: There is no such event, the receiver refuses it for good, or all tries are used up.
         """
@@ -61,8 +59,7 @@ class AlertDelivery:
         body = body_of(self._alert(message), hook.format)
         headers = {"Content-Type": "application/json", "User-Agent": "gpulaunch"}
         if self._secret is not None:
-            name = f"{message.instanceId}-{message.sequence}"
-            headers |= signed_headers(self._secret.get_secret_value(), name, self._clock.now(), body)
+            headers |= signed_headers(self._secret.get_secret_value(), message.webhook_id, self._clock.now(), body)
         failure = _post(hook.url.get_secret_value(), headers, body)
         if failure is None:
             return
@@ -78,6 +75,8 @@ class AlertDelivery:
         """Raise MessageError when there is no such event."""
         if message.budget is not None:
             return Alert(type="budget.refused", timestamp=message.budget.at, data=message.budget)
+        if message.unreadable is not None:
+            return Alert(type="instance.unreadable", timestamp=message.unreadable.at, data=message.unreadable)
         found = self._store.load(message.instanceId)
         events = self._store.events(message.instanceId, after=message.sequence - 1, limit=1)
         kind = type_of(events[0]) if events else None

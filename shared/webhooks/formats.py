@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from shared.domain.messages import BudgetNotice
+from shared.domain.messages import BudgetNotice, UnreadableNotice
 from shared.domain.webhook import Format
 from shared.webhooks.alert import Alert
 
@@ -29,6 +29,8 @@ def body_of(alert: Alert, form: Format) -> bytes:
 def _title(alert: Alert) -> str:
     if isinstance(alert.data, BudgetNotice):
         return f"A launch exceeds the budget for {alert.data.month}"
+    if isinstance(alert.data, UnreadableNotice):
+        return f"{alert.data.instance_id} cannot be read"
     name = alert.data.name or alert.data.instance_id
     return _TITLES[alert.type].format(name=name, phase=alert.data.phase.value)
 
@@ -38,6 +40,8 @@ def _facts(alert: Alert) -> dict[str, str]:
     if isinstance(data, BudgetNotice):
         facts = {"Budget": f"${data.budget_usd:.2f}", "Spent or reserved": f"${data.used_usd:.2f}", "Mode": data.mode}
         return facts if data.label is None else {"Label": data.label, **facts}
+    if isinstance(data, UnreadableNotice):
+        return {"Instance": data.instance_id, "Reason": data.reason}
     facts = {"Instance": data.instance_id, "Model": data.model_name, "Provider": f"{data.provider} ({data.mode})"}
     if data.reason is not None:
         facts["Reason"] = data.reason.value

@@ -19,7 +19,9 @@ from functions.queues import alerts
 from shared import app as runtime
 from shared.errors import StoreUnavailableError
 from shared.queues import ALERTS, QUEUES
+from shared.storage import rows
 from shared.storage.queues import poison_queue
+from tests.contract.test_unreadable_rows import later_phase, rewrite
 from tests.functional.agent.servers import StandIn
 from tests.functional.world import RETRY_SECONDS, SEED, World, settings
 from tests.standins.http import Request, Response
@@ -181,6 +183,31 @@ def test_a_step_that_always_fails_should_be_told_of(receiver: Receiver) -> None:
     world.run(400)
     world.deliver()
     assert [alert["type"] for alert in receiver.alerts()] == ["instance.poisoned"]
+
+
+@pytest.mark.parametrize("form", ["json", "slack", "teams"])
+def test_a_record_that_cannot_be_read_should_be_told_of_once(receiver: Receiver, form: str) -> None:
+    world = Alerting(f"{form}|{receiver.url}/", events="alert")
+    ids = [world.to_ready() for _ in range(2)]
+    rewrite(world.store, rows.record_key(ids[0], ended=False), later_phase)
+    for _ in range(5):
+        world.run(60)
+        world.deliver()
+    (alert,) = receiver.alerts()
+    assert ids[0] in str(alert)
+    assert "unreadable_record" in str(alert)
+    assert "DELETE terminates it" in str(alert)
+    if form == "json":
+        assert (alert["type"], alert["data"]["reason"]) == ("instance.unreadable", "unreadable_record")
+        assert alert["data"]["instance_id"] == ids[0]
+        assert receiver.got[0][1]["webhook-id"] == f"{ids[0]}-unreadable"
+
+
+def test_an_unreadable_record_should_be_no_alert_where_alerts_are_not_chosen(receiver: Receiver) -> None:
+    world = Alerting(f"json|{receiver.url}/", events="failed")
+    rewrite(world.store, rows.record_key(world.to_ready(), ended=False), later_phase)
+    world.run(120)
+    assert world.deliver() == 0
 
 
 def test_only_what_was_chosen_should_be_told(receiver: Receiver) -> None:

@@ -1,6 +1,6 @@
 """What a sweep task is: one file per task, each isolated from the others."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -12,21 +12,28 @@ GRACE = timedelta(seconds=20)
 """How late a step may be before it is sent again: polling and a busy queue cost seconds, a lost message never comes."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Walk:
-    """How the walk over the live records went."""
+    """What the walk over the live rows came by."""
 
-    complete: bool
+    live: int = 0
+    ready: int = 0
+    unreadable: list[Unreadable] = field(default_factory=list[Unreadable])
+    complete: bool = True
     """False: it broke off, so nothing may be concluded from records that were not seen."""
+
+    def count(self, found: Versioned | Unreadable) -> None:
+        self.live += 1
+        if isinstance(found, Unreadable):
+            self.unreadable.append(found)
+        elif found.record.phase is Phase.READY:
+            self.ready += 1
 
 
 class TaskRun:
     """One run of a task. Whatever it raises ends this run, or skips this record, and nothing else."""
 
     def see(self, found: Versioned) -> None:
-        pass
-
-    def see_unreadable(self, row: Unreadable) -> None:
         pass
 
     def finish(self, walk: Walk) -> int:  # noqa: ARG002 - what a task without an end has no use for

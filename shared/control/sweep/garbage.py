@@ -11,7 +11,7 @@ from shared.control.clusters import ClusterListing, RunningClusters
 from shared.control.sweep.base import TaskRun, Walk, is_time
 from shared.domain.instance import AttemptState
 from shared.domain.provider import Cluster
-from shared.storage.base import ORPHAN, InstanceStore, Marker, Unreadable, Versioned
+from shared.storage.base import ORPHAN, InstanceStore, Marker, Versioned
 
 log = logging.getLogger("gpulaunch.garbage")
 
@@ -80,12 +80,11 @@ class _Run(TaskRun):
         attempts = found.record.attempts
         self._known.update(one.cluster_name for one in attempts if one.state is not AttemptState.GONE)
 
-    def see_unreadable(self, row: Unreadable) -> None:
-        # Its node may be in use; whatever has the instance's name is not garbage.
-        self._known.update(name for name in self.running.clusters if row.owns(name))
-
     def finish(self, walk: Walk) -> int:
         if not walk.complete:
             # A record that was not seen would make its node an orphan.
             return 0
+        for row in walk.unreadable:
+            # Its node may be in use; whatever has the instance's name is not garbage.
+            self._known.update(name for name in self.running.clusters if row.owns(name))
         return self.task.collect(self.running, self._known, self.now)

@@ -8,12 +8,11 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gpulaunch.models.instances import Phase
 from shared.clock import Clock
 from shared.control.sweep.base import SweepTask, TaskRun, Walk
 from shared.control.sweep.status import SweepStatus, SweepStatusStore, UnreadableRow, after
 from shared.errors import StoreError
-from shared.storage.base import InstanceStore, Unreadable, Versioned
+from shared.storage.base import InstanceStore, Versioned
 
 log = logging.getLogger("gpulaunch.sweep")
 
@@ -38,41 +37,42 @@ class Sweep:
         runs = {name: run for name, run in started.items() if run is not None}
         for name in started.keys() - runs.keys():
             del sweep.errors[name]
-        walked = self._walk(sweep, runs)
+        walk = self._walk(sweep, runs)
         done: dict[str, int] = {}
         for name, run in runs.items():
-            sweep.guarded(name, lambda name=name, run=run: done.update({name: run.finish(Walk(walked.complete))}))
+            sweep.guarded(name, lambda name=name, run=run: done.update({name: run.finish(walk)}))
         status = SweepStatus(
             ended_at=now,
-            live=walked.live,
-            ready=walked.ready,
-            unreadable_count=len(walked.unreadable),
-            unreadable=tuple(UnreadableRow(instance_id=row.instance_id, why=row.why) for row in walked.unreadable),
+            live=walk.live,
+            ready=walk.ready,
+            unreadable_count=len(walk.unreadable),
+            unreadable=tuple(UnreadableRow(instance_id=row.instance_id, why=row.why) for row in walk.unreadable),
             tasks=after(self._known(sweep), now, sweep.errors),
         )
         self.statuses.write(status)
-        figures = {"live": walked.live, "ready": walked.ready, "unreadable": len(walked.unreadable)}
+        figures = {"live": walk.live, "ready": walk.ready, "unreadable": len(walk.unreadable)}
         figures |= dict.fromkeys(started, 0) | done
         failed = sorted(status.failing)
         extra = {"event": "sweep", **figures, "failed": ", ".join(failed)}
         # The alert for missing sweeps counts these lines: a sweep that could not walk must not count.
-        level = logging.INFO if walked.complete else logging.ERROR
+        level = logging.INFO if walk.complete else logging.ERROR
         text = ", ".join(f"{name} {number}" for name, number in figures.items())
         log.log(level, "sweep: %s%s", text, f"; failed: {', '.join(failed)}" if failed else "", extra=extra)
         return status
 
-    def _walk(self, sweep: "_Sweep", runs: Mapping[str, TaskRun]) -> "_Walked":
-        walked = _Walked()
+    def _walk(self, sweep: "_Sweep", runs: Mapping[str, TaskRun]) -> Walk:
+        walk = Walk()
         sweep.errors[WALK] = ""
         try:
             for found in self.store.live():
-                walked.count(found)
-                for name, run in runs.items():
-                    sweep.guarded(name, lambda run=run, found=found: _show(run, found), _id_of(found))
+                walk.count(found)
+                if isinstance(found, Versioned):
+                    for name, run in runs.items():
+                        sweep.guarded(name, lambda run=run, found=found: run.see(found), found.instance_id)
         except StoreError as error:
             sweep.failed(WALK, error)
-            walked.complete = False
-        return walked
+            walk.complete = False
+        return walk
 
     def _known(self, sweep: "_Sweep") -> SweepStatus | None:
         try:
@@ -80,23 +80,6 @@ class Sweep:
         except StoreError as error:
             sweep.failed(WALK, error)
             return None
-
-
-@dataclass
-class _Walked:
-    """What the walk came by."""
-
-    live: int = 0
-    ready: int = 0
-    unreadable: list[Unreadable] = field(default_factory=list[Unreadable])
-    complete: bool = True
-
-    def count(self, found: Versioned | Unreadable) -> None:
-        self.live += 1
-        if isinstance(found, Unreadable):
-            self.unreadable.append(found)
-        elif found.record.phase is Phase.READY:
-            self.ready += 1
 
 
 @dataclass
@@ -119,14 +102,3 @@ class _Sweep:
         extra = {"event": "sweep_task_failed", "task": task, "instance_id": instance_id or None}
         unexpected = error if not isinstance(error, StoreError) else None
         log.error("the sweep's task %s failed%s: %s", task, where, error, exc_info=unexpected, extra=extra)
-
-
-def _show(run: TaskRun, found: Versioned | Unreadable) -> None:
-    if isinstance(found, Unreadable):
-        run.see_unreadable(found)
-    else:
-        run.see(found)
-
-
-def _id_of(found: Versioned | Unreadable) -> str:
-    return found.instance_id if isinstance(found, Unreadable) else found.record.instance_id
