@@ -31,7 +31,7 @@ PARTITION = "floor"
 def writes(body: dict[str, Any]) -> tuple[list[tuple[str, rows.TableRow]], str]:
     """The rows and the message of one accepted launch, as the app writes them."""
     request, now, catalog = LaunchRequest.model_validate(body), datetime.now(UTC), snapshot()
-    offers = plan(match(request, catalog), request, (), now)
+    offers = plan(match(request, catalog), request)
     costs = estimate(offers, 720, catalog.listing("azure").prices.as_of)
     record, events = accept(
         request,

@@ -56,9 +56,8 @@ class LaunchPlanner:
         offers, refusal = allowed(self._matching(request), self.limits)
         if refusal is not None:
             raise AdmissionRefusedError(refusal)
-        now = self.clock.now()
-        failures = () if self.defaults.simulated else self.memory.recent(now)
-        found = Candidates(request=self._filled(request), offers=offers, failures=failures, now=now)
+        failed = () if self.defaults.simulated else self.memory.recent(self.clock.now())
+        found = Candidates(request=self._filled(request), offers=offers, failed=failed)
         if not found.planned():
             message = "No offer is left under use_spot, spot_fallback, region and max_hourly_cost; allow more of them."
             raise InvalidFieldsError([FieldError(field="body", message=message)])

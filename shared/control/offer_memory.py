@@ -8,8 +8,7 @@ from shared.cache import TTLCache
 from shared.clock import Clock
 from shared.domain.instance import Event, InstanceRecord
 from shared.errors import StoreUnavailableError
-from shared.planning.failover import remembered
-from shared.planning.plan import RecentFailure
+from shared.planning.failover import avoided_until
 from shared.storage.base import REFUSED_OFFER, InstanceStore, Marker
 
 log = logging.getLogger("gpulaunch.offers")
@@ -33,25 +32,26 @@ class OfferMemory:
             if attempt.failure is None or attempt.number in failed_before:
                 continue
             now = self._clock.now()
-            failure = remembered(attempt.offer, attempt.failure, now)
-            if failure is None:
+            until = avoided_until(attempt.offer, attempt.failure, now)
+            if until is None:
                 continue
-            marker = Marker(kind=REFUSED_OFFER, key=failure.key, at=now, until=failure.until, text=failure.reason)
+            why = f"{attempt.failure.reason.value}: {attempt.failure.message}"[:500]
+            marker = Marker(kind=REFUSED_OFFER, key=attempt.offer.key, at=now, until=until, text=why)
             try:
                 self._store.put_marker(marker)
             except StoreUnavailableError as error:
                 # A lost memory costs a try; the step that failed is written already and matters more.
-                log.warning("the refusal of %s is not remembered: %s", failure.key, error)
+                log.warning("the refusal of %s is not remembered: %s", marker.key, error)
             self._cache.drop()
 
-    def recent(self, now: datetime) -> Sequence[RecentFailure]:
-        """The offers that failed lately, seconds old at most.
+    def recent(self, now: datetime) -> set[str]:
+        """The keys of offers that failed lately, as known some seconds ago at most.
 
         Raises:
             StoreUnavailableError: Storage did not answer.
         """
-        return [
-            RecentFailure(key=marker.key, until=marker.until, reason=marker.text)
+        return {
+            marker.key
             for marker in self._cache.get(now, lambda: self._store.markers(REFUSED_OFFER))
             if marker.until is not None and marker.until > now
-        ]
+        }

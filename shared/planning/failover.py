@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from gpulaunch.models.instances import Reason
 from gpulaunch.models.offers import Offer
 from shared.domain.instance import Failure
-from shared.planning.plan import RecentFailure
 
 _HOLDS = {
     Reason.NO_CAPACITY: timedelta(minutes=30),
@@ -18,9 +17,9 @@ _HOLDS = {
 the launch than about the offer."""
 
 
-def remembered(offer: Offer, failure: Failure, now: datetime) -> RecentFailure | None:
-    """Return what to remember of a failed attempt, or None. Your own machines are never avoided."""
+def avoided_until(offer: Offer, failure: Failure, now: datetime) -> datetime | None:
+    """Return until when other launches avoid an offer that failed; None: they need not, as on your own machines."""
     holds = _HOLDS.get(failure.reason)
     if holds is None or offer.price_per_hour <= 0:
         return None
-    return RecentFailure(key=offer.key, until=now + holds, reason=f"{failure.reason.value}: {failure.message}"[:500])
+    return now + holds

@@ -1,14 +1,13 @@
 """What a launch would do and cost: its candidates, in order, under the deployment's rules; pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import LaunchRequest
 from shared.domain.catalog import Prices
 from shared.planning.gpu_fit import Fit, fit, need
-from shared.planning.plan import CostEstimate, RecentFailure, draw_up, estimate
+from shared.planning.plan import CostEstimate, estimate, plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +31,12 @@ class Candidates:
 
     request: LaunchRequest
     offers: Sequence[Offer]
-    failures: Sequence[RecentFailure]
-    now: datetime
+    failed: Collection[str] = ()
+    """Keys of those that failed lately."""
 
-    def planned(self, excluded: Mapping[str, str] | None = None) -> list[Offer]:
-        """The offers in the order in which they are tried; `excluded`: reason by `Offer.key`."""
-        return draw_up(self.offers, self.request, self.failures, self.now, excluded or {}).offers
+    def planned(self, excluded: Collection[str] = ()) -> list[Offer]:
+        """The offers in the order in which they are tried, without the keys `excluded`."""
+        return plan(self.offers, self.request, self.failed, excluded)
 
     def plan(self, offers: Sequence[Offer], lifetime_minutes: int, prices: Prices) -> LaunchPlan:
         request = self.request

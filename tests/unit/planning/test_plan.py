@@ -1,4 +1,3 @@
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -14,14 +13,9 @@ from shared.planning.plan import (
     FALLBACK_PLACES,
     MAX_OFFERS,
     CostEstimate,
-    RecentFailure,
-    draw_up,
     estimate,
     plan,
 )
-
-NOW = datetime(2026, 1, 31, 9, tzinfo=UTC)
-SOON = NOW + timedelta(minutes=10)
 
 
 def ask(**fields: Any) -> LaunchRequest:
@@ -33,10 +27,6 @@ def offer(price: float, region: str = "eastus", spot: bool = True, name: str = "
     return Offer.model_validate(
         {"region": region, "instance_type": name, "use_spot": spot, "price_per_hour": price} | facts
     )
-
-
-def failed(refused: Offer, until: datetime = SOON, reason: str = "no capacity") -> RecentFailure:
-    return RecentFailure(refused.key, until, reason)
 
 
 def test_the_seed_is_tried_on_spot_and_then_on_demand() -> None:
@@ -66,11 +56,8 @@ class TestOrder:
 
 class TestStruck:
     def test_above_the_price(self) -> None:
-        drawn = draw_up([offer(1), offer(3, spot=False)], ask(max_hourly_cost=2))
-        assert [one.price_per_hour for one in drawn.offers] == [1]
-        (demotion,) = drawn.demotions
-        assert (demotion.offer.price_per_hour, demotion.planned) == (3, False)
-        assert demotion.reason == "3 USD an hour is above max_hourly_cost 2"
+        planned = plan([offer(1), offer(3, spot=False)], ask(max_hourly_cost=2))
+        assert [one.price_per_hour for one in planned] == [1]
 
     def test_not_at_the_price(self) -> None:
         assert plan([offer(2)], ask(max_hourly_cost=2))
@@ -80,17 +67,13 @@ class TestStruck:
         assert plan([own], ask(provider="slurm", spot_fallback=False)) == [own]
 
     def test_another_region(self) -> None:
-        drawn = draw_up([offer(1, "eastus"), offer(1, "westus")], ask(region="EastUS"))
-        assert [one.region for one in drawn.offers] == ["eastus"]
-        assert drawn.demotions[0].reason == "region westus was not asked for"
+        planned = plan([offer(1, "eastus"), offer(1, "westus")], ask(region="EastUS"))
+        assert [one.region for one in planned] == ["eastus"]
 
     def test_what_somebody_else_ruled_out(self) -> None:
         cheap, dear = offer(1), offer(2, "westus")
-        drawn = draw_up([cheap, dear], ask(), excluded={cheap.key: "no quota in eastus"})
-        assert drawn.offers == [dear]
-        assert [(one.offer, one.planned, one.reason) for one in drawn.demotions] == [
-            (cheap, False, "no quota in eastus")
-        ]
+        planned = plan([cheap, dear], ask(), excluded={cheap.key})
+        assert planned == [dear]
 
     def test_all_of_them_is_an_empty_plan(self) -> None:
         assert plan([offer(1)], ask(max_hourly_cost=0.5)) == []
@@ -100,40 +83,22 @@ class TestStruck:
 class TestRecentFailures:
     def test_come_last_even_after_on_demand(self) -> None:
         refused, dear = offer(1), offer(5, spot=False)
-        drawn = draw_up([refused, dear], ask(), [failed(refused)], NOW)
-        assert drawn.offers == [dear, refused]
-        (demotion,) = drawn.demotions
-        assert (demotion.offer, demotion.planned, demotion.reason) == (refused, True, "no capacity")
+        planned = plan([refused, dear], ask(), {refused.key})
+        assert planned == [dear, refused]
 
     def test_are_all_that_is_left_at_times(self) -> None:
         refused = offer(1)
-        assert plan([refused], ask(), [failed(refused)], NOW) == [refused]
-
-    def test_don_t_count_once_their_time_has_come(self) -> None:
-        refused, dear = offer(1), offer(5, spot=False)
-        assert plan([refused, dear], ask(), [failed(refused, NOW)], NOW) == [refused, dear]
-        assert plan([refused, dear], ask(), [failed(refused, NOW)], NOW - timedelta(seconds=1)) == [dear, refused]
-
-    def test_all_count_when_no_time_is_given(self) -> None:
-        refused, dear = offer(1), offer(5, spot=False)
-        assert plan([refused, dear], ask(), [failed(refused, datetime(2000, 1, 1, tzinfo=UTC))]) == [dear, refused]
-
-    def test_of_two_the_longer_one_counts(self) -> None:
-        refused = offer(1)
-        failures = [failed(refused, SOON, "long"), failed(refused, NOW + timedelta(seconds=1), "short")]
-        assert draw_up([refused], ask(), failures, NOW).demotions[0].reason == "long"
+        assert plan([refused], ask(), {refused.key}) == [refused]
 
     def test_don_t_bring_back_what_was_ruled_out(self) -> None:
         refused = offer(3)
-        assert plan([refused], ask(max_hourly_cost=1), [failed(refused)], NOW) == []
+        assert plan([refused], ask(max_hourly_cost=1), {refused.key}) == []
 
 
 class TestRoom:
-    def test_never_more_than_the_maximum_and_the_rest_is_told(self) -> None:
-        drawn = draw_up([offer(n, f"r{n}") for n in range(1, 21)], ask())
-        assert [one.price_per_hour for one in drawn.offers] == list(range(1, MAX_OFFERS + 1))
-        assert [one.offer.price_per_hour for one in drawn.demotions] == [17, 18, 19, 20]
-        assert all("at most" in one.reason and not one.planned for one in drawn.demotions)
+    def test_never_more_than_the_maximum(self) -> None:
+        planned = plan([offer(n, f"r{n}") for n in range(1, 21)], ask())
+        assert [one.price_per_hour for one in planned] == list(range(1, MAX_OFFERS + 1))
 
     def test_many_spot_offers_leave_places_for_the_fallback(self) -> None:
         offers = [offer(n, f"r{n}", spot) for n in range(1, 21) for spot in (True, False)]
@@ -151,9 +116,8 @@ class TestRoom:
 
     def test_what_failed_lately_goes_first_when_room_is_short(self) -> None:
         offers = [offer(n, f"r{n}") for n in range(1, MAX_OFFERS + 2)]
-        drawn = draw_up(offers, ask(), [failed(offers[0])], NOW)
-        assert drawn.offers == offers[1:]
-        assert [(one.offer, one.planned) for one in drawn.demotions] == [(offers[0], False)]
+        planned = plan(offers, ask(), {offers[0].key})
+        assert planned == offers[1:]
 
 
 class TestEstimate:
@@ -206,7 +170,7 @@ REGIONS = st.none() | st.lists(st.sampled_from(["a", "B", "c", "d", "e"]), min_s
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[list[Offer], LaunchRequest, list[RecentFailure]]:
+def cases(draw: st.DrawFn) -> tuple[list[Offer], LaunchRequest, set[str]]:
     offers = draw(OFFERS)
     refused = draw(st.lists(st.sampled_from(offers), max_size=6)) if offers else []
     request = ask(
@@ -215,21 +179,20 @@ def cases(draw: st.DrawFn) -> tuple[list[Offer], LaunchRequest, list[RecentFailu
         spot_fallback=draw(st.booleans()),
         max_hourly_cost=draw(st.none() | PRICES),
     )
-    return offers, request, [failed(one, draw(st.sampled_from([SOON, NOW]))) for one in refused]
+    return offers, request, {one.key for one in refused}
 
 
 @settings(deadline=None)
 @given(cases())
 def test_a_plan_is_sorted_and_bounded_and_has_nothing_that_was_ruled_out(
-    case: tuple[list[Offer], LaunchRequest, list[RecentFailure]],
+    case: tuple[list[Offer], LaunchRequest, set[str]],
 ) -> None:
-    offers, request, failures = case
-    planned = plan(offers, request, failures, NOW)
-    held = {failure.key for failure in failures if failure.until > NOW}
+    offers, request, failed = case
+    planned = plan(offers, request, failed)
     regions = [region.casefold() for region in request.regions]
     ranks = [
         (
-            one.key in held,
+            one.key in failed,
             not one.use_spot,
             one.price_per_hour,
             regions.index(one.region) if regions else 0,
@@ -250,26 +213,14 @@ def test_a_plan_is_sorted_and_bounded_and_has_nothing_that_was_ruled_out(
 @settings(deadline=None)
 @given(cases(), st.randoms(use_true_random=False))
 def test_a_plan_of_a_plan_is_the_same_and_the_order_given_does_not_matter(
-    case: tuple[list[Offer], LaunchRequest, list[RecentFailure]], random: Any
+    case: tuple[list[Offer], LaunchRequest, set[str]], random: Any
 ) -> None:
-    offers, request, failures = case
-    planned = plan(offers, request, failures, NOW)
-    assert plan(planned, request, failures, NOW) == planned
+    offers, request, failed = case
+    planned = plan(offers, request, failed)
+    assert plan(planned, request, failed) == planned
     shuffled = list(offers)
     random.shuffle(shuffled)
-    assert plan(shuffled, request, failures, NOW) == planned
-
-
-@settings(deadline=None)
-@given(cases())
-def test_every_offer_is_planned_or_its_absence_told(
-    case: tuple[list[Offer], LaunchRequest, list[RecentFailure]],
-) -> None:
-    offers, request, failures = case
-    drawn = draw_up(offers, request, failures, NOW)
-    excluded = [one.offer.key for one in drawn.demotions if not one.planned]
-    assert sorted([one.key for one in drawn.offers] + excluded) == sorted(one.key for one in offers)
-    assert all(one.reason for one in drawn.demotions)
+    assert plan(shuffled, request, failed) == planned
 
 
 @settings(deadline=None)
