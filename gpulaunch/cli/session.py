@@ -26,12 +26,10 @@ PIPED_WIDTH = 240
 
 def console(*, stderr: bool) -> Console:
     """A console that prints text unchanged: no markup, no guessed colours, no cut tables in a pipe."""
-    made = Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=False)
-    return (
-        made
-        if made.is_terminal
-        else Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=PIPED_WIDTH)
-    )
+    made = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    if not made.is_terminal:
+        made.width = PIPED_WIDTH
+    return made
 
 
 @dataclass

@@ -1,10 +1,11 @@
 """The methods of both clients, written once. Nothing but `_pause` and `_exchange` touches the world."""
 
 import time
+import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import date
 from typing import Any, TypedDict, TypeVar, Unpack
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel
@@ -12,8 +13,15 @@ from tenacity import AsyncRetrying
 
 from gpulaunch import operations
 from gpulaunch.client import exchange
-from gpulaunch.client.errors import AccessError, ClientError, EndedError, NotFoundError, WaitTimeoutError
-from gpulaunch.client.exchange import Call
+from gpulaunch.client.errors import (
+    AccessError,
+    ClientError,
+    EndedError,
+    NotFoundError,
+    WaitTimeoutError,
+    error_of,
+    is_problem,
+)
 from gpulaunch.models import responses
 from gpulaunch.models.instances import Phase
 from gpulaunch.models.queries import CatalogQuery, CostsBy, CostsQuery, EventQuery, InstanceQuery, QuotaQuery
@@ -24,6 +32,8 @@ from gpulaunch.operations import Operation, Scope
 M = TypeVar("M", bound=BaseModel)
 OnChange = Callable[[InstanceView], None]
 
+PAGE = 100
+"""Instances per page of a list."""
 FIRST_POLL, LAST_POLL = 1.0, 5.0
 """Seconds between two polls: the first after a change, half as long again each time; an unchanged one is a 304."""
 OUTAGE = 300.0
@@ -73,8 +83,12 @@ class Calls:
         However often the request has to be sent, it launches once. An `idempotency_key` makes that hold across calls
         and processes.
         """
-        call = exchange.launch_call(fields if request is None else request, idempotency_key)
-        return exchange.parsed(await self._send(call), responses.LaunchAnswer)
+        if isinstance(request, LaunchRequest):
+            # What is not set is left to the app: its defaults may be newer than these.
+            request = request.model_dump(mode="json", exclude_unset=True)
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        response = await self._send(operations.LAUNCH, headers=headers, body=fields if request is None else request)
+        return exchange.parsed(response, responses.LaunchAnswer)
 
     async def get(self, instance_id: str) -> InstanceView:
         """Get one instance."""
@@ -88,7 +102,7 @@ class Calls:
 
     async def pages(self, **wanted: Unpack[Filter]) -> AsyncGenerator[responses.InstanceList, None]:
         """List instances page by page, with those that the app cannot read, which `list` leaves out."""
-        query = InstanceQuery.text(**wanted, page_size=exchange.PAGE)
+        query = InstanceQuery.text(**wanted, page_size=PAGE)
         while True:
             page = await self._call(operations.LIST, responses.InstanceList, query=query)
             yield page
@@ -133,7 +147,7 @@ class Calls:
 
         An UnreadableView is an instance whose stored record the app cannot read; its nodes are terminated as well.
         """
-        response = await self._send(Call(operation=operations.TERMINATE, instance_id=instance_id))
+        response = await self._send(operations.TERMINATE, instance_id)
         return exchange.parsed(response, InstanceView, UnreadableView)
 
     async def catalog(
@@ -230,7 +244,8 @@ class Calls:
             WaitTimeoutError: `timeout` seconds are over. The first poll is made in any case.
             ClientError: the first poll failed, the error is permanent, or the app was silent for an OUTAGE.
         """
-        call, view, pause = Call(operation=operations.SHOW, instance_id=instance_id), None, FIRST_POLL
+        known: dict[str, str] = {}
+        view, pause = None, FIRST_POLL
         began = answered_at = self._clock()
         while True:
             if view is not None:
@@ -238,7 +253,7 @@ class Calls:
                     raise WaitTimeoutError(view, timeout)
                 await self._pause(pause if timeout is None else min(pause, began + timeout - self._clock()))
             try:
-                response = await self._send(call)
+                response = await self._send(operations.SHOW, instance_id, headers=known)
             except ClientError as error:
                 if view is None or not exchange.transient(error) or self._clock() - answered_at > OUTAGE:
                     raise
@@ -249,31 +264,44 @@ class Calls:
                 pause = min(pause * 1.5, LAST_POLL)
                 continue
             view, pause = exchange.parsed(response, InstanceView), FIRST_POLL
-            call = replace(call, headers={"If-None-Match": response.headers["ETag"]})
+            known = {"If-None-Match": response.headers["ETag"]}
             yield view
 
     async def _call(
         self, operation: Operation, kind: type[M], instance_id: str = "", query: Mapping[str, str] | None = None
     ) -> M:
-        response = await self._send(Call(operation=operation, instance_id=instance_id, query=query or {}))
-        return exchange.parsed(response, kind)
+        return exchange.parsed(await self._send(operation, instance_id, query), kind)
 
-    async def _send(self, call: Call) -> httpx.Response:
-        return await self._retrying(self._exchange, call)
+    async def _send(
+        self,
+        operation: Operation,
+        instance_id: str = "",
+        query: Mapping[str, str] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> httpx.Response:
+        """Send a request, unchanged each time: a launch carries the same Idempotency-Key."""
+        path = operation.path.replace("{instanceId}", quote(instance_id, safe=""))
+        request = self._http.build_request(operation.method, path, params=query, headers=headers, json=body)
+        return await self._retrying(self._exchange, operation, request)
 
     async def _pause(self, seconds: float) -> None:
         waiting = self._sleep(seconds)
         if waiting is not None:
             await waiting
 
-    async def _exchange(self, call: Call) -> httpx.Response:
-        request = call.request(self._http)
+    async def _exchange(self, operation: Operation, request: httpx.Request) -> httpx.Response:
         try:
             if isinstance(self._http, httpx.AsyncClient):
-                return call.accept(await self._http.send(request))
-            return call.accept(self._http.send(request))
+                response = await self._http.send(request)
+            else:
+                response = self._http.send(request)
         except httpx.RequestError as error:
             raise exchange.no_answer(error) from error
+        if is_problem(response) or response.status_code not in operation.answers:
+            raise error_of(response)
+        return response
 
 
 def _is_ready(view: InstanceView) -> bool:

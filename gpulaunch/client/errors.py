@@ -105,12 +105,17 @@ _KINDS: dict[int, type[ApiError]] = {
 }
 
 
+def is_problem(response: httpx.Response) -> bool:
+    """Whether the app refused, whatever the status."""
+    return response.headers.get("Content-Type", "").startswith(PROBLEM_TYPE)
+
+
 def error_of(response: httpx.Response) -> ClientError:
     """The error that a response stands for. A proxy's 429, 502, 503 or 504 has no problem in it; one is made up."""
     after = response.headers.get("Retry-After", "")
     retry_after = float(after) if after.isascii() and after.isdigit() else None
     kind = _KINDS.get(response.status_code, ServerError)
-    if response.headers.get("Content-Type", "").startswith(PROBLEM_TYPE):
+    if is_problem(response):
         try:
             problem = Problem.model_validate_json(response.content)
             if kind is AccessError and problem.limit is not None:

@@ -1,30 +1,21 @@
-"""What both clients share: the requests they send, how they read answers, and when they send a request again."""
+"""Addresses and tokens, how answers are read, and when a request is sent again. Without I/O."""
 
-import json
 import string
-import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
 from tenacity import RetryCallState
 from tenacity.retry import retry_if_exception
 
-from gpulaunch import operations
 from gpulaunch.client.errors import (
     AddressError,
     ApiError,
     NoAnswerError,
     UnavailableError,
     UnreadableAnswerError,
-    error_of,
 )
-from gpulaunch.models.problems import PROBLEM_TYPE
-from gpulaunch.models.requests import LaunchRequest
-from gpulaunch.operations import Operation
 from gpulaunch.version import VERSION
 
 M = TypeVar("M", bound=BaseModel)
@@ -35,47 +26,8 @@ TRIES = 4
 """With pauses of 0.5, 1 and 2 s: a restarted local app is back by then, and a wrong address is soon reported."""
 PATIENCE = 30.0
 """Seconds of pauses, in total, that one call may spend on Retry-After; beyond that the caller decides."""
-PAGE = 100
-"""Instances per page of a list."""
 _PERMANENT = frozenset({"misconfigured", "provider_not_enabled"})
 """Codes of a 503 that only an operator can resolve."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Call:
-    """One request. It is sent again unchanged, so a launch carries the same Idempotency-Key every time."""
-
-    operation: Operation
-    instance_id: str = ""
-    query: Mapping[str, str] = field(default_factory=dict[str, str])
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    body: bytes | None = None
-
-    def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
-        """The request, for either kind of client."""
-        path = self.operation.path.replace("{instanceId}", quote(self.instance_id, safe=""))
-        headers = dict(self.headers) | ({} if self.body is None else {"Content-Type": "application/json"})
-        return http.build_request(
-            self.operation.method, path, params=dict(self.query) or None, headers=headers, content=self.body
-        )
-
-    def accept(self, response: httpx.Response) -> httpx.Response:
-        """The response, if it is one of the operation's answers.
-
-        Raises:
-            ClientError: it is a problem, or not an answer of gpulaunch.
-        """
-        problem = response.headers.get("Content-Type", "").startswith(PROBLEM_TYPE)
-        if problem or response.status_code not in self.operation.answers:
-            raise error_of(response)
-        return response
-
-
-def launch_call(request: LaunchRequest | Mapping[str, Any], idempotency_key: str | None) -> Call:
-    """The call that launches. Fields that are not set are left to the app: its defaults may be newer than these."""
-    body = request.model_dump(mode="json", exclude_unset=True) if isinstance(request, LaunchRequest) else dict(request)
-    headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-    return Call(operation=operations.LAUNCH, headers=headers, body=json.dumps(body).encode())
 
 
 def checked(url: str, token: str | None) -> tuple[str, dict[str, str]]:
