@@ -44,12 +44,10 @@ class Operation:
 
     @property
     def route(self) -> str:
-        """The route in Azure Functions' form."""
         return self.path.removeprefix("/")
 
     @property
     def refusals(self) -> set[int]:
-        """Statuses of all its problems."""
         token = {Scope.OPEN: (), Scope.ADMIN: (401, 403)}.get(self.scope, (401,))
         given = (400, 413, 422) if self.body else (422,) if self.query else ()
         missing = (404,) if "{instanceId}" in self.path else ()

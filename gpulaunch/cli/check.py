@@ -21,7 +21,6 @@ class CheckResult(BaseModel):
     """note: nothing is wrong, but something is missing that some users need."""
     detail: str
     advice: str = ""
-    """What to do about it."""
 
 
 def report(session: Session, results: Iterable[CheckResult]) -> Exit:

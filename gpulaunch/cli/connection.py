@@ -112,5 +112,4 @@ def find_connection(environment: Mapping[str, str] = os.environ, clone: Path = C
 
 
 def same_address(one: str, other: str) -> bool:
-    """Compare two addresses, ignoring a trailing slash."""
     return one.rstrip("/") == other.rstrip("/")

@@ -18,8 +18,6 @@ from gpulaunch.client.errors import (
 
 
 class Exit(IntEnum):
-    """The command's exit codes."""
-
     OK = 0
     ERROR = 1
     USAGE = 2
@@ -54,5 +52,4 @@ _EXITS: dict[type[ClientError], Exit] = {
 
 
 def exit_of(error: ClientError) -> Exit:
-    """The exit code of an error."""
     return _EXITS.get(type(error), Exit.ERROR)

@@ -29,7 +29,6 @@ def clean(text: str) -> str:
 
 
 def option_of(field: str) -> str:
-    """The option for a field of a launch."""
     name, _, rest = field.partition(".")
     if name == "body":
         return "launch"
@@ -55,7 +54,6 @@ def place(view: InstanceView) -> str:
 
 
 def age(view: InstanceView, now: datetime) -> str:
-    """An instance's age, or how long it ran."""
     return duration(((view.ended_at or now) - view.created_at).total_seconds())
 
 

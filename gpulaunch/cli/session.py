@@ -34,8 +34,6 @@ def console(*, stderr: bool) -> Console:
 
 @dataclass
 class Session:
-    """State that all commands share."""
-
     as_json: bool = False
     transport: httpx.BaseTransport | None = None
     sleep: Callable[[float], None] = time.sleep
@@ -51,7 +49,6 @@ class Session:
 
     @cached_property
     def gpu(self) -> GpuLaunch:
-        """The client."""
         found = self.connection
         return GpuLaunch(
             found.url,
@@ -84,7 +81,6 @@ class Session:
             self.say(text, style)
 
     def say(self, text: str, style: str = "") -> None:
-        """Print text for people."""
         self.out.print(clean(text), style=style or None, soft_wrap=True)
 
     def note(self, text: str, style: str = "") -> None:

@@ -111,7 +111,6 @@ class Watch:
         return share if share < 1 else None
 
     def _doing(self) -> str:
-        """The last attempt and its current activity."""
         if self._view is None or not self._view.attempts:
             return ""
         attempt = self._view.attempts[-1]

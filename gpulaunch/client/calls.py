@@ -64,7 +64,6 @@ class Calls:
         self._retrying = AsyncRetrying(sleep=self._pause, **exchange.policy(on_retry))
 
     async def close(self) -> None:
-        """Close the connections."""
         if isinstance(self._http, httpx.AsyncClient):
             await self._http.aclose()
         else:

@@ -12,15 +12,12 @@ from shared.api.problems import ProblemError
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One HTTP request."""
-
     method: str
     url: str
     headers: Mapping[str, str]
     """Names in lower case."""
     query: Mapping[str, str]
     route: Mapping[str, str]
-    """Parameters of the route."""
     body: bytes
     trace: str | None = None
     """The caller's traceparent (W3C)."""
@@ -42,7 +39,6 @@ class Response:
 
 
 def json_response(model: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A model as JSON."""
     return Response(
         status=status, body=model.model_dump_json(), media_type="application/json", headers=dict(headers or {})
     )
@@ -59,7 +55,6 @@ def json_if_changed(request: Request, model: BaseModel, etags: Sequence[str]) ->
 
 
 def problem_response(error: ProblemError, request_id: str) -> Response:
-    """A problem as JSON (RFC 9457)."""
     headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
     if error.problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"

@@ -19,19 +19,16 @@ def launch(app: App, request: Request) -> Response:
 
 
 def page(app: App, request: Request) -> Response:
-    """A page of instances."""
     query = read_query(InstanceQuery, request.query)
     found = app.instances.page(filter_of(query), query.page_size, query.continuation_token)
     return json_if_changed(request, page_view(app, found), page_etags(found))
 
 
 def filter_of(query: InstanceQuery) -> InstanceFilter:
-    """Which records a query asks for."""
     return InstanceFilter(phase=query.phase, provider=query.provider, label=query.label_filter, live=query.live)
 
 
 def page_view(app: App, found: RecordPage) -> InstanceList:
-    """A page of a listing as users see it."""
     now = app.clock.now()
     return InstanceList(
         instances=[views.instance_view(one.record, now) for one in found.records if not isinstance(one, Unreadable)],
@@ -41,18 +38,15 @@ def page_view(app: App, found: RecordPage) -> InstanceList:
 
 
 def page_etags(found: RecordPage) -> list[str]:
-    """What the ETag of a page is made of."""
     return [*(one.etag for one in found.records), found.next_token or ""]
 
 
 def show(app: App, request: Request) -> Response:
-    """One instance."""
     found = app.instances.find(instance_id(request))
     return json_if_changed(request, views.instance_view(found.record, app.clock.now()), [found.etag])
 
 
 def events(app: App, request: Request) -> Response:
-    """An instance's timeline."""
     query = read_query(EventQuery, request.query)
     found = app.instances.find(instance_id(request))
     record = found.record
@@ -64,7 +58,6 @@ def events(app: App, request: Request) -> Response:
 
 
 def logs(app: App, request: Request) -> Response:
-    """The log lines that the node reported last."""
     record = app.instances.find(instance_id(request)).record
     number = record.attempt.number if record.attempt else None
     return json_response(LogAnswer(instance_id=record.instance_id, attempt=number, lines=record.log_tail))

@@ -58,7 +58,6 @@ Schemas = Mapping[str, dict[str, Any]]
 
 @lru_cache(maxsize=1)
 def document() -> dict[str, Any]:
-    """The whole document."""
     bodies = {operation.body for operation in OPERATIONS}
     names = {name: None for one in OPERATIONS for name in (one.body, *one.answers.values(), "Problem", "Alert") if name}
     found, definitions = TypeAdapter.json_schemas(

@@ -16,12 +16,10 @@ from shared.settings import Settings
 
 
 def catalog(app: App, request: Request) -> Response:
-    """What can be launched on a provider."""
     return json_response(app.catalog_queries.answer(read_query(CatalogQuery, request.query)))
 
 
 def costs(app: App, request: Request) -> Response:
-    """What was spent, as JSON or CSV."""
     query = read_query(CostsQuery, request.query)
     answer = app.costs.answer(query)
     if query.format != "csv":
@@ -43,7 +41,6 @@ def as_csv(answer: CostsAnswer) -> str:
 
 
 def quota(app: App, request: Request) -> Response:
-    """The quota of the cloud."""
     return json_response(app.quota.report(_regions(app, read_query(QuotaQuery, request.query))))
 
 
@@ -63,7 +60,6 @@ def _regions(app: App, query: QuotaQuery) -> list[str]:
 
 
 def config(app: App, request: Request) -> Response:  # noqa: ARG001 - every handler gets the request
-    """The settings that matter to users."""
     return json_response(config_answer(app.settings))
 
 

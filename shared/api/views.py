@@ -32,7 +32,6 @@ def endpoint_of(record: InstanceRecord) -> str | None:
 
 
 def instance_view(record: InstanceRecord, now: datetime) -> InstanceView:
-    """An instance as users see it."""
     request = record.request
     made = {
         "name": request.name,
@@ -58,7 +57,6 @@ def attempt_views(record: InstanceRecord, now: datetime) -> list[AttemptView]:
 
 
 def event_list(record: InstanceRecord, events: list[Event], steps: list[StepView], now: datetime) -> EventList:
-    """An instance's timeline with its ledger of attempts and its progress."""
     return EventList(
         instance_id=record.instance_id,
         events=[EventView.model_validate(event, from_attributes=True) for event in events],
@@ -108,5 +106,4 @@ def credentials(record: InstanceRecord, deriver: Deriver) -> Credentials:
 
 
 def unreadable_view(row: Unreadable) -> UnreadableView:
-    """An instance whose record cannot be read."""
     return UnreadableView.model_validate(row, from_attributes=True)

@@ -1,5 +1,6 @@
 """The commands that show instances and terminate them."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from itertools import islice
 from typing import Annotated
@@ -112,26 +113,24 @@ def show(context: typer.Context, instance_id: Id, as_json: Json = False) -> None
 def events(context: typer.Context, instance_id: Id, follow: Follow = False, as_json: Json = False) -> None:
     """Show an instance's events: phases, attempts, and why any failed."""
     session = session_of(context, as_json=as_json)
-    if not follow:
+    if follow:
+        _events(session, session.gpu.follow_events(instance_id))
+    else:
         answer = session.gpu.events(instance_id)
-        began = answer.events[0].at if answer.events else None
-        session.answer(answer, lambda: _events(session, answer.events, began))
-        return
-    began = None
-    for event in session.gpu.follow_events(instance_id):
-        began = began or event.at
-        session.line(event, event_line(event, began))
+        session.answer(answer, lambda: _events(session, answer.events))
 
 
 def logs(context: typer.Context, instance_id: Id, follow: Follow = False, as_json: Json = False) -> None:
     """Show the last log lines of an instance's node."""
     session = session_of(context, as_json=as_json)
-    if not follow:
-        answer = session.gpu.logs(instance_id)
-        session.answer(answer, lambda: _lines(session, answer.lines))
+    if follow:
+        for line in session.gpu.follow_logs(instance_id):
+            session.line({"line": line}, line)
         return
-    for line in session.gpu.follow_logs(instance_id):
-        session.line({"line": line}, line)
+    answer = session.gpu.logs(instance_id)
+    shown = "\n".join(answer.lines)
+    missing = "The node has not reported any lines yet."
+    session.answer(answer, lambda: session.say(shown) if answer.lines else session.note(missing))
 
 
 def terminate(
@@ -198,7 +197,6 @@ def _usage(session: Session, answer: Credentials, *, with_curl: bool) -> None:
 
 
 def interactive() -> bool:
-    """Whether standard input is a terminal."""
     return typer.get_text_stream("stdin").isatty()
 
 
@@ -218,7 +216,9 @@ def _confirmed(session: Session, ids: list[str]) -> bool:
 
 
 def _show(session: Session, view: InstanceView) -> None:
-    now = session.now()
+    now, health, requests = session.now(), view.health, None
+    if health is not None and health.running_requests is not None:
+        requests = f"{health.running_requests:g} running, {health.waiting_requests or 0:g} waiting"
     facts = {
         "id": view.instance_id,
         "name": view.name,
@@ -227,8 +227,8 @@ def _show(session: Session, view: InstanceView) -> None:
         "mode": view.mode,
         "ending": f"{view.ending.message} ({view.ending.reason.value})" if view.ending else None,
         "endpoint": view.endpoint,
-        "health": f"{view.health.state} {view.health.message}".strip() if view.health else None,
-        "requests": _requests(view),
+        "health": f"{health.state} {health.message}".strip() if health else None,
+        "requests": requests,
         "age": age(view, now),
         "deadline": view.deadline_at.astimezone().strftime("%Y-%m-%d %H:%M:%S"),
         "cost": f"{usd(view.cost_usd)} so far, at most {usd(view.worst_case_usd)}",
@@ -242,20 +242,8 @@ def _show(session: Session, view: InstanceView) -> None:
         session.say(f"attempt {attempt.number} {offer(attempt.offer)}, {usd(attempt.cost_usd)}: {state}")
 
 
-def _requests(view: InstanceView) -> str | None:
-    health = view.health
-    if health is None or health.running_requests is None:
-        return None
-    return f"{health.running_requests:g} running, {health.waiting_requests or 0:g} waiting"
-
-
-def _events(session: Session, found: list[EventView], began: datetime | None) -> None:
+def _events(session: Session, found: Iterable[EventView]) -> None:
+    began: datetime | None = None
     for event in found:
-        session.say(event_line(event, began))
-
-
-def _lines(session: Session, lines: list[str]) -> None:
-    if not lines:
-        session.note("The node has not reported any lines yet.")
-    for line in lines:
-        session.say(line)
+        began = began or event.at
+        session.line(event, event_line(event, began))

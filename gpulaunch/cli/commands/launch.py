@@ -137,10 +137,6 @@ def _show(session: Session, answer: LaunchAnswer) -> None:
         f"{usd(costs.hourly_usd)} per hour, at most {usd(costs.worst_case_usd)} in "
         f"{duration(costs.lifetime_minutes * 60)} ({costs.prices_as_of})"
     )
-    _cautions(session, answer)
-
-
-def _cautions(session: Session, answer: LaunchAnswer) -> None:
     memory = answer.gpu_memory
     if memory is not None and memory.fits:
         session.say(
