@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from gpulaunch.cli.commands import deployment, instances
+from gpulaunch.cli.commands import instances, operators
 from gpulaunch.cli.commands.configuration import config
 from gpulaunch.cli.commands.doctor import doctor
 from gpulaunch.cli.commands.launch import launch, watch
@@ -54,9 +54,9 @@ for command in (
     instances.events,
     instances.terminate,
     instances.credentials,
-    deployment.catalog,
-    deployment.quota,
-    deployment.costs,
+    operators.catalog,
+    operators.quota,
+    operators.costs,
     doctor,
 ):
     app.command()(command)

@@ -1,4 +1,4 @@
-"""The commands that ask about the whole deployment: `gpulaunch catalog`, `quota` and `costs`."""
+"""What operators ask: `gpulaunch catalog`, `quota` and `costs`."""
 
 from datetime import datetime
 from typing import Annotated
