@@ -62,8 +62,6 @@ def shoot(app: App, page: Page) -> None:
     fill(store_of(app), 40, ended=True, days=13)
     page.goto("/costs")
     take(page, "costs")
-    page.goto("/api/docs")
-    take(page, "api")
 
 
 def take(page: Page, name: str, height: int = 780) -> None:
