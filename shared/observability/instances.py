@@ -54,11 +54,10 @@ class InstanceTelemetry:
         return self._telemetry.span("launch", trace)
 
     def traceparent(self) -> str | None:
-        """The current span's traceparent, to be stored; None: there is none."""
+        """See Telemetry."""
         return self._telemetry.traceparent()
 
     def accepted(self, record: InstanceRecord) -> None:
-        """Count an accepted launch."""
         self._telemetry.count(LAUNCHES, mode=record.mode, provider=record.request.provider)
 
     def events(self, record: InstanceRecord, events: Sequence[Event]) -> None:

@@ -25,7 +25,6 @@ class AlertQueue:
         self._wanted = wanted
 
     def committed(self, before: InstanceRecord, after: InstanceRecord, events: Sequence[Event]) -> None:  # noqa: ARG002
-        """Send each event that is an alert to every receiver."""
         self.admitted(after, events)
 
     def admitted(self, record: InstanceRecord, events: Sequence[Event]) -> None:
