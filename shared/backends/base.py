@@ -60,21 +60,19 @@ class Provider(Protocol):
 
 
 class Nodes(Protocol):
-    """The nodes themselves, asked directly."""
-
     def status(self, target: NodeTarget) -> NodeStatus:
-        """The agent's account of its node. Raises NodeUnreachableError."""
+        """The agent's report. Raises NodeUnreachableError."""
         ...
 
     def statuses(self, targets: Sequence[NodeTarget]) -> dict[str, NodeStatus]:
-        """The accounts of many agents, asked side by side; by cluster name, without those that did not answer.
+        """The reports of many agents, asked in parallel; by cluster name, without those that did not answer.
 
         Being asked renews an agent's lease: nodes that can't call us live by it.
         """
         ...
 
     def probe(self, targets: Sequence[NodeTarget]) -> dict[str, Probe]:
-        """Ask vLLM's /health and /metrics on each node, side by side; by cluster name, one entry for every target."""
+        """Ask vLLM's /health and /metrics on each node in parallel; by cluster name, one entry for every target."""
         ...
 
 

@@ -36,8 +36,6 @@ class CatalogRow:
 
 @dataclass(frozen=True)
 class ExcludedRow:
-    """A row that gives no offer."""
-
     instance_type: str
     rule: str
     why: str

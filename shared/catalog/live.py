@@ -68,7 +68,6 @@ class PriceList:
 
     @cached_property
     def listing(self) -> Listing:
-        """The offers, corrected."""
         asked = f"List prices of SkyPilot's live catalog for {self.provider}, asked {self.at:%Y-%m-%d %H:%M} UTC"
         notes = (
             f"Prices are those that SkyPilot lists for {self.provider}, asked once a day, the cheapest zone of each "

@@ -19,7 +19,6 @@ class FailureRule:
 
 
 def failure_rule(pattern: str, reason: Reason, sentence: str, *, own_machines_only: bool = False) -> FailureRule:
-    """A rule whose pattern ignores case."""
     return FailureRule(
         pattern=re.compile(pattern, re.IGNORECASE),
         reason=reason,

@@ -28,7 +28,6 @@ def accepted_labels(labels: Mapping[str, str], rules: LabelRules) -> dict[str, s
 
 
 def is_gc_protected(labels: Mapping[str, str]) -> bool:
-    """Whether a node's labels protect it from garbage collection."""
     return labels.get(EXEMPT_LABEL, "false").lower() not in ("false", "no", "0")
 
 

@@ -26,8 +26,6 @@ class HubSource:
 
 @dataclass(frozen=True)
 class BucketSource:
-    """A folder in an S3-compatible bucket."""
-
     store: Literal["r2", "s3"]
     bucket: str
     prefix: str

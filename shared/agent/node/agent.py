@@ -7,9 +7,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any
 
 from shared.agent.node.clock import NodeClock, parse_time
 from shared.agent.node.config import Config
@@ -29,31 +30,28 @@ from shared.agent.node.transport import MIB, Http
 OVER = "the control plane ended the attempt"
 
 
-class Background(Generic[T]):
-    """A thread whose result or error the main thread collects."""
+def begin(name: str, work: Callable[[], T]) -> Future[T]:
+    """Work on a thread of its own, which does not keep the agent from ending as an executor's would."""
+    future: Future[T] = Future()
 
-    def __init__(self, name: str, work: Callable[[], T], code: str) -> None:
-        self.value: T | None = None
-        self._error: BaseException | None = None
-        self._code = code
-        self._done = threading.Event()
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except Exception as error:  # whatever it is, the main thread reports it
+            future.set_exception(error)
 
-        def run() -> None:
-            try:
-                self.value = work()
-            except Exception as error:  # whatever it is, the main thread reports it
-                self._error = error
-            self._done.set()
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return future
 
-        threading.Thread(target=run, name=name, daemon=True).start()
 
-    def finished(self) -> bool:
-        """Raises FatalError if it failed."""
-        if isinstance(self._error, FatalError):
-            raise self._error
-        if self._error is not None and not isinstance(self._error, StoppedError):
-            raise FatalError(self._code, f"{type(self._error).__name__}: {self._error}")
-        return self._done.is_set() and self._error is None
+def finished(work: Future[Any], code: str) -> bool:
+    """Raises FatalError, by default with this code, if the work failed."""
+    error = work.exception() if work.done() else None
+    if isinstance(error, FatalError):
+        raise error
+    if error is not None and not isinstance(error, StoppedError):
+        raise FatalError(code, f"{type(error).__name__}: {error}")
+    return work.done() and error is None
 
 
 class Agent:
@@ -134,8 +132,7 @@ class Agent:
     def _live(self) -> str:
         self._listen()
         self._state.tail = lambda: tail(self._server.output) or tail(self._installer.output)
-        installed = Background("install", self._installer.install, "install_failed")
-        fetched = Background("fetch", self._fetch, "model_fetch_failed")
+        installed, fetched = begin("install", self._installer.install), begin("fetch", self._fetch)
         watched = (self._node, self._state, self._clock, self._log, self._over)
         threading.Thread(target=watch_interruption, args=watched, name="watch", daemon=True).start()
         shown = self._clock.ticks()
@@ -192,14 +189,14 @@ class Agent:
             self._state.warn("lease_lost")
         return self._state.notice
 
-    def _advance(self, installed: Background[Path], fetched: Background[None]) -> None:
+    def _advance(self, installed: Future[Path], fetched: Future[None]) -> None:
         """Check what is running and start what comes next."""
         state = self._state
-        here = fetched.finished()
-        if state.phase == INSTALLING and installed.finished():
+        here = finished(fetched, "model_fetch_failed")
+        if state.phase == INSTALLING and finished(installed, "install_failed"):
             state.enter(LOADING)
-        if state.phase == LOADING and self._assignment is not None and installed.value is not None:
-            self._server.prepare(installed.value, self._assignment, self._environ)
+        if state.phase == LOADING and self._assignment is not None:
+            self._server.prepare(installed.result(), self._assignment, self._environ)
         if state.phase == LOADING and here:
             state.enter(STARTING)
         if state.phase in (STARTING, SERVING) and self._server.advance():

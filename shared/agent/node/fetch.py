@@ -78,7 +78,6 @@ class Remote:
         return min(RANGE, (self.size or 0) - index * RANGE)
 
     def recall(self) -> None:
-        """Read what an earlier run left."""
         try:
             left = json.loads(self.sidecar.read_text())
             if left["size"] == self.size and left["range"] == RANGE and self.part.stat().st_size == self.size:

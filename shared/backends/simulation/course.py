@@ -175,11 +175,9 @@ class Course:
         return after is not None and self._last_stage >= READY and self._past(READY + after)
 
     def _past(self, moment: float) -> bool:
-        """Whether that many simulated seconds of the attempt are over."""
         return self._left(moment) <= _EXACT
 
     def _left(self, moment: float) -> float:
-        """Seconds of the clock until a moment of the attempt."""
         return moment / self.speed - self.elapsed
 
     def _next_change(self) -> float | None:
@@ -215,7 +213,6 @@ def _address(node: SimulatedNode) -> str:
 
 
 def expected_seconds(speed: float) -> dict[Phase, float]:
-    """Seconds that each phase of a simulated launch takes at a speed."""
     simulated = {
         Phase.VALIDATING: CHECKED,
         Phase.PROVISIONING: UP,

@@ -113,8 +113,6 @@ class SimulationProvider:
 
 
 class SimulatedNodes:
-    """The simulated nodes, asked directly."""
-
     def __init__(self, cloud: SimulatedCloud, clock: Clock, speed: float = 1.0) -> None:
         self._cloud = cloud
         self._clock = clock

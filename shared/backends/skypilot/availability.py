@@ -42,7 +42,6 @@ class AvailabilityCheck:
         self._checks = KeyedTTLCache[ProviderName, str](_KNOWN_SECONDS, clock)
 
     def of(self, provider: ProviderName, elapsed_seconds: float) -> Availability:
-        """See Provider.availability. Raises ProviderUnavailableError."""
         cached = self._answers.find(provider)
         if cached is not None:
             return cached

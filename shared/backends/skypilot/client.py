@@ -139,7 +139,6 @@ class SkyClient(SkyHttp):
         self._post("/api/cancel", {"request_ids": list(request_ids)})
 
     def check(self, cloud: str) -> str:
-        """Start a check of one cloud's credentials and return the request's id."""
         return self._post("/check", {"clouds": [cloud]})
 
     def list_accelerators(self, cloud: str) -> str:

@@ -53,7 +53,6 @@ def plain(text: str) -> str:
 
 
 def is_local(endpoint: str) -> bool:
-    """Whether a server's address is on this machine."""
     return httpx.URL(endpoint).host in ("127.0.0.1", "localhost", "::1")
 
 

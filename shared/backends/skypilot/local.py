@@ -79,7 +79,6 @@ class LocalServer:
         return local_endpoint(self._environ)
 
     def ever_ran(self) -> bool:
-        """Whether SkyPilot has ever kept books on this machine."""
         return self._is_file(".sky/state.db")
 
     def copied(self) -> str | None:
@@ -151,5 +150,4 @@ class LocalServer:
 
 
 def set_up_advice(provider: ProviderName) -> str:
-    """What to do so that a provider becomes enabled."""
     return f"{CLOUDS[provider].credentials.advice}, then `sky check {provider}`"

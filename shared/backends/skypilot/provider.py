@@ -96,7 +96,6 @@ class SkyPilotProvider:
         self._refresh_asked = KeyedTTLCache[str, bool](refresh_seconds, clock)
 
     def close(self) -> None:
-        """A server on this machine goes on."""
         self._client.close()
 
     def availability(self, provider: ProviderName, elapsed_seconds: float) -> Availability:
@@ -211,7 +210,6 @@ class SkyPilotProvider:
         ]
 
     def log_tail(self, attempt_ref: AttemptRef, lines: int) -> list[str]:
-        """See Provider; redacted."""
         self._ready()
         with _answers():
             launch = _launch(self._client.requests_of(attempt_ref.cluster_name), attempt_ref.request_id)

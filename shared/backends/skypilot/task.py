@@ -24,7 +24,6 @@ regular teardown, which is faster and confirmed, usually comes first."""
 
 
 def labels_for(launch_spec: LaunchSpec, workspace: str) -> dict[str, str]:
-    """The user's labels in a form that the cloud takes, and ours."""
     rules = CLOUDS[launch_spec.offer.provider].labels
     return {
         **accepted_labels(launch_spec.labels, rules),

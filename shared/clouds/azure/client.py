@@ -99,7 +99,6 @@ class AzureClient:
         return self._pages("list the resources", "/resources", query)
 
     def usage(self, region: str) -> list[QuotaUsage]:
-        """A region's quota of machines and cores."""
         with self._errors(f"read the quota of {region}"):
             return [
                 QuotaUsage(item.name.value, item.current_value, item.limit)
