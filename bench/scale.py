@@ -146,8 +146,8 @@ class Costs:
     def idle_month(self) -> tuple[float, float, float]:
         """Storage, executions, and executions after the free grants, of a control plane with nothing to do."""
         sweeps = MONTH_SECONDS / SWEEP_SECONDS
-        # Beside the walk: notes and clouds listed every second minute, three poison queues every tenth.
-        tables = sweeps * (1 + 2 / 4)
+        # Beside the walk: status each minute; markers and clouds every second minute; three poison queues every tenth.
+        tables = sweeps * (1 + 1 / 2 + 2 / 4)
         queues = sweeps * 3 / 20
         storage = tables * self.given.table_price + queues * self.given.queue_price
         left = max(0.0, sweeps - self.given.free_executions) * self.given.execution_price
