@@ -6,6 +6,7 @@ import pytest
 
 from devhost.azurite import Azurite, start
 from devhost.config import HostError
+from shared import app as runtime
 
 _TRIES = 3
 """A port that was free may be taken by another test process before Azurite binds it."""
@@ -25,3 +26,10 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
             running.stop()
             return
     pytest.fail("; ".join(failures))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_app_left() -> Iterator[None]:
+    """No module finds the app of another one's tests in this process."""
+    yield
+    runtime.use(None)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared import app as runtime
+from tests.functional.scripted import NodeWorld
 from tests.functional.world import World
 
 
@@ -12,5 +12,12 @@ from tests.functional.world import World
 def world() -> Iterator[World]:
     made = World()
     yield made
-    runtime.use(None)
+    assert made.errors == []
+
+
+@pytest.fixture
+def push() -> Iterator[NodeWorld]:
+    """Nodes that call us."""
+    made = NodeWorld()
+    yield made
     assert made.errors == []

@@ -14,7 +14,6 @@ import pytest
 from devhost.azurite import Azurite
 from gpulaunch.models.instances import EventType
 from gpulaunch.models.requests import LaunchRequest
-from shared import app as runtime
 from shared.adapters import Adapters
 from shared.app import compose
 from shared.domain.errors import AdmissionRefusedError
@@ -106,7 +105,6 @@ def check(azurite: Azurite) -> Outcome:
 def storage(azurite: Azurite) -> Iterator[Azurite]:
     ensure(table_client(connection(azurite)), queue_service(connection(azurite)), [])
     yield azurite
-    runtime.use(None)
 
 
 def test_of_two_hundred_launches_at_once_exactly_fifty_should_be_admitted(storage: Azurite) -> None:

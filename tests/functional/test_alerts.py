@@ -16,7 +16,6 @@ import azure.functions as func
 import pytest
 
 from functions.queues import alerts
-from shared import app as runtime
 from shared.errors import StoreUnavailableError
 from shared.queues import ALERTS, QUEUES
 from shared.storage import rows
@@ -72,7 +71,6 @@ def receiver() -> Iterator[Receiver]:
     made = Receiver()
     yield made
     made.close()
-    runtime.use(None)
 
 
 def test_a_launch_should_be_told_of_signed(receiver: Receiver) -> None:
@@ -102,7 +100,6 @@ def test_without_a_webhook_there_should_be_no_further_storage_operation() -> Non
         for labels in ({}, {"simulate.no-capacity": "9"}):
             world.launch(labels=labels)
         world.run(200)
-        runtime.use(None)
         return world.queues.depth(ALERTS), Counter([*world.queues.calls.seen, *world.store.calls.seen])
 
     none, without = operations(World())
@@ -279,7 +276,6 @@ def test_a_receiver_that_is_never_there_should_be_given_up_and_block_nobody(capl
     assert world.queues.depth(poison_queue(ALERTS)) == 1
     assert "ConnectError" in caplog.text
     assert "secret-path" not in "".join(r.getMessage() for r in caplog.records if r.name.startswith("gpulaunch"))
-    runtime.use(None)
 
 
 def test_storage_that_takes_no_alert_should_not_stop_a_step(caplog: pytest.LogCaptureFixture) -> None:
@@ -290,7 +286,6 @@ def test_storage_that_takes_no_alert_should_not_stop_a_step(caplog: pytest.LogCa
     assert world.show(instance_id)["phase"] == "ready"
     assert world.errors == []
     assert "is lost" in caplog.text
-    runtime.use(None)
 
 
 @pytest.mark.parametrize(

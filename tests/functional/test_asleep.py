@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from shared import app as runtime
 from shared.backends.skypilot import client as sky_client
 from shared.backends.skypilot import http as sky_http
 from shared.storage.base import ORPHAN, Marker
@@ -23,7 +22,6 @@ def world() -> Iterator[SkyPilotWorld]:
         made = SkyPilotWorld(server)
         yield made
         made.close()
-        runtime.use(None)
         assert made.errors == []
 
 

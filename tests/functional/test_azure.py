@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from gpulaunch.models.instances import Mode
-from shared import app as runtime
 from shared.backends.base import Backend
 from shared.control.sweep.garbage import GRACE
 from shared.domain.provider import AttemptRef, LaunchSpec, NodeState, NodeView, ProviderUnavailableError
@@ -82,7 +81,6 @@ def world(tmp_path: Path) -> Iterator[OnAzure]:
         made.join(azure)
         azure.manager.usages["eastus"] = dict(PLENTY)
         yield made
-    runtime.use(None)
     assert made.errors == []
 
 

@@ -2,14 +2,13 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from gpulaunch.models.instances import Phase
-from shared import app as runtime
 from shared.control.queries import HealthReports
 from shared.control.termination import UnreadableTermination
 from shared.domain import node as protocol
@@ -77,13 +76,6 @@ READABLE: dict[str, Spoil] = {
 }
 
 
-@pytest.fixture
-def nodes() -> Iterator[NodeWorld]:
-    made = NodeWorld()
-    yield made
-    runtime.use(None)
-
-
 def health(world: World) -> Any:
     answer = world.call("GET", "/api/health", token=None)
     assert answer.status == 200
@@ -146,26 +138,25 @@ def test_an_unreadable_row_should_cost_itself_alone(world: World, caplog: pytest
 
 
 @pytest.mark.parametrize("name", READABLE)
-def test_an_odd_instance_should_live_and_end_by_delete_as_any_other(nodes: NodeWorld, name: str) -> None:
-    readable_is_as_any_other(nodes, name)
-    assert nodes.errors == []
+def test_an_odd_instance_should_live_and_end_by_delete_as_any_other(push: NodeWorld, name: str) -> None:
+    readable_is_as_any_other(push, name)
 
 
 @pytest.mark.parametrize("name", READABLE)
-def test_an_odd_instance_should_end_at_its_deadline_as_any_other(nodes: NodeWorld, name: str) -> None:
-    odd = neighbours_end_on_time(nodes, READABLE[name], minutes=FEW)
-    assert nodes.show(odd)["ending"]["reason"] == "deadline"
-    assert nodes.running() == 0
+def test_an_odd_instance_should_end_at_its_deadline_as_any_other(push: NodeWorld, name: str) -> None:
+    odd = neighbours_end_on_time(push, READABLE[name], minutes=FEW)
+    assert push.show(odd)["ending"]["reason"] == "deadline"
+    assert push.running() == 0
 
 
-def test_a_record_without_room_should_not_end_the_probes_of_its_neighbours(nodes: NodeWorld) -> None:
-    ids = [nodes.to_ready() for _ in range(3)]
-    READABLE["full_record"](nodes, ids[1])
-    nodes.scripted.alive = False
-    nodes.run(SWEEP_SECONDS + 5)
-    assert [nodes.show(one)["health"]["state"] for one in ids] == ["unhealthy", "healthy", "unhealthy"]
-    assert any("task probes failed" in problem for problem in health(nodes)["problems"])
-    assert nodes.delete(ids[1]).json["phase"] == "terminating"
+def test_a_record_without_room_should_not_end_the_probes_of_its_neighbours(push: NodeWorld) -> None:
+    ids = [push.to_ready() for _ in range(3)]
+    READABLE["full_record"](push, ids[1])
+    push.scripted.alive = False
+    push.run(SWEEP_SECONDS + 5)
+    assert [push.show(one)["health"]["state"] for one in ids] == ["unhealthy", "healthy", "unhealthy"]
+    assert any("task probes failed" in problem for problem in health(push)["problems"])
+    assert push.delete(ids[1]).json["phase"] == "terminating"
 
 
 def reasons_of_later_versions_are_errors(patch: pytest.MonkeyPatch) -> None:
@@ -209,10 +200,11 @@ def a_node_may_say_anything(patch: pytest.MonkeyPatch) -> None:
 def test_a_planted_bug_should_be_found(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, plant: Plant, name: str
 ) -> None:
-    world: World = request.getfixturevalue("world" if name in UNREADABLE else "nodes")
+    world: World = request.getfixturevalue("world" if name in UNREADABLE else "push")
     plant(monkeypatch)
     with pytest.raises(AssertionError):
         (unreadable_costs_itself_alone if name in UNREADABLE else readable_is_as_any_other)(world, name)
+    world.errors.clear()
 
 
 def test_a_failing_task_should_leave_the_others_alone_and_be_named(

@@ -6,7 +6,6 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 
 from gpulaunch.models.instances import Phase
-from shared import app as runtime
 from shared.backends.skypilot import http as sky_http
 from tests.functional.skypilot_world import SkyPilotWorld
 from tests.standins.sky_server import SkyServer
@@ -38,4 +37,3 @@ def test_a_deployed_app_should_not_need_skypilot(monkeypatch: pytest.MonkeyPatch
         world.sweep()
         world.close()
         assert world.errors == []
-    runtime.use(None)

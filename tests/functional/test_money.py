@@ -7,13 +7,11 @@ import csv
 import io
 import logging
 from collections import Counter
-from collections.abc import Iterator
 from datetime import date
 from typing import Any
 
 import pytest
 
-from shared import app as runtime
 from shared.billing.gate import LedgerGate
 from shared.billing.ledger import AttemptCosts
 from shared.control.records import RecordWriter
@@ -24,12 +22,6 @@ from shared.storage.base import Booking, IdempotencyEntry
 from tests.functional.world import READER, SEED, Answer, World, settings
 
 PATH = "/api/instances/launch"
-
-
-@pytest.fixture(autouse=True)
-def gone() -> Iterator[None]:
-    yield
-    runtime.use(None)
 
 
 def world_with(**given: str) -> World:

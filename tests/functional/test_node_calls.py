@@ -4,21 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared import app as runtime
 from shared.domain.node import JobResult, NodeNotice, NodePhase, NodeStatus
 from shared.domain.provider import (
     NodeState,
     NodeView,
 )
 from tests.functional.scripted import NodeWorld
-
-
-@pytest.fixture
-def push() -> Iterator[NodeWorld]:
-    made = NodeWorld()
-    yield made
-    runtime.use(None)
-    assert made.errors == []
 
 
 def test_a_node_that_registers_should_make_its_instance_ready(push: NodeWorld) -> None:
@@ -170,7 +161,6 @@ class TestNodesThatCannotCall:
     def pull(self) -> Iterator[NodeWorld]:
         made = NodeWorld(public_url="")
         yield made
-        runtime.use(None)
         assert made.errors == []
 
     def to_ready(self, pull: NodeWorld) -> str:

@@ -1,23 +1,12 @@
 """An offer that was refused lately comes last in the next launch's plan; simulated refusals teach nothing."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 
-import pytest
-
 from gpulaunch.models.instances import Reason
-from shared import app as runtime
 from shared.domain.instance import Failure
 from shared.storage.base import REFUSED_OFFER, Marker
 from tests.functional.scripted import NodeWorld
 from tests.functional.world import SEED, World
-
-
-@pytest.fixture
-def push() -> Iterator[NodeWorld]:
-    made = NodeWorld()
-    yield made
-    runtime.use(None)
 
 
 def first_offer(world: World) -> bool:

@@ -13,7 +13,6 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import NonRecordingSpan, SpanContext, format_trace_id, use_span
 
 from gpulaunch.models.requests import LaunchRequest
-from shared import app as runtime
 from tests.functional.listening import Listening
 from tests.functional.world import SEED
 
@@ -23,7 +22,6 @@ def world() -> Iterator[Listening]:
     made = Listening()
     yield made
     made.ear.close()
-    runtime.use(None)
 
 
 def of(spans: list[ReadableSpan], instance_id: str) -> list[ReadableSpan]:

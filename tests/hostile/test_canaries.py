@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from shared import app as runtime
 from shared.adapters import secrets_of
 from shared.auth import Purpose
 from shared.backends.base import Backend
@@ -145,7 +144,6 @@ def test_no_planted_secret_should_be_found(mode: str, caplog: pytest.LogCaptureF
         places["telemetry"] = world.ear.text()
     finally:
         world.ear.close()
-        runtime.use(None)
     belongs = ("/credentials", "/assignment")
     for path, answer in world.heard:
         if not path.endswith(belongs):

@@ -206,7 +206,7 @@ class Simulator:
         self.table = Table()
         self.checks = Checks(self.scheduler, lambda: self.table, self._running, self._launching, self.azure)
         self.checks.over_budget = self._beyond_cap
-        self.store = FaultyStore(self.chaos, self.table, self.checks)
+        self.store: Any = FaultyStore(self.chaos, self.table, self.checks)
         self.queues = FaultyQueues(self.chaos, self.checks, self._announce)
         self.fleet = Fleet(self.chaos)
         self.simulated = _SimulatedCloud(self.chaos, self.checks)

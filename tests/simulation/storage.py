@@ -2,25 +2,21 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from datetime import date, datetime, timedelta
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import Any, Protocol
 
 from pydantic import BaseModel
 
 from shared.cache import TTLCache
 from shared.domain.instance import Event, InstanceRecord
-from shared.domain.money import CostEntry
 from shared.storage.base import (
     NO_BOOKING,
     Booking,
     IdempotencyEntry,
-    InstanceFilter,
     Marker,
     QueuedMessage,
-    RecordPage,
     Unreadable,
     Versioned,
-    VersionedLedger,
 )
 from shared.storage.queues import visibility
 from tests.simulation.chaos import Chaos
@@ -100,9 +96,6 @@ class FaultyStore:
 
         return self._chaos.storage(f"create {record.instance_id[-4:]}", effect)
 
-    def idempotency(self, key_hash: str) -> IdempotencyEntry | None:
-        return self._chaos.storage("idempotency", lambda: self.table.idempotency(key_hash))
-
     def load(self, instance_id: str) -> Versioned | None:
         found = self._chaos.storage(f"load {instance_id[-4:]}", lambda: self.table.load(instance_id))
         return None if found is None else self._perhaps_stale(found)
@@ -121,36 +114,14 @@ class FaultyStore:
 
         return self._chaos.storage(f"commit {record.instance_id[-4:]}", effect)
 
-    def close_unreadable(self, unreadable: Unreadable, booking: Booking = NO_BOOKING) -> None:
-        self._chaos.storage("close", lambda: self.table.close_unreadable(unreadable, booking))
-
-    def ledger(self) -> VersionedLedger:
-        return self._chaos.storage("ledger", self.table.ledger)
-
-    def book(self, booking: Booking) -> None:
-        self._chaos.storage("book", lambda: self.table.book(booking))
-
-    def costs(self, first: date) -> list[CostEntry]:
-        return self._chaos.storage("costs", lambda: self.table.costs(first))
-
-    def events(self, instance_id: str, after: int = -1, limit: int = 1000) -> list[Event]:
-        return self._chaos.storage("events", lambda: self.table.events(instance_id, after, limit))
-
     def live(self, newest: str | None = None, oldest: str | None = None) -> Iterator[Versioned | Unreadable]:
         for found in self._chaos.storage("live", lambda: list(self.table.live(newest, oldest))):
             yield found if isinstance(found, Unreadable) else self._perhaps_stale(found)
 
-    def page(self, wanted: InstanceFilter, size: int, token: str | None) -> RecordPage:
-        return self._chaos.storage("page", lambda: self.table.page(wanted, size, token))
-
-    def markers(self, kind: str) -> list[Marker]:
-        return self._chaos.storage(f"notes of {kind}", lambda: self.table.markers(kind))
-
-    def put_marker(self, marker: Marker) -> None:
-        self._chaos.storage(f"put note {marker.kind} {marker.key}", lambda: self.table.put_marker(marker))
-
-    def drop_marker(self, kind: str, key: str) -> None:
-        self._chaos.storage(f"drop note {kind} {key}", lambda: self.table.drop_marker(kind, key))
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """Any other operation: it fails as all do, and nothing is made of its answer."""
+        act = getattr(self.table, name)
+        return lambda *given, **named: self._chaos.storage(name, lambda: act(*given, **named))
 
     def _perhaps_stale(self, found: Versioned) -> Versioned:
         older = self._older.get(found.record.instance_id)

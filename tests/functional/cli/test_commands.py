@@ -21,7 +21,6 @@ from gpulaunch.cli.watch import Watch
 from gpulaunch.models.instances import STARTING, Phase
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import Job, LaunchRequest
-from shared import app as runtime
 from shared.clouds.base import CloudCompute
 from shared.domain.provider import ProviderUnavailableError
 from shared.domain.quota import QuotaNeed, QuotaUsage, RegionUsage
@@ -413,13 +412,10 @@ def test_a_budget_or_limit_should_be_named_and_not_blamed_on_the_token(
     tmp_path: Path, setting: str, value: str, status: int, said: str
 ) -> None:
     world = World(given=settings(**{setting: value}))
-    try:
-        transport = WorldTransport(world)
-        gpulaunch = Terminal(world, transport, tmp_path)
-        result = gpulaunch("launch", MODEL, "--gpu", "A10", "--region", "eastus")
-        told = json.loads(gpulaunch("launch", MODEL, "--gpu", "A10", "--region", "eastus", "--json").stderr)["error"]
-    finally:
-        runtime.use(None)
+    transport = WorldTransport(world)
+    gpulaunch = Terminal(world, transport, tmp_path)
+    result = gpulaunch("launch", MODEL, "--gpu", "A10", "--region", "eastus")
+    told = json.loads(gpulaunch("launch", MODEL, "--gpu", "A10", "--region", "eastus", "--json").stderr)["error"]
     assert (result.exit_code, told["status"], told["limit"]["name"]) == (Exit.REFUSED, status, said)
     assert "token" not in result.stderr
     assert transport.statuses == [status, status]

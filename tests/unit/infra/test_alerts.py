@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from shared import app as runtime
 from shared.lifecycle.timeouts import Timeouts
 from shared.queues import LAUNCHES
 from tests.functional.listening import Listening
@@ -36,7 +35,6 @@ def lines() -> Iterator[list[Line]]:
     world.run(Timeouts().release_alert + 720)
     yield world.lines()
     world.ear.close()
-    runtime.use(None)
 
 
 def test_a_sweep_should_log_the_line_that_the_alert_counts(lines: list[Line]) -> None:
