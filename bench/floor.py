@@ -32,7 +32,7 @@ def writes(body: dict[str, Any]) -> tuple[list[tuple[str, rows.TableRow]], str]:
     """The rows and the message of one accepted launch, as the app writes them."""
     request, now, catalog = LaunchRequest.model_validate(body), datetime.now(UTC), snapshot()
     offers = plan(match(request, catalog), request)
-    costs = estimate(offers, 720, catalog.listing("azure").prices.as_of)
+    costs = estimate(offers, 720, catalog.listing("azure").prices)
     record, events = accept(
         request,
         instance_id=UlidIds().instance_id(now),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from pydantic import SecretStr
 
@@ -32,9 +32,6 @@ from shared.storage.base import InstanceStore, Marker, Queues
 from shared.storage.connect import ensure, queue_service, table_client
 from shared.storage.queues import StorageQueues
 from shared.storage.tables import TableInstanceStore
-
-if TYPE_CHECKING:
-    pass
 
 _DEVELOPMENT_KEY = SecretStr("only-for-development-on-ones-own-machine")
 """Stands in for the master key where `AZURE_FUNCTIONS_ENVIRONMENT=Development`; elsewhere the app does not start."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gpulaunch.models.instances import Mode
 from gpulaunch.models.requests import LaunchRequest
-from gpulaunch.models.responses import Estimate, GpuMemory, LaunchAnswer
+from gpulaunch.models.responses import GpuMemory, LaunchAnswer
 from shared.backends.base import Backends
 from shared.billing.admission import Admission
 from shared.clock import Clock, Ids
@@ -99,9 +99,9 @@ class Launcher:
                 offers=plan.offers,
                 mode=prepared.mode,
                 mode_reason=prepared.mode_reason,
-                lifetime_minutes=plan.lifetime_minutes,
-                estimated_hourly_usd=plan.costs.hourly_usd,
-                worst_case_usd=plan.costs.worst_case_usd,
+                lifetime_minutes=plan.estimate.lifetime_minutes,
+                estimated_hourly_usd=plan.estimate.hourly_usd,
+                worst_case_usd=plan.estimate.worst_case_usd,
                 excluded=prepared.excluded,
                 traceparent=self.telemetry.traceparent(),
             )
@@ -126,13 +126,7 @@ def _answer(record: InstanceRecord, prepared: PreparedLaunch) -> LaunchAnswer:
         mode_reason=prepared.mode_reason,
         phase=record.phase,
         offers=list(plan.offers),
-        estimate=Estimate(
-            hourly_usd=plan.costs.hourly_usd,
-            worst_case_usd=plan.costs.worst_case_usd,
-            lifetime_minutes=plan.lifetime_minutes,
-            prices_as_of=plan.costs.as_of,
-            prices_source=plan.prices.source,
-        ),
+        estimate=plan.estimate,
         gpu_memory=_gpu_memory(plan.fit),
         warnings=prepared.warnings,
     )

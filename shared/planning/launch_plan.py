@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import LaunchRequest
+from gpulaunch.models.responses import Estimate
 from shared.domain.catalog import Prices
 from shared.planning.gpu_fit import Fit, fit, need
-from shared.planning.plan import CostEstimate, estimate, plan
+from shared.planning.plan import estimate, plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,9 +19,7 @@ class LaunchPlan:
     """With the deployment's defaults filled in."""
     offers: Sequence[Offer]
     """In the order in which they are tried."""
-    lifetime_minutes: int
-    costs: CostEstimate
-    prices: Prices
+    estimate: Estimate
     fit: Fit | None
     """What the model needs of the GPU beside what it has; None when either is unknown."""
 
@@ -43,8 +42,6 @@ class Candidates:
         return LaunchPlan(
             request=request,
             offers=offers,
-            lifetime_minutes=lifetime_minutes,
-            costs=estimate(offers, lifetime_minutes, prices.as_of),
-            prices=prices,
+            estimate=estimate(offers, lifetime_minutes, prices),
             fit=fit(need(request.model_name, request.model_source, request.vllm_args), offers),
         )

@@ -10,9 +10,10 @@ Rules of the order:
 from collections.abc import Collection, Sequence
 from decimal import ROUND_CEILING, Decimal
 
-from gpulaunch.models.base import Stored
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import LaunchRequest
+from gpulaunch.models.responses import Estimate
+from shared.domain.catalog import Prices
 
 MAX_OFFERS = 16
 """A plan is never longer: at some minutes an attempt, more could not be tried within the patience of anyone."""
@@ -21,23 +22,6 @@ FALLBACK_PLACES = 4
 
 _CENT = Decimal("0.01")
 _MINUTES_PER_HOUR = 60
-
-
-class CostEstimate(Stored):
-    """What a launch may cost, in USD, from the listed prices.
-
-    Prices per hour stand as listed, not rounded. Amounts are rounded up to the cent, once, at the end.
-    """
-
-    hourly_usd: float
-    """Price per hour of the offer that is tried first."""
-    highest_hourly_usd: float
-    """Highest price per hour in the plan."""
-    lifetime_minutes: int
-    worst_case_usd: float
-    """The highest price, from acceptance to the end of the longest lifetime."""
-    as_of: str
-    """How old the prices are."""
 
 
 def _is_asked(offer: Offer, request: LaunchRequest) -> bool:
@@ -75,8 +59,8 @@ def plan(
     return (planned + tired)[:MAX_OFFERS]
 
 
-def estimate(planned: Sequence[Offer], lifetime_minutes: int, as_of: str) -> CostEstimate:
-    """What a launch over these offers may cost.
+def estimate(planned: Sequence[Offer], lifetime_minutes: int, prices: Prices) -> Estimate:
+    """What a launch over these offers may cost. Amounts are rounded up to the cent, once, at the end.
 
     The worst case is the highest price of the plan for the whole lifetime: attempts follow one another, so that one
     node at a time is paid for; the minutes until a failed attempt's node is deleted are part of that time.
@@ -90,10 +74,10 @@ def estimate(planned: Sequence[Offer], lifetime_minutes: int, as_of: str) -> Cos
         raise ValueError("a lifetime is at least one minute")
     highest = max(offer.price_per_hour for offer in planned)
     worst = Decimal(str(highest)) * lifetime_minutes / _MINUTES_PER_HOUR
-    return CostEstimate(
+    return Estimate(
         hourly_usd=planned[0].price_per_hour,
-        highest_hourly_usd=highest,
-        lifetime_minutes=lifetime_minutes,
         worst_case_usd=float(worst.quantize(_CENT, rounding=ROUND_CEILING)),
-        as_of=as_of,
+        lifetime_minutes=lifetime_minutes,
+        prices_as_of=prices.as_of,
+        prices_source=prices.source,
     )

@@ -145,7 +145,7 @@ def context(app: App, values: Mapping[str, str], planned: Preview, address: str)
     """What the form and its plan show."""
     provider = _PROVIDERS.get(values["provider"], DEFAULT_PROVIDER)
     offers = _offers(app.catalog, provider)
-    costs = planned.planned.costs if planned.planned else None
+    costs = planned.planned.estimate if planned.planned else None
     machines = _machines(provider, offers)
     return {
         "values": values,

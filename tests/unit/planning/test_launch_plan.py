@@ -40,8 +40,12 @@ def test_what_failed_should_come_last_and_what_is_excluded_not_at_all(
 def test_a_plan_should_cost_its_first_offer_by_the_hour_and_its_dearest_at_worst() -> None:
     found = candidates()
     made = found.plan(found.planned(), 90, PRICES)
-    assert (made.offers, made.lifetime_minutes, made.prices) == ([SPOT, WEST, ON_DEMAND], 90, PRICES)
-    assert (made.costs.hourly_usd, made.costs.worst_case_usd, made.costs.as_of) == (0.5, 3.0, PRICES.as_of)
+    assert (made.offers, made.estimate.lifetime_minutes) == ([SPOT, WEST, ON_DEMAND], 90)
+    assert (made.estimate.hourly_usd, made.estimate.worst_case_usd, made.estimate.prices_as_of) == (
+        0.5,
+        3.0,
+        PRICES.as_of,
+    )
 
 
 def test_a_plan_should_say_whether_the_model_fits_the_weakest_of_its_own_offers() -> None:

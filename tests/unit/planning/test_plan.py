@@ -7,15 +7,18 @@ from hypothesis import strategies as st
 
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import LaunchRequest
+from gpulaunch.models.responses import Estimate
 from shared.catalog.snapshot import snapshot
+from shared.domain.catalog import Prices
 from shared.planning.matching import match
 from shared.planning.plan import (
     FALLBACK_PLACES,
     MAX_OFFERS,
-    CostEstimate,
     estimate,
     plan,
 )
+
+PRICES = Prices("snapshot", "yesterday")
 
 
 def ask(**fields: Any) -> LaunchRequest:
@@ -122,13 +125,13 @@ class TestRoom:
 
 class TestEstimate:
     def test_the_seed_for_its_default_lifetime(self) -> None:
-        made = estimate([offer(0.8), offer(3.2, spot=False)], 720, "snapshot x")
-        assert made == CostEstimate(
+        made = estimate([offer(0.8), offer(3.2, spot=False)], 720, PRICES)
+        assert made == Estimate(
             hourly_usd=0.8,
-            highest_hourly_usd=3.2,
             lifetime_minutes=720,
             worst_case_usd=38.4,
-            as_of="snapshot x",
+            prices_as_of="yesterday",
+            prices_source="snapshot",
         )
 
     @pytest.mark.parametrize(
@@ -144,24 +147,24 @@ class TestEstimate:
         ],
     )
     def test_amounts_are_rounded_up_to_the_cent(self, price: float, minutes: int, worst: float) -> None:
-        assert estimate([offer(price)], minutes, "").worst_case_usd == worst
+        assert estimate([offer(price)], minutes, PRICES).worst_case_usd == worst
 
     def test_the_price_per_hour_stays_as_listed(self) -> None:
-        assert estimate([offer(0.062699)], 60, "").hourly_usd == 0.062699
+        assert estimate([offer(0.062699)], 60, PRICES).hourly_usd == 0.062699
 
     def test_the_highest_need_not_be_the_last(self) -> None:
-        assert estimate([offer(1), offer(5), offer(2)], 60, "").worst_case_usd == 5
+        assert estimate([offer(1), offer(5), offer(2)], 60, PRICES).worst_case_usd == 5
 
     @pytest.mark.parametrize(("offers", "minutes"), [([], 60), ([offer(1)], 0), ([offer(1)], -5)])
     def test_nothing_to_estimate(self, offers: list[Offer], minutes: int) -> None:
         with pytest.raises(ValueError, match="at least one"):
-            estimate(offers, minutes, "")
+            estimate(offers, minutes, PRICES)
 
 
-PRICES = st.sampled_from([0.062699, 0.5, 0.8, 1.0, 3.2, 6.98])
+AMOUNTS = st.sampled_from([0.062699, 0.5, 0.8, 1.0, 3.2, 6.98])
 OFFERS = st.lists(
     st.builds(
-        offer, PRICES, st.sampled_from(["a", "b", "c", "d"]), st.booleans(), st.sampled_from(["X", "Y", "Z", "V", "W"])
+        offer, AMOUNTS, st.sampled_from(["a", "b", "c", "d"]), st.booleans(), st.sampled_from(["X", "Y", "Z", "V", "W"])
     ),
     max_size=40,
     unique_by=lambda one: one.key,
@@ -177,7 +180,7 @@ def cases(draw: st.DrawFn) -> tuple[list[Offer], LaunchRequest, set[str]]:
         region=draw(REGIONS),
         use_spot=draw(st.booleans()),
         spot_fallback=draw(st.booleans()),
-        max_hourly_cost=draw(st.none() | PRICES),
+        max_hourly_cost=draw(st.none() | AMOUNTS),
     )
     return offers, request, {one.key for one in refused}
 
@@ -224,8 +227,8 @@ def test_a_plan_of_a_plan_is_the_same_and_the_order_given_does_not_matter(
 
 
 @settings(deadline=None)
-@given(st.lists(PRICES, min_size=1, max_size=16), st.integers(1, 43_200))
+@given(st.lists(AMOUNTS, min_size=1, max_size=16), st.integers(1, 43_200))
 def test_the_worst_case_covers_every_offer_and_is_less_than_a_cent_too_high(prices: list[float], minutes: int) -> None:
-    made = estimate([offer(price, f"r{n}") for n, price in enumerate(prices)], minutes, "")
+    made = estimate([offer(price, f"r{n}") for n, price in enumerate(prices)], minutes, PRICES)
     exact = max(Decimal(str(price)) * minutes / 60 for price in prices)
     assert 0 <= Decimal(str(made.worst_case_usd)) - exact < Decimal("0.01")
