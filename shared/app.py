@@ -146,7 +146,7 @@ def compose(adapters: Adapters) -> App:
         UnreadableRows(store, unreadable, alerts.unreadable),
         # Late, since nodes that don't answer take seconds.
         ProbeReady(made.queues, prober, made.probe_slice),
-        PriceRefresh(made.prices),
+        PriceRefresh(None if made.prices is None else made.prices.step),
     )
     return App(
         settings=settings,

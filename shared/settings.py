@@ -224,10 +224,8 @@ class Settings(BaseSettings):
 def read_settings() -> Settings:
     """Read the environment.
 
-    Raises
-    ------
-    SettingsError
-        One line per wrong setting, naming it and never showing a value.
+    Raises:
+        SettingsError: One line per wrong setting, naming it and never showing a value.
     """
     try:
         return Settings()  # pyright: ignore[reportCallIssue] - every field has a default; pydantic-settings fills them

@@ -39,8 +39,6 @@ class Budgets:
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetAlert:
-    """A budget came to a threshold."""
-
     month: str
     scope: str
     threshold: int

@@ -12,8 +12,6 @@ InstanceId = Annotated[str, StringConstraints(pattern=INSTANCE_ID)]
 
 
 class StepMessage(Stored):
-    """Advance an instance by one step."""
-
     instanceId: InstanceId  # noqa: N815 - the field's name on the wire: `id` would overwrite binding data in the host
     epoch: int
     """The record's epoch when this was sent; a message of an earlier epoch is dropped."""

@@ -42,7 +42,6 @@ def probed(transition: Transition, found: Probed, timeouts: Timeouts) -> Decisio
 
 
 def noticed(transition: Transition, found: Noticed, timeouts: Timeouts) -> Decision:
-    """Recover from an announced shutdown without waiting for it."""
     when = f" at {found.leaves_at:%H:%M:%S} UTC" if found.leaves_at else ""
     transition.event(EventType.NODE_NOTICE, f"The machine is about to be shut down{when}: {found.notice.value}.")
     reason = Reason.EVICTED if found.notice is NodeNotice.EVICTION else Reason.NODE_LOST

@@ -29,7 +29,6 @@ def checked(transition: Transition, found: Checked, timeouts: Timeouts) -> Decis
 
 
 def unanswered(transition: Transition, found: ProviderUnavailable, timeouts: Timeouts) -> Decision:
-    """Check again, for as long as provisioning itself may take."""
     if _overdue(transition, timeouts):
         return terminate(transition, Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=found.message))
     return transition.requeue_after("advance", timeouts.unanswered_poll)
