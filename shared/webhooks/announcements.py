@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from shared.domain.instance import Event, InstanceRecord
 from shared.domain.messages import AlertMessage, BudgetNotice, UnreadableNotice
@@ -13,16 +14,16 @@ from shared.webhooks.alert import is_wanted
 log = logging.getLogger("gpulaunch.alerts")
 
 
+@dataclass(frozen=True)
 class AlertQueue:
     """The sender's side of alerts.
 
     What storage refuses is logged and given up: the change that the alert is about is written, and matters more.
     """
 
-    def __init__(self, queues: Queues, receivers: int, wanted: Collection[str]) -> None:
-        self._queues = queues
-        self._receivers = receivers
-        self._wanted = wanted
+    queues: Queues
+    receivers: int
+    wanted: Collection[str]
 
     def committed(self, before: InstanceRecord, after: InstanceRecord, events: Sequence[Event]) -> None:  # noqa: ARG002
         self.admitted(after, events)
@@ -30,22 +31,22 @@ class AlertQueue:
     def admitted(self, record: InstanceRecord, events: Sequence[Event]) -> None:
         """Send each event that is an alert to every receiver."""
         for event in events:
-            if is_wanted(event, self._wanted):
+            if is_wanted(event, self.wanted):
                 self._send(AlertMessage(instanceId=record.instance_id, epoch=record.epoch, sequence=event.sequence))
 
     def refused(self, record: InstanceRecord, notice: BudgetNotice) -> None:
         """Send to every receiver that a budget had no room for a launch."""
-        if "alert" in self._wanted:
+        if "alert" in self.wanted:
             self._send(AlertMessage(instanceId=record.instance_id, epoch=record.epoch, sequence=0, budget=notice))
 
     def unreadable(self, notice: UnreadableNotice) -> None:
         """Send to every receiver that a record cannot be read."""
-        if "alert" in self._wanted:
+        if "alert" in self.wanted:
             self._send(AlertMessage(instanceId=notice.instance_id, epoch=0, sequence=0, unreadable=notice))
 
     def _send(self, message: AlertMessage) -> None:
-        for hook in range(self._receivers):
+        for hook in range(self.receivers):
             try:
-                self._queues.send(ALERTS, message.model_copy(update={"hook": hook}))
+                self.queues.send(ALERTS, message.model_copy(update={"hook": hook}))
             except StoreUnavailableError as error:
                 log.warning("the alert %s is lost: %s", message.webhook_id, error)

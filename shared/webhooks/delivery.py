@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import httpx
@@ -29,22 +30,15 @@ _PASSING = frozenset({408, 409, 425, 429})
 """Answers below 500 that another try may change."""
 
 
+@dataclass(frozen=True)
 class AlertDelivery:
     """The receiver's side of the alerts queue."""
 
-    def __init__(
-        self,
-        store: InstanceStore,
-        queues: Queues,
-        clock: Clock,
-        hooks: Sequence[Webhook],
-        secret: SecretStr | None,
-    ) -> None:
-        self._store = store
-        self._queues = queues
-        self._clock = clock
-        self._hooks = hooks
-        self._secret = secret
+    store: InstanceStore
+    queues: Queues
+    clock: Clock
+    hooks: Sequence[Webhook]
+    secret: SecretStr | None
 
     def deliver(self, message: AlertMessage) -> None:
         """Send one alert to one receiver, or put the message back with a delay.
@@ -52,14 +46,14 @@ class AlertDelivery:
         Raises:
             MessageError: There is no such event, the receiver refuses it for good, or all tries are used up.
         """
-        if message.hook >= len(self._hooks):
+        if message.hook >= len(self.hooks):
             log.info("%s: an alert's receiver is no longer configured", message.instanceId)
             return
-        hook = self._hooks[message.hook]
+        hook = self.hooks[message.hook]
         body = body_of(self._alert(message), hook.format)
         headers = {"Content-Type": "application/json", "User-Agent": "gpulaunch"}
-        if self._secret is not None:
-            headers |= signed_headers(self._secret.get_secret_value(), message.webhook_id, self._clock.now(), body)
+        if self.secret is not None:
+            headers |= signed_headers(self.secret.get_secret_value(), message.webhook_id, self.clock.now(), body)
         failure = _post(hook.url.get_secret_value(), headers, body)
         if failure is None:
             return
@@ -69,7 +63,7 @@ class AlertDelivery:
             raise MessageError(f"{where} did not take the alert about {message.instanceId}: {reason}")
         delay = DELAYS[message.tries]
         log.warning("%s did not take an alert, next try in %d s: %s", where, delay, reason)
-        self._queues.send(ALERTS, message.model_copy(update={"tries": message.tries + 1}), delay)
+        self.queues.send(ALERTS, message.model_copy(update={"tries": message.tries + 1}), delay)
 
     def _alert(self, message: AlertMessage) -> Alert:
         """Raise MessageError when there is no such event."""
@@ -77,12 +71,12 @@ class AlertDelivery:
             return Alert(type="budget.refused", timestamp=message.budget.at, data=message.budget)
         if message.unreadable is not None:
             return Alert(type="instance.unreadable", timestamp=message.unreadable.at, data=message.unreadable)
-        found = self._store.load(message.instanceId)
-        events = self._store.events(message.instanceId, after=message.sequence - 1, limit=1)
+        found = self.store.load(message.instanceId)
+        events = self.store.events(message.instanceId, after=message.sequence - 1, limit=1)
         kind = type_of(events[0]) if events else None
         if found is None or kind is None or events[0].sequence != message.sequence:
             raise MessageError(f"{message.instanceId} has no event {message.sequence} to alert about")
-        return alert_of(found.record, events[0], kind, self._clock.now())
+        return alert_of(found.record, events[0], kind, self.clock.now())
 
 
 def signed_headers(secret: str, message_id: str, now: datetime, body: bytes) -> dict[str, str]:
