@@ -78,7 +78,7 @@ class LaunchRequest(Outside):
     idle_minutes: Annotated[int, Field(ge=1, le=43_200)] | None = None
     """Terminate a ready instance after this many minutes without a running or waiting request."""
     budget_usd: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] | None = None
-    """Terminate the instance when it has cost this much, in USD."""
+    """Terminate the instance when it has cost this much, in USD, counted from each attempt's submission."""
     vllm_args: Annotated[list[VllmArg], Field(max_length=64)] = []
     """Additional arguments for `vllm serve`, one list entry each; no shell is involved."""
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=16)] = {}

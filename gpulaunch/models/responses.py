@@ -74,6 +74,10 @@ class AttemptView(Answer):
     state: Literal["submitting", "submitted", "releasing", "gone"]
     started_at: UtcTime
     node_up_at: UtcTime | None
+    """When the node was first seen running."""
+    billed_from: UtcTime | None = None
+    """From here its cost counts: the cloud's creation of the machine where that is known, else the submission; null if
+    no machine was ever created."""
     ready_at: UtcTime | None
     gone_at: UtcTime | None
     detail: str
@@ -81,7 +85,7 @@ class AttemptView(Answer):
     total_bytes: int | None
     failure: ReasonView | None
     cost_usd: float
-    """Cost so far, in USD."""
+    """Cost in USD from `billed_from` until the node was confirmed deleted, or until now: an upper bound."""
 
 
 class HealthView(Answer):

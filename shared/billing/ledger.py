@@ -79,22 +79,22 @@ def recent_launches(ledger: Ledger, now: datetime) -> tuple[datetime, ...]:
 
 
 def newly_gone(before: InstanceRecord, after: InstanceRecord) -> list[Attempt]:
-    """The attempts of which nothing is left since this change, and whose node was ever seen: they cost money."""
+    """The attempts of which nothing is left since this change, save those that never had a machine."""
     known = {attempt.number for attempt in before.attempts if attempt.state is AttemptState.GONE}
     return [
         attempt
         for attempt in after.attempts
-        if attempt.state is AttemptState.GONE and attempt.node_up_at is not None and attempt.number not in known
+        if attempt.state is AttemptState.GONE and attempt.billed_from is not None and attempt.number not in known
     ]
 
 
 def cost_entry(record: InstanceRecord, attempt: Attempt, until: datetime, prices: Mapping[str, float]) -> CostEntry:
     """What an attempt has cost until its end, or `until` for one that runs.
 
-    `prices` are on-demand prices by `machine`. Raises ValueError for an attempt whose node was never seen.
+    `prices` are on-demand prices by `machine`. Raises ValueError for an attempt that never had a machine.
     """
-    if attempt.node_up_at is None:
-        raise ValueError("an attempt without a node costs nothing")
+    if attempt.billed_from is None:
+        raise ValueError("an attempt without a machine costs nothing")
     offer = attempt.offer
     return CostEntry(
         instance_id=record.instance_id,
@@ -108,7 +108,7 @@ def cost_entry(record: InstanceRecord, attempt: Attempt, until: datetime, prices
         use_spot=offer.use_spot,
         model_name=record.request.model_name,
         labels=record.request.labels,
-        up_at=attempt.node_up_at,
+        up_at=attempt.billed_from,
         gone_at=attempt.gone_at or until,
         price_per_hour=offer.price_per_hour,
         planned_per_hour=record.estimated_hourly_usd,
@@ -128,7 +128,7 @@ class AttemptCosts:
 
     def so_far(self, record: InstanceRecord, now: datetime) -> tuple[CostEntry, ...]:
         """The entries of a live instance's attempts, each as if it ended now unless it did."""
-        return self._entries(record, [one for one in record.attempts if one.node_up_at is not None], now)
+        return self._entries(record, [one for one in record.attempts if one.billed_from is not None], now)
 
     def _entries(self, record: InstanceRecord, attempts: Sequence[Attempt], now: datetime) -> tuple[CostEntry, ...]:
         prices = self._on_demand(record, attempts)

@@ -35,7 +35,6 @@ from shared.lifecycle.observations import (
     Observed,
     ProviderUnavailable,
     Release,
-    Released,
     Submit,
     Submitted,
     TimerFired,
@@ -96,10 +95,12 @@ class Observer:
                     return ProviderUnavailable("What the node needs was not gathered in time to submit it.")
                 return Submitted(provider.submit(spec))
             case Describe():
-                return self._ask_node_first(record) or self._observe(record, provider.describe(attempt_ref(record)))
+                found = self._ask_node_first(record) or self._observe(record, provider.describe(attempt_ref(record)))
+                created_at = self.nodes.created_at(record, found.view.created_at)
+                return replace(found, view=replace(found.view, created_at=created_at))
             case Release():
                 asked_at = self.lifecycle.clock.now()
-                return Released(self.nodes.release(record), asked_at)
+                return replace(self.nodes.release(record), asked_at=asked_at)
             case _:
                 assert_never(act)
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from gpulaunch.models.instances import Phase
 from gpulaunch.models.requests import ProviderName
@@ -17,6 +18,7 @@ from shared.domain.provider import (
     ProviderNotEnabledError,
     ProviderUnavailableError,
 )
+from shared.lifecycle.observations import Released
 
 log = logging.getLogger("gpulaunch.clouds")
 
@@ -40,7 +42,29 @@ class NodeKeeper:
             log.warning("%s: the provider cannot describe its node: %s", record.instance_id, error)
             return None
 
-    def release(self, record: InstanceRecord) -> bool:
+    def created_at(self, record: InstanceRecord, said: datetime | None = None) -> datetime | None:
+        """When the latest attempt's machine was created; None: unknown, or known already.
+
+        The cloud's word counts where it can be asked, else what the provider `said`.
+        """
+        attempt, cloud = record.attempts[-1], self._cloud_of(record)
+        if attempt.billed_from not in (None, attempt.started_at):
+            return None
+        if cloud is None:
+            return said
+        try:
+            view = cloud.describe(attempt.cluster_name)
+        except ProviderUnavailableError as error:
+            log.info("%s: the cloud cannot say since when its machine exists: %s", record.instance_id, error)
+            return None
+        return None if view is None else view.created_at
+
+    def release(self, record: InstanceRecord) -> Released:
+        """Delete the latest attempt's node, and find out from when to when it cost money."""
+        created_at, never_launched = self.created_at(record), self._never_launched(record)
+        return Released(self.delete(record), created_at=created_at, never_launched=never_launched)
+
+    def delete(self, record: InstanceRecord) -> bool:
         """Delete the latest attempt's node; True once nothing of it is left, in the cloud's own listing as well.
 
         SkyPilot forgets a cluster as soon as its deletion is accepted, or when its machine disappears, whatever else
@@ -67,6 +91,22 @@ class NodeKeeper:
         if record.phase is Phase.TERMINATING:
             return left is CleanupStatus.NOTHING
         return left in (CleanupStatus.NOTHING, CleanupStatus.FREE_LEFTOVERS)
+
+    def _never_launched(self, record: InstanceRecord) -> bool:
+        """Whether the provider remembers neither a launch nor a node of an attempt that it never confirmed.
+
+        SkyPilot remembers launches beyond their end; the simulation forgets a node with its release.
+        """
+        attempt = record.attempts[-1]
+        if record.mode != "real":
+            return False
+        if attempt.request_id is not None or attempt.node_up_at is not None or attempt.release_found:
+            return False
+        try:
+            view = self.backends(record.mode).provider.describe(attempt_ref(record))
+        except (ProviderUnavailableError, ProviderNotEnabledError):
+            return False
+        return view.state is NodeState.ABSENT and view.request_id is None and view.failure is None
 
     def _lost_in_cloud(self, record: InstanceRecord) -> NodeView | None:
         """What the cloud says of the latest attempt's machine, if it is stopped or deleted; else None."""

@@ -14,11 +14,11 @@ _HOUR = 3_600_000
 
 
 def attempt_cost(attempt: Attempt, now: datetime) -> float:
-    """USD that one attempt has cost by `now`: from its node's first sight until nothing was left of it."""
-    if attempt.node_up_at is None:
+    """USD that one attempt has cost by `now`: from `billed_from` until nothing was left of it."""
+    if attempt.billed_from is None:
         return 0.0
     until = attempt.gone_at or now
-    return seconds_between(attempt.node_up_at, until) / 3600 * attempt.offer.price_per_hour
+    return seconds_between(attempt.billed_from, until) / 3600 * attempt.offer.price_per_hour
 
 
 def cost_so_far(record: InstanceRecord, now: datetime) -> float:
@@ -40,7 +40,7 @@ def micro_usd(price_per_hour: float, begin: datetime, end: datetime) -> int:
 def micro_so_far(record: InstanceRecord, now: datetime) -> int:
     """`cost_so_far` in whole micro-USD: each attempt rounded once, as in its own entry of the costs."""
     return sum(
-        micro_usd(attempt.offer.price_per_hour, attempt.node_up_at, attempt.gone_at or now)
+        micro_usd(attempt.offer.price_per_hour, attempt.billed_from, attempt.gone_at or now)
         for attempt in record.attempts
-        if attempt.node_up_at is not None
+        if attempt.billed_from is not None
     )

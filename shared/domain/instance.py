@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
@@ -49,6 +49,12 @@ class Failure(Kept):
     message: str
 
 
+def _billed_by_earlier_version(row: dict[str, Any]) -> datetime | None:
+    """Earlier versions counted from `node_up_at`, so what has ended keeps its booked cost."""
+    moment: datetime | None = row["started_at"] if row["gone_at"] is None else row["node_up_at"]
+    return moment
+
+
 class Attempt(Kept):
     """One try to provision on one offer."""
 
@@ -75,12 +81,16 @@ class Attempt(Kept):
     port: int | None = None
     """vLLM's port."""
     node_up_at: UtcTime | None = None
-    """When the node was first seen running: from here it costs money."""
+    """When the node was first seen running."""
     ready_at: UtcTime | None = None
     failure: Failure | None = None
     release_since: UtcTime | None = None
     release_tries: int = 0
+    release_found: bool = False
+    """A release found something to delete, or may have."""
     gone_at: UtcTime | None = None
+    billed_from: UtcTime | None = Field(default_factory=_billed_by_earlier_version)
+    """From here it costs money: `started_at` until the cloud says when it created the machine; None: it never did."""
     job: StoredJobResult | None = None
 
 

@@ -77,6 +77,7 @@ class CostEntry(Kept):
     model_name: str
     labels: dict[str, str]
     up_at: UtcTime
+    """From when on it was counted: the machine's creation, or the submission where that is not known."""
     gone_at: UtcTime
     price_per_hour: float
     """The price really paid, USD for the whole node."""

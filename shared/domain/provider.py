@@ -109,6 +109,8 @@ class NodeView:
     request_id: str | None = None
     failure: Failure | None = None
     """The launch or the node's job failed; the node may still exist and must be released."""
+    created_at: datetime | None = None
+    """When the machine was created, or a moment before; None: unknown."""
     look_again_seconds: float | None = None
     """When a change is expected; None for the usual interval."""
 

@@ -91,6 +91,10 @@ class Released:
     gone: bool
     asked_at: datetime | None = None
     """When the release was requested; None for the time of the decision."""
+    created_at: datetime | None = None
+    """When the cloud created the machine, by its own account; None: unknown."""
+    never_launched: bool = False
+    """The provider remembers neither a launch nor a node, and no release had anything to delete."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from shared.domain.node import NodeNotice, NodePhase, NodeStatus
 from shared.domain.provider import NodeState, NodeView, Probe
 from shared.domain.request import StoredJobResult
 from shared.lifecycle.observations import NotEnabled, Observed, ProviderUnavailable, Registered, Reported
-from shared.lifecycle.provision import give_up_attempt
+from shared.lifecycle.provision import bill_from_creation, give_up_attempt
 from shared.lifecycle.rules import next_deadline, overdue, termination_reason
 from shared.lifecycle.termination import terminate
 from shared.lifecycle.timeouts import Timeouts
@@ -33,11 +33,15 @@ _FAILURES = {
     "port_taken": Reason.PORT_TAKEN,
 }
 
+_REFUSALS = frozenset({Reason.NO_CAPACITY, Reason.QUOTA_EXCEEDED, Reason.PERMISSION_DENIED, Reason.IMAGE_UNAVAILABLE})
+"""What a cloud says instead of creating a machine, which then costs nothing."""
+
 
 def observed(transition: Transition, found: Observed, timeouts: Timeouts) -> Decision:
     """Advance or give up an attempt after the provider described it."""
     attempt = transition.record.attempts[-1]
     view, status = found.view, found.status
+    bill_from_creation(transition, view.created_at)
     if status is not None:
         _take_status(transition, status)
         ending = termination_reason(transition.record, transition.now)
@@ -45,6 +49,8 @@ def observed(transition: Transition, found: Observed, timeouts: Timeouts) -> Dec
             return terminate(transition, ending)
     failure = _failure_of(transition, view, status) or overdue(transition.record, transition.now, timeouts.allowed)
     if failure is not None:
+        if attempt.node_up_at is None and _never_had_machine(view):
+            transition.change_attempt(billed_from=None)
         return give_up_attempt(transition, failure, timeouts)
     if view.state is NodeState.UP and attempt.node_up_at is None:
         transition.change_attempt(node_up_at=transition.now)
@@ -103,7 +109,7 @@ def leaving(notice: NodeNotice | None) -> Failure:
 
 
 def _node_is_up(transition: Transition) -> None:
-    """Note that a callback proves the node is up: billing has started and the provider accepted the attempt."""
+    """Note that a callback proves the node is up, and that the provider accepted the attempt."""
     attempt = transition.record.attempts[-1]
     if not attempt.calls_us:
         transition.change_attempt(calls_us=True)
@@ -188,6 +194,15 @@ def _failure_of(transition: Transition, view: NodeView, status: NodeStatus | Non
         message = "The provider no longer knows a request or a node of this attempt."
         return Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=message)
     return None
+
+
+def _never_had_machine(view: NodeView) -> bool:
+    """Whether the cloud refused to create the machine, as far as its provider's word goes.
+
+    Other failures, such as those of a set-up, come after the machine; a node that is left disproves a refusal.
+    """
+    refused = view.failure is not None and view.failure.reason in _REFUSALS
+    return refused and view.state is NodeState.ABSENT and view.created_at is None
 
 
 def _next_poll(transition: Transition, view: NodeView, timeouts: Timeouts) -> float:

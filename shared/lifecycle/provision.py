@@ -58,6 +58,7 @@ def next_attempt(transition: Transition, timeouts: Timeouts) -> Decision:
         cluster_name=cluster_name(record.instance_id, number),
         submit_lease_until=transition.now + timedelta(seconds=timeouts.submit_lease),
         started_at=transition.now,
+        billed_from=transition.now,
     )
     transition.change(
         attempts=[*record.attempts, attempt],
@@ -102,6 +103,10 @@ def submitted(transition: Transition, request_id: str | None) -> Decision:
 
 def refused(transition: Transition, failure: Failure, timeouts: Timeouts) -> Decision:
     """Give up a refused attempt. The submission is over, so the next offer need not wait for its lease."""
+    attempt = transition.record.attempts[-1]
+    if attempt.submit_lease_until <= attempt.started_at + timedelta(seconds=timeouts.submit_lease):
+        # Its only submission: none before it can have been accepted without an answer.
+        transition.change_attempt(billed_from=None)
     transition.change_attempt(submit_lease_until=transition.now)
     return give_up_attempt(transition, failure, timeouts)
 
@@ -131,6 +136,9 @@ def give_up_attempt(transition: Transition, failure: Failure, timeouts: Timeouts
 
 def released(transition: Transition, found: Released, timeouts: Timeouts) -> Decision:
     attempt = transition.record.attempts[-1]
+    bill_from_creation(transition, found.created_at)
+    if not found.never_launched:
+        transition.change_attempt(release_found=True)
     if not found.gone:
         return not_gone(transition, "", timeouts)
     if (found.asked_at or transition.now) < attempt.submit_lease_until:
@@ -138,6 +146,8 @@ def released(transition: Transition, found: Released, timeouts: Timeouts) -> Dec
         wait = seconds_between(transition.now, attempt.submit_lease_until)
         step = "teardown" if transition.record.phase is Phase.TERMINATING else "advance"
         return transition.requeue_after(step, wait)
+    if found.never_launched and not attempt.release_found and found.created_at is None:
+        transition.change_attempt(billed_from=None)
     transition.change_attempt(state=AttemptState.GONE, gone_at=transition.now, node_phase=None)
     transition.event(EventType.ATTEMPT_GONE, f"Node {attempt.cluster_name} deleted.")
     match transition.record.phase:
@@ -148,6 +158,13 @@ def released(transition: Transition, found: Released, timeouts: Timeouts) -> Dec
             return next_attempt(transition, timeouts)
         case _:
             return next_attempt(transition, timeouts)
+
+
+def bill_from_creation(transition: Transition, created_at: datetime | None) -> None:
+    """Count the attempt's cost from its machine's creation once the cloud has said when that was; never from later."""
+    attempt = transition.record.attempts[-1]
+    if created_at is not None and attempt.billed_from in (None, attempt.started_at):
+        transition.change_attempt(billed_from=min(max(created_at, attempt.started_at), transition.now))
 
 
 def _tries_of_offer(record: InstanceRecord) -> int:

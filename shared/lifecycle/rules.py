@@ -45,9 +45,9 @@ def idle_at(record: InstanceRecord) -> datetime | None:
 
 
 def budget_at(record: InstanceRecord, now: datetime) -> datetime | None:
-    """Return when the budget will be spent at the present price; None without a budget or a running node."""
+    """Return when the budget will be spent at the present price; None without a budget or what costs money."""
     budget, attempt = record.request.budget_usd, record.attempt
-    if budget is None or attempt is None or attempt.node_up_at is None or attempt.gone_at is not None:
+    if budget is None or attempt is None or attempt.billed_from is None or attempt.gone_at is not None:
         return None
     price = attempt.offer.price_per_hour
     if price <= 0:

@@ -72,10 +72,12 @@ class AttemptChange(TypedDict, total=False):
     address: str | None
     port: int | None
     node_up_at: UtcTime | None
+    billed_from: UtcTime | None
     ready_at: UtcTime | None
     failure: Failure | None
     release_since: UtcTime | None
     release_tries: int
+    release_found: bool
     gone_at: UtcTime | None
     job: StoredJobResult | None
 

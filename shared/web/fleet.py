@@ -93,4 +93,4 @@ def _address(kept: Mapping[str, str], token: str) -> str:
 
 def hourly_rate(view: InstanceView) -> float:
     """Return the USD per hour that an instance costs now."""
-    return sum(one.offer.price_per_hour for one in view.attempts if one.node_up_at and not one.gone_at)
+    return sum(one.offer.price_per_hour for one in view.attempts if one.billed_from and not one.gone_at)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -135,6 +135,16 @@ def test_a_restart_in_mid_launch_is_a_failure_and_the_machine_is_taken_away(rig:
     assert rig.server.machines() == [attempt_ref.cluster_name]
     suite.release(rig, attempt_ref)
     assert rig.server.machines() == []
+
+
+def test_a_cluster_that_is_being_made_says_since_when_and_one_that_is_set_up_no_more(rig: SkyRig) -> None:
+    attempt_ref = suite.submit(rig, rig.place())
+    assert rig.provider.describe(attempt_ref).created_at is None
+    rig.clock.advance(20.0)
+    rig.server.begin()
+    rig.clock.advance(20.0)
+    assert rig.provider.describe(attempt_ref).created_at == START + timedelta(seconds=20)
+    assert rig.until(attempt_ref, NodeState.UP).created_at is None  # SkyPilot has overwritten it by now
 
 
 def test_a_waiting_launch_is_cancelled_since_a_teardown_would_not_stop_it(rig: SkyRig) -> None:

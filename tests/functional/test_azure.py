@@ -6,15 +6,16 @@ done. What is true stands in the resource manager.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gpulaunch.models.instances import Mode
+from gpulaunch.models.instances import Mode, Reason
 from shared.backends.base import Backend
 from shared.control.sweep.garbage import GRACE
+from shared.domain.instance import Failure
 from shared.domain.provider import AttemptRef, LaunchSpec, NodeState, NodeView, ProviderUnavailableError
 from shared.planning.quota import plain
 from shared.storage.base import ORPHAN
@@ -22,6 +23,7 @@ from tests.functional.scripted import NodeWorld, Scripted
 from tests.functional.world import SEED
 from tests.standins.azure import Fault
 from tests.standins.azure.subscription import Subscription, cluster, serve_subscription
+from tests.twins.clock import ManualClock
 
 A10 = "StandardNVADSA10v5Family"
 PLENTY = {A10: (0, 720), "cores": (0, 720), "lowPriorityCores": (0, 720), "virtualMachines": (0, 100)}
@@ -31,17 +33,31 @@ class Forgetful(Scripted):
     """SkyPilot with books of its own; its launches make machines, its teardowns may do nothing."""
 
     azure: Subscription
+    clock: ManualClock
+    creates_after: float | None = 0
+    """Seconds from a launch to its machine; None: it never comes."""
     down = False
     """Its server is away: it takes nothing away and says so."""
 
     def submit(self, launch_spec: LaunchSpec) -> str | None:
+        if self.creates_after == 0:
+            self._create(launch_spec)
+        return super().submit(launch_spec)
+
+    def describe(self, attempt_ref: AttemptRef) -> NodeView:
+        wanted = self.submitted[-1]
+        age = (self.clock.now() - wanted.started_at).total_seconds()
+        if self.creates_after and age >= self.creates_after and not self.azure.left():
+            self._create(wanted)
+        return super().describe(attempt_ref)
+
+    def _create(self, launch_spec: LaunchSpec) -> None:
         self.azure.launch(
             launch_spec.cluster_name,
             region=launch_spec.offer.region,
             spot=launch_spec.offer.use_spot,
             **dict(launch_spec.labels),
         )
-        return super().submit(launch_spec)
 
     def release(self, attempt_ref: AttemptRef) -> bool:
         if self.down:
@@ -53,6 +69,7 @@ class OnAzure(NodeWorld):
     def __init__(self) -> None:
         super().__init__()
         self.sky = Forgetful()
+        self.sky.clock = self.clock
         backend = replace(self.adapters.backends("real"), provider=self.sky, nodes=self.sky)
         self.scripted = self.sky
 
@@ -87,6 +104,28 @@ def world(tmp_path: Path) -> Iterator[OnAzure]:
 def reasons(world: OnAzure, instance_id: str) -> list[str | None]:
     failures: list[Any] = [attempt["failure"] for attempt in world.show(instance_id)["attempts"]]
     return [None if failure is None else failure["reason"] for failure in failures]
+
+
+# What machines cost.
+
+
+def test_a_machine_should_cost_from_its_creation_at_azure(world: OnAzure) -> None:
+    world.sky.creates_after = 60
+    instance_id = world.launch()
+    world.run(120)
+    [attempt] = world.show(instance_id)["attempts"]
+    created = world.machine(instance_id).properties["timeCreated"]
+    assert datetime.fromisoformat(attempt["billed_from"]) == datetime.fromisoformat(created)
+    assert attempt["started_at"] < attempt["billed_from"]
+
+
+def test_an_offer_without_room_should_cost_nothing_once_that_is_known(world: OnAzure) -> None:
+    world.sky.creates_after = None
+    world.sky.spot_failure = Failure(reason=Reason.NO_CAPACITY, message="no room")
+    instance_id = world.launch()
+    world.run(60)
+    first, *_ = world.show(instance_id)["attempts"]
+    assert (first["billed_from"], first["cost_usd"]) == (None, 0)
 
 
 # Nodes that don't answer.

@@ -15,10 +15,12 @@ import pytest
 from shared.billing.gate import LedgerGate
 from shared.billing.ledger import AttemptCosts
 from shared.control.records import RecordWriter
+from shared.domain.costs import micro_usd
 from shared.domain.money import Account, Usage
 from shared.errors import StaleLedgerError, StoreUnavailableError
 from shared.observability.instances import InstanceTelemetry
 from shared.storage.base import Booking, IdempotencyEntry
+from tests.functional.scripted import NodeWorld
 from tests.functional.world import READER, SEED, Answer, World, settings
 
 PATH = "/api/instances/launch"
@@ -77,11 +79,11 @@ class TestBudget:
         assert account(world).reserved == 38_400_000
         world.delete(instance_id)
         world.run(60)
-        assert account(world) == Account(reserved=0, spent=800_000)  # an hour on spot since it came up at 32 s
+        assert account(world) == Account(reserved=0, spent=806_667)  # 3,630 s on spot since its submission at 2 s
         assert world.store.ledger().ledger.usage == {"simulation": Usage()}
         world.delete(instance_id)
         world.run(600)
-        assert account(world).spent == 800_000
+        assert account(world).spent == 806_667
 
     def test_an_ended_record_that_is_written_again_should_not_be_settled_again(self) -> None:
         world = world_with(MONTHLY_BUDGET_USD="100")
@@ -267,21 +269,55 @@ class TestLimits:
         assert list(world.store.live()) == []
 
 
+class TestSetUpThatHangs:
+    """The machine is billed while SkyPilot sets it up, whether that ever ends or not; PENDING all the while."""
+
+    def world(self) -> NodeWorld:
+        world = NodeWorld()
+        budget = settings(
+            GPULAUNCH_ORCHESTRATOR="skypilot",
+            GPULAUNCH_PUBLIC_URL="https://app.example.com",
+            GPULAUNCH_MONTHLY_BUDGET_USD="100",
+        )
+        world.rebuild(settings=budget)
+        return world
+
+    def test_its_budget_should_end_it(self) -> None:
+        world = self.world()
+        instance_id = world.launch(budget_usd=0.2)
+        world.run(1200)
+        shown = world.show(instance_id)
+        assert (shown["phase"], shown["ending"]["reason"]) == ("failed", "budget")
+        assert shown["cost_usd"] == pytest.approx(0.2, abs=0.01)  # 0.80 USD an hour for a quarter of it
+
+    def test_the_month_should_pay_for_it(self) -> None:
+        world = self.world()
+        instance_id = world.launch(spot_fallback=False)
+        world.run(1600)
+        shown = world.show(instance_id)
+        assert (shown["phase"], shown["attempts"][0]["failure"]["reason"]) == ("failed", "provisioning_timeout")
+        [entry] = world.store.costs(date(2026, 1, 1))
+        spent = micro_usd(0.8, entry.up_at, entry.gone_at)
+        assert account(world, "real") == Account(spent=spent)
+        assert spent == pytest.approx(800_000 * 1500 / 3600, rel=0.02)
+        assert costs(world)["total"]["actual_usd"] == spent / 1e6
+
+
 class TestCosts:
     """A fleet with an eviction, an offer without room and a failed set-up; times from the simulation's own table.
 
-    Accepted at 09:00 on 31 January, ended at 01:00 on 1 February, 57,600 s later, midnight at 54,000 s. Nodes come up
-    30 s after their attempt began, the first attempt begins at 2 s.
+    Accepted at 09:00 on 31 January, ended at 01:00 on 1 February, 57,600 s later, midnight at 54,000 s. Attempts
+    cost from their submission, the first one's is at 2 s.
 
-    | instance | offer | price | up | gone | seconds | USD | estimate | on-demand |
+    | instance | offer | price | submitted | gone | seconds | USD | estimate | on-demand |
     |---|---|---|---|---|---|---|---|---|
-    | a | eastus spot, evicted at 7,200 s | 0.80 | 32 | 7,200 | 7,168 | 1.592889 | 1.592889 | 6.371556 |
-    | a | eastus on-demand | 3.20 | 7,230 | 57,600 | 50,370 | 44.773333 | 11.193333 | 44.773333 |
-    | b | northcentralus spot, no room | 0.96 | never | | 0 | 0 | 0 | 0 |
-    | b | northcentralus on-demand | 3.84 | 37 | 57,600 | 57,563 | 61.400533 | 15.350133 | 61.400533 |
-    | c | eastus spot, set-up failed at 40 s | 0.80 | 32 | 42 | 10 | 0.002222 | 0.002222 | 0.008889 |
-    | c | westus spot | 1.04 | 72 | 57,600 | 57,528 | 16.619200 | 12.784000 | 66.476800 |
-    | all | | | | | 172,639 | 124.388177 | 40.922577 | 179.031111 |
+    | a | eastus spot, evicted at 7,200 s | 0.80 | 2 | 7,200 | 7,198 | 1.599556 | 1.599556 | 6.398222 |
+    | a | eastus on-demand | 3.20 | 7,200 | 57,600 | 50,400 | 44.800000 | 11.200000 | 44.800000 |
+    | b | northcentralus spot, no room, so never a machine | 0.96 | 2 | 7 | 0 | 0 | 0 | 0 |
+    | b | northcentralus on-demand | 3.84 | 7 | 57,600 | 57,593 | 61.432533 | 15.358133 | 61.432533 |
+    | c | eastus spot, set-up failed at 40 s | 0.80 | 2 | 42 | 40 | 0.008889 | 0.008889 | 0.035556 |
+    | c | westus spot | 1.04 | 42 | 57,600 | 57,558 | 16.627867 | 12.790667 | 66.511467 |
+    | all | | | | | 172,789 | 124.468845 | 40.957245 | 179.177778 |
 
     The last hour, on 1 February, costs 3.20 + 3.84 + 1.04 = 8.08, the day before the rest.
     """
@@ -304,38 +340,38 @@ class TestCosts:
 
     def test_a_fleet_with_evictions_and_failovers_should_cost_what_was_computed_by_hand(self) -> None:
         world = self.fleet()
-        assert [round(world.show(instance_id)["cost_usd"], 2) for instance_id in self.ids] == [46.37, 61.40, 16.62]
+        assert [round(world.show(instance_id)["cost_usd"], 2) for instance_id in self.ids] == [46.40, 61.43, 16.64]
 
         by_day = costs(world, "?from=2026-01-01&to=2026-02-28")
         assert {day["key"]: day["actual_usd"] for day in by_day["groups"]} == {
-            "2026-01-31": 116.308177,
+            "2026-01-31": 116.388845,
             "2026-02-01": 8.08,
         }
         total = by_day["total"]
-        assert total["actual_usd"] == 124.388177
-        assert total["estimated_usd"] == 40.922577
-        assert total["on_demand_usd"] == 179.031111
-        assert total["spot_saving_usd"] == 54.642934  # 4.778667 + 0.006667 + 49.857600
-        assert total["node_hours"] == round(172_639 / 3600, 4)
+        assert total["actual_usd"] == 124.468845
+        assert total["estimated_usd"] == 40.957245
+        assert total["on_demand_usd"] == 179.177778
+        assert total["spot_saving_usd"] == 54.708933  # 4.798667 + 0.026667 + 49.883600
+        assert total["node_hours"] == round(172_789 / 3600, 4)
         assert total["simulated_usd"] == total["actual_usd"]
         # While they ran they cost the same: what is booked at the end is what accrued.
         assert (self.running["groups"], self.running["total"]) == (by_day["groups"], total)
 
         by_label = {group["key"]: group["actual_usd"] for group in costs(world, "?from=2026-01-01&by=label")["groups"]}
-        assert (by_label["team=a"], by_label["team=b"]) == (46.366222, 61.400533)
+        assert (by_label["team=a"], by_label["team=b"]) == (46.399556, 61.432533)
         teams = costs(world, "?from=2026-01-01&by=label&label=team")["groups"]
         assert {group["key"]: group["actual_usd"] for group in teams} == {
-            "(none)": 16.621422,
-            "a": 46.366222,
-            "b": 61.400533,
+            "(none)": 16.636756,
+            "a": 46.399556,
+            "b": 61.432533,
         }
         for by, key in (("model", SEED["model_name"]), ("provider", "azure")):
             groups = costs(world, f"?from=2026-01-01&by={by}")["groups"]
-            assert [(group["key"], group["actual_usd"]) for group in groups] == [(key, 124.388177)]
+            assert [(group["key"], group["actual_usd"]) for group in groups] == [(key, 124.468845)]
 
         # The budgets paid the same, to the micro-USD, all of it in January.
-        assert account(world) == Account(spent=124_388_177)
-        assert account(world, "simulation/team=a") == Account(spent=46_366_222, alerted=50)
+        assert account(world) == Account(spent=124_468_845)
+        assert account(world, "simulation/team=a") == Account(spent=46_399_556, alerted=50)
         entries = world.store.costs(date(2026, 1, 1))
         assert Counter(entry.instance_id for entry in entries) == dict(zip(self.ids, (2, 1, 2), strict=True))
 
@@ -348,12 +384,12 @@ class TestCosts:
         )
         rows = list(csv.DictReader(io.StringIO(answer.body.decode())))
         assert [row["day"] for row in rows] == ["2026-01-31", "2026-02-01"]
-        assert round(sum(float(row["actual_usd"]) for row in rows), 6) == 124.388177
+        assert round(sum(float(row["actual_usd"]) for row in rows), 6) == 124.468845
 
     def test_only_the_days_asked_for_should_count(self) -> None:
         world = self.fleet()
         assert costs(world)["total"]["actual_usd"] == 8.08  # from the first of the present month
-        assert costs(world, "?from=2026-01-31&to=2026-01-31")["total"]["actual_usd"] == 116.308177
+        assert costs(world, "?from=2026-01-31&to=2026-01-31")["total"]["actual_usd"] == 116.388845
         assert costs(world, "?from=2026-01-01&to=2026-01-30")["groups"] == []
 
     def test_budgets_should_be_shown_as_they_stand(self) -> None:

@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from fractions import Fraction
 
 from gpulaunch.models.instances import EventType, Phase
 from shared.billing.ledger import account_key
-from shared.domain.costs import micro_so_far
-from shared.domain.instance import AttemptState, Event, InstanceRecord
+from shared.domain.instance import Attempt, AttemptState, Event, InstanceRecord
 from shared.lifecycle.machine import EARLY
 from shared.lifecycle.rules import termination_reason
 from shared.lifecycle.transition import LEGAL
@@ -24,6 +25,8 @@ DELETED_AFTER = 400.0
 """Seconds more where Azure deletes a group, which takes it up to four minutes."""
 DAY = date(2026, 1, 1)
 """Before anything costs."""
+MILLISECOND = timedelta(milliseconds=1)
+"""What storage cuts off."""
 LATE = timedelta(minutes=5)
 """How late a rule may end an instance once nothing goes wrong any more."""
 
@@ -58,6 +61,8 @@ class Checks:
         """Instances that a month's used up budget has to end."""
         self.launches: Counter[str] = Counter()
         """How often something of a cluster's name was launched."""
+        self.metered: dict[str, datetime] = {}
+        """When the first machine of each cluster began to cost money: the cloud's own meter."""
         self.instances: list[str] = []
         self.keyed: set[str] = set()
         """Names of launches with an Idempotency-Key."""
@@ -112,6 +117,8 @@ class Checks:
             if lease > earlier:
                 self._scheduler.note(f"{name}: the submission is claimed again")
         self._is_no_doubled_step(before, name)
+        for one in record.attempts:
+            self._is_billed(one)
         if record.ended:
             self._ledger_is_right()
         running, launching = self._machines(), self._launches()
@@ -134,6 +141,22 @@ class Checks:
             and record.attempts[-1].cluster_name in self._azure.clusters()
         ):
             self.violated(f"{name} ended and its resource group is there")
+
+    def _is_billed(self, attempt: Attempt) -> None:
+        """What is counted of an attempt that is over begins no later than the cloud's meter, and is no more than known.
+
+        That it does not end before the meter does is what `committed` checks of machines that are called gone.
+        """
+        name, since = attempt.cluster_name, attempt.billed_from
+        if since is not None and since < attempt.started_at:
+            self.violated(f"{name} is billed from {since}, before its attempt began")
+        began = self.metered.get(name)
+        if attempt.state is not AttemptState.GONE or began is None or name in self.lied:
+            return
+        if since is None:
+            self.violated(f"{name} had a machine since {began} and costs nothing")
+        elif since > began + MILLISECOND:
+            self.violated(f"{name} had a machine since {began} and is billed from {since}")
 
     def _is_no_doubled_step(self, before: InstanceRecord, name: str) -> None:
         """Doubled messages come to nothing: no step acts before it is due, so chains of messages become one."""
@@ -161,6 +184,7 @@ class Checks:
 
     def machine_comes(self, name: str) -> None:
         """A machine begins to cost money."""
+        self.metered.setdefault(name, self._scheduler.now())
         instance_id = f"inst-{name[3:29].upper()}"
         others = [one for one in self._machines() if one[:29] == name[:29] and one not in self.lied]
         if others:
@@ -268,7 +292,7 @@ class Checks:
                 account = accounts.setdefault(account_key(held.month, scope), [0, 0])
                 used = usage.setdefault(scope, [0, 0])
                 if record.ended:
-                    account[1] += micro_so_far(record, record.updated_at)
+                    account[1] += sum(_micro_usd(one) for one in record.attempts)
                 else:
                     account[0] += held.micro_usd
                     used[0] += 1
@@ -280,13 +304,13 @@ class Checks:
             self.violated(f"the ledger counts {ledger.usage}, not {usage}")
 
     def _costs_are_right(self) -> None:
-        """Each attempt that had a node and is gone has one entry of the costs, and no other has one."""
+        """Each attempt that may have had a machine and is gone has one entry of the costs, and no other has one."""
         booked = [(entry.instance_id, entry.attempt, entry.up_at, entry.gone_at) for entry in self._table().costs(DAY)]
         gone = [
-            (record.instance_id, attempt.number, attempt.node_up_at, attempt.gone_at)
+            (record.instance_id, attempt.number, attempt.billed_from, attempt.gone_at)
             for record in self.records
             for attempt in record.attempts
-            if attempt.state is AttemptState.GONE and attempt.node_up_at is not None
+            if attempt.state is AttemptState.GONE and attempt.billed_from is not None
         ]
         if sorted(booked, key=repr) != sorted(gone, key=repr):
             self.violated(f"the costs of {booked} are booked, not those of {gone}")
@@ -326,3 +350,12 @@ class Checks:
                 self.violated(f"{name}: attempts {one.number} and {following.number} cost at once")
             elif one.node_up_at is not None and not one.started_at <= one.node_up_at <= one.gone_at:
                 self.violated(f"{name}: attempt {one.number} cost before it began or after it was gone")
+
+
+def _micro_usd(attempt: Attempt) -> int:
+    """What an attempt that is gone has cost, whole micro-USD, by the meter's own arithmetic."""
+    if attempt.billed_from is None or attempt.gone_at is None:
+        return 0
+    begin, end = (int(Fraction(str(moment.timestamp())) * 1000) for moment in (attempt.billed_from, attempt.gone_at))
+    exact = Decimal(str(attempt.offer.price_per_hour)) * max(0, end - begin) / Decimal("3.6")
+    return int(exact.to_integral_value(ROUND_HALF_UP))

@@ -30,14 +30,18 @@ REFUSALS = (
     Reason.PORT_TAKEN,
     Reason.PROVIDER_UNAVAILABLE,
 )
+_WITH_MACHINE = (
+    ("ClusterSetUpError", "Failed to set up the runtime"),
+    ("NetworkError", "Failed to SSH to the machine"),
+    ("RuntimeError", "nobody knows why"),
+)
+"""What a launch may end with that has a machine, which has cost money then."""
 _RAISED = (
     ("ResourcesUnavailableError", "SkuNotAvailable: no room for the machine"),
     ("ResourcesUnavailableError", "QuotaExceeded: 0 of 36 cores are left"),
     ("ResourcesUnavailableError", "AuthorizationFailed: the client may not write"),
     ("ResourcesUnavailableError", "PlatformImageNotFound: the image is gone"),
-    ("ClusterSetUpError", "Failed to set up the runtime"),
-    ("NetworkError", "Failed to SSH to the machine"),
-    ("RuntimeError", "nobody knows why"),
+    *_WITH_MACHINE,
 )
 
 
@@ -286,7 +290,7 @@ class SkyServer(SkyClient):
         if chaos.strikes(chaos.rates.launch_fails / 2):
             if chaos.random.random() < 0.5:
                 self._remove(name)
-            self._fail(request)
+            self._fail(request, _WITH_MACHINE)
             return
         self._end_request(request, "SUCCEEDED")
         cluster.status = "UP"
@@ -337,8 +341,8 @@ class SkyServer(SkyClient):
         if self.azure is not None:
             self.azure.removed(name)
 
-    def _fail(self, request: Request) -> None:
-        request.error = self._chaos.random.choice(_RAISED)
+    def _fail(self, request: Request, raised: Sequence[tuple[str, str]] = _RAISED) -> None:
+        request.error = self._chaos.random.choice(raised)
         self._end_request(request, "FAILED")
 
     def _end_request(self, request: Request, status: str) -> None:

@@ -354,6 +354,18 @@ def cost_of_lost_attempts_forgotten(patch: Patch) -> None:
     """Only the last attempt of an instance is booked."""
 
     def last(_: InstanceRecord, after: InstanceRecord) -> list[Attempt]:
-        return [one for one in after.attempts[-1:] if after.ended and one.node_up_at is not None]
+        return [one for one in after.attempts[-1:] if after.ended and one.billed_from is not None]
 
     patch.setattr(bookkeeping, "newly_gone", last)
+
+
+@mutation
+def cost_from_the_first_sight(patch: Patch) -> None:
+    """An attempt costs money only once its node was seen running."""
+    change = Transition.change_attempt
+
+    def late(self: Transition, **fields: Any) -> Attempt:
+        up = fields.get("node_up_at")
+        return change(self, **(fields if up is None else {**fields, "billed_from": up}))
+
+    patch.setattr(Transition, "change_attempt", late)

@@ -141,7 +141,12 @@ class SkyPilotProvider:
             if launch is not None and launch.live:
                 said = launch.status_msg or (cluster.init_status_reason or cluster.last_event if cluster else None)
                 detail = self._redactor.text(said or f"SkyPilot is starting {name_of(attempt_ref.offer)}")
-                return NodeView(state=NodeState.PENDING, detail=detail[:500], request_id=request_id)
+                return NodeView(
+                    state=NodeState.PENDING,
+                    detail=detail[:500],
+                    request_id=request_id,
+                    created_at=_creation(cluster),
+                )
             if any(request.live and request.name == DOWN for request in requests):
                 return NodeView(state=NodeState.PENDING, detail="The node is being deleted", request_id=request_id)
             failure = self._failure(attempt_ref, launch, cluster)
@@ -160,6 +165,7 @@ class SkyPilotProvider:
                 address=address,
                 request_id=request_id,
                 failure=failure,
+                created_at=_creation(cluster),
             )
 
     def release(self, attempt_ref: AttemptRef) -> bool:
@@ -288,6 +294,17 @@ def _launch(requests: Sequence[SkyRequest], request_id: str | None) -> SkyReques
     """The launch with that id, else the newest one; None when the server remembers none."""
     launches = [request for request in requests if request.name == LAUNCH]
     return next((launch for launch in launches if launch.request_id == request_id), launches[0] if launches else None)
+
+
+def _creation(cluster: SkyCluster | None) -> datetime | None:
+    """A moment just before a cluster's machine was created; None: not known any more.
+
+    SkyPilot 0.14.1 writes `launched_at` before it asks the cloud (INIT), and again once the node is set up: by then it
+    is minutes too late (`global_user_state.add_or_update_cluster`).
+    """
+    if cluster is None or cluster.status != "INIT" or cluster.launched_at is None:
+        return None
+    return datetime.fromtimestamp(cluster.launched_at, UTC)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ one, a shared group; machines carry tags, everything else only the cluster's nam
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -220,6 +220,8 @@ def _machine(
             if value.casefold().startswith("failed"):
                 error = f"{value.partition('/')[2]} {status.message or ''}".strip()
     view = _view(provisioning, power, error, booted, spot=spot)
+    if view.failure is None:
+        view = replace(view, created_at=created_at)  # a machine whose creation failed is not billed
     return _Machine(
         view,
         Cluster(

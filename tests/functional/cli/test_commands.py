@@ -382,7 +382,7 @@ def test_costs_should_be_summed_up_as_asked(gpulaunch: Terminal, world: World) -
     assert [group["key"] for group in answer["groups"]] == ["x"]
     lines = gpulaunch("costs").stdout.splitlines()
     assert lines[0] == "2026-01-01 to 2026-01-31, UTC"
-    assert [line.split()[:3] for line in lines[3:]] == [["2026-01-31", "1.01", "$0.81"], ["total", "1.01", "$0.81"]]
+    assert [line.split()[:3] for line in lines[3:]] == [["2026-01-31", "1.02", "$0.82"], ["total", "1.02", "$0.82"]]
     wrong = gpulaunch("costs", "--from", "2026-02-01", "--to", "2026-01-01")
     assert (wrong.exit_code, "--from" in wrong.stderr or "--to" in wrong.stderr) == (Exit.USAGE, True)
 

@@ -58,7 +58,7 @@ class TestMicroUsd:
                 make_attempt(
                     number=number,
                     offer=make_offer(price_per_hour=round(random.uniform(0, 99), 4)),
-                    node_up_at=START if number % 3 else None,
+                    billed_from=START if number % 3 else None,
                     gone_at=START + timedelta(seconds=random.randrange(1_000_000)),
                 )
                 for number in range(1, 6)
@@ -163,10 +163,10 @@ class TestEntries:
         assert newly_gone(before, after) == [gone]
         assert newly_gone(after, after) == []
 
-    def test_an_attempt_whose_node_was_never_seen_should_not_be_booked(self) -> None:
-        gone = make_attempt(state=AttemptState.GONE, gone_at=START + HOUR)
+    def test_an_attempt_that_never_had_a_machine_should_not_be_booked(self) -> None:
+        gone = make_attempt(state=AttemptState.GONE, gone_at=START + HOUR, billed_from=None)
         assert newly_gone(make_record(attempts=[make_attempt()]), make_record(attempts=[gone])) == []
-        with pytest.raises(ValueError, match="without a node"):
+        with pytest.raises(ValueError, match="without a machine"):
             cost_entry(make_record(), gone, START, {})
 
     def test_an_entry_should_say_what_was_paid_planned_and_saved(self) -> None:

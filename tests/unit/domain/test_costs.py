@@ -12,13 +12,25 @@ HOUR = timedelta(hours=1)
 CHEAP, DEAR = make_offer(price_per_hour=0.5), make_offer(price_per_hour=4.0)
 
 
-def test_an_attempt_whose_node_was_never_seen_should_cost_nothing() -> None:
-    assert attempt_cost(make_attempt(started_at=START), START + HOUR) == 0.0
+def test_an_attempt_that_never_had_a_machine_should_cost_nothing() -> None:
+    assert attempt_cost(make_attempt(started_at=START, billed_from=None), START + HOUR) == 0.0
 
 
-def test_a_running_node_should_cost_from_its_first_sight_until_now() -> None:
-    attempt = make_attempt(offer=DEAR, node_up_at=START + HOUR / 2)
+def test_an_attempt_should_cost_from_its_submission_while_nothing_is_known_of_its_machine() -> None:
+    assert attempt_cost(make_attempt(offer=DEAR, started_at=START), START + HOUR) == pytest.approx(4.0)
+    seen = make_attempt(offer=DEAR, started_at=START, node_up_at=START + HOUR / 2)
+    assert attempt_cost(seen, START + HOUR) == pytest.approx(4.0)
+
+
+def test_an_attempt_should_cost_from_its_machines_creation_where_that_is_known() -> None:
+    attempt = make_attempt(offer=DEAR, started_at=START, billed_from=START + HOUR / 2)
     assert attempt_cost(attempt, START + HOUR) == pytest.approx(2.0)
+
+
+def test_an_attempt_that_an_earlier_version_booked_should_keep_its_cost() -> None:
+    gone = make_attempt(offer=DEAR, node_up_at=START + HOUR / 2, gone_at=START + HOUR)
+    assert attempt_cost(gone, START + 9 * HOUR) == pytest.approx(2.0)
+    assert attempt_cost(make_attempt(offer=DEAR, gone_at=START + HOUR), START + 9 * HOUR) == 0.0
 
 
 def test_a_node_that_is_gone_should_cost_no_more() -> None:
@@ -27,7 +39,7 @@ def test_a_node_that_is_gone_should_cost_no_more() -> None:
 
 
 def test_a_clock_that_went_back_should_not_give_money_back() -> None:
-    assert attempt_cost(make_attempt(offer=DEAR, node_up_at=START + HOUR), START) == 0.0
+    assert attempt_cost(make_attempt(offer=DEAR, billed_from=START + HOUR), START) == 0.0
 
 
 def test_a_machine_of_one_s_own_should_cost_nothing() -> None:
@@ -40,7 +52,7 @@ def test_an_instance_should_cost_what_all_its_attempts_cost() -> None:
         attempts=[
             make_attempt(offer=DEAR, node_up_at=START, gone_at=START + HOUR),
             make_attempt(number=2, offer=DEAR, gone_at=START + HOUR),
-            make_attempt(number=3, offer=CHEAP, node_up_at=START + HOUR),
+            make_attempt(number=3, offer=CHEAP, billed_from=START + HOUR),
         ]
     )
     assert cost_so_far(record, START + 3 * HOUR) == pytest.approx(5.0)

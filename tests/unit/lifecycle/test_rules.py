@@ -128,10 +128,10 @@ class TestNextCheck:
             running(),
             running(price=0, budget_usd=1),
             make_record(request=make_request(budget_usd=1)),
-            make_record(request=make_request(budget_usd=1), attempts=[make_attempt()]),
+            make_record(request=make_request(budget_usd=1), attempts=[make_attempt(billed_from=None)]),
             make_record(request=make_request(budget_usd=1), attempts=[make_attempt(node_up_at=START, gone_at=START)]),
         ],
-        ids=["no budget", "free", "no attempt", "no node yet", "gone"],
+        ids=["no budget", "free", "no attempt", "no machine", "gone"],
     )
     def test_no_budget_should_run_out_while_nothing_runs(self, record: InstanceRecord) -> None:
         assert budget_at(record, START + HOUR) is None
