@@ -17,6 +17,10 @@ from shared.domain.request import StoredJobResult, StoredRequest
 SCHEMA = 1
 """Version of the stored shape. A reader takes every version up to its own, and never writes a record of a later one."""
 
+OFFERS_PER_ROUND = 12
+"""Offers that a plan has at most, and that one round tries: a launch, or the recovery from a loss. At some minutes an
+attempt more could not be tried within anyone's patience, and it bounds what a model that fails everywhere can cost."""
+
 
 def cluster_prefix(instance_id: str) -> str:
     """What the names of all of an instance's clusters begin with, and of no other's: ids are of one length."""

@@ -11,7 +11,7 @@
 | `registration_timeout` and other timeouts | a phase took longer than allowed | the next offer |
 | `evicted`, `node_lost` | the machine was stopped, is about to be, or no longer exists | the next offer |
 | `no_offers_left` | an attempt failed, and every planned offer has been tried | failed |
-| `too_many_attempts`, `too_many_recoveries` | the limit of attempts or recoveries is reached | failed |
+| `too_many_attempts`, `too_many_recoveries` | the limit of offers in a round, or of recoveries, is reached | failed |
 | `poison_message` | one of its steps kept failing | failed |
 
 The first five are asked for in this order at every step and look (`verdict`), save a user's wish, which comes from
@@ -111,8 +111,8 @@ def no_successor(record: InstanceRecord, most_attempts: int) -> Failure | None:
     if record.tried_in_round >= len(record.offers):
         message = f"All {len(record.offers)} planned offers failed.{because}"
         return Failure(reason=Reason.NO_OFFERS_LEFT, message=message)
-    if len(record.attempts) >= most_attempts:
-        message = f"The limit of {most_attempts} attempts is reached.{because}"
+    if record.tried_in_round >= most_attempts:
+        message = f"The limit of {most_attempts} offers in a round is reached.{because}"
         return Failure(reason=Reason.TOO_MANY_ATTEMPTS, message=message)
     return None
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from gpulaunch.models.instances import Phase
+from shared.domain.instance import OFFERS_PER_ROUND
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +48,9 @@ class Timeouts:
     poisoned: int = 2
     """Messages of one step, each tried five times, that may be given up and sent again: killed hosts or unavailable
     storage use up the tries of a healthy step. The third one is the step's own fault."""
-    max_attempts: int = 12
-    """Bounds what a launch can spend on a model that fails everywhere."""
+    max_attempts: int = OFFERS_PER_ROUND
+    """Offers tried in one round, a plan's number: a recovery begins a new round, and another try of the same offer does
+    not count, so that every planned offer has its turn."""
     max_recoveries: int = 5
     """A node lost six times in one lifetime will be lost again, and its owner has to know."""
 

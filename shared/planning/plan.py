@@ -14,11 +14,13 @@ from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import LaunchRequest
 from gpulaunch.models.responses import Estimate
 from shared.domain.catalog import Prices
+from shared.domain.instance import OFFERS_PER_ROUND
 
-MAX_OFFERS = 16
-"""A plan is never longer: at some minutes an attempt, more could not be tried within the patience of anyone."""
+MAX_OFFERS = OFFERS_PER_ROUND
+"""All of a plan is tried, so its places are those of a round."""
 FALLBACK_PLACES = 4
-"""Places of a full plan kept for on-demand offers, so that many spot offers do not crowd out the fallback."""
+"""Places of a full plan kept for on-demand offers, so that many spot offers do not crowd out the fallback; also for
+those that failed lately where there is no better one."""
 
 _CENT = Decimal("0.01")
 _MINUTES_PER_HOUR = 60
@@ -54,9 +56,13 @@ def plan(
     spot = [offer for offer in ranked if offer.use_spot and offer.key not in failed]
     on_demand = [offer for offer in ranked if not offer.use_spot and offer.key not in failed]
     tired = [offer for offer in ranked if offer.key in failed]
-    spot_places = MAX_OFFERS - min(FALLBACK_PLACES, len(on_demand))
-    planned = (spot[:spot_places] + on_demand)[:MAX_OFFERS]
-    return (planned + tired)[:MAX_OFFERS]
+    tired_on_demand = [offer for offer in tired if not offer.use_spot]
+    fallback_places = min(FALLBACK_PLACES, len(on_demand) + len(tired_on_demand))
+    planned = (spot[: MAX_OFFERS - fallback_places] + on_demand)[:MAX_OFFERS]
+    missing = max(0, fallback_places - len(on_demand))
+    first = tired_on_demand[:missing]
+    chosen = [*first, *(offer for offer in tired if offer not in first)][: MAX_OFFERS - len(planned)]
+    return planned + sorted(chosen, key=rank)
 
 
 def estimate(planned: Sequence[Offer], lifetime_minutes: int, prices: Prices) -> Estimate:

@@ -5,6 +5,10 @@ from typing import Any
 
 import pytest
 
+from gpulaunch.models.instances import Reason
+from shared.domain.instance import Failure
+from shared.planning.plan import MAX_OFFERS
+from tests.functional.scripted import NodeWorld
 from tests.functional.world import World
 
 TIMELINE = [
@@ -194,3 +198,25 @@ def test_a_dead_process_should_lose_nothing(world: World) -> None:
     world.run(120)
     assert world.show(instance_id)["phase"] == "ready"
     assert len(world.cloud.nodes()) == 1
+
+
+@pytest.mark.parametrize("gpu", ["A10", "T4"])
+@pytest.mark.parametrize("refused", ["11", "12"])
+def test_a_launch_without_a_region_should_reach_its_on_demand_offers(gpu: str, refused: str) -> None:
+    world = World()
+    instance_id = world.launch(region=None, instance_type=None, gpu=gpu, labels={"simulate.no-capacity": refused})
+    world.run(600)
+    shown = world.show(instance_id)
+    assert shown["attempts"][-1]["offer"]["use_spot"] is False
+    assert len(shown["attempts"]) == MAX_OFFERS
+    reason = None if shown["ending"] is None else shown["ending"]["reason"]
+    assert (shown["phase"], reason) == (("ready", None) if refused == "11" else ("failed", "no_offers_left"))
+
+
+@pytest.mark.parametrize("gpu", ["A10", "T4"])
+def test_a_launch_that_finds_no_spot_room_anywhere_should_become_ready_on_demand(gpu: str) -> None:
+    world = NodeWorld()
+    world.scripted.spot_failure = Failure(reason=Reason.NO_CAPACITY, message="no spot room")
+    instance_id = world.launch(region=None, instance_type=None, gpu=gpu)
+    world.run(600)
+    assert world.show(instance_id)["attempts"][-1]["offer"]["use_spot"] is False

@@ -25,6 +25,7 @@ from shared.lifecycle.observations import (
 )
 from shared.lifecycle.provision import cluster_name, in_time_to_submit
 from shared.lifecycle.transition import NextStep
+from shared.planning.plan import MAX_OFFERS
 from tests.twins.factories import make_instance_id
 from tests.unit.lifecycle.story import (
     ENABLED,
@@ -291,6 +292,14 @@ class TestEnough:
         assert (story.phase, story.ending) == (Phase.FAILED, Reason.TOO_MANY_ATTEMPTS)
         assert len(story.record.attempts) == 2
 
+    def test_another_try_of_the_same_offer_should_not_count(self) -> None:
+        story = submitting(timeouts=replace(LIMITS, max_attempts=2)).tell(refused(Reason.PORT_TAKEN), GONE)
+        story.tell(refused(Reason.NO_CAPACITY), GONE)
+        assert (story.attempt.number, story.attempt.offer) == (3, WEST)
+
+    def test_a_round_should_have_a_try_for_every_offer_of_the_longest_plan(self) -> None:
+        assert LIMITS.max_attempts == MAX_OFFERS
+
     def test_the_last_attempt_allowed_should_be_made(self) -> None:
         story = submitting(timeouts=replace(LIMITS, max_attempts=2)).tell(refused(Reason.NO_CAPACITY), GONE)
         assert story.attempt.number == 2
@@ -355,14 +364,19 @@ class TestRoundsAfterRecovery:
         story.tell(refused(Reason.NO_CAPACITY), GONE)
         assert (story.phase, story.ending) == (Phase.FAILED, Reason.NO_OFFERS_LEFT)
 
-    def test_attempts_of_all_rounds_should_count_towards_their_limit(self) -> None:
-        story = in_phase(Phase.READY, timeouts=replace(LIMITS, max_attempts=3, max_recoveries=9))
+    def test_attempts_of_one_round_should_not_count_in_the_next(self) -> None:
+        story = in_phase(Phase.READY, timeouts=replace(LIMITS, max_attempts=2, max_recoveries=9))
         number = 1
         while not story.phase.ended:
             story.tell(noticed(attempt=number), GONE)
             number += 1
             if not story.phase.ended:
                 story.tell(TAKEN, registered(number), looked(NodeState.UP, NodePhase.SERVING, probe=IDLE))
+        assert (len(story.record.attempts), story.ending) == (10, Reason.TOO_MANY_RECOVERIES)
+
+    def test_attempts_of_a_recovery_should_be_limited_as_those_of_the_launch(self) -> None:
+        story = in_phase(Phase.RECOVERING, timeouts=replace(LIMITS, max_attempts=2)).tell(GONE)
+        story.tell(refused(Reason.NO_CAPACITY), GONE, refused(Reason.NO_CAPACITY), GONE)
         assert (len(story.record.attempts), story.ending) == (3, Reason.TOO_MANY_ATTEMPTS)
 
 

@@ -239,7 +239,8 @@ class Lives(RuleBasedStateMachine):
         live = [attempt for attempt in record.attempts if attempt.state is not AttemptState.GONE]
         assert len(live) <= 1
         assert live == record.attempts[-1:] or not live
-        assert len(record.attempts) <= LIMITS.max_attempts
+        assert record.tried_in_round <= LIMITS.max_attempts
+        assert len(record.attempts) <= LIMITS.max_attempts * LIMITS.same_offer * (LIMITS.max_recoveries + 1)
         assert record.recoveries <= LIMITS.max_recoveries
         assert [attempt.number for attempt in record.attempts] == list(range(1, len(record.attempts) + 1))
         assert len({attempt.cluster_name for attempt in record.attempts}) == len(record.attempts)

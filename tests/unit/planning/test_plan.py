@@ -113,6 +113,18 @@ class TestRoom:
         planned = plan(offers, ask())
         assert [one.use_spot for one in planned] == [True] * (MAX_OFFERS - 1) + [False]
 
+    def test_places_are_kept_for_fallbacks_that_failed_lately_too(self) -> None:
+        offers = [offer(n, f"r{n}", spot) for n in range(1, 21) for spot in (True, False)]
+        failed = {one.key for one in offers if not one.use_spot}
+        planned = plan(offers, ask(), failed)
+        assert [one.use_spot for one in planned] == [True] * (MAX_OFFERS - FALLBACK_PLACES) + [False] * FALLBACK_PLACES
+
+    def test_fallbacks_that_failed_lately_give_way_to_those_that_did_not(self) -> None:
+        offers = [offer(n, f"r{n}", spot) for n in range(1, 21) for spot in (True, False)]
+        failed = {one.key for one in offers if not one.use_spot and one.price_per_hour <= 10}
+        planned = plan(offers, ask(), failed)
+        assert [one.price_per_hour for one in planned if not one.use_spot] == [11, 12, 13, 14]
+
     def test_few_spot_offers_leave_the_rest_to_on_demand(self) -> None:
         offers = [offer(n, f"r{n}", spot=False) for n in range(1, 21)] + [offer(1, "r1")]
         assert [one.use_spot for one in plan(offers, ask())] == [True] + [False] * (MAX_OFFERS - 1)
