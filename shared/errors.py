@@ -6,6 +6,7 @@ GpulaunchError
 │   ├── StaleRecordError     somebody else changed the record first (ETag)
 │   ├── StaleLedgerError     somebody else changed the ledger first (ETag)
 │   ├── AlreadyExistsError   an insert met an existing row
+│   ├── RowTooLargeError     no row can hold the document
 │   ├── ForeignTokenError    a continuation token that no listing returned
 │   ├── UnreadableRowError   a row that this version cannot read
 │   │   └── UnreadableRecordError  a record's row; see shared.storage.base
@@ -38,6 +39,10 @@ class StaleLedgerError(StoreError):
 
 class AlreadyExistsError(StoreError):
     """A row that was to be inserted is there already."""
+
+
+class RowTooLargeError(StoreError):
+    """A document is larger than a row can be; with less text it may fit."""
 
 
 class ForeignTokenError(StoreError):

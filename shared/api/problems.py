@@ -15,6 +15,7 @@ from shared.domain.errors import (
     NodeTokenError,
     NotReadyError,
     QuotaExceededError,
+    RecordFullError,
     Refusal,
 )
 from shared.domain.provider import LaunchRefusedError, ProviderUnavailableError
@@ -36,6 +37,7 @@ _CODES: Mapping[str, tuple[int, str]] = {
     "not_ready": (409, "Conflict"),
     "gone": (410, "Gone"),
     "body_too_large": (413, "Body too large"),
+    "record_full": (413, "The record is full"),
     "invalid_request": (422, "The request has invalid fields"),
     "quota_exceeded": (422, "The cloud's quota does not allow this launch"),
     "too_many_launches": (429, "Too many launches in a minute"),
@@ -56,6 +58,7 @@ _PLAIN: Mapping[type[Exception], str] = {
     NotReadyError: "not_ready",
     NodeTokenError: "unauthorized",
     AttemptOverError: "gone",
+    RecordFullError: "record_full",
 }
 """Codes of errors whose text is all that the caller needs."""
 

@@ -6,7 +6,6 @@ thousands of nodes and httpx needs ten times the processor time per request.
 """
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -16,6 +15,7 @@ from yarl import URL
 
 from shared.domain.node import NodeStatus
 from shared.domain.provider import NodeTarget, NodeUnreachableError, Probe
+from shared.domain.text import DETAIL_UNITS, shorten
 
 PROBE_SECONDS = 3.0
 """vLLM answers /health in milliseconds even under load; 3 s allow for one lost packet (retried after 1 s, then 2 s)."""
@@ -27,6 +27,8 @@ _STATUS_BYTES = 1_000_000
 """A report has at most 200 log lines of 2000 characters."""
 _METRICS_BYTES = 4_000_000
 """vLLM's metrics have about 100 KiB; more than this is not vLLM."""
+_LARGEST = 2.0**53
+"""Of a metric's value: counts are whole numbers, and no sum of them may become infinite."""
 _OK = 200
 
 T = TypeVar("T")
@@ -159,7 +161,8 @@ def _why(error: Exception) -> str:
         return "no answer in time"
     if isinstance(error, aiohttp.ClientConnectorError):
         return "no connection"
-    return str(error) or type(error).__name__
+    # Such as a status line that the node made up.
+    return shorten(str(error), DETAIL_UNITS) or type(error).__name__
 
 
 def total(metrics: str, name: str) -> float | None:
@@ -173,7 +176,7 @@ def total(metrics: str, name: str) -> float | None:
             value = float(rest.rpartition("}")[2].split()[0])
         except (IndexError, ValueError):
             continue
-        if math.isfinite(value) and value >= 0:
+        if 0 <= value <= _LARGEST:
             found.append(value)
     return sum(found) if found else None
 

@@ -9,7 +9,7 @@ from shared.backends.base import Assignments
 from shared.clock import Clock
 from shared.control.observer import redacted
 from shared.control.records import Records
-from shared.domain.errors import AttemptOverError, InstanceNotFoundError, NodeTokenError
+from shared.domain.errors import AttemptOverError, InstanceNotFoundError, NodeTokenError, RecordFullError
 from shared.domain.instance import AttemptState, InstanceRecord
 from shared.domain.node import (
     Assignment,
@@ -65,10 +65,17 @@ class NodeCalls:
         return self.assignments.make(caller.found.record, caller.attempt)
 
     def lease(self, caller: NodeCaller) -> LeaseAnswer:
-        """Whether the node may go on living, and for how long."""
+        """Whether the node may go on living, and for how long: never beyond the deadline."""
         return self._lease(caller.found.record, caller.attempt)
 
     def progress(self, caller: NodeCaller, status: NodeStatus) -> LeaseAnswer:
+        """Apply a report.
+
+        Raises:
+            RecordFullError: The record has room for what leads to the end only.
+        """
+        if caller.found.record.is_full and not status.leads_to_end:
+            raise RecordFullError
         return self._apply(caller, Reported(caller.attempt, redacted(self.redactor, status)))
 
     def register(self, caller: NodeCaller, registration: NodeRegistration) -> LeaseAnswer:
@@ -92,10 +99,12 @@ class NodeCalls:
 
     def _lease(self, record: InstanceRecord, attempt: int) -> LeaseAnswer:
         latest = record.attempt
+        left = int((record.deadline_at - self.clock.now()).total_seconds())
         renewed = (
-            latest is not None
+            left > 0
+            and latest is not None
             and latest.number == attempt
             and latest.state in (AttemptState.SUBMITTING, AttemptState.SUBMITTED)
             and record.phase not in (Phase.TERMINATING, Phase.TERMINATED, Phase.FAILED)
         )
-        return LeaseAnswer(renewed=renewed, lease_seconds=self.lease_seconds if renewed else 0)
+        return LeaseAnswer(renewed=renewed, lease_seconds=min(self.lease_seconds, left) if renewed else 0)

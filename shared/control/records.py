@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
@@ -14,7 +14,7 @@ from shared.clock import Clock
 from shared.domain.costs import micro_so_far
 from shared.domain.instance import Event, InstanceRecord
 from shared.domain.messages import StepMessage
-from shared.errors import StaleRecordError
+from shared.errors import RowTooLargeError, StaleRecordError
 from shared.lifecycle import machine
 from shared.lifecycle.observations import Act, Observation
 from shared.lifecycle.provision import in_time_to_submit
@@ -148,12 +148,19 @@ class Records:
     def commit(self, before: Versioned, decision: Decision) -> Versioned:
         """Write a decision and return the record as it stands then.
 
+        A record without room for the change is written without its log and details: they never stop what is decided.
+
         Raises:
             StaleRecordError: Another writer changed the record first.
         """
         if not decision.changed:
             return before
-        etag = self.writer.write(before, decision.record, decision.events)
+        try:
+            etag = self.writer.write(before, decision.record, decision.events)
+        except RowTooLargeError as error:
+            log.warning("%s; written without its log and details", error)
+            decision = replace(decision, record=decision.record.shortened())
+            etag = self.writer.write(before, decision.record, decision.events)
         for listener in self.listeners:
             listener.committed(before.record, decision.record, decision.events)
         return Versioned(decision.record, etag)

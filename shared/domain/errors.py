@@ -10,7 +10,8 @@ RefusalError
 ├── NotReadyError            the instance has no endpoint at the moment
 ├── NodeTokenError           the token belongs to no attempt of the instance; the same for an unknown instance, so that
 │                            callers cannot find out which instances exist
-└── AttemptOverError         the control plane has given up the node's attempt
+├── AttemptOverError         the control plane has given up the node's attempt
+└── RecordFullError          the instance's record has no room for further reports of its node
 """
 
 from collections.abc import Sequence
@@ -93,6 +94,11 @@ class NodeTokenError(RefusalError):
 class AttemptOverError(RefusalError):
     def __init__(self) -> None:
         super().__init__("This attempt is over; the node shuts itself down.")
+
+
+class RecordFullError(RefusalError):
+    def __init__(self) -> None:
+        super().__init__("The instance's record has no room for further reports; a failure, a notice or a result has.")
 
 
 class MessageError(GpulaunchError):

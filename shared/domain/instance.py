@@ -13,9 +13,12 @@ from gpulaunch.models.offers import Offer
 from shared.domain.money import Reservation
 from shared.domain.node import NodePhase
 from shared.domain.request import StoredJobResult, StoredRequest
+from shared.domain.text import SHORT_UNITS, shorten
 
 SCHEMA = 1
 """Version of the stored shape. A reader takes every version up to its own, and never writes a record of a later one."""
+REPORT_UNITS = 300_000
+"""Stored size, in UTF-16 units, above which a record takes no more reports; a row holds 500,000."""
 
 OFFERS_PER_ROUND = 12
 """Offers that a plan has at most, and that one round tries: a launch, or the recovery from a loss. At some minutes an
@@ -51,6 +54,9 @@ class AttemptState(StrEnum):
 class Failure(Kept):
     reason: Reason
     message: str
+
+    def shortened(self, units: int) -> "Failure":
+        return self.model_copy(update={"message": shorten(self.message, units)})
 
 
 def _billed_by_earlier_version(row: dict[str, Any]) -> datetime | None:
@@ -96,6 +102,11 @@ class Attempt(Kept):
     billed_from: UtcTime | None = Field(default_factory=_billed_by_earlier_version)
     """From here it costs money: `started_at` until the cloud says when it created the machine; None: it never did."""
     job: StoredJobResult | None = None
+
+    def shortened(self) -> "Attempt":
+        """The same without its detail and with little of its failure's message."""
+        failure = None if self.failure is None else self.failure.shortened(SHORT_UNITS)
+        return self.model_copy(update={"detail": "", "failure": failure})
 
 
 class Health(Kept):
@@ -171,6 +182,24 @@ class InstanceRecord(Kept):
     @property
     def ended(self) -> bool:
         return self.phase.ended
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has grown so much that its node's reports are refused: the rest of the row is for its end."""
+        return len(self.model_dump_json().encode("utf-16-le")) // 2 > REPORT_UNITS
+
+    def shortened(self) -> "InstanceRecord":
+        """The same without its log and details and with short texts, for a row that has no room for more."""
+        health = self.health
+        return self.model_copy(
+            update={
+                "log_tail": [],
+                "mode_reason": shorten(self.mode_reason, SHORT_UNITS),
+                "attempts": [attempt.shortened() for attempt in self.attempts],
+                "health": health and health.model_copy(update={"message": shorten(health.message, SHORT_UNITS)}),
+                "ending": self.ending and self.ending.shortened(SHORT_UNITS),
+            }
+        )
 
 
 _Move = TypedDict("_Move", {"from": str, "to": str}, total=False)

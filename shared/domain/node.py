@@ -1,6 +1,5 @@
 """The protocol between the control plane and a node's agent."""
 
-import re
 from enum import StrEnum
 from typing import Annotated
 
@@ -8,16 +7,12 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from gpulaunch.models.base import Outside, Stored, UtcTime
 from gpulaunch.models.requests import Job
+from shared.domain.text import clean
 
-_CONTROLS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-def _printable(text: str) -> str:
-    """Remove control characters: each takes six characters in JSON, and a secret split by one is not redacted."""
-    return _CONTROLS.sub("", text)
-
-
-Line = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_printable)]
+Line = Annotated[str, StringConstraints(max_length=2000), AfterValidator(clean)]
+"""Cleaned before anything else is done with it: a secret split by a control character is not redacted."""
+ByteCount = Annotated[int, Field(ge=0, le=2**53)]
+"""More than any disk holds, and the largest number that every reader of JSON takes as it is."""
 
 
 class NodePhase(StrEnum):
@@ -47,7 +42,7 @@ class NodeNotice(StrEnum):
 class JobResult(Outside):
     """Result of the instance's job."""
 
-    exit_code: int
+    exit_code: Annotated[int, Field(ge=-255, le=255)]
     """Exit code of the command; negative for a signal; 124 after its timeout."""
 
 
@@ -59,14 +54,20 @@ class NodeStatus(Outside):
     """One line for people: what the node is doing, or why it failed."""
     failure: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}$")] | None = None
     """With phase `failed`: install_failed, model_fetch_failed, server_failed or port_taken."""
-    fetched_bytes: Annotated[int, Field(ge=0)] | None = None
-    total_bytes: Annotated[int, Field(ge=0)] | None = None
+    fetched_bytes: ByteCount | None = None
+    total_bytes: ByteCount | None = None
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """vLLM's port, once known."""
     notice: NodeNotice | None = None
     job: JobResult | None = None
     log_tail: Annotated[list[Line], Field(max_length=200)] = []
     """The last lines of the installation or of vLLM."""
+
+    @property
+    def leads_to_end(self) -> bool:
+        """Whether the attempt or the instance ends because of it."""
+        ends = self.phase in (NodePhase.FAILED, NodePhase.STOPPING)
+        return ends or self.notice is not None or self.job is not None
 
 
 class NodeRegistration(Outside):
@@ -88,8 +89,8 @@ class NoticeReport(Outside):
 class Heartbeat(Outside):
     """Body of `/heartbeat`."""
 
-    running_requests: Annotated[float, Field(ge=0)] | None = None
-    waiting_requests: Annotated[float, Field(ge=0)] | None = None
+    running_requests: Annotated[float, Field(ge=0, le=2**53)] | None = None
+    waiting_requests: Annotated[float, Field(ge=0, le=2**53)] | None = None
 
 
 class LeaseAnswer(Stored):

@@ -61,6 +61,8 @@ class StoredJobResult(JobResult):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
+    exit_code: int
+
     @classmethod
     def of(cls, result: JobResult) -> Self:
         return cls(exit_code=result.exit_code)

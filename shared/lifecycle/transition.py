@@ -15,6 +15,7 @@ from gpulaunch.models.times import seconds_between
 from shared.domain.instance import Attempt, AttemptState, Event, EventData, Failure, Health, InstanceRecord
 from shared.domain.node import NodePhase
 from shared.domain.request import StoredJobResult
+from shared.domain.text import DETAIL_UNITS, FAILURE_UNITS, MESSAGE_UNITS, last_lines, shorten
 
 StepName = Literal["advance", "teardown"]
 
@@ -35,12 +36,6 @@ LEGAL: dict[Phase, tuple[Phase, ...]] = {
     Phase.FAILED: (),
 }
 """Which phase may follow which."""
-
-
-LOG_LINES = 100
-"""Log lines kept in the record: enough to show why a server did not start."""
-LOG_CHARACTERS = 100_000
-"""And characters: each takes at most two in JSON and two in UTF-16, of the 500,000 that a row's document has."""
 
 
 class RecordChange(TypedDict, total=False):
@@ -110,7 +105,11 @@ class Decision:
 
 
 class Transition:
-    """A record being changed by one transition, and the events collected on the way."""
+    """A record being changed by one transition, and the events collected on the way.
+
+    Whatever text enters a record or an event passes through here, and is cleaned and cut to size: no node and no
+    provider can fill a row.
+    """
 
     def __init__(self, record: InstanceRecord, now: datetime) -> None:
         self.before = record
@@ -125,6 +124,10 @@ class Transition:
             IllegalTransitionError: there is no such field, or it is not one to be set like this.
         """
         _assert(fields.keys() <= RecordChange.__annotations__.keys(), "a record has no {} to change", ", ".join(fields))
+        if (ending := fields.get("ending")) is not None:
+            fields["ending"] = ending.shortened(MESSAGE_UNITS)
+        if (health := fields.get("health")) is not None:
+            fields["health"] = health.model_copy(update={"message": shorten(health.message, DETAIL_UNITS)})
         self._set(**fields)
 
     def change_attempt(self, **fields: Unpack[AttemptChange]) -> Attempt:
@@ -135,16 +138,17 @@ class Transition:
         """
         known = AttemptChange.__annotations__.keys()
         _assert(fields.keys() <= known, "an attempt has no {} to change", ", ".join(fields))
+        if "detail" in fields:
+            fields["detail"] = shorten(fields["detail"], DETAIL_UNITS)
+        if (failure := fields.get("failure")) is not None:
+            fields["failure"] = failure.shortened(FAILURE_UNITS)
         changed = self.record.attempts[-1].model_copy(update=dict(fields))
         self._set(attempts=[*self.record.attempts[:-1], changed])
         return changed
 
     def log(self, lines: Sequence[str]) -> None:
         """Keep the last lines of a node's log, as many as a record has room for."""
-        kept = list(lines[-LOG_LINES:])
-        while sum(map(len, kept)) > LOG_CHARACTERS:
-            del kept[0]
-        self._set(log_tail=kept)
+        self._set(log_tail=last_lines(lines))
 
     def event(
         self,
@@ -162,7 +166,7 @@ class Transition:
                 at=self.now,
                 type=kind,
                 phase=self.record.phase,
-                message=message,
+                message=shorten(message, MESSAGE_UNITS),
                 reason=reason,
                 attempt=attempt.number if attempt else None,
                 duration_seconds=None if duration is None else round(duration, 3),

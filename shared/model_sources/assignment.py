@@ -20,7 +20,8 @@ class AssignmentMaker:
 
     def make(self, record: InstanceRecord, attempt: int) -> Assignment:
         """See Assignments; also refused when the instance is past its deadline."""
-        if self._clock.now() >= record.deadline_at:
+        left = int((record.deadline_at - self._clock.now()).total_seconds())
+        if left <= 0:
             raise refused(f"{record.instance_id} is past its deadline")
         tried = next((one for one in record.attempts if one.number == attempt), None)
         if tried is None:
@@ -39,6 +40,6 @@ class AssignmentMaker:
             api_key=self._deriver.endpoint_key(record.instance_id, attempt),
             port=server_port(tried.offer.provider, self._settings),
             deadline_at=record.deadline_at,
-            lease_seconds=self._settings.lease_seconds,
+            lease_seconds=min(self._settings.lease_seconds, left),
             job=record.request.job,
         )

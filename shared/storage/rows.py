@@ -27,7 +27,7 @@ from gpulaunch.models.instances import INSTANCE_ID
 from gpulaunch.models.times import iso
 from shared.domain.instance import InstanceRecord
 from shared.domain.money import CostEntry
-from shared.errors import ForeignTokenError, StoreError
+from shared.errors import ForeignTokenError, RowTooLargeError
 from shared.storage.base import InstanceFilter
 
 TableRow = dict[str, str]
@@ -184,7 +184,7 @@ def row_of(partition: str, key: str, model: BaseModel, limit: int = MAX_DOC_UNIT
     """The row of a model, whose document has at most `limit` UTF-16 units.
 
     Raises:
-        StoreError: No row can hold it.
+        RowTooLargeError: No row can hold it.
     """
     return {"PartitionKey": partition, "RowKey": key, **_split(model, limit)}
 
@@ -212,7 +212,7 @@ def _split(model: BaseModel, limit: int) -> TableRow:
     units = text.encode("utf-16-le")
     size = len(units) // 2
     if size > limit:
-        raise StoreError(f"{type(model).__name__} of {size} UTF-16 units; a row holds {limit}")
+        raise RowTooLargeError(f"{type(model).__name__} of {size} UTF-16 units; a row holds {limit}")
     if size <= CHUNK_UNITS:
         return {"doc": text}
     row: TableRow = {}

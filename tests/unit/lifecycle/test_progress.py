@@ -160,7 +160,7 @@ class TestFacts:
         status = NodeStatus(
             phase=NodePhase.INSTALLING, detail="\x1b[1;32mok\x1b[0m\x00", log_tail=["\r 5 %\x1b[K\ta\n"]
         )
-        assert (status.detail, status.log_tail) == ("ok", [" 5 %\ta\n"])
+        assert (status.detail, status.log_tail) == ("ok", [" 5 % a "])
 
     def test_a_record_of_the_largest_size_should_still_end(self) -> None:
         story = submitted()
