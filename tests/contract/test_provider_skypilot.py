@@ -125,13 +125,30 @@ def test_a_server_that_forgot_its_requests_is_asked_for_the_cluster(rig: SkyRig)
     assert rig.server.machines() == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("RequestInterruptedError", "Request 'r1' was interrupted by an API server restart and will not be resumed."),
+        ("RequestCancelled", "the request was cancelled"),
+        ("BrokenProcessPool", "A process in the process pool was terminated abruptly"),
+    ],
+)
+def test_a_server_that_stops_in_mid_launch_says_nothing_about_the_offer(rig: SkyRig, kind: str, message: str) -> None:
+    rig.server.launch_failures = [Failing(kind, message)]
+    attempt_ref = suite.submit(rig, rig.place())
+    rig.server.settle()
+    failure = rig.provider.describe(attempt_ref).failure
+    assert failure is not None
+    assert failure.reason is Reason.PROVIDER_UNAVAILABLE
+
+
 def test_a_restart_in_mid_launch_is_a_failure_and_the_machine_is_taken_away(rig: SkyRig) -> None:
     attempt_ref = suite.submit(rig, rig.place())
     rig.server.begin()
     rig.server.restart()
     view = rig.provider.describe(attempt_ref)
     assert view.failure is not None
-    assert (view.failure.reason, view.state) == (Reason.PROVISIONING_FAILED, NodeState.UP)
+    assert (view.failure.reason, view.state) == (Reason.PROVIDER_UNAVAILABLE, NodeState.UP)
     assert rig.server.machines() == [attempt_ref.cluster_name]
     suite.release(rig, attempt_ref)
     assert rig.server.machines() == []

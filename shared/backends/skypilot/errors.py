@@ -19,6 +19,15 @@ _QUOTE = 220
 """Characters that are quoted of what the cloud said."""
 
 _RULES: tuple[FailureRule, ...] = (
+    # First, since the log of a launch that was cut off may have any words. A request that was cancelled without us was
+    # cancelled by the server's end, or by hand: both say nothing about the offer.
+    failure_rule(
+        r"^(RequestInterruptedError|RequestCancelled|CancelledError|KeyboardInterrupt|SystemExit|BrokenProcessPool"
+        r"|BrokenExecutor|ServerTemporarilyUnavailableError|ConcurrentWorkerExhaustedError|NotFound):"
+        r"|interrupted by an API server restart|process pool was terminated abruptly",
+        Reason.PROVIDER_UNAVAILABLE,
+        "The SkyPilot server was stopped or restarted in the middle of launching {what}",
+    ),
     *CLOUD_RULES,
     failure_rule(
         r"No resource satisfying|no launchable resource|Catalog does not contain|not found in (the )?catalog"
@@ -46,16 +55,6 @@ _RULES: tuple[FailureRule, ...] = (
         r"|No resource satisfying|no launchable resource|Catalog does not contain|not found in (the )?catalog",
         Reason.INVALID_TASK,
         "SkyPilot does not accept {what}",
-    ),
-    failure_rule(
-        r"^(RequestCancelled|CancelledError):",
-        Reason.PROVISIONING_FAILED,
-        "The launch of {what} was cancelled",
-    ),
-    failure_rule(
-        r"^RequestInterruptedError:",
-        Reason.PROVISIONING_FAILED,
-        "The SkyPilot server was restarted in the middle of launching {what}",
     ),
 )
 

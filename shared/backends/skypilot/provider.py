@@ -244,7 +244,7 @@ class SkyPilotProvider:
                 return None
             # A restart of the server forgets requests and ends them; what stays is a cluster that no request brings up.
             message = f"The SkyPilot server lost the launch of {name_of(attempt_ref.offer)}: it was restarted meanwhile"
-            return Failure(reason=Reason.PROVISIONING_FAILED, message=message)
+            return Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=message)
         if launch.status == "SUCCEEDED":
             return None
         error = self._client.failure_of(launch.request_id)

@@ -79,13 +79,22 @@ def test_what_other_clouds_say(provider: str, log: str, expected: Reason) -> Non
         (SkyFailedError("ResourcesMismatchError", "other resources"), Reason.INVALID_TASK),
         (SkyFailedError("ClusterSetUpError", "pip died"), Reason.SETUP_FAILED),
         (SkyFailedError("NetworkError", "no way"), Reason.NETWORK_FAILED),
-        (SkyFailedError("RequestCancelled", "by hand"), Reason.PROVISIONING_FAILED),
-        (SkyFailedError("RequestInterruptedError", "restart"), Reason.PROVISIONING_FAILED),
+        (SkyFailedError("RequestCancelled", "by hand"), Reason.PROVIDER_UNAVAILABLE),
+        (SkyFailedError("RequestInterruptedError", "restart"), Reason.PROVIDER_UNAVAILABLE),
+        (SkyFailedError("BrokenProcessPool", "terminated abruptly"), Reason.PROVIDER_UNAVAILABLE),
+        (SkyFailedError("KeyboardInterrupt", ""), Reason.PROVIDER_UNAVAILABLE),
+        (SkyFailedError("NotFound", "Request 'r1' not found"), Reason.PROVIDER_UNAVAILABLE),
+        (SkyFailedError("RuntimeError", "the machine was stopped"), Reason.PROVISIONING_FAILED),
         (SkyFailedError("CloudUserIdentityError", "who are you"), Reason.PERMISSION_DENIED),
     ],
 )
 def test_what_skypilot_raises_counts_without_a_log(error: SkyFailedError, expected: Reason) -> None:
     assert reason("", error) is expected
+
+
+def test_a_launch_that_was_cut_off_is_not_judged_by_its_log() -> None:
+    log = AZURE.format(code="OperationNotAllowed", text="exceeding approved cores quota")
+    assert reason(log, SkyFailedError("RequestInterruptedError", "restart")) is Reason.PROVIDER_UNAVAILABLE
 
 
 def test_quota_is_not_taken_for_lack_of_room() -> None:
