@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_random_exponential
 
 from shared.errors import StaleLedgerError, StoreUnavailableError
 from shared.storage.base import InstanceStore, VersionedLedger
@@ -14,6 +14,27 @@ T = TypeVar("T")
 
 _TRIES = 40
 """Admissions of one process queue up, so each process has one caller at the ETag: forty outlast a hundred processes."""
+
+_LOCK_SECONDS = 15.0
+"""How long a caller waits for the others of its process, each of which takes tens of milliseconds. Where storage is so
+slow that they take seconds, the rest are refused rather than answered long after their users have left."""
+_SECONDS = 60.0
+"""After which no other try begins; HTTP itself ends at 230 s."""
+
+
+class LedgerLock:
+    """A lock that gives up. Raises StoreUnavailableError when others hold it for too long."""
+
+    def __init__(self, seconds: float = _LOCK_SECONDS) -> None:
+        self._seconds = seconds
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(timeout=self._seconds):
+            raise StoreUnavailableError(f"others held the ledger for {self._seconds:.0f} s")
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 class LedgerGate:
@@ -30,19 +51,19 @@ class LedgerGate:
     ) -> None:
         self._store = store
         self._sleep = sleep
-        self._lock = threading.Lock() if lock is None else lock
+        self._lock = LedgerLock() if lock is None else lock
 
     def change(self, attempt: Callable[[VersionedLedger], T]) -> T:
         """Run `attempt` on the newest ledger, again whenever another writer was first.
 
         Raises:
-            StoreUnavailableError: Others kept changing the ledger.
+            StoreUnavailableError: Others kept changing the ledger, or held it for too long.
         """
 
         try:
             for trial in Retrying(
                 retry=retry_if_exception_type(StaleLedgerError),
-                stop=stop_after_attempt(_TRIES),
+                stop=stop_after_attempt(_TRIES) | stop_after_delay(_SECONDS),
                 wait=wait_random_exponential(multiplier=0.01, max=0.5),
                 sleep=self._sleep,
                 reraise=True,

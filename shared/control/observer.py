@@ -93,6 +93,7 @@ class Observer:
                 spec = self.specs.launch_spec(record)
                 if not self.lifecycle.in_time_to_submit(record):
                     return ProviderUnavailable("What the node needs was not gathered in time to submit it.")
+                spec = replace(spec, submit_until=self.lifecycle.submit_until())
                 return Submitted(provider.submit(spec))
             case Describe():
                 found = self._ask_node_first(record) or self._observe(record, provider.describe(attempt_ref(record)))

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
@@ -48,6 +49,10 @@ class Lifecycle:
     def in_time_to_submit(self, record: InstanceRecord) -> bool:
         """Whether a submission that begins now is over before its lease."""
         return in_time_to_submit(record, self.clock.now(), self.timeouts)
+
+    def submit_until(self) -> datetime:
+        """When a submission that begins now has to be over."""
+        return self.clock.now() + timedelta(seconds=self.timeouts.submit)
 
 
 def queue_of(step: NextStep) -> str:

@@ -70,6 +70,8 @@ class LaunchSpec:
     secrets: Mapping[str, str]
     """Environment that is never logged: the attempt's token or, in pull mode, its assignment."""
     started_at: datetime
+    submit_until: datetime | None = None
+    """When its submission has to be over, since another step may submit or give up the attempt then; None: no limit."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,8 @@ class Timeouts:
     """Only the step that claimed it may submit meanwhile. Longer than the longest submission: a starting API server
     (5 s), a 30 s HTTP timeout and one retry; short, since a crash in between costs this much time."""
     submit: float = 65.0
-    """The longest submission to SkyPilot: health check 3 s, four answers of 10 s, one result of 20 s."""
+    """The time that all calls of a submission to SkyPilot have together, whatever the server does: health check 3 s,
+    four answers of 10 s, one result of 20 s. The launch itself begins only while there are 10 s left."""
     provisioning: float = 1500.0
     """Azure answers within 10 minutes or not at all; SkyPilot's set-up of a machine adds up to 5; the rest is slack for
     a queue in the API server. No report is known of a longer request that ever returned."""

@@ -100,6 +100,23 @@ def test_a_launch_whose_answer_was_lost_is_adopted_and_its_job_runs_once(rig: Sk
     assert rig.server.jobs == [given.cluster_name]
 
 
+@pytest.mark.parametrize(("left", "launched"), [(10, 1), (9.9, 0)])
+def test_a_launch_is_begun_only_with_time_for_its_answer(rig: SkyRig, left: float, launched: int) -> None:
+    given = rig.place(submit_until=rig.now() + timedelta(seconds=left))
+    if launched:
+        rig.provider.submit(given)
+    else:
+        with pytest.raises(ProviderUnavailableError, match="too slow"):
+            rig.provider.submit(given)
+    assert len(rig.server.of("sky.launch")) == launched
+
+
+def test_a_submission_whose_time_is_over_asks_nothing(rig: SkyRig) -> None:
+    with pytest.raises(ProviderUnavailableError):
+        rig.provider.submit(rig.place(submit_until=rig.now()))
+    assert rig.server.of("sky.launch") == []
+
+
 def test_a_launch_that_failed_is_not_launched_again_under_its_name(rig: SkyRig) -> None:
     rig.server.launch_failures = [NO_ROOM]
     given = rig.place()

@@ -189,11 +189,7 @@ class SkyClient(SkyHttp):
     def log(self, request_id: str, lines: int) -> str:
         """The last lines of a request's log as plain text; empty if the server has forgotten it."""
         params = {"request_id": request_id, "follow": "false", "format": "plain", "tail": str(lines)}
-        text = bytearray()
-        for chunk in self.stream("/api/stream", params):
-            text += chunk
-            if len(text) > 2 * _LOG_BYTES:
-                break
+        text = self.download("/api/stream", params, 2 * _LOG_BYTES)
         return plain(text[-_LOG_BYTES:].decode(errors="replace"))
 
     def _requests(self, params: list[tuple[str, str]]) -> list[SkyRequest]:

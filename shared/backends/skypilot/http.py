@@ -6,9 +6,13 @@ ProviderUnavailableError    no answer in time, or one that cannot be read
 """
 
 import contextlib
+import contextvars
 import json
 import re
-from collections.abc import Generator, Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, TypeVar, cast
 
@@ -25,13 +29,28 @@ _GATEWAY = (502, 503, 504)
 """What a gateway answers while the server behind it starts."""
 _CONNECT_SECONDS = 3.0
 """A server that is up accepts at once, even across an ocean."""
-_ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 10.0
 """Plain answers take milliseconds; the rest is for a server that is busy launching on few cores."""
+_WORKERS = 64
+"""Calls at once; one whose answer drips keeps its thread until the server ends it, long after its caller has left."""
 _NOISE = re.compile(
     r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-Z\\-_]|<sky-payload[^>]*>.*?</sky-payload>|[\x00-\x08\x0b-\x1f\x7f]"
 )
 
 T = TypeVar("T")
+
+_until: contextvars.ContextVar[float | None] = contextvars.ContextVar("until", default=None)
+"""The deadline of all calls inside `time_limit`, by the monotonic clock."""
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Generator[None]:
+    """Give all calls inside one deadline together; each gets what is left of it, or its own limit if that is less."""
+    token = _until.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _until.reset(token)
 
 
 class SkyRefusalError(ProviderUnavailableError):
@@ -71,13 +90,14 @@ class SkyHttp:
 
     def __init__(self, endpoint: str, token: SecretStr | None) -> None:
         self.endpoint = endpoint
+        self._places = threading.BoundedSemaphore(_WORKERS)
         headers = {"X-SkyPilot-API-Version": str(API_VERSION), "X-SkyPilot-Version": _sky_version()}
         if token is not None:
             headers["Authorization"] = f"Bearer {token.get_secret_value()}"
         self._http = httpx.Client(
             base_url=endpoint,
             headers=headers,
-            timeout=httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
+            timeout=httpx.Timeout(ANSWER_SECONDS, connect=_CONNECT_SECONDS),
             trust_env=not is_local(endpoint),  # a proxy to the internet does not lead to this machine
         )
 
@@ -91,7 +111,7 @@ class SkyHttp:
             SkyRefusalError: The only error of this method.
         """
         try:
-            response = self._http.get("/api/health", timeout=httpx.Timeout(_CONNECT_SECONDS))
+            response = self._within(_CONNECT_SECONDS, lambda limit: self._http.get("/api/health", timeout=limit))
         except httpx.ReadTimeout:
             return "waking"
         except httpx.HTTPError:
@@ -113,20 +133,17 @@ class SkyHttp:
         *,
         params: list[tuple[str, str]] | None = None,
         body: Mapping[str, object] | None = None,
-        seconds: float = _ANSWER_SECONDS,
+        seconds: float | None = None,
     ) -> httpx.Response:
-        """Send one call and return its answer, which is a 200.
+        """Send one call and return its answer, which is a 200, within `seconds` (by default ANSWER_SECONDS) in all.
 
         Raises:
             SkyFailedError: The server did not accept the request, or the request that was asked for has failed.
         """
         with self._errors():
-            response = self._http.request(
-                method,
-                path,
-                params=tuple(params or ()),
-                json=body,
-                timeout=httpx.Timeout(seconds, connect=_CONNECT_SECONDS),
+            response = self._within(
+                ANSWER_SECONDS if seconds is None else seconds,
+                lambda limit: self._http.request(method, path, params=tuple(params or ()), json=body, timeout=limit),
             )
         self._check_refusal(response)
         if response.status_code == _OK:
@@ -142,11 +159,55 @@ class SkyHttp:
         what = plain(detail)[:200] if isinstance(detail, str) else ""
         raise ProviderUnavailableError(f"The SkyPilot server answered {response.status_code} {what}".rstrip())
 
-    def stream(self, path: str, params: Mapping[str, str]) -> Iterator[bytes]:
-        """Yield the pieces of an answer; nothing when it is not a 200."""
-        with self._errors(), self._http.stream("GET", path, params=params) as response:
-            if response.status_code == _OK:
-                yield from response.iter_bytes()
+    def download(self, path: str, params: Mapping[str, str], most: int) -> bytes:
+        """Return the first bytes of an answer, `most` and a piece at the longest; none when it is not a 200."""
+
+        def read(limit: httpx.Timeout) -> bytes:
+            text = bytearray()
+            with self._http.stream("GET", path, params=params, timeout=limit) as response:
+                if response.status_code == _OK:
+                    for piece in response.iter_bytes():
+                        text += piece
+                        if len(text) > most:
+                            break
+            return bytes(text)
+
+        with self._errors():
+            return self._within(ANSWER_SECONDS, read)
+
+    def _within(self, seconds: float, call: Callable[[httpx.Timeout], T]) -> T:
+        """Make a call in a thread of its own, and leave it there when it takes longer than `seconds`.
+
+        httpx limits each read, not the whole: a server that sends a byte now and then goes on for ever, in headers too,
+        and looking up a name has no limit at all.
+
+        Raises:
+            httpx.TimeoutException: It takes longer, or than what is left of `time_limit`.
+        """
+        until = _until.get()
+        end = time.monotonic() + seconds
+        end = end if until is None else min(end, until)
+        left = end - time.monotonic()
+        if left <= 0 or not self._places.acquire(timeout=left):
+            raise httpx.PoolTimeout("no time is left for the call")
+        left = max(0.0, end - time.monotonic())
+        done: Future[T] = Future()
+        limit = httpx.Timeout(max(left, 0.001), connect=max(min(left, _CONNECT_SECONDS), 0.001))
+        work = contextvars.copy_context()
+
+        def run() -> None:
+            try:
+                done.set_result(work.run(call, limit))
+            except BaseException as error:
+                done.set_exception(error)  # raised by the caller, if it still waits
+            finally:
+                self._places.release()
+
+        threading.Thread(target=run, name="skypilot-call", daemon=True).start()
+        try:
+            return done.result(left)
+        except TimeoutError as error:
+            raise httpx.ReadTimeout("the answer took too long") from error
 
     @contextlib.contextmanager
     def _errors(self) -> Generator[None]:

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from gpulaunch.models.instances import Reason
@@ -22,7 +22,7 @@ from shared.agent.task import open_ports, run_script
 from shared.backends.skypilot.availability import AvailabilityCheck
 from shared.backends.skypilot.client import DOWN, LAUNCH, SkyClient, SkyCluster, SkyRequest
 from shared.backends.skypilot.errors import explain, name_of
-from shared.backends.skypilot.http import SkyFailedError, SkyRefusalError
+from shared.backends.skypilot.http import ANSWER_SECONDS, SkyFailedError, SkyRefusalError, time_limit
 from shared.backends.skypilot.local import LocalServer
 from shared.backends.skypilot.task import NO_UPLOAD, task_for
 from shared.cache import KeyedTTLCache
@@ -104,6 +104,12 @@ class SkyPilotProvider:
 
     def submit(self, launch_spec: LaunchSpec) -> str | None:
         """See Provider. Adopts ended launches of that name too, even failed ones: `describe` says what became of it."""
+        if launch_spec.submit_until is None:
+            return self._submit(launch_spec)
+        with time_limit((launch_spec.submit_until - self._clock.now()).total_seconds()):
+            return self._submit(launch_spec)
+
+    def _submit(self, launch_spec: LaunchSpec) -> str | None:
         name = launch_spec.cluster_name
         if self._local is not None and (copied := self._local.copied()) is not None:
             raise ProviderNotEnabledError(copied)
@@ -120,11 +126,17 @@ class SkyPilotProvider:
             ports = open_ports(name, launch_spec.offer.provider, self._settings)
             task = task_for(launch_spec, self._script(), ports, self._settings.workspace)
             self._client.validate(task)
+            if self._is_too_late(launch_spec.submit_until):
+                raise ProviderUnavailableError(f"The SkyPilot server is too slow to launch {name} in time")
             return self._client.launch(task, name, NO_UPLOAD)
         except SkyRefusalError as refusal:
             raise ProviderNotEnabledError(str(refusal)) from refusal
         except SkyFailedError as failed:
             raise LaunchRefusedError(explain(failed, "", launch_spec.offer, self._redactor.text)) from failed
+
+    def _is_too_late(self, submit_until: datetime | None) -> bool:
+        """Whether a launch that begins now may still be under way when the submission has to be over."""
+        return submit_until is not None and self._clock.now() + timedelta(seconds=ANSWER_SECONDS) > submit_until
 
     def describe(self, attempt_ref: AttemptRef) -> NodeView:
         """See Provider: two or three calls of 10 to 170 ms; the log is read only after a failure.

@@ -1,0 +1,39 @@
+"""Waiting for the ledger has an end."""
+
+import threading
+import time
+
+import pytest
+
+from shared.billing.gate import LedgerGate, LedgerLock
+from shared.errors import StoreUnavailableError
+from tests.twins.store import MemoryInstanceStore
+
+
+def test_a_ledger_that_others_hold_should_be_given_up() -> None:
+    gate = LedgerGate(MemoryInstanceStore(), time.sleep, LedgerLock(0.05))
+    held, free = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        gate.change(lambda _: (held.set(), free.wait(5)))
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(5)
+    begun = time.monotonic()
+    with pytest.raises(StoreUnavailableError, match="held the ledger"):
+        gate.change(lambda _: None)
+    assert time.monotonic() - begun < 2
+    free.set()
+    thread.join()
+    assert gate.change(lambda _: "free again") == "free again"
+
+
+def test_a_ledger_that_others_hold_for_a_moment_should_be_waited_for() -> None:
+    gate = LedgerGate(MemoryInstanceStore(), time.sleep, LedgerLock(5))
+    threads = [threading.Thread(target=lambda: gate.change(lambda _: time.sleep(0.02))) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    assert gate.change(lambda _: "its turn") == "its turn"
+    for thread in threads:
+        thread.join()
