@@ -158,6 +158,21 @@ QUOTA = Operation(
     query="QuotaQuery",
     answers={200: "QuotaAnswer"},
 )
+GARBAGE = Operation(
+    name="show_garbage",
+    path="/api/garbage",
+    summary="List nodes that may be garbage and wait for a confirmation, and nodes of other deployments",
+    answers={200: "GarbageAnswer"},
+)
+CONFIRM_GARBAGE = Operation(
+    name="confirm_garbage",
+    method="POST",
+    path="/api/garbage/confirm",
+    summary="Let the next collection delete exactly these nodes; safe to repeat, expires after an hour",
+    scope=Scope.ADMIN,
+    body="GarbageConfirmation",
+    answers={200: "GarbageAnswer"},
+)
 CONFIG = Operation(
     name="show_config",
     path="/api/config",

@@ -35,10 +35,9 @@ param skypilotImage string = 'docker.io/berkeleyskypilot/skypilot:0.14.1'
 @maxValue(1)
 param skypilotMinReplicas int = 1
 
-@description('Part of every cluster\'s name in the cloud. Do not change it while nodes run.')
-@minLength(8)
+@description('SkyPilot\'s user, eight hexadecimal digits; part of every cluster\'s name in the cloud. Empty: derived from the environment.')
 @maxLength(8)
-param skypilotUserId string = '67706c61'
+param skypilotUserId string = ''
 
 @description('Memory of one instance of the app.')
 @allowed([512, 2048, 4096])
@@ -62,6 +61,8 @@ param moreSettings string = ''
 param databasePassword string = newGuid()
 
 var token = uniqueString(subscription().id, environmentName, location)
+// The first eight characters of a GUID are hexadecimal digits. Two environments never share them.
+var userId = empty(skypilotUserId) ? take(guid(subscription().id, environmentName, location), 8) : skypilotUserId
 var tags = { 'azd-env-name': environmentName }
 
 resource group 'Microsoft.Resources/resourceGroups@2024-03-01' = {
@@ -154,7 +155,7 @@ module skypilot 'modules/skypilot.bicep' = if (ownSkyPilot) {
     tags: tags
     image: skypilotImage
     minReplicas: skypilotMinReplicas
-    userId: skypilotUserId
+    userId: userId
     vnetId: network.outputs.vnetId
     serverSubnetId: network.outputs.serverSubnetId
     databaseSubnetId: network.outputs.databaseSubnetId
@@ -185,7 +186,7 @@ module app 'modules/app.bicep' = {
     insightsName: monitoring.outputs.insightsName
     workspaceId: monitoring.outputs.workspaceId
     skypilotEndpoint: ownSkyPilot ? skypilot.outputs.endpoint : skypilotEndpoint
-    skypilotUserId: skypilotUserId
+    skypilotUserId: userId
     instanceMemoryMB: instanceMemoryMB
     useHubToken: useHubToken
     r2Endpoint: r2Endpoint
@@ -249,4 +250,4 @@ output GPULAUNCH_URL string = app.outputs.url
 output GPULAUNCH_VAULT_NAME string = vault.outputs.name
 output GPULAUNCH_TOKEN_VAULT_NAME string = ownSkyPilot ? skypilotVault.outputs.name : vault.outputs.name
 output GPULAUNCH_OWN_SKYPILOT bool = ownSkyPilot
-output SKYPILOT_USER_ID string = skypilotUserId
+output SKYPILOT_USER_ID string = userId

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -23,12 +24,14 @@ from shared.clouds.base import CloudCompute
 from shared.clouds.registry import configured_clouds
 from shared.control.sweep.probes import SLICE
 from shared.domain.catalog import Catalog
+from shared.domain.deployment import RANDOM_BYTES, identity_of, is_identity, skypilot_user
+from shared.errors import SettingsError, StoreError
 from shared.lifecycle.timeouts import Timeouts
 from shared.observability.base import SILENT, Telemetry
 from shared.queues import ALERTS, QUEUES
 from shared.redaction import Redactor, redact_all_logging
 from shared.settings import Settings
-from shared.storage.base import InstanceStore, Marker, Queues
+from shared.storage.base import DEPLOYMENT, InstanceStore, Marker, Queues
 from shared.storage.connect import ensure, queue_service, table_client
 from shared.storage.queues import StorageQueues
 from shared.storage.tables import TableInstanceStore
@@ -51,6 +54,8 @@ class Adapters:
     deriver: Deriver
     assignments: Assignments
     redactor: Redactor
+    deployment: str
+    """The deployment's identity."""
     sleep: Callable[[float], None]
     timeouts: Timeouts = field(default_factory=Timeouts)
     clouds: Mapping[ProviderName, CloudCompute] = field(default_factory=dict[ProviderName, CloudCompute])
@@ -77,12 +82,14 @@ def connect(settings: Settings) -> Adapters:
     table, queues = table_client(settings), queue_service(settings)
     ensure(table, queues, (*QUEUES, ALERTS) if settings.webhooks else QUEUES)
     deriver = Deriver(settings.master_key or _DEVELOPMENT_KEY)
+    store = TableInstanceStore(table, settings.workspace)
+    deployment = identity(store, clock, settings.deployment)
+    settings = with_user(settings, deployment)
 
     @cache
     def backends(mode: str) -> Backend:
         return _simulation(settings, clock) if mode == "simulation" else _real(settings, clock, redactor)
 
-    store = TableInstanceStore(table, settings.workspace)
     catalog, prices = _prices(settings, clock, store)
     return Adapters(
         settings=settings,
@@ -95,11 +102,35 @@ def connect(settings: Settings) -> Adapters:
         deriver=deriver,
         assignments=_assignments(settings, deriver, clock),
         redactor=redactor,
+        deployment=deployment,
         sleep=time.sleep,
         clouds=configured_clouds(settings, clock),
         telemetry=_telemetry(settings, redactor),
         prices=prices,
     )
+
+
+def identity(store: InstanceStore, clock: Clock, wanted: str | None = None) -> str:
+    """The identity in the deployment's table; one read, and a write where there is none yet.
+
+    Raises:
+        SettingsError: Another identity than the `wanted` one is there.
+        StoreUnavailableError: Storage did not answer.
+        StoreError: What is there is not an identity.
+    """
+    made = wanted or identity_of(secrets.token_bytes(RANDOM_BYTES))
+    found = store.claim_marker(Marker(kind=DEPLOYMENT, key="identity", at=clock.now(), text=made)).text
+    if not is_identity(found):
+        raise StoreError("the table's identity cannot be read; restore its row, or set it in a new workspace")
+    if wanted not in (None, found):
+        raise SettingsError(f"GPULAUNCH_DEPLOYMENT: this table belongs to the deployment {found}; unset it")
+    return found
+
+
+def with_user(settings: Settings, deployment: str) -> Settings:
+    """The settings with SkyPilot's user id derived from the identity, unless they name one."""
+    user_id = settings.skypilot_user_id or skypilot_user(deployment)
+    return settings.model_copy(update={"skypilot_user_id": user_id})
 
 
 def _prices(settings: Settings, clock: Clock, store: InstanceStore) -> tuple[Catalog, PriceKeeper | None]:

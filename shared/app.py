@@ -19,6 +19,7 @@ from shared.clock import Clock
 from shared.clouds.registry import CHECKABLE
 from shared.control.clusters import MODES_IN_USE, ClusterListing
 from shared.control.costs import CostReports
+from shared.control.garbage_report import GarbageReports
 from shared.control.idempotency import IdempotentLauncher
 from shared.control.launch import Launcher, LaunchPreparation
 from shared.control.launch_planner import LaunchDefaults, LaunchPlanner
@@ -61,6 +62,8 @@ class App:
     """The program as the edge sees it: its use cases, and what answers are made with."""
 
     settings: Settings
+    deployment: str
+    """The deployment's identity."""
     clock: Clock
     catalog: Catalog
     deriver: Deriver
@@ -76,6 +79,7 @@ class App:
     costs: CostReports
     quota: QuotaCheck
     health: HealthReports
+    garbage: GarbageReports
     steps: StepRunner
     prober: Prober
     sweep: Sweep
@@ -124,13 +128,14 @@ def compose(adapters: Adapters) -> App:
     alerts = AlertQueue(made.queues, len(settings.webhooks), settings.webhook_events)
     writer = RecordWriter(store, gate, costs, telemetry)
     records = Records(store, writer, lifecycle, made.queues, (memory, alerts), made.sleep)
-    specs = LaunchSpecs(settings, made.deriver, made.assignments)
+    specs = LaunchSpecs(settings, made.deriver, made.assignments, made.deployment)
     keeper = NodeKeeper(made.backends, made.clouds)
     observer = Observer(made.backends, specs, keeper, lifecycle, made.redactor, telemetry)
     prober = Prober(store, NodeProbes(made.backends, specs, made.redactor), keeper, records, lifecycle)
     listing = ClusterListing(store, made.backends, made.clouds, MODES_IN_USE[settings.orchestrator])
     unreadable = UnreadableTermination(store, listing, clock)
     statuses = SweepStatusStore(store)
+    garbage = GarbageReports(store, clock, made.deployment)
     quota = QuotaCheck(made.clouds, CHECKABLE, store, made.redactor)
     planner = LaunchPlanner(made.catalog, rules.limits, _defaults(settings), memory, clock)
     modes = ModeChooser(settings.orchestrator, made.backends, made.redactor, made.sleep)
@@ -139,7 +144,7 @@ def compose(adapters: Adapters) -> App:
     launcher = Launcher(preparation, admission, made.queues, clock, made.ids, telemetry)
     tasks: Sequence[SweepTask] = (
         # The cloud is listed when this begins, before the records are read.
-        GarbageCollection(store, listing, settings.workspace),
+        GarbageCollection(store, listing, made.deployment, garbage, alerts.garbage),
         Requeue(made.queues),
         PoisonQueues(made.queues, records),
         BudgetCap(store, records, rules.budgets),
@@ -150,6 +155,7 @@ def compose(adapters: Adapters) -> App:
     )
     return App(
         settings=settings,
+        deployment=made.deployment,
         clock=clock,
         catalog=made.catalog,
         deriver=made.deriver,
@@ -164,7 +170,8 @@ def compose(adapters: Adapters) -> App:
         catalog_queries=CatalogQueries(made.catalog),
         costs=CostReports(store, costs, rules.budgets, clock),
         quota=quota,
-        health=HealthReports(statuses, clock),
+        health=HealthReports(statuses, garbage, clock),
+        garbage=garbage,
         steps=StepRunner(store, observer, records, lifecycle, telemetry, made.sleep),
         prober=prober,
         sweep=Sweep(store, tasks, clock, statuses),

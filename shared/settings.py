@@ -29,6 +29,8 @@ class Settings(BaseSettings):
     """Address at which nodes reach this app, such as https://app.azurewebsites.net; unset: nodes are asked instead."""
     workspace: str = Field("default", alias="GPULAUNCH_WORKSPACE", pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
     """Name of the partition that holds all rows; two workspaces in one storage account don't see each other."""
+    deployment: str | None = Field(None, alias="GPULAUNCH_DEPLOYMENT", pattern=r"^[a-z2-7]{16}$")
+    """The identity that a new table begins with, after the old one was lost; unset: a new identity."""
     simulation_speed: float = Field(1.0, alias="GPULAUNCH_SIMULATION_SPEED", gt=0, le=10_000)
     """How many simulated seconds pass in one second."""
     default_lifetime_minutes: int = Field(720, alias="GPULAUNCH_DEFAULT_LIFETIME_MINUTES", ge=1, le=43_200)
@@ -87,8 +89,8 @@ class Settings(BaseSettings):
     skypilot_endpoint: str | None = Field(None, alias="SKYPILOT_API_SERVER_ENDPOINT")
     """Address of a remote SkyPilot API server; if unset, one is started on this machine when needed."""
     skypilot_token: SecretStr | None = Field(None, alias="SKYPILOT_SERVICE_ACCOUNT_TOKEN")
-    skypilot_user_id: str = Field("67706c61", alias="SKYPILOT_USER_ID", pattern=r"^[0-9a-f]{8}$")
-    """Part of every cluster's name in the cloud; do not change it while nodes run."""
+    skypilot_user_id: str = Field("", alias="SKYPILOT_USER_ID", pattern=r"^([0-9a-f]{8})?$")
+    """Part of every cluster's name in the cloud; unset: derived from the deployment's identity."""
     azure_subscription_id: str | None = Field(
         None, alias="AZURE_SUBSCRIPTION_ID", pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
     )

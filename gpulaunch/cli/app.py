@@ -57,6 +57,7 @@ for command in (
     operators.catalog,
     operators.quota,
     operators.costs,
+    operators.gc,
     doctor,
 ):
     app.command()(command)

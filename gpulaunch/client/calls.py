@@ -23,6 +23,7 @@ from gpulaunch.client.errors import (
     is_problem,
 )
 from gpulaunch.models import responses
+from gpulaunch.models.garbage import GarbageAnswer
 from gpulaunch.models.instances import Phase
 from gpulaunch.models.queries import CatalogQuery, CostsBy, CostsQuery, EventQuery, InstanceQuery, QuotaQuery
 from gpulaunch.models.requests import DEFAULT_PROVIDER, LaunchRequest, ProviderName
@@ -175,6 +176,15 @@ class Calls:
         """Get the quota on Azure, and how much of it live instances hold; by default in their regions."""
         query = QuotaQuery.text(region=",".join(regions) or None)
         return await self._call(operations.QUOTA, responses.QuotaAnswer, query=query)
+
+    async def garbage(self) -> GarbageAnswer:
+        """List nodes that may be garbage and wait for a confirmation, and nodes of other deployments."""
+        return await self._call(operations.GARBAGE, GarbageAnswer)
+
+    async def confirm_garbage(self, clusters: Sequence[str]) -> GarbageAnswer:
+        """Let the app delete exactly these nodes, if they are still garbage in its next pass; safe to repeat."""
+        response = await self._send(operations.CONFIRM_GARBAGE, body={"clusters": [*clusters]})
+        return exchange.parsed(response, GarbageAnswer)
 
     async def config(self) -> responses.ConfigAnswer:
         """Get the app's settings that matter to users."""

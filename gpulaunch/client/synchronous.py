@@ -99,6 +99,8 @@ class GpuLaunch:
     catalog = _blocking(Calls.catalog)
     costs = _blocking(Calls.costs)
     quota = _blocking(Calls.quota)
+    garbage = _blocking(Calls.garbage)
+    confirm_garbage = _blocking(Calls.confirm_garbage)
     config = _blocking(Calls.config)
     health = _blocking(Calls.health)
     role = _blocking(Calls.role)

@@ -216,6 +216,8 @@ class ConfigAnswer(Answer):
     version: str
     orchestrator: str
     workspace: str
+    deployment: str = ""
+    """The deployment's identity, which its nodes carry as the label `gpulaunch-deployment`; empty: an older app."""
     simulation_speed: float
     default_lifetime_minutes: int
     default_idle_minutes: int | None
@@ -340,3 +342,7 @@ class HealthAnswer(Answer):
     tasks: list[SweepTaskView] = []
     unreadable: int = 0
     """Live instances whose stored records cannot be read; the list of instances names them."""
+    garbage_waiting: int = 0
+    """Nodes that are deleted only after a confirmation; `GET /api/garbage` names them."""
+    foreign_nodes: int = 0
+    """Nodes named like ours that carry another identity, or none; `GET /api/garbage` names them."""

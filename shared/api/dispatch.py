@@ -30,6 +30,8 @@ HANDLERS: Mapping[Operation, Callable[[App, Request], Response]] = {
     operations.CATALOG: operators.catalog,
     operations.COSTS: operators.costs,
     operations.QUOTA: operators.quota,
+    operations.GARBAGE: operators.garbage,
+    operations.CONFIRM_GARBAGE: operators.confirm_garbage,
     operations.CONFIG: operators.config,
     operations.HEALTH: operators.health,
 }

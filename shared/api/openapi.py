@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from gpulaunch.models import offers, problems, queries, requests, responses
+from gpulaunch.models import garbage, offers, problems, queries, requests, responses
 from gpulaunch.models.instances import INSTANCE_ID
 from gpulaunch.models.problems import PROBLEM_TYPE
 from gpulaunch.operations import LAUNCH, OPERATIONS, Operation, Scope
@@ -50,7 +50,7 @@ _TITLES = {
     500: "Internal error",
     503: "Temporarily unavailable",
 }
-_MODULES = (requests, responses, problems, offers, node, alert)
+_MODULES = (requests, responses, garbage, problems, offers, node, alert)
 
 Schemas = Mapping[str, dict[str, Any]]
 """A reference, or a union of references, by the name that the operations use."""

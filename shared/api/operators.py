@@ -4,15 +4,15 @@ import csv
 import difflib
 import io
 
+from gpulaunch.models.garbage import GarbageConfirmation
 from gpulaunch.models.problems import FieldError
 from gpulaunch.models.queries import CatalogQuery, CostsQuery, QuotaQuery
 from gpulaunch.models.responses import ConfigAnswer, CostGroup, CostsAnswer
 from gpulaunch.version import VERSION
 from shared.api.http import Request, Response, json_response
-from shared.api.parse import read_query
+from shared.api.parse import read_body, read_query
 from shared.api.problems import invalid_request
 from shared.app import App
-from shared.settings import Settings
 
 
 def catalog(app: App, request: Request) -> Response:
@@ -59,13 +59,21 @@ def _regions(app: App, query: QuotaQuery) -> list[str]:
     return [known[name.casefold()] for name in query.regions]
 
 
+def garbage(app: App, request: Request) -> Response:  # noqa: ARG001
+    return json_response(app.garbage.answer())
+
+
+def confirm_garbage(app: App, request: Request) -> Response:
+    return json_response(app.garbage.confirm(read_body(GarbageConfirmation, request).clusters))
+
+
 def config(app: App, request: Request) -> Response:  # noqa: ARG001 - every handler gets the request
-    return json_response(config_answer(app.settings))
+    return json_response(config_answer(app))
 
 
-def config_answer(settings: Settings) -> ConfigAnswer:
+def config_answer(app: App) -> ConfigAnswer:
     """The settings that matter to users; no secrets."""
-    return ConfigAnswer.model_validate({**dict(settings), "version": VERSION})
+    return ConfigAnswer.model_validate({**dict(app.settings), "deployment": app.deployment, "version": VERSION})
 
 
 def health(app: App, request: Request) -> Response:  # noqa: ARG001

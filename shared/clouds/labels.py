@@ -7,6 +7,8 @@ from shared.clouds.base import LabelRules
 
 INSTANCE_LABEL, ATTEMPT_LABEL = "gpulaunch-instance", "gpulaunch-attempt"
 WORKSPACE_LABEL = "gpulaunch-workspace"
+DEPLOYMENT_LABEL = "gpulaunch-deployment"
+"""The identity of the deployment that a node belongs to; no other may delete it."""
 EXEMPT_LABEL = "gpulaunch-exempt"
 """A user's label of this name with any value but `false`, `no` or `0` protects the node from garbage collection."""
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from gpulaunch.models.instances import Mode
@@ -82,7 +82,10 @@ class ClusterListing:
         for provider, cloud in self._clouds.items() if "real" in self._modes else ():
             try:
                 for cluster in cloud.clusters():
-                    found.setdefault(cluster.cluster_name, (provider, cluster))
+                    source, listed = found.get(cluster.cluster_name, (provider, cluster))
+                    # Whose node it is, the cloud's own labels say best.
+                    owner, exempt = cluster.deployment or listed.deployment, cluster.gc_protected or listed.gc_protected
+                    found[cluster.cluster_name] = source, replace(listed, deployment=owner, gc_protected=exempt)
             except ProviderUnavailableError as error:
                 log.warning("no garbage is collected on %s itself: %s", provider, error)
                 complete = False

@@ -28,6 +28,8 @@ class LaunchSpecs:
     settings: Settings
     deriver: Deriver
     assignments: Assignments
+    deployment: str
+    """The deployment's identity."""
 
     def calls_us(self, record: InstanceRecord) -> bool:
         """Whether the instance's node can reach the control plane; otherwise it is asked."""
@@ -56,6 +58,7 @@ class LaunchSpecs:
             environment=environment,
             secrets=secrets,
             started_at=attempt.started_at,
+            deployment=self.deployment,
         )
 
     def node_target(

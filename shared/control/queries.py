@@ -9,6 +9,7 @@ from gpulaunch.models.queries import CatalogQuery
 from gpulaunch.models.responses import CatalogAnswer, HealthAnswer, SweepTaskView
 from gpulaunch.version import VERSION
 from shared.clock import Clock
+from shared.control.garbage_report import GarbageReports
 from shared.control.sweep.status import SweepStatus, SweepStatusStore
 from shared.domain.catalog import Catalog, NotCataloguedError
 from shared.domain.errors import InstanceNotFoundError, InvalidFieldsError
@@ -90,29 +91,36 @@ class HealthReports:
     """Whether the control plane works, from storage and from what the last sweep stored."""
 
     statuses: SweepStatusStore
+    garbage: GarbageReports
     clock: Clock
 
     def answer(self) -> HealthAnswer:
-        """The state, `ok` or `degraded` with what and why. One read, which proves that storage answers."""
+        """The state, `ok` or `degraded` with what and why. Two reads, which prove that storage answers."""
         try:
             status = self.statuses.read()
+            garbage = self.garbage.read().report
         except StoreUnavailableError:
             problem = "Storage does not answer."
             return HealthAnswer(status="degraded", version=VERSION, storage="unavailable", problems=[problem])
         if status is None:
             return HealthAnswer(status="ok", version=VERSION, storage="ok")
-        problems = self._problems(status)
+        problems = [*self._problems(status)]
+        if garbage.waiting:
+            nodes = "1 node waits" if len(garbage.waiting) == 1 else f"{len(garbage.waiting)} nodes wait"
+            problems.append(f"{nodes} for a confirmation to be deleted, and may be billing; see `gpulaunch gc`.")
         return HealthAnswer(
             status="degraded" if problems else "ok",
             version=VERSION,
             storage="ok",
-            problems=list(problems),
+            problems=problems,
             swept_at=status.ended_at,
             tasks=[
                 SweepTaskView(name=name, ended_at=task.ended_at, failed_at=task.failed_at if task.error else None)
                 for name, task in status.tasks.items()
             ],
             unreadable=status.unreadable_count,
+            garbage_waiting=len(garbage.waiting),
+            foreign_nodes=len(garbage.foreign),
         )
 
     def _problems(self, status: SweepStatus) -> Sequence[str]:

@@ -38,6 +38,11 @@ def cluster_name(instance_id: str, number: int) -> str:
     return f"{cluster_prefix(instance_id)}{number:02d}"
 
 
+def instance_of(cluster_name: str) -> str:
+    """The instance id in a cluster's name; not a valid id if the name is not one of ours."""
+    return f"inst-{cluster_name[3:29].upper()}"
+
+
 class AttemptState(StrEnum):
     """Where an attempt stands. Only `gone` means that nothing is left of it."""
 

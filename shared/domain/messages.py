@@ -54,6 +54,21 @@ class UnreadableNotice(Stored):
     """Why it cannot be read, and what to do."""
 
 
+class GarbageNotice(Stored):
+    """Nodes that the garbage collection leaves alone; complete, since they belong to no instance's events."""
+
+    at: UtcTime
+    reason: Literal["waiting", "unlabelled"]
+    """They wait for a confirmation, or nothing shows whose they are."""
+    count: int
+    message: str
+    """Which nodes, why, and what to do."""
+
+
+NO_INSTANCE = "inst-" + "0" * 26
+"""Stands for the instance in an alert that is about none."""
+
+
 class AlertMessage(Stored):
     """Send one event, or a notice, to one receiver."""
 
@@ -69,10 +84,14 @@ class AlertMessage(Stored):
     """Sent instead of an event; `instanceId` is then the id that the refused launch would have had."""
     unreadable: UnreadableNotice | None = None
     """Sent instead of an event."""
+    garbage: GarbageNotice | None = None
+    """Sent instead of an event; `instanceId` is then NO_INSTANCE."""
 
     @property
     def webhook_id(self) -> str:
         """The same whenever the same is sent, so that a receiver recognises a repetition."""
+        if self.garbage is not None:
+            return f"garbage-{self.garbage.reason}-{self.garbage.at:%Y%m%dT%H%M%S}"
         return f"{self.instanceId}-{self.sequence if self.unreadable is None else 'unreadable'}"
 
 

@@ -72,6 +72,8 @@ class LaunchSpec:
     started_at: datetime
     submit_until: datetime | None = None
     """When its submission has to be over, since another step may submit or give up the attempt then; None: no limit."""
+    deployment: str
+    """The deployment's identity, for the node's labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +128,8 @@ class Cluster:
     created_at: datetime | None
     gc_protected: bool = False
     """Has the label that exempts it from garbage collection."""
-    workspace: str | None = None
-    """The workspace that launched it, from its labels; None if unknown."""
+    deployment: str | None = None
+    """Identity of the deployment that launched it, from its labels; None: the listing does not show it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -121,6 +121,8 @@ ORPHAN = "orphan"
 """Clusters that no live record knows; the key is the cluster's name."""
 REFUSED_OFFER = "refused-offer"
 """Offers that failed lately; the key is the offer's."""
+DEPLOYMENT = "deployment"
+"""The deployment's identity; its key is `identity`."""
 PRICES = "prices"
 """SkyPilot's live price lists, packed; the key is the provider."""
 
@@ -259,6 +261,16 @@ class InstanceStore(Protocol):
 
     def markers(self, kind: str) -> list[Marker]:
         """Return all markers of a kind."""
+        ...
+
+    def claim_marker(self, marker: Marker) -> Marker:
+        """Write a marker unless there is one of its kind and key; return the one that is there now.
+
+        Whoever claims the same gets the same answer, however many begin together.
+
+        Raises:
+            UnreadableRowError: the one that is there cannot be read by this version.
+        """
         ...
 
     def put_marker(self, marker: Marker) -> None:

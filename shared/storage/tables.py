@@ -19,7 +19,7 @@ from azure.data.tables import TableClient, TableEntity, TableTransactionError, U
 
 from shared.domain.instance import Event, InstanceRecord
 from shared.domain.money import CostEntry, Ledger
-from shared.errors import AlreadyExistsError, StaleLedgerError, StaleRecordError
+from shared.errors import AlreadyExistsError, StaleLedgerError, StaleRecordError, StoreUnavailableError
 from shared.storage import rows
 from shared.storage.base import (
     NO_BOOKING,
@@ -150,6 +150,21 @@ class TableInstanceStore:
 
     def markers(self, kind: str) -> list[Marker]:
         return read_all(Marker, self._query(rows.marker_range(kind), f"read the {kind} markers"))
+
+    def claim_marker(self, marker: Marker) -> Marker:
+        row = rows.row_of(self._partition, rows.marker_key(marker.kind, marker.key), marker)
+        there = self._get(row["RowKey"], "read a marker")
+        if there is None:
+            try:
+                # a transaction of one: the SDK's plain insert raises errors without the service's code
+                self._table.submit_transaction([("create", row)], retry_on_methods=REPEATED)
+            except AzureError as error:
+                if code_of(error) not in _CONFLICTS:
+                    raise translate(error, "claim a marker") from error
+            there = self._get(row["RowKey"], "read a marker")
+        if there is None:
+            raise StoreUnavailableError("a marker that was just written is not there")
+        return read(Marker, there)
 
     def put_marker(self, marker: Marker) -> None:
         with translated("write a marker"):

@@ -16,11 +16,12 @@ _ORCHESTRATORS = {
 
 def context(app: App) -> dict[str, Any]:
     """Return what the page shows; of secrets only whether they are set."""
-    config, given = config_answer(app.settings), app.settings
+    config, given = config_answer(app), app.settings
     listing = app.catalog.listing(DEFAULT_PROVIDER)
     rows = [
         ("Orchestrator", "GPULAUNCH_ORCHESTRATOR", _ORCHESTRATORS[config.orchestrator]),
         ("Workspace", "GPULAUNCH_WORKSPACE", config.workspace),
+        ("Deployment", "gpulaunch-deployment", config.deployment),
         ("Default lifetime", "GPULAUNCH_DEFAULT_LIFETIME_MINUTES", _minutes(given.default_lifetime_minutes)),
         ("Default idle timeout", "GPULAUNCH_DEFAULT_IDLE_MINUTES", _minutes(given.default_idle_minutes)),
         ("Node lease", "GPULAUNCH_LEASE_SECONDS", duration(config.lease_seconds)),

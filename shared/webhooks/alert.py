@@ -10,7 +10,7 @@ from gpulaunch.models.base import UtcTime
 from gpulaunch.models.instances import EventType, Mode, Phase, Reason
 from shared.domain.costs import cost_so_far
 from shared.domain.instance import Event, InstanceRecord
-from shared.domain.messages import BudgetNotice, UnreadableNotice
+from shared.domain.messages import BudgetNotice, GarbageNotice, UnreadableNotice
 
 AlertType = Literal[
     "instance.phase_changed",
@@ -19,6 +19,8 @@ AlertType = Literal[
     "instance.poisoned",
     "instance.unreadable",
     "budget.refused",
+    "garbage.waiting",
+    "garbage.unlabelled",
 ]
 
 
@@ -54,8 +56,9 @@ class Alert(BaseModel):
     type: AlertType
     timestamp: UtcTime
     """Time of the event."""
-    data: AlertData | BudgetNotice | UnreadableNotice
-    """The budget for `budget.refused`, the record for `instance.unreadable`, otherwise the event."""
+    data: AlertData | BudgetNotice | UnreadableNotice | GarbageNotice
+    """The budget for `budget.refused`, the record for `instance.unreadable`, the nodes for `garbage.waiting` and
+    `garbage.unlabelled`, otherwise the event."""
 
 
 def type_of(event: Event) -> AlertType | None:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from shared.domain.instance import Event, InstanceRecord
-from shared.domain.messages import AlertMessage, BudgetNotice, UnreadableNotice
+from shared.domain.messages import NO_INSTANCE, AlertMessage, BudgetNotice, GarbageNotice, UnreadableNotice
 from shared.errors import StoreUnavailableError
 from shared.queues import ALERTS
 from shared.storage.base import Queues
@@ -43,6 +43,11 @@ class AlertQueue:
         """Send to every receiver that a record cannot be read."""
         if "alert" in self.wanted:
             self._send(AlertMessage(instanceId=notice.instance_id, epoch=0, sequence=0, unreadable=notice))
+
+    def garbage(self, notice: GarbageNotice) -> None:
+        """Send to every receiver that nodes wait for a confirmation, or carry no identity."""
+        if "alert" in self.wanted:
+            self._send(AlertMessage(instanceId=NO_INSTANCE, epoch=0, sequence=0, garbage=notice))
 
     def _send(self, message: AlertMessage) -> None:
         for hook in range(self.receivers):

@@ -71,6 +71,9 @@ class AlertDelivery:
             return Alert(type="budget.refused", timestamp=message.budget.at, data=message.budget)
         if message.unreadable is not None:
             return Alert(type="instance.unreadable", timestamp=message.unreadable.at, data=message.unreadable)
+        if message.garbage is not None:
+            kind = "garbage.waiting" if message.garbage.reason == "waiting" else "garbage.unlabelled"
+            return Alert(type=kind, timestamp=message.garbage.at, data=message.garbage)
         found = self.store.load(message.instanceId)
         events = self.store.events(message.instanceId, after=message.sequence - 1, limit=1)
         kind = type_of(events[0]) if events else None

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from shared.domain.messages import BudgetNotice, UnreadableNotice
+from shared.domain.messages import BudgetNotice, GarbageNotice, UnreadableNotice
 from shared.domain.webhook import Format
 from shared.webhooks.alert import Alert
 
@@ -12,6 +12,11 @@ _TITLES = {
     "instance.failed": "{name} failed",
     "instance.alert": "{name} needs attention",
     "instance.poisoned": "{name}: a step kept failing",
+}
+
+_GARBAGE = {
+    "waiting": "{nodes} to be deleted, after your confirmation",
+    "unlabelled": "{nodes} named like ours, of no known deployment",
 }
 
 
@@ -31,6 +36,10 @@ def _title(alert: Alert) -> str:
         return f"A launch exceeds the budget for {alert.data.month}"
     if isinstance(alert.data, UnreadableNotice):
         return f"{alert.data.instance_id} cannot be read"
+    if isinstance(alert.data, GarbageNotice):
+        return _GARBAGE[alert.data.reason].format(
+            nodes="1 node" if alert.data.count == 1 else f"{alert.data.count} nodes"
+        )
     name = alert.data.name or alert.data.instance_id
     return _TITLES[alert.type].format(name=name, phase=alert.data.phase.value)
 
@@ -42,6 +51,8 @@ def _facts(alert: Alert) -> dict[str, str]:
         return facts if data.label is None else {"Label": data.label, **facts}
     if isinstance(data, UnreadableNotice):
         return {"Instance": data.instance_id, "Reason": data.reason}
+    if isinstance(data, GarbageNotice):
+        return {"Nodes": str(data.count), "Reason": data.reason}
     facts = {"Instance": data.instance_id, "Model": data.model_name, "Provider": f"{data.provider} ({data.mode})"}
     if data.reason is not None:
         facts["Reason"] = data.reason.value

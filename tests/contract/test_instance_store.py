@@ -674,6 +674,26 @@ def test_a_second_note_about_the_same_takes_the_place_of_the_first(store: Instan
     assert sorted(note.text for note in store.markers("orphan")) == ["seen", "seen again"]
 
 
+def test_whoever_claims_a_note_first_keeps_it(store: InstanceStore) -> None:
+    assert store.claim_marker(make_note()) == make_note()
+    assert store.claim_marker(make_note(text="another")) == make_note()
+    assert store.claim_marker(make_note(key="another", text="another")).text == "another"
+    assert store.markers("orphan").count(make_note()) == 1
+
+
+def test_all_that_claim_together_get_the_same(store: InstanceStore) -> None:
+    notes = [make_note(text=f"claim {number}") for number in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        claimed = [note.text for note in pool.map(store.claim_marker, notes)]
+    assert len(set(claimed)) == 1
+    assert [note.text for note in store.markers("orphan")] == claimed[:1]
+
+
+def test_a_claim_without_storage_should_say_so() -> None:
+    with pytest.raises(StoreUnavailableError):
+        TableInstanceStore(dead_table(), "space").claim_marker(make_note())
+
+
 def test_notes_are_no_instances(store: InstanceStore) -> None:
     store.put_marker(make_note())
     assert list(store.live()) == []

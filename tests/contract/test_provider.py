@@ -25,7 +25,7 @@ from shared.domain.provider import (
 from shared.errors import StoreUnavailableError
 from tests.contract.conftest import Account, unique
 from tests.twins.clock import ManualClock
-from tests.twins.factories import make_attempt, make_instance_id, make_offer
+from tests.twins.factories import DEPLOYMENT, make_attempt, make_instance_id, make_offer
 from tests.twins.simulated_cloud import MemorySimulatedCloud
 
 RIGS = ["simulation", "simulation_on_azurite"]
@@ -116,6 +116,7 @@ def launch_spec(rig: Rig, number: int = 1, labels: dict[str, str] | None = None)
         environment={"GPULAUNCH_TEST": "1"},
         secrets={},
         started_at=rig.now(),
+        deployment=DEPLOYMENT,
     )
 
 

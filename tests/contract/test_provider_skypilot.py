@@ -48,9 +48,8 @@ class SkyRig:
         self.server = server
         server.now = lambda: self.clock.now().timestamp()
         self.offer = make_offer()
-        self.provider = SkyPilotProvider(
-            settings(SKYPILOT_API_SERVER_ENDPOINT=server.url, **given), self.clock, Redactor(), script=lambda: "echo hi"
-        )
+        chosen = settings(SKYPILOT_API_SERVER_ENDPOINT=server.url, SKYPILOT_USER_ID="67706c61", **given)
+        self.provider = SkyPilotProvider(chosen, self.clock, Redactor(), script=lambda: "echo hi")
 
     def now(self) -> datetime:
         return self.clock.now()

@@ -15,7 +15,7 @@ from shared.domain.provider import AttemptRef, LaunchSpec, NodeState, NodeTarget
 from shared.errors import StoreUnavailableError
 from tests.contract.conftest import Account, reset, unique
 from tests.twins.clock import START, ManualClock
-from tests.twins.factories import make_attempt, make_instance_id, make_offer
+from tests.twins.factories import DEPLOYMENT, make_attempt, make_instance_id, make_offer
 from tests.twins.simulated_cloud import MemorySimulatedCloud
 
 STEPS = [
@@ -56,6 +56,7 @@ class World:
             environment={},
             secrets={},
             started_at=START,
+            deployment=DEPLOYMENT,
         )
         request_id = self.provider.submit(self.launch_spec)
         self.attempt_ref = AttemptRef(

@@ -14,9 +14,9 @@ import pytest
 
 from gpulaunch.models.instances import Mode, Reason
 from shared.backends.base import Backend
-from shared.control.sweep.garbage import GRACE
 from shared.domain.instance import Failure
 from shared.domain.provider import AttemptRef, LaunchSpec, NodeState, NodeView, ProviderUnavailableError
+from shared.lifecycle.garbage import GRACE
 from shared.planning.quota import plain
 from shared.storage.base import ORPHAN
 from tests.functional.scripted import NodeWorld, Scripted
@@ -24,6 +24,7 @@ from tests.functional.world import SEED
 from tests.standins.azure import Fault
 from tests.standins.azure.subscription import Subscription, cluster, serve_subscription
 from tests.twins.clock import ManualClock
+from tests.twins.factories import OTHER_DEPLOYMENT, make_ended
 
 A10 = "StandardNVADSA10v5Family"
 PLENTY = {A10: (0, 720), "cores": (0, 720), "lowPriorityCores": (0, 720), "virtualMachines": (0, 100)}
@@ -245,12 +246,18 @@ def test_a_teardown_that_azure_refuses_should_stay_open_and_raise_its_alert(worl
 # Garbage.
 
 
+def lost(world: OnAzure, number: int, **where: Any) -> Any:
+    """A machine whose instance has ended, with the word that nothing is left of it."""
+    world.store.create(make_ended(cluster(number)), [], None)
+    return world.azure.launch(cluster(number), **where)
+
+
 def two_passes(world: OnAzure) -> None:
     world.run((GRACE + timedelta(minutes=9)).total_seconds())
 
 
 def test_a_machine_that_skypilot_and_we_have_forgotten_should_go_in_two_passes(world: OnAzure) -> None:
-    world.azure.launch(cluster(7))
+    lost(world, 7)
     world.run(GRACE.total_seconds() + 150)
     assert [note.key for note in world.store.markers(ORPHAN)] == [cluster(7)]
     assert "virtualMachines" in world.azure.left()
@@ -261,9 +268,9 @@ def test_a_machine_that_skypilot_and_we_have_forgotten_should_go_in_two_passes(w
 
 
 def test_a_group_disk_or_address_alone_should_go_too(world: OnAzure) -> None:
-    world.azure.manager.machines.vanish(world.azure.launch(cluster(7)))
+    world.azure.manager.machines.vanish(lost(world, 7))
     world.azure.manager.add_group("shared")
-    machine = world.azure.launch(cluster(8), group="shared")
+    machine = lost(world, 8, group="shared")
     machine.properties["storageProfile"]["osDisk"]["deleteOption"] = "Detach"
     world.azure.manager.machines.vanish(machine)
     two_passes(world)
@@ -271,9 +278,9 @@ def test_a_group_disk_or_address_alone_should_go_too(world: OnAzure) -> None:
     assert world.azure.left() == ["group"]
 
 
-@pytest.mark.parametrize(("key", "value"), [("gpulaunch-exempt", "yes"), ("gpulaunch-workspace", "theirs")])
-def test_exempt_machines_and_those_of_other_workspaces_should_stay(world: OnAzure, key: str, value: str) -> None:
-    world.azure.launch(cluster(7)).tags[key] = value
+@pytest.mark.parametrize(("key", "value"), [("gpulaunch-exempt", "yes"), ("gpulaunch-deployment", OTHER_DEPLOYMENT)])
+def test_exempt_machines_and_those_of_other_deployments_should_stay(world: OnAzure, key: str, value: str) -> None:
+    lost(world, 7).tags[key] = value
     world.run(3600)
     assert "virtualMachines" in world.azure.left()
     assert world.store.markers(ORPHAN) == []
@@ -291,7 +298,7 @@ def test_machines_of_live_instances_and_of_strangers_should_stay(world: OnAzure)
 
 
 def test_an_azure_that_does_not_answer_should_prove_nothing(world: OnAzure) -> None:
-    world.azure.launch(cluster(7))
+    lost(world, 7)
     world.run(7 * 60)
     assert [note.key for note in world.store.markers(ORPHAN)] == [cluster(7)]
     world.azure.manager.faults.append(Fault("GET", "resources$", 429, "TooManyRequests", times=999))

@@ -8,6 +8,7 @@ from shared.backends.simulation.cloud import SimulatedNode
 from shared.domain.provider import AttemptRef, ProviderUnavailableError
 from shared.storage.base import ORPHAN, Marker
 from tests.functional.world import World
+from tests.twins.factories import DEPLOYMENT, make_ended
 
 STRAY = "gl-01k0000000000000000000000a-01"
 
@@ -21,15 +22,18 @@ def stray(world: World, **labels: str) -> None:
         labels=labels,
         started_at=now,
         created_at=now,
+        deployment=DEPLOYMENT,
     )
     world.cloud.add(node)
+    # Its instance has ended, with the word that nothing is left of it.
+    world.store.create(make_ended(STRAY), [], None)
 
 
 def names(world: World) -> list[str]:
     return [node.cluster_name for node in world.cloud.nodes()]
 
 
-def test_a_node_without_a_record_should_be_taken_away_after_two_passes(world: World) -> None:
+def test_a_node_without_a_live_record_should_be_taken_away_after_two_passes(world: World) -> None:
     stray(world)
     world.run(5 * 60)
     assert names(world) == [STRAY]

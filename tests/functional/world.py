@@ -20,7 +20,7 @@ from pydantic import SecretStr
 import function_app
 from gpulaunch.models.instances import Mode
 from shared import app as runtime
-from shared.adapters import Adapters
+from shared.adapters import Adapters, identity, with_user
 from shared.app import compose
 from shared.auth import Deriver
 from shared.backends.base import Assignments, Backend
@@ -36,6 +36,7 @@ from shared.queues import QUEUES
 from shared.redaction import Redactor
 from shared.settings import Settings
 from tests.twins.clock import ManualClock
+from tests.twins.factories import DEPLOYMENT
 from tests.twins.queues import MemoryQueues
 from tests.twins.simulated_cloud import MemorySimulatedCloud
 from tests.twins.store import MemoryInstanceStore
@@ -96,6 +97,7 @@ class World:
     given: Settings = field(default_factory=settings)
     backend: Callable[[Mode], Backend] | None = None
     assignments: Assignments = field(default_factory=NoAssignments)
+    deployment: str = DEPLOYMENT
 
     def __post_init__(self) -> None:
         self.clock = ManualClock()
@@ -108,6 +110,8 @@ class World:
             check_labels=check_fault_labels,
             expected_seconds=expected_seconds(self.given.simulation_speed),
         )
+        deployment = identity(self.store, self.clock, self.deployment)
+        self.given = with_user(self.given, deployment)
         self.adapters = Adapters(
             settings=self.given,
             clock=self.clock,
@@ -119,6 +123,7 @@ class World:
             deriver=Deriver(MASTER),
             assignments=self.assignments,
             redactor=Redactor([ADMIN, READER, MASTER.get_secret_value()]),
+            deployment=deployment,
             sleep=self._sleep,
         )
         self.rebuild()

@@ -22,7 +22,7 @@ from tests.functional.agent.processes import Nodes, eventually
 from tests.functional.agent.servers import Store
 from tests.functional.scripted import NodeWorld
 from tests.hostile.strategies import shell_text
-from tests.twins.factories import make_attempt, make_record
+from tests.twins.factories import DEPLOYMENT, make_attempt, make_record
 
 NASTY = [
     "$(touch owned)",
@@ -70,6 +70,7 @@ def test_the_whole_task_should_be_free_of_what_the_user_wrote(args: list[str], c
         environment=made.environment,
         secrets=made.secrets,
         started_at=attempt.started_at,
+        deployment=DEPLOYMENT,
     )
     task = cast("dict[str, Any]", task_for(launch_spec, run_script(), [8000], "default"))
     assert task["run"] == run_script()

@@ -53,6 +53,8 @@ class Checks:
         azure: FaultyAzure | None = None,
     ) -> None:
         self.violations: list[str] = []
+        self.neighbours: frozenset[str] = frozenset()
+        """Another deployment's clusters, which no record of this one can know."""
         self.accepted: dict[str, str | None] = {}
         """Instances whose acceptance a user saw, with the Idempotency-Key."""
         self.lied: dict[str, float] = {}
@@ -239,7 +241,7 @@ class Checks:
         """Machines, and whatever else there is of a cluster, that no live attempt stands for."""
         kept = {record.attempts[-1].cluster_name for record in self.records if not record.ended and record.attempts}
         there = self._machines() if self._azure is None else self._machines() | self._azure.clusters()
-        return there - kept
+        return there - kept - self.neighbours
 
     def garbage_is_gone(self, since: float) -> None:
         """Nothing is there any more that no record has known since then, in seconds since the start."""

@@ -145,6 +145,10 @@ class SkyServer(SkyClient):
     def live_checks(self) -> list[SkyRequest]:
         return []
 
+    def has(self, cluster: Cluster) -> None:
+        """Put a cluster there that somebody else launched."""
+        self._clusters[cluster.name] = cluster
+
     def clusters(
         self, names: Sequence[str] | None = None, refresh: Literal["NONE", "FORCE"] = "NONE"
     ) -> list[SkyCluster]:

@@ -1,6 +1,6 @@
 """Planted bugs, each a patch applied by name: the simulation has to find every one of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,7 +20,7 @@ from shared.control.launch_spec import attempt_ref
 from shared.control.records import Records, send_step
 from shared.control.release import NodeKeeper
 from shared.control.step import StepRunner
-from shared.control.sweep import poison, requeue
+from shared.control.sweep import garbage, poison, requeue
 from shared.control.sweep.garbage import GarbageCollection
 from shared.domain.instance import Attempt, AttemptState, Failure, InstanceRecord
 from shared.domain.messages import StepMessage
@@ -261,6 +261,18 @@ def garbage_without_grace(patch: Patch) -> None:
 
     patch.setattr(GarbageCollection, "_read", always(RunningClusters({}, complete=False)))
     patch.setattr(GarbageCollection, "collect", take)
+
+
+@mutation
+def garbage_of_another_deployment_is_taken(patch: Patch) -> None:
+    """Whatever has a name like ours and is in no live record is garbage, whoever's it is."""
+    tell_apart = garbage.strays
+
+    def all_ours(clusters: Iterable[Cluster], known: Any, _: Any, deployment: str, now: datetime) -> Any:
+        ours = [replace(one, deployment=deployment) for one in clusters]
+        return tell_apart(ours, known, {one.cluster_name for one in ours}, deployment, now)
+
+    patch.setattr(garbage, "strays", all_ours)
 
 
 @mutation

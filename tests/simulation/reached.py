@@ -35,6 +35,7 @@ _NOTES = {
     "a launch has no room in a limit": "launch_instance is refused: 403",
     "a launch has no room in Azure's quota": "launch_instance is refused: 422",
     "a teardown raises its alert": " is not confirmed deleted after ",
+    "garbage waits for a confirmation": "are confirmed as garbage",
     "a budget is lowered": "the month's budget is lowered",
 }
 """By name: what stands in a line of the trace."""

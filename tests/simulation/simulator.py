@@ -19,7 +19,7 @@ from ulid import ULID
 from gpulaunch.models.instances import Mode, Phase
 from gpulaunch.models.requests import LaunchRequest
 from shared import app as runtime
-from shared.adapters import Adapters
+from shared.adapters import Adapters, with_user
 from shared.app import admission_rules, compose
 from shared.auth import Deriver
 from shared.backends.base import Backend
@@ -47,11 +47,13 @@ from tests.simulation.azure import AtOnce, AzureOfProcesses, FaultyAzure
 from tests.simulation.chaos import Chaos, Rates, draw
 from tests.simulation.checks import COLLECTED_AFTER, DELETED_AFTER, LATE, Checks
 from tests.simulation.cloud import FaultyProvider, Machines, SkyServer
+from tests.simulation.neighbours import CONFIRMED_EVERY, Neighbours, operate
 from tests.simulation.nodes import Fleet, Node
 from tests.simulation.reached import reached
 from tests.simulation.scheduler import Process, Scheduler, Task
 from tests.simulation.storage import FaultyQueues, FaultyStore, KeptByProcess, Table
 from tests.simulation.users import User
+from tests.twins.factories import DEPLOYMENT
 from tests.twins.queues import LEASE_SECONDS
 from tests.twins.simulated_cloud import MemorySimulatedCloud
 
@@ -167,12 +169,12 @@ class _SimulatedCloud(MemorySimulatedCloud):
 def _settings(kind: str, money: tuple[tuple[str, str], ...], lease: str) -> Settings:
     given = dict(money)
     if kind == "simulation":
-        return settings(**given)
+        return with_user(settings(**given), DEPLOYMENT)
     given["GPULAUNCH_LEASE_SECONDS"] = lease
     given |= {"GPULAUNCH_ORCHESTRATOR": "skypilot", "SKYPILOT_API_SERVER_ENDPOINT": "https://sky.example.com"}
     if kind == "push":
         given["GPULAUNCH_PUBLIC_URL"] = "https://app.example.com"
-    return settings(**given)
+    return with_user(settings(**given), DEPLOYMENT)
 
 
 def _money(random: Random) -> tuple[tuple[str, str], ...]:
@@ -213,6 +215,8 @@ class Simulator:
         self.sky = SkyServer(
             self.chaos, self.machines, self.checks, self._node_starts, self.fleet.gone, azure=self.azure
         )
+        self.neighbours = Neighbours(seed)
+        self.neighbours.move_in(self)
         self.deriver = Deriver(MASTER)
         self.probe_slice = self.random.choice((1, SLICE))
         self.adapters = self._adapters()
@@ -256,6 +260,7 @@ class Simulator:
             deriver=self.deriver,
             assignments=AssignmentMaker(self.given, self.deriver, _Files(self.chaos, self._last_of), self.scheduler),
             redactor=redactor,
+            deployment=DEPLOYMENT,
             sleep=self.scheduler.pause,
             # Within a process admissions queue up; without that lock they meet at the ledger's ETag, as processes do.
             ledger_lock=nullcontext(),
@@ -317,6 +322,7 @@ class Simulator:
             self.scheduler.after(self.random.uniform(100, self.chaos.until), self._lower_budget)
         if self.chaos.rates.restart:
             self.scheduler.after(60, self._perhaps_restart)
+        self.scheduler.after(CONFIRMED_EVERY, lambda: operate(self))
         self.scheduler.run(self.chaos.until)
         self.scheduler.note("nothing goes wrong any more")
         end = self.chaos.until + CALM
@@ -337,6 +343,8 @@ class Simulator:
         )
         if not self.scheduler.stopped:
             self.checks.at_rest(all_ended=True)
+        for name in sorted(self.neighbours.lost(self._there())):
+            self.checks.violated(f"{name} is another deployment's and was deleted")
 
     def _lower_budget(self) -> None:
         """The operator wants to spend less than is spent already, and restarts the app."""
@@ -450,8 +458,11 @@ class Simulator:
         """The end of the id of the newest instance that was launched with a request."""
         return next((one.instance_id[-4:] for one in reversed(self.checks.records) if one.request == request), "")
 
-    def _running(self) -> set[str]:
+    def _there(self) -> set[str]:
         return self.simulated.names if self.kind == "simulation" else set(self.machines.running)
+
+    def _running(self) -> set[str]:
+        return self._there() - self.neighbours.names
 
     def _launching(self) -> set[str]:
         return set() if self.kind == "simulation" else self.sky.live_launches()

@@ -8,11 +8,15 @@ from ulid import ULID
 from gpulaunch.models.instances import EventType, Phase
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import LaunchRequest
-from shared.domain.instance import Attempt, Event, InstanceRecord
+from shared.domain.instance import Attempt, AttemptState, Event, InstanceRecord, instance_of
 from shared.domain.money import CostEntry
 from shared.domain.request import StoredRequest
 from shared.storage.base import IdempotencyEntry
 from tests.twins.clock import START
+
+DEPLOYMENT = "thisdeployment22"
+"""The identity of the deployment under test."""
+OTHER_DEPLOYMENT = "otherdeployment7"
 
 
 def make_instance_id(number: int = 1) -> str:
@@ -88,6 +92,14 @@ def make_record(**given: Any) -> InstanceRecord:
     if not isinstance(fields["request"], StoredRequest):
         fields["request"] = StoredRequest.of(fields["request"])
     return InstanceRecord.model_validate(fields)
+
+
+def make_ended(cluster_name: str, **given: Any) -> InstanceRecord:
+    """A terminated instance whose only attempt had this cluster, of which the record says that nothing is left."""
+    instance_id = instance_of(cluster_name)
+    attempt = make_attempt(instance_id, number=int(cluster_name[-2:]), state=AttemptState.GONE, gone_at=START)
+    fields: dict[str, Any] = {"phase": Phase.TERMINATED, "ended_at": START, "due_at": None, "attempts": [attempt]}
+    return make_record(instance_id=instance_id, **fields | given)
 
 
 def make_event(sequence: int = 0, **given: Any) -> Event:

@@ -152,6 +152,13 @@ class MemoryInstanceStore:
             keys = sorted(key for key in self._rows if key.startswith(f"note|{kind}|"))
             return read_all(Marker, [self._rows[key][1] for key in keys])
 
+    def claim_marker(self, marker: Marker) -> Marker:
+        with self.calls.call("claim_marker"), self._lock:
+            row = rows.row_of("", rows.marker_key(marker.kind, marker.key), marker)
+            if row["RowKey"] not in self._rows:
+                self._write([row])
+            return read(Marker, self._rows[row["RowKey"]][1])
+
     def put_marker(self, marker: Marker) -> None:
         with self.calls.call("put_marker"), self._lock:
             row = rows.row_of("", rows.marker_key(marker.kind, marker.key), marker)

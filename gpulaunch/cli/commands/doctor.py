@@ -66,7 +66,8 @@ def _token(gpu: GpuLaunch, token_from: str, *, has_token: bool) -> CheckResult:
 def _settings(gpu: GpuLaunch) -> Iterator[CheckResult]:
     config = gpu.config()
     launches = _LAUNCHES.get(config.orchestrator, config.orchestrator)
-    yield CheckResult(name="launches", state="ok", detail=f"{launches}; workspace {config.workspace}")
+    where = f"workspace {config.workspace}, deployment {config.deployment or 'without an identity'}"
+    yield CheckResult(name="launches", state="ok", detail=f"{launches}; {where}")
     if config.simulation_speed != 1:
         yield CheckResult(
             name="simulation", state="note", detail=f"{config.simulation_speed:g} times as fast as real time"

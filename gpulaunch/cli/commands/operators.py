@@ -1,13 +1,15 @@
-"""What operators ask: `gpulaunch catalog`, `quota` and `costs`."""
+"""What operators ask: `gpulaunch catalog`, `quota`, `costs` and `gc`."""
 
 from datetime import datetime
 from typing import Annotated
 
 import typer
 
+from gpulaunch.cli.commands.instances import interactive
 from gpulaunch.cli.format import add_row, table
 from gpulaunch.cli.session import Json, Session, session_of
 from gpulaunch.format import usd
+from gpulaunch.models.garbage import GarbageAnswer
 from gpulaunch.models.queries import CostsBy
 from gpulaunch.models.requests import DEFAULT_PROVIDER, ProviderName
 from gpulaunch.models.responses import CatalogAnswer, CostsAnswer, QuotaAnswer
@@ -108,3 +110,36 @@ def _show_costs(session: Session, answer: CostsAnswer) -> None:
             f"Budget {budget.label or 'for everything'} in {budget.month} ({budget.mode}): {usd(budget.budget_usd)}, "
             f"{usd(budget.spent_usd)} spent, {usd(budget.reserved_usd)} reserved, {usd(budget.left_usd)} left"
         )
+
+
+def gc(
+    context: typer.Context,
+    *,
+    confirm: Annotated[bool, typer.Option("--confirm", help="Delete the nodes that wait for it.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show nodes that may be garbage and wait for a confirmation, and nodes of other deployments."""
+    session = session_of(context, as_json=as_json)
+    answer = session.gpu.garbage()
+    waiting = [node.cluster_name for node in answer.waiting if node.confirmed_until is None]
+    if confirm and waiting:
+        if not yes:
+            if session.as_json or not interactive():
+                raise typer.BadParameter("standard input is not a terminal; use --yes", param_hint="gc")
+            _show_garbage(session, answer)
+            typer.confirm(f"Delete {'it' if len(waiting) == 1 else f'these {len(waiting)}'}?", abort=True)
+        answer = session.gpu.confirm_garbage(waiting)
+    session.answer(answer, lambda: _show_garbage(session, answer))
+
+
+def _show_garbage(session: Session, answer: GarbageAnswer) -> None:
+    session.say(f"This deployment: {answer.deployment}")
+    for node in answer.waiting:
+        state = "waits for --confirm" if node.confirmed_until is None else "confirmed; deleted by the next passes"
+        session.say(f"{node.cluster_name}  {state}  since {node.since:%Y-%m-%d %H:%M} UTC: {node.why}")
+    for node in answer.foreign:
+        owner = f"deployment {node.deployment}" if node.deployment else "no known deployment"
+        session.say(f"{node.cluster_name}  not touched: {owner}, since {node.since:%Y-%m-%d %H:%M} UTC")
+    if not answer.waiting:
+        session.note("Nothing waits for a confirmation.", "dim")

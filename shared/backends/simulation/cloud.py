@@ -28,6 +28,8 @@ class SimulatedNode(Stored):
     """When the attempt began; the node's life is timed from here."""
     created_at: UtcTime
     """When it was submitted."""
+    deployment: str | None = None
+    """Identity of the deployment that launched it; None: a version that had none."""
     release_calls: int = 0
     """Release calls so far that had no effect."""
 

@@ -54,6 +54,7 @@ class SimulationProvider:
             labels=launch_spec.labels,
             started_at=launch_spec.started_at,
             created_at=self._clock.now(),
+            deployment=launch_spec.deployment,
         )
         with _answers():
             self._cloud.add(node)
@@ -95,6 +96,7 @@ class SimulationProvider:
                 state=state,
                 created_at=node.created_at,
                 gc_protected=is_gc_protected(node.labels),
+                deployment=node.deployment,
             )
             for node in nodes
             if (state := self._course(node).state) is not NodeState.ABSENT

@@ -27,7 +27,7 @@ from shared.backends.skypilot.local import LocalServer
 from shared.backends.skypilot.task import NO_UPLOAD, task_for
 from shared.cache import KeyedTTLCache
 from shared.clock import Clock
-from shared.clouds.labels import WORKSPACE_LABEL, is_gc_protected
+from shared.clouds.labels import DEPLOYMENT_LABEL, is_gc_protected
 from shared.clouds.registry import CLOUDS
 from shared.domain.instance import Failure
 from shared.domain.provider import (
@@ -222,7 +222,7 @@ class SkyPilotProvider:
                 state=_STATES.get(cluster.status, NodeState.PENDING),
                 created_at=None if cluster.launched_at is None else datetime.fromtimestamp(cluster.launched_at, UTC),
                 gc_protected=is_gc_protected(cluster.labels or {}),
-                workspace=(cluster.labels or {}).get(WORKSPACE_LABEL),
+                deployment=(cluster.labels or {}).get(DEPLOYMENT_LABEL),
             )
             for cluster in found
         ]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from gpulaunch.models.requests import GPU_IS_AN_ADDON
-from shared.clouds.labels import ATTEMPT_LABEL, INSTANCE_LABEL, WORKSPACE_LABEL, accepted_labels
+from shared.clouds.labels import ATTEMPT_LABEL, DEPLOYMENT_LABEL, INSTANCE_LABEL, WORKSPACE_LABEL, accepted_labels
 from shared.clouds.registry import CLOUDS
 from shared.domain.provider import LaunchSpec
 
@@ -30,14 +30,15 @@ def labels_for(launch_spec: LaunchSpec, workspace: str) -> dict[str, str]:
         INSTANCE_LABEL: rules.value(launch_spec.instance_id),
         ATTEMPT_LABEL: str(launch_spec.attempt),
         WORKSPACE_LABEL: workspace,
+        DEPLOYMENT_LABEL: launch_spec.deployment,
     }
 
 
 def task_for(launch_spec: LaunchSpec, script: str, ports: list[int], workspace: str) -> dict[str, object]:
     """The task of one attempt, in the shape of SkyPilot's YAML.
 
-    There is no `setup`: the agent installs while the model is fetched. `workspace` goes into the labels, so that no
-    other workspace on the same server takes the node for garbage of its own.
+    There is no `setup`: the agent installs while the model is fetched. The deployment's identity goes into the
+    labels, so that no other deployment takes the node for garbage of its own; `workspace` is there for people.
     """
     offer = launch_spec.offer
     resources: dict[str, object] = {

@@ -19,7 +19,7 @@ from shared.clouds.azure import quota
 from shared.clouds.azure.client import AzureClient
 from shared.clouds.azure.plugin import AZURE
 from shared.clouds.failures import reason_of
-from shared.clouds.labels import WORKSPACE_LABEL, is_gc_protected
+from shared.clouds.labels import DEPLOYMENT_LABEL, is_gc_protected
 from shared.domain.instance import Failure
 from shared.domain.provider import CleanupStatus, Cluster, NodeState, NodeView
 from shared.domain.quota import QuotaNeed, RegionUsage
@@ -33,6 +33,7 @@ same one."""
 QUOTA_SECONDS = 600.0
 """How old a quota may be. It changes by our own launches, which Azure counts, and by tickets, which take hours."""
 _CLUSTER_TAG = "skypilot-cluster-name"
+_ON_CLOUD = re.compile(r"(gl-[0-9a-z]{26}-[0-9]{2,})-[0-9a-f]{8}(?![0-9a-z])", re.IGNORECASE)
 _MACHINE = "microsoft.compute/virtualmachines"
 _COSTS = (_MACHINE, "microsoft.compute/disks", "microsoft.network/publicipaddresses")
 """What is billed while it exists."""
@@ -69,7 +70,8 @@ class _Listing:
 class AzureCompute:
     """Cloud on one Azure subscription; safe for several threads.
 
-    `user_id` is SkyPilot's, which is part of every name in the cloud.
+    `user_id` is SkyPilot's, which is part of every name in the cloud. Clusters of every user id are found, by the part
+    of the name that is ours: the id may have changed while nodes ran, and nodes of others are to be seen, too.
     """
 
     provider: ProviderName = AZURE.name
@@ -78,7 +80,6 @@ class AzureCompute:
         self._client = client
         self._clock = clock
         self._user_id = user_id
-        self._ours = re.compile(rf"(gl-[0-9a-z]{{26}}-[0-9]{{2,}})-{re.escape(user_id)}(?![0-9a-z])", re.IGNORECASE)
         self._listed = TTLCache[_Listing](LISTING_SECONDS)
         self._quotas = KeyedTTLCache[str, RegionUsage](QUOTA_SECONDS, clock)
 
@@ -110,7 +111,7 @@ class AzureCompute:
                 state=known.state,
                 created_at=_earliest(known.created_at, _moment(resource.get("createdTime"))),
                 gc_protected=known.gc_protected or is_gc_protected(tags),
-                workspace=known.workspace or tags.get(WORKSPACE_LABEL),
+                deployment=known.deployment or tags.get(DEPLOYMENT_LABEL),
             )
         for name, stays in listing.groups.items():
             if stays:
@@ -145,10 +146,14 @@ class AzureCompute:
         return quota.needs_of(offer)
 
     def _groups_of(self, cluster_name: str, region: str | None) -> list[dict[str, Any]]:
-        """The cluster's own resource groups: one, or, where SkyPilot tried several regions, several."""
+        """The cluster's own resource groups: one, or, where SkyPilot tried several regions, several.
+
+        A listing finds those that were made under another user id, before that setting was changed.
+        """
         if region is not None:
             group = self._client.group(f"{cluster_name}-{self._user_id}-{region}")
-            return [] if group is None else [group]
+            if group is not None:
+                return [group]
         return [group for group in self._client.groups() if self._cluster_of(str(group["name"])) == cluster_name]
 
     def _delete_first(self, parts: Sequence[Mapping[str, Any]]) -> None:
@@ -191,7 +196,7 @@ class AzureCompute:
     def _cluster_of(self, *names: str) -> str | None:
         """The cluster whose name in the cloud stands in one of these."""
         for name in names:
-            match = self._ours.search(name)
+            match = _ON_CLOUD.search(name)
             if match is not None:
                 return match[1].lower()
         return None
@@ -229,7 +234,7 @@ def _machine(
             state=view.state,
             created_at=created_at,
             gc_protected=is_gc_protected(tags),
-            workspace=tags.get(WORKSPACE_LABEL),
+            deployment=tags.get(DEPLOYMENT_LABEL),
         ),
     )
 

@@ -1,25 +1,35 @@
-"""Garbage collection: delete nodes that the provider runs and no live record knows, in two passes.
+"""Garbage collection: delete nodes of this deployment that the provider runs and no live record knows, in two passes.
 
 One pass marks an orphan, a later one deletes it if it is still an orphan, so that no single wrong answer costs a node.
+Whatever carries another identity, or none, is reported and never touched. A pass that would delete much, or what no
+record accounts for, waits for a confirmation: see `shared.lifecycle.garbage` for the rules.
 """
 
 import logging
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Literal
 
 from shared.control.clusters import ClusterListing, RunningClusters
+from shared.control.garbage_report import ForeignCluster, GarbageReport, GarbageReports, WaitingCluster
 from shared.control.sweep.base import TaskRun, Walk, is_time
-from shared.domain.instance import AttemptState
-from shared.domain.provider import Cluster
-from shared.storage.base import ORPHAN, InstanceStore, Marker, Versioned
+from shared.domain.instance import AttemptState, instance_of
+from shared.domain.messages import GarbageNotice
+from shared.domain.provider import Cluster, NodeState
+from shared.lifecycle.garbage import GRACE, UNRECORDED, Strays, may_be_ours, strays, why_wait
+from shared.storage.base import ORPHAN, InstanceStore, Marker, UnreadableRecordError, Versioned
 
 log = logging.getLogger("gpulaunch.garbage")
 
 COLLECT_EVERY = timedelta(minutes=2)
 """Between two collections: each costs one listing of the cloud, and an orphan gets five minutes' grace anyway."""
-GRACE = timedelta(minutes=5)
-"""From the first sight of an orphan to its deletion, and from a node's creation to its first mark: an interrupted step
-and the message that comes again take less."""
+ALERT_EVERY = timedelta(hours=4)
+"""Between two alerts about nodes that still wait for a confirmation."""
+UNLABELLED_AFTER = timedelta(minutes=30)
+"""How long a node may be without a label before it is worth an alert: Azure makes the group, which has none, first."""
+_NAMED = 10
+"""Nodes named in an alert, at most."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,11 @@ class GarbageCollection:
 
     store: InstanceStore
     listing: ClusterListing
-    workspace: str
+    deployment: str
+    """This deployment's identity."""
+    reports: GarbageReports
+    alert: Callable[[GarbageNotice], None]
+    """Sends to the webhooks; never raises."""
 
     def begin(self, now: datetime) -> TaskRun | None:
         """Start a run.
@@ -46,27 +60,107 @@ class GarbageCollection:
 
         `known` are the clusters of all attempts that live records don't call deleted, read after `running`.
         """
-        orphans = {
-            name for name, (_, cluster) in running.clusters.items() if name not in known and self._is_ours(cluster, now)
-        }
+        clusters = {name: cluster for name, (_, cluster) in running.clusters.items()}
+        recorded = self._recorded(clusters.values(), known)
+        found = strays(clusters.values(), known, recorded, self.deployment, now)
+        orphans = found.garbage | found.unrecorded
         markers = {marker.key: marker for marker in self.store.markers(ORPHAN)}
-        deleted = 0
+        due: set[str] = set()
         for name in sorted(orphans):
-            source = running.clusters[name][0]
             if name not in markers:
-                log.warning("%s is known to no live record; it is deleted unless one claims it soon", name)
+                log.warning("%s is known to no live record; unless one claims it soon, it is garbage", name)
+                source = running.clusters[name][0]
                 self.store.put_marker(Marker(kind=ORPHAN, key=name, at=now, text=source))
             elif now - markers[name].at >= GRACE:
-                deleted += self.listing.delete(source, name)
+                due.add(name)
+        state = self.reports.read()
+        held = self._held(running, found, due, known)
+        # What once waited goes by a confirmation alone, even when others have gone and it is no longer one of many.
+        held |= {one.cluster_name: one.why for one in state.report.waiting if one.cluster_name in due - held.keys()}
+        waiting = {name: why for name, why in held.items() if not state.is_confirmed(name, now)}
+        deleted = sum(self.listing.delete(running.clusters[name][0], name) for name in sorted(due - waiting.keys()))
+        self._report(state.report, running, found, waiting, now)
         if running.complete:
             for name in sorted(markers.keys() - orphans):
                 self.store.drop_marker(ORPHAN, name)
+            self.reports.forget(state.confirmed.keys() - orphans)
         return deleted
 
-    def _is_ours(self, cluster: Cluster, now: datetime) -> bool:
-        if cluster.gc_protected or cluster.workspace not in (None, self.workspace):
-            return False
-        return cluster.created_at is None or now - cluster.created_at >= GRACE
+    def _recorded(self, clusters: Iterable[Cluster], known: Collection[str]) -> set[str]:
+        """Those of which a record has that attempt; a read for each that can be ours, of which few are unknown."""
+        recorded: set[str] = set()
+        for cluster in clusters:
+            name = cluster.cluster_name
+            if name in known or not may_be_ours(cluster, self.deployment):
+                continue
+            try:
+                found = self.store.load(instance_of(name))
+            except UnreadableRecordError:
+                # Some version of ours wrote it, for an instance of this id.
+                recorded.add(name)
+            else:
+                if found is not None and any(attempt.cluster_name == name for attempt in found.record.attempts):
+                    recorded.add(name)
+        return recorded
+
+    def _held(self, running: RunningClusters, found: Strays, due: set[str], known: set[str]) -> dict[str, str]:
+        """The due orphans that nothing but a confirmation deletes, and why."""
+        held = dict.fromkeys(due & found.unrecorded, UNRECORDED)
+        nodes = {name for name, (_, cluster) in running.clusters.items() if cluster.state is not NodeState.ABSENT}
+        ours = {name for name in nodes if running.clusters[name][1].deployment == self.deployment}
+        # Nothing runs on remains: no number of them is a sign that something in use is taken for garbage.
+        lost = (found.garbage | found.unrecorded | found.young) & nodes
+        why = why_wait(len(lost), len(ours | (nodes & known)))
+        return held if why is None else dict.fromkeys(due & found.garbage & nodes, why) | held
+
+    def _report(
+        self, before: GarbageReport, running: RunningClusters, found: Strays, waiting: dict[str, str], now: datetime
+    ) -> None:
+        """Store what was left alone, and alert about it when that is due."""
+        unseen = () if running.complete else (*before.foreign, *before.waiting)
+        kept = {one.cluster_name: one for one in unseen if one.cluster_name not in running.clusters}
+        foreign = self._foreign(before, found.foreign, now)
+        since = {one.cluster_name: one.since for one in before.waiting}
+        held = [WaitingCluster(cluster_name=name, since=since.get(name, now), why=why) for name, why in waiting.items()]
+        foreign += [one for one in kept.values() if isinstance(one, ForeignCluster)]
+        held += [one for one in kept.values() if isinstance(one, WaitingCluster)]
+        alerted_at = before.alerted_at if held else None
+        if held and (alerted_at is None or now - alerted_at >= ALERT_EVERY or not waiting.keys() <= since.keys()):
+            why = "; ".join(sorted({one.why for one in held}))
+            names = sorted(one.cluster_name for one in held)
+            # Sent before it is noted: a crash in between repeats the alert rather than losing it.
+            self._alert(now, "waiting", names, f"waiting for `gpulaunch gc --confirm`, and maybe billing: {why}")
+            alerted_at = now
+        report = GarbageReport(
+            alerted_at=alerted_at,
+            foreign=tuple(sorted(foreign, key=lambda one: one.cluster_name)),
+            waiting=tuple(sorted(held, key=lambda one: one.cluster_name)),
+        )
+        self.reports.write(before, report, now)
+
+    def _foreign(self, before: GarbageReport, found: Mapping[str, Cluster], now: datetime) -> list[ForeignCluster]:
+        """What is not ours, each logged at its first sight; an alert, once, where nothing says whose it is."""
+        earlier = {one.cluster_name: one for one in before.foreign}
+        foreign: list[ForeignCluster] = []
+        for name, cluster in sorted(found.items()):
+            seen = earlier.get(name)
+            if seen is None:
+                seen = ForeignCluster(cluster_name=name, since=now, alerted=cluster.gc_protected)
+                log.warning("%s is not touched: its deployment is %s", name, cluster.deployment or "not known")
+            foreign.append(seen.model_copy(update={"deployment": cluster.deployment}))
+        silent = [
+            one.cluster_name
+            for one in foreign
+            if one.deployment is None and not one.alerted and now - one.since >= UNLABELLED_AFTER
+        ]
+        if silent:
+            self._alert(now, "unlabelled", silent, "not touched, since the label gpulaunch-deployment is missing")
+        return [one.model_copy(update={"alerted": True}) if one.cluster_name in silent else one for one in foreign]
+
+    def _alert(self, now: datetime, reason: Literal["waiting", "unlabelled"], names: list[str], text: str) -> None:
+        shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        log.error("%s: %s", shown, text, extra={"event": f"garbage_{reason}"})
+        self.alert(GarbageNotice(at=now, reason=reason, count=len(names), message=f"{shown}: {text}"))
 
 
 @dataclass

@@ -387,6 +387,31 @@ def test_costs_should_be_summed_up_as_asked(gpulaunch: Terminal, world: World) -
     assert (wrong.exit_code, "--from" in wrong.stderr or "--to" in wrong.stderr) == (Exit.USAGE, True)
 
 
+def test_garbage_that_waits_should_be_shown_and_deleted_once_confirmed(
+    gpulaunch: Terminal, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "Nothing waits" in gpulaunch("gc").stderr
+    assert gpulaunch("gc", "--confirm").exit_code == Exit.OK
+    ids = [world.launch() for _ in range(2)]
+    world.run(90)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.simulation.provider, "release", bool)
+        for instance_id in ids:
+            world.delete(instance_id)
+        world.run(20 * 60)
+    shown = gpulaunch("gc").stdout
+    assert shown.count("waits for --confirm") == 2
+    assert "more than half" in shown
+    refused = gpulaunch("gc", "--confirm")
+    assert (refused.exit_code, "--yes" in refused.stderr) == (Exit.USAGE, True)
+    world.run(600)
+    assert world.running() == 2
+    answer = gpulaunch.json("gc", "--confirm", "--yes")
+    assert [node["confirmed_until"] is not None for node in answer["waiting"]] == [True, True]
+    world.run(600)
+    assert world.running() == 0
+
+
 def test_a_missing_or_forbidden_instance_should_have_its_own_exit_code(gpulaunch: Terminal, world: World) -> None:
     for command in ("show", "events", "logs", "credentials", "watch"):
         assert gpulaunch(command, NOBODY).exit_code == Exit.NOT_FOUND
@@ -491,7 +516,7 @@ def options() -> dict[str, set[str]]:
 
 
 def test_every_command_should_take_json_and_nothing_secret() -> None:
-    assert len(options()) == 12
+    assert len(options()) == 13
     for name, known in options().items():
         assert "--json" in known, name
         assert not known & {"--token", "--admin-token", "--api-key", "--url", "--address"}, name

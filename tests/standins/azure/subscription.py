@@ -6,15 +6,16 @@ from pathlib import Path
 
 from shared.clouds.azure.client import AzureClient
 from shared.clouds.azure.compute import AzureCompute
-from shared.settings import Settings
+from shared.domain.deployment import skypilot_user
 from tests.standins.azure.clusters import add_cluster
 from tests.standins.azure.credential import StaticCredential
 from tests.standins.azure.manager import ResourceManager
 from tests.standins.azure.server import AzureServer
 from tests.standins.azure.shapes import Resource
 from tests.twins.clock import ManualClock
+from tests.twins.factories import DEPLOYMENT
 
-USER_ID = str(Settings.model_fields["skypilot_user_id"].default)
+USER_ID = skypilot_user(DEPLOYMENT)
 """SkyPilot's user id, a part of every name in the cloud."""
 
 
@@ -37,6 +38,7 @@ class Subscription:
             "gpulaunch-instance": f"inst-{name[3:29].upper()}",
             "gpulaunch-attempt": "1",
             "gpulaunch-workspace": "default",
+            "gpulaunch-deployment": DEPLOYMENT,
             **{key.replace("_", "-"): value for key, value in labels.items()},
         }
         return add_cluster(self.manager, f"{name}-{USER_ID}", region=region, group=group, spot=spot, **tags)

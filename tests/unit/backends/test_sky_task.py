@@ -7,10 +7,10 @@ from typing import Any, cast
 import pytest
 
 from shared.backends.skypilot.task import labels_for, task_for
-from shared.clouds.labels import ATTEMPT_LABEL, INSTANCE_LABEL, WORKSPACE_LABEL, is_gc_protected
+from shared.clouds.labels import ATTEMPT_LABEL, DEPLOYMENT_LABEL, INSTANCE_LABEL, WORKSPACE_LABEL, is_gc_protected
 from shared.domain.provider import LaunchSpec
 from tests.twins.clock import START
-from tests.twins.factories import make_attempt, make_instance_id, make_offer
+from tests.twins.factories import DEPLOYMENT, make_attempt, make_instance_id, make_offer
 
 LABELS = {"Team": "Blue Sky", "app.kubernetes.io/name": "a@b:c", "UPPER": "x" * 64, "owner": ""}
 
@@ -25,6 +25,7 @@ def launch_spec(provider: str = "azure", labels: dict[str, str] | None = None, *
         environment={"A": "1"},
         secrets={"B": "2"},
         started_at=START,
+        deployment=DEPLOYMENT,
     )
 
 
@@ -47,7 +48,7 @@ def resources(given: LaunchSpec, ports: list[int] | None = None) -> dict[str, An
 )
 def test_labels_have_the_form_that_the_cloud_takes(provider: str, key: str, value: str) -> None:
     labels = labels_for(launch_spec(provider), "default")
-    assert len(labels) == 3 + len(LABELS)
+    assert len(labels) == 4 + len(LABELS)
     for name, text in labels.items():
         assert re.match(key, name), name
         assert re.match(value, text), text
@@ -56,7 +57,12 @@ def test_labels_have_the_form_that_the_cloud_takes(provider: str, key: str, valu
 def test_our_own_labels_can_t_be_forged() -> None:
     forged = {INSTANCE_LABEL: "x", "GPUlaunch-attempt": "9", "skypilot-cluster-name": "y", "aws:x": "z", "ok": "1"}
     labels = labels_for(launch_spec("aws", forged), "default")
-    ours = {INSTANCE_LABEL: make_instance_id(), ATTEMPT_LABEL: "2", WORKSPACE_LABEL: "default"}
+    ours = {
+        INSTANCE_LABEL: make_instance_id(),
+        ATTEMPT_LABEL: "2",
+        WORKSPACE_LABEL: "default",
+        DEPLOYMENT_LABEL: DEPLOYMENT,
+    }
     assert labels == {**ours, "ok": "1"}
 
 

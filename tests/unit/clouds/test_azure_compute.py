@@ -14,8 +14,10 @@ from shared.clouds.azure.client import AzureClient
 from shared.clouds.azure.compute import LISTING_SECONDS, QUOTA_SECONDS, AzureCompute
 from shared.domain.provider import CleanupStatus, NodeState, ProviderUnavailableError
 from tests.standins.azure import Fault, StaticCredential
+from tests.standins.azure.clusters import add_cluster
 from tests.standins.azure.shapes import RefusedError, Resource
 from tests.standins.azure.subscription import USER_ID, Subscription, cluster, serve_subscription
+from tests.twins.factories import DEPLOYMENT, OTHER_DEPLOYMENT
 
 A, B = cluster(1), cluster(2)
 
@@ -63,12 +65,27 @@ def test_a_cluster_that_azure_never_heard_of_should_prove_nothing(world: Subscri
     assert state(world, B) is None
 
 
-def test_machines_of_others_should_be_left_out(world: Subscription) -> None:
+def test_machines_that_are_not_named_like_ours_should_be_left_out(world: Subscription) -> None:
     world.manager.add_group("theirs")
     world.manager.machines.add("theirs", "web-1", tags={"owner": "somebody"})
-    world.manager.machines.add("theirs", "sky-1", tags={"skypilot-cluster-name": f"{A}-0a0a0a0a"})
+    world.manager.machines.add("theirs", "sky-1", tags={"skypilot-cluster-name": "sky-1-0a0a0a0a"})
     assert state(world) is None
     assert list(world.azure.clusters()) == []
+
+
+def test_nodes_under_another_user_id_should_be_found_and_be_nobodys(world: Subscription) -> None:
+    world.manager.add_group("theirs")
+    world.manager.machines.add("theirs", "sky-1", tags={"skypilot-cluster-name": f"{A}-0a0a0a0a"})
+    (found,) = world.azure.clusters()
+    assert (found.cluster_name, found.deployment) == (A, None)
+
+
+def test_a_node_made_under_an_earlier_user_id_should_be_described_and_deleted(world: Subscription) -> None:
+    add_cluster(world.manager, f"{A}-67706c61", region="eastus", spot=True)
+    assert state(world) is not None
+    while world.azure.delete(A, "eastus") is not CleanupStatus.NOTHING:
+        pass
+    assert world.left() == []
 
 
 def test_a_failed_provisioning_should_carry_azures_reason(world: Subscription) -> None:
@@ -272,25 +289,25 @@ def test_a_removal_that_is_not_allowed_should_say_so(world: Subscription) -> Non
         world.azure.delete(A, "eastus")
 
 
-def test_clusters_should_show_exemption_workspace_and_age(world: Subscription) -> None:
+def test_clusters_should_show_exemption_deployment_and_age(world: Subscription) -> None:
     begun = world.clock.now()
     world.launch(A, gpulaunch_exempt="yes")
-    world.launch(B, gpulaunch_workspace="other")
+    world.launch(B, gpulaunch_deployment=OTHER_DEPLOYMENT)
     world.clock.advance(600)
     found = {one.cluster_name: one for one in world.azure.clusters()}
-    assert (found[A].gc_protected, found[A].workspace, found[A].created_at) == (True, "default", begun)
-    assert (found[B].gc_protected, found[B].workspace) == (False, "other")
+    assert (found[A].gc_protected, found[A].deployment, found[A].created_at) == (True, DEPLOYMENT, begun)
+    assert (found[B].gc_protected, found[B].deployment) == (False, OTHER_DEPLOYMENT)
 
 
 def test_a_disk_alone_should_be_found_with_the_tags_it_got_from_its_machine(world: Subscription) -> None:
-    tags = {"skypilot-cluster-name": f"{A}-{USER_ID}", "gpulaunch-workspace": "mine", "gpulaunch-exempt": "true"}
+    tags = {"skypilot-cluster-name": f"{A}-{USER_ID}", "gpulaunch-deployment": DEPLOYMENT, "gpulaunch-exempt": "true"}
     now = world.clock.now()
     name = f"{A}-{USER_ID}-cd34-0_OsDisk_1_0"
     world.manager.add_group("shared")
     world.manager.add(Resource("shared", "Microsoft.Compute", "disks", name, "eastus", now, tags))
     (found,) = world.azure.clusters()
     assert (found.cluster_name, found.state, found.created_at) == (A, NodeState.ABSENT, now)
-    assert (found.workspace, found.gc_protected) == ("mine", True)
+    assert (found.deployment, found.gc_protected) == (DEPLOYMENT, True)
 
 
 def test_quota_should_be_read_once_in_ten_minutes_for_each_region(world: Subscription) -> None:

@@ -18,6 +18,7 @@ _OF_THE_PLATFORM = {
 """Read by the host, its worker or Azure's libraries, not by shared/settings.py; docs/azure.md says what each does."""
 _LEFT_TO_DEFAULTS = {
     "GPULAUNCH_WORKSPACE",
+    "GPULAUNCH_DEPLOYMENT",
     "GPULAUNCH_SIMULATION_SPEED",
     "GPULAUNCH_DEFAULT_LIFETIME_MINUTES",
     "GPULAUNCH_DEFAULT_IDLE_MINUTES",
