@@ -66,6 +66,8 @@ class Adapters:
     """Where spans and counters go."""
     ledger_lock: AbstractContextManager[object] | None = None
     """None: a lock of its own."""
+    probe_turns: AbstractContextManager[object] | None = None
+    """None: turns of its own."""
     refused_offers: TTLCache[list[Marker]] | None = None
     """None: a cache of its own."""
     probe_slice: int = SLICE

@@ -29,7 +29,7 @@ from shared.control.node_calls import NodeCalls, NodeDoor
 from shared.control.observer import Observer
 from shared.control.offer_memory import OfferMemory
 from shared.control.phase_estimates import PhaseEstimates
-from shared.control.probe import NodeProbes, Prober
+from shared.control.probe import SLICE_SECONDS, SLICES_AT_ONCE, NodeProbes, Prober
 from shared.control.queries import CatalogQueries, HealthReports, InstanceQueries
 from shared.control.quota_check import QuotaCheck
 from shared.control.records import Lifecycle, Records, RecordWriter
@@ -51,6 +51,7 @@ from shared.domain.messages import AlertMessage
 from shared.observability.instances import InstanceTelemetry
 from shared.settings import Settings, read_settings
 from shared.storage.base import Queues
+from shared.turns import Turns
 from shared.webhooks.announcements import AlertQueue
 
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ def compose(adapters: Adapters) -> App:
     specs = LaunchSpecs(settings, made.deriver, made.assignments, made.deployment)
     keeper = NodeKeeper(made.backends, made.clouds)
     observer = Observer(made.backends, specs, keeper, lifecycle, made.redactor, telemetry)
-    prober = Prober(store, NodeProbes(made.backends, specs, made.redactor), keeper, records, lifecycle)
+    turns = made.probe_turns or Turns(SLICES_AT_ONCE, SLICE_SECONDS, "the probing of nodes")
+    prober = Prober(store, NodeProbes(made.backends, specs, made.redactor), keeper, records, lifecycle, turns)
     listing = ClusterListing(store, made.backends, made.clouds, MODES_IN_USE[settings.orchestrator])
     unreadable = UnreadableTermination(store, listing, clock)
     statuses = SweepStatusStore(store)

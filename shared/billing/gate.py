@@ -1,6 +1,5 @@
 """Changes to the ledger, the one row that all admissions of a workspace compete for."""
 
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TypeVar
@@ -9,6 +8,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop
 
 from shared.errors import StaleLedgerError, StoreUnavailableError
 from shared.storage.base import InstanceStore, VersionedLedger
+from shared.turns import Turns
 
 T = TypeVar("T")
 
@@ -20,21 +20,6 @@ _LOCK_SECONDS = 15.0
 slow that they take seconds, the rest are refused rather than answered long after their users have left."""
 _SECONDS = 60.0
 """After which no other try begins; HTTP itself ends at 230 s."""
-
-
-class LedgerLock:
-    """A lock that gives up. Raises StoreUnavailableError when others hold it for too long."""
-
-    def __init__(self, seconds: float = _LOCK_SECONDS) -> None:
-        self._seconds = seconds
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> None:
-        if not self._lock.acquire(timeout=self._seconds):
-            raise StoreUnavailableError(f"others held the ledger for {self._seconds:.0f} s")
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
 
 
 class LedgerGate:
@@ -51,7 +36,7 @@ class LedgerGate:
     ) -> None:
         self._store = store
         self._sleep = sleep
-        self._lock = LedgerLock() if lock is None else lock
+        self._lock = Turns(1, _LOCK_SECONDS, "the ledger") if lock is None else lock
 
     def change(self, attempt: Callable[[VersionedLedger], T]) -> T:
         """Run `attempt` on the newest ledger, again whenever another writer was first.

@@ -1,8 +1,8 @@
 """The health of ready instances: probes side by side, and a write only where something changed."""
 
 import logging
-import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from gpulaunch.models.instances import Mode, Phase
@@ -23,6 +23,8 @@ log = logging.getLogger("gpulaunch.health")
 SLICES_AT_ONCE = 4
 """Slices of nodes that one process reads and probes side by side. More would not be faster on its one core, and so many
 answers at once could wait for their turn until they time out: a healthy node would be taken for dead."""
+SLICE_SECONDS = 120.0
+"""How long a slice waits for the others, which take seconds each; later it comes again as a message."""
 
 
 @dataclass(frozen=True)
@@ -62,40 +64,34 @@ class NodeProbes:
         return found.record.mode == "real" and not self.specs.calls_us(found.record)
 
 
+@dataclass(frozen=True)
 class Prober:
-    def __init__(
-        self,
-        store: InstanceStore,
-        probes: NodeProbes,
-        nodes: NodeKeeper,
-        records: Records,
-        lifecycle: Lifecycle,
-    ) -> None:
-        self._store = store
-        self._probes = probes
-        self._nodes = nodes
-        self._records = records
-        self._lifecycle = lifecycle
-        self._slices = threading.BoundedSemaphore(SLICES_AT_ONCE)
+    store: InstanceStore
+    probes: NodeProbes
+    nodes: NodeKeeper
+    records: Records
+    lifecycle: Lifecycle
+    slices: AbstractContextManager[object]
+    """Lets SLICES_AT_ONCE callers in."""
 
     def run(self, message: ProbeMessage) -> None:
         """Probe the ready nodes from `instanceId` down to `lastInstanceId`."""
         # Load the slice after acquiring the semaphore: a waiting slice goes stale, and parsing it starves probes in
         # flight.
-        with self._slices:
-            live = self._store.live(message.instanceId, message.lastInstanceId)
+        with self.slices:
+            live = self.store.live(message.instanceId, message.lastInstanceId)
             self._probe([found for found in readable(live) if found.record.phase is Phase.READY])
 
     def probe(self, ready: Sequence[Versioned]) -> None:
         """Probe ready nodes; a record that changed since it was read is left to the next sweep."""
-        with self._slices:
+        with self.slices:
             self._probe(ready)
 
     def _probe(self, ready: Sequence[Versioned]) -> None:
         failed: Exception | None = None
         modes: tuple[Mode, ...] = ("real", "simulation")
         for mode in modes:
-            for found, report, probe in self._probes.ask(mode, [one for one in ready if one.record.mode == mode]):
+            for found, report, probe in self.probes.ask(mode, [one for one in ready if one.record.mode == mode]):
                 try:
                     self._judge(found, report, probe)
                 except StoreUnavailableError:
@@ -108,15 +104,15 @@ class Prober:
             raise failed
 
     def _judge(self, found: Versioned, report: Reported | None, probe: Probe) -> None:
-        view = None if probe.alive else self._nodes.describe(found.record)
+        view = None if probe.alive else self.nodes.describe(found.record)
         for observation in (report, Probed(probe, view)):
             if observation is None:
                 continue
-            decision = self._lifecycle.decide(found.record, observation)
+            decision = self.lifecycle.decide(found.record, observation)
             try:
-                found = self._records.commit(found, decision)
+                found = self.records.commit(found, decision)
             except StaleRecordError:
                 log.debug("%s changed while it was probed; the next sweep probes again", found.record.instance_id)
                 return
-            if self._records.follow_up(decision):
+            if self.records.follow_up(decision):
                 return

@@ -264,6 +264,8 @@ class Simulator:
             sleep=self.scheduler.pause,
             # Within a process admissions queue up; without that lock they meet at the ledger's ETag, as processes do.
             ledger_lock=nullcontext(),
+            # Tasks are greenlets of one thread: one that waited for a lock would wait for ever.
+            probe_turns=nullcontext(),
             refused_offers=KeptByProcess(self.scheduler, REFUSED_SECONDS),
             timeouts=replace(
                 LIMITS,

@@ -30,6 +30,7 @@ LEAVES = (
     "shared.redaction",
     "shared.settings",
     "shared.table_errors",
+    "shared.turns",
 )
 """Small modules that every room but the pure ones may use; a clock is a Protocol here."""
 PURE_BILLING = ("budget", "ledger", "limits", "report")

@@ -5,13 +5,14 @@ import time
 
 import pytest
 
-from shared.billing.gate import LedgerGate, LedgerLock
+from shared.billing.gate import LedgerGate
 from shared.errors import StoreUnavailableError
+from shared.turns import Turns
 from tests.twins.store import MemoryInstanceStore
 
 
 def test_a_ledger_that_others_hold_should_be_given_up() -> None:
-    gate = LedgerGate(MemoryInstanceStore(), time.sleep, LedgerLock(0.05))
+    gate = LedgerGate(MemoryInstanceStore(), time.sleep, Turns(1, 0.05, "the ledger"))
     held, free = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -21,7 +22,7 @@ def test_a_ledger_that_others_hold_should_be_given_up() -> None:
     thread.start()
     assert held.wait(5)
     begun = time.monotonic()
-    with pytest.raises(StoreUnavailableError, match="held the ledger"):
+    with pytest.raises(StoreUnavailableError, match="the ledger was in use"):
         gate.change(lambda _: None)
     assert time.monotonic() - begun < 2
     free.set()
@@ -30,7 +31,7 @@ def test_a_ledger_that_others_hold_should_be_given_up() -> None:
 
 
 def test_a_ledger_that_others_hold_for_a_moment_should_be_waited_for() -> None:
-    gate = LedgerGate(MemoryInstanceStore(), time.sleep, LedgerLock(5))
+    gate = LedgerGate(MemoryInstanceStore(), time.sleep, Turns(1, 5, "the ledger"))
     threads = [threading.Thread(target=lambda: gate.change(lambda _: time.sleep(0.02))) for _ in range(5)]
     for thread in threads:
         thread.start()
