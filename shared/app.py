@@ -37,6 +37,7 @@ from shared.control.release import NodeKeeper
 from shared.control.step import StepRunner
 from shared.control.sweep.base import SweepTask
 from shared.control.sweep.budget_cap import BudgetCap
+from shared.control.sweep.expiry import Expiry
 from shared.control.sweep.garbage import GarbageCollection
 from shared.control.sweep.poison import PoisonQueues
 from shared.control.sweep.price_refresh import PriceRefresh
@@ -153,6 +154,7 @@ def compose(adapters: Adapters) -> App:
         UnreadableRows(store, unreadable, alerts.unreadable),
         # Late, since nodes that don't answer take seconds.
         ProbeReady(made.queues, prober, made.probe_slice),
+        Expiry(store),
         PriceRefresh(None if made.prices is None else made.prices.step),
     )
     return App(

@@ -22,6 +22,8 @@ class Purpose(StrEnum):
     """The API key of the node's vLLM."""
     SESSION = "session"
     """The key that signs the web UI's cookies; belongs to the deployment, not to an attempt."""
+    CALLER = "caller"
+    """Stands for a caller's token in the hash of an idempotency key."""
 
 
 def _matches(token: str, candidates: Iterable[SecretStr]) -> bool:

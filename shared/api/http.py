@@ -1,7 +1,7 @@
 """Requests and responses as the HTTP edge sees them, whatever host carries them."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel
@@ -44,14 +44,16 @@ def json_response(model: BaseModel, status: int = 200, headers: Mapping[str, str
     )
 
 
-def json_if_changed(request: Request, model: BaseModel, etags: Sequence[str]) -> Response:
-    """A model as JSON with an ETag over what was read; 304 when the caller has it already."""
-    digest = hashlib.sha256("\n".join(etags).encode()).hexdigest()[:32]
+def json_if_changed(request: Request, model: BaseModel) -> Response:
+    """A model as JSON with an ETag over all of it; 304 when the caller has it already."""
+    response = json_response(model)
+    digest = hashlib.sha256(str(response.body).encode()).hexdigest()[:32]
     etag = f'W/"{digest}"'
     known = [part.strip() for part in request.header("If-None-Match").split(",")]
     if etag in known or f'"{digest}"' in known or "*" in known:
         return Response(status=304, headers={"ETag": etag})
-    return json_response(model, headers={"ETag": etag, "Cache-Control": "private, no-cache"})
+    response.headers.update({"ETag": etag, "Cache-Control": "private, no-cache"})
+    return response
 
 
 def problem_response(error: ProblemError, request_id: str) -> Response:

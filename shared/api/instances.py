@@ -8,20 +8,23 @@ from shared.api import views
 from shared.api.http import Request, Response, json_if_changed, json_response
 from shared.api.parse import instance_id, read_body, read_query
 from shared.app import App
-from shared.storage.base import InstanceFilter, RecordPage, Unreadable
+from shared.auth import Purpose
+from shared.storage.base import InstanceFilter, RecordPage, Unreadable, readable
 
 
 def launch(app: App, request: Request) -> Response:
     """Accept a launch: 202, with the place to look in Location."""
     wanted = read_body(LaunchRequest, request)
-    answer = app.launcher.launch(wanted, request.header("Idempotency-Key") or None, request.trace)
+    token = request.header("X-Admin-Token")
+    caller = app.deriver.derive(token, 0, Purpose.CALLER) if token else ""
+    answer = app.launcher.launch(wanted, request.header("Idempotency-Key") or None, request.trace, caller)
     return json_response(answer, 202, {"Location": f"/api/instances/{answer.instance_id}"})
 
 
 def page(app: App, request: Request) -> Response:
     query = read_query(InstanceQuery, request.query)
     found = app.instances.page(filter_of(query), query.page_size, query.continuation_token)
-    return json_if_changed(request, page_view(app, found), page_etags(found))
+    return json_if_changed(request, page_view(app, found))
 
 
 def filter_of(query: InstanceQuery) -> InstanceFilter:
@@ -31,30 +34,25 @@ def filter_of(query: InstanceQuery) -> InstanceFilter:
 def page_view(app: App, found: RecordPage) -> InstanceList:
     now = app.clock.now()
     return InstanceList(
-        instances=[views.instance_view(one.record, now) for one in found.records if not isinstance(one, Unreadable)],
+        instances=[views.instance_view(one.record, views.as_of(one.record, now)) for one in readable(found.records)],
         unreadable=[views.unreadable_view(one) for one in found.records if isinstance(one, Unreadable)],
         next_token=found.next_token,
     )
 
 
-def page_etags(found: RecordPage) -> list[str]:
-    return [*(one.etag for one in found.records), found.next_token or ""]
-
-
 def show(app: App, request: Request) -> Response:
-    found = app.instances.find(instance_id(request))
-    return json_if_changed(request, views.instance_view(found.record, app.clock.now()), [found.etag])
+    record = app.instances.find(instance_id(request)).record
+    return json_if_changed(request, views.instance_view(record, views.as_of(record, app.clock.now())))
 
 
 def events(app: App, request: Request) -> Response:
     query = read_query(EventQuery, request.query)
-    found = app.instances.find(instance_id(request))
-    record = found.record
-    seen = app.instances.events(record.instance_id, query.after)
-    story = seen if query.after < 0 else app.instances.events(record.instance_id)
+    record = app.instances.find(instance_id(request)).record
+    seen = app.instances.events(record, query.after)
+    story = seen if query.after < 0 else app.instances.events(record)
     spans, now = app.estimates.of(record) if record.phase in STARTING else None, app.clock.now()
-    answer = views.event_list(record, seen, views.step_views(record, story, spans or {}, now), now)
-    return json_if_changed(request, answer, [found.etag, str(query.after)])
+    steps = views.step_views(record, story, spans or {}, now)
+    return json_if_changed(request, views.event_list(record, seen, steps, views.as_of(record, now)))
 
 
 def logs(app: App, request: Request) -> Response:

@@ -31,6 +31,14 @@ def endpoint_of(record: InstanceRecord) -> str | None:
     return f"http://{host}:{attempt.port}/v1"
 
 
+def as_of(record: InstanceRecord, now: datetime) -> datetime:
+    """Up to when an answer counts what grows with time: a full minute, or the record's last change.
+
+    So an answer, and with it its ETag, stays the same for a minute while nothing else changes.
+    """
+    return record.ended_at or max(record.updated_at, now.replace(second=0, microsecond=0))
+
+
 def instance_view(record: InstanceRecord, now: datetime) -> InstanceView:
     request = record.request
     made = {

@@ -1,4 +1,7 @@
-"""Idempotent launches: the same key with the same body gives the same answer and launches nothing twice."""
+"""Idempotent launches: the same key with the same body gives the same answer and launches nothing twice.
+
+A key belongs to the caller's token: two callers who use the same key share nothing. It is kept for a week.
+"""
 
 import hashlib
 import json
@@ -23,10 +26,12 @@ class LaunchKey:
 
     key_hash: str
     body_hash: str
+    bare_hash: str
+    """Of the key alone, as versions wrote it that did not tell callers apart."""
 
     @classmethod
-    def of(cls, key: str, request: LaunchRequest) -> "LaunchKey":
-        """The key of a request.
+    def of(cls, key: str, request: LaunchRequest, caller: str = "") -> "LaunchKey":
+        """The key of a request; `caller` stands for the caller's token, empty where there are none.
 
         Raises:
             InvalidFieldsError: The key is empty, too long or not printable.
@@ -35,7 +40,7 @@ class LaunchKey:
             message = f"1 to {MAX_KEY} printable characters, such as a UUID."
             raise InvalidFieldsError([FieldError(field="Idempotency-Key", message=message)])
         body = json.dumps(request.model_dump(mode="json", exclude_unset=True), sort_keys=True, separators=(",", ":"))
-        return cls(_hash(key), _hash(body))
+        return cls(_hash(f"{caller}|{key}" if caller else key), _hash(body), _hash(key))
 
     def entry(self, answer: LaunchAnswer, now: datetime) -> IdempotencyEntry:
         return IdempotencyEntry(
@@ -58,7 +63,9 @@ class IdempotentLauncher:
         self._store = store
         self._launch = launch
 
-    def launch(self, request: LaunchRequest, key: str | None = None, trace: str | None = None) -> LaunchAnswer:
+    def launch(
+        self, request: LaunchRequest, key: str | None = None, trace: str | None = None, caller: str = ""
+    ) -> LaunchAnswer:
         """Accept a launch, or answer a repeated one as before.
 
         The key is looked up first: a replay is answered alike even where prices, limits or providers have changed.
@@ -69,8 +76,8 @@ class IdempotentLauncher:
         """
         if key is None:
             return self._launch(request, None, trace)
-        hashed = LaunchKey.of(key, request)
-        found = self._store.idempotency(hashed.key_hash)
+        hashed = LaunchKey.of(key, request, caller)
+        found = self._store.idempotency(hashed.key_hash) or self._earlier(hashed)
         if found is not None:
             return _replay(found, hashed)
         try:
@@ -81,6 +88,14 @@ class IdempotentLauncher:
             if found is None:
                 raise
             return _replay(found, hashed)
+
+    def _earlier(self, key: LaunchKey) -> IdempotencyEntry | None:
+        """What an earlier version stored under the key alone, for a launch that is repeated across an upgrade.
+
+        Only with the same body, since another caller may have used the key.
+        """
+        found = None if key.bare_hash == key.key_hash else self._store.idempotency(key.bare_hash)
+        return found if found is not None and found.body_hash == key.body_hash else None
 
 
 def _replay(found: IdempotencyEntry, key: LaunchKey) -> LaunchAnswer:

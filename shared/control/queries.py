@@ -13,12 +13,16 @@ from shared.control.garbage_report import GarbageReports
 from shared.control.sweep.status import SweepStatus, SweepStatusStore
 from shared.domain.catalog import Catalog, NotCataloguedError
 from shared.domain.errors import InstanceNotFoundError, InvalidFieldsError
-from shared.domain.instance import Event
+from shared.domain.instance import Event, InstanceRecord
 from shared.errors import StoreUnavailableError
 from shared.storage.base import InstanceFilter, InstanceStore, RecordPage, Versioned
 
 SWEEP_LATE = timedelta(minutes=5)
 """Sweeps come every half minute; ten missed ones are more than a hiccup of the host."""
+MOST_EVENTS = 1000
+"""Events in one answer: one page of a table's query."""
+FIRST_EVENTS = 100
+"""Of these from the beginning of a longer story, with the launch and the way to ready."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,16 @@ class InstanceQueries:
         """
         return self.store.page(wanted, size, token)
 
-    def events(self, instance_id: str, after: int = -1) -> list[Event]:
-        """The events of an instance with a sequence above `after`, in order."""
-        return self.store.events(instance_id, after=after)
+    def events(self, record: InstanceRecord, after: int = -1) -> list[Event]:
+        """The events of an instance with a sequence above `after`, in order, at most a thousand.
+
+        From the beginning, a longer story is its first hundred and its latest; `after` reads on from any event.
+        """
+        latest = record.event_count - (MOST_EVENTS - FIRST_EVENTS) - 1
+        if after >= 0 or latest <= FIRST_EVENTS:
+            return self.store.events(record.instance_id, after=after, limit=MOST_EVENTS)
+        first = self.store.events(record.instance_id, limit=FIRST_EVENTS)
+        return first + self.store.events(record.instance_id, after=latest, limit=MOST_EVENTS - FIRST_EVENTS)
 
     def marked(self, kind: str) -> Mapping[str, datetime]:
         """The ids of instances with a marker of a kind, and since when they have it."""

@@ -121,6 +121,10 @@ class Health(Kept):
     since: UtcTime
     failures: int = 0
     """Probes in a row without a good answer."""
+    told_at: UtcTime | None = None
+    """When an event last said that it does not answer."""
+    untold: int = 0
+    """How often it failed and came back since, without an event of its own."""
     message: str = ""
     idle_since: UtcTime | None = None
     """Since when vLLM reports neither running nor waiting requests; None: busy or unknown."""

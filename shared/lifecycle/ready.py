@@ -22,7 +22,7 @@ def probed(transition: Transition, found: Probed, timeouts: Timeouts) -> Decisio
         health = _healthy(before, found.probe, transition.now)
         if health == before:
             return unchanged(transition.before)
-        if before.state == "unhealthy":
+        if before.state == "unhealthy" and not before.untold:
             transition.event(EventType.HEALTH, "The endpoint answers again.")
         transition.change(health=health)
         return transition.wait_until(next_deadline(transition.record, transition.now))
@@ -33,11 +33,12 @@ def probed(transition: Transition, found: Probed, timeouts: Timeouts) -> Decisio
     sick = unhealthy(failures, timeouts.unhealthy_after, found.probe.message)
     if sick is not None:
         return recover(transition, sick, timeouts)
-    if before.state == "healthy":
-        transition.event(EventType.HEALTH, f"The endpoint does not answer: {found.probe.message}")
     since = before.since if before.state == "unhealthy" else transition.now
     # Keep what is known about its load: a hiccup does not restart the idle time.
-    transition.change(health=before.fail(since, failures, found.probe.message))
+    health = before.fail(since, failures, found.probe.message)
+    if before.state == "healthy":
+        health = _tell(transition, health, timeouts)
+    transition.change(health=health)
     return transition.wait_until(next_deadline(transition.record, transition.now))
 
 
@@ -90,6 +91,16 @@ def reported(transition: Transition, found: Reported, timeouts: Timeouts) -> Dec
     return transition.wait_until(next_deadline(transition.record, transition.now))
 
 
+def _tell(transition: Transition, health: Health, timeouts: Timeouts) -> Health:
+    """Write an event of a node that does not answer, unless it flaps: then count, for the next event to say so."""
+    told_at, now = health.told_at, transition.now
+    if told_at is not None and seconds_between(told_at, now) < timeouts.flapping_quiet:
+        return health.model_copy(update={"untold": health.untold + 1})
+    more = "" if told_at is None or not health.untold else f" ({health.untold} more times since {told_at:%H:%M} UTC)"
+    transition.event(EventType.HEALTH, f"The endpoint does not answer: {health.message}{more}")
+    return health.model_copy(update={"told_at": now, "untold": 0})
+
+
 def _healthy(before: Health, probe: Probe, now: datetime) -> Health:
     """Return the health after a good probe; unchanged unless something that a rule depends on has changed."""
     busy = bool(probe.running_requests or probe.waiting_requests)
@@ -104,12 +115,17 @@ def _healthy(before: Health, probe: Probe, now: datetime) -> Health:
     since = now if before.state == "unhealthy" else before.since
     if before.state == "healthy" and idle_since == before.idle_since:
         return before
-    return Health(
-        since=since,
-        idle_since=idle_since,
-        running_requests=probe.running_requests,
-        waiting_requests=probe.waiting_requests,
-        finished_requests=counted,
+    return before.model_copy(
+        update={
+            "state": "healthy",
+            "since": since,
+            "failures": 0,
+            "message": "",
+            "idle_since": idle_since,
+            "running_requests": probe.running_requests,
+            "waiting_requests": probe.waiting_requests,
+            "finished_requests": counted,
+        }
     )
 
 

@@ -29,6 +29,8 @@ class Timeouts:
     """The server already answers on its own node; this is for the address to become reachable."""
     unhealthy_after: int = 3
     """Failed probes in a row before a node is given up: one may be a network hiccup, two a long garbage collection."""
+    flapping_quiet: float = 900.0
+    """Between two events of a node that keeps failing and coming back: at most eight an hour, whatever it does."""
     poll_min: float = 3.0
     """Shortest interval between polls of an attempt: the first changes come within seconds."""
     poll_max: float = 15.0

@@ -7,7 +7,7 @@ live ones costs the same however many have ended.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Protocol
 
 from pydantic import BaseModel
@@ -185,6 +185,10 @@ class InstanceStore(Protocol):
 
     def idempotency(self, key_hash: str) -> IdempotencyEntry | None:
         """Return the entry of a key by its hash."""
+        ...
+
+    def expire_idempotency(self, before: datetime, most: int) -> int:
+        """Delete entries created before a time, at most `most` (1 to 1000), found in one query; return how many."""
         ...
 
     def load(self, instance_id: str) -> Versioned | None:

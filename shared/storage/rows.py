@@ -7,7 +7,7 @@ One partition per workspace. Row keys, with `<inv>` the instance's ULID turned r
 | `live|<inv>` | record of an instance that has not ended |
 | `done|<inv>` | record of an instance that has |
 | `ev|<inv>|<sequence, six digits>` | event |
-| `idem|<SHA-256 of the key>` | idempotency entry |
+| `idem|<SHA-256 of token and key>` | idempotency entry |
 | `note|<kind>|<SHA-256 of the key>` | marker |
 | `ledger` | money reserved and spent, and what is counted |
 | `cost|<yyyy-mm-dd>|<inv>|<attempt, two digits>` | what an attempt has cost that ended on that day |
@@ -28,7 +28,7 @@ from gpulaunch.models.times import iso
 from shared.domain.instance import InstanceRecord
 from shared.domain.money import CostEntry
 from shared.errors import ForeignTokenError, RowTooLargeError
-from shared.storage.base import InstanceFilter
+from shared.storage.base import IdempotencyEntry, InstanceFilter
 
 TableRow = dict[str, str]
 """A row's properties; all of them are strings."""
@@ -101,6 +101,17 @@ def event_key(instance_id: str, sequence: int) -> str:
 def idempotency_key(key_hash: str) -> str:
     """Row key of an idempotency entry."""
     return f"idem|{key_hash}"
+
+
+def idempotency_row(partition: str, entry: IdempotencyEntry) -> TableRow:
+    """Row of an idempotency entry; the property `created_at` is for the query of those that expire."""
+    row = row_of(partition, idempotency_key(entry.key_hash), entry)
+    return {**row, "created_at": iso(entry.created_at)}
+
+
+def idempotency_range() -> KeyRange:
+    """All idempotency entries."""
+    return KeyRange(first="idem|", last=_end("idem"))
 
 
 def marker_key(kind: str, key: str) -> str:

@@ -10,13 +10,14 @@ Where no answer comes in time either, the outcome stays unknown: StoreUnavailabl
 import itertools
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Final
 
 from azure.core import MatchConditions
 from azure.core.exceptions import AzureError, ResourceNotFoundError
 from azure.data.tables import TableClient, TableEntity, TableTransactionError, UpdateMode
 
+from gpulaunch.models.times import iso
 from shared.domain.instance import Event, InstanceRecord
 from shared.domain.money import CostEntry, Ledger
 from shared.errors import AlreadyExistsError, StaleLedgerError, StaleRecordError, StoreUnavailableError
@@ -39,6 +40,8 @@ from shared.table_errors import REPEATED, code_of, translate, translated
 QUERY_PAGE: Final = 1000
 """Rows asked for in one request of a query; the service gives no more."""
 MAX_PAGE: Final = 1000
+_BATCH: Final = 100
+"""Rows in one transaction, by the service."""
 
 _CONFLICTS: Final = frozenset({"EntityAlreadyExists", "InvalidDuplicateRow"})
 _STALE: Final = frozenset({"UpdateConditionNotSatisfied", "ConditionNotMet", "ResourceNotFound", "EntityNotFound"})
@@ -64,13 +67,28 @@ class TableInstanceStore:
         row = checked_row(self._partition, record, secrets.token_hex(8))
         operations: list[_Write] = [("create", row), *self._event_inserts(record.instance_id, events)]
         if idempotency is not None:
-            key = rows.idempotency_key(idempotency.key_hash)
-            operations.append(("create", rows.row_of(self._partition, key, idempotency)))
+            operations.append(("create", rows.idempotency_row(self._partition, idempotency)))
         return self._write(f"create {record.instance_id}", operations, booking)
 
     def idempotency(self, key_hash: str) -> IdempotencyEntry | None:
         entity = self._get(rows.idempotency_key(key_hash), "read an idempotency key")
         return None if entity is None else read(IdempotencyEntry, entity)
+
+    def expire_idempotency(self, before: datetime, most: int) -> int:
+        keys = rows.idempotency_range()
+        # Rows of earlier versions have no `created_at`; when a row was written the service knows itself. The SDK takes
+        # words apart at spaces, so a parameter is followed by one.
+        query = f"PartitionKey eq @partition and {keys.filter()} and (created_at lt @text or Timestamp lt @before )"
+        parameters = {"partition": self._partition, "first": keys.first, "last": keys.last}
+        parameters |= {"text": iso(before), "before": before}
+        with translated("expire idempotency keys"):
+            found = self._table.query_entities(
+                query, parameters=parameters, select=["PartitionKey", "RowKey"], results_per_page=most
+            )
+            expired = [("delete", dict(entity)) for entity in next(found.by_page(), ())]
+            for first in range(0, len(expired), _BATCH):
+                self._table.submit_transaction(expired[first : first + _BATCH])
+        return len(expired)
 
     def load(self, instance_id: str) -> Versioned | None:
         if not rows.is_instance_id(instance_id):

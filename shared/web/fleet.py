@@ -10,12 +10,14 @@ from gpulaunch.models.instances import Phase
 from gpulaunch.models.queries import InstanceQuery
 from gpulaunch.models.requests import ProviderName
 from gpulaunch.models.responses import InstanceView
-from shared.api.instances import filter_of, page_etags, page_view
+from gpulaunch.models.times import iso
+from shared.api import views
+from shared.api.instances import filter_of, page_view
 from shared.api.parse import read_query
 from shared.app import App
 from shared.control.sweep.unreadable_rows import UNREADABLE
 from shared.control.termination import TERMINATE_UNREADABLE
-from shared.storage.base import Unreadable
+from shared.storage.base import Unreadable, Versioned
 
 PAGE: Final = 20
 """Instances per page: what a person can scan, and what one table query returns."""
@@ -42,7 +44,8 @@ def read(app: App, query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]
     found = app.instances.page(filter_of(wanted), wanted.page_size, wanted.continuation_token)
     page = page_view(app, found)
     rows = unreadable_rows(app, [one for one in found.records if isinstance(one, Unreadable)])
-    etags = [*page_etags(found), *map(str, rows)]
+    now = app.clock.now()
+    etags = [*(etag(one, now) for one in found.records), found.next_token or "", *map(str, rows)]
     kept = {name: value for name, value in {**chosen, "state": state}.items() if value}
     rates = {view.instance_id: hourly_rate(view) for view in page.instances}
     shown = {
@@ -60,9 +63,14 @@ def read(app: App, query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]
         "filtered": any(chosen.values()) or state != "live",
         "phases": [phase.value for phase in Phase],
         "providers": list(get_args(ProviderName)),
-        "now": app.clock.now(),
+        "now": now,
     }
     return shown, etags
+
+
+def etag(found: Versioned | Unreadable, now: datetime) -> str:
+    """Return what changes whenever something shown of a row does, its costs included."""
+    return found.etag if isinstance(found, Unreadable) else f"{found.etag} {iso(views.as_of(found.record, now))}"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import shlex
 from typing import Any
 
 from gpulaunch.models.instances import Phase
-from shared.api.views import instance_view, step_views
+from shared.api.views import as_of, instance_view, step_views
 from shared.app import App
 from shared.storage.base import Versioned
 from shared.web.fleet import hourly_rate
@@ -23,8 +23,8 @@ def context(app: App, found: Versioned) -> dict[str, Any]:
         StoreUnavailableError: the events cannot be read.
     """
     record, now = found.record, app.clock.now()
-    events = app.instances.events(record.instance_id)
-    view = instance_view(record, now)
+    events = app.instances.events(record)
+    view = instance_view(record, as_of(record, now))
     return {
         "view": view,
         "now": now,

@@ -95,7 +95,9 @@ def instances(visit: Visit) -> Response:
 def instance_live(visit: Visit) -> Response:
     """Show the changing part of an instance's page; one read and a 304 if nothing changed."""
     found = visit.app.instances.find(instance_id(visit.request))
-    return visit.part_if_changed("live.html", [found.etag], lambda: instance_page.context(visit.app, found))
+    return visit.part_if_changed(
+        "live.html", [fleet.etag(found, visit.app.clock.now())], lambda: instance_page.context(visit.app, found)
+    )
 
 
 def confirm_termination(visit: Visit) -> Response:
@@ -120,7 +122,9 @@ def instance(visit: Visit, template: str = "instance.html") -> Response:
         (shown,) = fleet.unreadable_rows(visit.app, [error.unreadable])
         template = template.replace("instance.html", "unreadable.html")
         return visit.page(template, view=error.unreadable, one=shown, title=error.unreadable.instance_id)
-    return visit.page(template, etag=visit.etag([found.etag]), **instance_page.context(visit.app, found))
+    return visit.page(
+        template, etag=visit.etag([fleet.etag(found, visit.app.clock.now())]), **instance_page.context(visit.app, found)
+    )
 
 
 def costs(visit: Visit) -> Response:

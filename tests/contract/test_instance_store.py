@@ -124,6 +124,21 @@ def test_an_idempotency_entry_comes_with_the_record(store: InstanceStore) -> Non
     assert store.idempotency("c" * 64) is None
 
 
+def test_idempotency_entries_expire_by_their_age_so_many_at_a_time(store: InstanceStore) -> None:
+    entries = [
+        make_idempotency(key_hash=f"{number:064d}", created_at=START + timedelta(days=day))
+        for number, day in enumerate((0, 9, 1, 2, 3))
+    ]
+    for number, entry in enumerate(entries):
+        store.create(make_record(instance_id=make_instance_id(number)), [], entry)
+    before = START + timedelta(days=8)
+    assert store.expire_idempotency(START, 3) == 0
+    assert [store.expire_idempotency(before, 3) for _ in range(3)] == [3, 1, 0]
+    assert [store.idempotency(entry.key_hash) for entry in entries] == [None, entries[1], None, None, None]
+    found = store.load(make_instance_id(0))
+    assert found is not None
+
+
 def test_an_idempotency_key_used_twice_creates_nothing(store: InstanceStore) -> None:
     store.create(make_record(), [], make_idempotency())
     other = make_instance_id(2)

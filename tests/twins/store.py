@@ -2,8 +2,9 @@
 
 import threading
 from collections.abc import Iterator, Sequence
-from datetime import date
+from datetime import date, datetime
 
+from gpulaunch.models.times import iso
 from shared.domain.instance import Event, InstanceRecord
 from shared.domain.money import CostEntry, Ledger
 from shared.errors import AlreadyExistsError, StaleLedgerError, StaleRecordError
@@ -57,7 +58,7 @@ class MemoryInstanceStore:
         check_write(None, record, events, booking)
         inserts = [checked_row("", record, ""), *self._event_rows(record.instance_id, events)]
         if idempotency is not None:
-            inserts.append(rows.row_of("", rows.idempotency_key(idempotency.key_hash), idempotency))
+            inserts.append(rows.idempotency_row("", idempotency))
         with self.calls.call("create"), self._lock:
             return self._write(inserts, booking=booking)
 
@@ -65,6 +66,15 @@ class MemoryInstanceStore:
         with self.calls.call("idempotency"), self._lock:
             found = self._rows.get(rows.idempotency_key(key_hash))
             return None if found is None else read(IdempotencyEntry, found[1])
+
+    def expire_idempotency(self, before: datetime, most: int) -> int:
+        with self.calls.call("expire_idempotency"), self._lock:
+            text = iso(before)
+            found = [key for key in self._rows if key.startswith("idem|")]
+            expired = [key for key in sorted(found) if self._rows[key][1].get("created_at", text) < text][:most]
+            for key in expired:
+                del self._rows[key]
+            return len(expired)
 
     def load(self, instance_id: str) -> Versioned | None:
         with self.calls.call("load"), self._lock:
