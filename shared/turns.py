@@ -1,4 +1,4 @@
-"""A lock that gives up: so many callers at a time, and whoever waits too long is told so."""
+"""A lock that gives up: so many callers at a time, and an error for whoever waits too long."""
 
 import threading
 

@@ -82,6 +82,8 @@ class Attempt(Kept):
     submit_lease_until: UtcTime
     """Until then only the step that wrote this may submit, and absence of a node proves nothing."""
     started_at: UtcTime
+    submitted_again: bool = False
+    """A submission without an answer was repeated: a machine of the first may have existed."""
     request_id: str | None = None
     """The provider's id of the launch, when it gave one."""
     node_phase: Annotated[NodePhase | str | None, Field(union_mode="left_to_right")] = None

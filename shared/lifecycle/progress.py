@@ -49,7 +49,7 @@ def observed(transition: Transition, found: Observed, timeouts: Timeouts) -> Dec
             return terminate(transition, ending)
     failure = _failure_of(transition, view, status) or overdue(transition.record, transition.now, timeouts.allowed)
     if failure is not None:
-        if attempt.node_up_at is None and _never_had_machine(view):
+        if attempt.node_up_at is None and not attempt.submitted_again and _never_had_machine(view):
             transition.change_attempt(billed_from=None)
         return give_up_attempt(transition, failure, timeouts)
     if view.state is NodeState.UP and attempt.node_up_at is None:

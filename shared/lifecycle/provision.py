@@ -82,7 +82,8 @@ def next_attempt(transition: Transition, timeouts: Timeouts) -> Decision:
 
 def claim_again(transition: Transition, timeouts: Timeouts) -> Decision:
     """Take over a submission whose step died or got no answer, after its lease expired."""
-    transition.change_attempt(submit_lease_until=transition.now + timedelta(seconds=timeouts.submit_lease))
+    until = transition.now + timedelta(seconds=timeouts.submit_lease)
+    transition.change_attempt(submit_lease_until=until, submitted_again=True)
     return transition.requeue_after("advance", claimed=True)
 
 
@@ -103,9 +104,8 @@ def submitted(transition: Transition, request_id: str | None) -> Decision:
 
 def refused(transition: Transition, failure: Failure, timeouts: Timeouts) -> Decision:
     """Give up a refused attempt. The submission is over, so the next offer need not wait for its lease."""
-    attempt = transition.record.attempts[-1]
-    if attempt.submit_lease_until <= attempt.started_at + timedelta(seconds=timeouts.submit_lease):
-        # Its only submission: none before it can have been accepted without an answer.
+    if not transition.record.attempts[-1].submitted_again:
+        # None before it can have been accepted without an answer.
         transition.change_attempt(billed_from=None)
     transition.change_attempt(submit_lease_until=transition.now)
     return give_up_attempt(transition, failure, timeouts)
@@ -161,8 +161,13 @@ def released(transition: Transition, found: Released, timeouts: Timeouts) -> Dec
 
 
 def bill_from_creation(transition: Transition, created_at: datetime | None) -> None:
-    """Count the attempt's cost from its machine's creation once the cloud has said when that was; never from later."""
+    """Count the attempt's cost from its machine's creation once the cloud has said when that was; never from later.
+
+    Of an attempt that was submitted again, the cloud may name the second machine alone: it counts from its start.
+    """
     attempt = transition.record.attempts[-1]
+    if attempt.submitted_again:
+        return
     if created_at is not None and attempt.billed_from in (None, attempt.started_at):
         transition.change_attempt(billed_from=min(max(created_at, attempt.started_at), transition.now))
 

@@ -58,6 +58,7 @@ class AttemptChange(TypedDict, total=False):
 
     state: AttemptState
     submit_lease_until: UtcTime
+    submitted_again: bool
     request_id: str | None
     node_phase: NodePhase | str | None
     calls_us: bool

@@ -13,8 +13,8 @@ from shared.backends.skypilot.provider import SkyPilotProvider
 from shared.billing import ledger as bookkeeping
 from shared.clouds.azure.compute import AzureCompute
 from shared.control import launch as launching
-from shared.control import observer
 from shared.control import records as control_records
+from shared.control import release as control_release
 from shared.control.clusters import ClusterListing, RunningClusters
 from shared.control.launch_spec import attempt_ref
 from shared.control.records import Records, send_step
@@ -68,7 +68,7 @@ def mutation(plant: Callable[[Patch], None]) -> Callable[[Patch], None]:
 @mutation
 def ended_before_the_node_is_gone(patch: Patch) -> None:
     """One call for a release is taken for the end of the node."""
-    patch.setattr(observer, "Released", always(Released(gone=True)))
+    patch.setattr(control_release, "Released", always(Released(gone=True)))
 
 
 @mutation

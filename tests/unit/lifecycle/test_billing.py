@@ -46,6 +46,11 @@ class TestFromWhen:
         story.see(looked(NodeState.UP, created_at=START + 2 * MINUTE))
         assert story.attempt.billed_from == START + MINUTE
 
+    def test_after_a_second_submission_the_creation_of_its_machine_should_not_hide_the_first(self) -> None:
+        story = submitting().tell(AWAY).wait(91).tell(TICK)
+        story.see(looked(NodeState.PENDING, created_at=story.now))
+        assert story.attempt.billed_from == START
+
     @pytest.mark.parametrize(("said", "counted"), [(-5, 0), (600, 90)], ids=["too early", "in the future"])
     def test_a_clock_that_goes_wrong_should_not_move_it_out_of_the_attempt(self, said: int, counted: int) -> None:
         story = submitted().wait(90)
@@ -70,6 +75,10 @@ class TestNeverAMachine:
     def test_a_launch_that_failed_otherwise_should_cost(self, reason: Reason) -> None:
         story = submitted().wait(60).tell(looked(NodeState.ABSENT, failure=failure(reason)))
         assert story.attempt.billed_from == START
+
+    def test_a_second_launch_that_the_cloud_refused_should_cost_as_the_first_may_have_had_a_machine(self) -> None:
+        story = submitting().tell(AWAY).wait(91).tell(TICK, TAKEN).wait(60)
+        assert story.tell(looked(NodeState.ABSENT, failure=failure(Reason.NO_CAPACITY))).attempt.billed_from == START
 
     def test_a_refusal_should_not_be_believed_while_a_node_is_left(self) -> None:
         story = submitted().wait(60).tell(looked(NodeState.PENDING, failure=failure(Reason.NO_CAPACITY)))
