@@ -20,6 +20,7 @@ from shared.domain.provider import (
     Probe,
 )
 from tests.functional.world import World, settings
+from tests.twins.factories import DEPLOYMENT
 
 
 @dataclass
@@ -94,11 +95,11 @@ class Assigning:
 
 
 class NodeWorld(World):
-    def __init__(self, public_url: str = "https://app.example.com") -> None:
+    def __init__(self, public_url: str = "https://app.example.com", deployment: str = DEPLOYMENT) -> None:
         self.scripted = Scripted()
         backend = Backend(self.scripted, self.scripted)
         given = settings(GPULAUNCH_ORCHESTRATOR="skypilot", GPULAUNCH_PUBLIC_URL=public_url or None)
-        super().__init__(given=given, backend=lambda _: backend, assignments=Assigning())
+        super().__init__(given=given, backend=lambda _: backend, assignments=Assigning(), deployment=deployment)
 
     def token(self, instance_id: str, attempt: int = 1) -> str:
         return self.adapters.deriver.derive(instance_id, attempt, Purpose.NODE)

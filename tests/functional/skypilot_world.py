@@ -8,12 +8,13 @@ from shared.redaction import Redactor
 from tests.functional.scripted import Assigning, Scripted
 from tests.functional.world import World, settings
 from tests.standins.sky_server import SkyServer
+from tests.twins.factories import DEPLOYMENT
 
 
 class SkyPilotWorld(World):
     """Launches go to `server`, which sleeps when the test says so."""
 
-    def __init__(self, server: SkyServer) -> None:
+    def __init__(self, server: SkyServer, deployment: str = DEPLOYMENT) -> None:
         given = settings(
             GPULAUNCH_ORCHESTRATOR="skypilot",
             GPULAUNCH_PUBLIC_URL="https://app.example.com",
@@ -23,7 +24,7 @@ class SkyPilotWorld(World):
         self.made: Backend | None = None
         self.close: Callable[[], None] = lambda: None
         """Close the connections to the server."""
-        super().__init__(given=given, backend=lambda _: self.real(), assignments=Assigning())
+        super().__init__(given=given, backend=lambda _: self.real(), assignments=Assigning(), deployment=deployment)
         server.now = lambda: self.clock.now().timestamp()
 
     def real(self) -> Backend:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gpulaunch.models.instances import Mode, Reason
+from shared import app as runtime
 from shared.backends.base import Backend
 from shared.domain.instance import Failure
 from shared.domain.provider import AttemptRef, LaunchSpec, NodeState, NodeView, ProviderUnavailableError
@@ -22,9 +23,10 @@ from shared.storage.base import ORPHAN
 from tests.functional.scripted import NodeWorld, Scripted
 from tests.functional.world import SEED
 from tests.standins.azure import Fault
+from tests.standins.azure.clusters import add_cluster
 from tests.standins.azure.subscription import Subscription, cluster, serve_subscription
 from tests.twins.clock import ManualClock
-from tests.twins.factories import OTHER_DEPLOYMENT, make_ended
+from tests.twins.factories import DEPLOYMENT, OTHER_DEPLOYMENT, make_ended
 
 A10 = "StandardNVADSA10v5Family"
 PLENTY = {A10: (0, 720), "cores": (0, 720), "lowPriorityCores": (0, 720), "virtualMachines": (0, 100)}
@@ -67,8 +69,8 @@ class Forgetful(Scripted):
 
 
 class OnAzure(NodeWorld):
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, deployment: str = DEPLOYMENT) -> None:
+        super().__init__(deployment=deployment)
         self.sky = Forgetful()
         self.sky.clock = self.clock
         backend = replace(self.adapters.backends("real"), provider=self.sky, nodes=self.sky)
@@ -410,3 +412,69 @@ def test_an_unknown_region_should_be_refused(world: OnAzure) -> None:
     answer = world.call("GET", "/api/quota?region=eastuss")
     assert answer.status == 422
     assert "eastus" in answer.json["errors"][0]["nearest"]
+
+
+# Other deployments.
+
+
+def test_a_fresh_table_should_touch_no_machine_of_the_subscription(world: OnAzure) -> None:
+    """A second environment, a laptop, or a new storage account: the same settings, and a table of its own."""
+    instance_id = world.to_ready()
+    stranger = OnAzure(deployment=OTHER_DEPLOYMENT)
+    stranger.join(world.azure)
+    for _ in range(30):
+        runtime.use(stranger.app)
+        stranger.run(120)
+        runtime.use(world.app)
+        world.node(instance_id, "heartbeat", {"phase": "serving"})
+        world.run(120)
+    assert world.show(instance_id)["phase"] == "ready"
+    assert world.azure.left().count("virtualMachines") == 1
+    runtime.use(stranger.app)
+    (seen,) = stranger.call("GET", "/api/garbage").json["foreign"]
+    assert (seen["cluster_name"][3:29].upper(), seen["deployment"]) == (instance_id[5:], DEPLOYMENT)
+    assert stranger.errors == []
+
+
+@pytest.mark.parametrize("remains", ["machine", "group"])
+def test_what_carries_no_identity_and_has_no_record_should_stay(world: OnAzure, remains: str) -> None:
+    machine = world.azure.launch(cluster(7))
+    for resource in world.azure.manager.resources.values():
+        # A disk has the tags of its machine.
+        resource.tags.pop("gpulaunch-deployment", None)
+    if remains == "group":
+        world.azure.manager.machines.vanish(machine)
+    before = world.azure.left()
+    world.run(6 * 3600)
+    assert world.azure.left() == before
+    (seen,) = world.call("GET", "/api/garbage").json["foreign"]
+    assert (seen["cluster_name"], seen["deployment"]) == (cluster(7), None)
+
+
+def test_a_machine_of_ours_without_a_record_should_go_only_when_it_is_confirmed(world: OnAzure) -> None:
+    world.azure.launch(cluster(7))
+    world.run(6 * 3600)
+    assert "virtualMachines" in world.azure.left()
+    (waiting,) = world.call("GET", "/api/garbage").json["waiting"]
+    assert world.call("POST", "/api/garbage/confirm", {"clusters": [waiting["cluster_name"]]}).status == 200
+    world.run(900)
+    assert world.azure.left() == []
+
+
+def test_a_machine_under_an_earlier_user_id_should_be_released_with_its_instance(world: OnAzure) -> None:
+    instance_id = world.to_ready()
+    (machine,) = world.azure.manager.of_type("microsoft.compute/virtualmachines")
+    name = machine.tags["skypilot-cluster-name"]
+    for resource in list(world.azure.manager.resources.values()):
+        world.azure.manager.drop(resource)
+    world.azure.manager.groups.clear()
+    add_cluster(world.azure.manager, f"{name.rpartition('-')[0]}-67706c61", region="eastus", spot=True)
+    for _ in range(10):
+        world.node(instance_id, "heartbeat", {"phase": "serving"})
+        world.run(120)
+    assert world.show(instance_id)["phase"] == "ready"
+    assert world.call("GET", "/api/garbage").json["foreign"] == []
+    world.delete(instance_id)
+    world.run(120)
+    assert world.show(instance_id)["phase"] == "terminated"
+    assert world.azure.left() == []
