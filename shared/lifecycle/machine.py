@@ -155,9 +155,8 @@ def _reported(transition: Transition, found: Probed | Noticed | Reported | Regis
         return unchanged(record)
     if not isinstance(found, Probed) and found.attempt != attempt.number:
         return unchanged(record)
-    # A node that shuts itself down at its deadline says so; that is not a loss to recover from. Only a good probe is
-    # processed first, since it may show that the node was not idle.
-    ending = None if isinstance(found, Probed) and found.probe.alive else termination_reason(record, transition.now)
+    # A node that shuts itself down at its deadline says so; that is not a loss to recover from.
+    ending = termination_reason(record, transition.now)
     if ending is not None:
         return termination.terminate(transition, ending)
     ready = record.phase is Phase.READY

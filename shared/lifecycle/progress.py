@@ -47,17 +47,20 @@ def observed(transition: Transition, found: Observed, timeouts: Timeouts) -> Dec
         ending = termination_reason(transition.record, transition.now)
         if ending is not None:
             return terminate(transition, ending)
-    failure = _failure_of(transition, view, status) or overdue(transition.record, transition.now, timeouts.allowed)
+    failure = _failure_of(transition, view, status)
+    if failure is None:
+        if view.state is NodeState.UP and attempt.node_up_at is None:
+            transition.change_attempt(node_up_at=transition.now)
+        transition.change_attempt(address=view.address or attempt.address, detail=_detail(view, status))
+        _advance(transition, view, status)
+        if transition.record.phase is Phase.REGISTERING and found.probe is not None and found.probe.alive:
+            return _ready(transition, found.probe)
+        # Only now: a node that went on unobserved is not late.
+        failure = overdue(transition.record, transition.now, timeouts.allowed)
     if failure is not None:
         if attempt.node_up_at is None and not attempt.submitted_again and _never_had_machine(view):
             transition.change_attempt(billed_from=None)
         return give_up_attempt(transition, failure, timeouts)
-    if view.state is NodeState.UP and attempt.node_up_at is None:
-        transition.change_attempt(node_up_at=transition.now)
-    transition.change_attempt(address=view.address or attempt.address, detail=_detail(view, status))
-    _advance(transition, view, status)
-    if transition.record.phase is Phase.REGISTERING and found.probe is not None and found.probe.alive:
-        return _ready(transition, found.probe)
     return transition.requeue_after("advance", _next_poll(transition, view, timeouts))
 
 

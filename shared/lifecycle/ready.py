@@ -9,7 +9,7 @@ from shared.domain.node import NodeNotice, NodePhase
 from shared.domain.provider import NodeState, Probe
 from shared.domain.request import StoredJobResult
 from shared.lifecycle.observations import Noticed, Probed, Reported
-from shared.lifecycle.rules import lost_too_often, next_deadline, termination_reason, unhealthy
+from shared.lifecycle.rules import idle_for_so_long, lost_too_often, next_deadline, termination_reason, unhealthy
 from shared.lifecycle.termination import terminate
 from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import Decision, Transition, unchanged
@@ -20,6 +20,9 @@ def probed(transition: Transition, found: Probed, timeouts: Timeouts) -> Decisio
     before = transition.record.health or Health(since=transition.now)
     if found.probe.alive:
         health = _healthy(before, found.probe, transition.now)
+        idle = idle_for_so_long(transition.record.model_copy(update={"health": health}), transition.now)
+        if idle is not None:
+            return terminate(transition, idle)
         if health == before:
             return unchanged(transition.before)
         if before.state == "unhealthy" and not before.untold:

@@ -14,8 +14,8 @@
 | `too_many_attempts`, `too_many_recoveries` | the limit of offers in a round, or of recoveries, is reached | failed |
 | `poison_message` | one of its steps kept failing | failed |
 
-The first five are asked for in this order at every step and look (`verdict`), save a user's wish, which comes from
-outside. How long and how often things may take stands in `shared/lifecycle/timeouts.py`.
+The first five are asked for in this order at every step, save a user's wish, which comes from outside, and `idle`,
+which only a fresh probe can tell. How long and how often things may take stands in `shared/lifecycle/timeouts.py`.
 """
 
 from collections.abc import Mapping
@@ -34,9 +34,12 @@ _TERMINATES = frozenset({Reason.USER_REQUEST, Reason.JOB_COMPLETED, Reason.IDLE,
 def idle_at(record: InstanceRecord) -> datetime | None:
     """Return when a ready instance will have used up its idle time.
 
-    None if it has no such limit, is busy, or does not answer, so that nothing is known.
+    None if it has no such limit, is busy, or does not answer, so that nothing is known. A node that runs a job, which
+    ends the instance itself, is busy.
     """
     health = record.health
+    if record.request.job is not None:
+        return None
     if record.phase is not Phase.READY or record.request.idle_minutes is None or health is None:
         return None
     if health.state == "unhealthy":
@@ -56,6 +59,7 @@ def budget_at(record: InstanceRecord, now: datetime) -> datetime | None:
 
 
 def termination_reason(record: InstanceRecord, now: datetime) -> Failure | None:
+    """Return why the instance ends whatever its node does at the moment, or None."""
     attempt = record.attempt
     if attempt is not None and attempt.job is not None:
         code = attempt.job.exit_code
@@ -65,11 +69,19 @@ def termination_reason(record: InstanceRecord, now: datetime) -> Failure | None:
     budget = record.request.budget_usd
     if budget is not None and cost_so_far(record, now) >= budget:
         return Failure(reason=Reason.BUDGET, message=f"The instance spent its budget of {budget:.2f} USD.")
-    idle = idle_at(record)
-    if idle is not None and now >= idle:
-        minutes = record.request.idle_minutes
-        return Failure(reason=Reason.IDLE, message=f"No running or waiting request for {minutes} minutes.")
     return None
+
+
+def idle_for_so_long(record: InstanceRecord, now: datetime) -> Failure | None:
+    """Return why an instance ends that a probe has just found idle, or None.
+
+    Asked right after a good probe and never by time alone: since the last probe the node may have got work.
+    """
+    idle = idle_at(record)
+    if idle is None or now < idle:
+        return None
+    minutes = record.request.idle_minutes
+    return Failure(reason=Reason.IDLE, message=f"No running or waiting request for {minutes} minutes.")
 
 
 def user_asked() -> Failure:
@@ -126,8 +138,8 @@ def lost_too_often(record: InstanceRecord, most_recoveries: int, failure: Failur
 
 
 def next_deadline(record: InstanceRecord, now: datetime) -> datetime:
-    """Return the earliest time at which a rule may end the instance."""
-    moments = [record.deadline_at, idle_at(record), budget_at(record, now)]
+    """Return the earliest time at which the instance ends by time alone; its idle time is for the probes of a sweep."""
+    moments = [record.deadline_at, budget_at(record, now)]
     return min(moment for moment in moments if moment is not None)
 
 

@@ -28,6 +28,8 @@ class Scripted:
     submitted: list[LaunchSpec] = field(default_factory=list[LaunchSpec])
     view: NodeView = field(default_factory=lambda: NodeView(state=NodeState.PENDING))
     alive: bool = False
+    running: int = 0
+    """Requests that each node works on."""
     released: int = 0
     account: NodeStatus | None = None
     """What the agent says when it is asked."""
@@ -74,7 +76,8 @@ class Scripted:
 
     def probe(self, targets: Sequence[NodeTarget]) -> dict[str, Probe]:
         return {
-            target.cluster_name: Probe(alive=self.alive, running_requests=0, waiting_requests=0) for target in targets
+            target.cluster_name: Probe(alive=self.alive, running_requests=self.running, waiting_requests=0)
+            for target in targets
         }
 
 

@@ -128,11 +128,17 @@ class TestBudget:
 
 class TestIdle:
     def test_it_should_end_a_node_that_was_idle_for_so_long(self) -> None:
-        story = ready(idle_minutes=10).wait(600).tell(TICK)
+        story = ready(idle_minutes=10).wait(600).tell(probed(IDLE))
         assert (story.ending, story.record.ends_as) == (Reason.IDLE, "terminated")
 
     def test_it_should_not_end_one_a_moment_before(self) -> None:
-        assert not ready(idle_minutes=10).wait(599.9).decide(TICK).changed
+        assert not ready(idle_minutes=10).wait(599.9).decide(probed(IDLE)).changed
+
+    @pytest.mark.parametrize("found", [TICK, reported(NodePhase.SERVING), probed(Probe(alive=False))])
+    def test_nothing_but_a_fresh_probe_should_end_it(self, found: Observation) -> None:
+        story = ready(idle_minutes=10).wait(2 * HOUR)
+        story.see(found)
+        assert story.phase is Phase.READY
 
     def test_it_should_not_end_one_without_the_rule(self) -> None:
         story = ready()

@@ -10,6 +10,7 @@ from shared.domain.instance import AttemptState, Health
 from shared.domain.node import NodeNotice, NodePhase, NodeStatus
 from shared.domain.provider import NodeState, Probe
 from shared.lifecycle.observations import Observation, ProviderUnavailable, Release, Reported
+from shared.lifecycle.rules import idle_at
 from shared.lifecycle.transition import NextStep
 from tests.unit.lifecycle.story import (
     DEAD,
@@ -127,7 +128,7 @@ class TestIdleCounting:
     def test_requests_between_two_probes_should_begin_it_anew(self) -> None:
         story = ready(idle_minutes=5).wait(60).tell(probed(load(finished=7)))
         assert (idle_seconds(story), health(story).finished_requests) == (0.0, 7)
-        assert story.record.due_at == story.now + timedelta(minutes=5)
+        assert idle_at(story.record) == story.now + timedelta(minutes=5)
 
     def test_the_same_count_should_let_it_run_on(self) -> None:
         story = ready(idle_minutes=5).wait(1).tell(probed(load(finished=7))).wait(60)
@@ -155,7 +156,7 @@ class TestIdleCounting:
     def test_a_failed_probe_should_not_begin_it_anew(self) -> None:
         story = ready(idle_minutes=5).wait(200).tell(probed(DEAD)).wait(60).tell(probed(IDLE))
         assert idle_seconds(story) == 260.0
-        assert story.wait(40).tell(TICK).ending is Reason.IDLE
+        assert story.wait(40).tell(probed(IDLE)).ending is Reason.IDLE
 
     def test_requests_around_a_failed_probe_should_begin_it_anew(self) -> None:
         story = ready(idle_minutes=5).wait(200).tell(probed(DEAD)).wait(60).tell(probed(load(finished=3)))
@@ -260,10 +261,10 @@ class TestTicks:
         assert not ready().wait(5).decide(TICK).changed
 
     def test_a_tick_should_set_a_due_time_that_is_wrong(self) -> None:
-        story = ready(idle_minutes=5)
+        story = ready(lifetime=300, idle_minutes=1)
         story.record = story.record.model_copy(update={"due_at": story.now})
         decision = story.see(TICK)
-        assert (story.record.due_at, decision.next_step) == (story.now + timedelta(minutes=5), None)
+        assert (story.record.due_at, decision.next_step) == (story.record.deadline_at, None)
 
     @pytest.mark.parametrize(
         "found",

@@ -236,7 +236,7 @@ class TestReady:
 
     @pytest.mark.parametrize(
         ("request_fields", "seconds"),
-        [({}, 12 * 3600), ({"idle_minutes": 5}, 300), ({"budget_usd": 0.16}, 900), ({"budget_usd": 1e6}, 12 * 3600)],
+        [({}, 43_200), ({"idle_minutes": 5}, 43_200), ({"budget_usd": 0.16}, 900), ({"budget_usd": 1e6}, 43_200)],
     )
     def test_it_should_be_due_when_a_rule_may_first_end_it(
         self, request_fields: dict[str, float], seconds: float

@@ -13,6 +13,7 @@ from shared.lifecycle.rules import (
     budget_at,
     final_phase,
     idle_at,
+    idle_for_so_long,
     next_deadline,
     overdue,
     termination_reason,
@@ -51,8 +52,9 @@ class TestVerdict:
 
     def test_the_idle_time_should_end_it_when_it_is_over_and_not_before(self) -> None:
         record = running(health=idle(MINUTE), idle_minutes=10)
-        assert termination_reason(record, START + 11 * MINUTE - timedelta(milliseconds=1)) is None
-        ended = termination_reason(record, START + 11 * MINUTE)
+        assert idle_for_so_long(record, START + 11 * MINUTE - timedelta(milliseconds=1)) is None
+        assert termination_reason(record, START + 11 * MINUTE) is None
+        ended = idle_for_so_long(record, START + 11 * MINUTE)
         assert ended is not None
         assert (ended.reason, ended.message) == (Reason.IDLE, "No running or waiting request for 10 minutes.")
 
@@ -64,12 +66,15 @@ class TestVerdict:
             running(health=Health(since=START), idle_minutes=10),
             running(health=Health(since=START, state="unhealthy", idle_since=START), idle_minutes=10),
             running(health=idle(), idle_minutes=10).model_copy(update={"phase": Phase.RECOVERING}),
+            running(health=idle(), idle_minutes=10).model_copy(
+                update={"request": make_request(idle_minutes=10, job={"command": ["python", "batch.py"]})}
+            ),
         ],
-        ids=["no rule", "not probed", "busy", "does not answer", "not ready"],
+        ids=["no rule", "not probed", "busy", "does not answer", "not ready", "its job runs"],
     )
     def test_no_idle_time_should_run_where_nothing_is_known_or_wished(self, record: InstanceRecord) -> None:
         assert idle_at(record) is None
-        assert termination_reason(record, START + 2 * HOUR) is None
+        assert idle_for_so_long(record, START + 2 * HOUR) is None
 
     @pytest.mark.parametrize("code", [0, 3, -15])
     def test_a_job_s_end_should_end_it_whatever_the_code(self, code: int) -> None:
@@ -110,8 +115,7 @@ class TestNextCheck:
 
     def test_it_should_be_the_rule_that_comes_first(self) -> None:
         record = running(health=idle(), idle_minutes=30, budget_usd=2)
-        assert next_deadline(record, START) == START + 30 * MINUTE
-        assert next_deadline(record.model_copy(update={"health": None}), START) == START + 2 * HOUR
+        assert next_deadline(record, START) == START + 2 * HOUR, "its idle time is for the probes"
 
     @pytest.mark.parametrize("minutes", [0, 30, 60, 119])
     def test_the_budget_s_end_should_not_depend_on_when_one_asks(self, minutes: int) -> None:

@@ -1,0 +1,59 @@
+"""No rule ends or gives up a node on what was observed before: it is observed again first."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from shared.domain.node import NodePhase, NodeStatus
+from shared.domain.provider import NodeState, NodeView
+from tests.functional.scripted import NodeWorld
+
+
+@pytest.fixture
+def pull() -> Iterator[NodeWorld]:
+    made = NodeWorld(public_url="")
+    yield made
+    assert made.errors == []
+
+
+def test_a_sweep_after_a_long_pause_should_look_before_it_ends_an_idle_node(push: NodeWorld) -> None:
+    instance_id = push.to_ready(idle_minutes=10)
+    push.run(60)
+    push.clock.advance(3600)  # no sweep came, and meanwhile the node got work
+    push.scripted.running = 2
+    push.run(120)
+    assert push.show(instance_id)["phase"] == "ready"
+    push.scripted.running = 0
+    push.run(11 * 60)
+    assert push.show(instance_id)["ending"]["reason"] == "idle"
+
+
+def test_a_node_should_not_be_idle_while_its_job_runs(push: NodeWorld) -> None:
+    instance_id = push.to_ready(idle_minutes=10, job={"command": ["python", "batch.py"]})
+    push.run(3600)
+    assert push.show(instance_id)["phase"] == "ready"
+    push.node(instance_id, "complete", {"exit_code": 0})
+    assert push.show(instance_id)["ending"]["reason"] == "job_completed"
+
+
+def test_a_node_that_went_on_unseen_should_not_be_given_up_for_taking_too_long(pull: NodeWorld) -> None:
+    instance_id = pull.launch()
+    pull.scripted.view = NodeView(state=NodeState.UP, address="203.0.113.7")
+    pull.scripted.account = NodeStatus(phase=NodePhase.INSTALLING)
+    pull.run(60)
+    assert pull.show(instance_id)["phase"] == "installing"
+    pull.clock.advance(2 * 3600)  # longer than an installation may take
+    pull.scripted.account = NodeStatus(phase=NodePhase.SERVING, port=8000)
+    pull.scripted.alive = True
+    pull.run(60)
+    assert pull.show(instance_id)["phase"] == "ready"
+
+
+def test_a_node_that_did_not_go_on_should_be_given_up(pull: NodeWorld) -> None:
+    instance_id = pull.launch()
+    pull.scripted.view = NodeView(state=NodeState.UP, address="203.0.113.7")
+    pull.scripted.account = NodeStatus(phase=NodePhase.INSTALLING)
+    pull.run(60)
+    pull.clock.advance(2 * 3600)
+    pull.run(60)
+    assert pull.show(instance_id)["attempts"][0]["failure"]["reason"] == "install_timeout"
