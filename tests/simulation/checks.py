@@ -10,7 +10,7 @@ from gpulaunch.models.instances import EventType, Phase
 from shared.billing.ledger import account_key
 from shared.domain.instance import Attempt, AttemptState, Event, InstanceRecord
 from shared.lifecycle.machine import EARLY
-from shared.lifecycle.rules import termination_reason
+from shared.lifecycle.rules import idle_for_so_long, termination_reason
 from shared.lifecycle.transition import LEGAL
 from shared.storage.base import IdempotencyEntry
 from tests.simulation.azure import FaultyAzure
@@ -266,7 +266,8 @@ class Checks:
             name = record.instance_id[-4:]
             if not record.ended and (all_ended or record.phase is not Phase.READY):
                 self.violated(f"{name} is still {record.phase.value}, since {record.phase_since}")
-            late = termination_reason(record, now - LATE) if not record.ended else None
+            due = now - LATE
+            late = None if record.ended else termination_reason(record, due) or idle_for_so_long(record, due)
             if late is not None and record.phase is Phase.READY:
                 self.violated(f"{name} lives although: {late.message}")
             if record.phase is Phase.READY and record.attempts[-1].cluster_name not in self._machines():
