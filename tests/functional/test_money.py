@@ -114,7 +114,6 @@ class TestBudget:
 
     def test_an_admission_should_be_one_read_and_one_transaction(self) -> None:
         world = world_with(MONTHLY_BUDGET_USD="100")
-        world.store.calls.seen.clear()  # once per process: the deployment's identity
         world.launch()
         assert world.store.calls.seen == ["ledger", "create"]
 

@@ -111,6 +111,7 @@ class World:
             expected_seconds=expected_seconds(self.given.simulation_speed),
         )
         deployment = identity(self.store, self.clock, self.deployment)
+        self.store.calls.seen.clear()  # what a process costs once is no part of any request
         self.given = with_user(self.given, deployment)
         self.adapters = Adapters(
             settings=self.given,
