@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from gpulaunch.models.responses import CostsAnswer
@@ -37,6 +37,7 @@ from shared.control.release import NodeKeeper
 from shared.control.step import StepRunner
 from shared.control.sweep.base import SweepTask
 from shared.control.sweep.budget_cap import BudgetCap
+from shared.control.sweep.burning import LateReleases, StayingOrphans
 from shared.control.sweep.expiry import Expiry
 from shared.control.sweep.garbage import GarbageCollection
 from shared.control.sweep.poison import PoisonQueues
@@ -152,6 +153,8 @@ def compose(adapters: Adapters) -> App:
         PoisonQueues(made.queues, records),
         BudgetCap(store, records, rules.budgets),
         UnreadableRows(store, unreadable, alerts.unreadable),
+        LateReleases(store, records, alerts.burning),
+        StayingOrphans(store, garbage, alerts.staying, timedelta(seconds=made.timeouts.release_alert_again)),
         # Late, since nodes that don't answer take seconds.
         ProbeReady(made.queues, prober, made.probe_slice),
         Expiry(store),

@@ -24,6 +24,9 @@ OFFERS_PER_ROUND = 12
 """Offers that a plan has at most, and that one round tries: a launch, or the recovery from a loss. At some minutes an
 attempt more could not be tried within anyone's patience, and it bounds what a model that fails everywhere can cost."""
 
+RELEASE_ALERT = "release"
+"""`EventData.alert` of a node that is not confirmed deleted in time; the sweep sends these."""
+
 
 def cluster_prefix(instance_id: str) -> str:
     """What the names of all of an instance's clusters begin with, and of no other's: ids are of one length."""
@@ -103,6 +106,10 @@ class Attempt(Kept):
     failure: Failure | None = None
     release_since: UtcTime | None = None
     release_tries: int = 0
+    alerted_at: UtcTime | None = None
+    """When an alert last said that its release takes too long."""
+    alert_event: int | None = None
+    """Number of that alert's event."""
     release_found: bool = False
     """A release found something to delete, or may have."""
     gone_at: UtcTime | None = None
@@ -239,7 +246,7 @@ class EventData(_Move, total=False):
     tries: int
     """Of a node's release."""
     alert: str
-    """`budget`; so are the others of that alert."""
+    """`budget`, with the facts below; `release`, of a node that is not confirmed deleted in time."""
     month: str
     scope: str
     threshold_percent: int

@@ -58,8 +58,8 @@ class GarbageNotice(Stored):
     """Nodes that the garbage collection leaves alone; complete, since they belong to no instance's events."""
 
     at: UtcTime
-    reason: Literal["waiting", "unlabelled"]
-    """They wait for a confirmation, or nothing shows whose they are."""
+    reason: Literal["waiting", "unlabelled", "staying"]
+    """They wait for a confirmation, nothing shows whose they are, or their deletion has no effect."""
     count: int
     message: str
     """Which nodes, why, and what to do."""

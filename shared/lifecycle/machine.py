@@ -27,6 +27,7 @@ from shared.lifecycle.observations import (
     Release,
     Released,
     Reported,
+    StillReleasing,
     Submit,
     Submitted,
     TerminationRequested,
@@ -91,6 +92,8 @@ def _decide(record: InstanceRecord, found: Observation, now: datetime, timeouts:
             return unchanged(record)
         case ProviderUnavailable() | NotEnabled() if record.phase is Phase.TERMINATING or _releasing(record):
             return termination.not_gone(transition, found.message, timeouts)
+        case StillReleasing():
+            return termination.still_releasing(transition, timeouts) if _releasing(record) else unchanged(record)
         case _ if record.phase is Phase.TERMINATING or _releasing(record):
             return unchanged(record)
         case Probed() | Noticed() | Reported() | Registered():

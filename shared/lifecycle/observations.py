@@ -136,6 +136,11 @@ class TerminationRequested:
 
 
 @dataclass(frozen=True)
+class StillReleasing:
+    """The sweep found a release that takes too long."""
+
+
+@dataclass(frozen=True)
 class Poisoned:
     """The host gave up a step's message: the step failed every time, or its process was killed."""
 
@@ -157,5 +162,6 @@ Observation = (
     | Registered
     | Noticed
     | TerminationRequested
+    | StillReleasing
     | Poisoned
 )

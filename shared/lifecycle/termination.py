@@ -1,9 +1,10 @@
 """Termination: an instance ends only once the provider confirms that nothing is left."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from gpulaunch.models.instances import EventType, Phase, Reason
-from shared.domain.instance import AttemptState, Failure
+from gpulaunch.models.times import seconds_between
+from shared.domain.instance import RELEASE_ALERT, Attempt, AttemptState, Failure
 from shared.lifecycle.observations import Poisoned
 from shared.lifecycle.rules import final_phase
 from shared.lifecycle.timeouts import Timeouts
@@ -76,14 +77,33 @@ def not_gone(transition: Transition, message: str, timeouts: Timeouts) -> Decisi
     return transition.requeue_after(step, release_delay(tries, timeouts))
 
 
+def is_alert_due(attempt: Attempt, now: datetime, timeouts: Timeouts) -> bool:
+    """Whether a release takes too long, and no alert has said so for some hours."""
+    if attempt.state is not AttemptState.RELEASING or attempt.release_since is None:
+        return False
+    if now < attempt.release_since + timedelta(seconds=timeouts.release_alert):
+        return False
+    return attempt.alerted_at is None or now >= attempt.alerted_at + timedelta(seconds=timeouts.release_alert_again)
+
+
 def alert_when_late(transition: Transition, message: str, timeouts: Timeouts) -> None:
-    """Raise the alert of an overdue release, exactly once: in the first change of the record that is too late."""
+    """Raise the alert of an overdue release if it is due: once when it is overdue, then every few hours."""
     attempt = transition.record.attempts[-1]
-    alert_at = (attempt.release_since or transition.now) + timedelta(seconds=timeouts.release_alert)
-    if transition.before.updated_at < alert_at <= transition.now:
-        transition.event(
-            EventType.ALERT,
-            f"{attempt.cluster_name} is not confirmed deleted after {timeouts.release_alert / 60:.0f} minutes and "
-            f"{attempt.release_tries} tries and may still cost money. {message}".rstrip(),
-            data={"cluster_name": attempt.cluster_name, "tries": attempt.release_tries},
-        )
+    if not is_alert_due(attempt, transition.now, timeouts):
+        return
+    minutes = seconds_between(attempt.release_since or transition.now, transition.now) / 60
+    transition.change_attempt(alerted_at=transition.now, alert_event=transition.record.event_count)
+    transition.event(
+        EventType.ALERT,
+        f"{attempt.cluster_name} is not confirmed deleted after {minutes:.0f} minutes and "
+        f"{attempt.release_tries} tries and may still cost money. {message}".rstrip(),
+        data={"alert": RELEASE_ALERT, "cluster_name": attempt.cluster_name, "tries": attempt.release_tries},
+    )
+
+
+def still_releasing(transition: Transition, timeouts: Timeouts) -> Decision:
+    """Raise the alert of an overdue release although none of its steps comes to a decision."""
+    alert_when_late(transition, "", timeouts)
+    if transition.record is transition.before:
+        return unchanged(transition.before)
+    return transition.wait_until(transition.record.due_at)

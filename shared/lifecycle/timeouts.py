@@ -45,6 +45,8 @@ class Timeouts:
     """Longest interval between release calls; at worst half a minute is paid in vain."""
     release_alert: float = 600.0
     """A teardown takes seconds (Kubernetes, Slurm) to five minutes (Azure's group deletion); twice that is too long."""
+    release_alert_again: float = 14400.0
+    """While it lasts: a node that burns money is worth a reminder every few hours, also to the next shift."""
     same_offer: int = 3
     """Tries in a row of an offer that fails for unrelated reasons, such as a port in use: a third failure is not an
     accident, and each may have cost a set-up and a model's download."""

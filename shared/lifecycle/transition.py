@@ -74,6 +74,8 @@ class AttemptChange(TypedDict, total=False):
     release_since: UtcTime | None
     release_tries: int
     release_found: bool
+    alerted_at: UtcTime | None
+    alert_event: int | None
     gone_at: UtcTime | None
     job: StoredJobResult | None
 

@@ -1,6 +1,6 @@
 """Alerts: which events are sent, and their content, which is the body in the `json` format. Pure."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -21,7 +21,15 @@ AlertType = Literal[
     "budget.refused",
     "garbage.waiting",
     "garbage.unlabelled",
+    "garbage.staying",
 ]
+
+GARBAGE_TYPES: Mapping[str, AlertType] = {
+    "waiting": "garbage.waiting",
+    "unlabelled": "garbage.unlabelled",
+    "staying": "garbage.staying",
+}
+"""The type of an alert by its notice's reason."""
 
 
 class AlertData(BaseModel):
@@ -57,8 +65,8 @@ class Alert(BaseModel):
     timestamp: UtcTime
     """Time of the event."""
     data: AlertData | BudgetNotice | UnreadableNotice | GarbageNotice
-    """The budget for `budget.refused`, the record for `instance.unreadable`, the nodes for `garbage.waiting` and
-    `garbage.unlabelled`, otherwise the event."""
+    """The budget for `budget.refused`, the record for `instance.unreadable`, the nodes for `garbage.…`,
+    otherwise the event."""
 
 
 def type_of(event: Event) -> AlertType | None:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from shared.domain.instance import Event, InstanceRecord
+from shared.domain.instance import RELEASE_ALERT, Event, InstanceRecord
 from shared.domain.messages import NO_INSTANCE, AlertMessage, BudgetNotice, GarbageNotice, UnreadableNotice
 from shared.errors import StoreUnavailableError
 from shared.queues import ALERTS
@@ -18,7 +18,8 @@ log = logging.getLogger("gpulaunch.alerts")
 class AlertQueue:
     """The sender's side of alerts.
 
-    What storage refuses is logged and given up: the change that the alert is about is written, and matters more.
+    What storage refuses is logged and given up: the change that the alert is about is written, and matters more. Alerts
+    of nodes that may burn money raise instead: the sweep sends those, and sends them again.
     """
 
     queues: Queues
@@ -26,7 +27,7 @@ class AlertQueue:
     wanted: Collection[str]
 
     def committed(self, before: InstanceRecord, after: InstanceRecord, events: Sequence[Event]) -> None:  # noqa: ARG002
-        self.admitted(after, events)
+        self.admitted(after, [event for event in events if event.data.get("alert") != RELEASE_ALERT])
 
     def admitted(self, record: InstanceRecord, events: Sequence[Event]) -> None:
         """Send each event that is an alert to every receiver."""
@@ -48,6 +49,19 @@ class AlertQueue:
         """Send to every receiver that nodes wait for a confirmation, or carry no identity."""
         if "alert" in self.wanted:
             self._send(AlertMessage(instanceId=NO_INSTANCE, epoch=0, sequence=0, garbage=notice))
+
+    def burning(self, record: InstanceRecord, sequence: int) -> None:
+        """Send an event to every receiver. Raises StoreUnavailableError."""
+        self._put(AlertMessage(instanceId=record.instance_id, epoch=record.epoch, sequence=sequence))
+
+    def staying(self, notice: GarbageNotice) -> None:
+        """Send to every receiver that orphans stay. Raises StoreUnavailableError."""
+        self._put(AlertMessage(instanceId=NO_INSTANCE, epoch=0, sequence=0, garbage=notice))
+
+    def _put(self, message: AlertMessage) -> None:
+        if "alert" in self.wanted:
+            for hook in range(self.receivers):
+                self.queues.send(ALERTS, message.model_copy(update={"hook": hook}))
 
     def _send(self, message: AlertMessage) -> None:
         for hook in range(self.receivers):

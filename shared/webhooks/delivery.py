@@ -17,7 +17,7 @@ from shared.domain.messages import AlertMessage
 from shared.domain.webhook import Webhook, signing_key
 from shared.queues import ALERTS
 from shared.storage.base import InstanceStore, Queues
-from shared.webhooks.alert import Alert, alert_of, type_of
+from shared.webhooks.alert import GARBAGE_TYPES, Alert, alert_of, type_of
 from shared.webhooks.formats import body_of
 
 log = logging.getLogger("gpulaunch.alerts")
@@ -72,8 +72,7 @@ class AlertDelivery:
         if message.unreadable is not None:
             return Alert(type="instance.unreadable", timestamp=message.unreadable.at, data=message.unreadable)
         if message.garbage is not None:
-            kind = "garbage.waiting" if message.garbage.reason == "waiting" else "garbage.unlabelled"
-            return Alert(type=kind, timestamp=message.garbage.at, data=message.garbage)
+            return Alert(type=GARBAGE_TYPES[message.garbage.reason], timestamp=message.garbage.at, data=message.garbage)
         found = self.store.load(message.instanceId)
         events = self.store.events(message.instanceId, after=message.sequence - 1, limit=1)
         kind = type_of(events[0]) if events else None

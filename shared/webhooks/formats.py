@@ -16,6 +16,7 @@ _TITLES = {
 
 _GARBAGE = {
     "waiting": "{nodes} to be deleted, after your confirmation",
+    "staying": "{nodes} without an instance not deleted",
     "unlabelled": "{nodes} named like ours, of no known deployment",
 }
 

@@ -14,11 +14,14 @@ from typing import Any
 
 import azure.functions as func
 import pytest
+from pytest import MonkeyPatch
 
 from functions.queues import alerts
+from shared.control.sweep.burning import ORPHAN_ALERTED
 from shared.errors import StoreUnavailableError
 from shared.queues import ALERTS, QUEUES
 from shared.storage import rows
+from shared.storage.base import ORPHAN, Marker
 from shared.storage.queues import poison_queue
 from tests.contract.test_unreadable_rows import later_phase, rewrite
 from tests.functional.agent.servers import StandIn
@@ -126,6 +129,92 @@ def test_a_failed_launch_should_be_told_as_one(receiver: Receiver) -> None:
     (alert,) = receiver.alerts()
     assert (alert["type"], alert["data"]["phase"]) == ("instance.failed", "failed")
     assert alert["data"]["reason"]
+
+
+def test_the_alert_of_a_node_that_won_t_go_should_be_repeated_every_few_hours(
+    receiver: Receiver, monkeypatch: MonkeyPatch
+) -> None:
+    world = Alerting(f"json|{receiver.url}/", events="alert")
+    monkeypatch.setattr(world.simulation.provider, "release", refusing)
+    instance_id = world.launch(labels={"simulate.teardown-tries": "100"}, max_lifetime_minutes=1440)
+    world.run(100)
+    world.delete(instance_id)
+    world.run(660)
+    for _ in range(9):
+        world.run(3600)
+        world.deliver()
+    told = receiver.alerts()
+    assert [alert["type"] for alert in told] == ["instance.alert"] * 3
+    assert len({headers["webhook-id"] for _, headers, _ in receiver.got}) == 3
+    assert "after 490 minutes" in told[2]["data"]["message"]
+
+
+def test_the_alert_should_be_sent_though_the_process_died_after_the_write(receiver: Receiver) -> None:
+    world = Alerting(f"json|{receiver.url}/", events="alert")
+    instance_id = world.launch(labels={"simulate.teardown-tries": "100"})
+    world.run(100)
+    world.delete(instance_id)
+    world.run(640, sweeping=False)  # steps alone wrote the event; nothing was sent
+    assert [event["type"] for event in world.events(instance_id)].count("alert") == 1
+    assert world.deliver() == 0
+    world.run(60)
+    world.deliver()
+    world.run(60)
+    world.deliver()
+    assert [alert["type"] for alert in receiver.alerts()] == ["instance.alert"]
+
+
+def test_an_alert_that_the_queue_did_not_take_should_be_sent_by_the_next_sweep(receiver: Receiver) -> None:
+    world = Alerting(f"json|{receiver.url}/", events="alert")
+    instance_id = world.launch(labels={"simulate.teardown-tries": "100"})
+    world.run(100)
+    world.delete(instance_id)
+    world.run(640, sweeping=False)
+    send = world.queues.send
+    world.queues.send = failing  # pyright: ignore[reportAttributeAccessIssue]
+    world.sweep()
+    world.queues.send = send
+    assert world.deliver() == 0
+    world.run(60)
+    world.deliver()
+    assert [alert["type"] for alert in receiver.alerts()] == ["instance.alert"]
+
+
+def failing(*_: object, **__: object) -> None:
+    raise StoreUnavailableError("the queue does not answer")
+
+
+def test_a_release_whose_steps_never_get_anywhere_should_be_told_of(receiver: Receiver) -> None:
+    world = Alerting(f"json|{receiver.url}/", events="alert")
+    instance_id = world.to_ready()
+    world.delete(instance_id)
+    world.rebuild(backends=failing)
+    world.run(700)
+    world.deliver()
+    assert [alert["type"] for alert in receiver.alerts()] == ["instance.alert"]
+    assert world.errors
+    world.errors.clear()
+
+
+def refusing(*_: object) -> bool:
+    return False
+
+
+def test_an_orphan_that_stays_should_be_told_of_every_few_hours(receiver: Receiver, monkeypatch: MonkeyPatch) -> None:
+    world = Alerting(f"json|{receiver.url}/", events="alert")
+    world.to_ready()
+    name = f"gl-{'0' * 26}-01"
+    world.store.put_marker(Marker(kind=ORPHAN, key=name, at=world.clock.now(), text="simulation"))
+    monkeypatch.setattr(world.store, "drop_marker", refusing)  # it is listed all the while
+    world.run(6 * 3600)
+    monkeypatch.undo()
+    world.deliver()
+    told = receiver.alerts()
+    assert [alert["type"] for alert in told] == ["garbage.staying"] * 2
+    assert name in told[0]["data"]["message"]
+    assert "may cost money" in told[0]["data"]["message"]
+    world.run(1200)  # the garbage collection drops the marker of what is no longer listed
+    assert world.store.markers(ORPHAN_ALERTED) == []
 
 
 def test_a_node_that_won_t_go_should_be_told_of(receiver: Receiver) -> None:

@@ -15,6 +15,7 @@ from shared.lifecycle.observations import (
     ProviderUnavailable,
     Release,
     Released,
+    StillReleasing,
     Submitted,
     TerminationRequested,
 )
@@ -195,7 +196,7 @@ class TestAlert:
         (alert,) = terminating().wait(LIMITS.release_alert).tell(SILENT).of(EventType.ALERT)
         assert "is not confirmed deleted after 10 minutes and 1 tries and may still cost money" in alert.message
         assert alert.message.endswith("The SkyPilot server does not answer.")
-        assert alert.data == {"cluster_name": terminating().attempt.cluster_name, "tries": 1}
+        assert alert.data == {"alert": "release", "cluster_name": terminating().attempt.cluster_name, "tries": 1}
 
     def test_it_should_be_raised_when_nobody_looked_for_an_hour(self) -> None:
         story = terminating().wait(3600).tell(STILL_THERE).wait(30).tell(STILL_THERE)
@@ -209,6 +210,26 @@ class TestAlert:
         story = releasing().wait(570).tell(STILL_THERE).wait(asked_at - 570).tell(USER, STILL_THERE)
         story.wait(60).tell(STILL_THERE).wait(60).tell(STILL_THERE)
         assert len(story.of(EventType.ALERT)) == 1
+
+    def test_it_should_be_repeated_after_some_hours_and_not_before(self) -> None:
+        story = terminating().wait(700).tell(STILL_THERE).wait(LIMITS.release_alert_again - 1).tell(STILL_THERE)
+        assert len(story.of(EventType.ALERT)) == 1
+        story.wait(1).tell(STILL_THERE)
+        assert len(story.of(EventType.ALERT)) == 2
+        assert story.attempt.alert_event == story.of(EventType.ALERT)[-1].sequence
+
+    def test_it_should_be_raised_by_the_sweep_where_no_step_comes_to_a_decision(self) -> None:
+        story = terminating().wait(LIMITS.release_alert - 1)
+        assert not story.decide(StillReleasing()).changed
+        due = story.record.due_at
+        story.wait(1).tell(StillReleasing())
+        assert len(story.of(EventType.ALERT)) == 1
+        assert (story.record.due_at, story.phase) == (due, Phase.TERMINATING)
+        assert not story.decide(StillReleasing()).changed
+
+    @pytest.mark.parametrize("phase", [phase for phase in LIVE if phase not in (Phase.RECOVERING, Phase.TERMINATING)])
+    def test_the_sweep_should_change_nothing_where_nothing_is_released(self, phase: Phase) -> None:
+        assert not in_phase(phase).wait(700).decide(StillReleasing()).changed
 
     def test_it_should_not_be_raised_by_a_user_who_asks_early(self) -> None:
         assert releasing().wait(599).tell(USER).of(EventType.ALERT) == []
