@@ -31,6 +31,7 @@ from shared.lifecycle import machine, progress
 from shared.lifecycle import provision as provisioning
 from shared.lifecycle import ready as health
 from shared.lifecycle.observations import Act, Nothing, Released, Reported, Submit
+from shared.lifecycle.rules import termination_reason
 from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import Decision, NextStep, Transition
 from shared.storage import rows
@@ -238,8 +239,13 @@ def deadline_forgotten_when_ready(patch: Patch) -> None:
     def tomorrow(_: InstanceRecord, now: datetime) -> datetime:
         return now + timedelta(days=1)
 
+    def forgotten(record: InstanceRecord, now: datetime) -> Failure | None:
+        return None if record.phase is Phase.READY else termination_reason(record, now)
+
     for module in (health, progress, machine):
         patch.setattr(module, "next_deadline", tomorrow)
+        # Each probe asks as well, so either alone is not missed.
+        patch.setattr(module, "termination_reason", forgotten)
 
 
 @mutation
