@@ -16,7 +16,7 @@ from shared.domain.provider import AttemptRef, Availability, Cluster, LaunchSpec
 class Provider(Protocol):
     """A way to get GPU nodes. Calls may block for some seconds; all are safe to repeat.
 
-    Every method may raise ProviderUnavailableError: there is no answer now.
+    Every method may raise ProviderUnavailableError when the provider does not answer.
     """
 
     def availability(self, provider: ProviderName, elapsed_seconds: float) -> Availability:

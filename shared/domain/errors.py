@@ -6,7 +6,7 @@ RefusalError
 ├── QuotaExceededError       the cloud's quota rules out every offer
 ├── BackendUnavailableError  SkyPilot is needed and cannot be used, or does not answer
 ├── KeyReusedError           an Idempotency-Key came again with another body
-├── InstanceNotFoundError    there is no such instance
+├── InstanceNotFoundError    no instance has that id
 ├── NotReadyError            the instance has no endpoint at the moment
 ├── NodeTokenError           the token belongs to no attempt of the instance; the same for an unknown instance, so that
 │                            callers cannot find out which instances exist

@@ -111,15 +111,10 @@ def refused(transition: Transition, failure: Failure, timeouts: Timeouts) -> Dec
     return give_up_attempt(transition, failure, timeouts)
 
 
-def give_up_attempt(transition: Transition, failure: Failure, timeouts: Timeouts) -> Decision:
+def fail_attempt(transition: Transition, failure: Failure) -> None:
+    """Begin to release the latest attempt's node, whatever follows."""
     attempt = transition.record.attempts[-1]
     transition.change_attempt(state=AttemptState.RELEASING, failure=failure, release_since=transition.now)
-    if retry_after(failure.reason) is Retry.SAME_OFFER and _tries_of_offer(transition.record) < timeouts.same_offer:
-        index = transition.record.next_offer - 1
-        transition.change(
-            next_offer=index % len(transition.record.offers),
-            tried_in_round=max(0, transition.record.tried_in_round - 1),
-        )
     transition.event(
         EventType.ATTEMPT_FAILED,
         failure.message,
@@ -127,6 +122,16 @@ def give_up_attempt(transition: Transition, failure: Failure, timeouts: Timeouts
         duration=seconds_between(attempt.started_at, transition.now),
         data={"region": attempt.offer.region, "offer": attempt.offer.key},
     )
+
+
+def give_up_attempt(transition: Transition, failure: Failure, timeouts: Timeouts) -> Decision:
+    fail_attempt(transition, failure)
+    if retry_after(failure.reason) is Retry.SAME_OFFER and _tries_of_offer(transition.record) < timeouts.same_offer:
+        index = transition.record.next_offer - 1
+        transition.change(
+            next_offer=index % len(transition.record.offers),
+            tried_in_round=max(0, transition.record.tried_in_round - 1),
+        )
     if retry_after(failure.reason) is Retry.GIVE_UP:
         return terminate(transition, failure)
     if transition.record.phase is not Phase.PROVISIONING:

@@ -4,11 +4,12 @@ from datetime import datetime
 
 from gpulaunch.models.instances import EventType, Phase, Reason
 from gpulaunch.models.times import seconds_between
-from shared.domain.instance import AttemptState, Failure, Health
+from shared.domain.instance import Failure, Health
 from shared.domain.node import NodeNotice, NodePhase
 from shared.domain.provider import NodeState, Probe
 from shared.domain.request import StoredJobResult
 from shared.lifecycle.observations import Noticed, Probed, Reported
+from shared.lifecycle.provision import fail_attempt
 from shared.lifecycle.rules import idle_for_so_long, lost_too_often, next_deadline, termination_reason, unhealthy
 from shared.lifecycle.termination import terminate
 from shared.lifecycle.timeouts import Timeouts
@@ -57,15 +58,7 @@ def noticed(transition: Transition, found: Noticed, timeouts: Timeouts) -> Decis
 def recover(transition: Transition, failure: Failure, timeouts: Timeouts) -> Decision:
     """Give up a ready instance's node and start a new round of offers, unless it was lost too often."""
     record = transition.record
-    attempt = record.attempts[-1]
-    transition.change_attempt(state=AttemptState.RELEASING, failure=failure, release_since=transition.now)
-    transition.event(
-        EventType.ATTEMPT_FAILED,
-        failure.message,
-        reason=failure.reason,
-        duration=seconds_between(attempt.started_at, transition.now),
-        data={"region": attempt.offer.region, "offer": attempt.offer.key},
-    )
+    fail_attempt(transition, failure)
     ending = lost_too_often(record, timeouts.max_recoveries, failure)
     if ending is not None:
         return terminate(transition, ending)

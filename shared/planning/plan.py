@@ -20,7 +20,7 @@ MAX_OFFERS = OFFERS_PER_ROUND
 """All of a plan is tried, so its places are those of a round."""
 FALLBACK_PLACES = 4
 """Places of a full plan kept for on-demand offers, so that many spot offers do not crowd out the fallback; also for
-those that failed lately where there is no better one."""
+those that failed lately only if nothing better is left."""
 
 _CENT = Decimal("0.01")
 _MINUTES_PER_HOUR = 60

@@ -75,7 +75,7 @@ class GarbageCollection:
                 due.add(name)
         state = self.reports.read()
         held = self._held(running, found, due, known)
-        # What once waited goes by a confirmation alone, even when others have gone and it is no longer one of many.
+        # A node that once waited needs a confirmation even after the others are deleted and it is the only one left.
         held |= {one.cluster_name: one.why for one in state.report.waiting if one.cluster_name in due - held.keys()}
         waiting = {name: why for name, why in held.items() if not state.is_confirmed(name, now)}
         deleted = sum(self.listing.delete(running.clusters[name][0], name) for name in sorted(due - waiting.keys()))
