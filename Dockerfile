@@ -5,7 +5,8 @@ FROM mcr.microsoft.com/azure-functions/python:4-python3.13
 ENV AzureWebJobsScriptRoot=/home/site/wwwroot \
     AzureFunctionsJobHost__Logging__Console__IsEnabled=true \
     AzureWebJobsDisableHomepage=true \
-    PYTHON_THREADPOOL_THREAD_COUNT=48
+    PYTHON_THREADPOOL_THREAD_COUNT=48 \
+    FUNCTIONS_REQUEST_BODY_SIZE_LIMIT=2097152
 
 COPY requirements.txt /
 RUN pip install --no-cache-dir --requirement /requirements.txt

@@ -22,7 +22,7 @@ from devhost.app import Function, HttpFunction, Invoker, QueueFunction, TimerFun
 from devhost.config import HostConfig, HostError, load_host_config, load_local_settings
 from devhost.queues import LEASE, QueueListener, service_client
 from devhost.timers import TimerListener
-from devhost.web import HttpHost
+from devhost.web import BODY_LIMIT, HttpHost
 
 log = logging.getLogger("devhost")
 
@@ -84,7 +84,8 @@ async def _serve(options: Namespace, config: HostConfig, functions: list[Functio
         ]
         timers = [TimerListener(one, invoker) for one in functions if isinstance(one, TimerFunction)]
         routed = [one for one in functions if isinstance(one, HttpFunction)]
-        runner = await _listen(options, HttpHost(routed, config.extensions.http, invoker))
+        body_limit = int(os.environ.get("FUNCTIONS_REQUEST_BODY_SIZE_LIMIT", str(BODY_LIMIT)))
+        runner = await _listen(options, HttpHost(routed, config.extensions.http, invoker, body_limit))
         tasks = [asyncio.create_task(listener.run()) for listener in (*queues, *timers)]
         log.info("host started on http://localhost:%d with %d functions", options.port, len(functions))
         stopped = asyncio.create_task(stop.wait())

@@ -95,6 +95,8 @@ def _run(root: Path, port: int, stack: ExitStack) -> None:
         "FUNCTIONS_WORKER_RUNTIME": "python",
         # What host.json lets three queue functions run at once, and as many again for HTTP.
         "PYTHON_THREADPOOL_THREAD_COUNT": os.environ.get("PYTHON_THREADPOOL_THREAD_COUNT", "48"),
+        # Twice the largest body that a node sends; the host reads a body before the app can refuse it.
+        "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT": os.environ.get("FUNCTIONS_REQUEST_BODY_SIZE_LIMIT", "2097152"),
     }
     environment = dict(os.environ)
     # The host reads local.settings.json itself; here only to refuse what the app would refuse at its first call.

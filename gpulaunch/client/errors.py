@@ -63,7 +63,7 @@ class ConflictError(ApiError):
 
 
 class UnavailableError(ApiError):
-    """429, 502, 503, 504: try again later."""
+    """429, 502, 503, 504, and a 500 that the app did not write: try again later."""
 
 
 class ServerError(ApiError):
@@ -111,10 +111,15 @@ def is_problem(response: httpx.Response) -> bool:
 
 
 def error_of(response: httpx.Response) -> ClientError:
-    """The error that a response stands for. A proxy's 429, 502, 503 or 504 has no problem in it; one is made up."""
+    """The error that a response stands for. A proxy's 429, 502, 503 or 504 has no problem in it; one is made up.
+
+    So it is for a bare 500: the Functions host answers so while a worker that has died is replaced.
+    """
     after = response.headers.get("Retry-After", "")
     retry_after = float(after) if after.isascii() and after.isdigit() else None
     kind = _KINDS.get(response.status_code, ServerError)
+    if response.status_code == 500 and not is_problem(response):
+        kind = UnavailableError
     if is_problem(response):
         try:
             problem = Problem.model_validate_json(response.content)

@@ -69,6 +69,13 @@ class Host:
     def text(self) -> str:
         return self.output.read_text("utf-8") if self.output.exists() else ""
 
+    def memory(self) -> int:
+        """The most that the process has held so far, in bytes."""
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text("ascii")
+        (peak,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+        return int(peak) * 1024
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         assert self.process is not None
         if not self.exited:

@@ -1,3 +1,4 @@
+import contextlib
 import http.client
 import json
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import urllib.error
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,32 @@ def test_a_chunked_request_should_arrive_with_an_empty_body(host: Host) -> None:
     connection.request("POST", "/api/echo/1", body=b"hello")
     assert json.loads(connection.getresponse().read())["body"] == 5
     connection.close()
+
+
+def test_large_bodies_of_strangers_should_cost_no_memory(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixteen of 100 MiB at once; the genuine host of 2 GB ends with four of them where no limit is set."""
+    monkeypatch.setenv("FUNCTIONS_REQUEST_BODY_SIZE_LIMIT", "2097152")
+    host.start()
+    before = host.memory()
+
+    def post() -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", host.port, timeout=PATIENCE)
+        connection.putrequest("POST", "/api/echo/1")
+        connection.putheader("Content-Length", str(100 * 2**20))
+        connection.endheaders()
+        with contextlib.suppress(ConnectionError):
+            for _ in range(100):
+                connection.send(bytes(2**20))
+        answer = connection.getresponse()
+        found = answer.status, answer.read()
+        connection.close()
+        return found
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = [future.result() for future in [pool.submit(post) for _ in range(16)]]
+    assert answers == [(500, b"")] * 16
+    assert host.memory() - before < 64 * 2**20
+    assert host.get("/api/health") == b'{"status": "ok"}'
 
 
 def test_messages_should_be_run_retried_and_poisoned(host: Host) -> None:

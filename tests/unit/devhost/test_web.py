@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from devhost.app import HttpFunction, Invoker, index
 from devhost.config import HttpOptions
-from devhost.web import HttpHost, Router
+from devhost.web import BODY_LIMIT, HttpHost, Router
 
 Client = TestClient[Any, Any]
 
@@ -25,6 +25,9 @@ def make_app() -> Any:
     def text(req: func.HttpRequest) -> func.HttpResponse:
         return func.HttpResponse("plain")
 
+    def header(req: func.HttpRequest) -> func.HttpResponse:
+        return func.HttpResponse("x", headers={"Location": json.loads(req.get_body())})
+
     def nothing(req: func.HttpRequest) -> Any:
         return None
 
@@ -36,6 +39,7 @@ def make_app() -> Any:
     for name, route, methods, body in (
         ("echo", "api/echo/{id}", ["GET", "POST"], echo),
         ("text", "api/text", ["POST"], text),
+        ("header", "api/header", ["POST"], header),
         ("nothing", "api/nothing", None, nothing),
         ("block", "api/block", None, block),
         ("any", "{first}", ["PUT"], echo),
@@ -45,11 +49,17 @@ def make_app() -> Any:
     return app
 
 
-def call(test: Callable[[Client], Awaitable[None]], concurrent: int = 100, outstanding: int = 200) -> None:
+def call(
+    test: Callable[[Client], Awaitable[None]],
+    concurrent: int = 100,
+    outstanding: int = 200,
+    body_limit: int = BODY_LIMIT,
+    body_seconds: float = 20.0,
+) -> None:
     async def run() -> None:
         functions = [one for one in index(make_app().get_functions(), {}) if isinstance(one, HttpFunction)]
         options = HttpOptions(route_prefix="", max_concurrent_requests=concurrent, max_outstanding_requests=outstanding)
-        http = HttpHost(functions, options, Invoker(8))
+        http = HttpHost(functions, options, Invoker(8), body_limit, body_seconds)
         async with TestClient(TestServer(http.application())) as client:
             await test(client)
 
@@ -139,6 +149,47 @@ def test_requests_beyond_the_limits_should_wait_and_then_be_refused() -> None:
         assert await status(client, "GET", "/api/block") == 200
 
     call(test, concurrent=2, outstanding=3)
+
+
+async def begin(client: Client, length: int, sent: bytes = b"{") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Send the head of a POST and the first bytes of its body."""
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(b"POST /api/echo/1 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (length, sent))
+    await writer.drain()
+    return reader, writer
+
+
+def test_a_body_over_the_limit_should_be_an_empty_500_before_it_is_sent() -> None:
+    async def test(client: Client) -> None:
+        reader, writer = await begin(client, 1001)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        assert head.startswith(b"HTTP/1.1 500")
+        assert b"Content-Length: 0" in head
+        writer.close()
+        async with client.post("/api/echo/1", data=b"x" * 1000) as response:
+            assert len(json.loads(await response.text())["body"]) == 1000
+
+    call(test, body_limit=1000)
+
+
+def test_bodies_that_come_slowly_should_delay_no_other_request_and_end() -> None:
+    async def test(client: Client) -> None:
+        slow = [await begin(client, 1000) for _ in range(20)]
+        assert await asyncio.wait_for(status(client, "POST", "/api/text"), 1.5) == 200
+        heads = await asyncio.gather(*(reader.readline() for reader, _ in slow))
+        assert set(heads) == {b"HTTP/1.1 408 Request Timeout\r\n"}
+        for _, writer in slow:
+            writer.close()
+
+    call(test, concurrent=2, outstanding=4, body_seconds=2.0)
+
+
+@pytest.mark.parametrize(("value", "code"), [("/a?b=%C3%A9", 200), ("/é", 500), ("/a\nb", 500), ("/\ud800", 500)])
+def test_a_response_header_should_be_printable_ascii_as_on_the_real_host(value: str, code: int) -> None:
+    async def test(client: Client) -> None:
+        assert await status(client, "POST", "/api/header", data=json.dumps(value)) == code
+
+    call(test)
 
 
 def router(*routes: tuple[str, str]) -> Router:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 
+from shared.api.parse import MAX_NODE_BODY
 from shared.settings import Settings
 from tests.unit.infra.templates import ROOT, settings_set
 
@@ -12,6 +13,7 @@ _OF_THE_PLATFORM = {
     "AzureWebJobsStorage__credential",
     "AzureWebJobsDisableHomepage",
     "PYTHON_THREADPOOL_THREAD_COUNT",
+    "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT",
     "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
     "AZURE_CLIENT_ID",
 }
@@ -90,3 +92,10 @@ def test_the_local_template_should_list_every_setting() -> None:
 def test_settings_of_the_platform_should_be_documented() -> None:
     text = (ROOT / "docs" / "azure.md").read_text("utf-8")
     assert [name for name in sorted(_OF_THE_PLATFORM) if f"`{name}`" not in text] == []
+
+
+def test_the_host_should_take_every_body_that_the_app_takes_and_few_bytes_more() -> None:
+    setting = r"FUNCTIONS_REQUEST_BODY_SIZE_LIMIT\W+(?:os\.environ\.get\(\W+FUNCTIONS_REQUEST_BODY_SIZE_LIMIT\W+)?(\d+)"
+    places = ("infra/modules/app.bicep", "Dockerfile", "local.settings.json.template", "devhost/run.py")
+    limits = {place: re.findall(setting, (ROOT / place).read_text("utf-8")) for place in places}
+    assert limits == {place: [str(2 * MAX_NODE_BODY)] for place in places}
