@@ -150,9 +150,10 @@ unattended: install ## show that nodes end by themselves when their control plan
 
 SEEDS ?= 2000
 FROM ?= 1
+JOBS ?= 1
 
-simulate: install ## run the whole program under faults, by seeds: SEEDS=n FROM=k, or SEED=n for one with its trace
-	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --from $(FROM)) \
+simulate: install ## run the whole program under faults, by seeds: SEEDS=n FROM=k JOBS=processes, or SEED=n for one with its trace
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --from $(FROM) --jobs $(JOBS)) \
 	  $(if $(MUTATION),--mutation $(MUTATION))
 
 simulate-ci: install ## run two thousand seeds as tests

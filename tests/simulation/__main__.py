@@ -5,10 +5,9 @@ import sys
 import time
 from collections import Counter
 
-import pytest
-
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.reached import REACHED
+from tests.simulation.seeds import planted, play_all
 from tests.simulation.simulator import Outcome, play
 
 
@@ -34,27 +33,27 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="only this one, with its trace")
     parser.add_argument("--stop-after", type=int, default=5, help="violations after which it stops")
     parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="with this planted bug")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the seeds")
     given = parser.parse_args()
-    with pytest.MonkeyPatch.context() as patch:
-        if given.mutation is not None:
-            MUTATIONS[given.mutation](patch)
+    if given.seed is None:
         return simulate(given)
+    with planted(given.mutation):
+        outcome = play(given.seed, detailed=True)
+    show(outcome, trace=True)
+    return 1 if outcome.violations else 0
 
 
 def simulate(given: argparse.Namespace) -> int:
-    if given.seed is not None:
-        outcome = play(given.seed, detailed=True)
-        show(outcome, trace=True)
-        return 1 if outcome.violations else 0
     began, bad = time.monotonic(), 0
     came_to: Counter[str] = Counter()
-    for count, seed in enumerate(range(given.first, given.first + given.seeds), 1):
-        outcome = play(seed)
+    outcomes = play_all(range(given.first, given.first + given.seeds), given.jobs, given.mutation)
+    for count, outcome in enumerate(outcomes, 1):
         came_to.update(outcome.reached)
         if outcome.violations:
             bad += 1
             show(outcome, trace=False)
             if bad >= given.stop_after:
+                outcomes.close()
                 break
         if count % 1000 == 0 or count == given.seeds:
             took = time.monotonic() - began

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.reached import REACHED
+from tests.simulation.seeds import play_all
 from tests.simulation.simulator import play
 
 FEW, MANY, CHUNK = 200, 2000, 50
@@ -66,3 +67,15 @@ def test_a_seed_should_decide_everything_in_another_process_too(hash_seed: str) 
         [sys.executable, "-c", code], cwd=ROOT, env=environment, check=True, capture_output=True, text=True
     )
     assert done.stdout.split() == [play(seed).digest for seed in seeds]
+
+
+def test_a_seed_should_come_out_the_same_however_many_processes_share_the_seeds() -> None:
+    outcomes = list(play_all(range(1, 25), jobs=2))
+    assert [one.seed for one in outcomes] == list(range(1, 25))
+    assert outcomes == list(play_all(range(1, 25)))
+
+
+def test_processes_should_have_the_planted_bug_that_is_asked_for() -> None:
+    outcomes = play_all(range(1, 51), jobs=2, mutation="no_adoption")
+    assert any(outcome.violations for outcome in outcomes)
+    outcomes.close()

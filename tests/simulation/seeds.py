@@ -1,0 +1,47 @@
+"""Many seeds, in one process or several: what becomes of a seed does not depend on it."""
+
+import multiprocessing
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from tests.simulation.mutations import MUTATIONS
+from tests.simulation.simulator import Outcome, play
+
+_AT_ONCE = 8
+"""Seeds handed to a process at a time: a second of work."""
+
+
+def play_all(seeds: Iterable[int], jobs: int = 1, mutation: str | None = None) -> Generator[Outcome]:
+    """Run seeds in so many processes; outcomes come in the order of the seeds, without traces.
+
+    `mutation` is the name of a planted bug. Closing the generator ends the processes.
+    """
+    if jobs == 1:
+        with planted(mutation):
+            yield from map(_summary, seeds)
+        return
+    # Spawned processes share no state with this one, and start the same way on every system.
+    pool = multiprocessing.get_context("spawn").Pool(jobs, _plant, (mutation,))
+    with pool:
+        yield from pool.imap(_summary, seeds, _AT_ONCE)
+
+
+@contextmanager
+def planted(mutation: str | None) -> Generator[None]:
+    """The program with a planted bug, or as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        if mutation is not None:
+            MUTATIONS[mutation](patch)
+        yield
+
+
+def _plant(mutation: str | None) -> None:
+    if mutation is not None:
+        MUTATIONS[mutation](pytest.MonkeyPatch())
+
+
+def _summary(seed: int) -> Outcome:
+    return replace(play(seed), trace=[], details=[])
