@@ -235,7 +235,8 @@ class Agent:
         self._over.set()
         # Only the machine's end is left to wait for; a signal may end the agent sooner.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        shutil.rmtree(self._config.work / "model", ignore_errors=True)
+        for name in ("model", "model.parts"):
+            shutil.rmtree(self._config.work / name, ignore_errors=True)
 
 
 def _fresh_urls(control: ControlPlane) -> dict[str, str]:

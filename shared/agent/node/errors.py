@@ -12,6 +12,9 @@ from shared.agent.node.clock import NodeClock
 
 TRIES = 8
 """With back-off up to 60 s: about two minutes without progress."""
+BUSY_SECONDS = 660.0
+"""Without progress, for a server that answers 429 or 503: the Hub counts requests in windows of 300 s, and whoever
+comes late in one that is used up may meet the next one used up as well."""
 NETWORK_ERRORS = (OSError, http.client.HTTPException)
 """Everything that a request can raise."""
 
@@ -36,9 +39,11 @@ class FetchError(FatalError):
 class RetryableError(Exception):
     """A later try may succeed; wait at least `after` seconds."""
 
-    def __init__(self, reason: str, after: float = 0.0) -> None:
+    def __init__(self, reason: str, after: float = 0.0, *, busy: bool = False) -> None:
         super().__init__(reason)
         self.after = after
+        self.busy = busy
+        """The server asks for patience."""
 
 
 class StoppedError(Exception):
@@ -64,14 +69,17 @@ def retry(
         FetchError: Too many tries in a row failed.
         StoppedError: The agent is ending.
     """
-    tries, seen = 0, progress()
+    tries, seen, waited = 0, progress(), 0.0
     while not stop.is_set():
         try:
             return attempt()
         except RetryableError as error:
-            tries = 1 if progress() > seen else tries + 1
-            seen = progress()
-            if tries >= TRIES:
+            if progress() > seen:
+                tries, seen, waited = 0, progress(), 0.0
+            tries += 1
+            if tries >= TRIES and waited >= (BUSY_SECONDS if error.busy else 0.0):
                 raise FetchError(f"{what}: {error}, after {tries} tries") from error
-            clock.wait(stop, backoff(error, tries, 60.0))
+            pause = backoff(error, tries, 60.0)
+            waited += pause
+            clock.wait(stop, pause)
     raise StoppedError

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import shutil
 import threading
-import urllib.parse
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from shared.agent.node.clock import NodeClock
-from shared.agent.node.errors import (
-    NETWORK_ERRORS,
-    TRIES,
-    FatalError,
-    FetchError,
-    RetryableError,
-    StoppedError,
-    T,
-    retry,
-)
+from shared.agent.node.errors import NETWORK_ERRORS, FatalError, FetchError, RetryableError, StoppedError, T, retry
+from shared.agent.node.files import Checksum, safe_target
 from shared.agent.node.state import State
-from shared.agent.node.transport import MIB, Http, retry_after
+from shared.agent.node.stores import Stores, whole_number
+from shared.agent.node.transport import MIB, Http
 
 STRETCH = 8
 """Ranges that one request asks for at most: starting a connection costs as much as some MiB."""
@@ -33,18 +26,6 @@ CONNECTIONS = 16
 """One connection to an object store gives some 50-100 MB/s; a node's network takes many."""
 RANGE = 16 * MIB
 """What a restart may have to fetch again, per connection."""
-
-
-def safe_target(folder: Path, path: str) -> Path:
-    """Where a file of the model is stored.
-
-    Raises:
-        FetchError: That would be outside the model's folder.
-    """
-    parts = path.split("/")
-    if not path.isprintable() or "\\" in path or any(part in ("", ".", "..") for part in parts):
-        raise FetchError(f"refused a file that would leave the model's folder: {path!r}")
-    return folder.joinpath(*parts)
 
 
 @dataclass
@@ -55,20 +36,31 @@ class Remote:
     url: str
     size: int | None
     target: Path
-    headers: dict[str, str]
+    part: Path
+    """Holds what is here until all of it is; outside the model's folder, whose names belong to the model."""
+    headers: dict[str, str] = field(repr=False)
+    checksum: Checksum | None = None
     location: str | None = None
     """Where redirects led."""
     etag: str | None = None
     done: set[int] = field(default_factory=set[int])
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    @property
-    def part(self) -> Path:
-        return self.target.with_name(self.target.name + ".part")
+    @classmethod
+    def of(cls, entry: Mapping[str, Any], folder: Path, parts: Path, headers: Mapping[str, str]) -> Remote:
+        target = safe_target(folder, entry["path"])
+        part = parts / hashlib.sha256(str(target).encode()).hexdigest()[:32]
+        checksum = Checksum.of(entry.get("checksum"))
+        return cls(entry["path"], entry["url"], entry.get("size"), target, part, dict(headers), checksum)
 
     @property
     def sidecar(self) -> Path:
-        return self.target.with_name(self.target.name + ".part.json")
+        return self.part.with_name(self.part.name + ".json")
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is where vLLM reads it; it gets there complete and checked."""
+        return self.target.is_file() and self.size in (None, self.target.stat().st_size)
 
     @property
     def ranges(self) -> int:
@@ -86,12 +78,28 @@ class Remote:
         except (OSError, ValueError, KeyError, TypeError):
             self.done = set()
 
+    def begin(self) -> None:
+        if not self.done:
+            with self.part.open("wb") as file:
+                file.truncate(self.size)
+
     def note(self) -> None:
         """Write the list of complete ranges; the caller holds the lock."""
         text = json.dumps({"size": self.size, "range": RANGE, "etag": self.etag, "done": sorted(self.done)})
         draft = self.sidecar.with_name(self.sidecar.name + ".new")
         draft.write_text(text)
         draft.replace(self.sidecar)
+
+    def finish(self) -> bool:
+        """Check the whole file and put it where it belongs; False: it was damaged, and is to be fetched anew."""
+        if self.checksum is not None and not self.checksum.matches(self.part):
+            self.done, self.etag = set(), None
+            self.sidecar.unlink(missing_ok=True)
+            return False
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        self.part.replace(self.target)
+        self.sidecar.unlink(missing_ok=True)
+        return True
 
 
 @dataclass
@@ -133,52 +141,55 @@ class Fetcher:
         *,
         refresh: Callable[[], dict[str, str]] | None = None,
     ) -> None:
-        self._folder, self._http, self._clock, self._state, self._stop = folder, transport, clock, state, stop
-        self._refresh = refresh
-        """Fresh URLs by path, for URLs that expire."""
-        self._refresh_lock = threading.Lock()
-        self._refreshes = 0
-        self._remotes: list[Remote] = []
+        self._folder, self._clock, self._state, self._stop = folder, clock, state, stop
+        self._parts = folder.with_name(f"{folder.name}.parts")
+        self._stores = Stores(transport, clock, stop, refresh)
 
-    def fetch(self, files: Sequence[dict[str, Any]], headers: Mapping[str, str] | None = None) -> None:
-        """Fetch files, each `{path, url, size}`.
+    def fetch(self, files: Sequence[Mapping[str, Any]], headers: Mapping[str, str] | None = None) -> None:
+        """Fetch files, each `{path, url, size, checksum}`; when this returns, all of them are there, complete.
 
         Raises:
-            FatalError: A file cannot be fetched or does not fit on the disk.
+            FatalError: A file cannot be fetched, is not what the source says, or does not fit on the disk.
             StoppedError: The agent is ending.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        remotes: dict[str, Remote] = {}
-        for entry in files:
-            path = entry["path"]
-            target = safe_target(self._folder, path)
-            remotes[path] = Remote(path, entry["url"], entry.get("size"), target, dict(headers or {}))
-        missing = self._remotes = [remote for remote in remotes.values() if not self._is_here(remote)]
+        for made in (self._folder, self._parts):
+            made.mkdir(parents=True, exist_ok=True)
+        entries = {entry["path"]: entry for entry in files}
+        remotes = [Remote.of(entry, self._folder, self._parts, headers or {}) for entry in entries.values()]
+        missing = self._stores.remotes = [remote for remote in remotes if not remote.is_here]
         for remote in missing:
             if remote.size is None:
                 remote.size = self._retry(remote, lambda remote=remote: self._ask_size(remote))
-            remote.target.parent.mkdir(parents=True, exist_ok=True)
             remote.recall()
-        here = sum(remote.target.stat().st_size for remote in remotes.values() if remote.target.exists())
-        here += sum(remote.length(index) for remote in missing for index in remote.done)
-        total = here + sum(remote.length(i) for remote in missing for i in range(remote.ranges) if i not in remote.done)
-        free = shutil.disk_usage(self._folder).free
-        if total - here > free:
-            raise FetchError(f"disk full: the model needs {total - here} more bytes, {free} are free")
-        self._state.fetched, self._state.total = here, total
-        self._fetch_missing(missing)
+        self._count(remotes, missing)
+        for _ in range(2):
+            self._fetch_missing(missing)
+            # What was damaged on its way is fetched once more.
+            missing = [remote for remote in remotes if not remote.is_here]
+        if missing:
+            raise FetchError(f"{missing[0].path}: the content is not what the source has by its checksum")
 
-    def _is_here(self, remote: Remote) -> bool:
-        return remote.target.is_file() and remote.size in (None, remote.target.stat().st_size)
+    def _count(self, remotes: Sequence[Remote], missing: Sequence[Remote]) -> None:
+        """Note what is here and what is to come.
+
+        Raises:
+            FetchError: The disk has no room for it.
+        """
+        left = sum(remote.length(index) for remote in missing for index in range(remote.ranges))
+        left -= sum(remote.length(index) for remote in missing for index in remote.done)
+        total = sum(remote.size if remote.size is not None else remote.target.stat().st_size for remote in remotes)
+        free = shutil.disk_usage(self._folder).free
+        if left > free:
+            message = f"disk full: the model needs {left} more bytes, {free} are free"
+            raise FetchError(f"{message}; set a larger disk_size")
+        self._state.add_total(total, total - left)
 
     def _fetch_missing(self, missing: Sequence[Remote]) -> None:
         todo: deque[tuple[Remote, int]] = deque()
-        errors: list[BaseException] = []
+        errors: list[Exception] = []
         lock = threading.Lock()
         for remote in missing:
-            if not remote.done:
-                with remote.part.open("wb") as file:
-                    file.truncate(remote.size)
+            remote.begin()
             todo.extend((remote, index) for index in range(remote.ranges) if index not in remote.done)
             if len(remote.done) == remote.ranges:
                 self._complete(remote)
@@ -195,6 +206,8 @@ class Fetcher:
                     errors.append(error)
                 except OSError as error:
                     errors.append(self._disk_error(stretch.remote, error))
+                except Exception as error:  # a thread that ends in silence would leave holes in the model
+                    errors.append(FetchError(f"{stretch.remote.path}: {type(error).__name__}: {error}"))
 
         workers = [threading.Thread(target=work, name="fetch", daemon=True) for _ in range(CONNECTIONS)]
         for worker in workers:
@@ -209,66 +222,25 @@ class Fetcher:
     def _disk_error(self, remote: Remote, error: OSError) -> FetchError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             needed = max(0, (self._state.total or 0) - self._state.fetched)
-            return FetchError(f"disk full: the model needs {needed} more bytes")
+            return FetchError(f"disk full: the model needs {needed} more bytes; set a larger disk_size")
         return FetchError(f"{remote.path}: {error}")
 
     def _complete(self, remote: Remote) -> None:
-        remote.part.replace(remote.target)
-        remote.sidecar.unlink(missing_ok=True)
+        if not remote.finish():
+            self._state.add_fetched(-(remote.size or 0))
 
     def _retry(self, remote: Remote, attempt: Callable[[], T]) -> T:
         return retry(remote.path, attempt, self._clock, self._stop, lambda: self._state.fetched)
 
-    def _open(self, remote: Remote, first: int, last: int) -> Any:
-        """Ask for bytes; follow redirects by hand and remember where they led."""
-        url, asked = remote.url, remote.location or remote.url
-        headers = {**remote.headers, "Range": f"bytes={first}-{last}", "Accept-Encoding": "identity"}
-        for _ in range(6):
-            if urllib.parse.urlsplit(asked)[:2] != urllib.parse.urlsplit(url)[:2]:
-                headers.pop("Authorization", None)
-            try:
-                answer = self._http.open("GET", asked, headers)
-            except NETWORK_ERRORS as error:
-                raise RetryableError(f"{type(error).__name__}: {error}") from error
-            if answer.status in (200, 206, 416):
-                remote.location = asked
-                return answer
-            with answer:
-                if answer.status in (301, 302, 303, 307, 308):
-                    target = urllib.parse.urljoin(asked, answer.headers.get("Location") or "")
-                    if not target.startswith("https://") and asked.startswith("https://"):
-                        raise FetchError(f"{remote.path}: refused a redirect from https to http")
-                    asked = target
-                    continue
-                self._refuse(remote, url, asked, answer)
-        raise FetchError(f"{remote.path}: too many redirects")
-
-    def _refuse(self, remote: Remote, url: str, asked: str, answer: Any) -> NoReturn:
-        """Raise for an error answer: RetryableError where another try may succeed, after refreshing expired URLs."""
-        status = answer.status
-        if status in (401, 403) and asked != url:
-            remote.location = None
-            raise RetryableError(f"answered {status} behind a redirect", 1.0)
-        if status == 403 and self._refresh is not None and self._refreshes < TRIES:
-            with self._refresh_lock:
-                if remote.url == url:
-                    self._refreshes += 1
-                    fresh = self._refresh()
-                    for other in self._remotes:
-                        other.url, other.location = fresh.get(other.path, other.url), None
-            raise RetryableError("its address had expired")
-        if status in (408, 425, 429) or status >= 500:
-            raise RetryableError(f"answered {status}", retry_after(answer.headers))
-        raise FetchError(f"{remote.path}: the store answered {status}")
-
     def _ask_size(self, remote: Remote) -> int:
-        with self._open(remote, 0, 0) as answer:
+        with self._stores.open(remote, 0, 0) as answer:
             total = (answer.headers.get("Content-Range") or "").rpartition("/")[2]
             if answer.status != 206:
                 total = answer.headers.get("Content-Length") if answer.status == 200 else "0"
-        if not total or not total.isdigit():
+        size = whole_number(total)
+        if size is None:
             raise FetchError(f"{remote.path}: the store does not report its size")
-        return int(total)
+        return size
 
     def _range_arrived(self, remote: Remote, index: int) -> None:
         with remote.lock:
@@ -280,8 +252,9 @@ class Fetcher:
     def _is_whole(self, remote: Remote, answer: Any, start: int) -> bool:
         """Check an answer; return whether it is the whole file instead of its bytes from `start` on."""
         content_range = answer.headers.get("Content-Range") or ""
-        total = answer.headers.get("Content-Length") if answer.status == 200 else content_range.rpartition("/")[2]
-        if total is not None and total.isdigit() and int(total) != remote.size:
+        given = answer.headers.get("Content-Length") if answer.status == 200 else content_range.rpartition("/")[2]
+        total = whole_number(given)
+        if total is not None and total != remote.size:
             message = f"size mismatch: the store has {total} bytes, {remote.size} were expected"
             raise FetchError(f"{remote.path}: {message}")
         if answer.status == 200 and remote.ranges > 1:
@@ -301,7 +274,7 @@ class Fetcher:
         """Fetch what is missing of a stretch; what arrived before a RetryableError is kept."""
         remote, length = stretch.remote, stretch.length
         first, last = stretch.start + stretch.got, stretch.start + length - 1
-        with self._open(remote, first, last) as answer, remote.part.open("r+b") as file:
+        with self._stores.open(remote, first, last) as answer, remote.part.open("r+b") as file:
             if self._is_whole(remote, answer, first):
                 self._state.add_fetched(-stretch.got)
                 stretch.got = 0

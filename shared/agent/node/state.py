@@ -48,6 +48,11 @@ class State:
         with self._lock:
             self.fetched += count
 
+    def add_total(self, total: int, fetched: int) -> None:
+        """Count what is to be fetched in all, and what of it is here already."""
+        with self._lock:
+            self.total, self.fetched = (self.total or 0) + total, self.fetched + fetched
+
     def warn(self, notice: str, seconds_left: float | None = None) -> None:
         """The node is about to end; the first reason counts."""
         with self._lock:

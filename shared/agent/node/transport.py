@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import ssl
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -32,6 +36,22 @@ def tls_context() -> ssl.SSLContext:
     return context
 
 
+def _opener(context: ssl.SSLContext, proxies: urllib.request.ProxyHandler) -> urllib.request.OpenerDirector:
+    """For http and https only: urllib's own default opens files and FTP as well."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        proxies,
+        urllib.request.UnknownHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(context=context),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        _NoRedirect(),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
 class JsonAnswer(NamedTuple):
     status: int
     headers: Mapping[str, str]
@@ -39,19 +59,38 @@ class JsonAnswer(NamedTuple):
     """The JSON object, or None when the body is anything else."""
 
 
-def retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds of a Retry-After header, at most two minutes; a date or a missing header counts as 0."""
+def retry_after(headers: Mapping[str, str], most: float = 120.0) -> float:
+    """Seconds that a server asks callers to wait, in any of the ways that servers have; 0 if it does not say.
+
+    `Retry-After` as seconds or a date; `RateLimit` (https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers,
+    today's form as the Hub has it, `"api";r=0;t=280`, and the earlier one, `remaining=0, reset=280`); `RateLimit-Reset`
+    and `X-RateLimit-Reset` in seconds or as a time; milliseconds as Azure has them. `most` bounds what is believed.
+    """
+    waits = [0.0]
     text = (headers.get("Retry-After") or "").strip()
-    return min(float(text), 120.0) if text.isdigit() else 0.0
+    waits.append(_seconds(text))
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        waits.append(parsedate_to_datetime(text).timestamp() - time.time())
+    limit = headers.get("RateLimit") or ""
+    waits += [_seconds(found) for found in re.findall(r"(?:\bt|\breset)\s*=\s*([0-9.]{1,12})", limit)]
+    for name in ("RateLimit-Reset", "X-RateLimit-Reset"):
+        reset = _seconds((headers.get(name) or "").strip())
+        waits.append(reset - time.time() if reset > 1e9 else reset)
+    waits += [_seconds((headers.get(name) or "").strip()) / 1000 for name in ("x-ms-retry-after-ms", "retry-after-ms")]
+    return min(most, max(waits))
+
+
+def _seconds(text: str) -> float:
+    return float(text) if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text) else 0.0
 
 
 class Http:
     """Requests; the environment's proxies are used except towards this machine and its metadata service."""
 
     def __init__(self) -> None:
-        https = urllib.request.HTTPSHandler(context=tls_context())
-        self._proxied = urllib.request.build_opener(_NoRedirect, https)
-        self._direct = urllib.request.build_opener(_NoRedirect, https, urllib.request.ProxyHandler({}))
+        context = tls_context()
+        self._proxied = _opener(context, urllib.request.ProxyHandler())
+        self._direct = _opener(context, urllib.request.ProxyHandler({}))
 
     def open(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None, timeout: float = 30.0

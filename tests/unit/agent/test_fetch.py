@@ -1,8 +1,11 @@
 """Fetching a model over a scripted transport."""
 
 import errno
+import hashlib
 import threading
+import time
 from collections.abc import Mapping
+from email.utils import formatdate
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +18,7 @@ from shared.agent.node.fetch import Fetcher, Remote
 from shared.agent.node.hub import Hub, wanted
 from shared.agent.node.log import Log
 from shared.agent.node.state import State
+from shared.agent.node.transport import Http, retry_after
 from tests.unit.agent.fakes import Answer, Answers, FakeClock, FakeHttp, always, json_answer
 
 
@@ -115,6 +119,130 @@ def test_a_store_says_how_long_to_wait(tmp_path: Path) -> None:
     assert clock.waited == [42]
 
 
+def test_whatever_breaks_a_fetch_fails_it(tmp_path: Path) -> None:
+    def answer(method: str, url: str, headers: Mapping[str, str]) -> Answer:
+        raise RecursionError("a fault that was not thought of")
+
+    fetcher, transport, _ = fetching(tmp_path, answer)
+    with pytest.raises(FatalError, match=r"m\.bin: RecursionError: a fault"):
+        fetcher.fetch([FILE])
+    assert len(transport.seen) <= fetch.CONNECTIONS, "what no second try can mend is not tried again"
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "why"),
+    [
+        (206, {"Content-Range": "bytes 0-9/\xb2"}, "ended early"),
+        (200, {"Content-Length": "\xb2"}, "ended early"),
+        (302, {"Location": "https://[bad"}, "not an address"),
+        (302, {"Location": "file:///etc/passwd"}, "refused a redirect"),
+        (302, {"Location": "ftp://s/m.bin"}, "refused a redirect"),
+        (429, {"Retry-After": "\xb2"}, "answered 429"),
+        (403, {"X-Error-Code": "GatedRepo"}, "answered 403 GatedRepo"),
+    ],
+)
+def test_an_answer_without_sense_fails_a_fetch(tmp_path: Path, status: int, headers: dict[str, str], why: str) -> None:
+    fetcher, _, _ = fetching(tmp_path, always(lambda: Answer(status, b"", headers)))
+    with pytest.raises(FatalError, match=why):
+        fetcher.fetch([FILE])
+    assert not (tmp_path / "m.bin").exists()
+
+
+def test_the_agents_own_client_opens_the_web_only(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    for url in ((tmp_path / "secret").as_uri(), "ftp://127.0.0.1/x", "data:,x"):
+        with pytest.raises(OSError):
+            Http().open("GET", url, {})
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "42"}, 42),
+        ({"Retry-After": "\xb2"}, 0),
+        ({"RateLimit": '"api";r=0;t=280', "RateLimit-Policy": '"fixed window";"api";q=500;w=300'}, 280),
+        ({"RateLimit": "limit=100, remaining=0, reset=50"}, 50),
+        ({"RateLimit-Reset": "17"}, 17),
+        ({"X-RateLimit-Reset": "30"}, 30),
+        ({"x-ms-retry-after-ms": "1500"}, 1.5),
+        ({"Retry-After": "5", "RateLimit": '"api";r=0;t=60'}, 60),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0),
+        ({"Retry-After": "9" * 12}, 300),
+        ({"RateLimit": "nonsense"}, 0),
+        ({}, 0),
+    ],
+)
+def test_every_way_in_which_servers_ask_for_patience_is_understood(headers: dict[str, str], seconds: float) -> None:
+    assert retry_after(headers, 300) == seconds
+
+
+def test_a_date_and_a_moment_are_waits_as_well() -> None:
+    moment = time.time() + 100
+    assert 90 < retry_after({"Retry-After": formatdate(moment, usegmt=True)}) <= 100
+    assert 90 < retry_after({"X-RateLimit-Reset": str(int(moment))}) <= 100
+
+
+@pytest.mark.parametrize("hint", [{"RateLimit": '"resolvers";r=0;t=280'}, {}])
+def test_a_used_up_window_is_waited_for_by_all_connections(tmp_path: Path, hint: dict[str, str]) -> None:
+    body, clock = b"0123456789", FakeClock()
+
+    def answer(method: str, url: str, headers: Mapping[str, str]) -> Answer:
+        return part(body, headers) if clock.at >= 280 else Answer(429, headers=hint)
+
+    transport = FakeHttp(answer)
+    Fetcher(tmp_path, transport, clock, State(Log()), threading.Event()).fetch([FILE])
+    assert (tmp_path / "m.bin").read_bytes() == body
+    assert len(transport.seen) == 2 if hint else len(transport.seen) < 15
+
+
+def test_a_server_that_stays_busy_is_given_up_in_the_end(tmp_path: Path) -> None:
+    fetcher, _, clock = fetching(tmp_path, always(lambda: Answer(503)))
+    with pytest.raises(FatalError, match="answered 503"):
+        fetcher.fetch([FILE])
+    assert 660 <= clock.at < 800
+
+
+def checked(body: bytes, algorithm: str = "sha256") -> dict[str, Any]:
+    return {**FILE, "checksum": {"algorithm": algorithm, "digest": hashlib.new(algorithm, body).hexdigest()}}
+
+
+def test_a_file_is_what_its_source_says_by_its_checksum(tmp_path: Path) -> None:
+    body = b"0123456789"
+    for algorithm in ("sha256", "md5", "sha1"):
+        fetcher, _, _ = fetching(tmp_path / algorithm, ranges_of(body))
+        fetcher.fetch([checked(body, algorithm)])
+        assert (tmp_path / algorithm / "m.bin").read_bytes() == body
+    git = hashlib.sha1(b"blob 10\0" + body, usedforsecurity=False).hexdigest()
+    fetcher, _, _ = fetching(tmp_path / "git", ranges_of(body))
+    fetcher.fetch([{**FILE, "checksum": {"algorithm": "git", "digest": git}}])
+    assert (tmp_path / "git" / "m.bin").exists()
+
+
+def test_a_damaged_file_is_fetched_once_more_and_then_refused(tmp_path: Path) -> None:
+    body, sent = b"0123456789", iter([b"012345678X", b"0123456789"])
+
+    def once(method: str, url: str, headers: Mapping[str, str]) -> Answer:
+        return part(next(sent), headers)
+
+    fetcher, transport, _ = fetching(tmp_path, once)
+    fetcher.fetch([checked(body)])
+    assert (tmp_path / "m.bin").read_bytes() == body
+    assert len(transport.seen) == 2
+    fetcher, _, _ = fetching(tmp_path / "b", ranges_of(b"012345678X"))
+    with pytest.raises(FatalError, match=r"m\.bin: the content is not what the source has"):
+        fetcher.fetch([checked(body)])
+    assert not (tmp_path / "b" / "m.bin").exists()
+
+
+def test_files_of_the_model_may_have_the_names_of_our_own(tmp_path: Path) -> None:
+    body = b"0123456789"
+    names = ["m.bin", "m.bin.part", "m.bin.part.json", "m.bin.part.json.new", "\u00a0a\u3000b.bin"]
+    fetcher, _, _ = fetching(tmp_path, ranges_of(body))
+    fetcher.fetch([{**FILE, "path": name} for name in names])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    assert all((tmp_path / name).read_bytes() == body for name in names)
+
+
 def test_a_full_disk_is_reported_with_the_bytes_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def usage(path: Path) -> SimpleNamespace:
         return SimpleNamespace(free=9)
@@ -149,7 +277,7 @@ def test_a_file_that_changes_on_its_way_is_a_failure(tmp_path: Path, monkeypatch
     with pytest.raises(FatalError, match=r"m\.bin changed while it was fetched"):
         fetcher.fetch([FILE])
     assert not (tmp_path / "m.bin").exists()
-    assert not (tmp_path / "m.bin.part.json").exists()
+    assert not list(tmp_path.with_name(f"{tmp_path.name}.parts").glob("*.json"))
 
 
 def test_a_store_without_ranges_serves_small_files_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
