@@ -161,7 +161,7 @@ QUOTA = Operation(
 GARBAGE = Operation(
     name="show_garbage",
     path="/api/garbage",
-    summary="List nodes that may be garbage and wait for a confirmation, and nodes of other deployments",
+    summary="List nodes that wait for a confirmation, that SkyPilot has lost, or that other deployments have",
     answers={200: "GarbageAnswer"},
 )
 CONFIRM_GARBAGE = Operation(
@@ -171,6 +171,15 @@ CONFIRM_GARBAGE = Operation(
     summary="Let the next collection delete exactly these nodes; safe to repeat, expires after an hour",
     scope=Scope.ADMIN,
     body="GarbageConfirmation",
+    answers={200: "GarbageAnswer"},
+)
+CONFIRM_DELETED = Operation(
+    name="confirm_deleted",
+    method="POST",
+    path="/api/garbage/deleted",
+    summary="Confirm that nodes of which SkyPilot lost its records are deleted; safe to repeat, expires after an hour",
+    scope=Scope.ADMIN,
+    body="DeletionConfirmation",
     answers={200: "GarbageAnswer"},
 )
 CONFIG = Operation(

@@ -40,6 +40,7 @@ from shared.control.sweep.budget_cap import BudgetCap
 from shared.control.sweep.burning import LateReleases, StayingOrphans
 from shared.control.sweep.expiry import Expiry
 from shared.control.sweep.garbage import GarbageCollection
+from shared.control.sweep.lost_records import LostRecords
 from shared.control.sweep.poison import PoisonQueues
 from shared.control.sweep.price_refresh import PriceRefresh
 from shared.control.sweep.probes import ProbeReady
@@ -132,14 +133,14 @@ def compose(adapters: Adapters) -> App:
     writer = RecordWriter(store, gate, costs, telemetry)
     records = Records(store, writer, lifecycle, made.queues, (memory, alerts), made.sleep)
     specs = LaunchSpecs(settings, made.deriver, made.assignments, made.deployment)
-    keeper = NodeKeeper(made.backends, made.clouds)
+    garbage = GarbageReports(store, clock, made.deployment)
+    keeper = NodeKeeper(made.backends, made.clouds, garbage.is_deleted)
     observer = Observer(made.backends, specs, keeper, lifecycle, made.redactor, telemetry)
     turns = made.probe_turns or Turns(SLICES_AT_ONCE, SLICE_SECONDS, "the probing of nodes")
     prober = Prober(store, NodeProbes(made.backends, specs, made.redactor), keeper, records, lifecycle, turns)
     listing = ClusterListing(store, made.backends, made.clouds, MODES_IN_USE[settings.orchestrator])
-    unreadable = UnreadableTermination(store, listing, clock)
+    unreadable = UnreadableTermination(store, listing, garbage, clock)
     statuses = SweepStatusStore(store)
-    garbage = GarbageReports(store, clock, made.deployment)
     quota = QuotaCheck(made.clouds, CHECKABLE, store, made.redactor)
     planner = LaunchPlanner(made.catalog, rules.limits, _defaults(settings), memory, clock)
     modes = ModeChooser(settings.orchestrator, made.backends, made.redactor, made.sleep)
@@ -148,7 +149,9 @@ def compose(adapters: Adapters) -> App:
     launcher = Launcher(preparation, admission, made.queues, clock, made.ids, telemetry)
     tasks: Sequence[SweepTask] = (
         # The cloud is listed when this begins, before the records are read.
-        GarbageCollection(store, listing, made.deployment, garbage, alerts.garbage),
+        GarbageCollection(
+            store, listing, made.deployment, garbage, LostRecords(listing, alerts.garbage), alerts.garbage
+        ),
         Requeue(made.queues),
         PoisonQueues(made.queues, records),
         BudgetCap(store, records, rules.budgets),

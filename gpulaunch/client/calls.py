@@ -186,6 +186,11 @@ class Calls:
         response = await self._send(operations.CONFIRM_GARBAGE, body={"clusters": [*clusters]})
         return exchange.parsed(response, GarbageAnswer)
 
+    async def confirm_deleted(self, clusters: Sequence[str]) -> GarbageAnswer:
+        """Confirm that nodes of which SkyPilot lost its records no longer exist; safe to repeat."""
+        response = await self._send(operations.CONFIRM_DELETED, body={"clusters": [*clusters]})
+        return exchange.parsed(response, GarbageAnswer)
+
     async def config(self) -> responses.ConfigAnswer:
         """Get the app's settings that matter to users."""
         return await self._call(operations.CONFIG, responses.ConfigAnswer)

@@ -28,6 +28,14 @@ class ForeignNode(Answer):
     since: UtcTime
 
 
+class LostNode(Answer):
+    """A node of a live instance of which SkyPilot has lost its records: whether it exists is not known."""
+
+    cluster_name: str
+    since: UtcTime
+    why: str
+
+
 class GarbageAnswer(Answer):
     """Nodes that the garbage collection leaves alone."""
 
@@ -35,6 +43,8 @@ class GarbageAnswer(Answer):
     """This deployment's identity."""
     waiting: list[WaitingNode]
     foreign: list[ForeignNode]
+    lost: list[LostNode] = []
+    """Deleted, as far as the app knows, once SkyPilot or the cloud says so again, or `POST /api/garbage/deleted`."""
 
 
 class GarbageConfirmation(Outside):
@@ -42,3 +52,10 @@ class GarbageConfirmation(Outside):
 
     clusters: Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(min_length=1, max_length=500)]
     """Their names, as `GET /api/garbage` lists them under `waiting`."""
+
+
+class DeletionConfirmation(Outside):
+    """Nodes that a person has found to be deleted."""
+
+    clusters: Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(min_length=1, max_length=500)]
+    """Their names, as `GET /api/garbage` lists them under `lost`."""

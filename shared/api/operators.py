@@ -4,7 +4,7 @@ import csv
 import difflib
 import io
 
-from gpulaunch.models.garbage import GarbageConfirmation
+from gpulaunch.models.garbage import DeletionConfirmation, GarbageConfirmation
 from gpulaunch.models.problems import FieldError
 from gpulaunch.models.queries import CatalogQuery, CostsQuery, QuotaQuery
 from gpulaunch.models.responses import ConfigAnswer, CostGroup, CostsAnswer
@@ -65,6 +65,10 @@ def garbage(app: App, request: Request) -> Response:  # noqa: ARG001
 
 def confirm_garbage(app: App, request: Request) -> Response:
     return json_response(app.garbage.confirm(read_body(GarbageConfirmation, request).clusters))
+
+
+def confirm_deleted(app: App, request: Request) -> Response:
+    return json_response(app.garbage.confirm_deleted(read_body(DeletionConfirmation, request).clusters))
 
 
 def config(app: App, request: Request) -> Response:  # noqa: ARG001 - every handler gets the request

@@ -36,13 +36,20 @@ class Provider(Protocol):
         ...
 
     def describe(self, attempt_ref: AttemptRef) -> NodeView:
-        """What has become of an attempt, and when that changes next, if that is known."""
+        """What has become of an attempt, and when that changes next, if that is known.
+
+        Raises:
+            RecordsLostError: It had a node of that name in its records, and has lost them.
+        """
         ...
 
     def release(self, attempt_ref: AttemptRef) -> bool:
         """Delete the attempt's node and cancel its request; return True once nothing is left.
 
         Never waits: False means "call again". An attempt that never had anything is True.
+
+        Raises:
+            RecordsLostError: It had a node of that name in its records, and has lost them.
         """
         ...
 
@@ -52,6 +59,10 @@ class Provider(Protocol):
 
     def clusters(self) -> Sequence[Cluster]:
         """All nodes of ours that the provider runs, known to the records or not."""
+        ...
+
+    def lost(self, cluster_names: Sequence[str]) -> Mapping[str, str]:
+        """Those nodes that it once listed, does not list now, and does not call deleted: why, by name."""
         ...
 
     def log_tail(self, attempt_ref: AttemptRef, lines: int) -> list[str]:

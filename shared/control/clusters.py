@@ -1,7 +1,7 @@
 """The clusters that exist, whatever the records say: in all modes in use, and in the cloud itself."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -37,6 +37,8 @@ class RunningClusters:
     clusters: Mapping[str, tuple[Source, Cluster]]
     complete: bool
     """False: a provider did not answer; nothing is concluded from what is missing."""
+    listed: frozenset[str] | None = None
+    """Names in the listings of the backends alone; None: one of them did not answer or was not asked."""
 
 
 class ClusterListing:
@@ -67,18 +69,21 @@ class ClusterListing:
         """Ask for everything that runs; without `skypilot` only the cloud and the simulation."""
         found: dict[str, tuple[Source, Cluster]] = {}
         complete = True
+        by_backends: set[str] | None = set()
         for mode in self._modes:
             if mode == "real" and not skypilot:
-                complete = False
+                complete, by_backends = False, None
                 continue
             try:
                 clusters = self._backends(mode).provider.clusters()
             except ProviderUnavailableError as error:
                 log.warning("no garbage is collected in mode %s, its provider did not answer: %s", mode, error)
-                complete = False
+                complete, by_backends = False, None
                 continue
             for cluster in clusters:
                 found[cluster.cluster_name] = (mode, cluster)
+        if by_backends is not None:
+            by_backends.update(found)
         for provider, cloud in self._clouds.items() if "real" in self._modes else ():
             try:
                 for cluster in cloud.clusters():
@@ -89,7 +94,15 @@ class ClusterListing:
             except ProviderUnavailableError as error:
                 log.warning("no garbage is collected on %s itself: %s", provider, error)
                 complete = False
-        return RunningClusters(found, complete)
+        return RunningClusters(found, complete, None if by_backends is None else frozenset(by_backends))
+
+    def lost(self, names: Collection[str]) -> Mapping[str, str]:
+        """Those nodes of which SkyPilot has lost its records, and how; they may be running.
+
+        Raises:
+            ProviderUnavailableError: It did not answer.
+        """
+        return self._backends("real").provider.lost(sorted(names)) if names else {}
 
     def delete(self, source: Source, name: str) -> bool:
         """Delete an orphaned cluster; True once nothing is left. Keep its marker until it is no longer listed."""

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pydantic import ValidationError
 
 from gpulaunch.models.base import Stored, UtcTime
-from gpulaunch.models.garbage import ForeignNode, GarbageAnswer, WaitingNode
+from gpulaunch.models.garbage import ForeignNode, GarbageAnswer, LostNode, WaitingNode
 from gpulaunch.models.problems import FieldError
 from shared.clock import Clock
 from shared.domain.errors import InvalidFieldsError
@@ -18,6 +18,8 @@ log = logging.getLogger("gpulaunch.garbage")
 
 GARBAGE = "garbage"
 """Kind of the markers: one with the report, and one for each cluster whose deletion was confirmed."""
+DELETED = "deleted"
+"""Kind of the markers of clusters that a person has found to be deleted."""
 CONFIRMED_FOR = timedelta(hours=1)
 """How long a confirmation holds: many passes, but not until the same name means something else."""
 _REPORT = "report"
@@ -37,6 +39,13 @@ class WaitingCluster(Stored):
     why: str
 
 
+class LostCluster(Stored):
+    cluster_name: str
+    since: UtcTime
+    why: str
+    alerted_at: UtcTime | None = None
+
+
 class GarbageReport(Stored):
     """What the last pass left alone, by name."""
 
@@ -44,6 +53,8 @@ class GarbageReport(Stored):
     """When the last alert about the waiting ones was sent."""
     foreign: tuple[ForeignCluster, ...] = ()
     waiting: tuple[WaitingCluster, ...] = ()
+    lost: tuple[LostCluster, ...] = ()
+    """Nodes of live records that SkyPilot has lost its records of."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +119,29 @@ class GarbageReports:
                 ForeignNode(cluster_name=one.cluster_name, deployment=one.deployment, since=one.since)
                 for one in state.report.foreign
             ],
+            lost=[LostNode(cluster_name=one.cluster_name, since=one.since, why=one.why) for one in state.report.lost],
         )
+
+    def is_deleted(self, name: str) -> bool:
+        """Whether a person has found that a node no longer exists."""
+        now = self.clock.now()
+        return any(one.key == name and now < (one.until or one.at) for one in self.store.markers(DELETED))
+
+    def confirm_deleted(self, names: Collection[str]) -> GarbageAnswer:
+        """Believe a person that these nodes no longer exist, where the provider cannot say; for an hour.
+
+        Raises:
+            InvalidFieldsError: The provider can say it of one of them, or it is not known.
+        """
+        wrong = sorted(set(names) - {one.cluster_name for one in self.read().report.lost})
+        if wrong:
+            message = f"{', '.join(wrong[:5])}: SkyPilot has not lost its records of it; see `gpulaunch gc`."
+            raise InvalidFieldsError([FieldError(field="clusters", message=message)])
+        now = self.clock.now()
+        for name in sorted(names):
+            self.store.put_marker(Marker(kind=DELETED, key=name, at=now, until=now + CONFIRMED_FOR))
+        log.warning("confirmed as deleted: %s", ", ".join(sorted(names)), extra={"event": "deleted_confirmed"})
+        return self.answer()
 
     def confirm(self, names: Collection[str]) -> GarbageAnswer:
         """Let the next pass delete exactly these nodes, if they are garbage then; repeating it is harmless.

@@ -20,6 +20,7 @@ def attempt_ref(record: InstanceRecord) -> AttemptRef:
         request_id=attempt.request_id,
         labels=record.request.labels,
         started_at=attempt.started_at,
+        listed=attempt.listed or attempt.node_up_at is not None,
     )
 
 

@@ -119,6 +119,9 @@ class HealthReports:
         if garbage.waiting:
             nodes = "1 node waits" if len(garbage.waiting) == 1 else f"{len(garbage.waiting)} nodes wait"
             problems.append(f"{nodes} for a confirmation to be deleted, and may be billing; see `gpulaunch gc`.")
+        if garbage.lost:
+            nodes = "1 node" if len(garbage.lost) == 1 else f"{len(garbage.lost)} nodes"
+            problems.append(f"SkyPilot has lost its records of {nodes}, which may be running; see `gpulaunch gc`.")
         return HealthAnswer(
             status="degraded" if problems else "ok",
             version=VERSION,

@@ -1,7 +1,7 @@
 """Delete nodes and find out what became of them, with the cloud's own API beside SkyPilot where it is configured."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,13 +10,14 @@ from gpulaunch.models.requests import ProviderName
 from shared.backends.base import Backends
 from shared.clouds.base import CloudCompute
 from shared.control.launch_spec import attempt_ref
-from shared.domain.instance import InstanceRecord
+from shared.domain.instance import Attempt, InstanceRecord
 from shared.domain.provider import (
     CleanupStatus,
     NodeState,
     NodeView,
     ProviderNotEnabledError,
     ProviderUnavailableError,
+    RecordsLostError,
 )
 from shared.lifecycle.observations import Released
 
@@ -27,6 +28,8 @@ log = logging.getLogger("gpulaunch.clouds")
 class NodeKeeper:
     backends: Backends
     clouds: Mapping[ProviderName, CloudCompute]
+    is_deleted: Callable[[str], bool]
+    """Whether a person has found that a node no longer exists."""
 
     def describe(self, record: InstanceRecord) -> NodeView | None:
         """What became of a node that does not answer; None: neither the cloud nor the provider can say.
@@ -61,8 +64,10 @@ class NodeKeeper:
 
     def release(self, record: InstanceRecord) -> Released:
         """Delete the latest attempt's node, and find out from when to when it cost money."""
-        created_at, never_launched = self.created_at(record), self._never_launched(record)
-        return Released(self.delete(record), created_at=created_at, never_launched=never_launched)
+        created_at, view = self.created_at(record), self._describe_unconfirmed(record)
+        never_launched = view is not None and _never_launched(record.attempts[-1], view)
+        listed = view is not None and view.listed
+        return Released(self.delete(record), created_at=created_at, never_launched=never_launched, listed=listed)
 
     def delete(self, record: InstanceRecord) -> bool:
         """Delete the latest attempt's node; True once nothing of it is left, in the cloud's own listing as well.
@@ -79,6 +84,11 @@ class NodeKeeper:
         cloud = self._cloud_of(record)
         try:
             deleted = self.backends(record.mode).provider.release(attempt_ref(record))
+        except RecordsLostError:
+            # The cloud can say it in SkyPilot's place, and so can a person.
+            deleted = cloud is not None or self.is_deleted(attempt.cluster_name)
+            if not deleted:
+                raise
         except ProviderUnavailableError:
             if cloud is not None and record.phase is Phase.TERMINATING:
                 # Delete through the cloud even while SkyPilot is down, so that billing stops; only both together can
@@ -92,21 +102,17 @@ class NodeKeeper:
             return left is CleanupStatus.NOTHING
         return left in (CleanupStatus.NOTHING, CleanupStatus.FREE_LEFTOVERS)
 
-    def _never_launched(self, record: InstanceRecord) -> bool:
-        """Whether the provider remembers neither a launch nor a node of an attempt that it never confirmed.
-
-        SkyPilot remembers launches beyond their end; the simulation forgets a node with its release.
-        """
+    def _describe_unconfirmed(self, record: InstanceRecord) -> NodeView | None:
+        """What the provider says of an attempt that it never confirmed, or that was ended before anyone asked."""
         attempt = record.attempts[-1]
-        if record.mode != "real":
-            return False
-        if attempt.request_id is not None or attempt.node_up_at is not None or attempt.release_found:
-            return False
+        if record.mode != "real" or attempt.node_up_at is not None or attempt.listed:
+            return None
+        if attempt.failure is not None and (attempt.request_id is not None or attempt.release_found):
+            return None
         try:
-            view = self.backends(record.mode).provider.describe(attempt_ref(record))
+            return self.backends(record.mode).provider.describe(attempt_ref(record))
         except (ProviderUnavailableError, ProviderNotEnabledError):
-            return False
-        return view.state is NodeState.ABSENT and view.request_id is None and view.failure is None
+            return None
 
     def _lost_in_cloud(self, record: InstanceRecord) -> NodeView | None:
         """What the cloud says of the latest attempt's machine, if it is stopped or deleted; else None."""
@@ -122,3 +128,13 @@ class NodeKeeper:
 
     def _cloud_of(self, record: InstanceRecord) -> CloudCompute | None:
         return self.clouds.get(record.request.provider) if record.mode == "real" else None
+
+
+def _never_launched(attempt: Attempt, view: NodeView) -> bool:
+    """Whether the provider remembers neither a launch nor a node of an attempt that it never confirmed.
+
+    SkyPilot remembers launches beyond their end; the simulation forgets a node with its release.
+    """
+    if attempt.request_id is not None or attempt.release_found:
+        return False
+    return view.state is NodeState.ABSENT and view.request_id is None and view.failure is None

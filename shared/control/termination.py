@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from shared.clock import Clock
 from shared.control.clusters import ClusterListing
+from shared.control.garbage_report import GarbageReports
 from shared.control.records import Records
 from shared.domain.errors import InstanceNotFoundError
 from shared.domain.instance import InstanceRecord
@@ -22,6 +23,7 @@ TERMINATE_UNREADABLE = "terminate-unreadable"
 class UnreadableTermination:
     store: InstanceStore
     listing: ClusterListing
+    reports: GarbageReports
     clock: Clock
 
     def request(self, row: Unreadable) -> bool:
@@ -43,7 +45,8 @@ class UnreadableTermination:
     def advance(self, row: Unreadable) -> bool:
         """Delete what there is; True once nothing is left and the row is closed.
 
-        What exists is known from the listings alone: a row that makes no sense may name too few clusters.
+        What exists is known from the listings alone: a row that makes no sense may name too few clusters. While
+        SkyPilot has lost some of its records, its listing proves nothing.
         """
         running = self.listing.read()
         left = [
@@ -51,7 +54,7 @@ class UnreadableTermination:
             for name, (source, _) in running.clusters.items()
             if row.owns(name) and not self.listing.delete(source, name)
         ]
-        if left or not running.complete:
+        if left or not running.complete or self.reports.read().report.lost:
             return False
         self.store.close_unreadable(row)
         self.store.drop_marker(TERMINATE_UNREADABLE, row.instance_id)

@@ -91,6 +91,8 @@ class Attempt(Kept):
     """The provider's id of the launch, when it gave one."""
     node_phase: Annotated[NodePhase | str | None, Field(union_mode="left_to_right")] = None
     """As text where a later version wrote one that this version does not know."""
+    listed: bool = False
+    """The provider's records have shown its node."""
     calls_us: bool = False
     """The node tells of its changes by itself."""
     detail: str = ""

@@ -58,8 +58,9 @@ class GarbageNotice(Stored):
     """Nodes that the garbage collection leaves alone; complete, since they belong to no instance's events."""
 
     at: UtcTime
-    reason: Literal["waiting", "unlabelled", "staying"]
-    """They wait for a confirmation, nothing shows whose they are, or their deletion has no effect."""
+    reason: Literal["waiting", "unlabelled", "staying", "lost"]
+    """They wait for a confirmation, nothing shows whose they are, their deletion has no effect, or SkyPilot, which
+    launched them, has lost its records of them."""
     count: int
     message: str
     """Which nodes, why, and what to do."""

@@ -3,6 +3,7 @@
 ProviderError
 ├── LaunchRefusedError        this offer cannot be had; carries a Failure (capacity, quota, permission, …)
 ├── ProviderUnavailableError  no answer, or not now; try again later, nothing is known
+│   └── RecordsLostError      it has lost its records of a node, so what it says of it means nothing
 └── ProviderNotEnabledError   credentials or set-up missing; says what to do
 NodeError
 └── NodeUnreachableError      the node did not answer
@@ -30,6 +31,10 @@ class LaunchRefusedError(ProviderError):
 
 class ProviderUnavailableError(ProviderError):
     pass
+
+
+class RecordsLostError(ProviderUnavailableError):
+    """The provider had a node in its records and now denies it ever did, so whether the node exists is not known."""
 
 
 class ProviderNotEnabledError(ProviderError):
@@ -87,6 +92,8 @@ class AttemptRef:
     request_id: str | None
     labels: Mapping[str, str]
     started_at: datetime
+    listed: bool
+    """The provider's records have shown its node: if they know nothing of it, they were lost."""
 
 
 class NodeState(StrEnum):
@@ -115,6 +122,8 @@ class NodeView:
     """The launch or the node's job failed; the node may still exist and must be released."""
     created_at: datetime | None = None
     """When the machine was created, or a moment before; None: unknown."""
+    listed: bool = False
+    """It stands in the provider's records, which keep a history of it."""
     look_again_seconds: float | None = None
     """When a change is expected; None for the usual interval."""
 

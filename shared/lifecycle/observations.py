@@ -95,6 +95,8 @@ class Released:
     """When the cloud created the machine, by its own account; None: unknown."""
     never_launched: bool = False
     """The provider remembers neither a launch nor a node, and no release had anything to delete."""
+    listed: bool = False
+    """The provider's records had the node before."""
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,8 @@ def observed(transition: Transition, found: Observed, timeouts: Timeouts) -> Dec
     attempt = transition.record.attempts[-1]
     view, status = found.view, found.status
     bill_from_creation(transition, view.created_at)
+    if view.listed:
+        transition.change_attempt(listed=True)
     if status is not None:
         _take_status(transition, status)
         ending = termination_reason(transition.record, transition.now)

@@ -142,6 +142,8 @@ def give_up_attempt(transition: Transition, failure: Failure, timeouts: Timeouts
 def released(transition: Transition, found: Released, timeouts: Timeouts) -> Decision:
     attempt = transition.record.attempts[-1]
     bill_from_creation(transition, found.created_at)
+    if found.listed:
+        transition.change_attempt(listed=True)
     if not found.never_launched:
         transition.change_attempt(release_found=True)
     if not found.gone:

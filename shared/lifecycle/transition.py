@@ -61,6 +61,7 @@ class AttemptChange(TypedDict, total=False):
     submitted_again: bool
     request_id: str | None
     node_phase: NodePhase | str | None
+    listed: bool
     calls_us: bool
     detail: str
     fetched_bytes: int | None

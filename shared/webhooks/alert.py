@@ -22,12 +22,14 @@ AlertType = Literal[
     "garbage.waiting",
     "garbage.unlabelled",
     "garbage.staying",
+    "garbage.lost",
 ]
 
 GARBAGE_TYPES: Mapping[str, AlertType] = {
     "waiting": "garbage.waiting",
     "unlabelled": "garbage.unlabelled",
     "staying": "garbage.staying",
+    "lost": "garbage.lost",
 }
 """The type of an alert by its notice's reason."""
 

@@ -129,6 +129,7 @@ def attempt_ref(given: LaunchSpec, request_id: str | None) -> AttemptRef:
         request_id=request_id,
         labels=given.labels,
         started_at=given.started_at,
+        listed=False,
     )
 
 

@@ -67,6 +67,7 @@ class World:
             request_id=request_id,
             labels=faults,
             started_at=START,
+            listed=False,
         )
         self.target = NodeTarget(
             instance_id=instance_id,

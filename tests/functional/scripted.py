@@ -1,6 +1,6 @@
 """A world whose provider and nodes do what the test says, and whose nodes call the app."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,9 @@ class Scripted:
 
     def clusters(self) -> Sequence[Cluster]:
         return []
+
+    def lost(self, cluster_names: Sequence[str]) -> Mapping[str, str]:
+        return {}
 
     def log_tail(self, attempt_ref: AttemptRef, lines: int) -> list[str]:
         return []

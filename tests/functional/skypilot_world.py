@@ -14,11 +14,12 @@ from tests.twins.factories import DEPLOYMENT
 class SkyPilotWorld(World):
     """Launches go to `server`, which sleeps when the test says so."""
 
-    def __init__(self, server: SkyServer, deployment: str = DEPLOYMENT) -> None:
+    def __init__(self, server: SkyServer, deployment: str = DEPLOYMENT, **more: str) -> None:
         given = settings(
             GPULAUNCH_ORCHESTRATOR="skypilot",
             GPULAUNCH_PUBLIC_URL="https://app.example.com",
             SKYPILOT_API_SERVER_ENDPOINT=server.url,
+            **more,
         )
         self.server = server
         self.made: Backend | None = None

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 from gpulaunch.models.instances import Reason
 from shared.backends.base import Provider
-from shared.backends.skypilot.client import DOWN, LAUNCH, SkyClient, SkyCluster, SkyRequest
+from shared.backends.skypilot.client import DOWN, LAUNCH, SkyClient, SkyCluster, SkyHistory, SkyRequest
 from shared.backends.skypilot.http import SkyFailedError, SkyRefusalError
 from shared.domain.instance import Failure
 from shared.domain.provider import AttemptRef, LaunchRefusedError, LaunchSpec, NodeView
@@ -126,6 +126,8 @@ class SkyServer(SkyClient):
         self._ended = ended
         self._remembered: dict[str, Request] = {}
         self._clusters: dict[str, Cluster] = {}
+        self._history: set[str] = set()
+        """Names of all clusters that the books ever had."""
         self._count = 0
 
     # What the provider calls.
@@ -171,6 +173,16 @@ class SkyServer(SkyClient):
             ]
 
         return self._chaos.sky("clusters" if names is None else f"cluster {names[0][-7:]}", effect, longest=30.0)
+
+    def history(self, names: Sequence[str]) -> list[SkyHistory]:
+        self._perhaps_refuse()
+
+        def effect() -> list[SkyHistory]:
+            found = [name for name in names if name in self._history]
+            status = {name: one.status for name, one in self._clusters.items()}
+            return [SkyHistory.model_construct(name=name, status=status.get(name)) for name in found]
+
+        return self._chaos.sky("history", effect)
 
     def ask_for_refresh(self, name: str) -> None:
         self._chaos.sky("refresh", lambda: self._chaos.scheduler.after(5.0, lambda: self._compare(name)))
@@ -260,6 +272,7 @@ class SkyServer(SkyClient):
         """The books lose a cluster that the program knows to be launched; its machine runs on."""
         # Before that a second launch of its name would be right, and would find the machine.
         if self._watcher.taken(name) and self._clusters.pop(name, None) is not None:
+            self._history.discard(name)
             self._chaos.scheduler.note(f"{name[-7:]} is forgotten by the SkyPilot server")
 
     def _machine(self, request: Request, *, cancelled: bool) -> None:
@@ -281,6 +294,7 @@ class SkyServer(SkyClient):
             self.azure.made(name, _region(resources), labels, spot=bool(resources.get("use_spot")))
         now = chaos.scheduler.now().timestamp()
         self._clusters[name] = Cluster(name, now, labels, compared_at=now)
+        self._history.add(name)
         chaos.scheduler.note(f"{name[-7:]} has a machine")
         if chaos.strikes(chaos.rates.launch_hangs):
             return
@@ -393,6 +407,7 @@ class FaultyProvider:
         self.availability = inner.availability
         self.clusters = inner.clusters
         self.log_tail = inner.log_tail
+        self.lost = inner.lost
 
     def submit(self, launch_spec: LaunchSpec) -> str | None:
         if self._chaos.strikes(self._chaos.rates.sky_invalid):

@@ -110,6 +110,8 @@ class SkyServer:
     """So many launches will be taken without an answer."""
     requests: dict[str, Request] = field(default_factory=dict[str, Request])
     nodes: dict[str, Node] = field(default_factory=dict[str, Node])
+    history: set[str] = field(default_factory=set[str])
+    """Names of all clusters that the books ever had."""
     jobs: list[str] = field(default_factory=list[str])
     """Cluster name of every job that was started, in order."""
     calls: list[str] = field(default_factory=list[str])
@@ -154,6 +156,15 @@ class SkyServer:
         with self.lock:
             self.requests.clear()
 
+    def lose_books(self) -> dict[str, Node]:
+        """The database is restored to before all launches; what it had is returned, for `nodes` and `history`."""
+        with self.lock:
+            lost = dict(self.nodes)
+            self.restart()
+            self.nodes.clear()
+            self.history.clear()
+            return lost
+
     def kill_machine(self, name: str) -> None:
         """A machine goes away behind SkyPilot's back."""
         with self.lock:
@@ -184,6 +195,7 @@ class SkyServer:
             slurm = str(resources.get("infra", "")).startswith("slurm/")
             self.nodes[name] = Node(name, status, True, labels, self.now(), self.now(), slurm)
         self.nodes[name].status, self.nodes[name].updated_at = status, self.now()
+        self.history.add(name)
 
     def _finish(self, request: Request) -> None:
         request.finished_at, request.status, request.status_msg = self.now(), "SUCCEEDED", None
@@ -301,6 +313,10 @@ def _route(state: SkyServer, path: str, query: dict[str, list[str]], body: dict[
             return _taken(state.at_once("sky.api_cancel", body, ids))
         case "/status":
             return _taken(state.at_once("sky.status", body, state.status(body)))
+        case "/cost_report":
+            found = [name for name in body["cluster_names"] if name in state.history]
+            known = [{"name": one, "status": state.nodes[one].status if one in state.nodes else None} for one in found]
+            return _taken(state.at_once("cost_report", body, known))
         case "/enabled_clouds":
             return _taken(state.at_once("sky.enabled_clouds", body, state.enabled))
         case "/endpoints":

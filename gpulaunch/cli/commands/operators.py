@@ -116,12 +116,16 @@ def gc(
     context: typer.Context,
     *,
     confirm: Annotated[bool, typer.Option("--confirm", help="Delete the nodes that wait for it.")] = False,
+    deleted: Annotated[
+        list[str] | None,
+        typer.Option(help="A node of which SkyPilot lost its records, and which you found deleted; repeatable."),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show nodes that may be garbage and wait for a confirmation, and nodes of other deployments."""
+    """Show nodes that wait for a confirmation, that SkyPilot has lost, or that other deployments have."""
     session = session_of(context, as_json=as_json)
-    answer = session.gpu.garbage()
+    answer = session.gpu.confirm_deleted(deleted) if deleted else session.gpu.garbage()
     waiting = [node.cluster_name for node in answer.waiting if node.confirmed_until is None]
     if confirm and waiting:
         if not yes:
@@ -138,6 +142,10 @@ def _show_garbage(session: Session, answer: GarbageAnswer) -> None:
     for node in answer.waiting:
         state = "waits for --confirm" if node.confirmed_until is None else "confirmed; deleted by the next passes"
         session.say(f"{node.cluster_name}  {state}  since {node.since:%Y-%m-%d %H:%M} UTC: {node.why}")
+    for node in answer.lost:
+        session.say(
+            f"{node.cluster_name}  lost by SkyPilot, may be running, since {node.since:%Y-%m-%d %H:%M} UTC: {node.why}"
+        )
     for node in answer.foreign:
         owner = f"deployment {node.deployment}" if node.deployment else "no known deployment"
         session.say(f"{node.cluster_name}  not touched: {owner}, since {node.since:%Y-%m-%d %H:%M} UTC")

@@ -1,6 +1,6 @@
 """Simulated GPU nodes as a backend; `course.py` decides what becomes of a node."""
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from gpulaunch.models.instances import Reason
@@ -101,6 +101,10 @@ class SimulationProvider:
             for node in nodes
             if (state := self._course(node).state) is not NodeState.ABSENT
         ]
+
+    def lost(self, cluster_names: Sequence[str]) -> Mapping[str, str]:  # noqa: ARG002
+        """See Provider; its records are its cloud."""
+        return {}
 
     def log_tail(self, attempt_ref: AttemptRef, lines: int) -> list[str]:
         """See Provider; one read."""

@@ -30,6 +30,8 @@ LAUNCH, DOWN, CHECK = "sky.launch", "sky.down", "sky.check"
 
 _RESULT_SECONDS = 20.0
 """Short requests run in under 1 s, but wait for one of the server's few workers."""
+_HISTORY_DAYS = 3650
+"""How far back its history is read; by default a month, and an instance may live longer."""
 _LOG_BYTES = 262_144
 """A launch's log has a few KiB; anything longer is noise."""
 _FIELDS = ("request_id", "name", "status", "created_at", "finished_at", "cluster_name", "status_msg")
@@ -67,8 +69,19 @@ class SkyCluster(BaseModel):
     last_event: str | None = None
 
 
+class SkyHistory(BaseModel):
+    """One of the server's records of all clusters that it ever had, which it never deletes."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str
+    status: str | None = None
+    """None once the cluster is deleted."""
+
+
 _REQUESTS = TypeAdapter(list[SkyRequest])
 _CLUSTERS = TypeAdapter(list[SkyCluster])
+_HISTORY = TypeAdapter(list[SkyHistory])
 _NAMES = TypeAdapter(list[str])
 _ENDPOINTS = TypeAdapter(dict[str, str])
 
@@ -109,6 +122,13 @@ class SkyClient(SkyHttp):
     ) -> list[SkyCluster]:
         """Clusters with these names, or all. FORCE asks the cloud, which takes 2 to 10 s."""
         return parse(_CLUSTERS, self.result(self._post("/status", self._status_body(names, refresh))))
+
+    def history(self, names: Sequence[str]) -> list[SkyHistory]:
+        """What the server remembers of clusters with these names, deleted ones and every workspace's included."""
+        body = {"cluster_names": list(names), "days": _HISTORY_DAYS}
+        found = parse(_HISTORY, self.result(self._post("/cost_report", body)))
+        # An older server ignores the filter and returns every cluster.
+        return [one for one in found if one.name in names]
 
     def ask_for_refresh(self, name: str) -> None:
         """Have the server compare a cluster's record with the cloud, without waiting for the result."""

@@ -22,6 +22,7 @@ from shared.agent.task import open_ports, run_script
 from shared.backends.skypilot.availability import AvailabilityCheck
 from shared.backends.skypilot.client import DOWN, LAUNCH, SkyClient, SkyCluster, SkyRequest
 from shared.backends.skypilot.errors import explain, name_of
+from shared.backends.skypilot.history import check_history, denied
 from shared.backends.skypilot.http import ANSWER_SECONDS, SkyFailedError, SkyRefusalError, time_limit
 from shared.backends.skypilot.local import LocalServer
 from shared.backends.skypilot.task import NO_UPLOAD, task_for
@@ -158,11 +159,17 @@ class SkyPilotProvider:
                     detail=detail[:500],
                     request_id=request_id,
                     created_at=_creation(cluster),
+                    listed=cluster is not None,
                 )
             if any(request.live and request.name == DOWN for request in requests):
-                return NodeView(state=NodeState.PENDING, detail="The node is being deleted", request_id=request_id)
+                detail = "The node is being deleted"
+                return NodeView(
+                    state=NodeState.PENDING, detail=detail, request_id=request_id, listed=cluster is not None
+                )
             failure = self._failure(attempt_ref, launch, cluster)
             if cluster is None:
+                if failure is None and attempt_ref.listed:
+                    check_history(self._client, attempt_ref.cluster_name)
                 detail = "" if failure is not None else "SkyPilot does not know the node"
                 return NodeView(state=NodeState.ABSENT, detail=detail, request_id=request_id, failure=failure)
             self._refresh_if_old(cluster)
@@ -178,6 +185,7 @@ class SkyPilotProvider:
                 request_id=request_id,
                 failure=failure,
                 created_at=_creation(cluster),
+                listed=True,
             )
 
     def release(self, attempt_ref: AttemptRef) -> bool:
@@ -188,7 +196,11 @@ class SkyPilotProvider:
         (`purge`): one that the cloud won't delete stays in SkyPilot's records, and this stays False or raises with the
         cloud's words.
         """
-        return self.delete(attempt_ref.cluster_name)
+        deleted = self.delete(attempt_ref.cluster_name)
+        if deleted and attempt_ref.listed:
+            with _answers():
+                check_history(self._client, attempt_ref.cluster_name)
+        return deleted
 
     def delete(self, cluster_name: str) -> bool:
         self._ready()
@@ -226,6 +238,12 @@ class SkyPilotProvider:
             )
             for cluster in found
         ]
+
+    def lost(self, cluster_names: Sequence[str]) -> Mapping[str, str]:
+        self._ready()
+        with _answers():
+            listed = {cluster.name for cluster in self._client.clusters(cluster_names)}
+            return denied(self._client, [name for name in cluster_names if name not in listed])
 
     def log_tail(self, attempt_ref: AttemptRef, lines: int) -> list[str]:
         self._ready()

@@ -7,13 +7,15 @@ record accounts for, waits for a confirmation: see `shared.lifecycle.garbage` fo
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
 from shared.control.clusters import ClusterListing, RunningClusters
-from shared.control.garbage_report import ForeignCluster, GarbageReport, GarbageReports, WaitingCluster
+from shared.control.garbage_report import ForeignCluster, GarbageReport, GarbageReports, LostCluster, WaitingCluster
+from shared.control.launch_spec import attempt_ref
 from shared.control.sweep.base import TaskRun, Walk, is_time
+from shared.control.sweep.lost_records import LostRecords
 from shared.domain.instance import AttemptState, instance_of
 from shared.domain.messages import GarbageNotice
 from shared.domain.provider import Cluster, NodeState
@@ -41,6 +43,7 @@ class GarbageCollection:
     deployment: str
     """This deployment's identity."""
     reports: GarbageReports
+    losses: LostRecords
     alert: Callable[[GarbageNotice], None]
     """Sends to the webhooks; never raises."""
 
@@ -55,11 +58,17 @@ class GarbageCollection:
     def _read(self, now: datetime) -> RunningClusters:
         return self.listing.read(skypilot=self.listing.should_list_skypilot(now))
 
-    def collect(self, running: RunningClusters, known: set[str], now: datetime) -> int:
+    def collect(self, running: RunningClusters, known: set[str], listed: set[str], now: datetime) -> int:
         """Mark the orphans seen for the first time, delete those marked long enough; how many were deleted.
 
-        `known` are the clusters of all attempts that live records don't call deleted, read after `running`.
+        `known` are the clusters of all attempts that live records don't call deleted, read after `running`; `listed`
+        are those of them that SkyPilot's records have shown.
         """
+        state = self.reports.read()
+        lost = self.losses.find(running, listed, state.report.lost, now)
+        if lost:
+            # What SkyPilot does not list may still be there.
+            running = replace(running, complete=False)
         clusters = {name: cluster for name, (_, cluster) in running.clusters.items()}
         recorded = self._recorded(clusters.values(), known)
         found = strays(clusters.values(), known, recorded, self.deployment, now)
@@ -73,13 +82,12 @@ class GarbageCollection:
                 self.store.put_marker(Marker(kind=ORPHAN, key=name, at=now, text=source))
             elif now - markers[name].at >= GRACE:
                 due.add(name)
-        state = self.reports.read()
         held = self._held(running, found, due, known)
         # A node that once waited needs a confirmation even after the others are deleted and it is the only one left.
         held |= {one.cluster_name: one.why for one in state.report.waiting if one.cluster_name in due - held.keys()}
         waiting = {name: why for name, why in held.items() if not state.is_confirmed(name, now)}
         deleted = sum(self.listing.delete(running.clusters[name][0], name) for name in sorted(due - waiting.keys()))
-        self._report(state.report, running, found, waiting, now)
+        self._report(state.report, running, found, waiting, lost, now)
         if running.complete:
             for name in sorted(markers.keys() - orphans):
                 self.store.drop_marker(ORPHAN, name)
@@ -114,7 +122,13 @@ class GarbageCollection:
         return held if why is None else dict.fromkeys(due & found.garbage & nodes, why) | held
 
     def _report(
-        self, before: GarbageReport, running: RunningClusters, found: Strays, waiting: dict[str, str], now: datetime
+        self,
+        before: GarbageReport,
+        running: RunningClusters,
+        found: Strays,
+        waiting: dict[str, str],
+        lost: tuple[LostCluster, ...],
+        now: datetime,
     ) -> None:
         """Store what was left alone, and alert about it when that is due."""
         unseen = () if running.complete else (*before.foreign, *before.waiting)
@@ -135,6 +149,7 @@ class GarbageCollection:
             alerted_at=alerted_at,
             foreign=tuple(sorted(foreign, key=lambda one: one.cluster_name)),
             waiting=tuple(sorted(held, key=lambda one: one.cluster_name)),
+            lost=lost,
         )
         self.reports.write(before, report, now)
 
@@ -169,9 +184,12 @@ class _Run(TaskRun):
     running: RunningClusters
     now: datetime
     _known: set[str] = field(default_factory=set[str], init=False)
+    _listed: set[str] = field(default_factory=set[str], init=False)
 
     def see(self, found: Versioned) -> None:
         attempts = found.record.attempts
+        if found.record.mode == "real" and attempts and attempt_ref(found.record).listed:
+            self._listed.add(attempts[-1].cluster_name)
         self._known.update(one.cluster_name for one in attempts if one.state is not AttemptState.GONE)
 
     def finish(self, walk: Walk) -> int:
@@ -181,4 +199,4 @@ class _Run(TaskRun):
         for row in walk.unreadable:
             # Its node may be in use; whatever has the instance's name is not garbage.
             self._known.update(name for name in self.running.clusters if row.owns(name))
-        return self.task.collect(self.running, self._known, self.now)
+        return self.task.collect(self.running, self._known, self._listed & self._known, self.now)
