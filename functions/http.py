@@ -38,16 +38,21 @@ def _page(page: Page) -> Callable[..., func.HttpResponse]:
 
 def _received(req: func.HttpRequest, context: func.Context) -> "Request":
     from shared.api.http import Request
+    from shared.redaction import encodable
 
     headers = cast("Mapping[str, str]", req.headers)
+
+    def clean(values: "Mapping[str, str]") -> dict[str, str]:
+        return {encodable(name): encodable(value) for name, value in values.items()}
+
     # The worker hands the host's trace to no thread of a synchronous function; it stands here.
     trace = None if context is _NONE else context.trace_context.trace_parent
     return Request(
         method=req.method,
-        url=req.url,
-        headers={name.lower(): value for name, value in headers.items()},
-        query=dict(req.params),
-        route=dict(req.route_params),
+        url=encodable(req.url),
+        headers={name.lower(): value for name, value in clean(headers).items()},
+        query=clean(req.params),
+        route=clean(req.route_params),
         body=req.get_body(),
         trace=trace or None,
     )

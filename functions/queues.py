@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import azure.functions as func
 
+from functions.failures import sendable_failures
 from shared.queues import ALERTS, LAUNCHES, PROBES, TEARDOWNS
 
 if TYPE_CHECKING:
@@ -29,15 +30,19 @@ def _handler(queue: str, kind: str, act: "Callable[[App, Any], None]") -> Handle
         from shared.domain import messages
         from shared.domain.errors import MessageError
 
-        app = runtime()
-        body = msg.get_body()
-        try:
-            act(app, messages.read_message(getattr(messages, kind), body))
-        except MessageError as error:
-            log.error(  # noqa: TRY400 - one clear line
-                "a message of %s is buried in its poison queue: %s", queue, error, extra={"event": "poison"}
-            )
-            app.queues.bury(queue, body)
+        with sendable_failures():
+            app, body = runtime(), msg.get_body()
+            try:
+                act(app, messages.read_message(getattr(messages, kind), body))
+            except MessageError as error:
+                log.error(  # noqa: TRY400 - one clear line
+                    "a message of %s is buried in its poison queue: %s", queue, error, extra={"event": "poison"}
+                )
+                app.queues.bury(queue, body)
+            except Exception as error:
+                # The host logs the error without the message, which names the instance.
+                log.warning("the message %s of %s failed: %s", body.decode(errors="replace"), queue, error)
+                raise
 
     return handle
 

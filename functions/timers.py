@@ -2,6 +2,8 @@
 
 import azure.functions as func
 
+from functions.failures import sendable_failures
+
 bp = func.Blueprint()
 
 
@@ -11,4 +13,5 @@ def sweep(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the host binds it
     """One sweep over all live instances, every 30 seconds: the longest that a lost message or a dead node is unseen."""
     from shared.app import runtime
 
-    runtime().sweep.run()
+    with sendable_failures():
+        runtime().sweep.run()

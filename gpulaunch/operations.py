@@ -48,8 +48,8 @@ class Operation:
 
     @property
     def refusals(self) -> set[int]:
-        token = {Scope.OPEN: (), Scope.ADMIN: (401, 403)}.get(self.scope, (401,))
-        given = (400, 413, 422) if self.body else (422,) if self.query else ()
+        token = {Scope.OPEN: (), Scope.ADMIN: (401, 403, 429)}.get(self.scope, (401, 429))
+        given = (400, 413, 415, 422) if self.body else (422,) if self.query else ()
         missing = (404,) if "{instanceId}" in self.path else ()
         return {*self.problems, *token, *given, *missing, 500, 503} - set(self.answers)
 

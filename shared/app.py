@@ -17,6 +17,7 @@ from shared.billing.limits import AdmissionLimits
 from shared.cache import TTLCache
 from shared.clock import Clock
 from shared.clouds.registry import CHECKABLE
+from shared.control.access import FailedAttempts, RefusalLog
 from shared.control.clusters import MODES_IN_USE, ClusterListing
 from shared.control.costs import CostReports
 from shared.control.garbage_report import GarbageReports
@@ -72,6 +73,8 @@ class App:
     catalog: Catalog
     deriver: Deriver
     queues: Queues
+    failures: FailedAttempts
+    refusals: RefusalLog
     launcher: IdempotentLauncher
     planner: LaunchPlanner
     instances: InstanceQueries
@@ -170,6 +173,8 @@ def compose(adapters: Adapters) -> App:
         catalog=made.catalog,
         deriver=made.deriver,
         queues=made.queues,
+        failures=FailedAttempts(clock, alerts.access),
+        refusals=RefusalLog(clock),
         launcher=IdempotentLauncher(store, launcher.launch),
         planner=planner,
         instances=InstanceQueries(store),

@@ -26,11 +26,16 @@ class Purpose(StrEnum):
     """Stands for a caller's token in the hash of an idempotency key."""
 
 
+def _bytes(text: str) -> bytes:
+    """Text as bytes; a header's bytes beyond ASCII may come as lone surrogates, which UTF-8 cannot hold."""
+    return text.encode("utf-8", "surrogatepass")
+
+
 def _matches(token: str, candidates: Iterable[SecretStr]) -> bool:
     """Compare with every candidate, each in constant time, so that time tells nothing."""
     found = False
     for candidate in candidates:
-        found |= hmac.compare_digest(token.encode(), candidate.get_secret_value().encode())
+        found |= hmac.compare_digest(_bytes(token), candidate.get_secret_value().encode())
     return found
 
 
@@ -57,4 +62,4 @@ class Deriver:
         return "gl-" + self.derive(instance_id, attempt, Purpose.ENDPOINT)
 
     def is_node(self, token: str, instance_id: str, attempt: int) -> bool:
-        return hmac.compare_digest(token.encode(), self.derive(instance_id, attempt, Purpose.NODE).encode())
+        return hmac.compare_digest(_bytes(token), self.derive(instance_id, attempt, Purpose.NODE).encode())

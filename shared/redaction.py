@@ -21,6 +21,15 @@ _PATTERNS = (
 )
 
 
+def encodable(text: str) -> str:
+    """Return the text with lone surrogates replaced.
+
+    UTF-8 cannot hold them: the Functions worker fails at a log line with one, and never ends a call whose error has
+    one.
+    """
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
 class Redactor:
     """Replaces known secrets, and whatever looks like one, by `[redacted]`."""
 
@@ -30,6 +39,7 @@ class Redactor:
         self._known = re.compile("|".join(map(re.escape, known))) if known else None
 
     def text(self, text: str) -> str:
+        text = encodable(text)
         if self._known is not None:
             text = self._known.sub(HIDDEN, text)
         text = _PATTERNS[0].sub(lambda found: f"{found[1]} {HIDDEN}", text)

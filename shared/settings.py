@@ -222,6 +222,15 @@ class Settings(BaseSettings):
     def development(self) -> bool:
         return self.environment == "Development"
 
+    @property
+    def has_tokens(self) -> bool:
+        return bool(self.admin_tokens or self.read_tokens)
+
+    @property
+    def open_to_all(self) -> bool:
+        """Whether callers need no token: a developer's machine without any."""
+        return self.development and not self.has_tokens
+
 
 def read_settings() -> Settings:
     """Read the environment.

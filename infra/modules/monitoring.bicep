@@ -73,6 +73,14 @@ var alerts = [
     every: 'PT5M'
     severity: 1
   }
+  {
+    name: 'access'
+    title: 'gpulaunch: many failed sign-ins or wrong tokens'
+    query: loadTextContent('../queries/access.kql')
+    window: 'PT15M'
+    every: 'PT15M'
+    severity: 2
+  }
 ]
 
 resource rules 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [for alert in alerts: {

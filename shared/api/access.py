@@ -1,30 +1,103 @@
-"""Who may call what."""
+"""Who may call what, and a line of the log for each that changed something."""
+
+import logging
+import re
 
 from gpulaunch.operations import Scope
-from shared.api.http import Request
+from shared.api.http import Request, Response
 from shared.api.problems import ProblemError
+from shared.app import App
 from shared.auth import scope_of
-from shared.settings import Settings
+
+log = logging.getLogger("gpulaunch.access")
+
+_LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
+_JSON = re.compile(r"application/([a-z0-9.+-]+\+)?json\s*(;.*)?", re.IGNORECASE)
 
 
-def check_access(scope: Scope, request: Request, settings: Settings) -> None:
+def check_access(scope: Scope, request: Request, app: App) -> None:
     """Refuse callers without the right. Nodes prove themselves in their own handlers.
 
     Raises:
-        ProblemError: 401 without a known token, 403 for a token that may not do this.
+        ProblemError: 401 without a known token, 403 for a token that may not do this, 415 for a body that is not JSON.
+        TooManyFailuresError: The caller's address has sent too many wrong tokens.
     """
+    _check_type(request, app.settings.open_to_all)
     if scope in (Scope.OPEN, Scope.NODE):
         return
-    if not settings.admin_tokens and not settings.read_tokens:
-        if settings.development:
-            return
+    if app.settings.open_to_all:
+        check_local(request)
+        return
+    if not app.settings.has_tokens:
         message = "No token is configured, so every call is refused; set GPULAUNCH_ADMIN_TOKENS."
         raise ProblemError("unauthorized", message)
-    token = request.header("X-Admin-Token")
-    if not token:
-        raise ProblemError("unauthorized", "Send a token in the header X-Admin-Token.")
-    granted = scope_of(token, settings.admin_tokens, settings.read_tokens)
+    token = token_of(request)
+    app.failures.check(request.source)
+    granted = scope_of(token, app.settings.admin_tokens, app.settings.read_tokens)
     if granted is None:
-        raise ProblemError("unauthorized", "The token in X-Admin-Token is not known.")
+        app.failures.failed(request.source, "a wrong token", request.id)
+        raise ProblemError("unauthorized", "The token is not known.")
     if scope is Scope.ADMIN and granted is not Scope.ADMIN:
         raise ProblemError("forbidden", "This token may only read; use one of GPULAUNCH_ADMIN_TOKENS.")
+
+
+def token_of(request: Request) -> str:
+    """The caller's token.
+
+    Raises:
+        ProblemError: 401 without one, and for two that differ: one of them may be a mistake, or smuggled in.
+    """
+    scheme, _, bearer = request.header("Authorization").partition(" ")
+    given = {request.header("X-Admin-Token"), bearer.strip() if scheme.lower() == "bearer" else ""} - {""}
+    if len(given) > 1:
+        raise ProblemError("unauthorized", "X-Admin-Token and Authorization hold different tokens; send one of them.")
+    if not given:
+        raise ProblemError("unauthorized", "Send a token as `Authorization: Bearer …` or in the header X-Admin-Token.")
+    return given.pop()
+
+
+def check_local(request: Request) -> None:
+    """Refuse what another site makes a developer's browser send to an app that asks for no token.
+
+    A page of another site is known by `Sec-Fetch-Site` and `Origin`, and one whose name was pointed to this machine
+    (DNS rebinding) by its Host.
+
+    Raises:
+        ProblemError: 403.
+    """
+    host, origin = request.header("Host"), request.header("Origin")
+    foreign = (
+        request.header("Sec-Fetch-Site").lower() not in ("", "same-origin", "none")
+        or (host and not _LOCAL_HOST.fullmatch(host))
+        or (origin and not _LOCAL_HOST.fullmatch(origin.partition("://")[2]))
+        or (host and origin and origin.partition("://")[2].lower() != host.lower())
+    )
+    if foreign:
+        message = "Without a token the app answers only this machine's own pages and programs; set one."
+        raise ProblemError("forbidden", f"{message} The setting is GPULAUNCH_ADMIN_TOKENS.")
+
+
+def _check_type(request: Request, required: bool) -> None:
+    """Refuse bodies that are not JSON: a form or plain text is what a page can send to any site without asking it.
+
+    Raises:
+        ProblemError: 415.
+    """
+    kind = request.header("Content-Type")
+    if request.body and not _JSON.fullmatch(kind) and (kind or required):
+        raise ProblemError("unsupported_type", "Send the body as `Content-Type: application/json`.")
+
+
+def log_change(scope: Scope, request: Request, response: Response) -> None:
+    """Log what an admin's call or form did, with the request's id; Location names what it made."""
+    if scope is Scope.ADMIN and request.method != "GET":
+        where = response.headers.get("Location", "")
+        log.info(
+            "%s from %s answered %d%s; request %s",
+            request.what,
+            request.source,
+            response.status,
+            f" {where}" if where else "",
+            request.id,
+            extra={"event": "changed", "source": request.source, "request_id": request.id},
+        )

@@ -1,14 +1,13 @@
 """Answers the calls of the HTTP interface: access check, handler, errors as problems."""
 
 import json
-import uuid
 from collections.abc import Callable, Mapping
 
 from gpulaunch import operations
 from gpulaunch.operations import OPENAPI, Operation
 from shared.api import instances, nodes, operators
-from shared.api.access import check_access
-from shared.api.http import Request, Response, problem_response
+from shared.api.access import check_access, log_change
+from shared.api.http import API_HEADERS, Request, Response, finished, problem_response
 from shared.api.openapi import document
 from shared.api.problems import problem_of
 from shared.app import App
@@ -41,18 +40,20 @@ HANDLERS: Mapping[Operation, Callable[[App, Request], Response]] = {
 
 def answer(operation: Operation, request: Request, runtime: Callable[[], App]) -> Response:
     """Answer one call; nothing leaves but a response."""
-    request_id = uuid.uuid4().hex
+    app = None
     try:
         if operation is OPENAPI:
             # The same whatever the settings, so it is answered even where they are wrong.
             response = Response(body=json.dumps(document()), media_type="application/json")
         else:
             app = runtime()
-            check_access(operation.scope, request, app.settings)
+            check_access(operation.scope, request, app)
             response = HANDLERS[operation](app, request)
+            log_change(operation.scope, request, response)
     except Exception as error:
         # The last line of defence.
-        where = f"{request.method} {request.url}"
-        response = problem_response(problem_of(error, where, request_id), request_id)
-    response.headers["X-Request-Id"] = request_id
-    return response
+        problem = problem_of(error, request.what, request.id)
+        if app is not None:
+            app.refusals.note(request.source, request.what, problem.problem, request.id)
+        response = problem_response(problem, request.id)
+    return finished(request, response, API_HEADERS)

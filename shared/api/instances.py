@@ -5,6 +5,7 @@ from gpulaunch.models.queries import EventQuery, InstanceQuery
 from gpulaunch.models.requests import LaunchRequest
 from gpulaunch.models.responses import InstanceList, LogAnswer
 from shared.api import views
+from shared.api.access import token_of
 from shared.api.http import Request, Response, json_if_changed, json_response
 from shared.api.parse import instance_id, read_body, read_query
 from shared.app import App
@@ -15,8 +16,7 @@ from shared.storage.base import InstanceFilter, RecordPage, Unreadable, readable
 def launch(app: App, request: Request) -> Response:
     """Accept a launch: 202, with the place to look in Location."""
     wanted = read_body(LaunchRequest, request)
-    token = request.header("X-Admin-Token")
-    caller = app.deriver.derive(token, 0, Purpose.CALLER) if token else ""
+    caller = "" if app.settings.open_to_all else app.deriver.derive(token_of(request), 0, Purpose.CALLER)
     answer = app.launcher.launch(wanted, request.header("Idempotency-Key") or None, request.trace, caller)
     return json_response(answer, 202, {"Location": f"/api/instances/{answer.instance_id}"})
 
@@ -62,9 +62,8 @@ def logs(app: App, request: Request) -> Response:
 
 
 def credentials(app: App, request: Request) -> Response:
-    """Address and key of a ready endpoint; not to be cached anywhere."""
-    answer = views.credentials(app.instances.find(instance_id(request)).record, app.deriver)
-    return json_response(answer, headers={"Cache-Control": "no-store"})
+    """Address and key of a ready endpoint."""
+    return json_response(views.credentials(app.instances.find(instance_id(request)).record, app.deriver))
 
 
 def terminate(app: App, request: Request) -> Response:

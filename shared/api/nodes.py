@@ -9,19 +9,29 @@ from shared.api.http import Request, Response, json_response
 from shared.api.parse import MAX_BODY, MAX_NODE_BODY, bearer, instance_id, read_body
 from shared.app import App
 from shared.control.node_calls import NodeCaller, NodeCalls
+from shared.domain.errors import NodeTokenError
 from shared.domain.node import Heartbeat, JobResult, NodeRegistration, NodeStatus, NoticeReport
 
 B = TypeVar("B", bound=BaseModel)
 
 
 def _caller(app: App, request: Request) -> NodeCaller:
-    return app.node_door.caller(instance_id(request), bearer(request))
+    """The node that calls. Wrong tokens are counted and logged as users' are, but no call has to wait for them.
+
+    Else a neighbour behind the same address could keep a node from renewing its lease. A node's token cannot be
+    guessed: it is a hash of 256 bits.
+    """
+    wanted, token = instance_id(request), bearer(request)
+    try:
+        return app.node_door.caller(wanted, token)
+    except NodeTokenError:
+        app.failures.failed(request.source, "a wrong token of a node", request.id, wanted)
+        raise
 
 
 def assignment(app: App, request: Request) -> Response:
     """What the node has to do; it carries signed addresses and a key."""
-    answer = app.node_calls.assignment(_caller(app, request))
-    return json_response(answer, headers={"Cache-Control": "no-store"})
+    return json_response(app.node_calls.assignment(_caller(app, request)))
 
 
 def _report(

@@ -16,18 +16,16 @@ from shared.api.descriptions import add_descriptions
 from shared.domain import node
 from shared.webhooks import alert
 
-_TOKEN = {"type": "apiKey", "in": "header", "name": "X-Admin-Token"}
+_HEADER = {"type": "apiKey", "in": "header", "name": "X-Admin-Token"}
+_BEARER = {"type": "http", "scheme": "bearer"}
+_ADMIN = {"description": "A token of GPULAUNCH_ADMIN_TOKENS."}
+_READ = {"description": "A token of GPULAUNCH_READ_TOKENS or GPULAUNCH_ADMIN_TOKENS."}
 _SCHEMES = {
-    Scope.ADMIN: ("adminToken", {**_TOKEN, "description": "A token of GPULAUNCH_ADMIN_TOKENS."}),
-    Scope.READ: (
-        "readToken",
-        {**_TOKEN, "description": "A token of GPULAUNCH_READ_TOKENS or GPULAUNCH_ADMIN_TOKENS."},
-    ),
-    Scope.NODE: (
-        "nodeToken",
-        {"type": "http", "scheme": "bearer", "description": "A node's token, valid for its attempt only."},
-    ),
+    Scope.ADMIN: {"adminToken": _HEADER | _ADMIN, "adminBearer": _BEARER | _ADMIN},
+    Scope.READ: {"readToken": _HEADER | _READ, "readBearer": _BEARER | _READ},
+    Scope.NODE: {"nodeToken": _BEARER | {"description": "A node's token, valid for its attempt only."}},
 }
+"""The ways to prove who calls, by the operation's scope; any of them is enough."""
 _TAGS = {
     "Control plane": "For people and programs, with an admin token or a read-only token.",
     "Nodes": "For the agent on a node, with the node's own token.",
@@ -45,8 +43,9 @@ _TITLES = {
     409: "Conflict",
     410: "The attempt has ended",
     413: "Body too large",
+    415: "The body is not JSON",
     422: "Invalid fields",
-    429: "Too many launches per minute",
+    429: "Too many failed attempts, or too many launches per minute",
     500: "Internal error",
     503: "Temporarily unavailable",
 }
@@ -82,7 +81,10 @@ def document() -> dict[str, Any]:
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "webhooks": {"alert": {"post": _alert(schemas)}},
-        "components": {"schemas": definitions["$defs"], "securitySchemes": dict(_SCHEMES.values())},
+        "components": {
+            "schemas": definitions["$defs"],
+            "securitySchemes": {name: scheme for schemes in _SCHEMES.values() for name, scheme in schemes.items()},
+        },
     }
 
 
@@ -114,7 +116,7 @@ def _operation(operation: Operation, schemas: Schemas) -> dict[str, Any]:
         "tags": ["Nodes" if operation.scope is Scope.NODE else "Control plane"],
         "summary": operation.summary,
         "responses": {str(status): answers[status] for status in sorted(answers)},
-        "security": [{_SCHEMES[operation.scope][0]: []}] if operation.scope in _SCHEMES else [],
+        "security": [{name: []} for name in _SCHEMES.get(operation.scope, ())],
     }
     if parameters := list(_parameters(operation)):
         made["parameters"] = parameters

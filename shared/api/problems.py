@@ -17,6 +17,7 @@ from shared.domain.errors import (
     QuotaExceededError,
     RecordFullError,
     Refusal,
+    TooManyFailuresError,
 )
 from shared.domain.provider import LaunchRefusedError, ProviderUnavailableError
 from shared.errors import ForeignTokenError, SettingsError, StaleRecordError, StoreUnavailableError
@@ -38,8 +39,10 @@ _CODES: Mapping[str, tuple[int, str]] = {
     "gone": (410, "Gone"),
     "body_too_large": (413, "Body too large"),
     "record_full": (413, "The record is full"),
+    "unsupported_type": (415, "The body has to be JSON"),
     "invalid_request": (422, "The request has invalid fields"),
     "quota_exceeded": (422, "The cloud's quota does not allow this launch"),
+    "too_many_failures": (429, "Too many failed attempts"),
     "too_many_launches": (429, "Too many launches in a minute"),
     "internal_error": (500, "Internal error"),
     "unreadable_record": (500, "The stored record cannot be read"),
@@ -100,7 +103,7 @@ def problem_of(error: Exception, where: str, request_id: str) -> ProblemError:
             return invalid_request(error.errors)
         case AdmissionRefusedError():
             return _of_admission(error.refusal)
-        case BackendUnavailableError():
+        case BackendUnavailableError() | TooManyFailuresError():
             return ProblemError(error.code, str(error), retry_after=error.retry_after)
         case StaleRecordError():
             return ProblemError("busy", "The instance kept changing; ask again in a second.")
@@ -110,14 +113,15 @@ def problem_of(error: Exception, where: str, request_id: str) -> ProblemError:
         case LaunchRefusedError():
             return ProblemError(error.failure.reason.value, error.failure.message)
         case UnreadableRecordError():
-            log.error("%s: %s", where, error, extra={"request_id": request_id})
+            log.error("%s: %s; request %s", where, error, request_id, extra={"request_id": request_id})
             return ProblemError("unreadable_record", f"{error}. Its node is kept; DELETE terminates it.")
         case SettingsError():
             # Names of settings and what is wrong with them, never a value: operators see it wherever they look first.
-            log.error("the app is not set up: %s", error)
+            log.error("%s: the app is not set up: %s; request %s", where, error, request_id)
             return ProblemError("misconfigured", f"The app is not set up: {error}", retry_after=60)
         case StoreUnavailableError() | ProviderUnavailableError():
-            log.warning("%s answered 503: %s", where, error, extra={"request_id": request_id})
+            extra = {"request_id": request_id}
+            log.warning("%s answered 503: %s; request %s", where, error, request_id, extra=extra)
             detail = "Storage or the provider does not answer; try again."
             return ProblemError("unavailable", detail, retry_after=5)
         case _ if type(error) in _PLAIN:

@@ -163,7 +163,7 @@ class Records:
         try:
             etag = self.writer.write(before, decision.record, decision.events)
         except RowTooLargeError as error:
-            log.warning("%s; written without its log and details", error)
+            log.warning("%s: %s; written without its log and details", decision.record.instance_id, error)
             decision = replace(decision, record=decision.record.shortened())
             etag = self.writer.write(before, decision.record, decision.events)
         for listener in self.listeners:

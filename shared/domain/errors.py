@@ -11,7 +11,8 @@ RefusalError
 ├── NodeTokenError           the token belongs to no attempt of the instance; the same for an unknown instance, so that
 │                            callers cannot find out which instances exist
 ├── AttemptOverError         the control plane has given up the node's attempt
-└── RecordFullError          the instance's record has no room for further reports of its node
+├── RecordFullError          the instance's record has no room for further reports of its node
+└── TooManyFailuresError     the caller's address has failed to prove itself too often
 """
 
 from collections.abc import Sequence
@@ -103,3 +104,11 @@ class RecordFullError(RefusalError):
 
 class MessageError(GpulaunchError):
     """A queue message that no retry can make readable."""
+
+
+class TooManyFailuresError(RefusalError):
+    code = "too_many_failures"
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"Too many failed attempts from your address; try again in {retry_after} s.")
+        self.retry_after = retry_after

@@ -66,6 +66,15 @@ class GarbageNotice(Stored):
     """Which nodes, why, and what to do."""
 
 
+class AccessNotice(Stored):
+    """Too many failed sign-ins or wrong tokens from one address."""
+
+    at: UtcTime
+    source: str
+    """The address; of IPv6 the network."""
+    message: str
+
+
 NO_INSTANCE = "inst-" + "0" * 26
 """Stands for the instance in an alert that is about none."""
 
@@ -87,12 +96,17 @@ class AlertMessage(Stored):
     """Sent instead of an event."""
     garbage: GarbageNotice | None = None
     """Sent instead of an event; `instanceId` is then NO_INSTANCE."""
+    access: AccessNotice | None = None
+    """Sent instead of an event; `instanceId` is then NO_INSTANCE."""
 
     @property
     def webhook_id(self) -> str:
         """The same whenever the same is sent, so that a receiver recognises a repetition."""
         if self.garbage is not None:
             return f"garbage-{self.garbage.reason}-{self.garbage.at:%Y%m%dT%H%M%S}"
+        if self.access is not None:
+            # One an hour, however many processes see the same attack.
+            return f"access-{self.access.at:%Y%m%dT%H}"
         return f"{self.instanceId}-{self.sequence if self.unreadable is None else 'unreadable'}"
 
 

@@ -1,18 +1,18 @@
 """Answer requests for pages: session, access, CSRF check, problems as pages, security headers."""
 
 import urllib.parse
-import uuid
 from collections.abc import Callable, Mapping
 
 from gpulaunch.operations import Scope
-from shared.api.http import Request, Response
+from shared.api.access import check_local, log_change
+from shared.api.http import Request, Response, finished
 from shared.api.problems import ProblemError, problem_of
 from shared.app import App
 from shared.web import pages
-from shared.web.rendering import HEADERS, STRICT_TRANSPORT, render
+from shared.web.rendering import HEADERS, render
 from shared.web.routes import Page
 from shared.web.session import OPEN, Sessions
-from shared.web.visit import NO_STORE, Visit, is_secure, see_other, session_cookie
+from shared.web.visit import Visit, see_other, session_cookie
 
 Handler = Callable[[Visit], Response]
 
@@ -40,18 +40,18 @@ HANDLERS: Mapping[str, Handler] = {
 
 def answer(page: Page, request: Request, runtime: Callable[[], App]) -> Response:
     """Answer one request for a page; every error becomes a page."""
-    request_id = uuid.uuid4().hex
     visit = None
     try:
         visit = _visit(request, runtime())
         response = _refused(visit, page.scope, page.method) or HANDLERS[page.name](visit)
+        log_change(page.scope, request, response)
     except Exception as error:
         # The last line of defence.
-        where = f"{request.method} {request.url}"
-        response = _problem_page(problem_of(error, where, request_id), request_id, visit)
-    response.headers = {**HEADERS, **(STRICT_TRANSPORT if is_secure(request) else {}), **response.headers}
-    response.headers["X-Request-Id"] = request_id
-    return response
+        problem = problem_of(error, request.what, request.id)
+        if visit is not None:
+            visit.app.refusals.note(request.source, request.what, problem.problem, request.id)
+        response = _problem_page(problem, request, visit)
+    return finished(request, response, HEADERS)
 
 
 def _visit(request: Request, app: App) -> Visit:
@@ -66,12 +66,14 @@ def _refused(visit: Visit, scope: Scope, method: str) -> Response | None:
     Raises:
         ProblemError: 403, the visitor is not an admin, or the form is not from this session.
     """
+    if visit.sessions.open_to_all:
+        check_local(visit.request)
     if scope is not Scope.OPEN and not visit.is_signed_in:
-        url = urllib.parse.urlsplit(visit.request.url)
+        url = visit.request.address
         there = urllib.parse.quote(url.path + (f"?{url.query}" if url.query else ""), safe="")
         sign_in = "/signin" if visit.is_htmx or method != "GET" else f"/signin?next={there}"
         if visit.is_htmx:
-            return Response(status=401, headers={"HX-Redirect": sign_in, **NO_STORE})
+            return Response(status=401, headers={"HX-Redirect": sign_in})
         return see_other(sign_in)
     if scope is Scope.ADMIN and not visit.is_admin:
         raise ProblemError("forbidden", "Your token is read-only. Sign in with an admin token.")
@@ -84,12 +86,12 @@ def _refused(visit: Visit, scope: Scope, method: str) -> Response | None:
     return None
 
 
-def _problem_page(error: ProblemError, request_id: str, visit: Visit | None) -> Response:
+def _problem_page(error: ProblemError, request: Request, visit: Visit | None) -> Response:
     if visit is None:
         # The settings could not be read, so the page cannot show who is signed in.
-        body = render("broken.html", error=error.problem, request_id=request_id)
+        body = render("broken.html", error=error.problem, request_id=request.id)
         return Response(body=body, status=error.problem.status, media_type="text/html", charset="utf-8")
-    answer = visit.page("error.html", error.problem.status, error=error.problem, request_id=request_id)
+    answer = visit.page("error.html", error.problem.status, error=error.problem, request_id=request.id)
     if error.retry_after:
         answer.headers["Retry-After"] = str(error.retry_after)
     return answer

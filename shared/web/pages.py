@@ -9,7 +9,7 @@ from shared.api.http import Response
 from shared.api.parse import instance_id, read_value
 from shared.api.problems import ProblemError, problem_of
 from shared.api.views import credentials
-from shared.domain.errors import InstanceNotFoundError, RefusalError
+from shared.domain.errors import InstanceNotFoundError, RefusalError, TooManyFailuresError
 from shared.storage.base import UnreadableRecordError
 from shared.web import costs as costs_page
 from shared.web import fleet, launch_form, settings_page
@@ -31,8 +31,16 @@ def sign_in_page(visit: Visit) -> Response:
 
 def sign_in(visit: Visit) -> Response:
     where = own_path(visit.form.get("next", ""))
+    failures, source = visit.app.failures, visit.request.source
+    try:
+        failures.check(source)
+    except TooManyFailuresError as error:
+        answer = _sign_in_form(visit, where, str(error), 429)
+        answer.headers["Retry-After"] = str(error.retry_after)
+        return answer
     session = visit.sessions.sign_in(visit.form.get("token", "").strip())
     if session is None:
+        failures.failed(source, "a failed sign-in", visit.request.id)
         return _sign_in_form(visit, where, "Unknown token.", 401)
     return visit.set_cookie(see_other(where), session)
 

@@ -28,6 +28,7 @@ HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "no-store",
 }
 """Of every response that does not set its own."""
 DOCS_HEADERS: Final = {
@@ -39,8 +40,6 @@ DOCS_HEADERS: Final = {
     ),
 }
 """Of the API page."""
-STRICT_TRANSPORT: Final = {"Strict-Transport-Security": "max-age=31536000"}
-"""Of every response over https."""
 
 _KINDS: Final = {
     ".css": "text/css",

@@ -43,8 +43,9 @@ class WebSession:
     nonce: str
 
 
-OPEN: Final = WebSession(Scope.ADMIN, _GUEST, 0, "development")
-"""Everyone's session on a developer's machine without any token, as with the JSON API."""
+OPEN: Final = WebSession(Scope.ADMIN, _GUEST, 0, secrets.token_urlsafe(16))
+"""Everyone's session on a developer's machine without any token, as with the JSON API. Its nonce is random: the key of
+such a machine is published, so that anyone could make the CSRF tokens of a known nonce."""
 
 
 class Sessions:
@@ -58,11 +59,11 @@ class Sessions:
     @property
     def open_to_all(self) -> bool:
         """Whether no sign-in is needed: a developer's machine without tokens."""
-        return self._settings.development and not self.configured
+        return self._settings.open_to_all
 
     @property
     def configured(self) -> bool:
-        return bool(self._settings.admin_tokens or self._settings.read_tokens)
+        return self._settings.has_tokens
 
     def sign_in(self, token: str) -> WebSession | None:
         """Return a session for the bearer of a token, or None if the token is unknown."""
@@ -98,7 +99,7 @@ class Sessions:
 
     def is_csrf_token(self, session: WebSession, given: str) -> bool:
         """Whether a posted form belongs to this session, compared in constant time."""
-        return hmac.compare_digest(self.csrf_token(session).encode(), given.encode())
+        return hmac.compare_digest(self.csrf_token(session).encode(), given.encode(errors="surrogatepass"))
 
     def _new(self, role: Scope | None, token_hash: str, lifetime: int) -> WebSession:
         return WebSession(role, token_hash, self._now() + lifetime, secrets.token_urlsafe(16))
@@ -107,7 +108,7 @@ class Sessions:
         return int(self._clock.now().timestamp())
 
     def _sign(self, purpose: str, text: str) -> str:
-        digest = hmac.new(self._key, f"{purpose}|{text}".encode(), hashlib.sha256).digest()
+        digest = hmac.new(self._key, f"{purpose}|{text}".encode(errors="surrogatepass"), hashlib.sha256).digest()
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
     def _hash(self, token: str) -> str:

@@ -15,7 +15,6 @@ from shared.web.rendering import render, templates_hash
 from shared.web.session import Sessions, WebSession
 
 _MAX_FORM = 64 * 1024
-NO_STORE = {"Cache-Control": "no-store"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +41,9 @@ class Visit:
     @property
     def address(self) -> str:
         """The app's own URL."""
-        url = urllib.parse.urlsplit(self.request.url)
-        return self.app.settings.public_url or f"{'https' if is_secure(self.request) else url.scheme}://{url.netloc}"
+        url = self.request.address
+        scheme = "https" if self.request.is_secure else url.scheme
+        return self.app.settings.public_url or f"{scheme}://{url.netloc}"
 
     @functools.cached_property
     def form(self) -> dict[str, str]:
@@ -71,13 +71,13 @@ class Visit:
             "clock_now": self.app.clock.now(),
         }
         body = render(template, **known, **context)
-        return Response(body=body, status=status, media_type="text/html", charset="utf-8", headers=dict(NO_STORE))
+        return Response(body=body, status=status, media_type="text/html", charset="utf-8")
 
     def part_if_changed(self, template: str, etags: list[str], context: Callable[[], dict[str, Any]]) -> Response:
         """Render a part of a page; if the visitor has it already, answer 304 without making its context."""
         etag = self.etag(etags)
         if self.request.header("If-None-Match") == etag:
-            return Response(status=304, headers={"ETag": etag, **NO_STORE})
+            return Response(status=304, headers={"ETag": etag})
         response = self.page(template, etag=etag, **context())
         response.headers["ETag"] = etag
         return response
@@ -89,7 +89,7 @@ class Visit:
 
     def set_cookie(self, response: Response, session: WebSession | None) -> Response:
         """Add the session's cookie to a response; None deletes the cookie."""
-        name, secure = cookie_name(self.request), "; Secure" if is_secure(self.request) else ""
+        name, secure = cookie_name(self.request), "; Secure" if self.request.is_secure else ""
         value, age = ("", 0) if session is None else self.sessions.cookie(session)
         response.headers["Set-Cookie"] = f"{name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{secure}"
         return response
@@ -97,7 +97,7 @@ class Visit:
 
 def see_other(where: str) -> Response:
     """Redirect to a page by GET."""
-    return Response(status=303, headers={"Location": where, **NO_STORE})
+    return Response(status=303, headers={"Location": where})
 
 
 def own_path(given: str) -> str:
@@ -106,14 +106,9 @@ def own_path(given: str) -> str:
     return given if safe else "/instances"
 
 
-def is_secure(request: Request) -> bool:
-    forwarded = request.header("X-Forwarded-Proto").split(",")[0].strip().lower()
-    return (forwarded or urllib.parse.urlsplit(request.url).scheme) == "https"
-
-
 def cookie_name(request: Request) -> str:
     # Browsers accept a cookie with this prefix only over HTTPS and from this host.
-    return "__Host-gpulaunch" if is_secure(request) else "gpulaunch"
+    return "__Host-gpulaunch" if request.is_secure else "gpulaunch"
 
 
 def session_cookie(request: Request) -> str:

@@ -10,7 +10,7 @@ from gpulaunch.models.base import UtcTime
 from gpulaunch.models.instances import EventType, Mode, Phase, Reason
 from shared.domain.costs import cost_so_far
 from shared.domain.instance import Event, InstanceRecord
-from shared.domain.messages import BudgetNotice, GarbageNotice, UnreadableNotice
+from shared.domain.messages import AccessNotice, BudgetNotice, GarbageNotice, UnreadableNotice
 
 AlertType = Literal[
     "instance.phase_changed",
@@ -23,6 +23,7 @@ AlertType = Literal[
     "garbage.unlabelled",
     "garbage.staying",
     "garbage.lost",
+    "access.throttled",
 ]
 
 GARBAGE_TYPES: Mapping[str, AlertType] = {
@@ -66,9 +67,9 @@ class Alert(BaseModel):
     type: AlertType
     timestamp: UtcTime
     """Time of the event."""
-    data: AlertData | BudgetNotice | UnreadableNotice | GarbageNotice
-    """The budget for `budget.refused`, the record for `instance.unreadable`, the nodes for `garbage.…`,
-    otherwise the event."""
+    data: AlertData | BudgetNotice | UnreadableNotice | GarbageNotice | AccessNotice
+    """The budget for `budget.refused`, the record for `instance.unreadable`, the nodes for `garbage.…`, the address for
+    `access.throttled`, otherwise the event."""
 
 
 def type_of(event: Event) -> AlertType | None:

@@ -5,7 +5,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from shared.domain.instance import RELEASE_ALERT, Event, InstanceRecord
-from shared.domain.messages import NO_INSTANCE, AlertMessage, BudgetNotice, GarbageNotice, UnreadableNotice
+from shared.domain.messages import (
+    NO_INSTANCE,
+    AccessNotice,
+    AlertMessage,
+    BudgetNotice,
+    GarbageNotice,
+    UnreadableNotice,
+)
 from shared.errors import StoreUnavailableError
 from shared.queues import ALERTS
 from shared.storage.base import Queues
@@ -49,6 +56,11 @@ class AlertQueue:
         """Send to every receiver that nodes wait for a confirmation, or carry no identity."""
         if "alert" in self.wanted:
             self._send(AlertMessage(instanceId=NO_INSTANCE, epoch=0, sequence=0, garbage=notice))
+
+    def access(self, notice: AccessNotice) -> None:
+        """Send to every receiver that an address has failed to prove itself too often."""
+        if "alert" in self.wanted:
+            self._send(AlertMessage(instanceId=NO_INSTANCE, epoch=0, sequence=0, access=notice))
 
     def burning(self, record: InstanceRecord, sequence: int) -> None:
         """Send an event to every receiver. Raises StoreUnavailableError."""

@@ -73,6 +73,8 @@ class AlertDelivery:
             return Alert(type="instance.unreadable", timestamp=message.unreadable.at, data=message.unreadable)
         if message.garbage is not None:
             return Alert(type=GARBAGE_TYPES[message.garbage.reason], timestamp=message.garbage.at, data=message.garbage)
+        if message.access is not None:
+            return Alert(type="access.throttled", timestamp=message.access.at, data=message.access)
         found = self.store.load(message.instanceId)
         events = self.store.events(message.instanceId, after=message.sequence - 1, limit=1)
         kind = type_of(events[0]) if events else None

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from shared.domain.messages import BudgetNotice, GarbageNotice, UnreadableNotice
+from shared.domain.messages import AccessNotice, BudgetNotice, GarbageNotice, UnreadableNotice
 from shared.domain.webhook import Format
 from shared.webhooks.alert import Alert
 
@@ -41,6 +41,8 @@ def _title(alert: Alert) -> str:
         return _GARBAGE[alert.data.reason].format(
             nodes="1 node" if alert.data.count == 1 else f"{alert.data.count} nodes"
         )
+    if isinstance(alert.data, AccessNotice):
+        return "Too many failed sign-ins"
     name = alert.data.name or alert.data.instance_id
     return _TITLES[alert.type].format(name=name, phase=alert.data.phase.value)
 
@@ -54,6 +56,8 @@ def _facts(alert: Alert) -> dict[str, str]:
         return {"Instance": data.instance_id, "Reason": data.reason}
     if isinstance(data, GarbageNotice):
         return {"Nodes": str(data.count), "Reason": data.reason}
+    if isinstance(data, AccessNotice):
+        return {"Address": data.source}
     facts = {"Instance": data.instance_id, "Model": data.model_name, "Provider": f"{data.provider} ({data.mode})"}
     if data.reason is not None:
         facts["Reason"] = data.reason.value

@@ -28,6 +28,7 @@ def main() -> None:
     telemetry = connect(connection, world.adapters.redactor, on_console=True)
     world.rebuild(telemetry=telemetry)
     instance_id = world.launch(labels={"team": "a", "simulate.no-capacity": "1"})
+    world.call("GET", "/api/instances", token="not-a-token-of-ours", headers={"X-Forwarded-For": "203.0.113.7"})
     world.queues.put(LAUNCHES, b"no json")
     world.run(120)
     world.delete(instance_id)

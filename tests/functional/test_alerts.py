@@ -260,6 +260,22 @@ def test_a_budget_without_room_should_be_told_once_and_signed(receiver: Receiver
     assert "webhook-signature" in receiver.got[-1][1]
 
 
+@pytest.mark.parametrize("form", ["json", "slack", "teams"])
+def test_an_address_that_guesses_tokens_should_be_told_of(receiver: Receiver, form: str) -> None:
+    world = Alerting(f"{form}|{receiver.url}/", events="alert")
+    for _ in range(30):
+        world.call("GET", "/api/instances", token="not-a-token-of-ours", headers={"X-Forwarded-For": "203.0.113.7"})
+    world.deliver()
+    ((_, _, body),) = receiver.got
+    text = body.decode()
+    assert "203.0.113.7" in text
+    assert "not-a-token-of-ours" not in text
+    if form == "json":
+        assert receiver.alerts()[0]["type"] == "access.throttled"
+    else:
+        assert "Too many failed sign-ins" in text
+
+
 def test_a_step_that_always_fails_should_be_told_of(receiver: Receiver) -> None:
     world = Alerting(f"json|{receiver.url}/", events="poison")
     world.launch()

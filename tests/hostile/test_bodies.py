@@ -1,5 +1,6 @@
 """Bodies, headers and queries that no schema would make: refused in the document's words, never a fault of ours."""
 
+import itertools
 import json
 import urllib.parse
 from collections.abc import Iterator
@@ -10,11 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpulaunch.models.problems import PROBLEM_TYPE
+from shared.api.http import API_HEADERS
 from shared.api.parse import MAX_BODY, MAX_NODE_BODY
 from tests.functional.scripted import NodeWorld
 from tests.functional.world import SEED, Answer, World
 from tests.hostile import strategies
 
+SOURCES = itertools.count()
 NODE_CALLS = ("register", "progress", "heartbeat", "notice", "complete")
 SAFE = settings(
     max_examples=150,
@@ -101,8 +104,10 @@ def test_bodies_at_the_limit_should_be_read(push: tuple[NodeWorld, str]) -> None
 @given(value=strategies.header_text)
 def test_any_token_and_key_should_be_answered_as_documented(push: tuple[NodeWorld, str], value: str) -> None:
     world, instance_id = push
-    refused(world.call("GET", "/api/instances", token=value), 401)
-    headers = {"Authorization": f"Bearer {value}"}
+    # More wrong tokens than one address has in a minute.
+    source = {"X-Forwarded-For": f"203.0.113.{next(SOURCES) % 250}"}
+    refused(world.call("GET", "/api/instances", token=value, headers=source), 401)
+    headers = {"Authorization": f"Bearer {value}", **source}
     refused(world.call("GET", f"/api/nodes/{instance_id}/assignment", token=None, headers=headers), 401)
     assert world.call("GET", f"/api/instances/{instance_id}", headers={"If-None-Match": value}).status in (200, 304)
     answer = world.call("POST", "/api/instances/launch", SEED, headers={"Idempotency-Key": value})
@@ -156,7 +161,7 @@ def test_no_header_of_an_answer_should_be_made_of_what_was_sent(push: tuple[Node
     world, _ = push
     labels = {"team": "a b:c@d/e"}
     answer = world.call("POST", "/api/instances/launch", SEED | {"labels": labels, "name": "x-y"})
-    assert set(answer.headers) == {"Content-Type", "Location", "X-Request-Id"}
+    assert set(answer.headers) == {"Content-Type", "Location", "X-Request-Id", *API_HEADERS}
     assert answer.headers["Location"] == f"/api/instances/{answer.json['instance_id']}"
 
 

@@ -52,7 +52,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "shared.api": (*EDGE, *PROTOCOLS, *LEAVES, "shared.webhooks.alert"),
     "shared.web": (*EDGE, *PROTOCOLS, *LEAVES, "shared.planning.launch_plan", "shared.web"),
-    "functions": (*EDGE, *LEAVES, "shared.web"),
+    "functions": (*EDGE, *LEAVES, "shared.web", "functions"),
     "shared.backends": (*RIM, "shared.backends", "shared.clouds", "shared.catalog"),
     "shared.clouds": (*RIM, "shared.clouds"),
     "shared.storage": (*RIM, "shared.storage"),

@@ -31,6 +31,7 @@ def lines() -> Iterator[list[Line]]:
     world.queues.put(LAUNCHES, b"no json")
     world.queues.bury(LAUNCHES, f'{{"instanceId": "{instance_id}", "epoch": 1, "step": "advance"}}'.encode())
     world.run(90)
+    world.call("GET", "/api/instances", token="not-a-token-of-ours")
     world.delete(instance_id)
     world.run(Timeouts().release_alert + 720)
     yield world.lines()
@@ -49,6 +50,11 @@ def test_messages_that_are_buried_or_given_up_should_be_seen(lines: list[Line]) 
     assert [text for text in seen if "the host gave up a message" in text]
     # And the host's own line, should the app be unable to say anything.
     assert re.findall(r'has "([^"]+)"', _query("poison")) == ["to queue 'gpulaunch-", "-poison'"]
+
+
+def test_a_wrong_token_should_log_the_line_that_the_alert_counts(lines: list[Line]) -> None:
+    (line,) = [line for line in lines if line.get("event") == _event("access")]
+    assert set(re.findall(r"Properties\.(\w+)", _query("access"))) <= line.keys()
 
 
 def test_a_node_that_does_not_go_should_be_seen_once(lines: list[Line]) -> None:
