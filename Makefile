@@ -159,8 +159,11 @@ simulate: install ## run the whole program under faults, by seeds: SEEDS=n FROM=
 simulate-ci: install ## run two thousand seeds as tests
 	@$(BIN)/python -m pytest -q -n 0 -m simulation tests/simulation
 
-mutations: install ## find each planted bug within two thousand seeds, and print after how many
+SAMPLE ?= 600
+
+mutations: install ## find each planted bug within two thousand seeds, and most of SAMPLE=n changes of the deciding rooms, drawn by SEED=n, by the tests
 	@$(BIN)/python -m pytest -q -n 0 -m slow tests/simulation
+	@$(BIN)/python -m tests.mutants --sample $(SAMPLE) --seed $(or $(SEED),1)
 
 chaos: install ## launch 200 instances, kill the app 50 times meanwhile, and account for every one; about five minutes
 	@$(BIN)/python -m tests.chaos
