@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PORT ?= 7071
 
 .PHONY: help install run stop doctor test fuzz audit lock check infra lint types browser screenshots static e2e unattended \
-  simulate simulate-ci mutations chaos bench docs agent clean
+  simulate simulate-ci mutations chaos bench docs agent clean vllm-options
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -147,6 +147,9 @@ e2e: install ## run real SkyPilot with real vLLM on a one-node Slurm, then on a 
 
 unattended: install ## show that nodes end by themselves when their control plane stays dead; eight minutes, as root
 	@$(BIN)/python -m pytest -q -s -m e2e tests/e2e/test_unattended.py
+
+vllm-options: install ## write the table of vLLM's options anew from its own parser, after a change of its version
+	@$(BIN)/python -m tests.e2e.stack.vllm_options
 
 SEEDS ?= 2000
 FROM ?= 1

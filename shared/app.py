@@ -23,6 +23,7 @@ from shared.control.costs import CostReports
 from shared.control.garbage_report import GarbageReports
 from shared.control.idempotency import IdempotentLauncher
 from shared.control.launch import Launcher, LaunchPreparation
+from shared.control.launch_arguments import LaunchArguments
 from shared.control.launch_planner import LaunchDefaults, LaunchPlanner
 from shared.control.launch_spec import LaunchSpecs
 from shared.control.mode import ModeChooser
@@ -145,7 +146,8 @@ def compose(adapters: Adapters) -> App:
     unreadable = UnreadableTermination(store, listing, garbage, clock)
     statuses = SweepStatusStore(store)
     quota = QuotaCheck(made.clouds, CHECKABLE, store, made.redactor)
-    planner = LaunchPlanner(made.catalog, rules.limits, _defaults(settings), memory, clock)
+    arguments = LaunchArguments(made.redactor, frozenset(settings.allowed_vllm_options))
+    planner = LaunchPlanner(made.catalog, rules.limits, _defaults(settings), memory, clock, arguments)
     modes = ModeChooser(settings.orchestrator, made.backends, made.redactor, made.sleep)
     admission = Admission(store, gate, rules, alerts)
     preparation = LaunchPreparation(planner, modes, quota, made.backends)

@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gpulaunch.models.requests import LABEL_KEY, LABEL_VALUE, ProviderName
+from gpulaunch.models.vllm_arguments import refusal_of_ours
 from shared.domain.webhook import Webhook, check_address, read_hooks, signing_key
 from shared.errors import SettingsError
 
@@ -75,6 +76,8 @@ class Settings(BaseSettings):
     """What is installed on a node, as a pip requirement."""
     vllm_executable: str | None = Field(None, alias="GPULAUNCH_VLLM_EXECUTABLE", pattern=r"^/[A-Za-z0-9._/-]+$")
     """Path of a vllm in the nodes' image; where it exists, nothing is installed."""
+    allowed_vllm_options: Annotated[tuple[str, ...], NoDecode] = Field((), alias="GPULAUNCH_ALLOWED_VLLM_OPTIONS")
+    """Options of vLLM that launches may use although they run code, touch files, open addresses or are unknown here."""
     hub_token: SecretStr | None = Field(None, alias="HF_TOKEN")
     """Token for gated models of the Hugging Face Hub."""
     hub_endpoint: str = Field("https://huggingface.co", alias="HF_ENDPOINT")
@@ -120,6 +123,7 @@ class Settings(BaseSettings):
         "allowed_regions",
         "allowed_types",
         "allowed_gpus",
+        "allowed_vllm_options",
         mode="before",
     )
     @classmethod
@@ -152,6 +156,13 @@ class Settings(BaseSettings):
     def _providers(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if any(name not in get_args(ProviderName) for name in names):
             raise ValueError(f"valid providers are {', '.join(get_args(ProviderName))}")
+        return names
+
+    @field_validator("allowed_vllm_options")
+    @classmethod
+    def _options(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not re.fullmatch(r"--[a-z0-9][a-z0-9-]*", name) for name in names) or refusal_of_ours(names):
+            raise ValueError("write full names such as --trust-remote-code; those that gpulaunch sets can't be allowed")
         return names
 
     @field_validator("admin_tokens", "read_tokens")

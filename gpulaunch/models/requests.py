@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from gpulaunch.models.base import Outside
+from gpulaunch.models.vllm_arguments import refusal_of_ours
 
 ProviderName = Literal["azure", "aws", "gcp", "kubernetes", "slurm"]
 """SkyPilot's names for where nodes can be launched."""
@@ -38,12 +39,9 @@ IN_WORDS = {
 LabelKey = Annotated[str, StringConstraints(pattern=LABEL_KEY)]
 LabelValue = Annotated[str, StringConstraints(pattern=LABEL_VALUE)]
 Region = Annotated[str, StringConstraints(pattern=REGION)]
-VllmArg = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
-
-_OURS = frozenset(
-    {"--api-key", "--host", "--port", "--model", "--uds", "--ssl-keyfile", "--ssl-certfile", "--root-path"}
-)
-"""vLLM options set by the node agent; a user's value would break the endpoint's address or key."""
+_VISIBLE = r"^[^\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+$"
+"""No control characters, and none that are invisible or change the direction of writing: what is shown is what runs."""
+VllmArg = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=_VISIBLE)]
 
 
 class Job(Outside):
@@ -80,7 +78,8 @@ class LaunchRequest(Outside):
     budget_usd: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] | None = None
     """Terminate the instance when it has cost this much, in USD, counted from each attempt's submission."""
     vllm_args: Annotated[list[VllmArg], Field(max_length=64)] = []
-    """Additional arguments for `vllm serve`, one list entry each; no shell is involved."""
+    """Additional arguments for `vllm serve`, one list entry each; no shell is involved. Options that open addresses,
+    run code or touch files of the node are refused unless GPULAUNCH_ALLOWED_VLLM_OPTIONS names them."""
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=16)] = {}
     name: Annotated[str, StringConstraints(pattern=NAME)] | None = None
     job: Job | None = None
@@ -88,10 +87,9 @@ class LaunchRequest(Outside):
     @field_validator("vllm_args")
     @classmethod
     def _not_ours(cls, args: list[str]) -> list[str]:
-        for arg in args:
-            option = arg.split("=", 1)[0]
-            if option in _OURS:
-                raise ValueError(f"{option} is set by gpulaunch; remove it")
+        refusal = refusal_of_ours(args)
+        if refusal is not None:
+            raise ValueError(refusal)
         return args
 
     @field_validator("model_source")

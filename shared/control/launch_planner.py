@@ -9,6 +9,7 @@ from gpulaunch.models.problems import FieldError
 from gpulaunch.models.requests import LaunchRequest
 from shared.billing.limits import AdmissionLimits, allowed, lifetime_refusal
 from shared.clock import Clock
+from shared.control.launch_arguments import LaunchArguments
 from shared.control.offer_memory import OfferMemory
 from shared.domain.catalog import Catalog, CatalogMismatch, NotCataloguedError
 from shared.domain.errors import AdmissionRefusedError, InvalidFieldsError
@@ -35,12 +36,13 @@ class LaunchPlanner:
     defaults: LaunchDefaults
     memory: OfferMemory
     clock: Clock
+    arguments: LaunchArguments
 
     def plan(self, request: LaunchRequest) -> LaunchPlan:
         """Plan a launch.
 
         Raises:
-            InvalidFieldsError: No offer meets the request.
+            InvalidFieldsError: No offer meets the request, or an argument of vLLM is refused.
             AdmissionRefusedError: The deployment does not allow such a launch.
         """
         candidates = self.candidates(request)
@@ -50,14 +52,16 @@ class LaunchPlanner:
         """The offers that a request may use; there is a plan of at least one.
 
         Raises:
-            InvalidFieldsError: No offer meets the request.
+            InvalidFieldsError: No offer meets the request, or an argument of vLLM is refused.
             AdmissionRefusedError: The deployment does not allow such a launch.
         """
+        filled = self._filled(request)
+        self.arguments.check(filled)
         offers, refusal = allowed(self._matching(request), self.limits)
         if refusal is not None:
             raise AdmissionRefusedError(refusal)
         failed = () if self.defaults.simulated else self.memory.recent(self.clock.now())
-        found = Candidates(request=self._filled(request), offers=offers, failed=failed)
+        found = Candidates(request=filled, offers=offers, failed=failed)
         if not found.planned():
             message = "No offer is left under use_spot, spot_fallback, region and max_hourly_cost; allow more of them."
             raise InvalidFieldsError([FieldError(field="body", message=message)])

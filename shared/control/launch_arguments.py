@@ -1,0 +1,48 @@
+"""Check a launch's arguments for vLLM against what the deployment allows and what its rules need."""
+
+from collections.abc import Set
+from dataclasses import dataclass
+
+from gpulaunch.models.problems import FieldError
+from gpulaunch.models.requests import LaunchRequest
+from gpulaunch.models.vllm_arguments import read
+from shared.domain.errors import InvalidFieldsError
+from shared.planning.vllm_policy import refusals
+from shared.redaction import Redactor
+
+_NO_METRICS = "--disable-log-stats"
+_NEEDS_METRICS = f"{_NO_METRICS} turns off the metrics that idle_minutes needs. Remove one of them."
+_LOOKS_LIKE_ONE = (
+    "This looks like a secret, and launches are stored and shown. "
+    "Remove it; HF_TOKEN and the keys of model stores belong in the app's settings."
+)
+
+
+@dataclass(frozen=True)
+class LaunchArguments:
+    redactor: Redactor
+    allowed: Set[str]
+    """Names of options that the operator allows besides those that are free."""
+
+    def check(self, request: LaunchRequest) -> None:
+        """Check a request that has the deployment's defaults filled in.
+
+        Raises:
+            InvalidFieldsError: An argument is not one of vLLM's, is not allowed, or holds a secret.
+        """
+        secrets = [place for place, entry in enumerate(request.vllm_args) if self.redactor.text(entry) != entry]
+        if secrets:
+            # Alone: other messages repeat parts of arguments, which may be parts of the secret.
+            raise InvalidFieldsError([_problem(place, _LOOKS_LIKE_ONE) for place in secrets])
+        found = refusals(request.vllm_args, self.allowed)
+        if request.idle_minutes is not None:
+            given = enumerate(map(read, request.vllm_args))
+            found += [
+                _problem(place, _NEEDS_METRICS) for place, one in given if one is not None and one.flag == _NO_METRICS
+            ]
+        if found:
+            raise InvalidFieldsError(found)
+
+
+def _problem(place: int, message: str) -> FieldError:
+    return FieldError(field=f"vllm_args.{place}", message=message)

@@ -1,0 +1,113 @@
+"""Which of vLLM's arguments a launch may have; tests/e2e compares the table and its reading with the real parser."""
+
+import pytest
+from pydantic import ValidationError
+
+from gpulaunch.models.requests import LaunchRequest
+from gpulaunch.models.vllm_arguments import FLAGS, read
+from gpulaunch.models.vllm_options import VERSION
+from shared.planning.vllm_policy import refusals
+from shared.settings import Settings
+
+SPELLINGS_OF_OURS = [
+    ["--api_key="], ["--api-key"], ["--api_key", "k"], ["--api-k=k"], ["--api_ke=k"], ["--host=::"],
+    ["--hos=127.0.0.1"], ["--po=1"], ["--port.x", "1"], ["--ssl_keyfile=x"], ["--ssl", "x"],
+    ["--ssl-ca-certs", "x"], ["--uds=/tmp/s"],
+    ["--ud=/tmp/s"], ["--middleware", "os.abort"], ["--mid", "os.abort"], ["--root_path=/x"], ["--config", "x.yaml"],
+    ["--config=x.yaml"], ["--seed", "--config", "x.yaml"], ["--served_model-name", "other"], ["--served", "other"],
+    ["--model", "other/model"], ["--allow-credentials"], ["--no-allow-credentials"], ["--no-allow-cred"],
+    ["--allowed-origins=[\"*\"]"], ["--grpc"], ["--grp"], ["--headless"], ["--help"], ["-h"], ["--help=all"],
+    ["--hf-overrides.x", "--api-key", "k"], ["-dpm"], ["--tokens-only"],
+]  # fmt: skip
+FINE = [
+    [], ["--max-model-len", "256"], ["--max_model_len=8k"], ["--max-model-len=auto"], ["-tp", "2"], ["-tp=2"], ["-O3"],
+    ["-O=2"], ["--enforce-eager"], ["--no-enable-prefix-caching"], ["--no-enable_prefix-caching"], ["--seed", "-1"],
+    ["--watermark=-0.5"], ["--hf-overrides", '{"rope_scaling": {"factor": 2.0}}'], ["--hf-overrides.rope.factor", "2"],
+    ["--hf_overrides.rope_x.factor=2"], ["--compilation-config", '{"mode": 3}'], ["-cc.mode=3"],
+    ["-cc.cudagraph_capture_sizes+", "1,2"],
+    ["--speculative-config", '{"method": "ngram", "num_speculative_tokens": 3}'],
+    ["--lora-modules", "sql=my-org/adapter", "b=model/b"], ["--lora-modules", '{"name": "a", "path": "o/a"}'],
+    ["--enable-lora", "--max-loras", "2"], ["--tokenizer", "org/other"], ["--chat-template", "model/chat.jinja"],
+    ["--chat-template", "{{ '/' }}{% for m in messages %}../{{ m }}{% endfor %}"], ["--tool-call-parser=hermes"],
+    ["--allowed-media-domains", "a.example", "b.example"], ["--device-memory-utilization", "0.8"],
+    ["--reasoning-config", '{"reasoning_start_str": "<think>", "reasoning_end_str": "</think>"}'],
+]  # fmt: skip
+REFUSED = [
+    ["--max-model", "256"], ["--tensor", "2"], ["-tp2"], ["--maximum", "1"], ["--omni"], ["--"], ["-"], ["other/model"],
+    ["--max-model-len 256"], ["--seed"], ["--seed", "1", "2"], ["--seed=1", "2"], ["--enforce-eager", "true"],
+    ["--enforce-eager=true"], ["--seed.x", "1"], ["--watermark", "-0.5"], ["--hf-overrides.x", "--seed", "1"],
+    ["--hf-token", "hf_x"], ["--hf_token=hf_x"], ["--hf-token"], ["--trust-remote-code"], ["--trust_remote_code"],
+    ["--tool-parser-plugin=x.py"], ["--logits-processors", "a.B"], ["--worker-cls=a.B"], ["--download-dir", "d"],
+    ["--allowed-local-media-path=/"], ["--kv-events-config.endpoint", "tcp://*:5557"], ["--master-addr", "1.2.3.4"],
+    ["-n", "2"], ["-dpa", "1.2.3.4"], ["--otlp-traces-endpoint=http://x"], ["--profiler-config.torch_profiler_dir=d"],
+    ["--tokenizer", "/etc"], ["--tokenizer=~/x"], ["--hf-config-path", "../x"], ["--lora-modules", "a=/etc"],
+    ["--lora-modules", '{"name": "a", "path": "/etc"}'], ["--chat-template", "/proc/self/environ"],
+    ["--generation-config", "a/../../x"], ["--default-mm-loras", '{"image": "https://x/y"}'],
+    ["--compilation-config", '{"backend": "os.abort"}'], ["-cc.backend", "os.abort"],
+    ["-cc.inductor_passes.x=os.abort"],
+    ["--compilation-config", '{"mode": 3, "cache_dir": "x"}'], ["--speculative-config", '{"model": "/etc"}'],
+    ["--speculative-config", '{"method": "custom_class", "model": "os.abort"}'], ["--spec-method=custom_class"],
+    ["--hf-overrides.x+", "a,/etc"],
+    ["--structured-outputs-config.reasoning_parser_plugin=x.py"], ["--hf-overrides", '{"a": 1, "a": 2}'],
+]  # fmt: skip
+
+
+def accepted(args: list[str]) -> None:
+    LaunchRequest(model_name="o/m", gpu="A10", vllm_args=args)
+
+
+@pytest.mark.parametrize("args", SPELLINGS_OF_OURS, ids=" ".join)
+def test_an_option_that_gpulaunch_sets_should_be_refused_in_every_spelling_that_vllm_takes(args: list[str]) -> None:
+    with pytest.raises(ValidationError, match="gpulaunch"):
+        accepted(args)
+
+
+@pytest.mark.parametrize("args", FINE, ids=" ".join)
+def test_arguments_that_vllm_takes_and_that_harm_nothing_should_pass(args: list[str]) -> None:
+    accepted(args)
+    assert refusals(args) == []
+
+
+@pytest.mark.parametrize("args", REFUSED, ids=" ".join)
+def test_what_vllm_does_not_take_and_what_may_harm_should_be_refused_with_its_place(args: list[str]) -> None:
+    accepted(args)
+    problem = refusals(args)[0]
+    place = int(problem.field.removeprefix("vllm_args."))
+    assert 0 <= place < len(args)
+    assert problem.message.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["--trust-remote-code"], ["--trust_remote_code"], ["--no-trust-remote-code"], ["--brand-new=1"],
+     ["--brand_new", "x"], ["--tokenizer", "/opt/tokenizer"]],
+)  # fmt: skip
+def test_what_the_operator_allows_by_name_should_pass(args: list[str]) -> None:
+    assert refusals(args) != [] or args[0].startswith("--no-")
+    assert refusals(args, {"--trust-remote-code", "--brand-new", "--tokenizer"}) == []
+
+
+def test_what_the_operator_allows_should_not_let_pass_what_gpulaunch_sets() -> None:
+    with pytest.raises(ValidationError):
+        accepted(["--api-key=x"])
+
+
+def test_each_wrong_argument_should_be_named_with_what_was_meant() -> None:
+    found = refusals(["--max-modle-len", "1", "--enforce-eager", "--tensor", "2"])
+    assert [(one.field, one.nearest[:1]) for one in found] == [
+        ("vllm_args.0", ["--max-model-len"]),
+        ("vllm_args.3", ["--tensor-parallel-size"]),
+    ]
+
+
+def test_every_class_of_options_should_be_reviewed() -> None:
+    assert not [option.name for option in FLAGS.values() if option.kind == "unreviewed"]
+
+
+def test_the_table_should_be_of_the_version_that_nodes_install() -> None:
+    assert f"vllm=={VERSION}" == Settings.model_fields["vllm_requirement"].default
+
+
+@pytest.mark.parametrize("entry", ["8", "-1", "a=b", "", "x--api-key"])
+def test_a_value_should_not_be_taken_for_an_option(entry: str) -> None:
+    assert read(entry) is None
