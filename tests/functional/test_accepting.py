@@ -153,7 +153,8 @@ def test_without_configured_tokens_nobody_should_get_in_but_a_developer() -> Non
     opened = World(
         given=settings(GPULAUNCH_ADMIN_TOKENS="", GPULAUNCH_READ_TOKENS="", AZURE_FUNCTIONS_ENVIRONMENT="Development")
     )
-    assert opened.call("POST", PATH, SEED, token=None).status == 202
+    headers = {"Content-Type": "application/json"}
+    assert opened.call("POST", PATH, SEED, token=None, headers=headers).status == 202
 
 
 class TestIdempotency:
