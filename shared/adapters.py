@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from gpulaunch.models.requests import ProviderName
 from shared.auth import Deriver
-from shared.backends.base import Assignments, Backend, Backends
+from shared.backends.base import Assignments, Backend, Backends, ModelInspector
 from shared.cache import TTLCache
 from shared.catalog.live import LiveCatalog
 from shared.catalog.price_keeper import PriceKeeper, PriceLists, stored_lists
@@ -57,6 +57,8 @@ class Adapters:
     deployment: str
     """The deployment's identity."""
     sleep: Callable[[float], None]
+    models: ModelInspector | None = None
+    """Looks at models before a node is paid for; None: nothing does."""
     timeouts: Timeouts = field(default_factory=Timeouts)
     clouds: Mapping[ProviderName, CloudCompute] = field(default_factory=dict[ProviderName, CloudCompute])
     """The clouds' own APIs beside SkyPilot, where they are configured; empty: SkyPilot alone is asked."""
@@ -93,6 +95,7 @@ def connect(settings: Settings) -> Adapters:
         return _simulation(settings, clock) if mode == "simulation" else _real(settings, clock, redactor)
 
     catalog, prices = _prices(settings, clock, store)
+    assignments, models = _sources(settings, deriver, clock)
     return Adapters(
         settings=settings,
         clock=clock,
@@ -102,7 +105,8 @@ def connect(settings: Settings) -> Adapters:
         backends=backends,
         catalog=catalog,
         deriver=deriver,
-        assignments=_assignments(settings, deriver, clock),
+        assignments=assignments,
+        models=models,
         redactor=redactor,
         deployment=deployment,
         sleep=time.sleep,
@@ -163,11 +167,13 @@ def _telemetry(settings: Settings, redactor: Redactor) -> Telemetry:
     return connect(settings.insights_connection.get_secret_value(), redactor, on_console=settings.development)
 
 
-def _assignments(settings: Settings, deriver: Deriver, clock: Clock) -> Assignments:
+def _sources(settings: Settings, deriver: Deriver, clock: Clock) -> tuple[Assignments, ModelInspector]:
     from shared.model_sources.assignment import AssignmentMaker
     from shared.model_sources.files import SourceFiles
+    from shared.model_sources.inspection import SourceInspector
 
-    return AssignmentMaker(settings, deriver, SourceFiles(settings, clock), clock)
+    files = SourceFiles(settings, clock)
+    return AssignmentMaker(settings, deriver, files, clock), SourceInspector(files)
 
 
 def _simulation(settings: Settings, clock: Clock) -> Backend:

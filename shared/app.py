@@ -27,6 +27,7 @@ from shared.control.launch_arguments import LaunchArguments
 from shared.control.launch_planner import LaunchDefaults, LaunchPlanner
 from shared.control.launch_spec import LaunchSpecs
 from shared.control.mode import ModeChooser
+from shared.control.model_check import ModelCheck
 from shared.control.node_calls import NodeCalls, NodeDoor
 from shared.control.observer import Observer
 from shared.control.offer_memory import OfferMemory
@@ -139,7 +140,8 @@ def compose(adapters: Adapters) -> App:
     specs = LaunchSpecs(settings, made.deriver, made.assignments, made.deployment)
     garbage = GarbageReports(store, clock, made.deployment)
     keeper = NodeKeeper(made.backends, made.clouds, garbage.is_deleted)
-    observer = Observer(made.backends, specs, keeper, lifecycle, made.redactor, telemetry)
+    models = ModelCheck(made.models, made.catalog)
+    observer = Observer(made.backends, specs, keeper, lifecycle, models, made.redactor, telemetry)
     turns = made.probe_turns or Turns(SLICES_AT_ONCE, SLICE_SECONDS, "the probing of nodes")
     prober = Prober(store, NodeProbes(made.backends, specs, made.redactor), keeper, records, lifecycle, turns)
     listing = ClusterListing(store, made.backends, made.clouds, MODES_IN_USE[settings.orchestrator])

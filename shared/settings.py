@@ -85,10 +85,14 @@ class Settings(BaseSettings):
     """Address of the R2 account, https://<account>.r2.cloudflarestorage.com."""
     r2_access_key_id: SecretStr | None = Field(None, alias="R2_ACCESS_KEY_ID")
     r2_secret_access_key: SecretStr | None = Field(None, alias="R2_SECRET_ACCESS_KEY")
+    r2_session_token: SecretStr | None = Field(None, alias="R2_SESSION_TOKEN")
+    """Of temporary credentials; launches are refused once they have expired."""
     s3_endpoint: str | None = Field(None, alias="AWS_ENDPOINT_URL_S3")
     s3_region: str = Field("us-east-1", alias="AWS_REGION")
     s3_access_key_id: SecretStr | None = Field(None, alias="AWS_ACCESS_KEY_ID")
     s3_secret_access_key: SecretStr | None = Field(None, alias="AWS_SECRET_ACCESS_KEY")
+    s3_session_token: SecretStr | None = Field(None, alias="AWS_SESSION_TOKEN")
+    """Of temporary credentials, whose key begins with ASIA."""
     skypilot_endpoint: str | None = Field(None, alias="SKYPILOT_API_SERVER_ENDPOINT")
     """Address of a remote SkyPilot API server; if unset, one is started on this machine when needed."""
     skypilot_token: SecretStr | None = Field(None, alias="SKYPILOT_SERVICE_ACCOUNT_TOKEN")

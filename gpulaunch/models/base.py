@@ -61,3 +61,7 @@ class Kept(BaseModel):
     """Base of what is read, changed and written back: fields of a later version are kept as they are."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)

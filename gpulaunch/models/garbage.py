@@ -4,8 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from gpulaunch.models.base import Outside, UtcTime
-from gpulaunch.models.responses import Answer
+from gpulaunch.models.base import Answer, Outside, UtcTime
 
 
 class WaitingNode(Answer):

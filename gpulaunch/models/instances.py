@@ -78,6 +78,7 @@ class Reason(OpenEnum):
     TOO_MANY_ATTEMPTS = "too_many_attempts"
     TOO_MANY_RECOVERIES = "too_many_recoveries"
     PROVIDER_UNAVAILABLE = "provider_unavailable"
+    DOES_NOT_FIT = "does_not_fit"
     POISON_MESSAGE = "poison_message"
 
 

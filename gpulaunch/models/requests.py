@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import AliasChoices, Field, StringConstraints, field_validator, model_validator
 
 from gpulaunch.models.base import Outside
 from gpulaunch.models.vllm_arguments import refusal_of_ours
@@ -32,7 +32,8 @@ IN_WORDS = {
     GPU: "A GPU, optionally followed by a colon and a count; for example A10 or A100-80GB:2.",
     REGION: "Letters, digits and . _ : / @ -; for example eastus.",
     WORD: "Letters, digits and . _ -; for example Standard_NV36ads_A10_v5.",
-    SOURCE: "hf://org/model, r2://bucket/prefix, s3://bucket/prefix, or the https:// URL of a folder of blobs.",
+    SOURCE: "hf://org/model, hf://org/model@revision, r2://bucket/prefix, s3://bucket/prefix, or the https:// URL of a "
+    "folder of blobs.",
 }
 """Each pattern in words, for error messages."""
 
@@ -68,7 +69,8 @@ class LaunchRequest(Outside):
     spot_fallback: bool = True
     """With `use_spot`: fall back to on-demand machines when no spot offer has capacity."""
     model_source: Annotated[str, StringConstraints(pattern=SOURCE)] | None = None
-    """`hf://org/model`, `r2://bucket/prefix`, `s3://bucket/prefix` or an `https://` blob folder; by default the Hub."""
+    """`hf://org/model`, with `@revision` if you like, `r2://bucket/prefix`, `s3://bucket/prefix` or an `https://` blob
+    folder; by default the Hub."""
     max_hourly_cost: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)] | None = None
     """Exclude offers above this price, in USD per hour."""
     max_lifetime_minutes: Annotated[int, Field(ge=1, le=43_200)] | None = None
@@ -80,6 +82,12 @@ class LaunchRequest(Outside):
     vllm_args: Annotated[list[VllmArg], Field(max_length=64)] = []
     """Additional arguments for `vllm serve`, one list entry each; no shell is involved. Options that open addresses,
     run code or touch files of the node are refused unless GPULAUNCH_ALLOWED_VLLM_OPTIONS names them."""
+    disk_size: Annotated[int, Field(ge=64, le=16_384)] | None = Field(
+        default=None, validation_alias=AliasChoices("disk_size", "disk_gib")
+    )
+    """Size of the node's disk in GiB; by default 256, or more if the model's files need it. Rented machines only."""
+    force: bool = False
+    """Launch although the model does not fit the machine, or its source could not be looked at."""
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=16)] = {}
     name: Annotated[str, StringConstraints(pattern=NAME)] | None = None
     job: Job | None = None
@@ -95,7 +103,8 @@ class LaunchRequest(Outside):
     @field_validator("model_source")
     @classmethod
     def _no_credentials_in_source(cls, source: str | None) -> str | None:
-        if source is not None and (re.search(r"^[a-z0-9]+://[^/]*@", source) or "?" in source or "#" in source):
+        user = r"^(?!hf://)[a-z0-9]+://[^/]*@|^hf://[^@/]*:"  # on the Hub, what follows an @ is a revision
+        if source is not None and (re.search(user, source) or "?" in source or "#" in source):
             raise ValueError("Remove user, query and fragment from the URL; credentials belong in the app's settings.")
         return source
 

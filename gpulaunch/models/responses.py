@@ -3,16 +3,11 @@
 from datetime import date
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from gpulaunch.models.base import UtcTime
+from gpulaunch.models.base import Answer, UtcTime
 from gpulaunch.models.instances import EventType, Mode, Phase, Reason
+from gpulaunch.models.model_view import ModelView
 from gpulaunch.models.offers import Offer, PriceSource
 from gpulaunch.models.requests import LaunchRequest
-
-
-class Answer(BaseModel):
-    model_config = ConfigDict(frozen=True)
 
 
 class Estimate(Answer):
@@ -127,6 +122,8 @@ class InstanceView(Answer):
     """Cost so far, in USD at list prices."""
     labels: dict[str, str]
     request: LaunchRequest
+    model: ModelView | None = None
+    """What was found of the model; null before validation and in simulations."""
 
 
 class UnreadableView(Answer):

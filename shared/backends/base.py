@@ -1,4 +1,4 @@
-"""Protocols of the backends: what provisions nodes, what asks nodes, what makes their assignments."""
+"""Protocols of the backends: what provisions and asks nodes, makes their assignments, looks at models."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,9 +6,10 @@ from typing import Protocol
 
 from gpulaunch.models.instances import Mode, Phase
 from gpulaunch.models.problems import FieldError
-from gpulaunch.models.requests import ProviderName
+from gpulaunch.models.requests import LaunchRequest, ProviderName
 from shared.domain.errors import InvalidFieldsError
 from shared.domain.instance import InstanceRecord
+from shared.domain.model import ModelFacts
 from shared.domain.node import Assignment, NodeStatus
 from shared.domain.provider import AttemptRef, Availability, Cluster, LaunchSpec, NodeTarget, NodeView, Probe
 
@@ -94,6 +95,17 @@ class Assignments(Protocol):
         """The assignment of one attempt of a record.
 
         Raises LaunchRefusedError (the model's source can't be read) and ProviderUnavailableError (no answer now).
+        """
+        ...
+
+
+class ModelInspector(Protocol):
+    """Looks at models before a node is paid for."""
+
+    def inspect(self, request: LaunchRequest) -> ModelFacts:
+        """What there is to know about a request's model.
+
+        Raises LaunchRefusedError (a node could not serve it) and ProviderUnavailableError (no answer now).
         """
         ...
 

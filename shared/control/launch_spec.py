@@ -7,6 +7,7 @@ from shared.auth import Deriver, Purpose
 from shared.backends.base import Assignments
 from shared.domain.instance import InstanceRecord
 from shared.domain.provider import AttemptRef, LaunchSpec, NodeTarget
+from shared.planning.model_fit import disk_gib
 from shared.settings import Settings
 
 
@@ -60,6 +61,7 @@ class LaunchSpecs:
             secrets=secrets,
             started_at=attempt.started_at,
             deployment=self.deployment,
+            disk_gib=disk_gib(record.request, record.model),
         )
 
     def node_target(

@@ -9,6 +9,7 @@ from gpulaunch.models.instances import Phase
 from gpulaunch.models.times import seconds_between
 from shared.backends.base import Backends
 from shared.control.launch_spec import LaunchSpecs, attempt_ref
+from shared.control.model_check import ModelCheck
 from shared.control.records import Lifecycle
 from shared.control.release import NodeKeeper
 from shared.domain.instance import InstanceRecord
@@ -24,7 +25,6 @@ from shared.domain.provider import (
 )
 from shared.lifecycle.observations import (
     Act,
-    Checked,
     CheckProvider,
     Decide,
     Describe,
@@ -65,6 +65,7 @@ class Observer:
     specs: LaunchSpecs
     nodes: NodeKeeper
     lifecycle: Lifecycle
+    models: ModelCheck
     redactor: Redactor
     telemetry: InstanceTelemetry
 
@@ -88,7 +89,7 @@ class Observer:
         match act:
             case CheckProvider():
                 elapsed = seconds_between(record.created_at, self.lifecycle.clock.now())
-                return Checked(provider.availability(record.request.provider, elapsed))
+                return self.models.check(record, provider.availability(record.request.provider, elapsed))
             case Submit():
                 spec = self.specs.launch_spec(record)
                 if not self.lifecycle.in_time_to_submit(record):

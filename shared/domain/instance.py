@@ -10,6 +10,7 @@ from typing_extensions import TypedDict
 from gpulaunch.models.base import Kept, Known, UtcTime
 from gpulaunch.models.instances import EventType, Mode, Phase, Reason
 from gpulaunch.models.offers import Offer
+from shared.domain.model import ModelFacts
 from shared.domain.money import Reservation
 from shared.domain.node import NodePhase
 from shared.domain.request import StoredJobResult, StoredRequest
@@ -184,6 +185,8 @@ class InstanceRecord(Kept):
     ended_at: UtcTime | None = None
     poisoned: int = 0
     """Messages that the host gave up since a step was last done."""
+    model: ModelFacts | None = None
+    """What was found of the model while validating; None: nothing was looked at, as for a simulation."""
     log_tail: list[str] = []
     """The last log lines of the node, redacted."""
     event_count: int = 0

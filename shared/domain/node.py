@@ -1,7 +1,7 @@
 """The protocol between the control plane and a node's agent."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -102,6 +102,15 @@ class LeaseAnswer(Stored):
     """Seconds for which the node may run without another renewal."""
 
 
+class FileChecksum(Stored):
+    """What a file's content hashes to."""
+
+    algorithm: Literal["sha256", "sha1", "md5", "git"]
+    """`git`: the SHA-1 by which git names the content."""
+    digest: str
+    """In hexadecimal digits."""
+
+
 class ModelFile(Stored):
     """One file of the model and its URL."""
 
@@ -111,6 +120,16 @@ class ModelFile(Stored):
     """URL for GET and range requests; signed if the store requires it."""
     size: int | None = None
     """Size in bytes if the store reports it; the node verifies it."""
+    checksum: FileChecksum | None = None
+    """If the store reports one; the node verifies it."""
+
+
+class ModelFolder(Stored):
+    """What vLLM would otherwise fetch by itself: an adapter, a draft model, a tokenizer."""
+
+    name: str
+    """Of its folder on the node, beside the model's: `extra-1`."""
+    files: list[ModelFile]
 
 
 class Assignment(Stored):
@@ -120,12 +139,20 @@ class Assignment(Stored):
     attempt: int
     model_name: str
     files: list[ModelFile]
-    """Files to fetch; empty if the model comes from the Hub (`hub_model`)."""
+    """The model's files."""
     hub_model: str | None = None
+    """The model's name on the Hub, if it comes from there. Agents of earlier versions list its files themselves."""
     hub_endpoint: str = "https://huggingface.co"
+    """Files below this address are asked for with the token."""
     hub_token: str | None = None
     """Token for gated models on the Hub."""
+    folders: list[ModelFolder] = []
+    """More to fetch, named in `local_args`."""
+    chat_template: str | None = None
+    """The chat template's text."""
     vllm_args: list[str]
+    local_args: list[str] | None = None
+    """The arguments with `{extra-1}` and `{model}` in place of what is in such a folder; None: as `vllm_args`."""
     api_key: str
     """The endpoint's key; the node passes it to vLLM in the environment, never as an argument."""
     port: int | None

@@ -79,6 +79,8 @@ class LaunchSpec:
     """When its submission has to be over, since another step may submit or give up the attempt then; None: no limit."""
     deployment: str
     """The deployment's identity, for the node's labels."""
+    disk_gib: int | None = None
+    """Size of the machine's disk; None: the provider's default."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,7 @@ class StoredRequest(LaunchRequest):
     idle_minutes: int | None = None
     budget_usd: float | None = None
     vllm_args: list[str] = []
+    disk_size: int | None = None
     labels: dict[str, str] = {}
     name: str | None = None
     job: StoredJob | None = None  # pyright: ignore[reportIncompatibleVariableOverride] - values are frozen

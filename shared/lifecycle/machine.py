@@ -113,6 +113,8 @@ def _step(transition: Transition, found: Observation, timeouts: Timeouts) -> Dec
             return validation.begin(transition)
         case Phase.VALIDATING, Checked():
             return validation.checked(transition, found, timeouts)
+        case Phase.VALIDATING, LaunchRefused():
+            return validation.refused(transition, found)
         case Phase.VALIDATING, ProviderUnavailable():
             return validation.unanswered(transition, found, timeouts)
         case Phase.READY, TimerFired():

@@ -1,9 +1,11 @@
 """What a step may do, and what it can observe."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from shared.domain.instance import Failure
+from shared.domain.model import ModelFacts
 from shared.domain.node import NodeNotice, NodeRegistration, NodeStatus
 from shared.domain.provider import Availability, NodeView, Probe
 
@@ -53,6 +55,14 @@ class TimerFired:
 @dataclass(frozen=True)
 class Checked:
     availability: Availability
+    model: ModelFacts | None = None
+    """What was found of the model; None: nothing was looked at."""
+    unfit: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Offers whose machines cannot serve it: reason by key."""
+    advice: str = ""
+    """What would fit, for people."""
+    note: str = ""
+    """What could not be looked at or is overridden, for people."""
 
 
 @dataclass(frozen=True)

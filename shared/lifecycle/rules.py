@@ -12,6 +12,8 @@
 | `evicted`, `node_lost` | the machine was stopped, is about to be, or no longer exists | the next offer |
 | `no_offers_left` | an attempt failed, and every planned offer has been tried | failed |
 | `too_many_attempts`, `too_many_recoveries` | the limit of offers in a round, or of recoveries, is reached | failed |
+| `model_fetch_failed` | the model's source cannot be read, or is incomplete | failed |
+| `does_not_fit` | no planned machine can hold the model | failed |
 | `poison_message` | one of its steps kept failing | failed |
 
 The first five are asked for in this order at every step, save a user's wish, which comes from outside, and `idle`,

@@ -11,8 +11,10 @@ from typing_extensions import TypedDict
 from gpulaunch.errors import GpulaunchError
 from gpulaunch.models.base import UtcTime
 from gpulaunch.models.instances import EventType, Phase, Reason
+from gpulaunch.models.offers import Offer
 from gpulaunch.models.times import seconds_between
 from shared.domain.instance import Attempt, AttemptState, Event, EventData, Failure, Health, InstanceRecord
+from shared.domain.model import ModelFacts
 from shared.domain.node import NodePhase
 from shared.domain.request import StoredJobResult
 from shared.domain.text import DETAIL_UNITS, FAILURE_UNITS, MESSAGE_UNITS, last_lines, shorten
@@ -42,6 +44,8 @@ class RecordChange(TypedDict, total=False):
     """The fields of a record that a transition may set by name; `move`, `event` and `wait_until` set the others."""
 
     epoch: int
+    model: ModelFacts | None
+    offers: list[Offer]
     next_offer: int
     tried_in_round: int
     attempts: list[Attempt]

@@ -1,9 +1,9 @@
-"""Validation: can the provider be used at all?"""
+"""Validation, before anything is paid for: can the provider be used, and the model be served by what is planned?"""
 
 from gpulaunch.models.instances import Phase, Reason
 from gpulaunch.models.times import seconds_between
 from shared.domain.instance import Failure
-from shared.lifecycle.observations import Checked, ProviderUnavailable
+from shared.lifecycle.observations import Checked, LaunchRefused, ProviderUnavailable
 from shared.lifecycle.provision import next_attempt
 from shared.lifecycle.termination import terminate
 from shared.lifecycle.timeouts import Timeouts
@@ -11,7 +11,7 @@ from shared.lifecycle.transition import Decision, Transition
 
 
 def begin(transition: Transition) -> Decision:
-    transition.move(Phase.VALIDATING, "Checking the provider.")
+    transition.move(Phase.VALIDATING, "Checking the provider and the model.")
     return transition.requeue_after("advance")
 
 
@@ -24,8 +24,31 @@ def checked(transition: Transition, found: Checked, timeouts: Timeouts) -> Decis
         return transition.requeue_after("advance", availability.wait_seconds)
     if not availability.enabled:
         return terminate(transition, Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=availability.reason))
-    transition.move(Phase.PROVISIONING, availability.reason)
+    if found.model is not None:
+        transition.change(model=found.model)
+    fitting = [offer for offer in transition.record.offers if offer.key not in found.unfit]
+    if not fitting:
+        return terminate(transition, Failure(reason=Reason.DOES_NOT_FIT, message=_misfit(found)))
+    transition.change(offers=fitting)
+    excluded = [f"{key}: {reason}" for key, reason in found.unfit.items()]
+    notes = [
+        found.note,
+        f"Model: {found.model.words}." if found.model else "",
+        f"Excluded: {'; '.join(excluded)}." if excluded else "",
+    ]
+    transition.move(Phase.PROVISIONING, " ".join(filter(None, (availability.reason, *notes))))
     return next_attempt(transition, timeouts)
+
+
+def refused(transition: Transition, found: LaunchRefused) -> Decision:
+    """End a launch whose model no node could serve; nothing was paid for."""
+    return terminate(transition, found.failure)
+
+
+def _misfit(found: Checked) -> str:
+    reasons = list(dict.fromkeys(found.unfit.values()))
+    model = found.model.source if found.model is not None else "The model"
+    return f"{model} does not fit: {'; '.join(reasons)}. {found.advice}".rstrip()
 
 
 def unanswered(transition: Transition, found: ProviderUnavailable, timeouts: Timeouts) -> Decision:

@@ -1,5 +1,6 @@
 """Build a node's assignment from its record."""
 
+from gpulaunch.models.requests import LaunchRequest
 from shared.agent.task import server_port
 from shared.auth import Deriver
 from shared.clock import Clock
@@ -7,6 +8,12 @@ from shared.domain.instance import InstanceRecord
 from shared.domain.node import Assignment
 from shared.model_sources.base import ModelFiles, refused
 from shared.settings import Settings
+
+
+def pinned(record: InstanceRecord) -> LaunchRequest:
+    """The record's request, of the very commit that was found at its launch: a recovered node serves no other."""
+    source = None if record.model is None else record.model.pinned_source
+    return record.request if source is None else record.request.model_copy(update={"model_source": source})
 
 
 class AssignmentMaker:
@@ -26,7 +33,7 @@ class AssignmentMaker:
         tried = next((one for one in record.attempts if one.number == attempt), None)
         if tried is None:
             raise refused(f"{record.instance_id} has no attempt {attempt}")
-        listing = self._files.list_files(record.request)
+        listing = self._files.list_files(pinned(record))
         hub_token = self._settings.hub_token if listing.hub_model is not None else None
         return Assignment(
             instance_id=record.instance_id,

@@ -5,12 +5,15 @@ read as things are, ProviderUnavailableError when a store did not answer and may
 """
 
 import re
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
 from gpulaunch.models.instances import Reason
-from gpulaunch.models.requests import LaunchRequest
+from gpulaunch.models.option_values import last_values
+from gpulaunch.models.requests import MODEL_NAME, LaunchRequest
 from shared.domain.instance import Failure
 from shared.domain.node import ModelFile
 from shared.domain.provider import LaunchRefusedError
@@ -18,10 +21,16 @@ from shared.domain.provider import LaunchRefusedError
 
 @dataclass(frozen=True)
 class HubSource:
-    """A model on the Hugging Face Hub, which the node lists and downloads itself."""
+    """A model on the Hugging Face Hub."""
 
     model: str
     """`org/model`."""
+    revision: str = "main"
+    """A branch, tag or commit."""
+
+    @property
+    def name(self) -> str:
+        return f"hf://{self.model}" if self.revision == "main" else f"hf://{self.model}@{self.revision}"
 
 
 @dataclass(frozen=True)
@@ -53,23 +62,32 @@ class BlobSource:
 
 Source = HubSource | BucketSource | BlobSource
 
+_HUB_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
+"""Pages of the Hub, which people copy from their browser."""
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _SIZE = re.compile(r"[0-9]{1,15}")
 
 
 @dataclass(frozen=True)
 class ModelListing:
-    """What the node downloads: files, or a model of the Hub."""
+    """What the node downloads."""
 
     files: list[ModelFile]
     hub_model: str | None = None
+    """The model's name on the Hub today, if it comes from there."""
+    commit: str | None = None
+    """Of the Hub: the commit that all files are of."""
+    parameters: Mapping[str, int] = field(default_factory=dict[str, int])
+    """By stored type, as far as the source itself has read the files' headers."""
+    skipped: Sequence[str] = ()
+    """Files that have no place in a folder: their names leave it, or no file can have them."""
 
 
 class ModelFiles(Protocol):
     """Lists a model's files with URLs for the node."""
 
     def list_files(self, request: LaunchRequest) -> ModelListing:
-        """Return the files of the request's model, with sizes and signed URLs; empty only for a model of the Hub.
+        """Return the files of the request's model that a node fetches, with sizes and URLs, signed where needed.
 
         Raises LaunchRefusedError (the source can't be read) and ProviderUnavailableError (no answer now).
         """
@@ -86,10 +104,10 @@ def is_safe_path(path: str) -> bool:
     parts = path.split("/")
     return (
         0 < len(path) <= 1024
-        and path.isprintable()
+        and not any(unicodedata.category(letter) in ("Cc", "Cs") for letter in path)
         and "\\" not in path
-        and ":" not in parts[0]
-        and all(part not in ("", ".", "..") for part in parts)
+        and re.match(r"[A-Za-z]:", path) is None
+        and all(part not in ("", ".", "..") and len(part.encode()) <= 255 for part in parts)
     )
 
 
@@ -98,10 +116,25 @@ def parse_source(request: LaunchRequest) -> Source:
 
     Raises LaunchRefusedError when the source names too little or leaves its folder.
     """
-    text = request.model_source or f"hf://{request.model_name}"
+    source = parse_address(request.model_source or f"hf://{request.model_name}")
+    asked = last_values(request.vllm_args).get("revision")
+    if isinstance(source, HubSource) and asked and source.revision == "main":
+        return replace(source, revision=asked)
+    return source
+
+
+def parse_address(text: str) -> Source:
+    """Return the source that an address names.
+
+    Raises LaunchRefusedError when it names too little or leaves its folder.
+    """
     scheme, _, rest = text.partition("://")
     if scheme == "https":
         _check_address(text)
+        if urlsplit(text).hostname in _HUB_HOSTS:
+            return _hub(text, unquote(urlsplit(text).path).strip("/").replace("/tree/", "@", 1))
+    if scheme == "hf":
+        return _hub(text, rest)
     # A bucket's keys are taken literally; only URLs are percent-encoded.
     head, _, tail = (unquote(urlsplit(text).path).lstrip("/") if scheme == "https" else rest).partition("/")
     prefix = tail.strip("/")
@@ -109,10 +142,6 @@ def parse_source(request: LaunchRequest) -> Source:
         raise refused(f"{text} is not a valid folder: remove empty, `.` and `..` parts")
     folder = f"{prefix}/" if prefix else ""
     match scheme:
-        case "hf":
-            if "/" in prefix or not head:
-                raise refused(f"{text} is not a Hugging Face model; use hf://org/model")
-            return HubSource(f"{head}/{prefix}" if prefix else head)
         case "r2" | "s3":
             return BucketSource(scheme, head, folder)
         case _:
@@ -122,6 +151,15 @@ def parse_source(request: LaunchRequest) -> Source:
                     f"{text} names no container; write https://account.blob.core.windows.net/container/folder"
                 )
             return BlobSource(host, head, folder)
+
+
+def _hub(text: str, rest: str) -> HubSource:
+    model, at, revision = rest.partition("@")
+    model = model.strip("/")
+    valid = re.fullmatch(MODEL_NAME, model) is not None
+    if not valid or (at and (not is_safe_path(revision) or re.fullmatch(r"[^\s?#%]{1,200}", revision) is None)):
+        raise refused(f"{text} is not a Hugging Face model; use hf://org/model or hf://org/model@revision")
+    return HubSource(model, revision if at else "main")
 
 
 def file_size(text: str | None, name: str) -> int:

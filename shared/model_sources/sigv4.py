@@ -24,17 +24,21 @@ class Signer:
     secret: SecretStr
     region: str
     """`auto` for R2."""
+    token: SecretStr | None = None
+    """The session token of temporary credentials."""
 
     def headers(self, url: str, query: Mapping[str, str], now: datetime) -> dict[str, str]:
         """Return headers for `GET url?query`, valid for about 15 minutes around `now`; `url` itself has no query."""
         stamp = _stamp(now)
-        signed = {"host": urlsplit(url).netloc, "x-amz-content-sha256": _EMPTY, "x-amz-date": stamp}
+        sent = {"x-amz-content-sha256": _EMPTY, "x-amz-date": stamp}
+        if self.token is not None:
+            sent["x-amz-security-token"] = self.token.get_secret_value()
+        signed = {"host": urlsplit(url).netloc, **sent}
         signature = self._sign(url, query, signed, _EMPTY, stamp)
         credential = f"{self.key_id}/{self._scope(stamp)}"
         names = ";".join(sorted(signed))
         return {
-            "x-amz-content-sha256": _EMPTY,
-            "x-amz-date": stamp,
+            **sent,
             "Authorization": f"{_ALGORITHM} Credential={credential},SignedHeaders={names},Signature={signature}",
         }
 
@@ -48,6 +52,8 @@ class Signer:
             "X-Amz-Expires": str(seconds),
             "X-Amz-SignedHeaders": "host",
         }
+        if self.token is not None:
+            query["X-Amz-Security-Token"] = self.token.get_secret_value()
         signature = self._sign(url, query, {"host": urlsplit(url).netloc}, "UNSIGNED-PAYLOAD", stamp)
         return f"{url}?{canonical_query(query)}&X-Amz-Signature={signature}"
 

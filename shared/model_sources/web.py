@@ -22,6 +22,9 @@ TIMEOUT = httpx.Timeout(15.0, connect=5.0)
 LARGEST = 16 * 1024 * 1024
 """Maximum bytes of a page; a thousand entries are below one MiB."""
 
+_KEPT = ("Location", "Link", "X-Error-Code", "x-ms-error-code", "Content-Range", "ETag")
+"""Headers of an answer that callers read; those about the body's form no longer hold for what was read."""
+
 
 def resolve(host: str, port: int) -> list[str]:
     """Return a host's addresses, IPv4 first, which every network has. Raises OSError."""
@@ -115,7 +118,8 @@ def _read(answer: httpx.Response, what: str, until: float) -> httpx.Response:
         # A timeout per read would let a store that sends a byte at a time go on for ever.
         if time.monotonic() > until:
             raise ProviderUnavailableError(f"{what} cannot be listed now: the store is too slow")
-    return httpx.Response(answer.status_code, content=bytes(body))
+    kept = {name: answer.headers[name] for name in _KEPT if name in answer.headers}
+    return httpx.Response(answer.status_code, headers=kept, content=bytes(body))
 
 
 def parse_xml(body: bytes, what: str) -> ET.Element:

@@ -16,21 +16,19 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gpulaunch.models.offers import Offer
+from shared.planning.usage import BYTES, Usage, usage
 
 _GIB = 2**30
 _CACHE_BYTES = 45 * 1024
 """Of a token's keys and values at 16 bits, for a billion parameters; grows with their square root."""
 _TOKENS = 8192
 _OVERHEAD_GIB = 1.0
-_SHARE = 0.92
 _SHARED_EXPERTS = 0.8
 """Mixtral 8x7B has 46.7 billion parameters instead of 56, 8x22B 141 instead of 176."""
-_BYTES = {4: 0.6, 8: 1.05, 16: 2.0, 32: 4.0}
-"""Bytes a parameter, by bits."""
 
 _COUNT = re.compile(r"(?<![a-z0-9.])(?:(\d{1,3})x)?(\d{1,4}(?:\.\d{1,3})?)(b|m)(?![a-z0-9])", re.IGNORECASE)
 _EXPERTS = re.compile(r"\d+b-\d+e(?![a-z0-9])", re.IGNORECASE)
@@ -43,15 +41,6 @@ _MARKS: tuple[tuple[int, re.Pattern[str]], ...] = tuple(
         (4, r"awq|gptq|gpt-oss"),
     )
 )
-_METHODS: Mapping[str, int] = {
-    **dict.fromkeys(("awq", "auto_awq", "awq_marlin", "gptq", "auto_gptq", "gptq_marlin", "bitsandbytes"), 4),
-    **dict.fromkeys(("mxfp4", "gpt_oss_mxfp4", "modelopt_fp4", "nvfp4_per_token"), 4),
-    **dict.fromkeys(("fp8", "fbgemm_fp8", "deepseek_v4_fp8", "modelopt", "experts_int8", "mxfp8", "modelopt_mxfp8"), 8),
-    **dict.fromkeys(("fp8_per_tensor", "fp8_per_block", "fp8_per_channel", "int8_per_channel_weight_only"), 8),
-}
-"""Bits of `--quantization`; other methods do not determine them."""
-_SHORT = {"-tp": "tensor-parallel-size", "-pp": "pipeline-parallel-size", "-q": "quantization"}
-_UNITS = {"": 1, "k": 1000, "K": 1024, "m": 10**6, "M": 2**20}
 
 
 @dataclass(frozen=True)
@@ -103,23 +92,24 @@ def need(model_name: str, model_source: str | None, vllm_args: Sequence[str]) ->
     folder = (model_source or "").rstrip("/").rpartition("/")[2]
     name = next((one for one in (folder, model_name) if parameters(one) is not None), "")
     billions = parameters(name)
-    given = _options(vllm_args)
-    bits = _bits(name, given)
-    if billions is None or bits is None:
+    using = usage(vllm_args)
+    bits = _bits(name, using)
+    if billions is None or bits is None or using is None:
         return None
-    gpus = _whole(given, "tensor-parallel-size", 1) * _whole(given, "pipeline-parallel-size", 1)
-    tokens = _tokens(given.get("max-model-len", ""))
-    cached = given.get("kv-cache-dtype", "")
-    narrow = 4 if "4" in cached else 2 if "8" in cached else 1
-    weights = billions * 1e9 * _BYTES[bits] / _GIB
-    cache = _CACHE_BYTES * math.sqrt(billions) * tokens / narrow / _GIB
-    offloaded = _number(given.get("cpu-offload-gb", ""), 0.0)
-    held = max(0.0, weights / gpus - offloaded) + cache / gpus + _OVERHEAD_GIB
-    share = _number(given.get("gpu-memory-utilization", ""), _SHARE)
-    if not 0 < share <= 1:
-        return None
+    tokens = using.tokens or _TOKENS
+    weights = billions * 1e9 * BYTES[bits] / _GIB
+    cache = _CACHE_BYTES * math.sqrt(billions) * tokens / using.narrow / _GIB
+    held = max(0.0, weights / using.gpus - using.offloaded_gib) + cache / using.gpus + _OVERHEAD_GIB
     basis = f"{billions:g} billion parameters at {bits} bits, a context of {tokens:,} tokens"
-    return Need(round(held / share, 1), gpus, basis)
+    return Need(round(held / using.share, 1), using.gpus, basis)
+
+
+def weights_gib(model_name: str, model_source: str | None) -> float | None:
+    """Return the size of a model's files as its name has it; None if it does not determine it."""
+    folder = (model_source or "").rstrip("/").rpartition("/")[2]
+    name = next((one for one in (folder, model_name) if parameters(one) is not None), "")
+    billions, bits = parameters(name), _bits(name, usage(()))
+    return None if billions is None or bits is None else billions * 1e9 * BYTES[bits] / _GIB
 
 
 def fit(needed: Need | None, planned: Iterable[Offer]) -> Fit | None:
@@ -144,44 +134,7 @@ def parameters(name: str) -> float | None:
     return round(sizes.pop(), 3) if len(sizes) == 1 and 0 < min(sizes) < 10_000 else None
 
 
-def _bits(name: str, given: Mapping[str, str]) -> int | None:
+def _bits(name: str, using: Usage | None) -> int | None:
     """Return the bits per parameter; None if neither the name nor the quantization determines them."""
     marked = next((bits for bits, pattern in _MARKS if pattern.search(name)), None)
-    if marked is not None:
-        return marked
-    method = given.get("quantization", "none").lower()
-    if method != "none":
-        return _METHODS.get(method)
-    return 32 if given.get("dtype") in ("float", "float32") else 16
-
-
-def _options(args: Sequence[str]) -> dict[str, str]:
-    """Return vLLM's options by name, with `-` for `_`; the last one wins, as in vLLM."""
-    given: dict[str, str] = {}
-    for place, arg in enumerate(args):
-        option, equals, value = arg.partition("=")
-        if option in _SHORT or option.startswith("--"):
-            name = _SHORT.get(option, option[2:].replace("_", "-"))
-            following = args[place + 1] if place + 1 < len(args) else ""
-            given[name] = value if equals else following
-    return given
-
-
-def _number(text: str, default: float) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        return default
-    return number if math.isfinite(number) and number >= 0 else default
-
-
-def _whole(given: Mapping[str, str], name: str, default: int) -> int:
-    text = given.get(name, "")
-    return int(text) if re.fullmatch(r"[1-9][0-9]{0,3}", text) else default
-
-
-def _tokens(text: str) -> int:
-    """Parse a length as vLLM does: 8192, 8k (8,000), 8K (8,192); the default for `auto` or none."""
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([kKmM]?)", text)
-    tokens = int(float(match[1]) * _UNITS[match[2]]) if match else 0
-    return tokens or _TOKENS
+    return marked if marked is not None else using and using.bits

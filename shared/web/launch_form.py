@@ -30,7 +30,7 @@ _START: Final = {
 }
 _SPOT: Final = {"fallback": (True, True), "only": (True, False), "never": (False, True)}
 """The form's choice to `(use_spot, spot_fallback)`."""
-_NUMBERS: Final = ("max_lifetime_minutes", "idle_minutes", "budget_usd", "max_hourly_cost")
+_NUMBERS: Final = ("max_lifetime_minutes", "idle_minutes", "budget_usd", "max_hourly_cost", "disk_size")
 _FIELDS: Final = (*_START, "region", "gpu_count", "model_source", "labels", "vllm_args", "name", *_NUMBERS)
 _PLACES: Final = {"gpu": "machine", "instance_type": "machine", "use_spot": "spot", "spot_fallback": "spot"}
 """Fields of a request to the form's fields, where their names differ."""

@@ -30,6 +30,16 @@ class Repository:
 
     files: Mapping[str, bytes]
     gated: bool = False
+    revisions: Mapping[str, Repository] = field(default_factory=dict[str, "Repository"])
+    """Other branches and tags than main, by name."""
+    parameters: Mapping[str, int] = field(default_factory=dict[str, int])
+    """What the Hub has read of the files' headers."""
+
+    def at(self, revision: str | None) -> Repository | None:
+        if revision in (None, "main", self.commit):
+            return self
+        known = {**self.revisions, **{one.commit: one for one in self.revisions.values()}}
+        return known.get(revision or "")
 
     @classmethod
     def of_folder(cls, folder: Path, *names: str, gated: bool = False) -> Repository:
@@ -51,6 +61,8 @@ class HubServer:
     repositories: dict[str, Repository]
     token: str | None = None
     """What opens gated repositories."""
+    renamed: dict[str, str] = field(default_factory=dict[str, str])
+    """Former names of repositories."""
     calls: list[str] = field(default_factory=list[str])
     """Method and path of each request of the Hub."""
     fetched: list[tuple[str, str | None]] = field(default_factory=list[tuple[str, str | None]])
@@ -79,12 +91,16 @@ class HubServer:
             if path.startswith("/storage/"):
                 return self._stored(request, path.removeprefix("/storage/"))
             self.calls.append(f"{request.method} {request.target}")
-            if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", path):
-                return self._listing(self._allowed(request, found[1], found[2]), found[1], request.query)
+            for old, new in self.renamed.items():
+                if f"/{old}/" in f"{path}/":
+                    return Response(307, headers={"Location": request.target.replace(old, new, 1)})
+            if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
+                repository = self._allowed(request, found[1], found[2], listing=True)
+                return self._listing(repository, found[1], request.query)
             if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)", path):
                 return self._tree(self._allowed(request, found[1], found[2]))
             if found := re.fullmatch(r"/api/resolve-cache/models/([^/]+/[^/]+)/([0-9a-f]{40})/(.+)", path):
-                repository = self._allowed(request, found[1], None)
+                repository = self._allowed(request, found[1], found[2])
                 body = repository.files[found[3]]
                 headers = {"ETag": f'"{_blob_id(body)}"', "X-Repo-Commit": repository.commit}
                 return _ranged(request, body, headers)
@@ -100,7 +116,7 @@ class HubServer:
             {"rfilename": name, **(_blob(name, body, "blobId", "sha256") if sizes else {})}
             for name, body in sorted(repository.files.items())
         ]
-        said = {
+        said: dict[str, Any] = {
             "_id": repository.commit[:24],
             "id": model,
             "modelId": model,
@@ -110,6 +126,11 @@ class HubServer:
             "tags": [],
             "siblings": siblings,
         }
+        if repository.parameters:
+            said["safetensors"] = {
+                "parameters": dict(repository.parameters),
+                "total": sum(repository.parameters.values()),
+            }
         return _json(said)
 
     def _tree(self, repository: Repository) -> Response:
@@ -125,7 +146,8 @@ class HubServer:
             target = f"/api/resolve-cache/models/{model}/{repository.commit}/{urllib.parse.quote(name)}"
             return Response(307, headers={**headers, "ETag": f'"{_blob_id(body)}"', "Location": target})
         digest = hashlib.sha256(body).hexdigest()
-        location = f"{self.storage}/{model}/{urllib.parse.quote(name)}?Expires=4102444800&{_SIGNATURE}"
+        signed = f"commit={repository.commit}&Expires=4102444800&{_SIGNATURE}"
+        location = f"{self.storage}/{model}/{urllib.parse.quote(name)}?{signed}"
         linked = {"X-Linked-Size": str(len(body)), "X-Linked-ETag": f'"{digest}"', "Location": location}
         return Response(302, headers=headers | linked)
 
@@ -138,21 +160,25 @@ class HubServer:
         if not request.query.endswith(_SIGNATURE):
             raise _RefusedError(403, "", "Access denied")
         organisation, model, name = path.split("/", 2)
-        body = self.repositories[f"{organisation}/{model}"].files[name]
+        repository = self.repositories[f"{organisation}/{model}"]
+        commit = urllib.parse.parse_qs(request.query)["commit"][0]
+        body = (repository.at(commit) or repository).files[name]
         return _ranged(request, body, {"ETag": f'"{hashlib.sha256(body).hexdigest()}"'})
 
-    def _allowed(self, request: Request, model: str, revision: str | None) -> Repository:
+    def _allowed(self, request: Request, model: str, revision: str | None, *, listing: bool = False) -> Repository:
+        """The repository, if the caller may read it; listings of gated ones are open to everyone."""
         repository = self.repositories.get(model)
         shown = request.headers.get("Authorization")
         if repository is None:
             # Without a token the Hub does not say whether a repository is private or missing.
             raise _RefusedError(401 if shown is None else 404, "RepoNotFound", "Repository not found")
-        if repository.gated and shown != f"Bearer {self.token}":
+        if repository.gated and not listing and shown != f"Bearer {self.token}":
             status = 401 if shown is None else 403
             raise _RefusedError(status, "GatedRepo", f"Access to model {model} is restricted.")
-        if revision not in (None, "main", repository.commit):
+        found = repository.at(revision)
+        if found is None:
             raise _RefusedError(404, "RevisionNotFound", f"Invalid rev id: {revision}")
-        return repository
+        return found
 
 
 class _RefusedError(Exception):

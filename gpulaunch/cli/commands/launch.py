@@ -39,7 +39,8 @@ def launch(
         bool | None, typer.Option(help="On-demand machines if no spot offer has capacity (the default), or never.")
     ] = None,
     model_source: Annotated[
-        str | None, typer.Option(help="hf://org/model, r2://bucket/prefix, s3://bucket/prefix or an https:// blob.")
+        str | None,
+        typer.Option(help="hf://org/model@revision, r2://bucket/prefix, s3://bucket/prefix or an https:// blob."),
     ] = None,
     max_hourly_cost: Annotated[float | None, typer.Option(help="Highest price of an offer, USD per hour.")] = None,
     max_lifetime_minutes: Annotated[int | None, typer.Option(help="Terminate then in any case.")] = None,
@@ -49,6 +50,12 @@ def launch(
         list[str] | None,
         typer.Option(help="Argument for `vllm serve`; repeatable: --vllm-arg=--max-model-len=8192."),
     ] = None,
+    disk_size: Annotated[
+        int | None, typer.Option(help="Disk of the node, GiB. Default: 256, or more if the model needs it.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Launch although the model does not fit or cannot be looked at.")
+    ] = False,
     label: Annotated[list[str] | None, typer.Option(help="KEY=VALUE; repeatable.")] = None,
     name: Annotated[str | None, typer.Option(help="A name for the instance.")] = None,
     job: Annotated[
@@ -76,6 +83,8 @@ def launch(
         "idle_minutes": idle_minutes,
         "budget_usd": budget_usd,
         "vllm_args": vllm_arg,
+        "disk_size": disk_size,
+        "force": force or None,
         "labels": _labels(label or []),
         "name": name,
         "job": _job(job, job_timeout_minutes),

@@ -6,7 +6,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,6 @@ from shared.agent.node.config import Config
 from shared.agent.node.errors import FatalError, FetchError, RetryableError, StoppedError, T, backoff
 from shared.agent.node.fetch import Fetcher
 from shared.agent.node.host import cloud_node, end_machine, watch_interruption
-from shared.agent.node.hub import Hub
 from shared.agent.node.install import Installer
 from shared.agent.node.job import JobRun
 from shared.agent.node.log import Log
@@ -102,14 +101,10 @@ class Agent:
 
     def _fetch(self) -> None:
         assignment = self._assigned()
-        files, headers, refresh = assignment["files"], {}, None
-        if assignment.get("hub_model"):
-            hub = Hub(assignment, self._http, self._clock, self._stop)
-            files, headers = hub.files(), hub.headers
-        elif self._control is not None:
-            refresh = partial(_fresh_urls, self._control)
+        refresh = None if self._control is None else partial(_fresh_urls, self._control)
         folder = self._config.work / "model"
-        Fetcher(folder, self._http, self._clock, self._state, self._stop, refresh=refresh).fetch(files, headers)
+        fetcher = Fetcher(folder, self._http, self._clock, self._state, self._stop, refresh=refresh)
+        fetcher.fetch(assignment["files"], _hub_headers(assignment, assignment["files"]))
 
     def run(self) -> int:
         """Run the attempt from start to end; return the exit code."""
@@ -237,6 +232,13 @@ class Agent:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         for name in ("model", "model.parts"):
             shutil.rmtree(self._config.work / name, ignore_errors=True)
+
+
+def _hub_headers(assignment: Mapping[str, Any], files: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The Hub's token, for files of the Hub only."""
+    token, hub = assignment.get("hub_token"), assignment.get("hub_endpoint", "").rstrip("/") + "/"
+    ours = token and files and all(file["url"].startswith(hub) for file in files)
+    return {"Authorization": f"Bearer {token}"} if ours else {}
 
 
 def _fresh_urls(control: ControlPlane) -> dict[str, str]:

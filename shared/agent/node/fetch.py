@@ -261,6 +261,8 @@ class Fetcher:
             raise FetchError(f"{remote.path}: the store does not answer range requests")
         if answer.status != 200 and (answer.status != 206 or not content_range.startswith(f"bytes {start}-")):
             raise RetryableError(f"answered {answer.status} with range {content_range!r}")
+        if remote.checksum is not None and remote.checksum.algorithm == "md5" and _is_keyed(answer.headers):
+            remote.checksum = None
         etag = answer.headers.get("ETag")
         if etag is not None:
             with remote.lock:
@@ -299,6 +301,12 @@ class Fetcher:
                     # A noted range has to survive this process.
                     file.flush()
                     self._range_arrived(remote, stretch.completed)
+
+
+def _is_keyed(headers: Mapping[str, str]) -> bool:
+    """Whether S3 encrypts the file with a key of the customer's: its ETag is not the MD5 of the content then."""
+    kept = headers.get("x-amz-server-side-encryption") or ""
+    return kept.startswith("aws:kms") or bool(headers.get("x-amz-server-side-encryption-customer-algorithm"))
 
 
 def take_stretch(todo: deque[tuple[Remote, int]]) -> Stretch:

@@ -64,6 +64,8 @@ class ControlPlane:
             raise StoppedError
         if "vllm_args" not in answer:
             raise RetryableError("the answer is not an assignment")
+        if answer.get("hub_model") and not answer.get("files"):
+            raise RetryableError("the answer is of an earlier version, without the model's files")
         return answer
 
 

@@ -49,6 +49,8 @@ def task_for(launch_spec: LaunchSpec, script: str, ports: list[int], workspace: 
         resources["instance_type"] = offer.instance_type
     if offer.instance_type is None or offer.provider in GPU_IS_AN_ADDON:
         resources["accelerators"] = {offer.gpu: offer.gpu_count}
+    if launch_spec.disk_gib is not None and CLOUDS[offer.provider].traits.rents_machines:
+        resources["disk_size"] = launch_spec.disk_gib
     if offer.use_spot:
         resources["use_spot"] = True
     if ports:

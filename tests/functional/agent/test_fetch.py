@@ -151,7 +151,10 @@ HUB_FILES = {
 
 def test_from_the_hub_come_only_the_files_that_are_needed_and_the_token_stays_there(nodes: Nodes) -> None:
     with HubServer({"org/m": Repository(HUB_FILES, gated=True)}, token="hf_secret") as hub:
-        given = nodes.assignment([], hub_model="org/m", hub_endpoint=hub.endpoint, hub_token="hf_secret")
+        values = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": "hf_secret", "GPULAUNCH_MASTER_KEY": "k" * 32}
+        files = SourceFiles(Settings.model_validate(values), SystemClock())
+        listed = files.list_files(LaunchRequest(model_name="org/m", gpu="A10")).files
+        given = nodes.assignment(listed, hub_model="org/m", hub_endpoint=hub.endpoint, hub_token="hf_secret")
         node = nodes.start(pull=given)
         status = node.reaches("serving")
         folder = node.work / "model"
@@ -161,9 +164,9 @@ def test_from_the_hub_come_only_the_files_that_are_needed_and_the_token_stays_th
         assert status.total_bytes == 5004
         assert hub.fetched == [("org/m/model.safetensors", None)], "the storage behind the Hub never sees its token"
         assert "hf_secret" not in node.log() + "".join(status.log_tail)
-        denied = nodes.assignment([], hub_model="org/m", hub_endpoint=hub.endpoint)
+        denied = nodes.assignment(listed, hub_model="org/m", hub_endpoint=hub.endpoint)
         other = nodes.start(pull=denied, GPULAUNCH_WORK_DIR=str(nodes.folder / "other"))
-        assert "HF_TOKEN" in other.reaches("failed").detail
+        assert other.reaches("failed").detail.endswith("the store answered 401 GatedRepo")
 
 
 def wheel(folder: Path, source: Path) -> None:

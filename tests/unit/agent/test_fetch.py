@@ -15,11 +15,10 @@ import pytest
 from shared.agent.node import errors, fetch
 from shared.agent.node.errors import FatalError
 from shared.agent.node.fetch import Fetcher, Remote
-from shared.agent.node.hub import Hub, wanted
 from shared.agent.node.log import Log
 from shared.agent.node.state import State
 from shared.agent.node.transport import Http, retry_after
-from tests.unit.agent.fakes import Answer, Answers, FakeClock, FakeHttp, always, json_answer
+from tests.unit.agent.fakes import Answer, Answers, FakeClock, FakeHttp, always
 
 
 def fetching(folder: Path, answer: Answers) -> tuple[Fetcher, FakeHttp, FakeClock]:
@@ -303,45 +302,3 @@ def test_redirects_drop_the_token_on_other_hosts_and_never_leave_https(tmp_path:
     fetcher, _, _ = fetching(tmp_path / "b", answer)
     with pytest.raises(FatalError, match="refused a redirect"):
         fetcher.fetch([FILE])
-
-
-def test_a_hub_without_weights_or_access_says_so() -> None:
-    assignment: dict[str, Any] = {"hub_model": "o/m", "hub_endpoint": "https://hub", "vllm_args": [], "hub_token": None}
-
-    def listed(answer: Answer) -> None:
-        Hub(assignment, FakeHttp(always(lambda: answer)), FakeClock(), threading.Event()).files()
-
-    with pytest.raises(FatalError, match="no weights that vLLM can load"):
-        listed(json_answer(200, {"sha": "1", "siblings": [{"rfilename": "m.gguf", "size": 1}]}))
-    with pytest.raises(FatalError, match="HF_TOKEN"):
-        listed(json_answer(401, {}))
-    with pytest.raises(FatalError, match="no such model"):
-        listed(json_answer(404, {}))
-
-
-@pytest.mark.parametrize(
-    ("names", "args", "kept"),
-    [
-        (["a.safetensors", "a.bin", "pytorch_model.bin.index.json", "x.json"], [], ["a.safetensors", "x.json"]),
-        (["a.bin", "a.pth", "x.model"], [], ["a.bin", "x.model"]),
-        (
-            ["original/a.pth", "onnx/a.onnx", "q.gguf", ".gitattributes", "README.md", "a.safetensors"],
-            [],
-            ["a.safetensors"],
-        ),
-        (["model-1.safetensors", "consolidated.safetensors"], [], ["model-1.safetensors"]),
-        (
-            ["model-1.safetensors", "consolidated.safetensors"],
-            ["--load-format", "mistral"],
-            ["model-1.safetensors", "consolidated.safetensors"],
-        ),
-        (["consolidated.safetensors", "params.json"], [], ["consolidated.safetensors", "params.json"]),
-        (
-            ["modeling_x.py", "sub/config.json", "chat_template.jinja"],
-            [],
-            ["modeling_x.py", "sub/config.json", "chat_template.jinja"],
-        ),
-    ],
-)
-def test_of_the_hub_only_what_vllm_needs_is_wanted(names: list[str], args: list[str], kept: list[str]) -> None:
-    assert wanted(names, args) == kept

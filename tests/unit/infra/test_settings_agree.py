@@ -47,6 +47,8 @@ _LEFT_TO_DEFAULTS = {
     "GPULAUNCH_WEBHOOK_SECRET",
     "GPULAUNCH_WEBHOOK_EVENTS",
     "AWS_ENDPOINT_URL_S3",
+    "AWS_SESSION_TOKEN",
+    "R2_SESSION_TOKEN",
     "AzureWebJobsStorage",
     "AzureWebJobsStorage__accountName",
     "AZURE_FUNCTIONS_ENVIRONMENT",

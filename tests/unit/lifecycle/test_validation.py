@@ -3,9 +3,10 @@
 import pytest
 
 from gpulaunch.models.instances import EventType, Phase, Reason
+from shared.domain.model import ModelFacts
 from shared.domain.node import NodePhase
 from shared.domain.provider import Availability, NodeState
-from shared.lifecycle.observations import Checked, CheckProvider, Observation, ProviderUnavailable
+from shared.lifecycle.observations import Checked, CheckProvider, LaunchRefused, Observation, ProviderUnavailable
 from shared.lifecycle.transition import NextStep
 from tests.unit.lifecycle.story import (
     DEAD,
@@ -53,7 +54,11 @@ def test_a_queued_instance_should_not_be_moved_by_anything_else(found: Observati
     assert not Story().decide(found).changed
 
 
-@pytest.mark.parametrize("found", [TICK, *NODES], ids=lambda found: type(found).__name__)
+@pytest.mark.parametrize(
+    "found",
+    [TICK, *(one for one in NODES if not isinstance(one, LaunchRefused))],
+    ids=lambda found: type(found).__name__,
+)
 def test_a_validating_instance_should_not_be_moved_by_anything_but_its_check(found: Observation) -> None:
     assert not validating().decide(found).changed
 
@@ -92,3 +97,34 @@ def test_a_check_should_not_be_waited_for_without_end(found: Observation) -> Non
     assert (story.phase, story.ending) == (Phase.FAILED, Reason.PROVIDER_UNAVAILABLE)
     assert story.record.ending is not None
     assert story.record.ending.message
+
+
+FACTS = ModelFacts(source="hf://org/m@abc", repository="org/m", commit="abc", total_bytes=2 * 10**9, weight_bytes=10**9)
+ON = Availability(enabled=True, reason="SkyPilot's azure is enabled.")
+
+
+def test_a_model_that_no_node_could_serve_should_end_the_launch_before_anything_is_paid_for() -> None:
+    story = validating().tell(refused(Reason.MODEL_FETCH_FAILED))
+    assert (story.phase, story.ending, story.record.attempts) == (Phase.FAILED, Reason.MODEL_FETCH_FAILED, [])
+
+
+def test_what_was_found_of_the_model_should_stay_in_the_record() -> None:
+    story = validating().tell(Checked(ON, FACTS))
+    assert (story.phase, story.record.model) == (Phase.PROVISIONING, FACTS)
+    assert "hf://org/m@abc, 2.0 GB" in story.of(EventType.PHASE)[-1].message
+
+
+def test_machines_that_cannot_serve_the_model_should_not_be_tried() -> None:
+    story = validating()
+    first, *others = story.record.offers
+    story.tell(Checked(ON, FACTS, {first.key: "it needs 100 GiB"}))
+    assert story.record.offers == others
+    assert f"Excluded: {first.key}: it needs 100 GiB." in story.of(EventType.PHASE)[-1].message
+
+
+def test_a_model_that_fits_none_of_the_machines_should_be_refused_with_what_would_fit() -> None:
+    story = validating()
+    unfit = {offer.key: "it needs 100 GiB" for offer in story.record.offers}
+    story.tell(Checked(ON, FACTS, unfit, "It fits an A100-80GB:2."))
+    assert (story.phase, story.ending, story.record.attempts) == (Phase.FAILED, Reason.DOES_NOT_FIT, [])
+    assert story.events[-1].message == "hf://org/m@abc does not fit: it needs 100 GiB. It fits an A100-80GB:2."

@@ -1,0 +1,38 @@
+"""What is found of a model before a node is paid for, as records keep it."""
+
+from gpulaunch.models.base import Kept
+
+
+class ModelFacts(Kept):
+    source: str
+    """Where the model is, for people, with the commit if it has one: `hf://org/model@4e20de36…`."""
+    repository: str | None = None
+    """Its name on the Hub today, which renaming changes; None: it is not on the Hub."""
+    commit: str | None = None
+    """The commit that its revision named at the launch; every node of the instance fetches this one."""
+    total_bytes: int
+    """All files that a node fetches, those of adapters and the like included."""
+    weight_bytes: int
+    """The files of weights alone."""
+    largest_bytes: int = 0
+    """The largest file of weights."""
+    pickled: bool = False
+    """The weights are PyTorch's own files, which are read into the host's memory as a whole."""
+    parameters: dict[str, int] = {}
+    """Number of parameters by the type they are stored in (`BF16`, `F8_E4M3`, `I32`), from the files' own headers;
+    empty: unknown. Packed types count as they are stored."""
+    draft_bytes: int = 0
+    """Weights of a draft model and of adapters, which the GPU holds as well."""
+    cache_bytes: int | None = None
+    """Keys and values of one token at 16 bits, from the model's configuration; None: it does not tell."""
+    context: int | None = None
+    """The longest context that the model was made for, in tokens."""
+
+    @property
+    def words(self) -> str:
+        return f"{self.source}, {self.total_bytes / 1e9:.1f} GB"
+
+    @property
+    def pinned_source(self) -> str | None:
+        """What names exactly these files to whoever asks for them later; None: the source has no versions."""
+        return None if self.commit is None else f"hf://{self.repository}@{self.commit}"

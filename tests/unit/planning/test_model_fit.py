@@ -1,0 +1,120 @@
+"""Whether a model fits a machine, from what was found of it."""
+
+from typing import Any
+
+import pytest
+
+from gpulaunch.models.offers import Offer
+from shared.domain.model import ModelFacts
+from shared.planning.model_fit import disk_gib, model_need, would_fit
+from tests.twins.factories import make_offer, make_request
+
+GIB = 2**30
+LLAMA_8B = {"parameters": {"BF16": 8_030_261_248}, "weight_bytes": 16_060_556_376, "cache_bytes": 131_072}
+LLAMA_70B = {"parameters": {"BF16": 70_553_706_496}, "weight_bytes": 141_107_497_872, "cache_bytes": 327_680}
+R1 = {
+    "parameters": {"F8_E4M3": 680_571_043_840, "BF16": 3_918_786_560, "F32": 41_555_600},
+    "weight_bytes": 688_586_727_753,
+}
+LLAMA_405B_FP8 = {"parameters": {"BF16": 4_352_000_000, "F8_E4M3": 401_501_847_552}, "weight_bytes": 410_250_000_000}
+
+
+def facts(**given: Any) -> ModelFacts:
+    weights = given.get("weight_bytes", 0)
+    return ModelFacts.model_validate({"source": "hf://o/m", "total_bytes": weights, "weight_bytes": weights} | given)
+
+
+def against(found: dict[str, Any], args: list[str], **offer: Any) -> str | None:
+    need = model_need(facts(**found), args)
+    assert need is not None
+    return need.against(make_offer(**offer), None)
+
+
+@pytest.mark.parametrize(
+    ("found", "args", "offer"),
+    [
+        (LLAMA_8B, [], {"gpu_memory_gib": 24}),
+        (LLAMA_8B, ["--quantization", "fp8"], {"gpu_memory_gib": 16}),
+        (LLAMA_8B, ["--cpu-offload-gb", "8"], {"gpu_memory_gib": 16}),
+        (LLAMA_8B, ["--dtype", "float32"], {"gpu_memory_gib": 40}),
+        (
+            {**LLAMA_8B, "parameters": {"F32": 8_030_261_248}, "weight_bytes": 32_121_044_992},
+            [],
+            {"gpu_memory_gib": 24},
+        ),
+        (LLAMA_70B, ["-tp", "2"], {"gpu_memory_gib": 80, "gpu_count": 2}),
+        (R1, ["--tensor-parallel-size=8"], {"gpu_memory_gib": 141, "gpu_count": 8}),
+        (LLAMA_405B_FP8, ["--tensor-parallel-size=8"], {"gpu_memory_gib": 80, "gpu_count": 8}),
+        ({"weight_bytes": 5 * GIB}, [], {"gpu_memory_gib": None, "memory_gib": None}),
+    ],
+)
+def test_what_fits_should_not_be_refused(found: dict[str, Any], args: list[str], offer: dict[str, Any]) -> None:
+    assert against(found, args, **offer) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "args", "offer", "why"),
+    [
+        (LLAMA_8B, [], {"gpu": "T4", "gpu_memory_gib": 16}, "at least 17.6 GiB, and the T4 has 16 GiB"),
+        (LLAMA_8B, ["--dtype", "float32"], {"gpu_memory_gib": 24}, "the A10 has 24 GiB"),
+        (LLAMA_8B, ["--max-model-len", "128k"], {"gpu_memory_gib": 24}, "needs at least 34"),
+        (LLAMA_70B, [], {"gpu_memory_gib": 80, "gpu_count": 2}, "needs at least 144"),
+        (LLAMA_70B, ["-tp=4"], {"gpu_memory_gib": 80, "gpu_count": 2}, "vllm_args use 4 GPUs, and the machine has 2"),
+        (R1, ["-tp", "8"], {"gpu_memory_gib": 80, "gpu_count": 8}, "on each GPU"),
+        ({"weight_bytes": 16 * GIB}, [], {"gpu_memory_gib": 16}, "the A10 has 16 GiB"),
+        ({**LLAMA_8B, "draft_bytes": 8 * GIB}, [], {"gpu_memory_gib": 24}, "needs at least 26"),
+        (LLAMA_70B, ["--cpu-offload-gb=100"], {"gpu_memory_gib": 80, "memory_gib": 64}, "GiB of the host's memory"),
+        (
+            {"weight_bytes": 20 * GIB, "largest_bytes": 20 * GIB, "pickled": True},
+            [],
+            {"gpu_memory_gib": 24, "memory_gib": 16},
+            "it needs 26 GiB of the host's memory, and the machine has 16 GiB",
+        ),
+    ],
+)
+def test_what_cannot_fit_should_be_refused_with_the_figures(
+    found: dict[str, Any], args: list[str], offer: dict[str, Any], why: str
+) -> None:
+    assert why in (against(found, args, **offer) or "it fits")
+
+
+def machine(gpu: str, count: int, memory: float, price: float) -> Offer:
+    return make_offer(gpu=gpu, gpu_count=count, gpu_memory_gib=memory, price_per_hour=price, use_spot=False)
+
+
+def test_what_would_fit_should_be_the_cheapest_machine_and_how() -> None:
+    offers = [
+        machine("H100", 2, 80, 14),
+        machine("A100-80GB", 2, 80, 7),
+        machine("A10", 1, 24, 3),
+        machine("A10", 2, 24, 6),
+    ]
+    args: list[str] = []
+    assert (would_fit(facts(**LLAMA_70B), args, offers) or "").startswith("A100-80GB:2 (")
+    assert "with --tensor-parallel-size=2, 7 USD an hour" in (would_fit(facts(**LLAMA_70B), args, offers) or "")
+    assert "--tensor" not in (would_fit(facts(**LLAMA_8B), args, offers) or "")
+    assert would_fit(facts(**R1), args, offers) is None
+
+
+@pytest.mark.parametrize(
+    ("requested", "found", "size"),
+    [
+        ({}, facts(**LLAMA_8B), 256),
+        ({}, facts(**R1), 642 + 60),
+        ({"disk_size": 1000}, facts(**R1), 1000),
+        ({}, None, 256),
+        ({"model_name": "meta-llama/Llama-3.1-405B-Instruct-FP8"}, None, 397 + 60),
+    ],
+)
+def test_the_disk_should_hold_the_model_and_vllm(
+    requested: dict[str, Any], found: ModelFacts | None, size: int
+) -> None:
+    assert disk_gib(make_request(**requested), found) == size
+
+
+def test_a_disk_that_is_too_small_should_be_refused() -> None:
+    need = model_need(facts(**R1), ["-tp", "8"])
+    assert need is not None
+    big = make_offer(gpu_memory_gib=141, gpu_count=8)
+    assert need.against(big, 500) == "it needs 682 GiB of disk, and disk_size is 500"
+    assert need.against(big, 700) is None
