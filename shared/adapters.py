@@ -58,7 +58,7 @@ class Adapters:
     """The deployment's identity."""
     sleep: Callable[[float], None]
     models: ModelInspector | None = None
-    """Looks at models before a node is paid for; None: nothing does."""
+    """Inspects models before a node is paid for; None: nothing does."""
     timeouts: Timeouts = field(default_factory=Timeouts)
     clouds: Mapping[ProviderName, CloudCompute] = field(default_factory=dict[ProviderName, CloudCompute])
     """The clouds' own APIs beside SkyPilot, where they are configured; empty: SkyPilot alone is asked."""

@@ -87,7 +87,7 @@ class LaunchRequest(Outside):
     )
     """Size of the node's disk in GiB; by default 256, or more if the model's files need it. Rented machines only."""
     force: bool = False
-    """Launch although the model does not fit the machine, or its source could not be looked at."""
+    """Launch although the model does not fit the machine, or its source could not be inspected."""
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=16)] = {}
     name: Annotated[str, StringConstraints(pattern=NAME)] | None = None
     job: Job | None = None

@@ -1,4 +1,4 @@
-"""Protocols of the backends: what provisions and asks nodes, makes their assignments, looks at models."""
+"""Protocols of the backends: what provisions and asks nodes, makes their assignments, inspects models."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -100,7 +100,7 @@ class Assignments(Protocol):
 
 
 class ModelInspector(Protocol):
-    """Looks at models before a node is paid for."""
+    """Inspects models before a node is paid for."""
 
     def inspect(self, request: LaunchRequest) -> ModelFacts:
         """What there is to know about a request's model.

@@ -1,4 +1,4 @@
-"""Look at a launch's model before a node is paid for, and at which planned machines can serve it."""
+"""Inspect a launch's model before a node is paid for, and at which planned machines can serve it."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from shared.planning.model_fit import ModelNeed, model_need, would_fit
 @dataclass(frozen=True)
 class ModelCheck:
     inspector: ModelInspector | None
-    """None: models are not looked at."""
+    """None: models are not inspected."""
     catalog: Catalog
 
     def check(self, record: InstanceRecord, availability: Availability) -> Checked:
@@ -32,7 +32,7 @@ class ModelCheck:
         except ProviderUnavailableError as error:
             if not request.force:
                 raise
-            return Checked(availability, note=f"Not looked at, as `force` asks: {error}.")
+            return Checked(availability, note=f"Not inspected, as `force` asks: {error}.")
         need = model_need(facts, request.vllm_args)
         if need is None:
             return Checked(availability, facts)

@@ -186,7 +186,7 @@ class InstanceRecord(Kept):
     poisoned: int = 0
     """Messages that the host gave up since a step was last done."""
     model: ModelFacts | None = None
-    """What was found of the model while validating; None: nothing was looked at, as for a simulation."""
+    """What was found of the model while validating; None: nothing was inspected, as for a simulation."""
     log_tail: list[str] = []
     """The last log lines of the node, redacted."""
     event_count: int = 0

@@ -56,13 +56,13 @@ class TimerFired:
 class Checked:
     availability: Availability
     model: ModelFacts | None = None
-    """What was found of the model; None: nothing was looked at."""
+    """What was found of the model; None: nothing was inspected."""
     unfit: Mapping[str, str] = field(default_factory=dict[str, str])
     """Offers whose machines cannot serve it: reason by key."""
     advice: str = ""
     """What would fit, for people."""
     note: str = ""
-    """What could not be looked at or is overridden, for people."""
+    """What could not be inspected or is overridden, for people."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def checked(transition: Transition, found: Checked, timeouts: Timeouts) -> Decis
     if found.model is not None:
         transition.change(model=found.model)
     fitting = [offer for offer in transition.record.offers if offer.key not in found.unfit]
-    if not fitting:
+    if found.unfit and not fitting:
         return terminate(transition, Failure(reason=Reason.DOES_NOT_FIT, message=_misfit(found)))
     transition.change(offers=fitting)
     excluded = [f"{key}: {reason}" for key, reason in found.unfit.items()]

@@ -225,7 +225,7 @@ def _stored(entry: ET.Element) -> _Entry:
     """One object of an S3 listing.
 
     Its ETag is the MD5 of what was uploaded in one piece; a `-` in it tells of several pieces. The node still asks the
-    store whether it is encrypted with a key of its own, since the ETag is no hash then.
+    store whether it is encrypted with a key of its own, since the ETag is not a hash then.
     """
     tag = (entry.findtext("ETag") or "").strip('"')
     md5 = FileChecksum(algorithm="md5", digest=tag.lower()) if re.fullmatch(r"[0-9a-fA-F]{32}", tag) else None

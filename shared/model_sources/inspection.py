@@ -1,4 +1,4 @@
-"""Look at a model before a node is paid for: it exists, may be read, is complete; how large it is, and of what."""
+"""Inspect a model before a node is paid for: it exists, may be read, is complete; how large it is, and of what."""
 
 import json
 import math

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gpulaunch.models.offers import Offer
-from shared.planning.usage import BYTES, Usage, usage
+from shared.planning.memory_use import BYTES, MemoryUse, memory_use
 
 _GIB = 2**30
 _CACHE_BYTES = 45 * 1024
@@ -92,7 +92,7 @@ def need(model_name: str, model_source: str | None, vllm_args: Sequence[str]) ->
     folder = (model_source or "").rstrip("/").rpartition("/")[2]
     name = next((one for one in (folder, model_name) if parameters(one) is not None), "")
     billions = parameters(name)
-    using = usage(vllm_args)
+    using = memory_use(vllm_args)
     bits = _bits(name, using)
     if billions is None or bits is None or using is None:
         return None
@@ -108,7 +108,7 @@ def weights_gib(model_name: str, model_source: str | None) -> float | None:
     """Return the size of a model's files as its name has it; None if it does not determine it."""
     folder = (model_source or "").rstrip("/").rpartition("/")[2]
     name = next((one for one in (folder, model_name) if parameters(one) is not None), "")
-    billions, bits = parameters(name), _bits(name, usage(()))
+    billions, bits = parameters(name), _bits(name, memory_use(()))
     return None if billions is None or bits is None else billions * 1e9 * BYTES[bits] / _GIB
 
 
@@ -134,7 +134,7 @@ def parameters(name: str) -> float | None:
     return round(sizes.pop(), 3) if len(sizes) == 1 and 0 < min(sizes) < 10_000 else None
 
 
-def _bits(name: str, using: Usage | None) -> int | None:
+def _bits(name: str, using: MemoryUse | None) -> int | None:
     """Return the bits per parameter; None if neither the name nor the quantization determines them."""
     marked = next((bits for bits, pattern in _MARKS if pattern.search(name)), None)
     return marked if marked is not None else using and using.bits

@@ -13,11 +13,11 @@ from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import LaunchRequest
 from shared.domain.model import ModelFacts
 from shared.planning.gpu_fit import weights_gib
-from shared.planning.usage import BYTES, Usage, usage
+from shared.planning.memory_use import BYTES, MemoryUse, memory_use
 
 _GIB = 2**30
 _SHORTEST = 2048
-"""Tokens of a context below which nobody serves; vLLM itself takes the longest that fits."""
+"""Tokens of the shortest useful context; vLLM itself takes the longest that fits."""
 _WIDTHS: Mapping[str, float] = {
     **dict.fromkeys(("F64", "I64", "U64"), 8.0),
     **dict.fromkeys(("F32", "I32", "U32"), 4.0),
@@ -68,7 +68,7 @@ class ModelNeed:
 
 def model_need(facts: ModelFacts, vllm_args: Sequence[str], gpus: int | None = None) -> ModelNeed | None:
     """Return what a model needs, shared by so many GPUs, by default as the arguments say; None if they are invalid."""
-    using = usage(vllm_args)
+    using = memory_use(vllm_args)
     if using is None:
         return None
     shared = gpus or using.gpus
@@ -98,7 +98,7 @@ def disk_gib(request: LaunchRequest, facts: ModelFacts | None) -> int:
 def would_fit(facts: ModelFacts, vllm_args: Sequence[str], offers: Iterable[Offer]) -> str | None:
     """Return the cheapest machine that the model fits, and how, for people; None if there is none."""
     for offer in sorted(offers, key=lambda one: (one.use_spot, one.price_per_hour, one.key)):
-        using = usage(vllm_args)
+        using = memory_use(vllm_args)
         for gpus in dict.fromkeys((using.gpus if using else 1, offer.gpu_count)):
             need = model_need(facts, vllm_args, gpus)
             if need is not None and need.against(offer, None) is None:
@@ -109,7 +109,7 @@ def would_fit(facts: ModelFacts, vllm_args: Sequence[str], offers: Iterable[Offe
     return None
 
 
-def _weights(facts: ModelFacts, using: Usage) -> float:
+def _weights(facts: ModelFacts, using: MemoryUse) -> float:
     """Bytes of the weights on the GPUs, as vLLM loads them."""
     if not facts.parameters:
         return float(facts.weight_bytes)

@@ -31,7 +31,7 @@ def hub() -> Iterator[HubServer]:
 
 
 def world(**given: str) -> NodeWorld:
-    """A world whose models are looked at in earnest."""
+    """A world whose models are inspected in earnest."""
     made = NodeWorld()
     settings = Settings.model_validate({"GPULAUNCH_MASTER_KEY": "k" * 32, **given})
     files = SourceFiles(settings, made.clock, Web(sleep=lambda _: None))

@@ -54,7 +54,7 @@ def launch(
         int | None, typer.Option(help="Disk of the node, GiB. Default: 256, or more if the model needs it.")
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Launch although the model does not fit or cannot be looked at.")
+        bool, typer.Option("--force", help="Launch although the model does not fit or cannot be inspected.")
     ] = False,
     label: Annotated[list[str] | None, typer.Option(help="KEY=VALUE; repeatable.")] = None,
     name: Annotated[str | None, typer.Option(help="A name for the instance.")] = None,

@@ -57,6 +57,7 @@ def test_every_field_of_a_launch_should_have_an_option_that_arrives(
         "--max-lifetime-minutes", "60", "--idle-minutes", "10", "--budget-usd", "5", "--vllm-arg=--max-model-len=8192",
         "--vllm-arg=--dtype", "--vllm-arg", "half", "--label", "team=x", "--label", "empty=", "--name", "mine",
         "--job", "python 'my batch.py'", "--job-timeout-minutes", "5",
+        "--disk-size", "500", "--force",
     )  # fmt: skip
     expected: dict[str, Any] = {
         "model_name": MODEL,
@@ -73,6 +74,8 @@ def test_every_field_of_a_launch_should_have_an_option_that_arrives(
         "vllm_args": ["--max-model-len=8192", "--dtype", "half"],
         "labels": {"team": "x", "empty": ""},
         "name": "mine",
+        "disk_size": 500,
+        "force": True,
         "job": {"command": ["python", "my batch.py"], "timeout_minutes": 5},
     }
     assert transport.bodies("POST") == [expected]

@@ -34,6 +34,7 @@ OF_INSTANCES = {
     Reason.TOO_MANY_ATTEMPTS,
     Reason.TOO_MANY_RECOVERIES,
     Reason.POISON_MESSAGE,
+    Reason.DOES_NOT_FIT,
 }
 """Reasons for which instances end, never attempts."""
 

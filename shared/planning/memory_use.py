@@ -22,7 +22,7 @@ _UNITS = {"": 1, "k": 1000, "K": 1024, "m": 10**6, "M": 2**20}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Usage:
+class MemoryUse:
     gpus: int
     """GPUs that share weights and cache."""
     tokens: int | None
@@ -39,14 +39,14 @@ class Usage:
     """Of a parameter that is not quantized yet; None: the quantization does not determine them."""
 
 
-def usage(vllm_args: Sequence[str]) -> Usage | None:
-    """Return what arguments say; None if they are none that vLLM starts with."""
+def memory_use(vllm_args: Sequence[str]) -> MemoryUse | None:
+    """Return what arguments say; None if vLLM would not start with them."""
     given = last_values(vllm_args)
     share = _number(given.get("gpu-memory-utilization", ""), _SHARE)
     if not 0 < share <= 1:
         return None
     cached = given.get("kv-cache-dtype", "")
-    return Usage(
+    return MemoryUse(
         gpus=_whole(given, "tensor-parallel-size", 1) * _whole(given, "pipeline-parallel-size", 1),
         tokens=_tokens(given.get("max-model-len", "")),
         narrow=4 if "4" in cached else 2 if "8" in cached else 1,
