@@ -184,7 +184,7 @@ def compose(adapters: Adapters) -> App:
         instances=InstanceQueries(store),
         estimates=PhaseEstimates(store, made.backends, clock),
         terminator=Terminator(records, unreadable),
-        node_door=NodeDoor(store, made.deriver),
+        node_door=NodeDoor(store, made.deriver, clock),
         node_calls=NodeCalls(records, made.assignments, clock, made.redactor, settings.lease_seconds),
         catalog_queries=CatalogQueries(made.catalog),
         costs=CostReports(store, costs, rules.budgets, clock),

@@ -9,7 +9,7 @@ from shared.api.http import Request, Response, json_response
 from shared.api.parse import MAX_BODY, MAX_NODE_BODY, bearer, instance_id, read_body
 from shared.app import App
 from shared.control.node_calls import NodeCaller, NodeCalls
-from shared.domain.errors import NodeTokenError
+from shared.domain.errors import NodeTokenError, UnrecordedNodeError
 from shared.domain.node import Heartbeat, JobResult, NodeRegistration, NodeStatus, NoticeReport
 
 B = TypeVar("B", bound=BaseModel)
@@ -24,6 +24,8 @@ def _caller(app: App, request: Request) -> NodeCaller:
     wanted, token = instance_id(request), bearer(request)
     try:
         return app.node_door.caller(wanted, token)
+    except UnrecordedNodeError:
+        raise
     except NodeTokenError:
         app.failures.failed(request.source, "a wrong token of a node", request.id, wanted)
         raise
@@ -38,7 +40,10 @@ def _report(
     kind: type[B], take: Callable[[NodeCalls, NodeCaller, B], BaseModel], limit: int = MAX_BODY
 ) -> Callable[[App, Request], Response]:
     def handler(app: App, request: Request) -> Response:
-        caller = _caller(app, request)
+        try:
+            caller = _caller(app, request)
+        except UnrecordedNodeError:
+            return json_response(app.node_calls.unrecorded())
         return json_response(take(app.node_calls, caller, read_body(kind, request, limit)))
 
     return handler

@@ -18,6 +18,7 @@ from shared.domain.errors import (
     RecordFullError,
     Refusal,
     TooManyFailuresError,
+    UnrecordedNodeError,
 )
 from shared.domain.provider import LaunchRefusedError, ProviderUnavailableError
 from shared.errors import ForeignTokenError, SettingsError, StaleRecordError, StoreUnavailableError
@@ -60,6 +61,7 @@ _PLAIN: Mapping[type[Exception], str] = {
     InstanceNotFoundError: "not_found",
     NotReadyError: "not_ready",
     NodeTokenError: "unauthorized",
+    UnrecordedNodeError: "unauthorized",
     AttemptOverError: "gone",
     RecordFullError: "record_full",
 }

@@ -9,8 +9,14 @@ from shared.backends.base import Assignments
 from shared.clock import Clock
 from shared.control.observer import redacted
 from shared.control.records import Records
-from shared.domain.errors import AttemptOverError, InstanceNotFoundError, NodeTokenError, RecordFullError
-from shared.domain.instance import AttemptState, InstanceRecord
+from shared.domain.errors import (
+    AttemptOverError,
+    InstanceNotFoundError,
+    NodeTokenError,
+    RecordFullError,
+    UnrecordedNodeError,
+)
+from shared.domain.instance import AttemptState, InstanceRecord, cluster_name
 from shared.domain.node import (
     Assignment,
     JobResult,
@@ -22,7 +28,13 @@ from shared.domain.node import (
 )
 from shared.lifecycle.observations import Noticed, Observation, Registered, Reported
 from shared.redaction import Redactor
-from shared.storage.base import InstanceStore, Versioned
+from shared.storage.base import UNRECORDED_CALLER, InstanceStore, Marker, UnreadableRecordError, Versioned
+
+_CALLED_FOR = timedelta(hours=1)
+"""How long the marker of such a node is kept after its last call; it calls every minute."""
+_ATTEMPTS = 100
+"""Attempts beyond the recorded ones that a token is compared with, 3 µs each: more than five recoveries come to, unless
+an offer is tried again and again."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +49,43 @@ class NodeCaller:
 class NodeDoor:
     store: InstanceStore
     deriver: Deriver
+    clock: Clock
 
     def caller(self, instance_id: str, token: str) -> NodeCaller:
         """The node that a token belongs to; one read.
 
         Raises:
             NodeTokenError: The token belongs to no attempt of that instance.
+            UnrecordedNodeError: The token is a node's, but the table has no record of its attempt, or none that this
+                version can read.
         """
-        found = self.store.load(instance_id)
-        for attempt in reversed(found.record.attempts if found is not None else []):
+        try:
+            found = self.store.load(instance_id)
+        except UnreadableRecordError as error:
+            if error.unreadable.ended:
+                raise
+            self._unrecorded(instance_id, token, 1)
+            raise NodeTokenError from error
+        attempts = [] if found is None else found.record.attempts
+        for attempt in reversed(attempts):
             if found is not None and self.deriver.is_node(token, instance_id, attempt.number):
                 return NodeCaller(found, attempt.number)
+        if found is None or not found.record.ended:
+            self._unrecorded(instance_id, token, len(attempts) + 1)
         raise NodeTokenError
+
+    def _unrecorded(self, instance_id: str, token: str, first: int) -> None:
+        """Note a node whose attempt is not in the table, for the garbage collection to show.
+
+        Raises:
+            UnrecordedNodeError: The token belongs to an attempt from `first` on.
+        """
+        now = self.clock.now()
+        for number in range(first, first + _ATTEMPTS):
+            if self.deriver.is_node(token, instance_id, number):
+                name = cluster_name(instance_id, number)
+                self.store.put_marker(Marker(kind=UNRECORDED_CALLER, key=name, at=now, until=now + _CALLED_FOR))
+                raise UnrecordedNodeError
 
 
 @dataclass(frozen=True)
@@ -67,6 +104,13 @@ class NodeCalls:
     def lease(self, caller: NodeCaller) -> LeaseAnswer:
         """Whether the node may go on living, and for how long: never beyond the deadline."""
         return self._lease(caller.found.record, caller.attempt)
+
+    def unrecorded(self) -> LeaseAnswer:
+        """The lease of a node that the table has lost: it may be in use, so it runs until its own deadline.
+
+        It is garbage that waits for a person, or another identity's, and shown as such.
+        """
+        return LeaseAnswer(renewed=True, lease_seconds=self.lease_seconds)
 
     def progress(self, caller: NodeCaller, status: NodeStatus) -> LeaseAnswer:
         """Apply a report.

@@ -9,7 +9,8 @@ RefusalError
 ├── InstanceNotFoundError    no instance has that id
 ├── NotReadyError            the instance has no endpoint at the moment
 ├── NodeTokenError           the token belongs to no attempt of the instance; the same for an unknown instance, so that
-│                            callers cannot find out which instances exist
+│   │                        callers cannot find out which instances exist
+│   └── UnrecordedNodeError  the token is a node's, of an attempt that the table does not have
 ├── AttemptOverError         the control plane has given up the node's attempt
 ├── RecordFullError          the instance's record has no room for further reports of its node
 └── TooManyFailuresError     the caller's address has failed to prove itself too often
@@ -90,6 +91,10 @@ class NotReadyError(RefusalError):
 class NodeTokenError(RefusalError):
     def __init__(self) -> None:
         super().__init__("The token does not belong to a node of this instance.")
+
+
+class UnrecordedNodeError(NodeTokenError):
+    pass
 
 
 class AttemptOverError(RefusalError):

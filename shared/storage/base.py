@@ -119,6 +119,8 @@ NO_BOOKING = Booking()
 
 ORPHAN = "orphan"
 """Clusters that no live record knows; the key is the cluster's name."""
+UNRECORDED_CALLER = "unrecorded-caller"
+"""Nodes that proved themselves by their token and have no record; the key is the cluster's name."""
 REFUSED_OFFER = "refused-offer"
 """Offers that failed lately; the key is the offer's."""
 DEPLOYMENT = "deployment"

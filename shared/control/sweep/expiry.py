@@ -1,10 +1,10 @@
-"""Delete rows that are no longer needed: idempotency keys, a week after their launch."""
+"""Delete rows that are no longer needed: idempotency keys a week after their launch, markers that have expired."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from shared.control.sweep.base import TaskRun, Walk, is_time
-from shared.storage.base import InstanceStore
+from shared.storage.base import UNRECORDED_CALLER, InstanceStore
 
 KEPT = timedelta(days=7)
 """Longer than any client repeats a request, and than a queue would keep it."""
@@ -29,4 +29,7 @@ class _Run(TaskRun):
     now: datetime
 
     def finish(self, walk: Walk) -> int:  # noqa: ARG002
-        return self.store.expire_idempotency(self.now - KEPT, MOST)
+        callers = [one for one in self.store.markers(UNRECORDED_CALLER) if one.until is None or one.until <= self.now]
+        for marker in callers:
+            self.store.drop_marker(marker.kind, marker.key)
+        return len(callers) + self.store.expire_idempotency(self.now - KEPT, MOST)

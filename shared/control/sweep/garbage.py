@@ -20,7 +20,14 @@ from shared.domain.instance import AttemptState, instance_of
 from shared.domain.messages import GarbageNotice
 from shared.domain.provider import Cluster, NodeState
 from shared.lifecycle.garbage import GRACE, UNRECORDED, Strays, may_be_ours, strays, why_wait
-from shared.storage.base import ORPHAN, InstanceStore, Marker, UnreadableRecordError, Versioned
+from shared.storage.base import (
+    ORPHAN,
+    UNRECORDED_CALLER,
+    InstanceStore,
+    Marker,
+    UnreadableRecordError,
+    Versioned,
+)
 
 log = logging.getLogger("gpulaunch.garbage")
 
@@ -30,6 +37,11 @@ ALERT_EVERY = timedelta(hours=4)
 """Between two alerts about nodes that still wait for a confirmation."""
 UNLABELLED_AFTER = timedelta(minutes=30)
 """How long a node may be without a label before it is worth an alert: Azure makes the group, which has none, first."""
+_SILENT = "not touched, since the label gpulaunch-deployment is missing"
+_CALLS_US = (
+    "not touched, but they call this app and may be billing: another table launched them. Set GPULAUNCH_DEPLOYMENT to "
+    "their identity before the first start on a new table, or delete them in the cloud"
+)
 _NAMED = 10
 """Nodes named in an alert, at most."""
 
@@ -154,7 +166,7 @@ class GarbageCollection:
         self.reports.write(before, report, now)
 
     def _foreign(self, before: GarbageReport, found: Mapping[str, Cluster], now: datetime) -> list[ForeignCluster]:
-        """What is not ours, each logged at its first sight; an alert, once, where nothing says whose it is."""
+        """What is not ours, each logged at its first sight; an alert, once, where it may be ours nevertheless."""
         earlier = {one.cluster_name: one for one in before.foreign}
         foreign: list[ForeignCluster] = []
         for name, cluster in sorted(found.items()):
@@ -163,14 +175,19 @@ class GarbageCollection:
                 seen = ForeignCluster(cluster_name=name, since=now, alerted=cluster.gc_protected)
                 log.warning("%s is not touched: its deployment is %s", name, cluster.deployment or "not known")
             foreign.append(seen.model_copy(update={"deployment": cluster.deployment}))
+        new = [one for one in foreign if not one.alerted]
+        callers = {marker.key for marker in self.store.markers(UNRECORDED_CALLER)} if new else set[str]()
+        ours = [one.cluster_name for one in new if one.cluster_name in callers]
         silent = [
             one.cluster_name
-            for one in foreign
-            if one.deployment is None and not one.alerted and now - one.since >= UNLABELLED_AFTER
+            for one in new
+            if one.deployment is None and one.cluster_name not in ours and now - one.since >= UNLABELLED_AFTER
         ]
-        if silent:
-            self._alert(now, "unlabelled", silent, "not touched, since the label gpulaunch-deployment is missing")
-        return [one.model_copy(update={"alerted": True}) if one.cluster_name in silent else one for one in foreign]
+        for names, why in ((ours, _CALLS_US), (silent, _SILENT)):
+            if names:
+                self._alert(now, "unlabelled", names, why)
+        told = {*ours, *silent}
+        return [one.model_copy(update={"alerted": True}) if one.cluster_name in told else one for one in foreign]
 
     def _alert(self, now: datetime, reason: Literal["waiting", "unlabelled"], names: list[str], text: str) -> None:
         shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
