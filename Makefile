@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 7071
 
-.PHONY: help install run stop doctor test fuzz audit lock check infra lint types browser screenshots static e2e unattended \
+.PHONY: help install run stop doctor test fuzz audit lock check infra lint types browser screenshots static days e2e unattended \
   simulate simulate-ci mutations chaos bench docs agent clean vllm-options
 
 help:
@@ -140,6 +140,9 @@ static: $(NODE_TEST_STAMP) ## copy the web UI's third-party files from node_modu
 	@tar -xzf .cache/redoc/redoc-*.tgz -C .cache/redoc --strip-components=1
 	@sed 's|https://cdn.redoc.ly/redoc/logo-mini.svg|data:,|' .cache/redoc/bundles/redoc.standalone.js >shared/web/static/redoc.standalone.js
 	@cat .cache/redoc/LICENSE .cache/redoc/bundles/redoc.standalone.js.LICENSE.txt >shared/web/static/redoc.standalone.js.LICENSE.txt
+
+days: install ## live through a day with two deployments on one subscription, each table as it is, restored and emptied; five minutes
+	@$(BIN)/python -m pytest -q -n 2 -m slow tests/functional/test_shared_cloud.py
 
 e2e: install ## run real SkyPilot with real vLLM on a one-node Slurm, then on a stand-in of Azure; needs root on Debian
 	@$(BIN)/python -m pytest -q -s -m e2e tests/e2e --ignore=tests/e2e/azure --ignore=tests/e2e/test_unattended.py

@@ -73,6 +73,19 @@ def functions() -> dict[str, Any]:
     return {str(function.get_function_name()): function for function in function_app.app.get_functions()}
 
 
+@cache
+def routes(method: str) -> list[tuple[re.Pattern[str], Callable[[func.HttpRequest], func.HttpResponse]]]:
+    """The functions that answer a method, by a pattern of their paths; literal paths first, as the host has it."""
+    found: list[tuple[bool, re.Pattern[str], Any]] = []
+    for function in functions().values():
+        trigger: Mapping[str, Any] = function.get_trigger().get_dict_repr()
+        if trigger["type"] == "httpTrigger" and method in [str(one.value) for one in trigger["methods"]]:
+            route: str = trigger["route"].strip("/")
+            pattern = re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", route))
+            found.append(("{" in route, pattern, function.get_user_function()))
+    return [(pattern, handler) for _, pattern, handler in sorted(found, key=lambda one: one[0])]
+
+
 class NoAssignments:
     """Stands where assignments are made, for worlds without real nodes."""
 
@@ -97,10 +110,11 @@ class World:
     given: Settings = field(default_factory=settings)
     backend: Callable[[Mode], Backend] | None = None
     assignments: Assignments = field(default_factory=NoAssignments)
-    deployment: str = DEPLOYMENT
+    deployment: str | None = DEPLOYMENT
+    """None: an identity that the program makes, as it does with default settings."""
+    clock: ManualClock = field(default_factory=ManualClock)
 
     def __post_init__(self) -> None:
-        self.clock = ManualClock()
         self.store = MemoryInstanceStore()
         self.queues = MemoryQueues(self.clock)
         self.cloud = MemorySimulatedCloud()
@@ -110,7 +124,7 @@ class World:
             check_labels=check_fault_labels,
             expected_seconds=expected_seconds(self.given.simulation_speed),
         )
-        deployment = identity(self.store, self.clock, self.deployment)
+        self.deployment = deployment = identity(self.store, self.clock, self.deployment)
         self.store.calls.seen.clear()  # what a process costs once is no part of any request
         self.given = with_user(self.given, deployment)
         self.adapters = Adapters(
@@ -165,17 +179,10 @@ class World:
         return Answer(answer.status_code, typed, answer.get_body())
 
     def _route(self, method: str, path: str) -> tuple[Callable[[func.HttpRequest], func.HttpResponse], dict[str, str]]:
-        for literal in (True, False):
-            for function in self.functions.values():
-                trigger: Mapping[str, Any] = function.get_trigger().get_dict_repr()
-                if trigger["type"] != "httpTrigger" or method not in [str(m.value) for m in trigger["methods"]]:
-                    continue
-                route: str = trigger["route"]
-                if ("{" not in route) is not literal:
-                    continue
-                match = re.fullmatch(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", route.strip("/")), path.strip("/"))
-                if match is not None:
-                    return function.get_user_function(), match.groupdict()
+        for pattern, handler in routes(method):
+            match = pattern.fullmatch(path.strip("/"))
+            if match is not None:
+                return handler, match.groupdict()
         raise LookupError(f"no function answers {method} {path}")
 
     def launch(self, **changes: Any) -> str:
@@ -218,25 +225,28 @@ class World:
         """Let time pass; messages and the timer are served when they are due."""
         until = self.clock.now() + timedelta(seconds=seconds)
         for _ in range(100_000):
-            self._serve()
-            due = [self.queues.next_visible_at(*QUEUES)]
-            if sweeping:
-                due.append(self.swept_at + timedelta(seconds=SWEEP_SECONDS))
+            self.serve()
+            due = [self.queues.next_visible_at(*QUEUES), self.next_sweep_at if sweeping else None]
             coming = min((moment for moment in due if moment is not None), default=until)
             if coming > until:
                 break
             self.clock.set(max(coming, self.clock.now()))
-            if sweeping and self.clock.now() >= self.swept_at + timedelta(seconds=SWEEP_SECONDS):
+            if sweeping and self.clock.now() >= self.next_sweep_at:
                 self.sweep()
         else:
             raise AssertionError("the world does not come to rest")
         self.clock.set(max(until, self.clock.now()))
 
+    @property
+    def next_sweep_at(self) -> datetime:
+        return self.swept_at + timedelta(seconds=SWEEP_SECONDS)
+
     def sweep(self) -> None:
         self.swept_at = self.clock.now()
         self.functions["sweep"].get_user_function()(TimerRequest(past_due=False))
 
-    def _serve(self) -> None:
+    def serve(self) -> None:
+        """Deliver the messages that are due."""
         names = {"gpulaunch-launches": "provisioning", "gpulaunch-teardowns": "teardown", "gpulaunch-health": "health"}
         served = True
         while served:

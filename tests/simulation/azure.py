@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from azure.mgmt.compute import ComputeManagementClient
-
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import ProviderName
 from shared.clouds.azure.client import AzureClient
@@ -19,10 +17,10 @@ from shared.domain.provider import CleanupStatus, Cluster, NodeView, ProviderUna
 from shared.domain.quota import QuotaNeed, RegionUsage
 from tests.simulation.chaos import Chaos
 from tests.simulation.scheduler import Process
-from tests.standins.azure import Fault, ResourceManager, StaticCredential
+from tests.standins.azure import Fault, ResourceManager
 from tests.standins.azure.clusters import add_cluster
 from tests.standins.azure.shapes import Call, RefusedError, Reply, Resource
-from tests.standins.azure.transport import Transport
+from tests.standins.azure.transport import InProcessClient
 
 SHARED = "shared-group"
 _CLUSTER = re.compile(r"gl-[0-9a-z]{26}-[0-9]{2,}")
@@ -99,7 +97,7 @@ class FaultyAzure:
     # What the program asks.
 
     def client(self) -> AzureClient:
-        return _Client(self._manager.subscription, self._chaos.scheduler, self._answer)
+        return InProcessClient(self._manager.subscription, self._chaos.scheduler, self._answer)
 
     def _answer(self, call: Call) -> Reply:
         chaos = self._chaos
@@ -171,17 +169,6 @@ class FaultyAzure:
     def _parts(self, name: str, kind: str | None = None) -> list[Resource]:
         found = list(self._manager.resources.values()) if kind is None else self._manager.of_type(kind)
         return [part for part in found if name in part.name]
-
-
-class _Client(AzureClient):
-    def __init__(self, subscription: str, scheduler: Any, answer: Callable[[Call], Reply]) -> None:
-        super().__init__(subscription, scheduler)
-        self._transport = Transport(answer)
-
-    def _make(self) -> ComputeManagementClient:
-        return ComputeManagementClient(
-            StaticCredential(), self.subscription_id, retry_total=0, transport=self._transport
-        )
 
 
 def _brief(call: Call) -> str:

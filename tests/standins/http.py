@@ -18,7 +18,7 @@ class Request:
     headers: Message
     """Found without regard to case."""
     body: bytes
-    connection: BaseHTTPRequestHandler
+    connection: BaseHTTPRequestHandler | None = None
     """For an answer that is no response, or one that comes in pieces."""
 
     @property

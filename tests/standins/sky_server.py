@@ -12,9 +12,12 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from email.message import Message
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
+
+import httpx
 
 from tests.standins.http import HttpServer, Response
 from tests.standins.http import Request as HttpRequest
@@ -134,14 +137,34 @@ class SkyServer:
     def url(self) -> str:
         return self._http.url
 
+    def transport(self) -> httpx.BaseTransport:
+        """Carries httpx's requests here without a socket."""
+
+        def carry(request: httpx.Request) -> httpx.Response:
+            target, headers = request.url.raw_path.decode(), Message()
+            for name, value in request.headers.items():
+                headers[name] = value
+            asked = HttpRequest(method=request.method, target=target, headers=headers, body=request.content)
+            answer = _answer(self, asked)
+            if answer is None:
+                raise httpx.RemoteProtocolError("the server hung up")
+            return httpx.Response(answer.status, headers=dict(answer.headers), content=answer.body)
+
+        return httpx.MockTransport(carry)
+
     def begin(self) -> None:
         """Launches that wait begin: a machine is there, the books say INIT."""
         with self.lock:
             for request in self.requests.values():
                 if request.name == "sky.launch" and request.status == "PENDING":
-                    request.status = "RUNNING"
-                    request.status_msg = "Launching (nodes allocated)"
-                    self._place(request, "INIT")
+                    self.start(request)
+
+    def start(self, request: Request) -> None:
+        """One launch begins."""
+        with self.lock:
+            request.status = "RUNNING"
+            request.status_msg = "Launching (nodes allocated)"
+            self._place(request, "INIT")
 
     def settle(self) -> None:
         """Every request under way comes to its end."""
@@ -149,7 +172,7 @@ class SkyServer:
         with self.lock:
             for request in [one for one in self.requests.values() if one.status in LIVE]:
                 if request.status in LIVE:
-                    self._finish(request)
+                    self.finish(request)
 
     def restart(self) -> None:
         """The server restarts: requests are forgotten and ended, clusters stay as they were."""
@@ -197,7 +220,8 @@ class SkyServer:
         self.nodes[name].status, self.nodes[name].updated_at = status, self.now()
         self.history.add(name)
 
-    def _finish(self, request: Request) -> None:
+    def finish(self, request: Request) -> None:
+        """One request comes to its end."""
         request.finished_at, request.status, request.status_msg = self.now(), "SUCCEEDED", None
         name = str(request.cluster_name)
         match request.name:

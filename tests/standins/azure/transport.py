@@ -11,7 +11,11 @@ from azure.core.rest import HttpRequest, HttpResponse
 from azure.core.rest._http_response_impl import (  # pyright: ignore[reportPrivateUsage] - there is no public one
     HttpResponseImpl,
 )
+from azure.mgmt.compute import ComputeManagementClient
 
+from shared.clock import Clock
+from shared.clouds.azure.client import AzureClient
+from tests.standins.azure.credential import StaticCredential
 from tests.standins.azure.shapes import Call, Reply
 
 
@@ -54,3 +58,16 @@ class Transport(HttpTransport[HttpRequest, HttpResponse]):
         )
         response.read()
         return response
+
+
+class InProcessClient(AzureClient):
+    """The program's own client, with Azure's own below it, whose requests go to `answer`."""
+
+    def __init__(self, subscription: str, clock: Clock, answer: Callable[[Call], Reply]) -> None:
+        super().__init__(subscription, clock)
+        self._transport = Transport(answer)
+
+    def _make(self) -> ComputeManagementClient:
+        return ComputeManagementClient(
+            StaticCredential(), self.subscription_id, retry_total=0, transport=self._transport
+        )

@@ -39,6 +39,7 @@ class Node:
         self.encodings.append(request.headers.get("Accept-Encoding"))
         page = self.pages.get(request.target, (404, b""))
         if callable(page):
+            assert request.connection is not None
             page(request.connection)
             return None
         return Response(page[0], page[1], {"Location": "/health"} if page[0] == 302 else {})
