@@ -171,7 +171,7 @@ mutations: install ## find each planted bug within two thousand seeds, and most 
 	@$(BIN)/python -m pytest -q -n 0 -m slow tests/simulation
 	@$(BIN)/python -m tests.mutants --sample $(SAMPLE) --seed $(or $(SEED),1)
 
-chaos: install ## launch 200 instances, kill the app 50 times meanwhile, and account for every one; about five minutes
+chaos: install ## launch 200 instances while versions of the app take turns and are killed 50 times, and account for every one; five minutes; CHAOS_OLDER=REV is the older version
 	@$(BIN)/python -m tests.chaos
 
 bench: install ## measure what docs/scale.md promises; SECTIONS="accept sweep" measures a part

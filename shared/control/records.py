@@ -55,9 +55,9 @@ class Lifecycle:
         return self.clock.now() + timedelta(seconds=self.timeouts.submit)
 
 
-def queue_of(step: NextStep) -> str:
+def queue_of(step: str) -> str:
     """Teardowns have a queue of their own, so that they never wait behind a burst of launches."""
-    return TEARDOWNS if step.step == "teardown" else LAUNCHES
+    return TEARDOWNS if step == "teardown" else LAUNCHES
 
 
 def send_step(queues: Queues, record: InstanceRecord, step: NextStep) -> None:
@@ -67,7 +67,7 @@ def send_step(queues: Queues, record: InstanceRecord, step: NextStep) -> None:
         StoreUnavailableError: The message may be lost; the sweep sends it again once the step is overdue.
     """
     message = StepMessage(instanceId=record.instance_id, epoch=record.epoch, step=step.step)
-    queues.send(queue_of(step), message, step.delay_seconds)
+    queues.send(queue_of(step.step), message, step.delay_seconds)
 
 
 class CommitListener(Protocol):

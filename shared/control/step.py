@@ -53,7 +53,7 @@ class StepRunner:
             self._advance(before, message)
 
     def _advance(self, before: Versioned, message: StepMessage) -> None:
-        here = queue_of(NextStep(message.step, 0))
+        here = queue_of(message.step)
         claimed = False
         unwritten: tuple[Event, ...] = ()
         record = before.record
@@ -78,7 +78,7 @@ class StepRunner:
             step = decision.next_step
             if step is None:
                 return
-            if queue_of(step) != here or step.delay_seconds >= _IN_PLACE or round_number == _ROUNDS:
+            if queue_of(step.step) != here or step.delay_seconds >= _IN_PLACE or round_number == _ROUNDS:
                 self.records.follow_up(decision)
                 return
             if step.delay_seconds > 0:

@@ -4,18 +4,26 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from gpulaunch.models.base import Stored, UtcTime
+from gpulaunch.models.base import Kept, Stored, UtcTime
 from gpulaunch.models.instances import INSTANCE_ID
 from shared.domain.errors import MessageError
 
 InstanceId = Annotated[str, StringConstraints(pattern=INSTANCE_ID)]
+
+Word = Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}$")]
+"""A value of a set that grows."""
 
 
 class StepMessage(Stored):
     instanceId: InstanceId  # noqa: N815 - the field's name on the wire: `id` would overwrite binding data in the host
     epoch: int
     """The record's epoch when this was sent; a message of an earlier epoch is dropped."""
-    step: Literal["advance", "teardown"]
+    step: Word
+    """`advance` or `teardown`. One that a later version knows is an `advance` here: what is due, the record says."""
+
+    @property
+    def known(self) -> bool:
+        return self.step in ("advance", "teardown")
 
 
 class ProbeMessage(Stored):
@@ -25,7 +33,7 @@ class ProbeMessage(Stored):
     """The newest instance of the slice."""
     lastInstanceId: InstanceId  # noqa: N815
     """The oldest instance of the slice."""
-    step: Literal["probe"] = "probe"
+    step: Word = "probe"
 
 
 class BudgetNotice(Stored):
@@ -58,9 +66,10 @@ class GarbageNotice(Stored):
     """Nodes that the garbage collection leaves alone; complete, since they belong to no instance's events."""
 
     at: UtcTime
-    reason: Literal["waiting", "unlabelled", "staying", "lost"]
-    """They wait for a confirmation, nothing shows whose they are, their deletion has no effect, or SkyPilot, which
-    launched them, has lost its records of them."""
+    reason: Word
+    """`waiting` for a confirmation, `unlabelled` so that nothing shows whose they are, `staying` after their deletion,
+    `lost` from the records of SkyPilot, which launched them. A later version may have more.
+    """
     count: int
     message: str
     """Which nodes, why, and what to do."""
@@ -79,8 +88,8 @@ NO_INSTANCE = "inst-" + "0" * 26
 """Stands for the instance in an alert that is about none."""
 
 
-class AlertMessage(Stored):
-    """Send one event, or a notice, to one receiver."""
+class AlertMessage(Kept):
+    """Send one event, or a notice, to one receiver. It is sent again with the fields of a later version."""
 
     instanceId: InstanceId  # noqa: N815
     epoch: int

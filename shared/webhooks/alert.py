@@ -1,6 +1,6 @@
 """Alerts: which events are sent, and their content, which is the body in the `json` format. Pure."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Literal
 
@@ -25,14 +25,6 @@ AlertType = Literal[
     "garbage.lost",
     "access.throttled",
 ]
-
-GARBAGE_TYPES: Mapping[str, AlertType] = {
-    "waiting": "garbage.waiting",
-    "unlabelled": "garbage.unlabelled",
-    "staying": "garbage.staying",
-    "lost": "garbage.lost",
-}
-"""The type of an alert by its notice's reason."""
 
 
 class AlertData(BaseModel):
@@ -64,7 +56,8 @@ class Alert(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    type: AlertType
+    type: str
+    """An AlertType, or `garbage.…` of a later version."""
     timestamp: UtcTime
     """Time of the event."""
     data: AlertData | BudgetNotice | UnreadableNotice | GarbageNotice | AccessNotice

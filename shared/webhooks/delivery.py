@@ -17,7 +17,7 @@ from shared.domain.messages import AlertMessage
 from shared.domain.webhook import Webhook, signing_key
 from shared.queues import ALERTS
 from shared.storage.base import InstanceStore, Queues
-from shared.webhooks.alert import GARBAGE_TYPES, Alert, alert_of, type_of
+from shared.webhooks.alert import Alert, alert_of, type_of
 from shared.webhooks.formats import body_of
 
 log = logging.getLogger("gpulaunch.alerts")
@@ -50,7 +50,12 @@ class AlertDelivery:
             log.info("%s: an alert's receiver is no longer configured", message.instanceId)
             return
         hook = self.hooks[message.hook]
-        body = body_of(self._alert(message), hook.format)
+        where = f"webhook {message.hook + 1} at {hook.host}"
+        alert = self._alert(message)
+        if alert is None:
+            self._put_back(message, where, "only a later version can read it")
+            return
+        body = body_of(alert, hook.format)
         headers = {"Content-Type": "application/json", "User-Agent": "gpulaunch"}
         if self.secret is not None:
             headers |= signed_headers(self.secret.get_secret_value(), message.webhook_id, self.clock.now(), body)
@@ -58,27 +63,42 @@ class AlertDelivery:
         if failure is None:
             return
         reason, passing = failure
-        where = f"webhook {message.hook + 1} at {hook.host}"
-        if not passing or message.tries >= len(DELAYS):
+        if not passing:
             raise MessageError(f"{where} did not take the alert about {message.instanceId}: {reason}")
+        self._put_back(message, where, reason)
+
+    def _put_back(self, message: AlertMessage, where: str, reason: str) -> None:
+        """Try again later, by whichever process takes the message then.
+
+        Raises:
+            MessageError: All tries are used up.
+        """
+        if message.tries >= len(DELAYS):
+            raise MessageError(f"{where} did not get the alert about {message.instanceId}: {reason}")
         delay = DELAYS[message.tries]
-        log.warning("%s did not take an alert, next try in %d s: %s", where, delay, reason)
+        log.warning("%s did not get an alert, next try in %d s: %s", where, delay, reason)
         self.queues.send(ALERTS, message.model_copy(update={"tries": message.tries + 1}), delay)
 
-    def _alert(self, message: AlertMessage) -> Alert:
-        """Raise MessageError when there is no such event."""
+    def _alert(self, message: AlertMessage) -> Alert | None:
+        """The alert; None if it is about something that this version does not know.
+
+        Raises:
+            MessageError: There is no such event.
+        """
         if message.budget is not None:
             return Alert(type="budget.refused", timestamp=message.budget.at, data=message.budget)
         if message.unreadable is not None:
             return Alert(type="instance.unreadable", timestamp=message.unreadable.at, data=message.unreadable)
         if message.garbage is not None:
-            return Alert(type=GARBAGE_TYPES[message.garbage.reason], timestamp=message.garbage.at, data=message.garbage)
+            return Alert(type=f"garbage.{message.garbage.reason}", timestamp=message.garbage.at, data=message.garbage)
         if message.access is not None:
             return Alert(type="access.throttled", timestamp=message.access.at, data=message.access)
         found = self.store.load(message.instanceId)
         events = self.store.events(message.instanceId, after=message.sequence - 1, limit=1)
         kind = type_of(events[0]) if events else None
         if found is None or kind is None or events[0].sequence != message.sequence:
+            if message.model_extra:
+                return None
             raise MessageError(f"{message.instanceId} has no event {message.sequence} to alert about")
         return alert_of(found.record, events[0], kind, self.clock.now())
 

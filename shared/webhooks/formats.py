@@ -38,7 +38,7 @@ def _title(alert: Alert) -> str:
     if isinstance(alert.data, UnreadableNotice):
         return f"{alert.data.instance_id} cannot be read"
     if isinstance(alert.data, GarbageNotice):
-        return _GARBAGE[alert.data.reason].format(
+        return _GARBAGE.get(alert.data.reason, "{nodes} without an instance").format(
             nodes="1 node" if alert.data.count == 1 else f"{alert.data.count} nodes"
         )
     if isinstance(alert.data, AccessNotice):

@@ -2,12 +2,17 @@
 
 Clients repeat a call that got no answer, with the same Idempotency-Key, as real ones do. Azurite is stopped and started
 on its data folder in between. One seed decides what is launched, deleted and when; the kills come in real time.
+
+After each kill another version of the app goes on: this checkout, an older one (`CHAOS_OLDER`), and this one with what
+a later version may add. What one of them wrote, the others must read, keep and finish.
 """
 
 import argparse
+import contextlib
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +20,7 @@ import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,8 +32,8 @@ from shared.backends.simulation.cloud import TableSimulatedCloud
 from shared.settings import Settings
 from shared.storage.connect import table_client
 from shared.storage.tables import TableInstanceStore
+from tests.chaos.versions import ROOT, VersionError, describe, export, later, older
 
-ROOT = Path(__file__).parents[2]
 TOKEN = "token-of-the-chaos-test"
 SPEED = 40
 """Simulated seconds per second: a launch takes two seconds and what its messages wait."""
@@ -37,6 +43,10 @@ SETTLE_SECONDS = 240.0
 """After the last kill: some sweeps, 30 s apart, and the longest release."""
 QUIET_SECONDS = 75.0
 """Two sweeps, and what they set going."""
+START_SECONDS = 60.0
+"""Until the app listens, on a busy machine."""
+AFTER_START = 0.8
+"""Share of the kills that let the app start: on a busy machine that takes longer than the longest life."""
 BODY = {
     "model_name": "meta-llama/Llama-3.1-8B-Instruct",
     "provider": "azure",
@@ -61,7 +71,10 @@ class Arena:
     port: int
     ports: tuple[int, int, int]
     storage: azurite.Azurite
+    versions: Sequence[Path]
+    """Folders of the versions that take turns, this checkout first."""
     app: subprocess.Popen[bytes] | None = None
+    starts: int = 0
     kills: int = 0
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -70,6 +83,9 @@ class Arena:
         return f"http://127.0.0.1:{self.port}"
 
     def start_app(self) -> None:
+        """Start the version whose turn it is."""
+        version = self.versions[self.starts % len(self.versions)]
+        self.starts += 1
         environment = {
             **os.environ,
             "AzureWebJobsStorage": self.storage.connection_string,
@@ -79,17 +95,43 @@ class Arena:
             "GPULAUNCH_ADMIN_TOKENS": TOKEN,
             "PYTHON_THREADPOOL_THREAD_COUNT": "48",
         }
-        command = [sys.executable, "-m", "devhost", "--app", str(ROOT), "--port", str(self.port), "--lease", str(LEASE)]
+        command = [
+            sys.executable,
+            "-m",
+            "devhost",
+            "--app",
+            str(version),
+            "--port",
+            str(self.port),
+            "--lease",
+            str(LEASE),
+        ]
         with (self.folder / "app.log").open("ab") as log:
             self.app = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
+                command, cwd=version, env=environment, stdout=log, stderr=log, start_new_session=True
             )
+
+    def wait_for_app(self) -> None:
+        """Wait until the app takes connections."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                return
+            time.sleep(0.1)
+        raise TimeoutError(f"the app does not start within {START_SECONDS:.0f} s; see .cache/chaos.log")
 
     def kill_app(self) -> None:
         if self.app is not None:
             os.killpg(self.app.pid, signal.SIGKILL)
             self.app.wait()
             self.kills += 1
+
+    def settle_alone(self) -> None:
+        """Let this checkout bring everything to its end."""
+        self.kill_app()
+        self.kills -= 1
+        self.versions = self.versions[:1]
+        self.start_app()
 
     def restart_storage(self) -> None:
         self.storage.stop()
@@ -133,6 +175,8 @@ def executioner(arena: Arena, seed: int, kills: int) -> None:
     """Kill the app so many times, at random moments of its life; restart the storage now and then."""
     chance = random.Random(seed)
     for number in range(1, kills + 1):
+        if chance.random() < AFTER_START:
+            arena.wait_for_app()
         time.sleep(chance.uniform(0.1, 4.0))
         arena.kill_app()
         if number % 12 == 0:
@@ -164,6 +208,13 @@ def wait_until_settled(arena: Arena, phases: set[str]) -> list[Any]:
         time.sleep(2)
 
 
+def later_events(store: TableInstanceStore, instance_id: str) -> int:
+    """What a record has in the field that the later version alone knows."""
+    found = store.load(instance_id)
+    extra = {} if found is None else found.record.model_extra or {}
+    return int(extra.get("later_events", 0))
+
+
 def account(arena: Arena, accepted: dict[str, str]) -> list[str]:
     """Everything that is wrong; empty is what is wanted."""
     settings = Settings.model_validate(
@@ -181,13 +232,21 @@ def account(arena: Arena, accepted: dict[str, str]) -> list[str]:
     wrong += [f"lost: {one} was accepted and is not there" for one in sorted(asked_for - ids.keys())]
     wrong += [f"doubled: {one} is there and nobody asked for it" for one in sorted(ids.keys() - asked_for)]
     nodes = Counter(node.instance_id for node in cloud.nodes())
+    from_later = 0
     for one in found:
         expected = 1 if one["phase"] == "ready" else 0
         if nodes[one["instance_id"]] != expected:
             wrong.append(f"{one['instance_id']} is {one['phase']} and has {nodes[one['instance_id']]} nodes")
-        sequences = [event.sequence for event in store.events(one["instance_id"])]
+        events = store.events(one["instance_id"])
+        sequences = [event.sequence for event in events]
         if sequences != list(range(len(sequences))):
             wrong.append(f"{one['instance_id']} has events {sequences}")
+        wrote = sum("later" in event.data for event in events)
+        kept = later_events(store, one["instance_id"])
+        from_later += wrote
+        if wrote != kept:
+            wrong.append(f"{one['instance_id']}: the later version counted {kept} of its {wrote} events")
+    print(f"events of the later version: {from_later}")
     reasons = Counter(one["ending"]["reason"] for one in found if one["phase"] == "failed")
     print(f"failed: {dict(reasons)}")
     print(f"settled: {dict(Counter(one['phase'] for one in found))}, {sum(nodes.values())} nodes")
@@ -209,9 +268,16 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gpulaunch-chaos-") as name:
         folder = Path(name)
+        try:
+            revision = older(os.environ.get("CHAOS_OLDER"))
+            versions = [ROOT, export(revision, folder / "older"), later(folder / "later")]
+        except VersionError as error:
+            print(f"{error}", file=sys.stderr)
+            return 2
+        print(f"the older version is {describe(revision)}")
         blob, queue, table, port = azurite.free_ports(4)
         ports = (blob, queue, table)
-        arena = Arena(folder, port, ports, azurite.start(folder / "azurite", ports))
+        arena = Arena(folder, port, ports, azurite.start(folder / "azurite", ports), versions)
         accepted: dict[str, str] = {}
         began = time.monotonic()
         try:
@@ -227,6 +293,7 @@ def main() -> int:
                 thread.start()
             for thread in threads:
                 thread.join()
+            arena.settle_alone()
             # Evictions that are due have to be seen by a sweep before anything can be called settled.
             time.sleep(QUIET_SECONDS)
             wrong = account(arena, accepted)

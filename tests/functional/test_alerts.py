@@ -403,3 +403,34 @@ def test_an_alert_about_nothing_should_be_buried(receiver: Receiver, body: bytes
     world.deliver()
     assert world.queues.bodies(poison_queue(ALERTS)) == [body]
     assert receiver.got == []
+
+
+def later_alert(**changes: Any) -> bytes:
+    """An alert about something that this version does not know."""
+    message = {"instanceId": "inst-" + "0" * 26, "epoch": 0, "sequence": 0, "spend": {"usd": 3}}
+    return json.dumps(message | changes).encode()
+
+
+def test_an_alert_that_only_a_later_version_can_read_should_be_left_to_it(receiver: Receiver) -> None:
+    """While an update goes on, either version takes messages of the other."""
+    world = Alerting(f"json|{receiver.url}/hook")
+    world.queues.put(ALERTS, later_alert())
+    assert world.deliver() == 1
+    assert (receiver.got, world.queues.depth(poison_queue(ALERTS))) == ([], 0)
+    (body,) = world.queues.bodies(ALERTS)
+    assert json.loads(body)["spend"] == {"usd": 3}
+    for _ in range(10):
+        world.clock.advance(2 * 3600.0)
+        world.deliver()
+    assert (receiver.got, world.queues.depth(ALERTS), world.queues.depth(poison_queue(ALERTS))) == ([], 0, 1)
+
+
+def test_garbage_for_a_reason_of_a_later_version_should_be_told_of(receiver: Receiver) -> None:
+    world = Alerting(f"json|{receiver.url}/hook,slack|{receiver.url}/slack")
+    notice = {"at": "2026-01-31T09:00:00Z", "reason": "rusting", "count": 2, "message": "two nodes rust"}
+    for hook in (0, 1):
+        world.queues.put(ALERTS, later_alert(garbage=notice, hook=hook))
+    world.deliver()
+    first, second = receiver.alerts()
+    assert (first["type"], first["data"]["message"]) == ("garbage.rusting", "two nodes rust")
+    assert "2 nodes" in json.dumps(second)

@@ -16,7 +16,7 @@ STRANGE = [
     b"{}",
     b"[1]",
     b'{"instanceId": "inst-1", "epoch": 1, "step": "advance"}',
-    b'{"instanceId": "inst-01K0000000000000000000000A", "epoch": 1, "step": "dance"}',
+    b'{"instanceId": "inst-01K0000000000000000000000A", "epoch": 1, "step": "a\\nline"}',
     b'{"instanceId": "inst-01K0000000000000000000000A", "epoch": 1, "step": "advance"}',
 ]
 
@@ -131,6 +131,30 @@ def test_a_message_given_up_after_its_step_was_done_should_mean_nothing(world: W
     world.run(700)
     assert world.queues.depth(f"{LAUNCHES}-poison") == 0
     assert world.show(instance_id)["phase"] == "ready"
+
+
+def test_a_step_of_a_later_version_should_bring_the_instance_forward(world: World) -> None:
+    """A message is a hint: what is due, the record says, whatever a later version calls it."""
+    instance_id = world.launch()
+    (own,) = world.queues.bodies(LAUNCHES)
+    world.queues.put(LAUNCHES, own.replace(b'"advance"', b'"inspect"'))
+    for message in world.queues.take(LAUNCHES, 1):
+        world.queues.forget(message)
+    world.run(90)
+    assert world.show(instance_id)["phase"] == "ready"
+    assert world.queues.depth(f"{LAUNCHES}-poison") == 0
+
+
+def test_steps_of_a_later_version_that_an_older_one_buried_should_fail_nothing(world: World) -> None:
+    world.run(590)  # the next sweep but one reads the poison queues, while the instance starts
+    instance_id = world.launch()
+    (own,) = world.queues.take(LAUNCHES)
+    world.queues.forget(own)
+    for _ in range(5):
+        world.queues.bury(LAUNCHES, own.body.replace(b'"advance"', b'"inspect"'))
+    world.run(150)
+    assert world.show(instance_id)["phase"] == "ready"
+    assert world.queues.depth(f"{LAUNCHES}-poison") == 0
 
 
 def test_messages_should_carry_names_and_numbers_only(world: World) -> None:

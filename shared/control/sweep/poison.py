@@ -49,6 +49,9 @@ class PoisonQueues:
             step = read_message(StepMessage, message.body)
         except MessageError:
             return False
+        if not step.known:
+            log.info("%s: step %s of a later version was buried by an older one", step.instanceId, step.step)
+            return True
         extra = {"event": "poison", "instance_id": step.instanceId}
         log.warning("%s: the host gave up a message of step %s", step.instanceId, step.step, extra=extra)
         try:
