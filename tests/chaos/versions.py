@@ -80,6 +80,12 @@ def export(revision: str, folder: Path) -> Path:
     return folder
 
 
+def keeps_fields(version: Path) -> bool:
+    """Whether a version writes back what it does not know; those before November 2026 do not."""
+    base = version / "gpulaunch" / "models" / "base.py"
+    return base.is_file() and "class Kept" in base.read_text("utf-8")
+
+
 def later(folder: Path) -> Path:
     """Put this checkout into a folder as a later version may be."""
     ignored = shutil.ignore_patterns("__pycache__", "node_modules")
