@@ -200,6 +200,7 @@ class Agent:
 
     def _fail(self, failure: FatalError) -> None:
         """Report the failure and stay: the control plane, the deadline or the lease ends the machine."""
+        self._state.evidence = failure.evidence
         self._state.enter(FAILED, failure.detail, failure.code)
         for line in self._state.tail()[-20:]:
             self._log(f"| {line}")

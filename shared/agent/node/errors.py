@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from shared.agent.node.clock import NodeClock
@@ -23,12 +23,13 @@ T = TypeVar("T")
 
 
 class FatalError(Exception):
-    """The attempt failed: a code that the control plane knows, and a line for people."""
+    """The attempt failed: a code that the control plane knows, a line for people, and the log lines that show it."""
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, code: str, detail: str, evidence: Sequence[str] = ()) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
+        self.evidence = evidence
 
 
 class FetchError(FatalError):

@@ -12,10 +12,11 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from shared.agent.node.cause import excerpt, of_installation
 from shared.agent.node.config import Config
 from shared.agent.node.errors import FatalError, StoppedError
 from shared.agent.node.log import Log
-from shared.agent.node.process import Child, tail, try_lock
+from shared.agent.node.process import Child, lines_since, size_of, try_lock
 
 
 class Installer:
@@ -24,6 +25,8 @@ class Installer:
     def __init__(self, config: Config, environ: Mapping[str, str], log: Log, stop: threading.Event) -> None:
         self._config, self._environ, self._log, self._stop = config, environ, log, stop
         self.output = config.work / "install.log"
+        self._began = 0
+        """Where in the log its latest command begins."""
 
     def install(self) -> Path:
         """Return the `vllm` to run.
@@ -60,12 +63,12 @@ class Installer:
         ]
         ways += [[found, "-m", "venv", str(folder)] for found in self._pythons()]
         if not any(self._run(way) and Path(python).exists() for way in ways):
-            raise FatalError("install_failed", f"cannot create an environment: {self._last_line()}")
+            raise self._failure("cannot create an environment")
         if uv is None and self._run([python, "-m", "pip", "install", "--quiet", "uv"]):
             uv = str(folder / "bin" / "uv")
         command = [uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install"]
         if not self._run([*command, requirement]):
-            raise FatalError("install_failed", f"cannot install {requirement}: {self._last_line()}")
+            raise self._failure(f"cannot install {requirement}")
         if not os.access(folder / "bin" / "vllm", os.X_OK):
             raise FatalError("install_failed", f"{requirement} installed no `vllm` command")
 
@@ -76,6 +79,7 @@ class Installer:
 
     def _run(self, command: Sequence[str]) -> bool:
         self._log(f"running {' '.join(command)}")
+        self._began = size_of(self.output)
         child = Child(command, self._environ, self.output, signal.SIGKILL, self._config.work)
         while child.poll() is None:
             if self._stop.wait(0.2):
@@ -83,6 +87,7 @@ class Installer:
                 raise StoppedError
         return child.poll() == 0
 
-    def _last_line(self) -> str:
-        lines = [line for line in tail(self.output, 20) if line.strip()]
-        return lines[-1] if lines else "see install.log"
+    def _failure(self, what: str) -> FatalError:
+        lines = lines_since(self.output, self._began)
+        why, place = of_installation(lines)
+        return FatalError("install_failed", f"{what}: {why}", excerpt(lines, place))

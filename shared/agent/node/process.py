@@ -88,6 +88,26 @@ class Child:
         return self.process.wait()
 
 
+def size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def lines_since(path: Path, start: int) -> list[str]:
+    """What was written to a log since it had so many bytes; of more than 4 MiB the first and the last half."""
+    half = 2 * 1024 * 1024
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            begun = file.read(half)
+            file.seek(max(file.tell(), size_of(path) - half))
+            return (begun + file.read(half)).decode(errors="replace").splitlines()
+    except OSError:
+        return []
+
+
 def tail(path: Path, lines: int = 200) -> list[str]:
     try:
         with path.open("rb") as file:

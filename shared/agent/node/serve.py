@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from shared.agent.node.cause import excerpt, of_server
 from shared.agent.node.clock import NodeClock
 from shared.agent.node.config import Config
 from shared.agent.node.errors import NETWORK_ERRORS, FatalError
-from shared.agent.node.process import Child, free_port, port_is_free, tail
+from shared.agent.node.process import Child, free_port, lines_since, port_is_free, size_of
 from shared.agent.node.state import SERVING, State
 from shared.agent.node.transport import MIB, Http
 
@@ -51,6 +52,8 @@ class VllmServer:
         self._loaded: Child | None = None
         self._patience_until: float | None = None
         self._starts = 0
+        self._began = 0
+        """Where in the log its latest run begins."""
         self._plan: tuple[Path, Mapping[str, Any], Mapping[str, str]] | None = None
         self.output = config.work / "vllm.log"
 
@@ -69,6 +72,7 @@ class VllmServer:
             self._loaded = self._run(command, subprocess.PIPE)
 
     def _run(self, command: Sequence[str], stdin: int = subprocess.DEVNULL) -> Child:
+        self._began = size_of(self.output)
         environ: Mapping[str, str] = {} if self._plan is None else self._plan[2]
         return Child(command, environ, self.output, signal.SIGTERM, self._config.work, stdin=stdin)
 
@@ -123,15 +127,15 @@ class VllmServer:
             self._child = self._run([str(vllm), *command])
 
     def _ended(self, code: int) -> None:
-        lines = tail(self.output, 50)
-        taken = any("address already in use" in line.lower() for line in lines)
+        lines = lines_since(self.output, self._began)
+        taken = any("address already in use" in line.lower() for line in lines[-50:])
         if taken and self._plan is not None and not self._plan[1].get("port") and self._starts < 3:
             self._child = None
             return
         if taken:
             raise FatalError("port_taken", f"port {self._state.port} is taken by another program")
-        last = next((line for line in reversed(lines) if line.strip()), "no output")
-        raise FatalError("server_failed", f"vLLM ended with {code}: {last}")
+        why, place = of_server(lines, code)
+        raise FatalError("server_failed", f"vLLM ended with {code}: {why}", excerpt(lines, place))
 
     def load(self) -> dict[str, float]:
         """Running and waiting requests by vLLM's own metrics; empty while it does not answer."""

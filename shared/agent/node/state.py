@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from shared.agent.node.clock import NodeClock
@@ -32,6 +32,8 @@ class State:
         self.seconds_left: float | None = None
         self.exit_code: int | None = None
         self.tail: Callable[[], list[str]] = list
+        self.evidence: Sequence[str] = ()
+        """Of a failure: the log lines that show its cause."""
         self.changed = threading.Event()
 
     def enter(self, phase: str, detail: str = "", failure: str = "") -> None:
@@ -78,7 +80,7 @@ class State:
             "port": self.port,
             "notice": self.notice,
             "job": None if self.exit_code is None else {"exit_code": self.exit_code},
-            "log_tail": [self._log.clean(line) for line in self.tail()[-lines:]] if lines else None,
+            "log_tail": [self._log.clean(line) for line in self.evidence or self.tail()[-lines:]] if lines else None,
         }
         return {name: value for name, value in status.items() if value not in (None, "", [])}
 

@@ -1,6 +1,7 @@
 """Speaks vLLM's protocol without a model: `serve`, /health, /metrics, /v1 with the key of VLLM_API_KEY.
 
-Arguments of its own: `--fake-exit N` ends with N at once; `--fake-running N` reports so many running requests.
+Arguments of its own: `--fake-exit N` ends with N at once; `--fake-engine-failure` fails as vLLM's engine does;
+`--fake-running N` reports so many running requests.
 """
 
 import argparse
@@ -64,6 +65,7 @@ def main() -> int:
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--fake-exit", type=int)
+    parser.add_argument("--fake-engine-failure", action="store_true")
     parser.add_argument("--fake-running", type=float, default=0.0)
     args, _ = parser.parse_known_args()
     work = args.model.parent
@@ -73,6 +75,13 @@ def main() -> int:
     if args.fake_exit is not None:
         print("ValueError: no GPU has that much memory", file=sys.stderr, flush=True)
         return args.fake_exit
+    if args.fake_engine_failure:
+        at = "ERROR 11-26 10:00:07 [core.py:708]"
+        print(f"(EngineCore_DP0 pid=8) {at} torch.OutOfMemoryError: CUDA out of memory.", flush=True)
+        for number in range(300):
+            print(f"(APIServer pid=7)   File x.py, line {number}", flush=True)
+        print("(APIServer pid=7) RuntimeError: Engine core initialization failed. See root cause above.", flush=True)
+        return 1
     server = Server((args.host, args.port), Handler)
     server.model, server.running = args.served_model_name, args.fake_running
     (work / "vllm.pid").write_text(str(os.getpid()))

@@ -286,6 +286,18 @@ def test_a_server_that_ends_is_a_failure_with_its_code_and_last_line(
     assert node.process.poll() is None, "stays until the control plane ends it: the machine is still there"
 
 
+def test_an_engine_that_fails_is_reported_with_its_cause_and_the_lines_around_it(
+    nodes: Nodes, store: Store, control: ControlPlane
+) -> None:
+    control.assignment = nodes.assignment(model(store), vllm_args=["--fake-engine-failure"])
+    nodes.start(push=control)
+    failed = eventually(lambda: [body for body in control.bodies("progress") if body.failure])[0]
+    assert failed.detail == "vLLM ended with 1: torch.OutOfMemoryError: CUDA out of memory."
+    assert any("CUDA out of memory" in line for line in failed.log_tail)
+    assert "See root cause above" in failed.log_tail[-1]
+    assert len(failed.log_tail) <= 100
+
+
 def test_a_port_that_becomes_free_in_time_is_used(nodes: Nodes, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     blocker = Store()
     port = int(blocker.url.rpartition(":")[2])
