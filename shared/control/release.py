@@ -34,11 +34,12 @@ class NodeKeeper:
     def describe(self, record: InstanceRecord) -> NodeView | None:
         """What became of a node that does not answer; None: neither the cloud nor the provider can say.
 
-        SkyPilot's records may be two minutes old; the cloud's listing is of this sweep, whatever the number of nodes.
+        SkyPilot's records may be two minutes old, or lack the node; the cloud's listing is of this sweep, whatever the
+        number of nodes.
         """
-        lost = self._lost_in_cloud(record)
-        if lost is not None:
-            return lost
+        seen = self._seen_by_cloud(record)
+        if seen is not None:
+            return seen
         try:
             return self.backends(record.mode).provider.describe(attempt_ref(record))
         except (ProviderUnavailableError, ProviderNotEnabledError) as error:
@@ -114,17 +115,16 @@ class NodeKeeper:
         except (ProviderUnavailableError, ProviderNotEnabledError):
             return None
 
-    def _lost_in_cloud(self, record: InstanceRecord) -> NodeView | None:
-        """What the cloud says of the latest attempt's machine, if it is stopped or deleted; else None."""
+    def _seen_by_cloud(self, record: InstanceRecord) -> NodeView | None:
+        """What the cloud says of the latest attempt's machine; None: it has no word on it."""
         cloud = self._cloud_of(record)
         if cloud is None:
             return None
         try:
-            view = cloud.describe(record.attempts[-1].cluster_name)
+            return cloud.describe(record.attempts[-1].cluster_name)
         except ProviderUnavailableError as error:
             log.warning("%s: the cloud cannot describe its node: %s", record.instance_id, error)
             return None
-        return view if view is not None and view.state in (NodeState.STOPPED, NodeState.ABSENT) else None
 
     def _cloud_of(self, record: InstanceRecord) -> CloudCompute | None:
         return self.clouds.get(record.request.provider) if record.mode == "real" else None

@@ -168,6 +168,16 @@ def test_a_silent_endpoint_on_a_running_machine_should_get_its_time(world: OnAzu
     assert world.show(instance_id)["health"]["state"] == "unhealthy"
 
 
+def test_a_node_that_azure_runs_should_not_be_lost_because_skypilot_has_forgotten_it(world: OnAzure) -> None:
+    instance_id = world.to_ready()
+    world.sky.view = NodeView(state=NodeState.ABSENT)
+    world.silent()
+    world.run(40)
+    assert reasons(world, instance_id) == [None]
+    world.run(60)
+    assert reasons(world, instance_id)[0] == "unhealthy"
+
+
 def test_without_azures_word_skypilots_should_count(world: OnAzure) -> None:
     instance_id = world.to_ready()
     world.azure.manager.machines.evict(world.machine(instance_id))
