@@ -5,7 +5,7 @@ import sys
 import time
 from collections import Counter
 
-from tests.simulation.mutations import MUTATIONS
+from tests.simulation.broken_promises import MUTATIONS
 from tests.simulation.reached import REACHED
 from tests.simulation.seeds import planted, play_all
 from tests.simulation.simulator import Outcome, play

@@ -187,9 +187,10 @@ class AzureOfProcesses:
 
     provider: ProviderName = "azure"
 
-    def __init__(self, chaos: Chaos, azure: FaultyAzure, user_id: str) -> None:
+    def __init__(self, chaos: Chaos, azure: FaultyAzure, user_id: str, asked: Callable[[str], None]) -> None:
         self._chaos = chaos
         self._azure = azure
+        self._asked = asked
         self._user_id = user_id
         self._made: dict[Process | None, AzureCompute] = {}
 
@@ -202,6 +203,7 @@ class AzureOfProcesses:
     def delete(self, cluster_name: str, region: str | None = None) -> CleanupStatus:
         if region is None:
             self._chaos.scheduler.note(f"{cluster_name[-7:]} is removed from Azure as garbage")
+        self._asked(cluster_name)
         return self._own().delete(cluster_name, region)
 
     def usage(self, region: str) -> RegionUsage:

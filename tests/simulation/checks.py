@@ -1,22 +1,18 @@
 """What has to hold, while things go wrong and after they did."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from datetime import date, datetime, timedelta
-from decimal import ROUND_HALF_UP, Decimal
-from fractions import Fraction
+from collections.abc import Callable, Sequence
+from datetime import date, timedelta
 
 from gpulaunch.models.instances import EventType, Phase
-from shared.billing.ledger import account_key
-from shared.domain.instance import Attempt, AttemptState, Event, InstanceRecord
-from shared.lifecycle.machine import EARLY
-from shared.lifecycle.rules import idle_for_so_long, termination_reason
-from shared.lifecycle.transition import LEGAL
+from shared.domain.instance import AttemptState, Event, InstanceRecord
 from shared.storage.base import IdempotencyEntry
 from tests.simulation.azure import FaultyAzure
+from tests.simulation.oracles.promises import EARLY, FOLLOWED_BY
+from tests.simulation.oracles.spending import micro_cost, month, worst_case
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.storage import Table
-from tests.twins.clock import START
+from tests.simulation.witness import Witness
 
 COLLECTED_AFTER = 1200.0
 """Seconds within which the garbage collector has taken a node away that nobody knows: five
@@ -25,10 +21,6 @@ DELETED_AFTER = 400.0
 """Seconds more where Azure deletes a group, which takes it up to four minutes."""
 DAY = date(2026, 1, 1)
 """Before anything costs."""
-MILLISECOND = timedelta(milliseconds=1)
-"""What storage cuts off."""
-LATE = timedelta(minutes=5)
-"""How late a rule may end an instance once nothing goes wrong any more."""
 
 
 class Checks:
@@ -59,12 +51,10 @@ class Checks:
         """Instances whose acceptance a user saw, with the Idempotency-Key."""
         self.lied: dict[str, float] = {}
         """Clusters of which the provider said wrongly that they are gone, and when, where nobody else can be asked."""
-        self.over_budget: Callable[[Sequence[InstanceRecord]], Iterable[str]] = lambda _: ()
-        """Instances that a month's used up budget has to end."""
         self.launches: Counter[str] = Counter()
         """How often something of a cluster's name was launched."""
-        self.metered: dict[str, datetime] = {}
-        """When the first machine of each cluster began to cost money: the cloud's own meter."""
+        self.witness: Witness | None = None
+        """Who tells the oracles; set once the world stands."""
         self.instances: list[str] = []
         self.keyed: set[str] = set()
         """Names of launches with an Idempotency-Key."""
@@ -95,6 +85,8 @@ class Checks:
         self._users.add(user)
         if record.event_count != len(events):
             self.violated(f"{record.instance_id} counts {record.event_count} events, there are {len(events)}")
+        if self.witness is not None:
+            self.witness.created(record, events)
 
     def committed(self, before: InstanceRecord, record: InstanceRecord, events: Sequence[Event]) -> None:
         """A record was changed; `before` is what stood there."""
@@ -119,8 +111,6 @@ class Checks:
             if lease > earlier:
                 self._scheduler.note(f"{name}: the submission is claimed again")
         self._is_no_doubled_step(before, name)
-        for one in record.attempts:
-            self._is_billed(one)
         if record.ended:
             self._ledger_is_right()
         running, launching = self._machines(), self._launches()
@@ -143,29 +133,15 @@ class Checks:
             and record.attempts[-1].cluster_name in self._azure.clusters()
         ):
             self.violated(f"{name} ended and its resource group is there")
-
-    def _is_billed(self, attempt: Attempt) -> None:
-        """What is counted of an attempt that is over begins no later than the cloud's meter, and is no more than known.
-
-        That it does not end before the meter does is what `committed` checks of machines that are called gone.
-        """
-        name, since = attempt.cluster_name, attempt.billed_from
-        if since is not None and since < attempt.started_at:
-            self.violated(f"{name} is billed from {since}, before its attempt began")
-        began = self.metered.get(name)
-        if attempt.state is not AttemptState.GONE or began is None or name in self.lied:
-            return
-        if since is None:
-            self.violated(f"{name} had a machine since {began} and costs nothing")
-        elif since > began + MILLISECOND:
-            self.violated(f"{name} had a machine since {began} and is billed from {since}")
+        if self.witness is not None:
+            self.witness.changed(before, record, events)
 
     def _is_no_doubled_step(self, before: InstanceRecord, name: str) -> None:
         """Doubled messages come to nothing: no step acts before it is due, so chains of messages become one."""
         task = self._scheduler.current
         if task is None or not task.name.startswith(("provisioning", "teardown")) or before.due_at is None:
             return
-        if before.due_at > self._scheduler.now() + EARLY + timedelta(milliseconds=1):
+        if before.due_at > self._scheduler.now() + timedelta(seconds=EARLY, milliseconds=1):
             self.violated(f"{name} was stepped although nothing was due before {before.due_at}")
 
     def buried(self, queue: str, body: bytes) -> None:
@@ -184,9 +160,19 @@ class Checks:
         if name in self._machines() or name in self._launches():
             self.violated(f"{name} is launched a second time: two agents")
 
-    def machine_comes(self, name: str) -> None:
+    def deletion_asked(self, name: str) -> None:
+        """The program asks for the end of a cluster."""
+        if self.witness is not None:
+            self.witness.deletion_asked(name)
+
+    def machine_ended(self, name: str) -> None:
+        if self.witness is not None:
+            self.witness.machine_ended(name)
+
+    def machine_comes(self, name: str, *, spot: bool | None = None) -> None:
         """A machine begins to cost money."""
-        self.metered.setdefault(name, self._scheduler.now())
+        if self.witness is not None:
+            self.witness.machine_came(name, spot=spot)
         instance_id = f"inst-{name[3:29].upper()}"
         others = [one for one in self._machines() if one[:29] == name[:29] and one not in self.lied]
         if others:
@@ -251,14 +237,13 @@ class Checks:
             one.cluster_name: one.gone_at
             for record in self.records
             for one in record.attempts
-            if one.gone_at is not None and one.gone_at <= START + timedelta(seconds=since)
+            if one.gone_at is not None and one.gone_at <= self._scheduler.start + timedelta(seconds=since)
         }
         for name in self.orphans() & gone.keys():
             self.violated(f"{name} is there, which no record knows since {gone[name]}")
 
     def at_rest(self, *, all_ended: bool) -> None:
         """After the faults, with time enough for everything to come to its end."""
-        now = self._scheduler.now()
         for instance_id in self.accepted:
             if self._table().load(instance_id) is None:
                 self.violated(f"{instance_id} was accepted and is lost")
@@ -266,15 +251,9 @@ class Checks:
             name = record.instance_id[-4:]
             if not record.ended and (all_ended or record.phase is not Phase.READY):
                 self.violated(f"{name} is still {record.phase.value}, since {record.phase_since}")
-            due = now - LATE
-            late = None if record.ended else termination_reason(record, due) or idle_for_so_long(record, due)
-            if late is not None and record.phase is Phase.READY:
-                self.violated(f"{name} lives although: {late.message}")
             if record.phase is Phase.READY and record.attempts[-1].cluster_name not in self._machines():
                 self.violated(f"{name} is ready and has no machine")
             self._story(record)
-        for name in self.over_budget(self.records):
-            self.violated(f"{name[-4:]} lives although the month's budget is used up")
         self._ledger_is_right()
         self._costs_are_right()
         for name in self.orphans():
@@ -291,11 +270,13 @@ class Checks:
             if held is None:
                 self.violated(f"{record.instance_id[-4:]} has no reservation")
                 continue
+            if (held.month, held.micro_usd) != (month(record), worst_case(record)):
+                self.violated(f"{record.instance_id[-4:]} reserves {held}, not {worst_case(record)} of {month(record)}")
             for scope in held.scopes:
-                account = accounts.setdefault(account_key(held.month, scope), [0, 0])
+                account = accounts.setdefault(f"{held.month}/{scope}", [0, 0])
                 used = usage.setdefault(scope, [0, 0])
                 if record.ended:
-                    account[1] += sum(_micro_usd(one) for one in record.attempts)
+                    account[1] += micro_cost(record, record.ended_at or self._scheduler.now())
                 else:
                     account[0] += held.micro_usd
                     used[0] += 1
@@ -338,7 +319,7 @@ class Checks:
                 self.violated(f"{name}: attempt {begun} began before the last one was gone")
             if event.type is EventType.PHASE:
                 before, after = Phase(event.data.get("from")), Phase(event.data.get("to"))
-                if before is not phase or after not in LEGAL[before]:
+                if before is not phase or after.value not in FOLLOWED_BY[before.value]:
                     self.violated(f"{name}: {before.value} → {after.value} while it was {phase.value}")
                 lasted = (event.at - since).total_seconds()
                 if event.duration_seconds is None or abs(event.duration_seconds - lasted) > 0.01:
@@ -353,12 +334,3 @@ class Checks:
                 self.violated(f"{name}: attempts {one.number} and {following.number} cost at once")
             elif one.node_up_at is not None and not one.started_at <= one.node_up_at <= one.gone_at:
                 self.violated(f"{name}: attempt {one.number} cost before it began or after it was gone")
-
-
-def _micro_usd(attempt: Attempt) -> int:
-    """What an attempt that is gone has cost, whole micro-USD, by the meter's own arithmetic."""
-    if attempt.billed_from is None or attempt.gone_at is None:
-        return 0
-    begin, end = (int(Fraction(str(moment.timestamp())) * 1000) for moment in (attempt.billed_from, attempt.gone_at))
-    exact = Decimal(str(attempt.offer.price_per_hour)) * max(0, end - begin) / Decimal("3.6")
-    return int(exact.to_integral_value(ROUND_HALF_UP))

@@ -48,7 +48,9 @@ _RAISED = (
 class Watcher(Protocol):
     launches: Counter[str]
 
-    def machine_comes(self, name: str) -> None: ...
+    def machine_comes(self, name: str, *, spot: bool | None) -> None: ...
+
+    def deletion_asked(self, name: str) -> None: ...
 
     def launched(self, name: str) -> None: ...
 
@@ -204,6 +206,7 @@ class SkyServer(SkyClient):
 
     def down(self, cluster_name: str) -> str:
         def effect() -> str:
+            self._watcher.deletion_asked(cluster_name)
             self._cancel([one for one in self._of(cluster_name) if one.name == LAUNCH and one.live])
             request = self._new(DOWN, cluster_name)
             self._chaos.scheduler.after(self._chaos.random.uniform(2, 40), lambda: self._finish_down(request))
@@ -213,7 +216,13 @@ class SkyServer(SkyClient):
 
     def cancel(self, request_ids: Sequence[str]) -> None:
         found = [self._remembered[one] for one in request_ids if one in self._remembered]
-        self._chaos.sky("cancel", lambda: self._cancel([one for one in found if one.live]))
+
+        def effect() -> None:
+            for one in found:
+                self._watcher.deletion_asked(one.cluster_name)
+            self._cancel([one for one in found if one.live])
+
+        self._chaos.sky("cancel", effect)
 
     def enabled_clouds(self) -> list[str]:
         return self._chaos.sky("enabled clouds", lambda: ["azure", "kubernetes"])
@@ -288,7 +297,7 @@ class SkyServer(SkyClient):
                 self.azure.machine_ended(name)
             self._fail(request)
             return
-        self._watcher.machine_comes(name)
+        self._watcher.machine_comes(name, spot=bool(resources.get("use_spot")))
         self.machines.running[name] = "up"
         if self.azure is not None:
             self.azure.made(name, _region(resources), labels, spot=bool(resources.get("use_spot")))

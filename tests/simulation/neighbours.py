@@ -12,7 +12,6 @@ from shared.domain.instance import instance_of
 from tests.functional.world import ADMIN
 from tests.simulation.cloud import Cluster
 from tests.simulation.scheduler import Process
-from tests.twins.clock import START
 from tests.twins.factories import OTHER_DEPLOYMENT
 from tests.twins.simulated_cloud import MemorySimulatedCloud
 
@@ -38,7 +37,7 @@ class Neighbours:
             return
         self.names = frozenset(f"gl-01k{random.randrange(10**23):023d}-01" for _ in range(random.randint(1, 4)))
         simulator.checks.neighbours = self.names
-        begun = START - timedelta(hours=3)
+        begun = simulator.scheduler.start - timedelta(hours=3)
         for name in sorted(self.names):
             # Made before there were labels, or by a version that has them.
             owner = OTHER_DEPLOYMENT if random.random() < 0.7 else None
@@ -75,4 +74,4 @@ def operate(simulator: "Simulator") -> None:
     if waiting:
         simulator.scheduler.note(f"{len(waiting)} nodes are confirmed as garbage")
         simulator.scheduler.spawn("operator", Process("operator"), confirm)
-    simulator.scheduler.after(CONFIRMED_EVERY, lambda: operate(simulator))
+    simulator.scheduler.after(CONFIRMED_EVERY * simulator.workload.pace, lambda: operate(simulator))

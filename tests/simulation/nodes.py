@@ -45,6 +45,14 @@ class Node:
         self.fate = _fate(chaos)
         self.busy = chaos.random.random() < 0.3
         self.job_seconds: float | None = None
+        self.job_done_at: float | None = None
+        self.result_told_at: float | None = None
+        """When a call with the job's result was answered."""
+        self.pace = 1.0
+        """How much rarer than in life its heartbeats are."""
+        self.failed_probes = 0
+        self.noticed = False
+        """It was told that its machine is about to be taken back."""
         self._lease = float(environment["GPULAUNCH_LEASE_SECONDS"])
         self._ends: Callable[[], None] = lambda: None
         self._chaos = chaos
@@ -52,6 +60,11 @@ class Node:
     @property
     def alive(self) -> bool:
         return self.process.alive
+
+    @property
+    def failing(self) -> bool:
+        """It reports that it does not serve."""
+        return self.status.phase is NodePhase.FAILED
 
     def begin(self, call: Call, evict: Callable[[], None], ends: Callable[[], None]) -> None:
         """Start the agent, and what is to go wrong with it; `ends` takes the machine away."""
@@ -108,11 +121,13 @@ class Node:
             scheduler.pause(5)
         began = scheduler.seconds
         while True:
-            scheduler.pause(random.uniform(20, 60))
+            scheduler.pause(random.uniform(20, 60) * self.pace)
             if self._chaos.strikes(self._chaos.rates.node_hiccups / 20):
                 self.hiccup_until = scheduler.seconds + random.uniform(10, 120)
             tell("node_heartbeat", {"running_requests": 0, "waiting_requests": 0})
             if self.job_seconds is not None and scheduler.seconds - began > self.job_seconds:
+                if self.job_done_at is None:
+                    self.job_done_at = scheduler.seconds
                 self.status = self.status.model_copy(update={"job": JobResult(exit_code=0)})
                 tell("node_complete", {"exit_code": 0})
 
@@ -126,11 +141,15 @@ class Node:
             network = Process("network")
             act = lambda: call(operation, self.instance_id, self.token, body)  # noqa: E731
             chaos.scheduler.spawn(f"late {operation}", network, act, delay=delay)
-        return call(operation, self.instance_id, self.token, body)
+        answer = call(operation, self.instance_id, self.token, body)
+        if operation == "node_complete" and answer is not None and self.result_told_at is None:
+            self.result_told_at = chaos.scheduler.seconds
+        return answer
 
     def _notice(self, call: Call) -> None:
         if not self.alive or not self._chaos.on:
             return
+        self.noticed = True
         self.status = self.status.model_copy(update={"notice": NodeNotice.EVICTION})
         if self.token:
             body = {"notice": "eviction", "seconds_left": 30}
@@ -190,6 +209,13 @@ class Fleet:
         return node.status
 
     def _probe_one(self, name: str) -> Probe:
+        found = self._probe_of(name)
+        node = self.nodes.get(name)
+        if node is not None and not found.alive:
+            node.failed_probes += 1
+        return found
+
+    def _probe_of(self, name: str) -> Probe:
         node = self.nodes.get(name)
         now = self._chaos.scheduler.seconds
         lost = self._chaos.strikes(self._chaos.rates.call_lost)

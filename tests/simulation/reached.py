@@ -37,6 +37,11 @@ _NOTES = {
     "a teardown raises its alert": " is not confirmed deleted after ",
     "garbage waits for a confirmation": "are confirmed as garbage",
     "a budget is lowered": "the month's budget is lowered",
+    "a month's end": "workload: month's end",
+    "forty users at once": "workload: crowd",
+    "three weeks": "workload: weeks",
+    "an alert arrives": "an alert arrives: ",
+    "a key with another body is refused": "launches something else with its key: 409",
 }
 """By name: what stands in a line of the trace."""
 _ENDINGS = (

@@ -56,8 +56,9 @@ class Task:
 class Scheduler:
     """The clock, what is to happen when, and the trace of what happened."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, start: datetime = START) -> None:
         self.random = random
+        self.start = start
         self.milliseconds = 0
         self.current: Task | None = None
         self.stopped = False
@@ -71,7 +72,7 @@ class Scheduler:
         self._tasks: dict[Task, None] = {}
 
     def now(self) -> datetime:
-        return START + timedelta(milliseconds=self.milliseconds)
+        return self.start + timedelta(milliseconds=self.milliseconds)
 
     @property
     def seconds(self) -> float:

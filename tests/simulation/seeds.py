@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.simulation.mutations import MUTATIONS
+from tests.simulation.broken_promises import MUTATIONS
 from tests.simulation.simulator import Outcome, play
 
 _AT_ONCE = 8

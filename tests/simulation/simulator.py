@@ -3,7 +3,7 @@
 import json
 import logging
 import random as global_random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,36 +16,33 @@ import azure.functions as func
 from azure.functions.timer import TimerRequest
 from ulid import ULID
 
-from gpulaunch.models.instances import Mode, Phase
+from functions.queues import alerts
+from gpulaunch.models.instances import Mode
 from gpulaunch.models.requests import LaunchRequest
 from shared import app as runtime
 from shared.adapters import Adapters, with_user
-from shared.app import admission_rules, compose
+from shared.app import compose
 from shared.auth import Deriver
 from shared.backends.base import Backend
 from shared.backends.simulation.cloud import SimulatedNode
 from shared.backends.simulation.faults import check_fault_labels
 from shared.backends.simulation.provider import SimulatedNodes, SimulationProvider
 from shared.backends.skypilot import provider as skypilot
-from shared.billing.budget import Running, over_budget
 from shared.catalog.snapshot import snapshot
 from shared.clouds.azure import compute as azure_compute
 from shared.control import quota_check as quotas
-from shared.control.offer_memory import REFUSED_SECONDS
-from shared.control.sweep.probes import SLICE
-from shared.domain.costs import micro_so_far
-from shared.domain.instance import InstanceRecord
 from shared.errors import StaleRecordError, StoreUnavailableError
 from shared.lifecycle.timeouts import Timeouts
 from shared.model_sources.assignment import AssignmentMaker
 from shared.model_sources.base import ModelListing
-from shared.queues import LAUNCHES, PROBES, TEARDOWNS
+from shared.queues import ALERTS, LAUNCHES, PROBES, TEARDOWNS
 from shared.redaction import Redactor
 from shared.settings import Settings
+from shared.webhooks import delivery
 from tests.functional.world import ADMIN, MASTER, SWEEP_SECONDS, functions, settings
 from tests.simulation.azure import AtOnce, AzureOfProcesses, FaultyAzure
 from tests.simulation.chaos import Chaos, Rates, draw
-from tests.simulation.checks import COLLECTED_AFTER, DELETED_AFTER, LATE, Checks
+from tests.simulation.checks import COLLECTED_AFTER, DELETED_AFTER, Checks
 from tests.simulation.cloud import FaultyProvider, Machines, SkyServer
 from tests.simulation.neighbours import CONFIRMED_EVERY, Neighbours, operate
 from tests.simulation.nodes import Fleet, Node
@@ -53,6 +50,8 @@ from tests.simulation.reached import reached
 from tests.simulation.scheduler import Process, Scheduler, Task
 from tests.simulation.storage import FaultyQueues, FaultyStore, KeptByProcess, Table
 from tests.simulation.users import User
+from tests.simulation.witness import LOOK_SECONDS, WEBHOOK, Receiver, witness_of
+from tests.simulation.workload import money_of, rates_of, workload_of
 from tests.twins.factories import DEPLOYMENT
 from tests.twins.queues import LEASE_SECONDS
 from tests.twins.simulated_cloud import MemorySimulatedCloud
@@ -61,13 +60,17 @@ CALM = 5400.0
 """Seconds in which everything comes to its end once nothing goes wrong any more: one attempt that hangs in each of its
 phases until it is given up, and another one."""
 RETRY_SECONDS = 5.0
+REFUSED_SECONDS = 5.0
+"""How long a process keeps what it knows of refused offers."""
+SLICE = 200
+"""Nodes probed at once: more than there are."""
 MAX_DEQUEUES = 5
 WORKERS = 2
 LIMITS = Timeouts(
     provisioning=240, installing=240, loading_model=300, starting_server=240, registering=120, release_alert=150
 )
 """Shorter phases than in life, so that a hanging node costs a simulated run minutes."""
-_FUNCTIONS = {LAUNCHES: "provisioning", TEARDOWNS: "teardown", PROBES: "health"}
+_FUNCTIONS = {LAUNCHES: "provisioning", TEARDOWNS: "teardown", PROBES: "health", ALERTS: "alerts"}
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,13 @@ class _SimulatedCloud(MemorySimulatedCloud):
 
     def remove(self, cluster_name: str) -> None:
         act = super().remove
-        self._chaos.storage(f"remove node {cluster_name[-7:]}", lambda: act(cluster_name))
+
+        def effect() -> None:
+            self._checks.deletion_asked(cluster_name)
+            act(cluster_name)
+            self._checks.machine_ended(cluster_name)
+
+        self._chaos.storage(f"remove node {cluster_name[-7:]}", effect)
 
     def nodes(self, first: str | None = None, last: str | None = None) -> list[SimulatedNode]:
         act = super().nodes
@@ -167,7 +176,7 @@ class _SimulatedCloud(MemorySimulatedCloud):
 
 @cache
 def _settings(kind: str, money: tuple[tuple[str, str], ...], lease: str) -> Settings:
-    given = dict(money)
+    given = dict(money) | WEBHOOK
     if kind == "simulation":
         return with_user(settings(**given), DEPLOYMENT)
     given["GPULAUNCH_LEASE_SECONDS"] = lease
@@ -195,31 +204,34 @@ class Simulator:
         # tenacity waits for times that it draws itself
         global_random.seed(seed)
         self.seed = seed
-        self.scheduler = Scheduler(self.random)
+        self.workload = workload_of(seed)
+        self.scheduler = Scheduler(self.random, self.workload.start)
         self.kind = self.random.choice(("push", "push", "pull", "pull", "simulation"))
         asks_azure = self.kind != "simulation" and self.random.random() < 0.5
-        rates = draw(self.random, azure=asks_azure)
-        self.chaos = Chaos(self.scheduler, rates, self.random.choice((200.0, 500.0, 900.0, 1500.0)))
-        self.money = _money(self.random)
-        self.lease = self.random.choice(("180", "900"))
+        rates = rates_of(seed, self.workload, draw(self.random, azure=asks_azure))
+        until = self.random.choice((200.0, 500.0, 900.0, 1500.0))
+        self.chaos = Chaos(self.scheduler, rates, self.workload.faults or until)
+        self.money = money_of(seed, self.workload, _money(self.random))
+        lease = self.random.choice(("180", "900"))
+        self.lease = self.workload.lease or lease
         self.given = _settings(self.kind, self.money, self.lease)
         self.machines = Machines()
         self.azure = self._faulty_azure() if asks_azure else None
         self.table = Table()
         self.checks = Checks(self.scheduler, lambda: self.table, self._running, self._launching, self.azure)
-        self.checks.over_budget = self._beyond_cap
         self.store: Any = FaultyStore(self.chaos, self.table, self.checks)
         self.queues = FaultyQueues(self.chaos, self.checks, self._announce)
         self.fleet = Fleet(self.chaos)
         self.simulated = _SimulatedCloud(self.chaos, self.checks)
         self.sky = SkyServer(
-            self.chaos, self.machines, self.checks, self._node_starts, self.fleet.gone, azure=self.azure
+            self.chaos, self.machines, self.checks, self._node_starts, self._machine_ended, azure=self.azure
         )
         self.neighbours = Neighbours(seed)
         self.neighbours.move_in(self)
         self.deriver = Deriver(MASTER)
         self.probe_slice = self.random.choice((1, SLICE))
         self.adapters = self._adapters()
+        self.witness = self.checks.witness = witness_of(self)
         self.workers = [Process(f"worker {number}") for number in range(WORKERS)]
         self.sweeping = False
         self.users: list[User] = []
@@ -227,7 +239,7 @@ class Simulator:
     def _faulty_azure(self) -> FaultyAzure:
         def deleted(name: str) -> None:
             if self.machines.running.pop(name, None) is not None:
-                self.fleet.gone(name)
+                self._machine_ended(name)
 
         shared = self.random.random() < 0.3
         return FaultyAzure(self.chaos, self.given.skypilot_user_id, deleted, shared=shared)
@@ -277,7 +289,11 @@ class Simulator:
             probe_slice=self.probe_slice,
             clouds={}
             if self.azure is None
-            else {"azure": AzureOfProcesses(self.chaos, self.azure, self.given.skypilot_user_id)},
+            else {
+                "azure": AzureOfProcesses(
+                    self.chaos, self.azure, self.given.skypilot_user_id, self.checks.deletion_asked
+                )
+            },
         )
 
     def run(self) -> Outcome:
@@ -291,6 +307,7 @@ class Simulator:
             with (
                 patch.object(azure_compute, "ThreadPoolExecutor", AtOnce),
                 patch.object(quotas, "ThreadPoolExecutor", AtOnce),
+                patch.object(delivery, "_post", Receiver(self)),
             ):
                 self._play()
         finally:
@@ -315,21 +332,27 @@ class Simulator:
         )
 
     def _play(self) -> None:
-        for number in range(self.random.randint(2, 5)):
+        self.scheduler.note(f"workload: {self.workload.name}")
+        few = self.random.randint(2, 5)
+        for number in range(self.workload.users or few):
             user = User(self, number)
             self.users.append(user)
             self.scheduler.spawn(user.name, Process(user.name), user.live)
-        self.scheduler.after(self.random.uniform(0, SWEEP_SECONDS), self._tick)
+        first = self.random.uniform(0, SWEEP_SECONDS)
+        self.scheduler.after(first if self.workload.name != "weeks" else 1.0, self._tick)
         if self.given.budget_action == "end" and self.random.random() < 0.5:
             self.scheduler.after(self.random.uniform(100, self.chaos.until), self._lower_budget)
         if self.chaos.rates.restart:
             self.scheduler.after(60, self._perhaps_restart)
         self.scheduler.after(CONFIRMED_EVERY, lambda: operate(self))
+        self.scheduler.after(LOOK_SECONDS, self._look)
         self.scheduler.run(self.chaos.until)
         self.scheduler.note("nothing goes wrong any more")
-        end = self.chaos.until + CALM
+        if self.workload.length:
+            self.scheduler.run(self.workload.length)
+        end = self.scheduler.seconds + CALM
         collected = COLLECTED_AFTER if self.azure is None else COLLECTED_AFTER + DELETED_AFTER
-        self.scheduler.run(self.chaos.until + collected, self._quiet)
+        self.scheduler.run(self.scheduler.seconds + collected, self._quiet)
         self.checks.garbage_is_gone(self.chaos.until)
         self.scheduler.run(end, self._quiet)
         # What hung at the end of the faults is given time to be noticed: a dead node, a late message, a lie.
@@ -341,30 +364,33 @@ class Simulator:
         for user in self.users:
             self.scheduler.spawn(f"{user.name} leaves", Process(user.name), user.leave)
         self.scheduler.run(
-            self.scheduler.seconds + 1800, lambda: self.checks.settled() and all(r.ended for r in self.checks.records)
+            self.scheduler.seconds + 1800 * self.workload.pace,
+            lambda: self.checks.settled() and all(r.ended for r in self.checks.records),
         )
         if not self.scheduler.stopped:
             self.checks.at_rest(all_ended=True)
-        for name in sorted(self.neighbours.lost(self._there())):
-            self.checks.violated(f"{name} is another deployment's and was deleted")
+            self.witness.close()
+
+    def _look(self) -> None:
+        self.witness.look()
+        self.scheduler.after(LOOK_SECONDS * self.workload.pace, self._look)
+
+    def _machine_ended(self, name: str) -> None:
+        self.checks.machine_ended(name)
+        self.fleet.gone(name)
+
+    def kept_keys(self) -> list[datetime]:
+        """When the launches were accepted whose Idempotency-Keys are still stored."""
+        return self.table.kept_keys()
 
     def _lower_budget(self) -> None:
         """The operator wants to spend less than is spent already, and restarts the app."""
         self.scheduler.note("the month's budget is lowered")
         money = {**dict(self.money), "GPULAUNCH_MONTHLY_BUDGET_USD": "0.01"}
         self.given = _settings(self.kind, tuple(money.items()), self.lease)
+        self.witness.world.terms = replace(self.witness.world.terms, monthly_budget_usd=0.01)
         self.adapters = replace(self.adapters, settings=self.given)
         runtime.use(compose(self.adapters))
-
-    def _beyond_cap(self, records: Sequence[InstanceRecord]) -> Iterable[str]:
-        """Ready instances that the month's budget does not allow any more, for some minutes."""
-        then = self.scheduler.now() - LATE
-        running = [
-            Running(instance_id=one.instance_id, held=one.reservation, accrued=micro_so_far(one, then))
-            for one in records
-            if one.reservation is not None and one.phase is Phase.READY
-        ]
-        return over_budget(self.table.ledger().ledger, running, admission_rules(self.given).budgets)
 
     def _quiet(self) -> bool:
         return all(user.done for user in self.users) and self.checks.settled()
@@ -383,10 +409,12 @@ class Simulator:
     def _poll(self, queue: str) -> None:
         for message in self.queues.take(queue, 1):
             if message.dequeue_count > MAX_DEQUEUES:
+                self.witness.gave_up(message.body)
                 self.queues.give_up(queue, message)
                 continue
             sent = func.QueueMessage(id=message.id, body=message.body, pop_receipt=message.pop_receipt)
-            handler = functions()[_FUNCTIONS[queue]].get_user_function()
+            # The function for alerts is bound only where the environment names a receiver.
+            handler = alerts if queue == ALERTS else functions()[_FUNCTIONS[queue]].get_user_function()
 
             def act(handler: Any = handler, sent: func.QueueMessage = sent) -> None:
                 handler(sent)
@@ -400,6 +428,7 @@ class Simulator:
                     self._failed(task)
                     if message.dequeue_count >= MAX_DEQUEUES:
                         self.scheduler.note("a message failed too often")
+                        self.witness.gave_up(message.body)
                         self.queues.give_up(queue, message)
                     else:
                         self.queues.show_again(message, RETRY_SECONDS)
@@ -414,7 +443,7 @@ class Simulator:
             self.checks.violated(f"{task.name} raised {task.error!r}")
 
     def _tick(self) -> None:
-        self.scheduler.after(SWEEP_SECONDS, self._tick)
+        self.scheduler.after(SWEEP_SECONDS * self.workload.pace, self._tick)
         if self.sweeping:
             return
         self.sweeping = True
@@ -460,11 +489,11 @@ class Simulator:
         """The end of the id of the newest instance that was launched with a request."""
         return next((one.instance_id[-4:] for one in reversed(self.checks.records) if one.request == request), "")
 
-    def _there(self) -> set[str]:
+    def there(self) -> set[str]:
         return self.simulated.names if self.kind == "simulation" else set(self.machines.running)
 
     def _running(self) -> set[str]:
-        return self._there() - self.neighbours.names
+        return self.there() - self.neighbours.names
 
     def _launching(self) -> set[str]:
         return set() if self.kind == "simulation" else self.sky.live_launches()
@@ -474,6 +503,7 @@ class Simulator:
         found = self.table.load(node.instance_id)
         if found is not None and found.record.request.job is not None:
             node.job_seconds = self.random.uniform(30, 300)
+        node.pace = self.workload.pace
         deletes = self.random.random() < 0.5
         node.begin(
             self._node_calls,
@@ -492,11 +522,18 @@ class Simulator:
         if answer.status == 422 and operation == "node_assignment":
             return None
         if answer.status == 410:
+            self._told_to_end(token)
             return 0
         if answer.status != 200:
             self.checks.violated(f"{operation} answered {answer.status} {answer.json}")
             return None
-        return 1 if operation == "node_assignment" or answer.json["renewed"] else 0
+        if operation == "node_assignment" or answer.json["renewed"]:
+            return 1
+        self._told_to_end(token)
+        return 0
+
+    def _told_to_end(self, token: str) -> None:
+        self.witness.node_told_to_end(next(name for name, one in self.fleet.nodes.items() if one.token == token))
 
     def _perhaps_restart(self) -> None:
         if self.chaos.strikes(self.chaos.rates.restart):

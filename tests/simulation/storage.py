@@ -49,6 +49,11 @@ class Table(MemoryInstanceStore):
             found = self._read[key] = super()._record(key)
         return found
 
+    def kept_keys(self) -> list[datetime]:
+        """When the launches were accepted whose Idempotency-Keys are still there."""
+        rows = [row for key, (_, row) in self._rows.items() if key.startswith("idem|")]
+        return [datetime.fromisoformat(str(row["created_at"])) for row in rows]
+
 
 class KeptByProcess(TTLCache[list[Marker]]):
     """What a process keeps in its memory ends with it. There are no locks: a task that waits holds up everything."""

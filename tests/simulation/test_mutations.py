@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.simulation.mutations import MUTATIONS
+from tests.simulation.broken_promises import MUTATIONS
 from tests.simulation.simulator import Outcome, play
 
 WITHIN = 2000

@@ -1,5 +1,6 @@
 """Users: they launch, ask again when no answer came, look, delete, and leave."""
 
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from tests.functional.world import ADMIN, SEED
@@ -38,14 +39,24 @@ class User:
         self._scheduler = simulator.scheduler
         self._key = f"key-{number}" if self._random.random() < 0.7 else None
         self._body = self._draw_body()
+        own = Random(f"tabs {simulator.seed} {number}")
+        self._tabs = self._key is not None and own.random() < 0.15
+        """Launches the same twice at once."""
+        self._other_body = self._key is not None and own.random() < 0.1
+        """Uses its key again for something else."""
         if self._key is not None:
             simulator.checks.keyed.add(self._body["name"])
         self._instance_id: str | None = None
 
     def live(self) -> None:
         chaos = self._simulator.chaos
-        self._scheduler.pause(self._random.uniform(0, 200))
+        self._scheduler.pause(self._random.uniform(0, self._simulator.workload.arrivals))
+        if self._tabs:
+            delay = self._random.uniform(0, 2)
+            self._scheduler.spawn(f"{self.name} tab 2", Process(self.name), self._launch, delay=delay)
         self._launch()
+        if self._other_body and self._instance_id is not None:
+            self._reuse_key()
         deletes = chaos.strikes(chaos.rates.delete) and self._instance_id is not None
         if deletes and self._instance_id is not None and self._random.random() < 0.5:
             deletes = False
@@ -77,7 +88,7 @@ class User:
         self._simulator.chaos.ambushes[instance_id[-4:].lower()] = (self._random.choice(_AMBUSHES), strike)
 
     def _draw_body(self) -> dict[str, Any]:
-        random = self._random
+        random, workload = self._random, self._simulator.workload
         body: dict[str, Any] = {**SEED, "name": self.name.replace(" ", "-")}
         if random.random() < 0.5:
             body["use_spot"] = random.random() < 0.5
@@ -85,11 +96,11 @@ class User:
         if random.random() < 0.4:
             body["region"] = ["eastus", "westus2"]
         if random.random() < 0.3:
-            body["max_lifetime_minutes"] = random.choice((1, 4, 8, 20))
+            body["max_lifetime_minutes"] = random.choice(workload.lifetimes)
         if random.random() < 0.3:
-            body["idle_minutes"] = random.choice((1, 3, 10))
+            body["idle_minutes"] = random.choice(workload.idle_times)
         if random.random() < 0.2:
-            body["budget_usd"] = random.choice((0.01, 0.05, 0.5))
+            body["budget_usd"] = random.choice(workload.budgets)
         if random.random() < 0.2:
             body["job"] = {"command": ["python", "job.py"]}
         return body
@@ -97,7 +108,11 @@ class User:
     def _launch(self) -> None:
         headers = {**_HEADERS, **({"Idempotency-Key": self._key} if self._key else {})}
         while True:
+            since = self._scheduler.now()
             answer = self._simulator.call("launch_instance", {}, self._body, headers)
+            status = 0 if answer is None else answer.status
+            instance_id = "" if answer is None else str(answer.json.get("instance_id", ""))
+            self._simulator.witness.launched(self._key, self._body, since, status, instance_id)
             if answer is not None and answer.status == 202:
                 self._instance_id = answer.json["instance_id"]
                 self._simulator.checks.answered(answer.json["instance_id"], self._key)
@@ -110,6 +125,17 @@ class User:
                 return
             self._scheduler.pause(self._random.uniform(1, 20))
 
+    def _reuse_key(self) -> None:
+        """Launch something else with the same Idempotency-Key, which is refused."""
+        other = {**self._body, "max_lifetime_minutes": 7}
+        headers = {**_HEADERS, "Idempotency-Key": str(self._key)}
+        since = self._scheduler.now()
+        answer = self._simulator.call("launch_instance", {}, other, headers)
+        if answer is not None:
+            self._scheduler.note(f"launches something else with its key: {answer.status}")
+            instance_id = str(answer.json.get("instance_id", ""))
+            self._simulator.witness.launched(self._key, other, since, answer.status, instance_id)
+
     def _look(self) -> None:
         if self._instance_id is None:
             return
@@ -118,6 +144,8 @@ class User:
             answer = self._simulator.call(operation, route, None, _HEADERS, "GET")
             if answer is None or answer.status != 200:
                 self._expect(answer, operation)
+            elif operation == "show_instance":
+                self._simulator.witness.shown(answer.json)
         answer = self._simulator.call("list_instances", {}, None, _HEADERS, "GET")
         if answer is None or answer.status != 200:
             self._expect(answer, "list_instances")
@@ -125,11 +153,13 @@ class User:
     def _delete(self) -> None:
         if self._instance_id is None:
             return
+        self._simulator.witness.world.deletes.setdefault(self._instance_id, self._scheduler.now())
         while True:
             answer = self._simulator.call(
                 "terminate_instance", {"instanceId": self._instance_id}, None, _HEADERS, "DELETE"
             )
             if answer is not None and answer.status == 202:
+                self._simulator.witness.deletion_promised(self._instance_id)
                 return
             self._expect(answer, "terminate_instance")
             self._scheduler.pause(self._random.uniform(1, 20))

@@ -1,0 +1,148 @@
+"""Every alert that is due reaches its receiver, and none comes without a reason (docs/alerts.md)."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from tests.simulation.oracles.facts import Alert, Event, Oracle, Record, World, name
+from tests.simulation.oracles.promises import ALERT_AGAIN, RELEASE_ALERT, THRESHOLDS, late
+from tests.simulation.oracles.spending import MICRO, held, month
+
+_WRITE = 120.0
+"""Seconds that a write may take while things go wrong: a decision is that much older than what is seen of it."""
+_REDELIVERY = 700.0
+"""Seconds after which the host delivers the message of a worker that died, and the receiver has it."""
+
+
+class ReleaseAlerts(Oracle):
+    """A node that is not confirmed deleted in time may burn money: an alert, and another every four hours."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._since: dict[str, datetime] = {}
+        self._raised: dict[str, datetime] = {}
+        """When the timeline of its instance said so last, by cluster, while it is so."""
+        self._owed: dict[str, datetime] = {}
+        """Clusters whose alert has to arrive, although their release is over, and since when."""
+        self._received: dict[str, list[datetime]] = {}
+
+    def changed(self, before: Record, record: Record, events: Sequence[Event]) -> None:
+        now = self.world.now()
+        for event in events:
+            if event.type == "alert" and event.data.get("alert") == "release":
+                self._raised[str(event.data["cluster_name"])] = now
+        if not record.attempts:
+            return
+        last = record.attempts[-1]
+        if last.state == "releasing":
+            self._since.setdefault(last.cluster_name, now)
+        for attempt in record.attempts[-2:]:
+            if attempt.state == "gone" and self._since.pop(attempt.cluster_name, None) is not None:
+                raised = self._raised.pop(attempt.cluster_name, None)
+                if raised is not None and self.world.calm_seconds(raised) > late(self.world):
+                    self._owed[attempt.cluster_name] = now
+
+    def alerted(self, alert: Alert) -> None:
+        data = alert.body["data"]
+        if alert.body["type"] != "instance.alert" or data["details"].get("alert") != "release":
+            return
+        cluster, at = str(data["details"]["cluster_name"]), datetime.fromisoformat(alert.body["timestamp"])
+        known = self._received.setdefault(cluster, [])
+        if any(abs((at - one).total_seconds()) < ALERT_AGAIN for one in known):
+            self.world.violated(f"a second alert about {cluster} within four hours")
+        known.append(at)
+        self._owed.pop(cluster, None)
+        began = self._since.get(cluster)
+        if began is not None and (at - began).total_seconds() < RELEASE_ALERT - _WRITE:
+            self.world.violated(f"an alert says that {cluster} is not deleted, after {at - began}")
+
+    def look(self) -> None:
+        if self.world.alerts_may_be_lost:
+            return
+        for cluster, since in self._since.items():
+            last = max(self._received.get(cluster, []), default=None)
+            due = since + timedelta(seconds=RELEASE_ALERT) if last is None else last + timedelta(seconds=ALERT_AGAIN)
+            raised = self._raised.get(cluster)
+            # What was raised while things went wrong may be on its way for as long as a worker that died holds it.
+            delayed = raised is not None and raised < self.world.calm_at
+            if (passed := self.world.calm_seconds(due)) > late(self.world) + (_REDELIVERY if delayed else 0.0):
+                self.world.violated(f"no alert {passed:.0f} s after it was due: {cluster} is not deleted since {since}")
+
+    def close(self) -> None:
+        if self.world.alerts_may_be_lost:
+            return
+        for cluster, since in self._owed.items():
+            if self.world.calm_seconds(since) > _REDELIVERY:
+                self.world.violated(f"the alert that {cluster} was not deleted in time never arrived")
+
+
+class BudgetAlerts(Oracle):
+    """Each threshold of a month's budget is announced once, with the launch that reaches it."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._announced: dict[str, int] = {}
+        self._refused = False
+        """A launch was refused, or may have been: that counts as 100 %."""
+        self._notices: dict[str, int] = {}
+
+    def launch_unanswered(self) -> None:
+        self._refused = True
+
+    def launch_refused(self, status: int, asked: Any, since: datetime) -> None:
+        self._refused = True
+
+    def created(self, record: Record, events: Sequence[Event]) -> None:
+        budget, of = self.world.terms.monthly_budget_usd, month(record)
+        announced = [int(event.data["threshold_percent"]) for event in events if event.data.get("alert") == "budget"]
+        if budget is None:
+            return
+        used = held(self.world.records(), of)
+        passed = [percent for percent in THRESHOLDS if used * 100 >= round(budget * MICRO) * percent]
+        known = self._announced.get(of, 0)
+        for percent in announced:
+            if percent not in passed or percent <= known:
+                self.world.violated(
+                    f"{name(record)} is said to reach {percent} % of {of}'s budget: {used / MICRO} of {budget}"
+                )
+        if passed and passed[-1] > known and passed[-1] not in announced and not self._refused:
+            self.world.violated(f"{name(record)} reaches {passed[-1]} % of {of}'s budget, and no alert says so")
+        self._announced[of] = max([known, *announced])
+
+    def alerted(self, alert: Alert) -> None:
+        if alert.body["type"] != "budget.refused":
+            return
+        data = alert.body["data"]
+        of = str(data["month"])
+        if data["used_usd"] + data["asked_usd"] <= data["budget_usd"]:
+            self.world.violated(f"an alert says that {data['asked_usd']} USD do not fit, and they do: {data}")
+        self._notices[of] = self._notices.get(of, 0) + 1
+        if self._notices[of] > 1:
+            self.world.violated(f"the {self._notices[of]}. alert about the first launch that did not fit {of}'s budget")
+
+
+class OtherAlerts(Oracle):
+    """Rows that cannot be read, and steps that keep failing."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._received: set[str] = set()
+        self._since: dict[str, datetime] = {}
+
+    def alerted(self, alert: Alert) -> None:
+        kind, data = alert.body["type"], alert.body["data"]
+        instance_id = str(data.get("instance_id", ""))
+        if kind == "instance.unreadable":
+            self._received.add(instance_id)
+            if instance_id not in self.world.unreadable:
+                self.world.violated(f"{instance_id[-4:]} is said to be unreadable, which it is not")
+        elif kind == "instance.poisoned" and self.world.given_up[instance_id] <= self.world.terms.poisoned:
+            self.world.violated(
+                f"{instance_id[-4:]} is said to keep failing: {self.world.given_up[instance_id]} messages"
+            )
+
+    def look(self) -> None:
+        for instance_id in sorted(self.world.unreadable - self._received):
+            since = self._since.setdefault(instance_id, self.world.now())
+            if not self.world.alerts_may_be_lost and self.world.calm_seconds(since) > late(self.world) + _REDELIVERY:
+                self.world.violated(f"{instance_id[-4:]} cannot be read, and no alert says so")
