@@ -98,8 +98,8 @@ class Bound:
 def bounds(launch: Counts, given: Given | None = None) -> list[Bound]:
     """Where each limit is met, the first one first: by launches, then by nodes."""
     given = given or Given()
-    # Each sweep reads a node's record twice (the walk, and its slice), each heartbeat once.
-    per_node = 2 / SWEEP_SECONDS + 1 / HEARTBEAT_SECONDS
+    # Each sweep reads a node's record twice (the walk, and its slice), each heartbeat once; few of them are written.
+    per_node = 2 / SWEEP_SECONDS + 1 / HEARTBEAT_SECONDS + 1 / Timeouts().heard_every
     found = [
         Bound(
             "SkyPilot API server: launches that run at once",
@@ -140,7 +140,8 @@ class Costs:
     def node_month(self, fleet: int = 100) -> tuple[float, float]:
         """Storage and executions of one of `fleet` ready nodes for a month: heartbeats, and its share of the sweeps."""
         sweeps, beats = MONTH_SECONDS / SWEEP_SECONDS, MONTH_SECONDS / HEARTBEAT_SECONDS
-        storage = (beats + sweeps * 2 / fleet) * self.given.table_price
+        written = MONTH_SECONDS / Timeouts().heard_every
+        storage = (beats + written + sweeps * 2 / fleet) * self.given.table_price
         return storage, self.executions(beats + sweeps / fleet)
 
     def idle_month(self) -> tuple[float, float, float]:

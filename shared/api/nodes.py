@@ -51,6 +51,6 @@ def _report(
 
 register = _report(NodeRegistration, NodeCalls.register, MAX_NODE_BODY)
 progress = _report(NodeStatus, NodeCalls.progress, MAX_NODE_BODY)
-heartbeat = _report(Heartbeat, lambda calls, caller, _: calls.lease(caller))
+heartbeat = _report(Heartbeat, lambda calls, caller, _: calls.heartbeat(caller))
 notice = _report(NoticeReport, NodeCalls.notice)
 complete = _report(JobResult, NodeCalls.complete)

@@ -6,6 +6,8 @@ thousands of nodes and httpx needs ten times the processor time per request.
 """
 
 import asyncio
+import hmac
+import secrets
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -13,6 +15,7 @@ import aiohttp
 from pydantic import ValidationError
 from yarl import URL
 
+from shared.agent.node.proof import NONCE_HEADER, PROOF_HEADER, authorization, proof
 from shared.domain.node import NodeStatus
 from shared.domain.provider import NodeTarget, NodeUnreachableError, Probe
 from shared.domain.text import DETAIL_UNITS, shorten
@@ -30,6 +33,8 @@ _METRICS_BYTES = 4_000_000
 _LARGEST = 2.0**53
 """Of a metric's value: counts are whole numbers, and no sum of them may become infinite."""
 _OK = 200
+_TOKENS = ("vllm:prompt_tokens_total", "vllm:generation_tokens_total", "vllm:iteration_tokens_total_sum")
+"""Counts that go up with all that vLLM does: requests read, tokens written, and steps of either."""
 
 T = TypeVar("T")
 
@@ -104,14 +109,19 @@ def _ask(
 
 
 async def _status(client: aiohttp.ClientSession, target: NodeTarget) -> NodeStatus | NodeUnreachableError:
+    nonce = secrets.token_urlsafe(24)
     headers = {"Authorization": f"Bearer {target.agent_token}"}
+    if target.proves:
+        headers = {"Authorization": authorization(target.agent_token, nonce), NONCE_HEADER: nonce}
     try:
         url = _url(target.address, target.agent_port, "/v1/status")
-        code, body = await _get(client, url, _STATUS_BYTES, STATUS_SECONDS, headers)
+        code, body, given = await _get(client, url, _STATUS_BYTES, STATUS_SECONDS, headers)
     except _NO_ANSWER as error:
         return NodeUnreachableError(f"The agent on {target.address} did not answer: {_why(error)}")
     if code != _OK:
         return NodeUnreachableError(f"The agent on {target.address} answered {code}")
+    if target.proves and not hmac.compare_digest(given.encode(), proof(target.agent_token, nonce, body).encode()):
+        return NodeUnreachableError(f"What answers on {target.address} does not prove to be the node's agent")
     try:
         return NodeStatus.model_validate_json(body)
     except ValidationError:
@@ -123,13 +133,13 @@ async def _probe(client: aiohttp.ClientSession, target: NodeTarget) -> Probe:
         return Probe(alive=False, message="vLLM's port is not known yet")
     try:
         health = _url(target.address, target.port, "/health")
-        code, _ = await _get(client, health, _STATUS_BYTES, PROBE_SECONDS)
+        code, _, _ = await _get(client, health, _STATUS_BYTES, PROBE_SECONDS)
     except _NO_ANSWER as error:
         return Probe(alive=False, message=f"vLLM did not answer: {_why(error)}")
     if code != _OK:
         return Probe(alive=False, message=f"vLLM's /health answered {code}")
     try:
-        code, body = await _get(client, health.with_path("/metrics"), _METRICS_BYTES, PROBE_SECONDS)
+        code, body, _ = await _get(client, health.with_path("/metrics"), _METRICS_BYTES, PROBE_SECONDS)
     except _NO_ANSWER as error:
         return Probe(alive=True, message=f"no metrics: {_why(error)}")
     if code != _OK:
@@ -137,23 +147,31 @@ async def _probe(client: aiohttp.ClientSession, target: NodeTarget) -> Probe:
     text = body.decode(errors="replace")
     running, waiting = total(text, "vllm:num_requests_running"), total(text, "vllm:num_requests_waiting")
     message = "" if running is not None and waiting is not None else "vLLM's metrics don't show its requests"
-    finished = total(text, "vllm:request_success_total")
+    counts = [count for name in _TOKENS if (count := total(text, name)) is not None]
     return Probe(
-        alive=True, message=message, running_requests=running, waiting_requests=waiting, finished_requests=finished
+        alive=True,
+        message=message,
+        running_requests=running,
+        waiting_requests=waiting,
+        finished_requests=total(text, "vllm:request_success_total"),
+        tokens=sum(counts) if counts else None,
     )
 
 
 async def _get(
     client: aiohttp.ClientSession, url: URL, most: int, seconds: float, headers: dict[str, str] | None = None
-) -> tuple[int, bytes]:
-    """Return status and body. Compression is declined, so that a small answer cannot unpack into a large one."""
+) -> tuple[int, bytes, str]:
+    """Return status, body and the proof of who answers, if there is one.
+
+    Compression is declined, so that a small answer cannot unpack into a large one.
+    """
     async with asyncio.timeout(seconds), client.get(url, headers=headers, allow_redirects=False) as response:
         body = bytearray()
         async for chunk in response.content.iter_any():
             body += chunk
             if len(body) > most:
                 raise _TooLongError(f"more than {most} bytes")
-        return response.status, bytes(body)
+        return response.status, bytes(body), response.headers.get(PROOF_HEADER, "")
 
 
 def _why(error: Exception) -> str:

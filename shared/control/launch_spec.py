@@ -83,4 +83,5 @@ class LaunchSpecs:
             port=port or attempt.port,
             agent_port=agent_port(attempt.cluster_name, attempt.offer.provider, self.settings),
             agent_token=self.deriver.derive(record.instance_id, attempt.number, Purpose.AGENT),
+            proves=attempt.proves,
         )

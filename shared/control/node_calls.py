@@ -1,5 +1,6 @@
 """Calls of nodes: each proves itself by its attempt's token, renews the lease, and may change the record."""
 
+import logging
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -26,7 +27,8 @@ from shared.domain.node import (
     NodeStatus,
     NoticeReport,
 )
-from shared.lifecycle.observations import Noticed, Observation, Registered, Reported
+from shared.errors import StoreError
+from shared.lifecycle.observations import Heard, Noticed, Observation, Registered, Reported
 from shared.redaction import Redactor
 from shared.storage.base import UNRECORDED_CALLER, InstanceStore, Marker, UnreadableRecordError, Versioned
 
@@ -35,6 +37,8 @@ _CALLED_FOR = timedelta(hours=1)
 _ATTEMPTS = 100
 """Attempts beyond the recorded ones that a token is compared with, 3 µs each: more than five recoveries come to, unless
 an offer is tried again and again."""
+
+log = logging.getLogger("gpulaunch.lifecycle")
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,15 @@ class NodeCalls:
         It is garbage that waits for a person, or another identity's, and shown as such.
         """
         return LeaseAnswer(renewed=True, lease_seconds=self.lease_seconds)
+
+    def heartbeat(self, caller: NodeCaller) -> LeaseAnswer:
+        """Renew the lease; now and then it is written down that the node was heard, which never stands in the way."""
+        record = caller.found.record
+        try:
+            record = self.records.change(record.instance_id, Heard(caller.attempt), caller.found) or record
+        except StoreError as error:
+            log.info("%s: a heartbeat is not written down: %s", record.instance_id, error)
+        return self._lease(record, caller.attempt)
 
     def progress(self, caller: NodeCaller, status: NodeStatus) -> LeaseAnswer:
         """Apply a report.

@@ -61,7 +61,8 @@ class NodeProbes:
         return answers
 
     def _asks(self, found: Versioned) -> bool:
-        return found.record.mode == "real" and not self.specs.calls_us(found.record)
+        # By how it was launched, whatever GPULAUNCH_PUBLIC_URL is now.
+        return found.record.mode == "real" and not found.record.attempts[-1].calls_us
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ class Prober:
             raise failed
 
     def _judge(self, found: Versioned, report: Reported | None, probe: Probe) -> None:
-        view = None if probe.alive else self.nodes.describe(found.record)
+        silent = report is None and self.lifecycle.is_silent(found.record)
+        view = None if probe.alive and not silent else self.nodes.describe(found.record)
         for observation in (report, Probed(probe, view)):
             if observation is None:
                 continue

@@ -17,6 +17,7 @@ from shared.domain.instance import Event, InstanceRecord
 from shared.domain.messages import StepMessage
 from shared.errors import RowTooLargeError, StaleRecordError
 from shared.lifecycle import machine
+from shared.lifecycle.liveness import is_silent
 from shared.lifecycle.observations import Act, Observation
 from shared.lifecycle.provision import in_time_to_submit
 from shared.lifecycle.timeouts import Timeouts
@@ -49,6 +50,10 @@ class Lifecycle:
     def in_time_to_submit(self, record: InstanceRecord) -> bool:
         """Whether a submission that begins now is over before its lease."""
         return in_time_to_submit(record, self.clock.now(), self.timeouts)
+
+    def is_silent(self, record: InstanceRecord) -> bool:
+        """Whether a ready node is heard no more, so that what answers on its address need not be it."""
+        return is_silent(record, self.clock.now(), self.timeouts)
 
     def submit_until(self) -> datetime:
         """When a submission that begins now has to be over."""

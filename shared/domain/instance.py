@@ -96,6 +96,10 @@ class Attempt(Kept):
     """The provider's records have shown its node."""
     calls_us: bool = False
     """The node tells of its changes by itself."""
+    proves: bool = False
+    """Its agent answers a challenge; those of earlier versions are sent their token."""
+    heard_at: UtcTime | None = None
+    """When its agent was last heard, as far as it was written down; None: never, or by an earlier version."""
     detail: str = ""
     fetched_bytes: int | None = None
     total_bytes: int | None = None
@@ -144,6 +148,11 @@ class Health(Kept):
     waiting_requests: float | None = None
     finished_requests: float | None = None
     """vLLM's count of finished requests when `idle_since` was set; a higher one later means that it was not idle."""
+
+    work_mark: float | None = None
+    """vLLM's count of tokens at `work_at`."""
+    work_at: UtcTime | None = None
+    """When a busy node was last seen to have made progress, as far as it was written down; None: it was idle."""
 
     def fail(self, since: datetime, failures: int, message: str) -> "Health":
         """The same after another failed probe; what is known of its load stays."""

@@ -1,9 +1,9 @@
 """The protocol between the control plane and a node's agent."""
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from gpulaunch.models.base import Outside, Stored, UtcTime
 from gpulaunch.models.requests import Job
@@ -74,9 +74,15 @@ class NodeRegistration(Outside):
     """Body of `/register`, sent once the server is up."""
 
     port: Annotated[int, Field(ge=1, le=65535)]
-    address: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:-]{1,253}$")] | None = None
-    """Host name or IP address for clients; None for the address that the provider reports."""
     vllm_version: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.+_-]{1,60}$")] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ignore_address(cls, body: Any) -> Any:
+        """Whom the control plane and clients call, the provider says; a node of an earlier version may say it too."""
+        if isinstance(body, dict):
+            return {key: value for key, value in cast("dict[str, Any]", body).items() if key != "address"}
+        return body
 
 
 class NoticeReport(Outside):

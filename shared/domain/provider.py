@@ -156,7 +156,9 @@ class NodeTarget:
     agent_port: int
     """The agent's port."""
     agent_token: str
-    """Bearer token for the agent; derived."""
+    """What the agent and the control plane prove themselves with; derived."""
+    proves: bool = False
+    """The agent answers a challenge; one of an earlier version has to be sent its token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +171,8 @@ class Probe:
     waiting_requests: float | None = None
     finished_requests: float | None = None
     """vLLM's count of finished requests since its start; reveals that a node was busy between two probes."""
+    tokens: float | None = None
+    """vLLM's counts of tokens read and written since its start; a busy node whose counts stand still is stuck."""
 
 
 class CleanupStatus(StrEnum):

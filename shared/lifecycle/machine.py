@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from gpulaunch.models.instances import Phase, Reason
 from shared.domain.instance import AttemptState, Failure, InstanceRecord
-from shared.lifecycle import progress, termination, validation
+from shared.lifecycle import liveness, progress, termination, validation
 from shared.lifecycle import provision as provisioning
 from shared.lifecycle import ready as health
 from shared.lifecycle.observations import (
@@ -14,6 +14,7 @@ from shared.lifecycle.observations import (
     CheckProvider,
     Decide,
     Describe,
+    Heard,
     LaunchRefused,
     NotEnabled,
     Nothing,
@@ -96,7 +97,7 @@ def _decide(record: InstanceRecord, found: Observation, now: datetime, timeouts:
             return termination.still_releasing(transition, timeouts) if _releasing(record) else unchanged(record)
         case _ if record.phase is Phase.TERMINATING or _releasing(record):
             return unchanged(record)
-        case Probed() | Noticed() | Reported() | Registered():
+        case Probed() | Noticed() | Reported() | Registered() | Heard():
             return _reported(transition, found, timeouts)
         case _:
             pass
@@ -152,7 +153,9 @@ def _provision(transition: Transition, timeouts: Timeouts) -> Decision:
     return provisioning.claim_again(transition, timeouts)
 
 
-def _reported(transition: Transition, found: Probed | Noticed | Reported | Registered, timeouts: Timeouts) -> Decision:
+def _reported(
+    transition: Transition, found: Probed | Noticed | Reported | Registered | Heard, timeouts: Timeouts
+) -> Decision:
     """Decide on a node's report or a probe, for the current attempt only."""
     record = transition.record
     attempt = record.attempt
@@ -179,7 +182,9 @@ def _reported(transition: Transition, found: Probed | Noticed | Reported | Regis
                 else progress.reported(transition, found, timeouts)
             )
         case Registered():
-            return unchanged(record) if ready else progress.registered(transition, found)
+            return unchanged(record) if ready else progress.registered(transition, found, timeouts)
+        case Heard():
+            return liveness.heard(transition, timeouts)
 
 
 def _releasing(record: InstanceRecord) -> bool:

@@ -132,6 +132,13 @@ class Registered:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """An attempt's node has renewed its lease."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
 class Noticed:
     """An attempt's node is about to shut down."""
 
@@ -172,6 +179,7 @@ Observation = (
     | Probed
     | Reported
     | Registered
+    | Heard
     | Noticed
     | TerminationRequested
     | StillReleasing

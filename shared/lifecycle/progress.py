@@ -6,6 +6,7 @@ from shared.domain.instance import AttemptState, Failure, Health
 from shared.domain.node import NodeNotice, NodePhase, NodeStatus
 from shared.domain.provider import NodeState, NodeView, Probe
 from shared.domain.request import StoredJobResult
+from shared.lifecycle.liveness import is_heard, never_reported, note_heard
 from shared.lifecycle.observations import NotEnabled, Observed, ProviderUnavailable, Registered, Reported
 from shared.lifecycle.provision import bill_from_creation, give_up_attempt
 from shared.lifecycle.rules import next_deadline, overdue, termination_reason
@@ -45,6 +46,7 @@ def observed(transition: Transition, found: Observed, timeouts: Timeouts) -> Dec
     if view.listed:
         transition.change_attempt(listed=True)
     if status is not None:
+        note_heard(transition, timeouts)
         _take_status(transition, status)
         ending = termination_reason(transition.record, transition.now)
         if ending is not None:
@@ -58,7 +60,9 @@ def observed(transition: Transition, found: Observed, timeouts: Timeouts) -> Dec
         if transition.record.phase is Phase.REGISTERING and found.probe is not None and found.probe.alive:
             return _ready(transition, found.probe)
         # Only now: a node that went on unobserved is not late.
-        failure = overdue(transition.record, transition.now, timeouts.allowed)
+        failure = overdue(transition.record, transition.now, timeouts.allowed) or never_reported(
+            transition.record, transition.now, timeouts
+        )
     if failure is not None:
         if attempt.node_up_at is None and not attempt.submitted_again and _never_had_machine(view):
             transition.change_attempt(billed_from=None)
@@ -67,9 +71,12 @@ def observed(transition: Transition, found: Observed, timeouts: Timeouts) -> Dec
 
 
 def unanswered(transition: Transition, found: ProviderUnavailable | NotEnabled, timeouts: Timeouts) -> Decision:
-    """Poll again after the provider did not answer; the attempt's time limit keeps running."""
+    """Poll again after the provider did not answer; the attempt's time limit keeps running.
+
+    A node that says itself that it is alive is not given up by time alone: what it waits for may be the provider.
+    """
     late = overdue(transition.record, transition.now, timeouts.allowed)
-    if late is not None:
+    if late is not None and not is_heard(transition.record, transition.now, timeouts):
         return give_up_attempt(
             transition, Failure(reason=late.reason, message=f"{late.message} {found.message}"), timeouts
         )
@@ -78,7 +85,7 @@ def unanswered(transition: Transition, found: ProviderUnavailable | NotEnabled, 
 
 def reported(transition: Transition, found: Reported, timeouts: Timeouts) -> Decision:
     """Advance or give up an attempt after its node's report."""
-    _node_is_up(transition)
+    _node_is_up(transition, timeouts)
     _take_status(transition, found.status)
     ending = termination_reason(transition.record, transition.now)
     if ending is not None:
@@ -95,14 +102,10 @@ def reported(transition: Transition, found: Reported, timeouts: Timeouts) -> Dec
     return transition.requeue_after("advance", _next_poll(transition, NodeView(state=NodeState.UP), timeouts))
 
 
-def registered(transition: Transition, found: Registered) -> Decision:
+def registered(transition: Transition, found: Registered, timeouts: Timeouts) -> Decision:
     """Check at once whether a registered node's address is reachable."""
-    _node_is_up(transition)
-    registration = found.registration
-    attempt = transition.record.attempts[-1]
-    transition.change_attempt(
-        port=registration.port, address=registration.address or attempt.address, node_phase=NodePhase.SERVING
-    )
+    _node_is_up(transition, timeouts)
+    transition.change_attempt(port=found.registration.port, node_phase=NodePhase.SERVING)
     _to(transition, Phase.REGISTERING)
     return transition.requeue_after("advance")
 
@@ -113,8 +116,9 @@ def leaving(notice: NodeNotice | None) -> Failure:
     return Failure(reason=reason, message=f"The machine was shut down before it was ready ({said}).")
 
 
-def _node_is_up(transition: Transition) -> None:
+def _node_is_up(transition: Transition, timeouts: Timeouts) -> None:
     """Note that a callback proves the node is up, and that the provider accepted the attempt."""
+    note_heard(transition, timeouts)
     attempt = transition.record.attempts[-1]
     if not attempt.calls_us:
         transition.change_attempt(calls_us=True)

@@ -59,6 +59,7 @@ def next_attempt(transition: Transition, timeouts: Timeouts) -> Decision:
         submit_lease_until=transition.now + timedelta(seconds=timeouts.submit_lease),
         started_at=transition.now,
         billed_from=transition.now,
+        proves=True,
     )
     transition.change(
         attempts=[*record.attempts, attempt],

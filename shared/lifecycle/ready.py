@@ -8,6 +8,7 @@ from shared.domain.instance import Failure, Health
 from shared.domain.node import NodeNotice, NodePhase
 from shared.domain.provider import NodeState, Probe
 from shared.domain.request import StoredJobResult
+from shared.lifecycle.liveness import note_heard, problem, worked
 from shared.lifecycle.observations import Noticed, Probed, Reported
 from shared.lifecycle.provision import fail_attempt
 from shared.lifecycle.rules import idle_for_so_long, lost_too_often, next_deadline, termination_reason, unhealthy
@@ -19,11 +20,15 @@ from shared.lifecycle.transition import Decision, Transition, unchanged
 def probed(transition: Transition, found: Probed, timeouts: Timeouts) -> Decision:
     """Apply a probe of a ready node; write only if it changes anything."""
     before = transition.record.health or Health(since=transition.now)
+    message = problem(transition.record, found.probe, transition.now, timeouts)
     if found.probe.alive:
-        health = _healthy(before, found.probe, transition.now)
+        health = worked(_healthy(before, found.probe, transition.now), found.probe, transition.now, timeouts)
         idle = idle_for_so_long(transition.record.model_copy(update={"health": health}), transition.now)
         if idle is not None:
             return terminate(transition, idle)
+    else:
+        health = before
+    if message is None:
         if health == before:
             return unchanged(transition.before)
         if before.state == "unhealthy" and not before.untold:
@@ -34,14 +39,14 @@ def probed(transition: Transition, found: Probed, timeouts: Timeouts) -> Decisio
     if lost is not None:
         return recover(transition, lost, timeouts)
     failures = before.failures + 1
-    sick = unhealthy(failures, timeouts.unhealthy_after, found.probe.message)
-    if sick is not None:
-        return recover(transition, sick, timeouts)
     since = before.since if before.state == "unhealthy" else transition.now
+    sick = unhealthy(failures, timeouts.unhealthy_after, message)
+    if sick is not None and seconds_between(since, transition.now) >= _patience(found, timeouts):
+        return recover(transition, sick, timeouts)
     # Keep what is known about its load: a hiccup does not restart the idle time.
-    health = before.fail(since, failures, found.probe.message)
+    health = before.fail(since, failures, message)
     if before.state == "healthy":
-        health = _tell(transition, health, timeouts)
+        health = _tell(transition, health, found.probe, timeouts)
     transition.change(health=health)
     return transition.wait_until(next_deadline(transition.record, transition.now))
 
@@ -69,6 +74,7 @@ def recover(transition: Transition, failure: Failure, timeouts: Timeouts) -> Dec
 
 def reported(transition: Transition, found: Reported, timeouts: Timeouts) -> Decision:
     status = found.status
+    note_heard(transition, timeouts)
     attempt = transition.record.attempts[-1]
     transition.change_attempt(job=StoredJobResult.of(status.job) if status.job else attempt.job, detail=status.detail)
     if status.log_tail:
@@ -87,13 +93,22 @@ def reported(transition: Transition, found: Reported, timeouts: Timeouts) -> Dec
     return transition.wait_until(next_deadline(transition.record, transition.now))
 
 
-def _tell(transition: Transition, health: Health, timeouts: Timeouts) -> Health:
+def _patience(found: Probed, timeouts: Timeouts) -> float:
+    """Return the seconds for which a node has to be unhealthy before it is given up."""
+    if not found.probe.alive:
+        return 0.0
+    vouched = found.view is not None and found.view.state is NodeState.UP
+    return timeouts.silence_vouched if vouched else timeouts.silence_observed
+
+
+def _tell(transition: Transition, health: Health, probe: Probe, timeouts: Timeouts) -> Health:
     """Write an event of a node that does not answer, unless it flaps: then count, for the next event to say so."""
     told_at, now = health.told_at, transition.now
     if told_at is not None and seconds_between(told_at, now) < timeouts.flapping_quiet:
         return health.model_copy(update={"untold": health.untold + 1})
     more = "" if told_at is None or not health.untold else f" ({health.untold} more times since {told_at:%H:%M} UTC)"
-    transition.event(EventType.HEALTH, f"The endpoint does not answer: {health.message}{more}")
+    what = "is not healthy" if probe.alive else "does not answer"
+    transition.event(EventType.HEALTH, f"The endpoint {what}: {health.message}{more}")
     return health.model_copy(update={"told_at": now, "untold": 0})
 
 

@@ -29,6 +29,23 @@ class Timeouts:
     """The server already answers on its own node; this is for the address to become reachable."""
     unhealthy_after: int = 3
     """Failed probes in a row before a node is given up: one may be a network hiccup, two a long garbage collection."""
+    heard_every: float = 180.0
+    """How often it is written down that a node's agent was heard: it is, each minute, and a write costs money."""
+    heard_lately: float = 300.0
+    """A node that was written down as heard so lately is alive: two beats more than `heard_every`."""
+    silent: float = 600.0
+    """Without a word from a node's agent, for at least seven minutes, another machine may have its address."""
+    silence_observed: float = 120.0
+    """How long probes have to find that before the node is given up: after an outage of the app, agents are back within
+    the 30 s between two of their tries, or the two minutes that a server may ask them to wait."""
+    silence_vouched: float = 1800.0
+    """The same while the provider says that the machine runs: what answers is the node, but without an agent it sees no
+    interruption, ends no job and keeps no deadline. If the agent is only cut off, its lease ends it before."""
+    stalled: float = 600.0
+    """A busy vLLM reads or writes a token every few milliseconds; the longest step, a prefill of a million tokens,
+    takes minutes."""
+    first_report: float = 600.0
+    """An agent reports in its first second, within a minute after SkyPilot calls its node up."""
     flapping_quiet: float = 900.0
     """Between two events of a node that keeps failing and coming back: at most eight an hour, whatever it does."""
     poll_min: float = 3.0

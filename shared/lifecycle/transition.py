@@ -67,6 +67,7 @@ class AttemptChange(TypedDict, total=False):
     node_phase: NodePhase | str | None
     listed: bool
     calls_us: bool
+    heard_at: UtcTime | None
     detail: str
     fetched_bytes: int | None
     total_bytes: int | None

@@ -30,6 +30,8 @@ class Scripted:
     alive: bool = False
     running: int = 0
     """Requests that each node works on."""
+    tokens: float | None = None
+    """vLLM's count of tokens."""
     released: int = 0
     account: NodeStatus | None = None
     """What the agent says when it is asked."""
@@ -79,7 +81,9 @@ class Scripted:
 
     def probe(self, targets: Sequence[NodeTarget]) -> dict[str, Probe]:
         return {
-            target.cluster_name: Probe(alive=self.alive, running_requests=self.running, waiting_requests=0)
+            target.cluster_name: Probe(
+                alive=self.alive, running_requests=self.running, waiting_requests=0, tokens=self.tokens
+            )
             for target in targets
         }
 
@@ -130,4 +134,5 @@ class NodeWorld(World):
         assert self.node(instance_id, "register", {"port": 8000}).json["renewed"]
         self.run(2)
         assert self.show(instance_id)["phase"] == "ready"
+        self.beating[instance_id] = 1
         return instance_id

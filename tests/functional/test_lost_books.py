@@ -48,6 +48,7 @@ def serving(world: SkyPilotWorld) -> tuple[str, str]:
     assert world.call("POST", call, {"port": 8000}, token=None, headers=token).json["renewed"]
     world.run(30)
     assert world.show(instance_id)["phase"] == "ready"
+    world.beating[instance_id] = 1
     return instance_id, world.show(instance_id)["attempts"][0]["cluster_name"]
 
 

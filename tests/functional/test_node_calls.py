@@ -1,5 +1,6 @@
 """Nodes that call us: their tokens, their lease, and what their word changes. The provider is a scripted one."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,7 @@ from shared.domain.provider import (
     NodeState,
     NodeView,
 )
+from shared.errors import StoreUnavailableError
 from tests.functional.scripted import NodeWorld
 
 
@@ -78,12 +80,56 @@ def test_a_node_should_get_its_assignment_while_its_attempt_lasts_and_not_after(
     assert push.node(instance_id, "assignment").status == 410
 
 
+@pytest.mark.parametrize(
+    "address", ["localhost", "127.0.0.1", "169.254.169.254", "168.63.129.16", "::1", "0x7f.1", "a b", 7, None, {"a": 1}]
+)
+def test_a_node_should_not_choose_whom_the_control_plane_calls(push: NodeWorld, address: object) -> None:
+    instance_id = push.launch()
+    push.run(5)
+    push.scripted.view, push.scripted.alive = NodeView(state=NodeState.UP, address="203.0.113.7"), True
+    assert push.node(instance_id, "register", {"port": 8000, "address": address}).json["renewed"]
+    push.run(5)
+    shown = push.show(instance_id)
+    assert (shown["phase"], shown["endpoint"]) == ("ready", "http://203.0.113.7:8000/v1")
+
+
+def test_a_node_whose_address_the_provider_does_not_know_should_not_be_ready_by_its_own(push: NodeWorld) -> None:
+    instance_id = push.launch()
+    push.run(5)
+    push.scripted.view, push.scripted.alive = NodeView(state=NodeState.UP), True
+    push.node(instance_id, "register", {"port": 8000, "address": "node.example"})
+    push.run(60)
+    assert push.show(instance_id)["phase"] == "registering"
+
+
 def test_a_heartbeat_should_renew_the_lease_with_one_read_and_no_write(push: NodeWorld) -> None:
     instance_id = push.to_ready()
     push.store.calls.seen.clear()
     answer = push.node(instance_id, "heartbeat", {"running_requests": 1, "waiting_requests": 0})
     assert answer.json == {"renewed": True, "lease_seconds": 900}
     assert push.store.calls.seen == ["load"]
+
+
+def test_heartbeats_should_be_written_down_every_few_minutes_only(push: NodeWorld) -> None:
+    instance_id = push.to_ready()
+    push.store.calls.seen.clear()
+    for _ in range(20):
+        push.clock.advance(60)
+        assert push.node(instance_id, "heartbeat", {}).json["renewed"]
+    assert Counter(push.store.calls.seen) == {"load": 20, "commit": 6}
+
+
+def test_a_heartbeat_that_cannot_be_written_down_should_renew_the_lease(
+    push: NodeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance_id = push.to_ready()
+    push.clock.advance(600)
+
+    def busy(*_: object) -> str:
+        raise StoreUnavailableError("Storage is busy")
+
+    monkeypatch.setattr(push.store, "commit", busy)
+    assert push.node(instance_id, "heartbeat", {}).json["renewed"] is True
 
 
 def test_a_node_of_an_ended_instance_should_be_told_to_go(push: NodeWorld) -> None:
@@ -133,7 +179,7 @@ def test_a_model_that_cannot_be_fetched_should_fail_the_launch_at_once(push: Nod
         ("progress", {"phase": "dancing"}),
         ("progress", {"phase": "installing", "surprise": 1}),
         ("register", {"port": 0}),
-        ("register", {"port": 8000, "address": "a b"}),
+        ("register", {"port": 8000, "host": "a"}),
         ("notice", {"notice": "boredom"}),
         ("complete", {}),
     ],

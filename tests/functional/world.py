@@ -22,7 +22,7 @@ from gpulaunch.models.instances import Mode
 from shared import app as runtime
 from shared.adapters import Adapters, identity, with_user
 from shared.app import compose
-from shared.auth import Deriver
+from shared.auth import Deriver, Purpose
 from shared.backends.base import Assignments, Backend
 from shared.backends.simulation.course import expected_seconds
 from shared.backends.simulation.faults import check_fault_labels
@@ -143,6 +143,8 @@ class World:
         )
         self.rebuild()
         self.functions = functions()
+        self.beating: dict[str, int] = {}
+        """Instances whose node sends a heartbeat before each sweep, and the attempt."""
         self.errors: list[Exception] = []
         self.swept_at = self.clock.now()
 
@@ -243,6 +245,10 @@ class World:
 
     def sweep(self) -> None:
         self.swept_at = self.clock.now()
+        for instance_id, attempt in list(self.beating.items()):
+            bearer = self.adapters.deriver.derive(instance_id, attempt, Purpose.NODE)
+            headers = {"Authorization": f"Bearer {bearer}"}
+            self.call("POST", f"/api/nodes/{instance_id}/heartbeat", {}, token=None, headers=headers)
         self.functions["sweep"].get_user_function()(TimerRequest(past_due=False))
 
     def serve(self) -> None:

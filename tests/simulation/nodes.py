@@ -117,7 +117,7 @@ class Node:
                 tell("node_progress", self.status.model_dump(mode="json"))
         self.status = NodeStatus(phase=NodePhase.SERVING, port=PORT)
         self.serving = True
-        while not tell("node_register", {"port": PORT, "address": f"{self.name}.example.com"}):
+        while not tell("node_register", {"port": PORT}):
             scheduler.pause(5)
         began = scheduler.seconds
         while True:

@@ -16,10 +16,13 @@ from shared.agent.node.clock import NodeClock
 from shared.agent.node.config import Config
 from shared.agent.node.errors import NETWORK_ERRORS, FetchError, RetryableError, StoppedError, backoff
 from shared.agent.node.log import Log
+from shared.agent.node.proof import NONCE_HEADER, PROOF_HEADER, authorization, proof
 from shared.agent.node.state import FAILED, SERVING, Lease, State
 from shared.agent.node.transport import Http, retry_after
 
 PROGRESS_SECONDS = 5.0
+_NONCES = 200_000
+"""Remembered: two months of a question each half minute, which is longer than any node lives."""
 
 
 class ControlPlane:
@@ -145,10 +148,14 @@ class StatusHandler(BaseHTTPRequestHandler):
     server_version, sys_version, timeout = "gpulaunch", "", 10
 
     def do_GET(self) -> None:
-        """Answer 200 with the node's status to the bearer of the agent's token, else 401."""
+        """Answer 200 with the node's status to whoever proves to have the agent's token, else 401."""
         server = cast("StatusServer", self.server)
-        given = self.headers.get("Authorization", "")
-        if not hmac.compare_digest(given.encode(), f"Bearer {server.token}".encode()):
+        given, self._nonce = self.headers.get("Authorization", ""), self.headers.get(NONCE_HEADER, "")
+        # The token itself is what control planes of earlier versions send.
+        knows = hmac.compare_digest(given.encode(), f"Bearer {server.token}".encode())
+        proves = hmac.compare_digest(given.encode(), authorization(server.token, self._nonce).encode())
+        if not knows and not (proves and server.is_new(self._nonce)):
+            self._nonce = ""
             self._answer(401, {"code": "unauthorized"})
         elif self.path != "/v1/status":
             self._answer(404, {"code": "not_found"})
@@ -164,6 +171,8 @@ class StatusHandler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
+        if self._nonce:
+            self.send_header(PROOF_HEADER, proof(cast("StatusServer", self.server).token, self._nonce, body))
         self.end_headers()
         self.wfile.write(body)
 
@@ -172,7 +181,7 @@ class StatusHandler(BaseHTTPRequestHandler):
 
 
 class StatusServer(ThreadingHTTPServer):
-    """Answers `GET /v1/status` to whoever has the agent's token."""
+    """Answers `GET /v1/status` to whoever proves to have the agent's token."""
 
     daemon_threads = True
 
@@ -182,7 +191,19 @@ class StatusServer(ThreadingHTTPServer):
         self.token, self.state, self.renew = token, state, renew
         self.noticed = threading.Event()
         """The control plane has read the notice."""
+        self._nonces: dict[str, None] = {}
+        self._lock = threading.Lock()
         super().__init__(("0.0.0.0", port), StatusHandler)  # noqa: S104 - the control plane asks from outside
+
+    def is_new(self, nonce: str) -> bool:
+        """Whether a nonce comes for the first time: a question that was overheard renews no lease."""
+        with self._lock:
+            if not 16 <= len(nonce) <= 64 or nonce in self._nonces:
+                return False
+            self._nonces[nonce] = None
+            if len(self._nonces) > _NONCES:
+                del self._nonces[next(iter(self._nonces))]
+            return True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore callers that hang up."""

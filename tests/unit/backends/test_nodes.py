@@ -4,12 +4,18 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 
+import httpx
 import pytest
 
+from shared.agent.node.log import Log
+from shared.agent.node.proof import NONCE_HEADER, PROOF_HEADER, authorization, proof
+from shared.agent.node.report import StatusServer
+from shared.agent.node.state import State
 from shared.backends.nodes import HttpNodes, total
-from shared.domain.node import NodePhase
+from shared.domain.node import NodePhase, NodeStatus
 from shared.domain.provider import NodeTarget, NodeUnreachableError
 from tests.standins.http import HttpServer, Request, Response
 
@@ -31,6 +37,7 @@ class Node:
         self.pages: dict[str, Page] = {"/health": (200, b""), "/metrics": (200, METRICS.encode())}
         self.authorizations: list[str | None] = []
         self.encodings: list[str | None] = []
+        self.prove: Callable[[str], dict[str, str]] = lambda _: {}
         self.server = HttpServer(self._answer).__enter__()
         self.port = self.server.port
 
@@ -42,7 +49,8 @@ class Node:
             assert request.connection is not None
             page(request.connection)
             return None
-        return Response(page[0], page[1], {"Location": "/health"} if page[0] == 302 else {})
+        proof = self.prove(request.headers.get(NONCE_HEADER, ""))
+        return Response(page[0], page[1], {"Location": "/health"} if page[0] == 302 else proof)
 
     def target(self, name: str = "gl-1", port: int | None = -1) -> NodeTarget:
         return NodeTarget(
@@ -91,6 +99,91 @@ def test_an_account_that_is_none_is_unreachable(node: Node, code: int, body: byt
         HttpNodes().status(node.target())
 
 
+class Agent:
+    """A real agent's status server, with a token of its own."""
+
+    def __init__(self, token: str = "agent-token") -> None:
+        self.renewals = 0
+        self.server = StatusServer(0, token, State(Log()), self._renew)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def _renew(self) -> None:
+        self.renewals += 1
+
+    def ask(self, *, proves: bool = True, token: str = "agent-token") -> NodeStatus:
+        port = int(self.server.server_address[1])
+        target = NodeTarget(
+            instance_id="inst-1",
+            cluster_name="gl-1",
+            attempt=1,
+            address="127.0.0.1",
+            port=None,
+            agent_port=port,
+            agent_token=token,
+            proves=proves,
+        )
+        return HttpNodes().status(target)
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def agent() -> Iterator[Agent]:
+    made = Agent()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("proves", [True, False])
+def test_an_agent_answers_whoever_has_its_token(agent: Agent, proves: bool) -> None:
+    assert agent.ask(proves=proves).phase is NodePhase.INSTALLING
+    assert agent.renewals == 1
+
+
+@pytest.mark.parametrize("proves", [True, False])
+def test_an_agent_with_another_token_is_not_the_node(proves: bool) -> None:
+    stranger = Agent("another-token")
+    try:
+        with pytest.raises(NodeUnreachableError, match="401"):
+            stranger.ask(proves=proves)
+        assert stranger.renewals == 0
+    finally:
+        stranger.close()
+
+
+@pytest.mark.parametrize("proof_of", [None, "another-token"])
+def test_whatever_answers_without_the_proof_is_not_the_node_and_learns_no_token(
+    node: Node, proof_of: str | None
+) -> None:
+    body = json.dumps({"phase": "serving", "port": 8000}).encode()
+    node.pages["/v1/status"] = (200, body)
+    if proof_of is not None:
+        node.prove = lambda nonce: {PROOF_HEADER: proof(proof_of, nonce, body)}
+    with pytest.raises(NodeUnreachableError, match="does not prove"):
+        HttpNodes().status(replace(node.target(), proves=True))
+    assert "agent-token" not in str(node.authorizations)
+
+
+def test_an_answer_to_another_question_proves_nothing(node: Node) -> None:
+    body = json.dumps({"phase": "serving", "port": 8000}).encode()
+    node.pages["/v1/status"] = (200, body)
+    node.prove = lambda nonce: {PROOF_HEADER: proof("agent-token", "x" * len(nonce), body)}
+    with pytest.raises(NodeUnreachableError, match="does not prove"):
+        HttpNodes().status(replace(node.target(), proves=True))
+    node.prove = lambda nonce: {PROOF_HEADER: proof("agent-token", nonce, body)}
+    assert HttpNodes().status(replace(node.target(), proves=True)).port == 8000
+
+
+@pytest.mark.parametrize(("nonce", "status"), [("n" * 32, 200), ("n" * 15, 401), ("n" * 65, 401), ("", 401)])
+def test_a_question_counts_once(agent: Agent, nonce: str, status: int) -> None:
+    url = f"http://127.0.0.1:{agent.server.server_address[1]}/v1/status"
+    headers = {"Authorization": authorization("agent-token", nonce), NONCE_HEADER: nonce}
+    assert [httpx.get(url, headers=headers).status_code for _ in range(2)] == [status, 401]
+    assert agent.renewals == (status == 200)
+
+
 def test_many_agents_are_asked_side_by_side_and_silent_ones_left_out(node: Node) -> None:
     node.pages["/v1/status"] = (200, json.dumps({"phase": "serving", "job": {"exit_code": 3}}).encode())
     gone = Node()
@@ -101,6 +194,15 @@ def test_many_agents_are_asked_side_by_side_and_silent_ones_left_out(node: Node)
     assert found["gl-1"].job is not None
     assert found["gl-1"].job.exit_code == 3
     assert HttpNodes().statuses([]) == {}
+
+
+def test_tokens_are_counted_over_all_that_vllm_does(node: Node) -> None:
+    counted = METRICS + 'vllm:prompt_tokens_total{engine="0"} 5.0\nvllm:generation_tokens_total{engine="0"} 2.0\n'
+    counted += 'vllm:iteration_tokens_total_sum{engine="0"} 1.0\nvllm:iteration_tokens_total_count{engine="0"} 90.0\n'
+    node.pages["/metrics"] = (200, counted.encode())
+    assert HttpNodes().probe([node.target()])["gl-1"].tokens == 8.0
+    node.pages["/metrics"] = (200, METRICS.encode())
+    assert HttpNodes().probe([node.target()])["gl-1"].tokens is None
 
 
 def test_finished_requests_are_counted_over_all_reasons(node: Node) -> None:
