@@ -15,7 +15,9 @@ from shared.lifecycle.transition import Decision, Transition, unchanged
 
 
 def note_heard(transition: Transition, timeouts: Timeouts) -> None:
-    """Write down that the latest attempt's node was heard, now and then."""
+    """Write down now and then that the latest attempt's node was heard; a simulated one is asked until it is ready."""
+    if transition.record.mode != "real":
+        return
     last = transition.record.attempts[-1].heard_at
     if last is None or seconds_between(last, transition.now) >= timeouts.heard_every:
         transition.change_attempt(heard_at=transition.now)
