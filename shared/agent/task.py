@@ -7,6 +7,7 @@ as environment variables, which only the agent reads.
 import base64
 import gzip
 import hashlib
+import hmac
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from gpulaunch.models.requests import ProviderName
 from gpulaunch.models.times import iso
 from shared.agent.build import agent_program
+from shared.agent.node import proof
 from shared.auth import Deriver, Purpose
 from shared.clouds.registry import CLOUDS
 from shared.domain.instance import Attempt, InstanceRecord
@@ -24,6 +26,8 @@ AGENT_PORT = 8001
 """The agent's port on nodes that run nothing else; the next one where vLLM uses it."""
 SLURM_PORTS = range(20_000, 30_000)
 """Where agents listen on Slurm nodes, which are shared: below Linux' ephemeral ports, so no connection holds one."""
+PROOF_HEADER = proof.PROOF_HEADER
+"""In an agent's answer to a `Question`."""
 
 _SCRIPT = """\
 set -eu
@@ -55,6 +59,22 @@ GPULAUNCH_AGENT
 mv "$work/agent.pyz.new" "$work/agent.pyz"
 exec "$python" -I -u "$work/agent.pyz"
 """
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question to an agent, which proves the asker and has the answer prove the agent; see `proof.py`."""
+
+    token: str
+    nonce: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": proof.authorization(self.token, self.nonce), proof.NONCE_HEADER: self.nonce}
+
+    def is_answered(self, given: str, body: bytes) -> bool:
+        """Whether the agent itself answers, by its proof and the body of its answer."""
+        return hmac.compare_digest(given.encode(), proof.proof(self.token, self.nonce, body).encode())
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ thousands of nodes and httpx needs ten times the processor time per request.
 """
 
 import asyncio
-import hmac
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
@@ -15,7 +14,7 @@ import aiohttp
 from pydantic import ValidationError
 from yarl import URL
 
-from shared.agent.node.proof import NONCE_HEADER, PROOF_HEADER, authorization, proof
+from shared.agent.task import PROOF_HEADER, Question
 from shared.domain.node import NodeStatus
 from shared.domain.provider import NodeTarget, NodeUnreachableError, Probe
 from shared.domain.text import DETAIL_UNITS, shorten
@@ -109,10 +108,8 @@ def _ask(
 
 
 async def _status(client: aiohttp.ClientSession, target: NodeTarget) -> NodeStatus | NodeUnreachableError:
-    nonce = secrets.token_urlsafe(24)
-    headers = {"Authorization": f"Bearer {target.agent_token}"}
-    if target.proves:
-        headers = {"Authorization": authorization(target.agent_token, nonce), NONCE_HEADER: nonce}
+    question = Question(target.agent_token, secrets.token_urlsafe(24))
+    headers = question.headers if target.proves else {"Authorization": f"Bearer {target.agent_token}"}
     try:
         url = _url(target.address, target.agent_port, "/v1/status")
         code, body, given = await _get(client, url, _STATUS_BYTES, STATUS_SECONDS, headers)
@@ -120,7 +117,7 @@ async def _status(client: aiohttp.ClientSession, target: NodeTarget) -> NodeStat
         return NodeUnreachableError(f"The agent on {target.address} did not answer: {_why(error)}")
     if code != _OK:
         return NodeUnreachableError(f"The agent on {target.address} answered {code}")
-    if target.proves and not hmac.compare_digest(given.encode(), proof(target.agent_token, nonce, body).encode()):
+    if target.proves and not question.is_answered(given, body):
         return NodeUnreachableError(f"What answers on {target.address} does not prove to be the node's agent")
     try:
         return NodeStatus.model_validate_json(body)
