@@ -21,6 +21,7 @@ def heartbeat(world: NodeWorld, instance_id: str, attempt: int = 1) -> Any:
 
 
 def lose_table(world: NodeWorld, store: MemoryInstanceStore | None = None) -> None:
+    world.beating.clear()
     world.store = store or MemoryInstanceStore()
     world.rebuild(store=world.store)
 
