@@ -173,6 +173,15 @@ CONFIRM_GARBAGE = Operation(
     body="GarbageConfirmation",
     answers={200: "GarbageAnswer"},
 )
+ADOPT = Operation(
+    name="adopt_nodes",
+    method="POST",
+    path="/api/garbage/adopt",
+    summary="Make instances of nodes of this deployment whose records were lost; safe to repeat",
+    scope=Scope.ADMIN,
+    body="Adoption",
+    answers={200: "AdoptionAnswer"},
+)
 CONFIRM_DELETED = Operation(
     name="confirm_deleted",
     method="POST",

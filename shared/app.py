@@ -18,6 +18,7 @@ from shared.cache import TTLCache
 from shared.clock import Clock
 from shared.clouds.registry import CHECKABLE
 from shared.control.access import FailedAttempts, RefusalLog
+from shared.control.adoption import Adopter
 from shared.control.clusters import MODES_IN_USE, ClusterListing
 from shared.control.costs import CostReports
 from shared.control.garbage_report import GarbageReports
@@ -84,6 +85,7 @@ class App:
     terminator: Terminator
     node_door: NodeDoor
     node_calls: NodeCalls
+    adopter: Adopter
     catalog_queries: CatalogQueries
     costs: CostReports
     quota: QuotaCheck
@@ -185,6 +187,18 @@ def compose(adapters: Adapters) -> App:
         estimates=PhaseEstimates(store, made.backends, clock),
         terminator=Terminator(records, unreadable),
         node_door=NodeDoor(store, made.deriver, clock),
+        adopter=Adopter(
+            store,
+            listing,
+            garbage,
+            made.catalog,
+            admission,
+            made.queues,
+            clock,
+            settings,
+            made.deployment,
+            made.timeouts,
+        ),
         node_calls=NodeCalls(records, made.assignments, clock, made.redactor, settings.lease_seconds),
         catalog_queries=CatalogQueries(made.catalog),
         costs=CostReports(store, costs, rules.budgets, clock),

@@ -58,6 +58,7 @@ for command in (
     operators.quota,
     operators.costs,
     operators.gc,
+    operators.adopt,
     doctor,
 ):
     app.command()(command)

@@ -23,7 +23,7 @@ from gpulaunch.client.errors import (
     is_problem,
 )
 from gpulaunch.models import responses
-from gpulaunch.models.garbage import GarbageAnswer
+from gpulaunch.models.garbage import Adoption, AdoptionAnswer, GarbageAnswer
 from gpulaunch.models.instances import Phase
 from gpulaunch.models.queries import CatalogQuery, CostsBy, CostsQuery, EventQuery, InstanceQuery, QuotaQuery
 from gpulaunch.models.requests import DEFAULT_PROVIDER, LaunchRequest, ProviderName
@@ -185,6 +185,14 @@ class Calls:
         """Let the app delete exactly these nodes, if they are still garbage in its next pass; safe to repeat."""
         response = await self._send(operations.CONFIRM_GARBAGE, body={"clusters": [*clusters]})
         return exchange.parsed(response, GarbageAnswer)
+
+    async def adopt(
+        self, clusters: Sequence[str], model_name: str = "adopted", max_lifetime_minutes: int | None = None
+    ) -> AdoptionAnswer:
+        """Make instances of nodes of this deployment whose records were lost; safe to repeat."""
+        wanted = Adoption(clusters=[*clusters], model_name=model_name, max_lifetime_minutes=max_lifetime_minutes)
+        response = await self._send(operations.ADOPT, body=wanted.model_dump())
+        return exchange.parsed(response, AdoptionAnswer)
 
     async def confirm_deleted(self, clusters: Sequence[str]) -> GarbageAnswer:
         """Confirm that nodes of which SkyPilot lost its records no longer exist; safe to repeat."""

@@ -101,6 +101,7 @@ class GpuLaunch:
     quota = _blocking(Calls.quota)
     garbage = _blocking(Calls.garbage)
     confirm_garbage = _blocking(Calls.confirm_garbage)
+    adopt = _blocking(Calls.adopt)
     confirm_deleted = _blocking(Calls.confirm_deleted)
     config = _blocking(Calls.config)
     health = _blocking(Calls.health)

@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from gpulaunch.models.base import Answer, Outside, UtcTime
+from gpulaunch.models.requests import MODEL_NAME
 
 
 class WaitingNode(Answer):
@@ -16,6 +17,10 @@ class WaitingNode(Answer):
     """Why it is not deleted unconfirmed."""
     confirmed_until: UtcTime | None
     """Until when a confirmation holds; null: it waits for one."""
+    heard_at: UtcTime | None = None
+    """When it last called the app with the token of its attempt: it is alive; null: not within an hour."""
+    adoptable: bool = False
+    """The table has no record of it, and `POST /api/garbage/adopt` makes one."""
 
 
 class ForeignNode(Answer):
@@ -51,6 +56,34 @@ class GarbageConfirmation(Outside):
 
     clusters: Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(min_length=1, max_length=500)]
     """Their names, as `GET /api/garbage` lists them under `waiting`."""
+
+
+class Adoption(Outside):
+    """Nodes of this deployment to make a record for, since theirs was lost."""
+
+    clusters: Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(min_length=1, max_length=500)]
+    """Their names, as `GET /api/garbage` lists them under `waiting` as adoptable."""
+    model_name: Annotated[str, StringConstraints(pattern=MODEL_NAME)] = "adopted"
+    """The model that they serve, for people; the nodes have it already."""
+    max_lifetime_minutes: Annotated[int, Field(ge=1, le=43_200)] | None = None
+    """Terminate them so long after their creation; by default the longest lifetime that a launch may ask for."""
+
+
+class AdoptedNode(Answer):
+    cluster_name: str
+    instance_id: str
+
+
+class RefusedNode(Answer):
+    """A node for which no record was made."""
+
+    cluster_name: str
+    why: str
+
+
+class AdoptionAnswer(Answer):
+    adopted: list[AdoptedNode]
+    refused: list[RefusedNode]
 
 
 class DeletionConfirmation(Outside):

@@ -32,6 +32,7 @@ HANDLERS: Mapping[Operation, Callable[[App, Request], Response]] = {
     operations.GARBAGE: operators.garbage,
     operations.CONFIRM_GARBAGE: operators.confirm_garbage,
     operations.CONFIRM_DELETED: operators.confirm_deleted,
+    operations.ADOPT: operators.adopt,
     operations.CONFIG: operators.config,
     operations.HEALTH: operators.health,
 }

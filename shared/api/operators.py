@@ -4,7 +4,7 @@ import csv
 import difflib
 import io
 
-from gpulaunch.models.garbage import DeletionConfirmation, GarbageConfirmation
+from gpulaunch.models.garbage import Adoption, DeletionConfirmation, GarbageConfirmation
 from gpulaunch.models.problems import FieldError
 from gpulaunch.models.queries import CatalogQuery, CostsQuery, QuotaQuery
 from gpulaunch.models.responses import ConfigAnswer, CostGroup, CostsAnswer
@@ -65,6 +65,11 @@ def garbage(app: App, request: Request) -> Response:  # noqa: ARG001
 
 def confirm_garbage(app: App, request: Request) -> Response:
     return json_response(app.garbage.confirm(read_body(GarbageConfirmation, request).clusters))
+
+
+def adopt(app: App, request: Request) -> Response:
+    wanted = read_body(Adoption, request)
+    return json_response(app.adopter.adopt(wanted.clusters, wanted.model_name, wanted.max_lifetime_minutes))
 
 
 def confirm_deleted(app: App, request: Request) -> Response:

@@ -90,6 +90,25 @@ class Admission:
 
         return self.gate.change(attempt)
 
+    def take(self, record: InstanceRecord, events: Sequence[Event]) -> None:
+        """Write the record of a node that runs already, and reserve what it needs whether there is room or not.
+
+        Raises:
+            AlreadyExistsError: The record exists already.
+            StoreUnavailableError: Storage did not answer, or others kept changing the ledger.
+        """
+        if not self.rules.counted:
+            self.store.create(record, events, None)
+            return
+        reservation = reservation_for(record, self.rules.labels)
+        counted = record.model_copy(update={"reservation": reservation})
+
+        def attempt(found: VersionedLedger) -> str:
+            ledger = reserve(found.ledger, reservation, record.updated_at, rated=False)
+            return self.store.create(counted, events, None, Booking(ledger, found.etag))
+
+        self.gate.change(attempt)
+
     def _alert_refusal(self, found: VersionedLedger, record: InstanceRecord, reservation: Reservation) -> None:
         marked, alerts = apply_thresholds(found.ledger, reservation, self.rules.budgets, refused=True)
         if alerts:

@@ -90,7 +90,11 @@ class ClusterListing:
                     source, listed = found.get(cluster.cluster_name, (provider, cluster))
                     # Whose node it is, the cloud's own labels say best.
                     owner, exempt = cluster.deployment or listed.deployment, cluster.gc_protected or listed.gc_protected
-                    found[cluster.cluster_name] = source, replace(listed, deployment=owner, gc_protected=exempt)
+                    told = cluster if cluster.machine else listed
+                    found[cluster.cluster_name] = (
+                        source,
+                        replace(told, state=listed.state, deployment=owner, gc_protected=exempt),
+                    )
             except ProviderUnavailableError as error:
                 log.warning("no garbage is collected on %s itself: %s", provider, error)
                 complete = False

@@ -12,7 +12,8 @@ from gpulaunch.models.garbage import ForeignNode, GarbageAnswer, LostNode, Waiti
 from gpulaunch.models.problems import FieldError
 from shared.clock import Clock
 from shared.domain.errors import InvalidFieldsError
-from shared.storage.base import InstanceStore, Marker
+from shared.lifecycle.garbage import UNRECORDED
+from shared.storage.base import UNRECORDED_CALLER, InstanceStore, Marker
 
 log = logging.getLogger("gpulaunch.garbage")
 
@@ -102,6 +103,8 @@ class GarbageReports:
 
     def answer(self) -> GarbageAnswer:
         state, now = self.read(), self.clock.now()
+        callers = self.store.markers(UNRECORDED_CALLER) if state.report.waiting else []
+        heard = {marker.key: marker.at for marker in callers}
         return GarbageAnswer(
             deployment=self.deployment,
             waiting=[
@@ -112,6 +115,8 @@ class GarbageReports:
                     confirmed_until=state.confirmed[one.cluster_name]
                     if state.is_confirmed(one.cluster_name, now)
                     else None,
+                    heard_at=heard.get(one.cluster_name),
+                    adoptable=one.why == UNRECORDED,
                 )
                 for one in state.report.waiting
             ],

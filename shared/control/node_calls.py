@@ -26,6 +26,7 @@ from shared.domain.node import (
     NodeRegistration,
     NodeStatus,
     NoticeReport,
+    ReportRequest,
 )
 from shared.errors import StoreError
 from shared.lifecycle.observations import Heard, Noticed, Observation, Registered, Reported
@@ -123,7 +124,11 @@ class NodeCalls:
             record = self.records.change(record.instance_id, Heard(caller.attempt), caller.found) or record
         except StoreError as error:
             log.info("%s: a heartbeat is not written down: %s", record.instance_id, error)
-        return self._lease(record, caller.attempt)
+        lease = self._lease(record, caller.attempt)
+        if lease.renewed and record.phase is not Phase.READY and record.attempts[-1].node_phase != NodePhase.SERVING:
+            # Only a serving node sends heartbeats: what it has reported was in a record that is lost.
+            return ReportRequest(renewed=True, lease_seconds=lease.lease_seconds)
+        return lease
 
     def progress(self, caller: NodeCaller, status: NodeStatus) -> LeaseAnswer:
         """Apply a report.

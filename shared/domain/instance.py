@@ -47,6 +47,11 @@ def instance_of(cluster_name: str) -> str:
     return f"inst-{cluster_name[3:29].upper()}"
 
 
+def attempt_of(cluster_name: str) -> int:
+    """The attempt's number in a cluster's name, which has to be one of ours."""
+    return int(cluster_name[30:])
+
+
 class AttemptState(StrEnum):
     """Where an attempt stands. Only `gone` means that nothing is left of it."""
 

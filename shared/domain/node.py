@@ -117,6 +117,13 @@ class FileChecksum(Stored):
     """In hexadecimal digits."""
 
 
+class ReportRequest(LeaseAnswer):
+    """A lease for a node whose reports the control plane has lost."""
+
+    report: Literal[True] = True
+    """The node reports its phase and registers again, whatever it has reported before."""
+
+
 class ModelFile(Stored):
     """One file of the model and its URL."""
 

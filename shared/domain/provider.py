@@ -141,6 +141,11 @@ class Cluster:
     """Has the label that exempts it from garbage collection."""
     deployment: str | None = None
     """Identity of the deployment that launched it, from its labels; None: the listing does not show it."""
+    provider: str | None = None
+    region: str | None = None
+    machine: str = ""
+    """The machine type, alone or among other words; "": the listing does not show it."""
+    use_spot: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

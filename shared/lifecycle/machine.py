@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from gpulaunch.models.instances import Phase, Reason
 from shared.domain.instance import AttemptState, Failure, InstanceRecord
+from shared.domain.node import NodeRegistration
 from shared.lifecycle import liveness, progress, termination, validation
 from shared.lifecycle import provision as provisioning
 from shared.lifecycle import ready as health
@@ -183,6 +184,12 @@ def _reported(
             )
         case Registered():
             return unchanged(record) if ready else progress.registered(transition, found, timeouts)
+        case Heard() if not ready and attempt.node_phase is None and attempt.port is not None:
+            # Only a serving node sends heartbeats. What it reported was in a record that is lost; earlier agents do not
+            # report again.
+            return progress.registered(
+                transition, Registered(found.attempt, NodeRegistration(port=attempt.port)), timeouts
+            )
         case Heard():
             return liveness.heard(transition, timeouts)
 

@@ -116,6 +116,13 @@ def test_a_submission_whose_time_is_over_asks_nothing(rig: SkyRig) -> None:
     assert rig.server.of("sky.launch") == []
 
 
+def test_a_cluster_is_listed_with_what_and_where_it_is(rig: SkyRig) -> None:
+    one = rig.up()
+    (cluster,) = rig.provider.clusters()
+    assert (cluster.provider, cluster.region, cluster.use_spot) == ("azure", one.offer.region, one.offer.use_spot)
+    assert str(one.offer.instance_type) in cluster.machine
+
+
 def test_a_launch_that_failed_is_not_launched_again_under_its_name(rig: SkyRig) -> None:
     rig.server.launch_failures = [NO_ROOM]
     given = rig.place()

@@ -36,6 +36,7 @@ class Scripted:
     account: NodeStatus | None = None
     """What the agent says when it is asked."""
     asked: int = 0
+    listed: list[Cluster] = field(default_factory=list[Cluster])
     looks: int = 0
     """How often the provider was asked for an attempt's node."""
     spot_failure: Failure | None = None
@@ -62,7 +63,7 @@ class Scripted:
         return True
 
     def clusters(self) -> Sequence[Cluster]:
-        return []
+        return self.listed
 
     def lost(self, cluster_names: Sequence[str]) -> Mapping[str, str]:
         return {}

@@ -55,6 +55,14 @@ class Node:
     launched_at: float
     updated_at: float
     slurm: bool
+    resources: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def shown(self) -> dict[str, str]:
+        cloud, _, region = str(self.resources.get("infra", "")).partition("/")
+        kind = ", [spot]" if self.resources.get("use_spot") else ""
+        machine = f"1x(gpus=A10:1, cpus=36, mem=440, {self.resources.get('instance_type')}, disk=256{kind})"
+        return {"cloud": cloud.capitalize(), "region": region, "resources_str_full": machine}
 
 
 @dataclass
@@ -216,7 +224,7 @@ class SkyServer:
             resources: dict[str, Any] = json.loads(text)["resources"] if text.startswith("{") else {}
             labels: dict[str, str] = resources.get("labels", {})
             slurm = str(resources.get("infra", "")).startswith("slurm/")
-            self.nodes[name] = Node(name, status, True, labels, self.now(), self.now(), slurm)
+            self.nodes[name] = Node(name, status, True, labels, self.now(), self.now(), slurm, resources)
         self.nodes[name].status, self.nodes[name].updated_at = status, self.now()
         self.history.add(name)
 
@@ -292,6 +300,7 @@ class SkyServer:
                 "autostop": -1, "to_down": False, "cluster_hash": "0", "cluster_ever_up": True, "user_hash": "67706c61",
                 "user_name": "gpulaunch", "workspace": "default", "is_managed": False, "nodes": 1, "last_use": "",
                 "node_names": "job7-gpu-node" if node.slurm else None, "storage_mounts_metadata": NOTHING,
+                **node.shown,
             }
             for node in found
         ]  # fmt: skip

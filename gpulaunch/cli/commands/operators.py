@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from gpulaunch.cli.commands.instances import interactive
+from gpulaunch.cli.exits import Exit
 from gpulaunch.cli.format import add_row, table
 from gpulaunch.cli.session import Json, Session, session_of
 from gpulaunch.format import usd
-from gpulaunch.models.garbage import GarbageAnswer
+from gpulaunch.models.garbage import AdoptionAnswer, GarbageAnswer
 from gpulaunch.models.queries import CostsBy
 from gpulaunch.models.requests import DEFAULT_PROVIDER, ProviderName
 from gpulaunch.models.responses import CatalogAnswer, CostsAnswer, QuotaAnswer
@@ -137,11 +138,51 @@ def gc(
     session.answer(answer, lambda: _show_garbage(session, answer))
 
 
+def adopt(
+    context: typer.Context,
+    clusters: Annotated[list[str] | None, typer.Argument(help="Names of nodes. Default: all adoptable.")] = None,
+    *,
+    model_name: Annotated[str, typer.Option(help="The model that they serve, for people.")] = "adopted",
+    max_lifetime_minutes: Annotated[
+        int | None, typer.Option(help="Terminate them so long after their creation. Default: the longest lifetime.")
+    ] = None,
+    confirm: Annotated[bool, typer.Option("--confirm", help="Adopt them.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show nodes of this deployment whose records were lost; with --confirm, make instances of them again."""
+    session = session_of(context, as_json=as_json)
+    garbage = session.gpu.garbage()
+    found = [node.cluster_name for node in garbage.waiting if node.adoptable]
+    wanted = clusters or found
+    if not confirm or not wanted:
+        session.answer(garbage, lambda: _show_garbage(session, garbage))
+        return
+    if not yes:
+        if session.as_json or not interactive():
+            raise typer.BadParameter("standard input is not a terminal; use --yes", param_hint="adopt")
+        _show_garbage(session, garbage)
+        typer.confirm(f"Adopt {', '.join(wanted)}?", abort=True)
+    answer = session.gpu.adopt(wanted, model_name, max_lifetime_minutes)
+    session.answer(answer, lambda: _show_adoption(session, answer))
+    if answer.refused:
+        raise typer.Exit(Exit.REFUSED)
+
+
+def _show_adoption(session: Session, answer: AdoptionAnswer) -> None:
+    for node in answer.adopted:
+        session.say(f"{node.instance_id}  adopted {node.cluster_name}")
+    for node in answer.refused:
+        session.say(f"{node.cluster_name}  not adopted: {node.why}", "yellow")
+
+
 def _show_garbage(session: Session, answer: GarbageAnswer) -> None:
     session.say(f"This deployment: {answer.deployment}")
     for node in answer.waiting:
         state = "waits for --confirm" if node.confirmed_until is None else "confirmed; deleted by the next passes"
         session.say(f"{node.cluster_name}  {state}  since {node.since:%Y-%m-%d %H:%M} UTC: {node.why}")
+        if node.heard_at is not None:
+            session.say(f"  it is alive, last heard at {node.heard_at:%Y-%m-%d %H:%M} UTC", "yellow")
     for node in answer.lost:
         session.say(
             f"{node.cluster_name}  lost by SkyPilot, may be running, since {node.since:%Y-%m-%d %H:%M} UTC: {node.why}"

@@ -121,7 +121,7 @@ class Reporter:
             return 0.5
         name, body = due
         try:
-            self._control.call(name, body)
+            answer = self._control.call(name, body)
         except RetryableError as error:
             self._failures += 1
             if self._failures in (1, 5) or self._failures % 20 == 0:
@@ -134,6 +134,9 @@ class Reporter:
         self._completed |= name == "complete"
         if name == "notice":
             self.noticed.set()
+        if name == "heartbeat" and answer.get("report"):
+            # The control plane has lost what was reported before.
+            self._phase, self._registered = "", False
         return 0.0
 
     def run(self, over: threading.Event) -> None:

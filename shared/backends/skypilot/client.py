@@ -64,6 +64,10 @@ class SkyCluster(BaseModel):
     status_updated_at: float | None = None
     """When the record was last compared with the cloud, in seconds since 1970."""
     labels: dict[str, str] | None = None
+    cloud: str | None = None
+    region: str | None = None
+    resources_str_full: str | None = None
+    """Such as `1x(gpus=A10:1, cpus=36, mem=440, Standard_NV36ads_A10_v5, [spot])`."""
     node_names: str | None = None
     init_status_reason: str | None = None
     last_event: str | None = None

@@ -235,6 +235,10 @@ class SkyPilotProvider:
                 created_at=None if cluster.launched_at is None else datetime.fromtimestamp(cluster.launched_at, UTC),
                 gc_protected=is_gc_protected(cluster.labels or {}),
                 deployment=(cluster.labels or {}).get(DEPLOYMENT_LABEL),
+                provider=None if cluster.cloud is None else cluster.cloud.lower(),
+                region=cluster.region,
+                machine=cluster.resources_str_full or "",
+                use_spot="[spot]" in (cluster.resources_str_full or "").lower(),
             )
             for cluster in found
         ]

@@ -106,9 +106,8 @@ class AzureCompute:
             if name is None:
                 continue
             known = found.get(name, Cluster(cluster_name=name, state=NodeState.ABSENT, created_at=None))
-            found[name] = Cluster(
-                cluster_name=name,
-                state=known.state,
+            found[name] = replace(
+                known,
                 created_at=_earliest(known.created_at, _moment(resource.get("createdTime"))),
                 gc_protected=known.gc_protected or is_gc_protected(tags),
                 deployment=known.deployment or tags.get(DEPLOYMENT_LABEL),
@@ -210,6 +209,7 @@ def _machine(
     shown = state.properties.instance_view if state is not None and state.properties is not None else None
     statuses: Sequence[InstanceViewStatus] = (shown.statuses if shown is not None else None) or []
     created_at = None if properties is None else properties.time_created
+    profile = None if properties is None else properties.hardware_profile
     provisioning = "" if properties is None else str(properties.provisioning_state or "").casefold()
     # An enumeration's str() is its own name; its value is what it is as a string.
     spot = properties is not None and (properties.priority or "").casefold() in ("spot", "low")
@@ -235,6 +235,10 @@ def _machine(
             created_at=created_at,
             gc_protected=is_gc_protected(tags),
             deployment=tags.get(DEPLOYMENT_LABEL),
+            provider=AZURE.name,
+            region=machine.location,
+            machine="" if profile is None else str(profile.vm_size or ""),
+            use_spot=spot,
         ),
     )
 

@@ -22,10 +22,13 @@ from gpulaunch.models.instances import STARTING, Phase
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import Job, LaunchRequest
 from shared.clouds.base import CloudCompute
+from shared.domain.instance import cluster_name
 from shared.domain.provider import ProviderUnavailableError
 from shared.domain.quota import QuotaNeed, QuotaUsage, RegionUsage
 from tests.contract.test_unreadable_rows import later_phase
 from tests.functional.cli.conftest import ADDRESS, Terminal, WorldTime, WorldTransport
+from tests.functional.scripted import NodeWorld
+from tests.functional.test_adopt import listed, restore, saved
 from tests.functional.test_bad_rows import document_with
 from tests.functional.world import ADMIN, READER, World, settings
 from tests.twins.clock import START
@@ -415,6 +418,32 @@ def test_garbage_that_waits_should_be_shown_and_deleted_once_confirmed(
     assert world.running() == 0
 
 
+def test_nodes_without_a_record_should_be_shown_and_adopted_once_confirmed(tmp_path: Path) -> None:
+    push = NodeWorld()
+    empty = saved(push)
+    instance_id = push.to_ready()
+    push.beating.clear()
+    name = cluster_name(instance_id, 1)
+    push.scripted.listed = [listed(push, name), listed(push, "gl-" + "0" * 26 + "-01", machine="Unheard_Of")]
+    restore(push, empty)
+    push.node(instance_id, "heartbeat", {})
+    push.run(900)
+    push.node(instance_id, "heartbeat", {})
+    terminal = Terminal(push, WorldTransport(push), tmp_path)
+    shown = terminal("adopt")
+    assert (shown.exit_code, shown.stdout.count("waits for --confirm")) == (Exit.OK, 2)
+    assert shown.stdout.count("it is alive") == 1
+    refused = terminal("adopt", "--confirm")
+    assert (refused.exit_code, "--yes" in refused.stderr) == (Exit.USAGE, True)
+    assert push.call("GET", "/api/instances").json["instances"] == []
+    done = terminal("adopt", "--confirm", "--yes", "--model-name", "org/model")
+    assert done.exit_code == Exit.REFUSED
+    assert f"{instance_id}  adopted {name}" in done.stdout
+    assert "not adopted: The catalog does not know its machine" in done.stdout
+    assert terminal("adopt", name, "--confirm", "--yes").exit_code == Exit.OK
+    assert [one["model_name"] for one in push.call("GET", "/api/instances").json["instances"]] == ["org/model"]
+
+
 def test_a_missing_or_forbidden_instance_should_have_its_own_exit_code(gpulaunch: Terminal, world: World) -> None:
     for command in ("show", "events", "logs", "credentials", "watch"):
         assert gpulaunch(command, NOBODY).exit_code == Exit.NOT_FOUND
@@ -519,7 +548,7 @@ def options() -> dict[str, set[str]]:
 
 
 def test_every_command_should_take_json_and_nothing_secret() -> None:
-    assert len(options()) == 13
+    assert len(options()) == 14
     for name, known in options().items():
         assert "--json" in known, name
         assert not known & {"--token", "--admin-token", "--api-key", "--url", "--address"}, name

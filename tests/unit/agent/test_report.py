@@ -52,11 +52,13 @@ class Plane:
     def __init__(self) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.error: RetryableError | None = None
+        self.answer: dict[str, Any] = {}
 
     def call(self, name: str, body: Any = None) -> Any:
         if self.error is not None:
             raise self.error
         self.calls.append((name, body))
+        return self.answer
 
     @property
     def names(self) -> list[str]:
@@ -117,6 +119,21 @@ def test_a_serving_node_registers_once_and_beats() -> None:
     clock.at = 20
     settle(reporter)
     assert plane.calls[2] == ("heartbeat", {"running_requests": 1.0})
+
+
+def test_a_node_reports_and_registers_again_when_it_is_asked_to() -> None:
+    reporter, state, plane, clock = reporting()
+    state.port = 8000
+    state.enter(SERVING)
+    settle(reporter)
+    plane.answer = {"renewed": True, "lease_seconds": 100, "report": True}
+    clock.at = 20
+    settle(reporter)
+    assert plane.names == ["progress", "register", "heartbeat", "progress", "register"]
+    plane.answer = {"renewed": True, "lease_seconds": 100}
+    clock.at = 60
+    settle(reporter)
+    assert plane.names[5:] == ["heartbeat"]
 
 
 def test_what_was_not_accepted_is_reported_again_after_a_pause() -> None:

@@ -299,6 +299,13 @@ def test_clusters_should_show_exemption_deployment_and_age(world: Subscription) 
     assert (found[B].gc_protected, found[B].deployment) == (False, OTHER_DEPLOYMENT)
 
 
+def test_clusters_should_show_what_and_where_they_are(world: Subscription) -> None:
+    machine = world.launch(A, spot=True)
+    (cluster,) = world.azure.clusters()
+    assert (cluster.provider, cluster.region, cluster.use_spot) == ("azure", "eastus", True)
+    assert cluster.machine == machine.properties["hardwareProfile"]["vmSize"]
+
+
 def test_a_disk_alone_should_be_found_with_the_tags_it_got_from_its_machine(world: Subscription) -> None:
     tags = {"skypilot-cluster-name": f"{A}-{USER_ID}", "gpulaunch-deployment": DEPLOYMENT, "gpulaunch-exempt": "true"}
     now = world.clock.now()
