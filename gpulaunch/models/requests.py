@@ -1,11 +1,12 @@
 """Request models: the body of `POST /api/instances/launch`."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, Field, StringConstraints, field_validator, model_validator
 
 from gpulaunch.models.base import Outside
+from gpulaunch.models.chat_template import moved_template
 from gpulaunch.models.vllm_arguments import refusal_of_ours
 
 ProviderName = Literal["azure", "aws", "gcp", "kubernetes", "slurm"]
@@ -82,6 +83,11 @@ class LaunchRequest(Outside):
     vllm_args: Annotated[list[VllmArg], Field(max_length=64)] = []
     """Additional arguments for `vllm serve`, one list entry each; no shell is involved. Options that open addresses,
     run code or touch files of the node are refused unless GPULAUNCH_ALLOWED_VLLM_OPTIONS names them."""
+    chat_template: Annotated[str, StringConstraints(min_length=1, max_length=32_768, pattern=r"^[^\x00]*$")] | None = (
+        None
+    )
+    """Text of a Jinja chat template for models without one, of any number of lines. A file of the model's folder is
+    named in `vllm_args` instead: `--chat-template=model/<file>`."""
     disk_size: Annotated[int, Field(ge=64, le=16_384)] | None = Field(
         default=None, validation_alias=AliasChoices("disk_size", "disk_gib")
     )
@@ -91,6 +97,12 @@ class LaunchRequest(Outside):
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=16)] = {}
     name: Annotated[str, StringConstraints(pattern=NAME)] | None = None
     job: Job | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _template_of_its_own(cls, body: Any) -> Any:
+        """Take the text of `--chat-template` out of the arguments, whose entries are short lines."""
+        return moved_template(body)
 
     @field_validator("vllm_args")
     @classmethod

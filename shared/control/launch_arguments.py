@@ -7,6 +7,7 @@ from gpulaunch.models.problems import FieldError
 from gpulaunch.models.requests import LaunchRequest
 from gpulaunch.models.vllm_arguments import read
 from shared.domain.errors import InvalidFieldsError
+from shared.domain.references import without_effect
 from shared.planning.vllm_policy import refusals
 from shared.redaction import Redactor
 
@@ -35,6 +36,7 @@ class LaunchArguments:
             # Alone: other messages repeat parts of arguments, which may be parts of the secret.
             raise InvalidFieldsError([_problem(place, _LOOKS_LIKE_ONE) for place in secrets])
         found = refusals(request.vllm_args, self.allowed)
+        found += [_problem(place, why) for place, why in without_effect(request.vllm_args, request.model_source)]
         if request.idle_minutes is not None:
             given = enumerate(map(read, request.vllm_args))
             found += [

@@ -3,6 +3,18 @@
 from gpulaunch.models.base import Kept
 
 
+class ExtraFacts(Kept):
+    """What vLLM needs beside the model: an adapter, a draft model, a tokenizer."""
+
+    name: str
+    """On the Hub, as the arguments have it."""
+    revision: str = "main"
+    repository: str
+    """Its name on the Hub today."""
+    commit: str | None = None
+    total_bytes: int
+
+
 class ModelFacts(Kept):
     source: str
     """Where the model is, for people, with the commit if it has one: `hf://org/model@4e20de36…`."""
@@ -23,6 +35,8 @@ class ModelFacts(Kept):
     empty: unknown. Packed types count as they are stored."""
     draft_bytes: int = 0
     """Weights of a draft model and of adapters, which the GPU holds as well."""
+    extras: list[ExtraFacts] = []
+    """Whatever else a node fetches, included in `total_bytes`."""
     cache_bytes: int | None = None
     """Keys and values of one token at 16 bits, from the model's configuration; None: it does not tell."""
     context: int | None = None
@@ -31,6 +45,13 @@ class ModelFacts(Kept):
     @property
     def words(self) -> str:
         return f"{self.source}, {self.total_bytes / 1e9:.1f} GB"
+
+    def pinned_extra(self, name: str, revision: str) -> tuple[str, str]:
+        """Repository and commit by which something beside the model is fetched."""
+        for extra in self.extras:
+            if (extra.name, extra.revision) == (name, revision) and extra.commit is not None:
+                return extra.repository, extra.commit
+        return name, revision
 
     @property
     def pinned_source(self) -> str | None:

@@ -3,7 +3,7 @@
 A rule that became stricter must not make older records unreadable, and a field of a later version must not be lost.
 """
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import ConfigDict, field_validator, model_validator
 
@@ -33,6 +33,7 @@ class StoredRequest(LaunchRequest):
     idle_minutes: int | None = None
     budget_usd: float | None = None
     vllm_args: list[str] = []
+    chat_template: str | None = None
     disk_size: int | None = None
     labels: dict[str, str] = {}
     name: str | None = None
@@ -41,6 +42,11 @@ class StoredRequest(LaunchRequest):
     @classmethod
     def of(cls, request: LaunchRequest) -> Self:
         return cls.model_validate(request.model_dump())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _template_of_its_own(cls, body: Any) -> Any:
+        return body
 
     @field_validator("vllm_args")
     @classmethod

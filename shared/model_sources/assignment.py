@@ -5,8 +5,9 @@ from shared.agent.task import server_port
 from shared.auth import Deriver
 from shared.clock import Clock
 from shared.domain.instance import InstanceRecord
-from shared.domain.node import Assignment
-from shared.model_sources.base import ModelFiles, refused
+from shared.domain.node import Assignment, ModelFolder
+from shared.domain.references import MODEL_FOLDER, Reference, localized
+from shared.model_sources.base import SourceListings, refused
 from shared.settings import Settings
 
 
@@ -19,7 +20,7 @@ def pinned(record: InstanceRecord) -> LaunchRequest:
 class AssignmentMaker:
     """Builds assignments; every call lists the model's files again, so that the signed URLs are fresh."""
 
-    def __init__(self, settings: Settings, deriver: Deriver, files: ModelFiles, clock: Clock) -> None:
+    def __init__(self, settings: Settings, deriver: Deriver, files: SourceListings, clock: Clock) -> None:
         self._settings = settings
         self._deriver = deriver
         self._files = files
@@ -34,7 +35,9 @@ class AssignmentMaker:
         if tried is None:
             raise refused(f"{record.instance_id} has no attempt {attempt}")
         listing = self._files.list_files(pinned(record))
-        hub_token = self._settings.hub_token if listing.hub_model is not None else None
+        folders, local_args = self._localized(record)
+        of_hub = listing.hub_model is not None or bool(folders)
+        hub_token = self._settings.hub_token if of_hub else None
         return Assignment(
             instance_id=record.instance_id,
             attempt=attempt,
@@ -43,10 +46,32 @@ class AssignmentMaker:
             hub_model=listing.hub_model,
             hub_endpoint=self._settings.hub_endpoint,
             hub_token=None if hub_token is None else hub_token.get_secret_value(),
+            folders=folders,
+            chat_template=record.request.chat_template,
             vllm_args=record.request.vllm_args,
+            local_args=local_args,
             api_key=self._deriver.endpoint_key(record.instance_id, attempt),
             port=server_port(tried.offer.provider, self._settings),
             deadline_at=record.deadline_at,
             lease_seconds=min(self._settings.lease_seconds, left),
             job=record.request.job,
         )
+
+    def _localized(self, record: InstanceRecord) -> tuple[list[ModelFolder], list[str]]:
+        """What the node fetches beside the model, and vLLM's arguments with its folders in them."""
+        folders: dict[Reference, ModelFolder] = {}
+
+        def place_of(reference: Reference) -> str:
+            if reference.local:
+                path = reference.name.removeprefix(MODEL_FOLDER).lstrip("/")
+                return f"{{{MODEL_FOLDER}}}/{path}".rstrip("/")
+            if reference not in folders:
+                name, revision = reference.name, reference.revision
+                if record.model is not None:
+                    name, revision = record.model.pinned_extra(name, revision)
+                files = self._files.beside(reference, name, revision)[1].files
+                folders[reference] = ModelFolder(name=f"extra-{len(folders) + 1}", files=files)
+            return f"{{{folders[reference].name}}}"
+
+        args = localized(record.request.vllm_args, place_of)
+        return list(folders.values()), args

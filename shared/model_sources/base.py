@@ -17,6 +17,7 @@ from gpulaunch.models.requests import MODEL_NAME, LaunchRequest
 from shared.domain.instance import Failure
 from shared.domain.node import ModelFile
 from shared.domain.provider import LaunchRefusedError
+from shared.domain.references import Reference
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,17 @@ class ModelFiles(Protocol):
         """Return the files of the request's model that a node fetches, with sizes and URLs, signed where needed.
 
         Raises LaunchRefusedError (the source can't be read) and ProviderUnavailableError (no answer now).
+        """
+        ...
+
+
+class SourceListings(ModelFiles, Protocol):
+    """Lists also what a model's arguments name beside it."""
+
+    def beside(self, reference: Reference, name: str, revision: str) -> tuple[HubSource, ModelListing]:
+        """The files of what an argument names, from the Hub's repository `name` at a revision.
+
+        Raises as `list_files`.
         """
         ...
 

@@ -4,12 +4,13 @@ import base64
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from gpulaunch.models.requests import LaunchRequest
 from shared.clock import Clock
 from shared.domain.node import FileChecksum, ModelFile
+from shared.domain.references import Reference
 from shared.model_sources.base import (
     BlobSource,
     BucketSource,
@@ -25,6 +26,7 @@ from shared.model_sources.hub import Hub
 from shared.model_sources.reasons import explain, store_code
 from shared.model_sources.sigv4 import Signer, canonical_query, encode_path
 from shared.model_sources.web import Web, parse_xml
+from shared.model_sources.weights import is_weight
 from shared.settings import Settings
 
 MOST_FILES = 5000
@@ -79,6 +81,19 @@ class SourceFiles:
         if isinstance(source, HubSource):
             return self._hub(web).listing(source, args, whole_model=whole_model)
         return _files(source, self._store(source), web)
+
+    def beside(self, reference: Reference, name: str, revision: str) -> tuple[HubSource, ModelListing]:
+        """The files of what an argument names beside the model; of a tokenizer those without weights.
+
+        Raises:
+            LaunchRefusedError: It is not there, or may not be read.
+            ProviderUnavailableError: No answer now.
+        """
+        source = HubSource(name, revision)
+        listing = self.listing(source, [], whole_model=reference.kind == "draft")
+        if reference.kind == "tokenizer":
+            listing = replace(listing, files=[file for file in listing.files if not is_weight(file.path)])
+        return source, listing
 
     def read(self, source: Source, file: ModelFile, first: int | None = None, last: int | None = None) -> bytes:
         """The content of a file of a listing, or its bytes from `first` to `last`.

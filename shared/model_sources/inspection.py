@@ -4,14 +4,15 @@ import json
 import math
 import struct
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, cast
 
 from gpulaunch.models.requests import LaunchRequest
-from shared.domain.model import ModelFacts
+from shared.domain.model import ExtraFacts, ModelFacts
 from shared.domain.node import ModelFile
+from shared.domain.references import MODEL_FOLDER, Reference, references
 from shared.model_sources.base import BlobSource, BucketSource, ModelListing, Source, parse_source, refused
 from shared.model_sources.files import SourceFiles
 from shared.model_sources.weights import indexes, is_weight, missing_shards, some
@@ -25,6 +26,8 @@ _MOST_HEADERS = 256
 """Weight files whose headers are read; larger models have fewer, larger files."""
 _CONFIGURATIONS = ("config.json", "params.json")
 """vLLM reads one of them; the second is Mistral's own."""
+_PROOFS = ("adapter_config.json", "config.json", "tokenizer_config.json", "tokenizer.json", "generation_config.json")
+"""Small files that something beside the model has; reading one proves that we may read them all."""
 _POINTER = b"version https://git-lfs"
 
 
@@ -50,11 +53,14 @@ class SourceInspector:
             raise refused(f"{source.name}: no weights that vLLM can load (safetensors or bin)")
         self._check_shards(source, files)
         parameters = listing.parameters or self._parameters(source, weights)
+        extras, held = self._extras(request, files)
         return ModelFacts(
             source=_name(source, listing),
             repository=listing.hub_model,
             commit=listing.commit,
-            total_bytes=sum(file.size or 0 for file in files.values()),
+            total_bytes=sum(file.size or 0 for file in files.values()) + sum(extra.total_bytes for extra in extras),
+            extras=extras,
+            draft_bytes=held,
             weight_bytes=sum(file.size or 0 for file in weights),
             largest_bytes=max(file.size or 0 for file in weights),
             pickled=not any(file.path.endswith(".safetensors") for file in weights),
@@ -62,6 +68,35 @@ class SourceInspector:
             cache_bytes=cache_bytes(config),
             context=_whole(config, "max_position_embeddings"),
         )
+
+    def _extras(self, request: LaunchRequest, files: Mapping[str, ModelFile]) -> tuple[list[ExtraFacts], int]:
+        """What the arguments name beside the model, and the bytes of its weights."""
+        extras: list[ExtraFacts] = []
+        held = 0
+        for reference in references(request.vllm_args):
+            if reference.local:
+                check_local(reference, files)
+                continue
+            source, listing = self._files.beside(reference, reference.name, reference.revision)
+            names = {file.path for file in listing.files}
+            proof = next((file for file in listing.files if file.path in _PROOFS), None)
+            if reference.kind == "adapter" and "adapter_config.json" not in names:
+                raise refused(f"{source.name} is not an adapter: it has no adapter_config.json")
+            if proof is None:
+                raise refused(f"{source.name} has none of {', '.join(_PROOFS)}, so vLLM cannot use it")
+            self._files.read(source, proof)
+            size = sum(file.size or 0 for file in listing.files)
+            held += size if reference.kind in ("adapter", "draft") else 0
+            extras.append(
+                ExtraFacts(
+                    name=reference.name,
+                    revision=reference.revision,
+                    repository=listing.hub_model or reference.name,
+                    commit=listing.commit,
+                    total_bytes=size,
+                )
+            )
+        return extras, held
 
     def _configuration(self, source: Source, files: Mapping[str, ModelFile]) -> Mapping[str, Any]:
         name = next((name for name in _CONFIGURATIONS if name in files), None)
@@ -139,6 +174,20 @@ class SourceInspector:
         if size != 8 + length + end:
             raise refused(f"{where} is cut short: it has {size} bytes, its header {8 + length + end}; upload it again")
         return counts
+
+
+def check_local(reference: Reference, files: Collection[str]) -> None:
+    """Check that the model's folder has what an argument names in it.
+
+    Raises:
+        LaunchRefusedError: It has not.
+    """
+    path = reference.name.removeprefix(f"{MODEL_FOLDER}/")
+    if path == MODEL_FOLDER or path in files or any(name.startswith(f"{path}/") for name in files):
+        return
+    alike = sorted(name for name in files if name.endswith(".jinja")) if reference.kind == "template" else []
+    has = f"; it has {some(alike)}" if alike else ""
+    raise refused(f"the model's folder has no {path}, which vllm_args name{has}")
 
 
 def cache_bytes(config: Mapping[str, Any]) -> int | None:

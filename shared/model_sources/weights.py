@@ -50,7 +50,7 @@ def _second_choice(names: Sequence[str], args: Sequence[str]) -> list[str]:
 
 def is_weight(name: str) -> bool:
     """Whether vLLM reads it as weights of the model itself, which are at the top."""
-    return "/" not in name and WEIGHTS.search(name) is not None
+    return not name.startswith("adapter_") and "/" not in name and WEIGHTS.search(name) is not None
 
 
 def indexes(names: Collection[str]) -> list[str]:

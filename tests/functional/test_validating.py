@@ -14,7 +14,7 @@ from shared.model_sources.inspection import SourceInspector
 from shared.model_sources.web import Web
 from shared.settings import Settings
 from tests.functional.scripted import NodeWorld
-from tests.functional.world import World
+from tests.functional.world import SEED, World
 from tests.standins.hub import HubServer, Repository
 from tests.unit.model_sources.shapes import config, tensors
 
@@ -168,3 +168,84 @@ def test_a_simulation_should_ask_nobody(hub: HubServer) -> None:
 def test_a_request_of_earlier_versions_should_have_no_disk_of_its_own() -> None:
     request = LaunchRequest.model_validate({"model_name": "m", "gpu": "A10"})
     assert (request.disk_size, request.force) == (None, False)
+
+
+LORA = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"x" * 50, "README.md": b"x"}
+LORA_ARGS = ["--enable-lora", "--lora-modules", "sql=my-org/private-lora"]
+
+
+def test_what_vllm_would_fetch_itself_should_be_fetched_by_the_node_with_our_rights(hub: HubServer) -> None:
+    hub.repositories["my-org/private-lora"] = Repository(LORA, gated=True)
+    made = world(HF_ENDPOINT=hub.endpoint, HF_TOKEN="hf_good")
+    instance_id = made.launch(vllm_args=LORA_ARGS)
+    made.run(5)
+    commit = hub.repositories["my-org/private-lora"].commit
+    hub.repositories["my-org/private-lora"] = Repository(
+        {**LORA, "adapter_model.safetensors": b"y"}, revisions={commit: Repository(LORA, gated=True)}
+    )
+    assigned = made.node(instance_id, "assignment").json
+    assert assigned["local_args"] == ["--enable-lora", "--lora-modules", "sql={extra-1}"]
+    (folder,) = assigned["folders"]
+    assert sorted(file["path"] for file in folder["files"]) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert all(f"/my-org/private-lora/resolve/{commit}/" in file["url"] for file in folder["files"])
+
+
+@pytest.mark.parametrize(
+    ("args", "repository", "why"),
+    [
+        (LORA_ARGS, None, "hf://my-org/private-lora: the Hub has no such model"),
+        (LORA_ARGS, Repository(LORA, gated=True), "hf://my-org/private-lora is gated"),
+        (LORA_ARGS, Repository(FILES), "hf://my-org/private-lora is not an adapter"),
+        (["--chat-template=model/chat.jinja"], None, "the model's folder has no chat.jinja, which vllm_args name"),
+        (["--speculative-config", '{"model": "my-org/private-lora"}'], Repository(LORA), "is an adapter"),
+        (["--tokenizer", "my-org/private-lora"], Repository({"x.txt": b""}), "so vLLM cannot use it"),
+    ],
+)
+def test_what_vllm_could_not_fetch_should_cost_nothing(
+    hub: HubServer, args: list[str], repository: Repository | None, why: str
+) -> None:
+    if repository is not None:
+        hub.repositories["my-org/private-lora"] = repository
+    assert why in failed(world(HF_ENDPOINT=hub.endpoint), vllm_args=args)[1]
+
+
+CHATML = "{% for message in messages %}\n{{ '<|im_start|>' + message['role'] }}\n{% endfor %}\n" + "{{- 'x' }}" * 200
+
+
+@pytest.mark.parametrize(
+    "launch",
+    [
+        {"chat_template": CHATML},
+        {"vllm_args": ["--seed", "1", "--chat-template", CHATML]},
+        {"vllm_args": ["--seed", "1", f"--chat-template={CHATML}"]},
+    ],
+)
+def test_a_chat_template_may_be_a_text_of_several_lines(hub: HubServer, launch: dict[str, Any]) -> None:
+    made = world(HF_ENDPOINT=hub.endpoint)
+    instance_id = made.launch(**launch)
+    made.run(5)
+    assigned = made.node(instance_id, "assignment").json
+    assert assigned["chat_template"] == CHATML
+    assert "--chat-template" not in " ".join(assigned["vllm_args"])
+
+
+def test_a_chat_template_may_be_a_file_of_the_model(hub: HubServer) -> None:
+    hub.repositories[MODEL] = Repository({**FILES, "chat.jinja": b"x"}, parameters=SMALL.parameters)
+    made = world(HF_ENDPOINT=hub.endpoint)
+    instance_id = made.launch(vllm_args=["--chat-template", "chat.jinja"])
+    made.run(5)
+    assert made.node(instance_id, "assignment").json["local_args"] == ["--chat-template", "{model}/chat.jinja"]
+
+
+@pytest.mark.parametrize(
+    ("launch", "why"),
+    [
+        ({"model_source": "r2://models/x", "vllm_args": ["--revision", "v1"]}, "--revision has no effect"),
+        ({"vllm_args": ["--code-revision=v1"]}, "--code-revision has no effect"),
+        ({"model_source": "hf://a/b@v1", "vllm_args": ["--revision", "v2"]}, "contradicts"),
+    ],
+)
+def test_an_option_without_effect_should_be_a_422(launch: dict[str, Any], why: str) -> None:
+    answer = NodeWorld().call("POST", "/api/instances/launch", SEED | launch)
+    assert answer.status == 422
+    assert why in str(answer.json["errors"])

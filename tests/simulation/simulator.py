@@ -31,10 +31,11 @@ from shared.backends.skypilot import provider as skypilot
 from shared.catalog.snapshot import snapshot
 from shared.clouds.azure import compute as azure_compute
 from shared.control import quota_check as quotas
+from shared.domain.references import Reference
 from shared.errors import StaleRecordError, StoreUnavailableError
 from shared.lifecycle.timeouts import Timeouts
 from shared.model_sources.assignment import AssignmentMaker
-from shared.model_sources.base import ModelListing
+from shared.model_sources.base import HubSource, ModelListing
 from shared.queues import ALERTS, LAUNCHES, PROBES, TEARDOWNS
 from shared.redaction import Redactor
 from shared.settings import Settings
@@ -128,6 +129,9 @@ class _Files:
         # In pages, each with its own time limit and tries.
         what = f"list files of {self._name_of(request)}"
         return self._chaos.sky(what, lambda: ModelListing([], request.model_name), longest=150.0)
+
+    def beside(self, reference: Reference, name: str, revision: str) -> tuple[HubSource, ModelListing]:
+        raise AssertionError(f"no user of the simulation names {reference}")
 
 
 class _SimulatedCloud(MemorySimulatedCloud):

@@ -2,6 +2,7 @@
 
 import shlex
 from math import ceil
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -50,6 +51,10 @@ def launch(
         list[str] | None,
         typer.Option(help="Argument for `vllm serve`; repeatable: --vllm-arg=--max-model-len=8192."),
     ] = None,
+    chat_template: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, readable=True, help="A file with a chat template (Jinja)."),
+    ] = None,
     disk_size: Annotated[
         int | None, typer.Option(help="Disk of the node, GiB. Default: 256, or more if the model needs it.")
     ] = None,
@@ -83,6 +88,7 @@ def launch(
         "idle_minutes": idle_minutes,
         "budget_usd": budget_usd,
         "vllm_args": vllm_arg,
+        "chat_template": None if chat_template is None else chat_template.read_text("utf-8"),
         "disk_size": disk_size,
         "force": force or None,
         "labels": _labels(label or []),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import threading
@@ -101,10 +102,11 @@ class Agent:
 
     def _fetch(self) -> None:
         assignment = self._assigned()
-        refresh = None if self._control is None else partial(_fresh_urls, self._control)
-        folder = self._config.work / "model"
-        fetcher = Fetcher(folder, self._http, self._clock, self._state, self._stop, refresh=refresh)
-        fetcher.fetch(assignment["files"], _hub_headers(assignment, assignment["files"]))
+        for name, files in folders_of(assignment).items():
+            refresh = None if self._control is None else partial(_fresh_urls, self._control, name)
+            folder = self._config.work / name
+            fetcher = Fetcher(folder, self._http, self._clock, self._state, self._stop, refresh=refresh)
+            fetcher.fetch(files, _hub_headers(assignment, files))
 
     def run(self) -> int:
         """Run the attempt from start to end; return the exit code."""
@@ -231,8 +233,8 @@ class Agent:
         self._over.set()
         # Only the machine's end is left to wait for; a signal may end the agent sooner.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        for name in ("model", "model.parts"):
-            shutil.rmtree(self._config.work / name, ignore_errors=True)
+        for fetched in (*self._config.work.glob("model*"), *self._config.work.glob("extra-*")):
+            shutil.rmtree(fetched, ignore_errors=True)
 
 
 def _hub_headers(assignment: Mapping[str, Any], files: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -242,5 +244,16 @@ def _hub_headers(assignment: Mapping[str, Any], files: Sequence[Mapping[str, Any
     return {"Authorization": f"Bearer {token}"} if ours else {}
 
 
-def _fresh_urls(control: ControlPlane) -> dict[str, str]:
-    return {entry["path"]: entry["url"] for entry in control.assignment()["files"]}
+def folders_of(assignment: Mapping[str, Any]) -> dict[str, Sequence[Mapping[str, Any]]]:
+    """The files to fetch by folder: the model, then what vLLM needs beside it."""
+    folders: dict[str, Sequence[Mapping[str, Any]]] = {"model": assignment["files"]}
+    more: Sequence[Mapping[str, Any]] = assignment.get("folders") or ()
+    for one in more:
+        if not re.fullmatch(r"extra-\d+", one["name"]):
+            raise FetchError(f"{one['name']!r} is not the name of a folder")
+        folders[one["name"]] = one["files"]
+    return folders
+
+
+def _fresh_urls(control: ControlPlane, folder: str) -> dict[str, str]:
+    return {entry["path"]: entry["url"] for entry in folders_of(control.assignment()).get(folder, [])}

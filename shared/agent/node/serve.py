@@ -62,7 +62,10 @@ class VllmServer:
         if self._plan is not None:
             return
         path = f"{vllm.parent}{os.pathsep}{environ.get('PATH', os.defpath)}"
-        extra = {"PATH": path, "VLLM_API_KEY": assignment["api_key"]}
+        # For what a model's own code fetches: as the deployment may, from the mirror that it uses.
+        hub = {"HF_TOKEN": assignment.get("hub_token"), "HF_ENDPOINT": assignment.get("hub_endpoint")}
+        known = {name: value for name, value in hub.items() if value}
+        extra = {"PATH": path, "VLLM_API_KEY": assignment["api_key"], **known}
         self._plan = (vllm, assignment, {"VLLM_NO_USAGE_STATS": "1", **environ, **extra})
         found = sorted(vllm.resolve().parent.parent.glob("lib/python*/site-packages/vllm-*.dist-info"))
         self._state.version = found[-1].name[len("vllm-") : -len(".dist-info")][:60] if found else None
@@ -113,13 +116,18 @@ class VllmServer:
             return
         self._state.port = port
         self._starts += 1
-        command = ["serve", str(self._config.work / "model")]
+        work = self._config.work
+        command = ["serve", str(work / "model")]
         command += ["--served-model-name", assignment["model_name"], "--host", "0.0.0.0", "--port", str(port)]  # noqa: S104 - clients connect from outside
         if not any(arg.partition("=")[0].replace("_", "-") == "--max-model-len" for arg in assignment["vllm_args"]):
             # A model's own context is often longer than fits beside its weights, and vLLM then exits after minutes that
             # are paid for. `auto` is the longest that fits.
             command += ["--max-model-len", "auto"]
-        command += assignment["vllm_args"]
+        command += local_arguments(assignment, work)
+        if assignment.get("chat_template"):
+            template = work / "chat_template.jinja"
+            template.write_text(assignment["chat_template"], "utf-8")
+            command += ["--chat-template", str(template)]
         loaded, self._loaded = self._loaded, None
         if loaded is not None and loaded.poll() is None and loaded.send_line(json.dumps(command)):
             self._child = loaded
@@ -150,6 +158,12 @@ class VllmServer:
         for child in (self._child, self._loaded):
             if child is not None:
                 child.stop(patience)
+
+
+def local_arguments(assignment: Mapping[str, Any], work: Path) -> list[str]:
+    """vLLM's arguments with the paths of what was fetched."""
+    args: list[str] = assignment.get("local_args") or assignment["vllm_args"]
+    return [re.sub(r"\{(model|extra-\d+)\}", lambda found: str(work / found[1]), arg) for arg in args]
 
 
 def is_command_of_vllm(script: Path) -> bool:

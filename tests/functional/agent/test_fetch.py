@@ -1,5 +1,6 @@
 """How the agent fetches models and installs vLLM, as a real process."""
 
+import json
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from moto.server import ThreadedMotoServer
 
 from gpulaunch.models.requests import LaunchRequest
 from shared.clock import SystemClock
+from shared.domain.node import ModelFolder
 from shared.model_sources.files import SourceFiles
 from shared.settings import Settings
 from tests.functional.agent.processes import Nodes, eventually
@@ -167,6 +169,30 @@ def test_from_the_hub_come_only_the_files_that_are_needed_and_the_token_stays_th
         denied = nodes.assignment(listed, hub_model="org/m", hub_endpoint=hub.endpoint)
         other = nodes.start(pull=denied, GPULAUNCH_WORK_DIR=str(nodes.folder / "other"))
         assert other.reaches("failed").detail.endswith("the store answered 401 GatedRepo")
+
+
+def test_what_vllm_needs_beside_the_model_is_fetched_before_it_starts(nodes: Nodes, store: Store) -> None:
+    folder = ModelFolder(name="extra-1", files=[store.file("adapter_config.json", b"{}")])
+    template = "{% for m in messages %}\n{{ m }}\n{% endfor %}"
+    given = nodes.assignment(
+        [store.file("config.json", b"[]")],
+        folders=[folder],
+        local_args=["--lora-modules", "a={extra-1}", "--chat-template-file={model}/x"],
+        chat_template=template,
+        hub_endpoint="https://hub.corp.example",
+        hub_token="hf_secret",
+    )
+    node = nodes.start(pull=given)
+    status = node.reaches("serving")
+    assert status.total_bytes == status.fetched_bytes == 4
+    assert (node.work / "extra-1" / "adapter_config.json").read_bytes() == b"{}"
+    argv = json.loads((node.work / "vllm.argv").read_text())
+    assert argv[argv.index("--lora-modules") + 1] == f"a={node.work}/extra-1"
+    assert f"--chat-template-file={node.work}/model/x" in argv
+    assert Path(argv[argv.index("--chat-template") + 1]).read_text() == template
+    environ = (Path("/proc") / str(node.vllm_pid()) / "environ").read_bytes().split(b"\0")
+    assert {b"HF_TOKEN=hf_secret", b"HF_ENDPOINT=https://hub.corp.example"} <= set(environ)
+    assert "hf_secret" not in node.log()
 
 
 def wheel(folder: Path, source: Path) -> None:

@@ -52,15 +52,16 @@ def test_a_launch_should_print_what_was_planned_and_how_to_go_on(gpulaunch: Term
 
 
 def test_every_field_of_a_launch_should_have_an_option_that_arrives(
-    gpulaunch: Terminal, transport: WorldTransport
+    gpulaunch: Terminal, transport: WorldTransport, tmp_path: Path
 ) -> None:
+    (tmp_path / "chat.jinja").write_text("{{ messages }}\n")
     answer = gpulaunch.json(
         "launch", MODEL, "--provider", "azure", "--region", "eastus", "--region", "westus2", "--gpu", "A10",
         "--no-use-spot", "--no-spot-fallback", "--model-source", "hf://a/b", "--max-hourly-cost", "9.5",
         "--max-lifetime-minutes", "60", "--idle-minutes", "10", "--budget-usd", "5", "--vllm-arg=--max-model-len=8192",
         "--vllm-arg=--dtype", "--vllm-arg", "half", "--label", "team=x", "--label", "empty=", "--name", "mine",
         "--job", "python 'my batch.py'", "--job-timeout-minutes", "5",
-        "--disk-size", "500", "--force",
+        "--disk-size", "500", "--force", "--chat-template", str(tmp_path / "chat.jinja"),
     )  # fmt: skip
     expected: dict[str, Any] = {
         "model_name": MODEL,
@@ -77,6 +78,7 @@ def test_every_field_of_a_launch_should_have_an_option_that_arrives(
         "vllm_args": ["--max-model-len=8192", "--dtype", "half"],
         "labels": {"team": "x", "empty": ""},
         "name": "mine",
+        "chat_template": "{{ messages }}\n",
         "disk_size": 500,
         "force": True,
         "job": {"command": ["python", "my batch.py"], "timeout_minutes": 5},

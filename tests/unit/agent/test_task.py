@@ -190,5 +190,5 @@ def test_without_a_python_the_script_says_so(tmp_path: Path) -> None:
 
 
 def test_the_agent_fits_into_a_task() -> None:
-    # SkyPilot sends job scripts of up to 100 KiB inline (_MAX_INLINE_SCRIPT_LENGTH_BYTES), longer ones as a file.
+    # SkyPilot sends job scripts of up to 100 KiB inline (MAX_INLINE_COMMAND_LENGTH), longer ones as a file.
     assert len(task.run_script()) < 64_000

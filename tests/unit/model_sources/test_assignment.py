@@ -13,9 +13,10 @@ from shared.auth import Deriver
 from shared.domain.instance import Attempt, InstanceRecord
 from shared.domain.node import ModelFile
 from shared.domain.provider import LaunchRefusedError
+from shared.domain.references import Reference
 from shared.domain.request import StoredJob, StoredRequest
 from shared.model_sources.assignment import AssignmentMaker
-from shared.model_sources.base import ModelListing
+from shared.model_sources.base import HubSource, ModelListing
 from shared.settings import Settings
 
 NOW = datetime(2026, 1, 31, 9, tzinfo=UTC)
@@ -36,6 +37,10 @@ class Listed:
 
     def list_files(self, request: LaunchRequest) -> ModelListing:
         return self.listing
+
+    def beside(self, reference: Reference, name: str, revision: str) -> tuple[HubSource, ModelListing]:
+        file = ModelFile(path="adapter_config.json", url=f"https://hub/{name}/resolve/{revision}/adapter_config.json")
+        return HubSource(name, revision), ModelListing([file], name, revision)
 
 
 def record(provider: Any = "slurm") -> InstanceRecord:

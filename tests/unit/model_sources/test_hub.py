@@ -155,7 +155,7 @@ def test_a_model_that_is_not_there_should_be_refused(hub: HubServer) -> None:
         ({"config.json": config(), "model-q4.gguf": b"x"}, "GGUF only"),
         (
             {"adapter_config.json": b"{}", "adapter_model.safetensors": b"x" * 20},
-            "there is no config.json, it is an adapter",
+            "hf://org/m is an adapter; launch its base model",
         ),
         ({"config.json": config(), "README.md": b"x"}, "no weights that vLLM can load"),
         ({**WHOLE, "config.json": b"<html>"}, "config.json is not a JSON object"),
