@@ -233,6 +233,35 @@ def test_a_damaged_file_is_fetched_once_more_and_then_refused(tmp_path: Path) ->
     assert not (tmp_path / "b" / "m.bin").exists()
 
 
+@pytest.mark.parametrize("kept", [{"x-amz-server-side-encryption": "aws:kms"}, {}])
+def test_an_etag_is_no_checksum_of_what_is_encrypted_with_a_customers_key(tmp_path: Path, kept: dict[str, str]) -> None:
+    def answer(method: str, url: str, headers: Mapping[str, str]) -> Answer:
+        return part(b"0123456789", headers, **kept)
+
+    fetcher, _, _ = fetching(tmp_path, answer)
+    if kept:
+        fetcher.fetch([checked(b"something else", "md5")])
+    else:
+        with pytest.raises(FatalError, match="is not what the source has"):
+            fetcher.fetch([checked(b"something else", "md5")])
+
+
+def test_expired_credentials_are_a_reason_for_fresh_addresses(tmp_path: Path) -> None:
+    body, fresh = b"0123456789", "https://s/m.bin?sig=2"
+
+    def answer(method: str, url: str, headers: Mapping[str, str]) -> Answer:
+        expired = b"<Error><Code>ExpiredToken</Code></Error>"
+        return part(body, headers) if url == fresh else Answer(400, expired)
+
+    clock, transport = FakeClock(), FakeHttp(answer)
+    refreshed = Fetcher(tmp_path, transport, clock, State(Log()), threading.Event(), refresh=lambda: {"m.bin": fresh})
+    refreshed.fetch([FILE])
+    assert (tmp_path / "m.bin").read_bytes() == body
+    fetcher, _, _ = fetching(tmp_path / "b", answer)
+    with pytest.raises(FatalError, match="the store answered 400 ExpiredToken"):
+        fetcher.fetch([FILE])
+
+
 def test_files_of_the_model_may_have_the_names_of_our_own(tmp_path: Path) -> None:
     body = b"0123456789"
     names = ["m.bin", "m.bin.part", "m.bin.part.json", "m.bin.part.json.new", "\u00a0a\u3000b.bin"]

@@ -82,6 +82,15 @@ def test_a_folder_of_a_bucket_is_listed_and_its_addresses_work(endpoint: str) ->
 
 
 @pytest.mark.usefixtures("bucket")
+def test_a_name_that_no_file_can_have_should_not_stop_the_others(endpoint: str, bucket: Any) -> None:
+    for name in ("config.json", "../outside", "a//b", "b\\c", "\u00a0odd\u3000name.txt", "x" * 300):
+        bucket.put_object(Bucket="models", Key=f"odd/{name}", Body=b"{}")
+    listing = r2(endpoint).list_files(request("r2://models/odd"))
+    assert sorted(file.path for file in listing.files) == ["config.json", "\u00a0odd\u3000name.txt"]
+    assert len(listing.skipped) == 4
+
+
+@pytest.mark.usefixtures("bucket")
 def test_long_listings_are_read_to_their_end(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_files, "PAGE", 2)
     access = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "s" * 40}
