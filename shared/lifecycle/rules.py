@@ -107,15 +107,33 @@ _TIMEOUTS = {
 }
 
 
+_SLOWEST = {Phase.LOADING_MODEL: 30e6, Phase.STARTING_SERVER: 150e6}
+"""Bytes a second of a download, and of weights read from a disk, below which a node is given up: a third of what clouds
+usually give. 650 GB (DeepSeek-R1) at 100 MB/s take 108 minutes, more than the limit that fits most models."""
+_LARGEST_MODEL = 2_000_000_000_000
+"""Bytes; a node that makes up a size gains no more than 19 hours."""
+
+
 def overdue(record: InstanceRecord, now: datetime, allowed: Mapping[Phase, float]) -> Failure | None:
     """Return why a starting node is given up, if its phase took longer than `allowed` (seconds), or None."""
     reason = _TIMEOUTS.get(record.phase)
     if reason is None or record.attempt is None:
         return None
-    seconds = allowed[record.phase]
+    seconds = max(allowed[record.phase], _needed(record))
     if seconds_between(max(record.phase_since, record.attempt.started_at), now) < seconds:
         return None
     return Failure(reason=reason, message=f"{record.phase.value} took more than {seconds / 60:.0f} minutes.")
+
+
+def _needed(record: InstanceRecord) -> float:
+    """Return the seconds that a phase may take for the size of the model: another machine would not be faster."""
+    rate = _SLOWEST.get(record.phase)
+    if rate is None:
+        return 0.0
+    attempt = record.attempt
+    told = attempt.total_bytes if attempt is not None else None
+    found = record.model.total_bytes if record.model is not None else told
+    return min(found or 0, _LARGEST_MODEL) / rate
 
 
 def no_successor(record: InstanceRecord, most_attempts: int) -> Failure | None:

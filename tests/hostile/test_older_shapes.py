@@ -91,13 +91,13 @@ def test_golden_records_should_be_shown_and_golden_answers_repeated() -> None:
 
 
 def objects(document: Any) -> Iterator[dict[str, Any]]:
-    """All objects in a document whose fields are a model's: not labels, an event's data, a ledger's own names."""
+    """All objects in a document whose fields are a model's: not labels, parameters by type, and the like."""
     if isinstance(document, dict):
         yield document
         for key, value in document.items():
             if key in ("accounts", "usage"):
                 yield from objects(list(value.values()))
-            elif key not in ("labels", "data"):
+            elif key not in ("labels", "parameters", "data"):
                 yield from objects(value)
     elif isinstance(document, list):
         for value in document:

@@ -12,7 +12,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from gpulaunch.models.requests import LaunchRequest
 from shared import app as runtime
+from shared.domain.model import ExtraFacts, ModelFacts
 from shared.domain.node import NodePhase
 from shared.storage.base import ORPHAN, REFUSED_OFFER, InstanceFilter, Marker, readable
 from tests.functional.scripted import NodeWorld
@@ -41,14 +43,33 @@ def _simulated() -> World:
     return world
 
 
+class _Inspected:
+    def inspect(self, request: LaunchRequest) -> ModelFacts:
+        extra = ExtraFacts(name="o/lora", repository="o/lora", commit="b" * 40, total_bytes=10)
+        return ModelFacts(
+            source=f"hf://{request.model_name}@{'a' * 40}",
+            repository=request.model_name,
+            commit="a" * 40,
+            total_bytes=16_060_556_386,
+            weight_bytes=16_060_556_376,
+            largest_bytes=4_976_698_672,
+            parameters={"BF16": 8_030_261_248},
+            draft_bytes=10,
+            extras=[extra],
+            cache_bytes=131_072,
+            context=131_072,
+        )
+
+
 def _called() -> World:
     world = NodeWorld()
+    world.rebuild(models=_Inspected())
     instance_id = world.to_ready()
     report = {"phase": NodePhase.SERVING, "detail": "all is well", "log_tail": ["a line"], "port": 8000}
     world.node(instance_id, "progress", report)
     world.node(instance_id, "notice", {"notice": "eviction", "seconds_left": 30})
     world.run(30)
-    done = world.launch(job={"command": ["true"]})
+    done = world.launch(job={"command": ["true"]}, disk_size=300, chat_template="{{ messages }}\n", force=True)
     world.run(5)
     world.node(done, "complete", {"exit_code": 0})
     world.run(5)

@@ -7,6 +7,7 @@ import pytest
 
 from gpulaunch.models.instances import Phase, Reason
 from shared.domain.instance import Failure, Health, InstanceRecord
+from shared.domain.model import ModelFacts
 from shared.domain.request import StoredJobResult
 from shared.lifecycle import rules as termination
 from shared.lifecycle.rules import (
@@ -21,6 +22,8 @@ from shared.lifecycle.rules import (
 from tests.twins.clock import START
 from tests.twins.factories import make_attempt, make_offer, make_record, make_request
 
+R1 = 650_000_000_000
+"""Bytes of DeepSeek-R1."""
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 
@@ -154,3 +157,43 @@ class TestFinalPhase:
     def test_an_instance_that_was_never_ready_should_not_have_used_its_time_as_meant(self, reason: Reason) -> None:
         expected = Phase.TERMINATED if reason in AS_MEANT - {Reason.DEADLINE, Reason.BUDGET} else Phase.FAILED
         assert final_phase(make_record(attempts=[make_attempt()]), reason) is expected
+
+
+LIMITS = {Phase.LOADING_MODEL: 5400.0, Phase.STARTING_SERVER: 1800.0, Phase.INSTALLING: 1800.0}
+
+
+def starting(phase: Phase, total: int | None, found: int | None = None) -> InstanceRecord:
+    model = None if found is None else ModelFacts(source="hf://o/m", total_bytes=found, weight_bytes=found)
+    return make_record(phase=phase, attempts=[make_attempt(total_bytes=total)], model=model)
+
+
+@pytest.mark.parametrize(
+    ("phase", "total", "found", "minutes"),
+    [
+        (Phase.LOADING_MODEL, R1, None, 120),
+        (Phase.LOADING_MODEL, None, R1, 120),
+        (Phase.STARTING_SERVER, None, R1, 60),
+        (Phase.LOADING_MODEL, 16 * 10**9, None, 89),
+    ],
+)
+def test_a_large_model_should_have_the_time_that_its_size_takes(
+    phase: Phase, total: int | None, found: int | None, minutes: int
+) -> None:
+    assert overdue(starting(phase, total, found), START + minutes * MINUTE, LIMITS) is None
+
+
+@pytest.mark.parametrize(
+    ("phase", "total", "found", "minutes"),
+    [
+        (Phase.LOADING_MODEL, 16 * 10**9, None, 90),
+        (Phase.LOADING_MODEL, R1, 16 * 10**9, 90),
+        (Phase.LOADING_MODEL, None, None, 90),
+        (Phase.LOADING_MODEL, R1, None, 6 * 61),
+        (Phase.LOADING_MODEL, 2**53, None, 20 * 60),
+        (Phase.INSTALLING, R1, R1, 30),
+    ],
+)
+def test_a_phase_should_not_take_for_ever_whatever_the_node_says_of_its_size(
+    phase: Phase, total: int | None, found: int | None, minutes: int
+) -> None:
+    assert overdue(starting(phase, total, found), START + minutes * MINUTE, LIMITS) is not None
