@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--sample", type=int, default=600, help="how many mutants are tried; 0: all")
     parser.add_argument("--seed", type=int, default=1, help="which ones")
     parser.add_argument(
-        "--only", nargs="+", default=[""], help="only those whose `module:function` contains one of these"
+        "--only", nargs="+", default=[""], help="only those of modules whose path contains one of these"
     )
     parser.add_argument("--tests", nargs="+", default=FOLDERS, help="only the tests of these folders")
     parser.add_argument("--again", action="store_true", help="only those that survived the last run")
@@ -42,12 +42,12 @@ def main(arguments: list[str]) -> int:
 
 def _sample(mutations: Mutations, only: Iterable[str], size: int, seed: int) -> list[Mutant]:
     """A seeded sample, the pure rooms first."""
-    places = mutations.places()
+    places = [place for place in mutations.places() if any(one in place.module for one in only)]
     random.Random(seed).shuffle(places)
     found: list[Mutant] = []
     for place in places:
         mutant = mutations.mutant(place)
-        if mutant is not None and any(one in f"{mutant.module}:{mutant.function}" for one in only):
+        if mutant is not None:
             found.append(mutant)
             if len(found) == size:
                 break

@@ -74,6 +74,7 @@ class Mutations:
         self._trees: dict[str, Node] = {
             module: import_module("cosmic_ray.ast").get_ast(source) for module, source in self._sources.items()
         }
+        self._changed: dict[Place, str] = {}
 
     def places(self) -> list[Place]:
         """Every place that is no noise, in an order that depends on the sources alone."""
@@ -88,9 +89,11 @@ class Mutations:
     def sources(self, place: Place) -> tuple[str, str]:
         """The module's source without the change and with it."""
         operator, source = self._operators[place.operator], self._sources[place.module]
-        code: Any = import_module("cosmic_ray.mutating").mutate_code(source, operator, place.occurrence)
-        assert isinstance(code, str), place
-        return source, code
+        if place not in self._changed:
+            code: Any = import_module("cosmic_ray.mutating").mutate_code(source, operator, place.occurrence)
+            assert isinstance(code, str), place
+            self._changed[place] = code
+        return source, self._changed[place]
 
     def mutant(self, place: Place) -> Mutant | None:
         """The mutant of a place; None: the change can't be compiled, or changes nothing."""
