@@ -20,6 +20,8 @@ repeats it would prove nothing; an `|` joins types there."""
 _DECLARING = (*_TUNING, "ReplaceTrueWithFalse", "ReplaceFalseWithTrue", "DropKeyword")
 """Not tried in the body of a class: `frozen=True` and `init=False` are for readers and the type checker."""
 
+_BINARY = ("arith_expr", "term", "expr", "and_expr", "xor_expr", "shift_expr", "power")
+
 
 @dataclass(frozen=True)
 class Place:
@@ -149,6 +151,8 @@ def _body(functions: list[Node], leaf: Node) -> tuple[int, int] | None:
 
 def _is_noise(operator: str, leaf: Node, node: Node) -> bool:
     """Whether a change would be in an annotation, in how a class is declared, or in a logged or formatted text."""
+    if operator.startswith("ReplaceBinaryOperator") and leaf.parent.type not in _BINARY:
+        return True  # the stars of parameters and arguments
     inner, outer = leaf, leaf.parent
     while outer is not None:
         if _is_annotation(inner, outer) or outer.type in ("fstring", "decorator") or is_log(outer):

@@ -10,7 +10,14 @@ from gpulaunch.models.instances import Reason
 from shared.domain.instance import Event
 from shared.domain.node import JobResult, NodeNotice, NodePhase
 from shared.domain.provider import NodeState, Probe
-from shared.lifecycle.observations import Observation, Poisoned, ProviderUnavailable, Released, StillReleasing, TimerFired
+from shared.lifecycle.observations import (
+    Observation,
+    Poisoned,
+    ProviderUnavailable,
+    Released,
+    StillReleasing,
+    TimerFired,
+)
 from tests.twins.clock import START
 from tests.twins.factories import make_offer
 from tests.unit.lifecycle.story import (
