@@ -8,7 +8,9 @@ import pytest
 
 from gpulaunch.models.instances import Phase, Reason
 from shared.auth import Deriver
+from shared.catalog.snapshot import snapshot
 from shared.control.launch_spec import LaunchSpecs
+from shared.control.model_check import ModelCheck
 from shared.control.observer import Observer
 from shared.control.records import Lifecycle
 from shared.control.release import NodeKeeper
@@ -76,6 +78,7 @@ class Looking:
             LaunchSpecs(given, Deriver(MASTER), Slow(self.clock, gathering), DEPLOYMENT),
             NodeKeeper(backends, {}, lambda _: False),
             self.lifecycle,
+            ModelCheck(None, snapshot()),
             redactor,
             InstanceTelemetry(),
         )
@@ -85,7 +88,7 @@ class Looking:
 
 
 def record(phase: Phase = Phase.PROVISIONING, mode: str = "real", **attempt: Any) -> InstanceRecord:
-    given = {"state": AttemptState.SUBMITTED, "billed_from": START, **attempt}
+    given: dict[str, Any] = {"state": AttemptState.SUBMITTED, "billed_from": START, **attempt}
     return make_record(mode=mode, phase=phase, attempts=[make_attempt(**given)])
 
 
@@ -148,7 +151,7 @@ class TestSubmit:
 
 
 class TestRelease:
-    def test_it_should_count_from_when_it_was_asked_for(self) -> None:
+    def test_it_should_count_from_when_it_was_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Not from its end: until the lease of a submission is over, absence proves nothing."""
         looking = Looking()
         asked_at = looking.clock.now()
@@ -158,7 +161,7 @@ class TestRelease:
             looking.clock.advance(90)
             return release(*given)
 
-        looking.provider.release = slowly
+        monkeypatch.setattr(looking.provider, "release", slowly)
         found = looking.perform(Release(), state=AttemptState.RELEASING)
         assert isinstance(found, Released)
         assert (found.gone, found.asked_at) == (True, asked_at)

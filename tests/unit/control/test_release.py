@@ -38,7 +38,7 @@ class Keeper:
 
 
 def record(phase: Phase = Phase.TERMINATING, mode: str = "real", **attempt: Any) -> InstanceRecord:
-    given = {"state": AttemptState.RELEASING, "billed_from": START, **attempt}
+    given: dict[str, Any] = {"state": AttemptState.RELEASING, "billed_from": START, **attempt}
     return make_record(mode=mode, phase=phase, attempts=[make_attempt(**given)])
 
 
@@ -200,18 +200,24 @@ class TestCreation:
 
 
 class TestDescribe:
-    @pytest.mark.parametrize("state", [NodeState.STOPPED, NodeState.ABSENT])
-    def test_a_loss_that_the_cloud_sees_should_count_without_the_provider(self, state: NodeState) -> None:
+    @pytest.mark.parametrize("state", list(NodeState))
+    def test_what_the_cloud_sees_should_count_without_the_provider(self, state: NodeState) -> None:
         keeper = Keeper()
         keeper.cloud.view = NodeView(state=state)
         assert keeper.nodes.describe(record(Phase.READY)) == keeper.cloud.view
         assert keeper.acts == ["cloud describe"]
 
-    @pytest.mark.parametrize("view", [NodeView(state=NodeState.UP), NodeView(state=NodeState.PENDING), None, SILENT])
-    def test_else_the_provider_should_be_asked(self, view: NodeView | Exception | None) -> None:
+    @pytest.mark.parametrize("view", [None, SILENT])
+    def test_where_it_cannot_say_the_provider_should_be_asked(self, view: Exception | None) -> None:
         keeper = Keeper()
         keeper.cloud.view = view
         assert keeper.nodes.describe(record(Phase.READY)) == keeper.provider.view
+        assert keeper.acts == ["cloud describe", "describe"]
+
+    def test_a_simulated_node_should_not_be_looked_for_in_a_cloud(self) -> None:
+        keeper = Keeper()
+        keeper.cloud.view = NodeView(state=NodeState.ABSENT)
+        assert keeper.nodes.describe(record(Phase.READY, mode="simulation")) == keeper.provider.view
 
     @pytest.mark.parametrize("error", [SILENT, ProviderNotEnabledError("no credentials")])
     @pytest.mark.parametrize("make", [Keeper, lambda: Keeper(with_cloud=False)])

@@ -67,6 +67,10 @@ class TestProbes:
         assert [event.message for event in back.events] == ["The endpoint answers again."]
         assert (health(story).state, health(story).failures, health(story).since) == ("healthy", 0, story.now)
 
+    def test_a_node_that_never_failed_should_not_be_said_to_answer_again(self) -> None:
+        story = ready().tell(probed(load(running=1))).wait(60).tell(probed(load(finished=1)))
+        assert story.of(EventType.HEALTH) == []
+
     def test_the_second_failure_should_not_be_told_again(self) -> None:
         story = ready().tell(probed(DEAD))
         since = health(story).since

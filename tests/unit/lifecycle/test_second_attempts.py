@@ -100,7 +100,7 @@ def told(story: Story, way: list[Observation | float]) -> tuple[dict[str, Any], 
     """What the record and the events say of the attempt that begins now, with times counted from its start."""
     begun, before, number = story.now, len(story.events), story.attempt.number
     for one in way:
-        if isinstance(one, float):
+        if isinstance(one, float | int):
             story.wait(one)
         else:
             story.see(one)

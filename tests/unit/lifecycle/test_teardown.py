@@ -19,7 +19,7 @@ from shared.lifecycle.observations import (
     Submitted,
     TerminationRequested,
 )
-from shared.lifecycle.termination import release_delay
+from shared.lifecycle.termination import is_alert_due, release_delay
 from shared.lifecycle.transition import NextStep
 from tests.unit.lifecycle.story import (
     GONE,
@@ -98,7 +98,9 @@ class TestBeginning:
         [(Reason.USER_REQUEST, Phase.TERMINATED), (Reason.POISON_MESSAGE, Phase.FAILED)],
     )
     def test_the_reason_should_decide_how_it_ends(self, reason: Reason, phase: Phase) -> None:
-        assert submitted().tell(TerminationRequested(failure(reason)), GONE).phase is phase
+        story = submitted().tell(TerminationRequested(failure(reason)), GONE)
+        assert story.phase is phase
+        assert [event.reason for event in story.of(EventType.TERMINATION)] == [reason]
 
     def test_the_third_message_given_up_in_one_step_should_end_it_as_failed(self) -> None:
         story = submitted().wait(60)
@@ -110,6 +112,7 @@ class TestBeginning:
     def test_a_step_that_was_done_in_between_should_be_a_new_start(self) -> None:
         story = submitted().wait(60).tell(POISONED, POISONED, looked(NodeState.PENDING)).wait(60)
         assert story.tell(POISONED, POISONED).phase is Phase.PROVISIONING
+        assert story.tell(POISONED).phase is Phase.TERMINATING
 
     @pytest.mark.parametrize(("epoch", "wait"), [(1, 0.0), (0, 60.0)])
     def test_a_message_given_up_of_a_step_that_is_over_should_not(self, epoch: int, wait: float) -> None:
@@ -187,6 +190,15 @@ class TestAlert:
             raised += [float(second) for event in decision.events if event.type is EventType.ALERT]
             story.wait(30)
         assert raised == [600.0]
+
+    def test_it_should_say_how_long_the_release_has_taken(self) -> None:
+        (alert,) = terminating().wait(5 * 3600).tell(STILL_THERE).of(EventType.ALERT)
+        assert "after 300 minutes" in alert.message
+
+    @pytest.mark.parametrize("make", [submitted, ready, terminated])
+    def test_it_should_not_be_due_where_nothing_is_being_released(self, make: Callable[[], Story]) -> None:
+        story = make()
+        assert not is_alert_due(story.attempt, story.now + timedelta(days=1), LIMITS)
 
     def test_it_should_not_be_raised_a_moment_before(self) -> None:
         story = terminating().wait(LIMITS.release_alert - 0.001).tell(STILL_THERE)
