@@ -1,7 +1,7 @@
 """The providers' common suite over SkyPilot, and what only SkyPilot can do to us. The server is a stand-in."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -412,3 +412,67 @@ def test_clouds_whose_credentials_can_t_be_kept_back_are_named(rig: SkyRig) -> N
     assert "lambda" in rig.provider.availability("azure", 0.0).reason
     rig.server.enabled = ["slurm"]
     assert "lambda" not in rig.provider.availability("slurm", 0.0).reason
+
+
+class Meanwhile(list[str]):
+    """The calls of a server, on one of which something happens before it is answered."""
+
+    def __init__(self, at: Callable[[int, str], bool], happens: Callable[[], object]) -> None:
+        super().__init__()
+        self._at, self._happens = at, happens
+
+    def append(self, call: str) -> None:
+        super().append(call)
+        if self._at(len(self), call):
+            self._happens()
+
+
+def second(number: int, call: str) -> bool:
+    return number == 2
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_launch_that_ends_between_two_questions_should_not_be_taken_for_gone(rig: SkyRig, *, begun: bool) -> None:
+    attempt_ref = suite.submit(rig, rig.place())
+    if begun:
+        rig.server.begin()
+    rig.server.calls = Meanwhile(second, rig.server.settle)
+    assert not rig.provider.release(attempt_ref)
+    assert rig.server.machines() == [attempt_ref.cluster_name]
+    rig.server.settle()
+    rig.clock.advance(6.0)
+    suite.release(rig, attempt_ref)
+    assert rig.server.machines() == []
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_neither_should_it_be_called_absent(rig: SkyRig, *, begun: bool) -> None:
+    attempt_ref = suite.submit(rig, rig.place())
+    if begun:
+        rig.server.begin()
+    rig.server.calls = Meanwhile(second, rig.server.settle)
+    assert rig.provider.describe(attempt_ref).state is NodeState.PENDING
+    assert rig.provider.describe(attempt_ref).state is NodeState.UP
+
+
+def test_a_node_that_is_being_taken_away_should_be_neither_up_nor_absent(rig: SkyRig) -> None:
+    attempt_ref = rig.up()
+    assert not rig.provider.release(attempt_ref)
+    assert rig.provider.describe(attempt_ref).state is NodeState.PENDING
+
+
+@pytest.mark.parametrize(("seconds", "launched"), [(19.0, 1), (21.0, 0)])
+def test_a_validation_that_takes_long_should_leave_no_launch_behind_its_time(
+    rig: SkyRig, seconds: float, launched: int
+) -> None:
+    def validating(_: int, call: str) -> bool:
+        return call.endswith("/validate")
+
+    rig.server.calls = Meanwhile(validating, lambda: rig.clock.advance(seconds))
+    given = rig.place(submit_until=rig.now() + timedelta(seconds=30))
+    if launched:
+        rig.provider.submit(given)
+    else:
+        with pytest.raises(ProviderUnavailableError):
+            rig.provider.submit(given)
+    assert len(rig.server.of("sky.launch")) == launched
