@@ -47,8 +47,9 @@ class TestFromWhen:
         assert story.attempt.billed_from == START + MINUTE
 
     def test_after_a_second_submission_the_creation_of_its_machine_should_not_hide_the_first(self) -> None:
-        story = submitting().tell(AWAY).wait(91).tell(TICK)
-        story.see(looked(NodeState.PENDING, created_at=story.now))
+        story = submitting().tell(AWAY).wait(91).tell(TICK, TAKEN)
+        assert story.attempt.submitted_again
+        story.tell(looked(NodeState.UP, created_at=story.now))
         assert story.attempt.billed_from == START
 
     @pytest.mark.parametrize(("said", "counted"), [(-5, 0), (600, 90)], ids=["too early", "in the future"])

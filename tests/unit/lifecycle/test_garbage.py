@@ -60,6 +60,21 @@ def test_an_exempt_or_a_young_node_should_be_left_alone(recorded: bool) -> None:
     assert told_apart(created_at=None).garbage == {NAME}
 
 
+@pytest.mark.parametrize("first", ["known", "foreign", "exempt", "young"])
+def test_what_is_listed_before_a_node_should_not_hide_it(first: str) -> None:
+    def listed(name: str) -> Cluster:
+        return Cluster(
+            cluster_name=name,
+            state=NodeState.UP,
+            created_at=NOW if name == "young" else START,
+            gc_protected=name == "exempt",
+            deployment=OTHER_DEPLOYMENT if name == "foreign" else DEPLOYMENT,
+        )
+
+    found = strays([listed(first), listed(NAME)], {"known"}, {NAME, first}, DEPLOYMENT, NOW)
+    assert found.garbage == {NAME}
+
+
 @pytest.mark.parametrize(("due", "ours"), [(0, 0), (0, 1), (1, 1), (1, 2), (2, 4), (MAX_DELETIONS, 2 * MAX_DELETIONS)])
 def test_few_of_many_should_not_wait(due: int, ours: int) -> None:
     assert why_wait(due, ours) is None
