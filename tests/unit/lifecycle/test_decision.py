@@ -8,7 +8,8 @@ import pytest
 from pydantic import BaseModel
 
 from gpulaunch.models.instances import EventType, Phase, Reason
-from shared.domain.instance import Attempt, AttemptState, InstanceRecord
+from shared.domain.instance import Attempt, AttemptState, Failure, Health, InstanceRecord
+from shared.domain.text import DETAIL_UNITS, FAILURE_UNITS, MESSAGE_UNITS
 from shared.lifecycle.acceptance import accept
 from shared.lifecycle.transition import (
     LEGAL,
@@ -179,6 +180,29 @@ class TestNonsense:
         assert (stored["paused"], stored["attempts"][0]["disk_id"]) == (True, "d-1")
 
 
+class TestTexts:
+    def texts(self, text: str) -> list[str]:
+        """What is stored of a text in each place that a node, a provider or a probe can fill."""
+        transition = Transition(make_record(attempts=[make_attempt()], phase=Phase.READY), LATER)
+        failure = Failure(reason=Reason.SERVER_FAILED, message=text)
+        attempt = transition.change_attempt(detail=text, failure=failure)
+        transition.change(ending=failure, health=Health(since=START, message=text))
+        transition.event(EventType.HEALTH, text)
+        (event,) = transition.wait_until(LATER).events
+        record = transition.record
+        assert attempt.failure is not None
+        assert record.health is not None
+        assert record.ending is not None
+        return [attempt.detail, attempt.failure.message, record.health.message, record.ending.message, event.message]
+
+    def test_long_ones_should_be_cut_wherever_they_enter(self) -> None:
+        most = [DETAIL_UNITS, FAILURE_UNITS, DETAIL_UNITS, MESSAGE_UNITS, MESSAGE_UNITS]
+        assert [len(text) <= limit for text, limit in zip(self.texts("x" * 9_000), most, strict=True)] == [True] * 5
+
+    def test_short_ones_should_stay(self) -> None:
+        assert self.texts("a port is taken") == ["a port is taken"] * 5
+
+
 class TestAcceptance:
     def test_a_new_instance_should_be_queued_and_due_at_once(self) -> None:
         record, events = accept(
@@ -191,7 +215,11 @@ class TestAcceptance:
             lifetime_minutes=90,
             estimated_hourly_usd=0.64,
             worst_case_usd=0.96,
+            excluded={"an-offer": "no quota"},
+            traceparent="00-aa-bb-01",
         )
+        assert (record.mode, record.mode_reason, record.traceparent) == ("simulation", "asked for", "00-aa-bb-01")
+        assert (record.created_at, record.updated_at, record.phase_since) == (START, START, START)
         assert (record.phase, record.due_at, record.epoch, record.attempts) == (Phase.QUEUED, START, 1, [])
         assert record.deadline_at == START + timedelta(minutes=90)
         assert record.offers == list(OFFERS)
@@ -200,4 +228,5 @@ class TestAcceptance:
         assert (event.sequence, event.type, event.phase) == (0, EventType.ACCEPTED, Phase.QUEUED)
         assert event.message == "Launch of meta-llama/Llama-3.1-8B-Instruct on azure accepted (simulation)."
         assert event.data.get("offers") == [offer.key for offer in OFFERS]
+        assert event.data.get("left_out") == {"an-offer": "no quota"}
         assert record.event_count == 1
