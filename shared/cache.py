@@ -12,19 +12,28 @@ T = TypeVar("T")
 
 
 class TTLCache(Generic[T]):
-    """One value, with the time at which it was read."""
+    """One value, with the time at which it was read; `patience`: for how many seconds others wait for a reading."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, patience: float = -1) -> None:
         self._age = timedelta(seconds=seconds)
+        self._patience = patience
         self._lock = threading.Lock()
         self._found: tuple[datetime, T] | None = None
 
     def get(self, now: datetime, read: Callable[[], T]) -> T:
-        """Return the value, read again if it is too old; threads that come meanwhile wait for that one reading."""
-        with self._lock:
+        """Return the value, read again if it is too old; threads that come meanwhile wait for that one reading.
+
+        Raises:
+            TimeoutError: Another thread's reading takes longer than the patience.
+        """
+        if not self._lock.acquire(timeout=self._patience):
+            raise TimeoutError
+        try:
             if self._found is None or not self._found[0] <= now < self._found[0] + self._age:
                 self._found = (now, read())
             return self._found[1]
+        finally:
+            self._lock.release()
 
     def drop(self) -> None:
         with self._lock:

@@ -16,9 +16,13 @@ _PATTERNS = (
     ),
     # Signed URLs: S3 and R2, Azure SAS.
     re.compile(r"(?i)([?&](?:x-amz-(?:signature|credential|security-token)|sig|code)=)[^&\s\"']+"),
-    # Tokens with a recognizable form: the Hub's, gpulaunch's, AWS's.
-    re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|gl-[A-Za-z0-9_-]{43}|(?:AKIA|ASIA)[A-Z0-9]{16})\b"),
+    # Tokens with a recognizable form: the Hub's, gpulaunch's, AWS's, OpenAI's and the like.
+    re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|gl-[A-Za-z0-9_-]{43}|(?:AKIA|ASIA)[A-Z0-9]{16}|sk-[A-Za-z0-9_-]{16,})\b"),
 )
+_SECRET_WORDS = frozenset(
+    {"token", "key", "apikey", "secret", "password", "passwd", "credential", "credentials", "sig"}
+)
+_USER_INFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s@]*@")
 
 
 def encodable(text: str) -> str:
@@ -46,6 +50,22 @@ class Redactor:
         text = _PATTERNS[1].sub(lambda found: f"{found[1]}{found[2]}{HIDDEN}", text)
         text = _PATTERNS[2].sub(lambda found: f"{found[1]}{HIDDEN}", text)
         return _PATTERNS[3].sub(HIDDEN, text)
+
+    def arguments(self, given: Iterable[str]) -> list[str]:
+        """Redact a command's arguments, also the values of options and variables that are named as secrets are."""
+        shown: list[str] = []
+        hides = False
+        for argument in given:
+            name, equals, value = argument.partition("=")
+            secret = not _SECRET_WORDS.isdisjoint(re.split(r"[^a-z0-9]+", name.lower())) and " " not in name
+            if hides and not argument.startswith("-"):
+                shown.append(HIDDEN)
+            elif secret and equals and value:
+                shown.append(f"{name}={HIDDEN}")
+            else:
+                shown.append(_USER_INFO.sub(rf"\1{HIDDEN}@", self.text(argument)))
+            hides = secret and not equals and argument.startswith("-")
+        return shown
 
     def lines(self, lines: Iterable[str]) -> list[str]:
         return [self.text(line) for line in lines]

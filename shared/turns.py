@@ -1,8 +1,36 @@
-"""A lock that gives up: so many callers at a time, and an error for whoever waits too long."""
+"""Waiting that ends: for a turn among so many callers, and for a call whatever its server does."""
 
+import contextvars
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
 
 from shared.errors import StoreUnavailableError
+
+T = TypeVar("T")
+
+
+def within(seconds: float, work: Callable[[], T]) -> T:
+    """Return what `work` returns, or leave it behind after `seconds`, in a thread that ends with it.
+
+    HTTP clients limit each read, not the whole: a server that sends a byte now and then goes on for ever, in headers
+    too, and looking up a name has no limit at all.
+
+    Raises:
+        TimeoutError: It takes longer.
+    """
+    done: Future[T] = Future()
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            done.set_result(context.run(work))
+        except BaseException as error:
+            done.set_exception(error)  # raised by the caller, if it still waits
+
+    threading.Thread(target=run, name="within", daemon=True).start()
+    return done.result(seconds)
 
 
 class Turns:

@@ -19,7 +19,12 @@ from shared.control.phase_estimates import PhaseSpan, durations
 from shared.domain.costs import attempt_cost, cost_so_far
 from shared.domain.errors import NotReadyError
 from shared.domain.instance import Event, InstanceRecord
+from shared.domain.request import StoredRequest
+from shared.redaction import Redactor
 from shared.storage.base import Unreadable
+
+_REDACTOR = Redactor()
+"""By form alone: the app's own secrets are in no request."""
 
 
 def endpoint_of(record: InstanceRecord) -> str | None:
@@ -46,11 +51,24 @@ def instance_view(record: InstanceRecord, now: datetime) -> InstanceView:
         "model_name": request.model_name,
         "provider": request.provider,
         "labels": request.labels,
+        "request": shown_request(request),
         "endpoint": endpoint_of(record),
         "attempts": attempt_views(record, now),
         "cost_usd": round(cost_so_far(record, record.ended_at or now), 4),
     }
     return InstanceView.model_validate({**dict(record), **made}, from_attributes=True)
+
+
+def shown_request(request: StoredRequest) -> StoredRequest:
+    """A request as people see it: whoever wrote a credential into its arguments knows it, and others need not."""
+    job = request.job
+    command = [] if job is None else _REDACTOR.arguments(job.command)
+    return request.model_copy(
+        update={
+            "vllm_args": _REDACTOR.arguments(request.vllm_args),
+            "job": job and job.model_copy(update={"command": command}),
+        }
+    )
 
 
 def attempt_views(record: InstanceRecord, now: datetime) -> list[AttemptView]:

@@ -13,12 +13,15 @@ import httpx
 
 from shared.domain.provider import ProviderUnavailableError
 from shared.model_sources.base import refused
+from shared.turns import within
 
 Resolve = Callable[[str, int], Sequence[str]]
 TRIES = 3
 """Within one call: a store that is busy for seconds should not fail an offer; minutes are up to the caller."""
 TIMEOUT = httpx.Timeout(15.0, connect=5.0)
 """A page of a listing comes in well under a second; a queue function must not hang on a store."""
+LONGEST_SECONDS = 60.0
+"""For one exchange, names and headers included."""
 LARGEST = 16 * 1024 * 1024
 """Maximum bytes of a page; a thousand entries are below one MiB."""
 
@@ -80,9 +83,15 @@ class Web:
             for number in range(TRIES):
                 if number:
                     self._sleep(0.5 * 2**number)
-                try:
+
+                def exchange() -> httpx.Response:
                     with client.stream("GET", url, headers=sent, extensions=extensions) as answer:
                         return _read(answer, what, self._until)
+
+                try:
+                    return within(min(LONGEST_SECONDS, max(0.0, self._until - time.monotonic())), exchange)
+                except TimeoutError:
+                    raise ProviderUnavailableError(f"{what} cannot be listed now: the store is too slow") from None
                 except _BusyError as error:
                     message = str(error)
                 except (httpx.TransportError, ssl.SSLError) as error:

@@ -20,6 +20,7 @@ from shared.control.launch_planner import LaunchPlanner
 from shared.domain.catalog import Catalog, NotCataloguedError
 from shared.domain.errors import RefusalError
 from shared.planning.launch_plan import LaunchPlan
+from shared.redaction import Redactor
 
 _PROVIDERS: Final = {name: name for name in get_args(ProviderName)}
 _START: Final = {
@@ -78,7 +79,7 @@ def fields_of(request: LaunchRequest) -> dict[str, str]:
             "region": request.regions[0] if request.regions else "",
             "model_source": request.model_source or "",
             "labels": "\n".join(f"{key}={value}" for key, value in request.labels.items()),
-            "vllm_args": "\n".join(request.vllm_args),
+            "vllm_args": "\n".join(Redactor().arguments(request.vllm_args)),
             **{name: f"{value:g}" for name, value in numbers.items() if value is not None},
         }
     )

@@ -17,6 +17,7 @@ from shared.domain.messages import AlertMessage
 from shared.domain.webhook import Webhook, signing_key
 from shared.queues import ALERTS
 from shared.storage.base import InstanceStore, Queues
+from shared.turns import within
 from shared.webhooks.alert import Alert, alert_of, type_of
 from shared.webhooks.formats import body_of
 
@@ -26,6 +27,8 @@ TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 """A receiver puts an alert aside and answers; one that thinks for longer holds a function that others wait for."""
 DELAYS = (5, 30, 120, 600, 1800, 3600, 7200)
 """Seconds before each further try: a restart of the receiver costs half a minute, an outage of three hours nothing."""
+LONGEST_SECONDS = 15.0
+"""For the whole exchange, names and headers included."""
 _PASSING = frozenset({408, 409, 425, 429})
 """Answers below 500 that another try may change."""
 
@@ -113,13 +116,19 @@ def signed_headers(secret: str, message_id: str, now: datetime, body: bytes) -> 
 
 def _post(url: str, headers: dict[str, str], body: bytes) -> tuple[str, bool] | None:
     """None: taken; else why not, without the address, and whether another try may help."""
-    try:
+
+    def exchange() -> int:
         # A redirect is not a delivery: only the configured URL is called.
         with (
             httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client,
             client.stream("POST", url, headers=headers, content=body) as answer,
         ):
-            status = answer.status_code
+            return answer.status_code
+
+    try:
+        status = within(LONGEST_SECONDS, exchange)
+    except TimeoutError:
+        return f"no answer within {LONGEST_SECONDS:.0f} s", True
     except httpx.TransportError as error:
         return type(error).__name__, True
     if 200 <= status < 300:

@@ -1,6 +1,7 @@
 """Bodies: JSON, Slack's incoming webhooks, and Teams' workflow webhooks (an Adaptive Card). Pure."""
 
 import json
+import re
 from typing import Any
 
 from shared.domain.messages import AccessNotice, BudgetNotice, GarbageNotice, UnreadableNotice
@@ -18,6 +19,7 @@ _GARBAGE = {
     "waiting": "{nodes} to be deleted, after your confirmation",
     "staying": "{nodes} without an instance not deleted",
     "unlabelled": "{nodes} named like ours, of no known deployment",
+    "lost": "{nodes} of which SkyPilot has lost its records",
 }
 
 
@@ -75,15 +77,22 @@ def _slack(alert: Alert) -> dict[str, Any]:
     return {"text": title, "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": text}}]}
 
 
+_MARKDOWN = re.compile(r"[\\`*~\[\]()<>#]|(?<!\w)_|_(?!\w)")
+
+
 def _teams(alert: Alert) -> dict[str, Any]:
-    facts = [{"title": name, "value": value} for name, value in _facts(alert).items()]
+    def plain(text: str) -> str:
+        # An Adaptive Card reads markdown: a node's message must not become a link in our name.
+        return _MARKDOWN.sub(r"\\\g<0>", text)
+
+    facts = [{"title": name, "value": plain(value)} for name, value in _facts(alert).items()]
     card = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
         "version": "1.4",
         "body": [
-            {"type": "TextBlock", "text": _title(alert), "weight": "Bolder", "size": "Medium", "wrap": True},
-            {"type": "TextBlock", "text": alert.data.message[:2000], "wrap": True},
+            {"type": "TextBlock", "text": plain(_title(alert)), "weight": "Bolder", "size": "Medium", "wrap": True},
+            {"type": "TextBlock", "text": plain(alert.data.message[:2000]), "wrap": True},
             {"type": "FactSet", "facts": facts},
         ],
     }

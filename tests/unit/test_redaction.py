@@ -64,3 +64,25 @@ def test_log_records_should_be_redacted_with_their_arguments_and_tracebacks(capl
     assert "planted-secret-one" not in caplog.text
     assert f"with {HIDDEN} and 7" in caplog.text
     assert f"{HIDDEN} in an error" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (["--hf-token", "abc"], ["--hf-token", HIDDEN]),
+        (["--api_key=abc"], [f"--api_key={HIDDEN}"]),
+        (["-H", "X-Api-Key: abcdefgh1"], ["-H", f"X-Api-Key: {HIDDEN}"]),
+        (["OPENAI_API_KEY=sk-1", "run"], [f"OPENAI_API_KEY={HIDDEN}", "run"]),
+        (["curl", "https://user:pw@host.example/x"], ["curl", f"https://{HIDDEN}@host.example/x"]),
+        (["sk-abcdefghijklmnopqrst"], [HIDDEN]),
+        (["--password", "--verbose", "x"], ["--password", "--verbose", "x"]),
+        # What only looks like it.
+        (["--tokenizer", "org/model"], ["--tokenizer", "org/model"]),
+        (["--max-num-batched-tokens", "8192"], ["--max-num-batched-tokens", "8192"]),
+        (["--max-num-batched-tokens=8192"], ["--max-num-batched-tokens=8192"]),
+        (["python", "the key = to success"], ["python", "the key = to success"]),
+        (["mail", "me@host.example"], ["mail", "me@host.example"]),
+    ],
+)
+def test_arguments_should_show_no_credentials(given: list[str], shown: list[str]) -> None:
+    assert Redactor().arguments(given) == shown

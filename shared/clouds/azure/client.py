@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, cast
 from shared.clock import Clock
 from shared.domain.provider import ProviderUnavailableError
 from shared.domain.quota import QuotaUsage
+from shared.turns import within
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
     from azure.core.exceptions import HttpResponseError
+    from azure.core.pipeline.transport import HttpTransport
     from azure.core.rest import HttpResponse
     from azure.mgmt.compute import ComputeManagementClient
     from azure.mgmt.compute.models import VirtualMachine
@@ -28,6 +30,8 @@ log = logging.getLogger("gpulaunch.azure")
 _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 30.0
 """A page of a listing takes Azure one to three seconds; ten times that counts as no answer."""
+_CALL_SECONDS = 45.0
+"""For a whole exchange, connection, headers and body."""
 _THROTTLED_SECONDS = 30.0
 """How long nothing is asked after a 429 without Retry-After: Azure's buckets fill up again within a minute."""
 _GROUPS_VERSION = "2021-04-01"
@@ -171,9 +175,7 @@ class AzureClient:
             self.subscription_id,
             self._endpoint,
             retry_total=0,
-            connection_timeout=_CONNECT_SECONDS,
-            read_timeout=_READ_SECONDS,
-            **options,
+            transport=bounded_transport(**options),
         )
 
     @contextmanager
@@ -209,6 +211,24 @@ class AzureClient:
 
 class _StillNeededError(ProviderUnavailableError):
     """Not now: another resource needs it, or it is being worked on."""
+
+
+def bounded_transport(**options: Any) -> "HttpTransport[Any, Any]":
+    """The SDK's own transport, whose calls end in time, whatever Azure or something before it drips."""
+    from azure.core.exceptions import ServiceResponseTimeoutError
+    from azure.core.pipeline.transport import RequestsTransport
+
+    class Bounded(RequestsTransport):
+        def send(self, request: Any, **kwargs: Any) -> Any:
+            def call() -> Any:
+                return super(Bounded, self).send(request, **kwargs)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+            try:
+                return within(_CALL_SECONDS, call)
+            except TimeoutError as error:
+                raise ServiceResponseTimeoutError(f"no answer within {_CALL_SECONDS:.0f} s") from error
+
+    return Bounded(connection_timeout=_CONNECT_SECONDS, read_timeout=_READ_SECONDS, **options)
 
 
 def _brief(error: Exception) -> str:

@@ -21,7 +21,7 @@ from shared.clouds.azure.plugin import AZURE
 from shared.clouds.failures import reason_of
 from shared.clouds.labels import DEPLOYMENT_LABEL, is_gc_protected
 from shared.domain.instance import Failure
-from shared.domain.provider import CleanupStatus, Cluster, NodeState, NodeView
+from shared.domain.provider import CleanupStatus, Cluster, NodeState, NodeView, ProviderUnavailableError
 from shared.domain.quota import QuotaNeed, RegionUsage
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 LISTING_SECONDS = 20.0
 """How old a listing may be: less than the sweep's 30 s, so that each sweep has one of its own, and all its probes the
 same one."""
+LISTING_PATIENCE = 60.0
+"""How long others wait for the one listing that is being read: a sweep would rather know nothing than come late."""
 QUOTA_SECONDS = 600.0
 """How old a quota may be. It changes by our own launches, which Azure counts, and by tickets, which take hours."""
 _CLUSTER_TAG = "skypilot-cluster-name"
@@ -80,7 +82,7 @@ class AzureCompute:
         self._client = client
         self._clock = clock
         self._user_id = user_id
-        self._listed = TTLCache[_Listing](LISTING_SECONDS)
+        self._listed = TTLCache[_Listing](LISTING_SECONDS, LISTING_PATIENCE)
         self._quotas = KeyedTTLCache[str, RegionUsage](QUOTA_SECONDS, clock)
 
     def close(self) -> None:
@@ -166,7 +168,10 @@ class AzureCompute:
 
     def _listing(self) -> _Listing:
         # One caller asks Azure; whoever else needs the listing waits for it.
-        return self._listed.get(self._clock.now(), self._list)
+        try:
+            return self._listed.get(self._clock.now(), self._list)
+        except TimeoutError as error:
+            raise ProviderUnavailableError("Azure has been listing its machines for too long") from error
 
     def _list(self) -> _Listing:
         """Machines come in two listings, whole ones without their power and states without tags; side by side."""

@@ -12,7 +12,7 @@ from shared.adapters import secrets_of
 from shared.domain.instance import Event
 from shared.domain.webhook import read_hooks, signing_key
 from shared.settings import Settings
-from shared.webhooks.alert import Alert, alert_of, is_wanted, type_of
+from shared.webhooks.alert import Alert, AlertData, alert_of, is_wanted, type_of
 from shared.webhooks.delivery import signed_headers
 from shared.webhooks.formats import body_of
 from tests.twins.clock import START
@@ -84,6 +84,16 @@ def test_teams_should_get_an_adaptive_card() -> None:
     assert (body["type"], attachment["contentType"]) == ("message", "application/vnd.microsoft.card.adaptive")
     assert attachment["content"]["type"] == "AdaptiveCard"
     assert {"title": "Reason", "value": "no_capacity"} in attachment["content"]["body"][2]["facts"]
+
+
+def test_no_words_of_a_node_should_become_a_link_or_markup_in_teams() -> None:
+    said = "[sign in](https://evil.example/login) **now** `x` _y_ <at>all</at> no_capacity"
+    bad = alert()
+    assert isinstance(bad.data, AlertData)
+    bad = bad.model_copy(update={"data": bad.data.model_copy(update={"message": said})})
+    (attachment,) = json.loads(body_of(bad, "teams"))["attachments"]
+    text = attachment["content"]["body"][1]["text"]
+    assert text == (r"\[sign in\]\(https://evil.example/login\) \*\*now\*\* \`x\` \_y\_ \<at\>all\</at\> no_capacity")
 
 
 def test_json_should_be_the_model() -> None:
