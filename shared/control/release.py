@@ -137,4 +137,4 @@ def _never_launched(attempt: Attempt, view: NodeView) -> bool:
     """
     if attempt.request_id is not None or attempt.release_found:
         return False
-    return view.state is NodeState.ABSENT and view.request_id is None and view.failure is None
+    return view.state is NodeState.ABSENT and view.request_id is None and view.failure is None and not view.listed

@@ -116,6 +116,20 @@ def test_a_submission_whose_time_is_over_asks_nothing(rig: SkyRig) -> None:
     assert rig.server.of("sky.launch") == []
 
 
+@pytest.mark.parametrize("launched", [True, False])
+def test_a_restarted_server_still_knows_whether_a_node_ever_existed(rig: SkyRig, launched: bool) -> None:
+    given = rig.place()
+    if launched:
+        rig.server.swallow_launch_answers = 1
+        with pytest.raises(ProviderUnavailableError):
+            rig.provider.submit(given)
+        rig.server.settle()
+        del rig.server.nodes[given.cluster_name]
+    rig.server.restart()
+    view = rig.provider.describe(suite.attempt_ref(given, None))
+    assert (view.state, view.request_id, view.listed) == (NodeState.ABSENT, None, launched)
+
+
 def test_a_cluster_is_listed_with_what_and_where_it_is(rig: SkyRig) -> None:
     one = rig.up()
     (cluster,) = rig.provider.clusters()

@@ -196,3 +196,20 @@ def test_a_launch_ended_in_its_first_seconds_should_count_as_seen(world: SkyPilo
     world.server.lose_books()
     run(world, 600)
     assert world.show(instance_id)["phase"] == "terminating"
+
+
+@pytest.mark.parametrize("existed", [True, False])
+def test_a_short_machine_should_be_paid_for_after_a_restart_of_the_server(world: SkyPilotWorld, existed: bool) -> None:
+    world.server.swallow_launch_answers = 1
+    instance_id = world.launch(use_spot=False)
+    world.run(1, sweeping=False)
+    if existed:
+        world.server.begin()
+    for name in list(world.server.nodes):
+        del world.server.nodes[name]
+    world.server.restart()
+    world.delete(instance_id)
+    run(world, 600)
+    shown = world.show(instance_id)
+    assert shown["phase"] == "terminated"
+    assert (shown["cost_usd"] > 0) is existed

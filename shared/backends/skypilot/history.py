@@ -11,8 +11,13 @@ from shared.backends.skypilot.client import SkyClient
 from shared.domain.provider import RecordsLostError
 
 
-def denied(client: SkyClient, missing: Sequence[str]) -> Mapping[str, str]:
-    """Of clusters that were listed and are not, those that the history does not call deleted, and why not."""
+def lost(client: SkyClient, names: Sequence[str]) -> Mapping[str, str]:
+    """Of clusters that were listed once, those that are not now, and that the history does not call deleted; why."""
+    listed = {cluster.name for cluster in client.clusters(names)}
+    return _denied(client, [name for name in names if name not in listed])
+
+
+def _denied(client: SkyClient, missing: Sequence[str]) -> Mapping[str, str]:
     if not missing:
         return {}
     known = {one.name: one.status for one in client.history(missing)}
@@ -26,7 +31,7 @@ def check_history(client: SkyClient, name: str) -> None:
     Raises:
         RecordsLostError: Its absence means nothing.
     """
-    why = denied(client, [name]).get(name)
+    why = _denied(client, [name]).get(name)
     if why is not None:
         raise RecordsLostError(
             f"The SkyPilot server cannot say whether {name} exists: the node {why}. Restore its database or its token, "

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from shared.agent.task import open_ports, run_script
 from shared.backends.skypilot.availability import AvailabilityCheck
 from shared.backends.skypilot.client import DOWN, LAUNCH, SkyClient, SkyCluster, SkyRequest
 from shared.backends.skypilot.errors import explain, name_of
-from shared.backends.skypilot.history import check_history, denied
+from shared.backends.skypilot.history import check_history, lost
 from shared.backends.skypilot.http import ANSWER_SECONDS, SkyFailedError, SkyRefusalError, time_limit
 from shared.backends.skypilot.local import LocalServer
 from shared.backends.skypilot.task import NO_UPLOAD, task_for
@@ -162,16 +163,17 @@ class SkyPilotProvider:
                     listed=cluster is not None,
                 )
             if any(request.live and request.name == DOWN for request in requests):
-                detail = "The node is being deleted"
-                return NodeView(
-                    state=NodeState.PENDING, detail=detail, request_id=request_id, listed=cluster is not None
-                )
+                detail, listed = "The node is being deleted", cluster is not None
+                return NodeView(state=NodeState.PENDING, detail=detail, request_id=request_id, listed=listed)
             failure = self._failure(attempt_ref, launch, cluster)
             if cluster is None:
                 if failure is None and attempt_ref.listed:
                     check_history(self._client, attempt_ref.cluster_name)
                 detail = "" if failure is not None else "SkyPilot does not know the node"
-                return NodeView(state=NodeState.ABSENT, detail=detail, request_id=request_id, failure=failure)
+                # A restart forgets requests; the history tells whether there ever was a machine.
+                had = launch is None and bool(self._client.history([attempt_ref.cluster_name]))
+                absent = NodeView(state=NodeState.ABSENT, detail=detail, request_id=request_id, failure=failure)
+                return replace(absent, listed=had)
             self._refresh_if_old(cluster)
             state = _STATES.get(cluster.status, NodeState.UP)
             address = self._address(attempt_ref, cluster) if state is NodeState.UP and failure is None else None
@@ -222,7 +224,7 @@ class SkyPilotProvider:
             return False
 
     def clusters(self) -> Sequence[Cluster]:
-        """See Provider. Where SkyPilot has never run there are none, and its local server is not started to say so."""
+        """See Provider. Where SkyPilot has never run there are none; its local server is not started to say so."""
         if self._local is not None and not self._local.ever_ran() and not self._client.healthy():
             return []
         self._ready()
@@ -246,8 +248,7 @@ class SkyPilotProvider:
     def lost(self, cluster_names: Sequence[str]) -> Mapping[str, str]:
         self._ready()
         with _answers():
-            listed = {cluster.name for cluster in self._client.clusters(cluster_names)}
-            return denied(self._client, [name for name in cluster_names if name not in listed])
+            return lost(self._client, cluster_names)
 
     def log_tail(self, attempt_ref: AttemptRef, lines: int) -> list[str]:
         self._ready()
@@ -310,9 +311,8 @@ class SkyPilotProvider:
         return address
 
     def _settling(self, requests: Sequence[SkyRequest]) -> bool:
-        now = self._now()
         cancelled = [request for request in requests if request.name == LAUNCH and request.status == "CANCELLED"]
-        return any(now - (request.finished_at or 0.0) < _SETTLE_SECONDS for request in cancelled)
+        return any(self._now() - (request.finished_at or 0.0) < _SETTLE_SECONDS for request in cancelled)
 
     def _report_failed_down(self, name: str, requests: Sequence[SkyRequest]) -> None:
         last = next((request for request in requests if request.name == DOWN), None)
