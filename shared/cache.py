@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
@@ -11,13 +12,27 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
+class _Patient:
+    """A lock that raises TimeoutError after some seconds of waiting."""
+
+    def __init__(self, seconds: float) -> None:
+        self._lock = threading.Lock()
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(timeout=self._seconds):
+            raise TimeoutError
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 class TTLCache(Generic[T]):
     """One value, with the time at which it was read; `patience`: for how many seconds others wait for a reading."""
 
-    def __init__(self, seconds: float, patience: float = -1) -> None:
+    def __init__(self, seconds: float, patience: float | None = None) -> None:
         self._age = timedelta(seconds=seconds)
-        self._patience = patience
-        self._lock = threading.Lock()
+        self._lock: AbstractContextManager[object] = threading.Lock() if patience is None else _Patient(patience)
         self._found: tuple[datetime, T] | None = None
 
     def get(self, now: datetime, read: Callable[[], T]) -> T:
@@ -26,14 +41,10 @@ class TTLCache(Generic[T]):
         Raises:
             TimeoutError: Another thread's reading takes longer than the patience.
         """
-        if not self._lock.acquire(timeout=self._patience):
-            raise TimeoutError
-        try:
+        with self._lock:
             if self._found is None or not self._found[0] <= now < self._found[0] + self._age:
                 self._found = (now, read())
             return self._found[1]
-        finally:
-            self._lock.release()
 
     def drop(self) -> None:
         with self._lock:
