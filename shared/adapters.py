@@ -30,14 +30,11 @@ from shared.lifecycle.timeouts import Timeouts
 from shared.observability.base import SILENT, Telemetry
 from shared.queues import ALERTS, QUEUES
 from shared.redaction import Redactor, redact_all_logging
-from shared.settings import Settings
+from shared.settings import DEVELOPMENT_KEY, Settings
 from shared.storage.base import DEPLOYMENT, InstanceStore, Marker, Queues
 from shared.storage.connect import ensure, queue_service, table_client
 from shared.storage.queues import StorageQueues
 from shared.storage.tables import TableInstanceStore
-
-_DEVELOPMENT_KEY = SecretStr("only-for-development-on-ones-own-machine")
-"""Stands in for the master key where `AZURE_FUNCTIONS_ENVIRONMENT=Development`; elsewhere the app does not start."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +82,7 @@ def connect(settings: Settings) -> Adapters:
         logging.getLogger(library).setLevel(logging.WARNING)
     table, queues = table_client(settings), queue_service(settings)
     ensure(table, queues, (*QUEUES, ALERTS) if settings.webhooks else QUEUES)
-    deriver = Deriver(settings.master_key or _DEVELOPMENT_KEY)
+    deriver = Deriver(settings.master_key or SecretStr(DEVELOPMENT_KEY))
     store = TableInstanceStore(table, settings.workspace)
     deployment = identity(store, clock, settings.deployment)
     settings = with_user(settings, deployment)

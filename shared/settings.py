@@ -2,15 +2,20 @@
 
 import json
 import re
-from typing import Annotated, Literal, get_args
+from collections.abc import Iterator
+from typing import Annotated, Any, Final, Literal, cast, get_args
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gpulaunch.models.requests import LABEL_KEY, LABEL_VALUE, ProviderName
 from gpulaunch.models.vllm_arguments import refusal_of_ours
+from shared.domain.setting_values import check_secret, check_text, check_url, cleaned, is_in_clear, is_weak
 from shared.domain.webhook import Webhook, check_address, read_hooks, signing_key
 from shared.errors import SettingsError
+
+DEVELOPMENT_KEY: Final = "only-for-development-on-ones-own-machine"
+"""Stands in for the master key where `AZURE_FUNCTIONS_ENVIRONMENT=Development`; published, so refused elsewhere."""
 
 
 class Settings(BaseSettings):
@@ -120,6 +125,23 @@ class Settings(BaseSettings):
     environment: str = Field("Production", alias="AZURE_FUNCTIONS_ENVIRONMENT")
     """`Development` on a developer's machine, set by the local host."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _clean(cls, given: Any) -> Any:
+        """Values without what copying left around them; empty ones are unset."""
+        if not isinstance(given, dict):
+            return given
+        values = cast("dict[str, object]", given)
+        texts = {name: cleaned(value) if isinstance(value, str) else value for name, value in values.items()}
+        return {name: value for name, value in texts.items() if value != ""}
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_text(cls, value: object) -> object:
+        if isinstance(value, str):
+            check_text(value)
+        return value
+
     @field_validator(
         "admin_tokens",
         "read_tokens",
@@ -133,7 +155,7 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
-            return tuple(token.strip() for token in value.split(",") if token.strip())
+            return tuple(part for part in map(cleaned, value.split(",")) if part)
         return value
 
     @field_validator("label_budgets", "label_max_instances", "label_max_gpus", mode="before")
@@ -172,22 +194,53 @@ class Settings(BaseSettings):
     @field_validator("admin_tokens", "read_tokens")
     @classmethod
     def _long_enough(cls, tokens: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        if any(len(token.get_secret_value()) < 16 for token in tokens):
-            raise ValueError("a token must have at least 16 characters; create one with `openssl rand -hex 24`")
+        for token in tokens:
+            # The whole value may be fine, and a part of it a reference.
+            check_text(token.get_secret_value())
+            check_secret(token.get_secret_value())
+            if len(token.get_secret_value()) < 16:
+                raise ValueError("a token must have at least 16 characters; create one with `openssl rand -hex 24`")
         return tokens
+
+    @field_validator(
+        "hub_token",
+        "r2_access_key_id",
+        "r2_secret_access_key",
+        "s3_access_key_id",
+        "s3_secret_access_key",
+        "skypilot_token",
+        "webhook_secret",
+        "storage_connection",
+        "insights_connection",
+    )
+    @classmethod
+    def _whole(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None:
+            check_secret(secret.get_secret_value())
+        return secret
 
     @field_validator("master_key")
     @classmethod
     def _strong(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None:
+            check_secret(key.get_secret_value(), spaces=True)
         if key is not None and len(key.get_secret_value()) < 32:
             raise ValueError("the master key must have at least 32 characters; create one with `openssl rand -hex 32`")
         return key
 
-    @field_validator("public_url", "skypilot_endpoint", "r2_endpoint", "s3_endpoint", "hub_endpoint")
+    @field_validator(
+        "public_url",
+        "skypilot_endpoint",
+        "r2_endpoint",
+        "s3_endpoint",
+        "hub_endpoint",
+        "storage_queue_uri",
+        "storage_table_uri",
+    )
     @classmethod
     def _address(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith(("https://", "http://")):
-            raise ValueError("a URL must start with https:// (http:// is allowed for localhost only)")
+        if url is not None:
+            check_url(url)
         return None if url is None else url.rstrip("/")
 
     @field_validator("webhooks", mode="before")
@@ -228,10 +281,44 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _needs_key(self) -> "Settings":
-        if self.master_key is None and not self.development:
-            raise ValueError("GPULAUNCH_MASTER_KEY is not set; create one with `openssl rand -hex 32`")
+    def _is_safe(self) -> "Settings":
+        if found := [*self._reused(), *(() if self.development else self._unfit_for_production())]:
+            raise ValueError("; ".join(found))
         return self
+
+    def _reused(self) -> Iterator[str]:
+        admin, read = (
+            {token.get_secret_value() for token in tokens} for tokens in (self.admin_tokens, self.read_tokens)
+        )
+        if admin & read:
+            yield "GPULAUNCH_READ_TOKENS: a token of GPULAUNCH_ADMIN_TOKENS is in it too; make another one"
+        if self.master_key is not None and self.master_key.get_secret_value() in admin | read:
+            yield "GPULAUNCH_MASTER_KEY: it is a token too; make another one"
+
+    def _unfit_for_production(self) -> Iterator[str]:
+        make = "create one with `openssl rand -hex 32`"
+        key = "" if self.master_key is None else self.master_key.get_secret_value()
+        if not key:
+            yield f"GPULAUNCH_MASTER_KEY is not set; {make}"
+        elif key == DEVELOPMENT_KEY:
+            yield f"GPULAUNCH_MASTER_KEY: this is the published key of developers' machines; {make}"
+        elif is_weak(key):
+            yield f"GPULAUNCH_MASTER_KEY: it has too few different characters; {make}"
+        for name, tokens in (("ADMIN", self.admin_tokens), ("READ", self.read_tokens)):
+            if any(is_weak(token.get_secret_value()) for token in tokens):
+                yield f"GPULAUNCH_{name}_TOKENS: a token has too few different characters; {make}"
+        secrets_to = {
+            "GPULAUNCH_PUBLIC_URL": self.public_url,
+            "HF_ENDPOINT": self.hub_endpoint,
+            "R2_ENDPOINT": self.r2_endpoint,
+            "AWS_ENDPOINT_URL_S3": self.s3_endpoint,
+            "SKYPILOT_API_SERVER_ENDPOINT": self.skypilot_endpoint if self.skypilot_token is not None else None,
+            "AzureWebJobsStorage__queueServiceUri": self.storage_queue_uri,
+            "AzureWebJobsStorage__tableServiceUri": self.storage_table_uri,
+        }
+        for name, url in secrets_to.items():
+            if url is not None and is_in_clear(url):
+                yield f"{name}: secrets are sent there; use https:// (http:// is allowed for localhost only)"
 
     @property
     def development(self) -> bool:

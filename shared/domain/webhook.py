@@ -60,6 +60,8 @@ def check_address(hook: Webhook, plain_http: bool) -> None:
     except ValueError:
         raise ValueError("invalid webhook URL") from None
     schemes = ("https", "http") if plain_http else ("https",)
+    if "@" in address.netloc:
+        raise ValueError("remove the user and the password from the webhook URL")
     if address.scheme not in schemes or not host:
         raise ValueError("a webhook URL must start with https:// (http:// is allowed for localhost only)")
 

@@ -67,7 +67,7 @@ def test_a_folder_of_an_s3_bucket_arrives_by_presigned_addresses(nodes: Nodes, c
         client.put_object(Bucket="models", Key="tiny/config.json", Body=b"{}")
         client.put_object(Bucket="models", Key="tiny/w 1/ü+(1).safetensors", Body=body)
         values = {"R2_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "R2_SECRET_ACCESS_KEY": "s" * 40}
-        values |= {"R2_ENDPOINT": url, "GPULAUNCH_MASTER_KEY": "k" * 32}
+        values |= {"R2_ENDPOINT": url, "GPULAUNCH_MASTER_KEY": "key-of-the-tests-0123456789-abcdef"}
         files = SourceFiles(Settings.model_validate(values), SystemClock())
         request = LaunchRequest(model_name="org/tiny", gpu="A10", model_source="r2://models/tiny")
         control.assignment = nodes.assignment(files.list_files(request).files)

@@ -28,7 +28,7 @@ DERIVER = Deriver(SecretStr("k" * 32))
 
 
 def settings(**values: Any) -> Settings:
-    return Settings.model_validate({"GPULAUNCH_MASTER_KEY": "k" * 32, **values})
+    return Settings.model_validate({"GPULAUNCH_MASTER_KEY": "key-of-the-tests-0123456789-abcdef", **values})
 
 
 def record(provider: Any = "azure") -> InstanceRecord:

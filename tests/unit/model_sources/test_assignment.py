@@ -67,7 +67,9 @@ def record(provider: Any = "slurm") -> InstanceRecord:
 
 
 def maker(listing: ModelListing, now: datetime = NOW) -> AssignmentMaker:
-    settings = Settings.model_validate({"GPULAUNCH_MASTER_KEY": "k" * 32, "HF_TOKEN": "hf_secret"})
+    settings = Settings.model_validate(
+        {"GPULAUNCH_MASTER_KEY": "key-of-the-tests-0123456789-abcdef", "HF_TOKEN": "hf_secret"}
+    )
     return AssignmentMaker(settings, Deriver(SecretStr("k" * 32)), Listed(listing), At(now))
 
 

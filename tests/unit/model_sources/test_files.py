@@ -36,7 +36,7 @@ def request(source: str) -> LaunchRequest:
 
 
 def settings(**values: Any) -> Settings:
-    return Settings.model_validate({"GPULAUNCH_MASTER_KEY": "k" * 32, **values})
+    return Settings.model_validate({"GPULAUNCH_MASTER_KEY": "key-of-the-tests-0123456789-abcdef", **values})
 
 
 @pytest.fixture(scope="module")

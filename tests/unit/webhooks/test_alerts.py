@@ -26,7 +26,7 @@ def phase(to: Phase, reason: Reason | None = None) -> Event:
 
 
 def settings(**given: str) -> Settings:
-    return Settings.model_validate({"GPULAUNCH_MASTER_KEY": "k" * 32, **given})
+    return Settings.model_validate({"GPULAUNCH_MASTER_KEY": "key-of-the-tests-0123456789-abcdef", **given})
 
 
 def test_the_signature_should_be_that_of_the_specification_s_example() -> None:
