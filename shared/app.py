@@ -38,6 +38,7 @@ from shared.control.queries import CatalogQueries, HealthReports, InstanceQuerie
 from shared.control.quota_check import QuotaCheck
 from shared.control.records import Lifecycle, Records, RecordWriter
 from shared.control.release import NodeKeeper
+from shared.control.sessions import EndedSessions
 from shared.control.step import StepRunner
 from shared.control.sweep.base import SweepTask
 from shared.control.sweep.budget_cap import BudgetCap
@@ -78,6 +79,7 @@ class App:
     queues: Queues
     failures: FailedAttempts
     refusals: RefusalLog
+    ended_sessions: EndedSessions
     launcher: IdempotentLauncher
     planner: LaunchPlanner
     instances: InstanceQueries
@@ -181,6 +183,7 @@ def compose(adapters: Adapters) -> App:
         queues=made.queues,
         failures=FailedAttempts(clock, alerts.access),
         refusals=RefusalLog(clock),
+        ended_sessions=EndedSessions(store, clock),
         launcher=IdempotentLauncher(store, launcher.launch),
         planner=planner,
         instances=InstanceQueries(store),

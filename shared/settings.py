@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal, cast, get_args
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gpulaunch.models.requests import LABEL_KEY, LABEL_VALUE, ProviderName
@@ -202,28 +202,17 @@ class Settings(BaseSettings):
                 raise ValueError("a token must have at least 16 characters; create one with `openssl rand -hex 24`")
         return tokens
 
-    @field_validator(
-        "hub_token",
-        "r2_access_key_id",
-        "r2_secret_access_key",
-        "s3_access_key_id",
-        "s3_secret_access_key",
-        "skypilot_token",
-        "webhook_secret",
-        "storage_connection",
-        "insights_connection",
-    )
+    @field_validator("*")
     @classmethod
-    def _whole(cls, secret: SecretStr | None) -> SecretStr | None:
-        if secret is not None:
-            check_secret(secret.get_secret_value())
-        return secret
+    def _whole(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, SecretStr):
+            # The master key is never sent, so it may be a phrase.
+            check_secret(value.get_secret_value(), spaces=info.field_name == "master_key")
+        return value
 
     @field_validator("master_key")
     @classmethod
     def _strong(cls, key: SecretStr | None) -> SecretStr | None:
-        if key is not None:
-            check_secret(key.get_secret_value(), spaces=True)
         if key is not None and len(key.get_secret_value()) < 32:
             raise ValueError("the master key must have at least 32 characters; create one with `openssl rand -hex 32`")
         return key

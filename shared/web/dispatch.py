@@ -2,6 +2,7 @@
 
 import urllib.parse
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from gpulaunch.operations import Scope
 from shared.api.access import check_local, log_change
@@ -43,8 +44,14 @@ def answer(page: Page, request: Request, runtime: Callable[[], App]) -> Response
     visit = None
     try:
         visit = _visit(request, runtime())
+        polling = page.polled and visit.is_htmx
+        if page.name != "web_static" and _is_ended(visit, polling):
+            visit = replace(visit, session=None)
         response = _refused(visit, page.scope, page.method) or HANDLERS[page.name](visit)
         log_change(page.scope, request, response)
+        used = visit.sessions.renewed(visit.session) if visit.session is not None and not polling else None
+        if used is not None and "Set-Cookie" not in response.headers:
+            visit.set_cookie(response, used)
     except Exception as error:
         # The last line of defence.
         problem = problem_of(error, request.what, request.id)
@@ -58,6 +65,13 @@ def _visit(request: Request, app: App) -> Visit:
     sessions = Sessions(app.deriver, app.settings, app.clock)
     session = OPEN if sessions.open_to_all else sessions.read(session_cookie(request))
     return Visit(request=request, app=app, sessions=sessions, session=session)
+
+
+def _is_ended(visit: Visit, polling: bool) -> bool:
+    session = visit.session
+    if session is None or session is OPEN or session.role is None:
+        return False
+    return visit.app.ended_sessions.is_ended(session.nonce, session.generation, polling)
 
 
 def _refused(visit: Visit, scope: Scope, method: str) -> Response | None:

@@ -1,8 +1,10 @@
 """The handlers of the pages."""
 
 import contextlib
+import logging
 import urllib.parse
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from gpulaunch.models.requests import LaunchRequest
 from shared.api.http import Response
@@ -15,7 +17,10 @@ from shared.web import costs as costs_page
 from shared.web import fleet, launch_form, settings_page
 from shared.web import instance as instance_page
 from shared.web.rendering import DOCS_HEADERS, static_files
+from shared.web.session import OPEN
 from shared.web.visit import Visit, own_path, see_other
+
+log = logging.getLogger("gpulaunch.access")
 
 
 def home(visit: Visit) -> Response:  # noqa: ARG001 - every handler gets the visit
@@ -42,10 +47,21 @@ def sign_in(visit: Visit) -> Response:
     if session is None:
         failures.failed(source, "a failed sign-in", visit.request.id)
         return _sign_in_form(visit, where, "Unknown token.", 401)
+    session = replace(session, generation=visit.app.ended_sessions.generation())
+    log.info("signed in as %s from %s; request %s", session.role, source, visit.request.id)
     return visit.set_cookie(see_other(where), session)
 
 
 def sign_out(visit: Visit) -> Response:
+    """End this session, or all sessions; also for those who have a copy of the cookie."""
+    ended, session = visit.app.ended_sessions, visit.session
+    if visit.form.get("all"):
+        if not visit.is_admin:
+            raise ProblemError("forbidden", "Your token is read-only. Sign in with an admin token.")
+        ended.end_all()
+    elif session is not None and session is not OPEN:
+        ended.end(session.nonce, datetime.fromtimestamp(session.expires_at, UTC))
+    log.info("%s; request %s", "all sessions ended" if visit.form.get("all") else "signed out", visit.request.id)
     return visit.set_cookie(see_other("/signin"), None)
 
 

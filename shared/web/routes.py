@@ -17,6 +17,8 @@ class Page:
     """A POST needs the CSRF token of its session's forms."""
     scope: Scope = Scope.READ
     """Open to everyone, to any signed-in visitor, or to admins."""
+    polled: bool = False
+    """Whether htmx gets it again and again, without anyone using it."""
 
 
 PAGES = (
@@ -27,9 +29,9 @@ PAGES = (
     Page(name="web_launch", route="launch"),
     Page(name="web_launch_plan", route="launch/plan"),
     Page(name="web_launch_post", route="launch", method="POST", scope=Scope.ADMIN),
-    Page(name="web_instances", route="instances"),
+    Page(name="web_instances", route="instances", polled=True),
     Page(name="web_instance", route="instances/{instanceId}"),
-    Page(name="web_instance_live", route="instances/{instanceId}/live"),
+    Page(name="web_instance_live", route="instances/{instanceId}/live", polled=True),
     Page(name="web_instance_terminate", route="instances/{instanceId}/terminate", scope=Scope.ADMIN),
     Page(
         name="web_instance_terminate_post", route="instances/{instanceId}/terminate", method="POST", scope=Scope.ADMIN

@@ -3,6 +3,9 @@
 import pytest
 
 from shared import app as runtime
+from shared.control.sessions import ENDED, POLL_SECONDS
+from shared.errors import StoreUnavailableError
+from shared.web.session import IDLE, RENEWED
 from tests.functional.web.visitor import Visitor, csrf_token_of, text_of
 from tests.functional.world import ADMIN, READER, World, settings
 
@@ -52,7 +55,7 @@ def test_over_https_the_cookie_should_be_secure_and_of_this_host(world: World) -
     assert visitor.get("/instances").status == 200
 
 
-@pytest.mark.parametrize("place", [0, 1, 2, 3])
+@pytest.mark.parametrize("place", [0, 1, 2, 3, 4, 5])
 def test_a_changed_cookie_should_be_worthless(world: World, admin: Visitor, place: int) -> None:
     parts = admin.cookies["gpulaunch"].split(".")
     parts[place] = ("1" if parts[place][0] != "1" else "2") + parts[place][1:]
@@ -72,11 +75,146 @@ def test_the_cookie_of_the_sign_in_page_should_open_nothing(world: World) -> Non
     assert visitor.get("/instances").status == 303
 
 
-def test_a_session_should_end_after_twelve_hours(world: World, admin: Visitor) -> None:
-    world.clock.advance(12 * 3600 - 1)
-    assert admin.get("/settings").status == 200
-    world.clock.advance(1)
+def test_a_session_should_end_after_twelve_hours_of_use(world: World, admin: Visitor) -> None:
+    for _ in range(12 * 3):
+        assert admin.get("/settings").status == 200
+        world.clock.advance(1200)
     assert admin.get("/settings").status == 303
+
+
+@pytest.mark.parametrize(("pause", "status"), [(IDLE - 1, 200), (IDLE, 303)])
+def test_a_session_should_end_when_it_is_not_used(world: World, admin: Visitor, pause: int, status: int) -> None:
+    for _ in range(3):
+        world.clock.advance(pause)
+        assert admin.get("/launch").status == status
+
+
+def test_a_page_that_polls_should_not_keep_a_session_alive(world: World, admin: Visitor) -> None:
+    instance_id = world.launch()
+    for _ in range(IDLE // 60):
+        for path in ("/instances", f"/instances/{instance_id}/live"):
+            assert admin.part(path).status in (200, 304)
+        world.clock.advance(60)
+    polled = admin.part("/instances")
+    assert (polled.status, polled.headers["HX-Redirect"]) == (401, "/signin")
+    assert admin.get("/instances").status == 303
+
+
+def test_typing_in_the_launch_form_should_keep_a_session_alive(world: World, admin: Visitor) -> None:
+    for _ in range(4):
+        world.clock.advance(IDLE - 60)
+        assert admin.part("/launch/plan?provider=azure&machine=gpu:A10&model_name=x").status == 200
+
+
+def test_not_every_answer_should_renew_the_cookie(world: World, admin: Visitor) -> None:
+    assert "Set-Cookie" not in admin.get("/settings").headers
+    world.clock.advance(RENEWED)
+    assert "HttpOnly" in admin.get("/settings").headers["Set-Cookie"]
+    assert "Set-Cookie" not in admin.get("/settings").headers
+
+
+def another_process(world: World) -> World:
+    """The same storage under a program of its own."""
+    other = World()
+    other.clock, other.store = world.clock, world.store
+    other.rebuild(store=world.store, clock=world.clock)
+    return other
+
+
+def test_signing_out_should_end_the_session_for_every_copy_of_its_cookie(world: World, admin: Visitor) -> None:
+    other = another_process(world)
+    copies = [Visitor(one, dict(admin.cookies)) for one in (world, other)]
+    instance_id = world.launch()
+    for copy in copies:
+        runtime.use(copy.world.app)
+        assert copy.get("/instances").status == 200
+    runtime.use(world.app)
+    admin.send("/instances", "/signout", {})
+    for copy in copies:
+        runtime.use(copy.world.app)
+        for path in ("/instances", "/settings", "/launch", f"/instances/{instance_id}/key", "/launch/plan"):
+            assert copy.get(path).status == 303, path
+        assert copy.get("/signin").status == 200, "no redirect in a circle"
+        assert copy.post(f"/instances/{instance_id}/terminate", {"csrf_token": "x"}).headers["Location"] == "/signin"
+
+
+def test_signing_out_should_end_no_other_session(world: World, admin: Visitor, reader: Visitor) -> None:
+    other = Visitor(world).sign_in()
+    admin.send("/instances", "/signout", {})
+    assert other.get("/instances").status == 200
+    assert reader.get("/instances").status == 200
+    assert Visitor(world).sign_in().get("/instances").status == 200
+
+
+def test_a_renewed_cookie_should_end_with_the_one_it_came_from(world: World, admin: Visitor) -> None:
+    before = dict(admin.cookies)
+    world.clock.advance(RENEWED)
+    admin.get("/instances")
+    assert admin.cookies != before
+    Visitor(world, before).send("/instances", "/signout", {})
+    assert admin.get("/instances").status == 303
+
+
+def test_polls_of_an_ended_session_should_end_within_half_a_minute(world: World, admin: Visitor) -> None:
+    other = another_process(world)
+    copy = Visitor(other, dict(admin.cookies))
+    copy.get("/instances")
+    runtime.use(world.app)
+    admin.send("/instances", "/signout", {})
+    runtime.use(other.app)
+    world.clock.advance(POLL_SECONDS)
+    assert copy.part("/instances").status == 401
+
+
+def test_an_admin_should_end_all_sessions_at_once(world: World, admin: Visitor, reader: Visitor) -> None:
+    other = Visitor(world).sign_in()
+    assert "End all sessions" in text_of(admin.get("/settings"))
+    answer = admin.send("/settings", "/signout", {"all": "yes"})
+    assert answer.headers["Location"] == "/signin"
+    for visitor in (admin, reader, other):
+        assert visitor.get("/instances").status == 303
+    assert Visitor(world).sign_in().get("/instances").status == 200
+    assert Visitor(another_process(world)).sign_in().get("/instances").status == 200
+
+
+def test_a_reader_should_not_end_the_sessions_of_others(admin: Visitor, reader: Visitor) -> None:
+    assert "End all sessions" not in text_of(reader.get("/settings"))
+    assert reader.send("/settings", "/signout", {"all": "yes"}).status == 403
+    assert admin.get("/instances").status == 200
+
+
+def test_sessions_should_cost_few_reads(world: World, admin: Visitor) -> None:
+    """One for a page; none for its polls, save one in half a minute; none for static files."""
+    instance_id, seen = world.launch(), world.store.calls.seen
+    admin.get("/instances")
+    seen.clear()
+    admin.get("/launch")
+    assert seen.count("markers") == 1
+    seen.clear()
+    for _ in range(14):
+        world.clock.advance(2)
+        admin.part(f"/instances/{instance_id}/live")
+        admin.get("/static/app.css")
+    assert seen.count("markers") == 0
+    for _ in range(15):
+        world.clock.advance(2)
+        admin.part(f"/instances/{instance_id}/live")
+    assert seen.count("markers") == 1
+
+
+def test_ended_sessions_should_be_forgotten_once_they_have_expired(world: World) -> None:
+    for _ in range(5):
+        Visitor(world).sign_in().send("/instances", "/signout", {})
+    assert len(world.store.markers(ENDED)) == 5
+    world.clock.advance(12 * 3600)
+    Visitor(world).sign_in().send("/instances", "/signout", {})
+    assert len(world.store.markers(ENDED)) == 1
+
+
+def test_without_storage_no_one_should_be_let_in_by_an_unchecked_cookie(world: World, admin: Visitor) -> None:
+    world.store.calls.fail_next("markers", StoreUnavailableError("planted"))
+    assert admin.get("/launch").status == 503
+    assert admin.get("/launch").status == 200
 
 
 def test_a_session_should_end_with_its_token(world: World, admin: Visitor) -> None:
