@@ -18,6 +18,8 @@ from tests.functional.world import SEED, World
 from tests.standins.hub import HubServer, Repository
 from tests.unit.model_sources.shapes import config, tensors
 
+KEY = "key-of-the-tests-0123456789-abcdef"
+
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 FILES = {"config.json": config(), "model.safetensors": tensors({"w": ("BF16", (10, 3))})}
 SMALL = Repository(FILES, parameters={"BF16": 8_030_261_248})
@@ -33,7 +35,7 @@ def hub() -> Iterator[HubServer]:
 def world(**given: str) -> NodeWorld:
     """A world whose models are inspected in earnest."""
     made = NodeWorld()
-    settings = Settings.model_validate({"GPULAUNCH_MASTER_KEY": "k" * 32, **given})
+    settings = Settings.model_validate({"GPULAUNCH_MASTER_KEY": KEY, **given})
     files = SourceFiles(settings, made.clock, Web(sleep=lambda _: None))
     assignments = AssignmentMaker(settings, made.adapters.deriver, files, made.clock)
     made.rebuild(models=SourceInspector(files), assignments=assignments)
@@ -157,9 +159,7 @@ def test_every_node_of_an_instance_should_serve_the_same_commit(hub: HubServer) 
 
 def test_a_simulation_should_ask_nobody(hub: HubServer) -> None:
     made = World()
-    files = SourceFiles(
-        Settings.model_validate({"GPULAUNCH_MASTER_KEY": "k" * 32, "HF_ENDPOINT": hub.endpoint}), made.clock
-    )
+    files = SourceFiles(Settings.model_validate({"GPULAUNCH_MASTER_KEY": KEY, "HF_ENDPOINT": hub.endpoint}), made.clock)
     made.rebuild(models=SourceInspector(files))
     assert made.show(made.to_ready())["model"] is None
     assert not hub.calls

@@ -24,6 +24,8 @@ from tests.functional.scripted import NodeWorld
 from tests.hostile.strategies import shell_text
 from tests.twins.factories import DEPLOYMENT, make_attempt, make_record
 
+KEY = "key-of-the-tests-0123456789-abcdef"
+
 NASTY = [
     "$(touch owned)",
     "`touch owned`",
@@ -59,7 +61,7 @@ def test_the_whole_task_should_be_free_of_what_the_user_wrote(args: list[str], c
         job=request.job,
     )
     public = "https://app.example.com" if push else None
-    given_settings = Settings.model_validate({"GPULAUNCH_MASTER_KEY": "k" * 32, "GPULAUNCH_PUBLIC_URL": public})
+    given_settings = Settings.model_validate({"GPULAUNCH_MASTER_KEY": KEY, "GPULAUNCH_PUBLIC_URL": public})
     made = node_environment(given_settings, DERIVER, record, attempt, assignment)
     launch_spec = LaunchSpec(
         cluster_name=attempt.cluster_name,

@@ -18,6 +18,8 @@ from shared.model_sources.files import SourceFiles
 from shared.model_sources.web import Web, resolve
 from shared.settings import Settings
 
+KEY = "key-of-the-tests-0123456789-abcdef"
+
 REFUSALS = (LaunchRefusedError, ProviderUnavailableError)
 PAGE = "<EnumerationResults><Blobs>{blobs}</Blobs><NextMarker>{marker}</NextMarker></EnumerationResults>"
 BLOB = "<Blob><Name>a{n}</Name><Properties><Content-Length>{size}</Content-Length></Properties></Blob>"
@@ -42,7 +44,7 @@ class Store:
         def lookup(host: str, port: int) -> Sequence[str]:
             return addresses or resolve(host, port)
 
-        values = {"GPULAUNCH_MASTER_KEY": "k" * 32, "R2_ENDPOINT": "https://r2.example", **given}
+        values = {"GPULAUNCH_MASTER_KEY": KEY, "R2_ENDPOINT": "https://r2.example", **given}
         keys = {"R2_ACCESS_KEY_ID": "a" * 20, "R2_SECRET_ACCESS_KEY": "s" * 40}
         web = Web(httpx.MockTransport(self), lookup, lambda _: None)
         return SourceFiles(Settings.model_validate(values | keys), Now(), web)

@@ -22,6 +22,8 @@ from tests.functional.agent.processes import Nodes, eventually
 from tests.functional.agent.servers import API_KEY, SIGNATURE, ControlPlane, Store
 from tests.standins.hub import HubServer, Repository
 
+KEY = "key-of-the-tests-0123456789-abcdef"
+
 MIB = 1024 * 1024
 RANGE = 16 * MIB
 
@@ -67,7 +69,7 @@ def test_a_folder_of_an_s3_bucket_arrives_by_presigned_addresses(nodes: Nodes, c
         client.put_object(Bucket="models", Key="tiny/config.json", Body=b"{}")
         client.put_object(Bucket="models", Key="tiny/w 1/ü+(1).safetensors", Body=body)
         values = {"R2_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "R2_SECRET_ACCESS_KEY": "s" * 40}
-        values |= {"R2_ENDPOINT": url, "GPULAUNCH_MASTER_KEY": "key-of-the-tests-0123456789-abcdef"}
+        values |= {"R2_ENDPOINT": url, "GPULAUNCH_MASTER_KEY": KEY}
         files = SourceFiles(Settings.model_validate(values), SystemClock())
         request = LaunchRequest(model_name="org/tiny", gpu="A10", model_source="r2://models/tiny")
         control.assignment = nodes.assignment(files.list_files(request).files)
@@ -153,7 +155,7 @@ HUB_FILES = {
 
 def test_from_the_hub_come_only_the_files_that_are_needed_and_the_token_stays_there(nodes: Nodes) -> None:
     with HubServer({"org/m": Repository(HUB_FILES, gated=True)}, token="hf_secret") as hub:
-        values = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": "hf_secret", "GPULAUNCH_MASTER_KEY": "k" * 32}
+        values = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": "hf_secret", "GPULAUNCH_MASTER_KEY": KEY}
         files = SourceFiles(Settings.model_validate(values), SystemClock())
         listed = files.list_files(LaunchRequest(model_name="org/m", gpu="A10")).files
         given = nodes.assignment(listed, hub_model="org/m", hub_endpoint=hub.endpoint, hub_token="hf_secret")

@@ -17,6 +17,8 @@ from shared.settings import Settings
 from tests.standins.hub import HubServer, Repository
 from tests.unit.model_sources.shapes import config, index, tensors
 
+KEY = "key-of-the-tests-0123456789-abcdef"
+
 WHOLE = {"config.json": config(), "tokenizer.json": b"{}", "model.safetensors": tensors({"w": ("BF16", (10, 3))})}
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 OTHER = Repository({**WHOLE, "model.safetensors": tensors({"w": ("BF16", (9, 9))})})
@@ -35,7 +37,7 @@ def launch(model: str = "org/m", source: str | None = None, **more: Any) -> Laun
 
 
 def files(hub: HubServer, **given: str) -> SourceFiles:
-    values = {"GPULAUNCH_MASTER_KEY": "k" * 32, "HF_ENDPOINT": hub.endpoint, **given}
+    values = {"GPULAUNCH_MASTER_KEY": KEY, "HF_ENDPOINT": hub.endpoint, **given}
     return SourceFiles(Settings.model_validate(values), SystemClock())
 
 
@@ -111,7 +113,7 @@ def test_a_listing_should_not_be_asked_of_another_host() -> None:
         asked.append(sent.url.host)
         return httpx.Response(307, headers={"Location": "https://evil.test/api/models/org/m/revision/main"})
 
-    values = {"GPULAUNCH_MASTER_KEY": "k" * 32, "HF_TOKEN": "hf_good"}
+    values = {"GPULAUNCH_MASTER_KEY": KEY, "HF_TOKEN": "hf_good"}
     made = SourceFiles(Settings.model_validate(values), SystemClock(), Web(httpx.MockTransport(answer)))
     with pytest.raises(LaunchRefusedError, match=r"redirects to evil\.test"):
         made.list_files(launch())
