@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gpulaunch.models.responses import CostsAnswer
@@ -56,6 +57,7 @@ from shared.control.sweep.unreadable_rows import UnreadableRows
 from shared.control.termination import Terminator, UnreadableTermination
 from shared.domain.catalog import Catalog
 from shared.domain.messages import AlertMessage
+from shared.model_sources.addresses import check_source
 from shared.observability.instances import InstanceTelemetry
 from shared.settings import Settings, read_settings
 from shared.storage.base import Queues
@@ -156,7 +158,8 @@ def compose(adapters: Adapters) -> App:
     planner = LaunchPlanner(made.catalog, rules.limits, _defaults(settings), memory, clock, arguments)
     modes = ModeChooser(settings.orchestrator, made.backends, made.redactor, made.sleep)
     admission = Admission(store, gate, rules, alerts)
-    preparation = LaunchPreparation(planner, modes, quota, made.backends)
+    source_check = partial(check_source, public_only=not settings.development)
+    preparation = LaunchPreparation(planner, modes, quota, made.backends, source_check)
     launcher = Launcher(preparation, admission, made.queues, clock, made.ids, telemetry)
     tasks: Sequence[SweepTask] = (
         # The cloud is listed when this begins, before the records are read.

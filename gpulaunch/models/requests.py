@@ -23,7 +23,9 @@ GPU = r"^[A-Za-z][A-Za-z0-9-]{0,39}(:[1-9][0-9]{0,2})?$"
 REGION = r"^[A-Za-z0-9][A-Za-z0-9._:/@ -]{0,127}$"
 """A cloud's region, the ssh host of a Slurm cluster, or a Kubernetes context, which may be as long as an ARN."""
 WORD = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-SOURCE = r"^(hf|r2|s3|https)://[A-Za-z0-9][^\s\x00-\x1f\x7f\"'\\<>`{}|^]{0,1023}$"
+_UNSEEN = r"\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+"""Control characters, and what is invisible or changes the direction of writing: what is shown has to be what runs."""
+SOURCE = rf"^(hf|r2|s3|https)://[A-Za-z0-9][^\s{_UNSEEN}\"'\\<>`{{}}|^]{{0,1023}}$"
 
 IN_WORDS = {
     LABEL_KEY: "At most 63 letters, digits and . _ / -, starting with a letter and ending with a letter or digit.",
@@ -41,8 +43,7 @@ IN_WORDS = {
 LabelKey = Annotated[str, StringConstraints(pattern=LABEL_KEY)]
 LabelValue = Annotated[str, StringConstraints(pattern=LABEL_VALUE)]
 Region = Annotated[str, StringConstraints(pattern=REGION)]
-_VISIBLE = r"^[^\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+$"
-"""No control characters, and none that are invisible or change the direction of writing: what is shown is what runs."""
+_VISIBLE = rf"^[^{_UNSEEN}]+$"
 VllmArg = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=_VISIBLE)]
 
 

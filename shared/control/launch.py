@@ -1,10 +1,11 @@
 """Accept a launch: validate, plan, price and admit it synchronously; the queue does the rest."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gpulaunch.models.instances import Mode
+from gpulaunch.models.problems import FieldError
 from gpulaunch.models.requests import LaunchRequest
 from gpulaunch.models.responses import GpuMemory, LaunchAnswer
 from shared.backends.base import Backends
@@ -15,8 +16,9 @@ from shared.control.launch_planner import LaunchPlanner
 from shared.control.mode import ModeChooser
 from shared.control.quota_check import QuotaCheck
 from shared.control.records import send_step
-from shared.domain.errors import QuotaExceededError
+from shared.domain.errors import InvalidFieldsError, QuotaExceededError
 from shared.domain.instance import InstanceRecord
+from shared.domain.provider import LaunchRefusedError
 from shared.errors import StoreUnavailableError
 from shared.lifecycle.acceptance import accept
 from shared.lifecycle.transition import NextStep
@@ -53,6 +55,8 @@ class LaunchPreparation:
     modes: ModeChooser
     quota: QuotaCheck
     backends: Backends
+    check_source: Callable[[LaunchRequest], None]
+    """Raises LaunchRefusedError for a model source that can never be read."""
 
     def prepare(self, request: LaunchRequest) -> PreparedLaunch:
         """Plan a launch, choose its mode and check the quota; nothing is written.
@@ -60,6 +64,11 @@ class LaunchPreparation:
         Raises:
             RefusalError: The launch cannot be accepted.
         """
+        try:
+            self.check_source(request)
+        except LaunchRefusedError as error:
+            wrong = FieldError(field="model_source", message=error.failure.message)
+            raise InvalidFieldsError([wrong]) from error
         candidates = self.planner.candidates(request)
         mode, reason = self.modes.choose(request.provider)
         self.backends(mode).check_labels(request.labels)

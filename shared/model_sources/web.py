@@ -1,6 +1,5 @@
 """GET requests to stores that users name, and their XML answers."""
 
-import ipaddress
 import math
 import socket
 import ssl
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from shared.domain.provider import ProviderUnavailableError
+from shared.model_sources.addresses import is_public
 from shared.model_sources.base import refused
 from shared.turns import within
 
@@ -33,20 +33,6 @@ def resolve(host: str, port: int) -> list[str]:
     """Return a host's addresses, IPv4 first, which every network has. Raises OSError."""
     found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     return sorted(found, key=lambda address: (":" in address, address))
-
-
-def is_public(address: str) -> bool:
-    """Return whether an address is public: not this machine, its network or its metadata service."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv6Address):
-        # An address that embeds an IPv4 address is as private as that one.
-        inner = found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo else None)
-        if inner is not None:
-            return inner.is_global and not inner.is_multicast
-        if found in ipaddress.ip_network("64:ff9b::/96"):
-            return is_public(str(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)))
-    # 168.63.129.16 is a public address, but inside Azure it is the platform's host.
-    return found.is_global and not found.is_multicast and str(found) != "168.63.129.16"
 
 
 class Web:

@@ -17,6 +17,7 @@ from shared.domain.provider import LaunchRefusedError, ProviderUnavailableError
 from shared.model_sources.files import SourceFiles
 from shared.model_sources.web import Web, resolve
 from shared.settings import Settings
+from tests.functional.world import SEED, World
 
 KEY = "key-of-the-tests-0123456789-abcdef"
 
@@ -210,3 +211,25 @@ def test_spellings_of_this_machine_should_be_known_to_the_resolver() -> None:
     """What the refusals above rest on: the resolver understands the spellings that a client would."""
     assert resolve("127.1", 443) == ["127.0.0.1"]
     assert socket.inet_aton("0x7f000001") == socket.inet_aton("127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    "source", ["https://169.254.169.254/latest/meta-data", "s3://b/../../x", "https://localhost/c/m"]
+)
+def test_a_launch_of_such_a_source_should_be_refused_beside_its_field_and_cost_nothing(source: str) -> None:
+    world = World()
+    refused = world.call("POST", "/api/instances/launch", SEED | {"model_source": source})
+    assert (refused.status, refused.json["errors"][0]["field"]) == (422, "model_source")
+    assert world.store.calls.count("create") == 0
+    assert world.call("POST", "/api/instances/launch", SEED | {"model_source": "s3://b/x"}).status == 202
+
+
+SEEN = (*range(0x80, 0xA0), 0xAD, 0x61C, *range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2060, 0x2070), 0xFEFF)
+
+
+@pytest.mark.parametrize("code", SEEN, ids=hex)
+def test_no_text_of_a_request_should_hold_what_is_not_shown_as_it_is(code: int) -> None:
+    text = f"a{chr(code)}b"
+    for field in ({"vllm_args": [text]}, {"job": {"command": [text]}}, {"model_source": f"s3://bucket/{text}"}):
+        with pytest.raises(ValidationError):
+            LaunchRequest.model_validate({"model_name": "org/name", "gpu": "A10", **field})

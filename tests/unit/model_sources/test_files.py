@@ -13,8 +13,9 @@ from moto.server import ThreadedMotoServer
 from gpulaunch.models.requests import LaunchRequest
 from shared.domain.provider import LaunchRefusedError, ProviderUnavailableError
 from shared.model_sources import files as source_files
+from shared.model_sources.addresses import is_public
 from shared.model_sources.files import SourceFiles
-from shared.model_sources.web import Web, is_public, parse_xml
+from shared.model_sources.web import Web, parse_xml
 from shared.settings import Settings
 
 BLOBS = """\ufeff<?xml version="1.0" encoding="utf-8"?><EnumerationResults ServiceEndpoint="https://acc.blob.core.windows.net/"
