@@ -14,6 +14,8 @@ from shared.model_sources.reasons import explain
 from shared.model_sources.web import Web
 from shared.settings import Settings
 
+MASTER_KEY = "key-of-the-tests-0123456789-abcdef"
+
 TEMPORARY = {"AWS_ACCESS_KEY_ID": "ASIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "s" * 40}
 PAGE = (
     '<ListBucketResult><Contents><Key>m/config.json</Key><ETag>"5d41402abc4b2a76b9719d911017c592"</ETag><Size>2</Size>'
@@ -37,7 +39,7 @@ class S3:
         return httpx.Response(self._status, text=self._text)
 
     def files(self, given: Mapping[str, str], source: str = "s3://bucket/m") -> list[tuple[str, str, str | None]]:
-        settings = Settings.model_validate({"GPULAUNCH_MASTER_KEY": "k" * 32, **given})
+        settings = Settings.model_validate({"GPULAUNCH_MASTER_KEY": MASTER_KEY, **given})
         made = SourceFiles(settings, Now(), Web(httpx.MockTransport(self), sleep=lambda _: None))
         listing = made.list_files(LaunchRequest(model_name="o/m", gpu="A10", model_source=source))
         return [(one.path, one.url, one.checksum and one.checksum.digest) for one in listing.files]
