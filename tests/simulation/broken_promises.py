@@ -15,7 +15,7 @@ from shared.billing.ledger import month_of
 from shared.control import idempotency
 from shared.control import launch as launching
 from shared.control import records as control_records
-from shared.control.node_calls import NodeCaller, NodeCalls
+from shared.control.node_calls import NodeCalls
 from shared.control.sweep import budget_cap, burning
 from shared.control.sweep.burning import RELEASE_ALERTED, LateReleases
 from shared.control.sweep.expiry import Expiry
@@ -27,7 +27,7 @@ from shared.domain.node import LeaseAnswer
 from shared.domain.provider import Probe
 from shared.lifecycle import machine, progress, provision, rules, termination
 from shared.lifecycle import ready as health
-from shared.lifecycle.observations import Observation, TerminationRequested
+from shared.lifecycle.observations import Observation, Reported, TerminationRequested
 from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import Decision, unchanged
 from shared.storage.base import IdempotencyEntry, Marker, VersionedLedger
@@ -61,10 +61,11 @@ def delete_after_a_failover_is_forgotten(patch: Patch) -> None:
 def results_of_jobs_are_not_kept(patch: Patch) -> None:
     """A node that reports what its job came to gets its answer, and nothing is written."""
 
-    def forget(calls: NodeCalls, caller: NodeCaller, _: object) -> LeaseAnswer:
-        return calls.lease(caller)
+    def drops(record: InstanceRecord, found: Observation) -> bool:
+        calls_us = record.attempt is not None and record.attempt.calls_us
+        return calls_us and isinstance(found, Reported) and found.status.job is not None
 
-    patch.setattr(NodeCalls, "complete", forget)
+    where(patch, drops)
 
 
 @mutation
@@ -81,9 +82,9 @@ def job_goes_on_after_a_recovery(patch: Patch) -> None:
 
 
 @mutation
-def same_offer_without_end(patch: Patch) -> None:
-    """An offer that fails for reasons that have nothing to do with it is tried for ever."""
-    patch.setattr(provision, "_tries_of_offer", always(0))
+def rounds_never_end(patch: Patch) -> None:
+    """When all planned offers have failed, the first one has another turn."""
+    patch.setattr(provision, "no_successor", always(None))
 
 
 @mutation
@@ -275,7 +276,7 @@ def keys_never_expire(patch: Patch) -> None:
 
 @mutation
 def crowds_are_admitted_unchecked(patch: Patch) -> None:
-    """Whoever has lost the ledger to others six times is admitted as if it were empty; found in crowds."""
+    """Whoever has lost the ledger to others three times is admitted as if it were empty; found in crowds."""
     change = LedgerGate.change
 
     def impatient(gate: LedgerGate, attempt: Callable[[VersionedLedger], Any]) -> Any:
@@ -284,7 +285,7 @@ def crowds_are_admitted_unchecked(patch: Patch) -> None:
         def counted(found: VersionedLedger) -> Any:
             nonlocal tries
             tries += 1
-            return attempt(found if tries <= 6 else VersionedLedger(Ledger(), found.etag))
+            return attempt(found if tries <= 3 else VersionedLedger(Ledger(), found.etag))
 
         return change(gate, counted)
 

@@ -102,7 +102,11 @@ def no_adoption(patch: Patch) -> None:
     """A launch is repeated without looking for a request or a cluster of its name."""
 
     def submit(provider: Any, launch_spec: LaunchSpec) -> str:
-        return provider._client.launch({"resources": {}, "envs": launch_spec.environment}, launch_spec.cluster_name, {})
+        return provider._client.launch(
+            {"resources": {"use_spot": launch_spec.offer.use_spot}, "envs": launch_spec.environment},
+            launch_spec.cluster_name,
+            {},
+        )
 
     patch.setattr(SkyPilotProvider, "submit", submit)
 
@@ -288,7 +292,7 @@ def skypilots_word_is_enough(patch: Patch) -> None:
     def credulous(keeper: Any, record: InstanceRecord) -> bool:
         return keeper.backends(record.mode).provider.release(attempt_ref(record))
 
-    patch.setattr(NodeKeeper, "release", credulous)
+    patch.setattr(NodeKeeper, "delete", credulous)
 
 
 @mutation

@@ -39,6 +39,9 @@ class User:
         self._scheduler = simulator.scheduler
         self._key = f"key-{number}" if self._random.random() < 0.7 else None
         self._body = self._draw_body()
+        workload = simulator.workload
+        first = workload.first if number == 0 else None
+        self._arrives_within = workload.arrivals if first is None else first
         own = Random(f"tabs {simulator.seed} {number}")
         self._tabs = self._key is not None and own.random() < 0.15
         """Launches the same twice at once."""
@@ -50,7 +53,7 @@ class User:
 
     def live(self) -> None:
         chaos = self._simulator.chaos
-        self._scheduler.pause(self._random.uniform(0, self._simulator.workload.arrivals))
+        self._scheduler.pause(self._random.uniform(0, self._arrives_within))
         if self._tabs:
             delay = self._random.uniform(0, 2)
             self._scheduler.spawn(f"{self.name} tab 2", Process(self.name), self._launch, delay=delay)

@@ -25,6 +25,8 @@ class Workload:
     """None: two to five."""
     arrivals: float = 200.0
     """Seconds in which all users come."""
+    first: float | None = None
+    """Seconds in which the first one does; None: as the others."""
     length: float = 0.0
     """Seconds for which it goes on at least."""
     faults: float | None = None
@@ -50,6 +52,7 @@ def workload_of(seed: int) -> Workload:
             start=datetime(2026, 1, 17, 9, tzinfo=UTC),
             users=random.randint(2, 4),
             arrivals=13 * 86400.0,
+            first=3600.0,
             length=21 * 86400.0,
             faults=36000.0,
             pace=60.0,

@@ -10,6 +10,8 @@ from tests.simulation.oracles.spending import MICRO, held, month
 
 _WRITE = 120.0
 """Seconds that a write may take while things go wrong: a decision is that much older than what is seen of it."""
+_AT_ALL = 3600.0
+"""Seconds after which some step of a release has come to a decision, whatever goes wrong."""
 _REDELIVERY = 700.0
 """Seconds after which the host delivers the message of a worker that died, and the receiver has it."""
 
@@ -20,8 +22,8 @@ class ReleaseAlerts(Oracle):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self._since: dict[str, datetime] = {}
-        self._raised: dict[str, datetime] = {}
-        """When the timeline of its instance said so last, by cluster, while it is so."""
+        self._raised: dict[str, list[datetime]] = {}
+        """When the timeline of its instance said so, by cluster, while it is so."""
         self._owed: dict[str, datetime] = {}
         """Clusters whose alert has to arrive, although their release is over, and since when."""
         self._received: dict[str, list[datetime]] = {}
@@ -30,17 +32,28 @@ class ReleaseAlerts(Oracle):
         now = self.world.now()
         for event in events:
             if event.type == "alert" and event.data.get("alert") == "release":
-                self._raised[str(event.data["cluster_name"])] = now
+                self._raised.setdefault(str(event.data["cluster_name"]), []).append(now)
         if not record.attempts:
             return
         last = record.attempts[-1]
         if last.state == "releasing":
             self._since.setdefault(last.cluster_name, now)
         for attempt in record.attempts[-2:]:
-            if attempt.state == "gone" and self._since.pop(attempt.cluster_name, None) is not None:
-                raised = self._raised.pop(attempt.cluster_name, None)
-                if raised is not None and self.world.calm_seconds(raised) > late(self.world):
-                    self._owed[attempt.cluster_name] = now
+            since = self._since.pop(attempt.cluster_name, None) if attempt.state == "gone" else None
+            if since is not None:
+                self._is_over(attempt.cluster_name, since)
+
+    def _is_over(self, cluster: str, since: datetime) -> None:
+        """Its timeline has all alerts, whatever went wrong meanwhile; what it said in time is on its way."""
+        now, raised = self.world.now(), self._raised.pop(cluster, [])
+        lasted = (now - since).total_seconds() - RELEASE_ALERT - _AT_ALL
+        due = 0 if lasted < 0 else 1 + int(lasted // ALERT_AGAIN)
+        if len(raised) < due:
+            self.world.violated(
+                f"{cluster} was not deleted for {now - since}, and {len(raised)} of {due} alerts said so"
+            )
+        if raised and self.world.calm_seconds(raised[-1]) > late(self.world):
+            self._owed[cluster] = now
 
     def alerted(self, alert: Alert) -> None:
         data = alert.body["data"]
@@ -62,7 +75,7 @@ class ReleaseAlerts(Oracle):
         for cluster, since in self._since.items():
             last = max(self._received.get(cluster, []), default=None)
             due = since + timedelta(seconds=RELEASE_ALERT) if last is None else last + timedelta(seconds=ALERT_AGAIN)
-            raised = self._raised.get(cluster)
+            raised = max(self._raised.get(cluster, []), default=None)
             # What was raised while things went wrong may be on its way for as long as a worker that died holds it.
             delayed = raised is not None and raised < self.world.calm_at
             if (passed := self.world.calm_seconds(due)) > late(self.world) + (_REDELIVERY if delayed else 0.0):

@@ -45,11 +45,11 @@ class GarbageAlerts(Oracle):
     def look(self) -> None:
         if self.world.alerts_may_be_lost:
             return
-        waiting = self._waiting()
-        now = self.world.now()
+        now, waiting = self.world.now(), self._waiting()
         self._since = {one: self._since.get(one, now) for one in sorted(waiting)}
         for one in sorted(set(waiting) - self._named):
-            if self._since[one] >= self.world.calm_at and self.world.calm_seconds(self._since[one]) > late(self.world):
+            since = self._since[one]
+            if since >= self.world.calm_at and self.world.calm_seconds(since) > late(self.world):
                 self.world.violated(f"{one} waits for a confirmation, and no alert says so")
 
     def _is_known(self, cluster: str) -> bool:
