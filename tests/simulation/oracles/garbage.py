@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
 from tests.simulation.oracles.facts import Alert, Oracle, World
-from tests.simulation.oracles.promises import STAYING, late
+from tests.simulation.oracles.promises import SLACK, STAYING
 
 _CLUSTER = re.compile(r"gl-[0-9a-z]{26}-[0-9]{2,}")
 _PASS = timedelta(minutes=5)
@@ -49,7 +49,7 @@ class GarbageAlerts(Oracle):
         self._since = {one: self._since.get(one, now) for one in sorted(waiting)}
         for one in sorted(set(waiting) - self._named):
             since = self._since[one]
-            if since >= self.world.calm_at and self.world.calm_seconds(since) > late(self.world):
+            if since >= self.world.calm_at and self.world.calm_seconds(since) > SLACK:
                 self.world.violated(f"{one} waits for a confirmation, and no alert says so")
 
     def _is_known(self, cluster: str) -> bool:
