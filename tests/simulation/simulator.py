@@ -51,7 +51,7 @@ from tests.simulation.reached import reached
 from tests.simulation.scheduler import Process, Scheduler, Task
 from tests.simulation.storage import FaultyQueues, FaultyStore, KeptByProcess, Table
 from tests.simulation.users import User
-from tests.simulation.witness import LOOK_SECONDS, WEBHOOK, Receiver, witness_of
+from tests.simulation.witness import LOOK_SECONDS, PATIENCE, WEBHOOK, Receiver, witness_of
 from tests.simulation.workload import money_of, rates_of, workload_of
 from tests.twins.factories import DEPLOYMENT
 from tests.twins.queues import LEASE_SECONDS
@@ -373,6 +373,9 @@ class Simulator:
         )
         if not self.scheduler.stopped:
             self.checks.at_rest(all_ended=True)
+        if self.witness.waits():
+            self.scheduler.run(self.scheduler.seconds + PATIENCE)
+        if not self.scheduler.stopped:
             self.witness.close()
 
     def _look(self) -> None:

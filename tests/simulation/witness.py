@@ -21,6 +21,8 @@ from tests.simulation.oracles.reasons import Reasons
 from tests.simulation.oracles.rounds import Rounds
 from tests.simulation.oracles.unseen import Unseen
 
+PATIENCE = 720.0
+"""Seconds after which a message that a dead worker held has been delivered again."""
 if TYPE_CHECKING:
     from tests.simulation.simulator import Simulator
 
@@ -138,6 +140,9 @@ class Witness:
     def look(self) -> None:
         for oracle in self._oracles:
             oracle.look()
+
+    def waits(self) -> bool:
+        return any(oracle.waits() for oracle in self._oracles)
 
     def close(self) -> None:
         for oracle in self._oracles:

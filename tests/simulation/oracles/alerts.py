@@ -24,8 +24,8 @@ class ReleaseAlerts(Oracle):
         self._since: dict[str, datetime] = {}
         self._raised: dict[str, list[datetime]] = {}
         """When the timeline of its instance said so, by cluster, while it is so."""
-        self._owed: dict[str, datetime] = {}
-        """Clusters whose alert has to arrive, although their release is over, and since when."""
+        self._owed: set[str] = set()
+        """Clusters whose alert has to arrive, although their release is over."""
         self._received: dict[str, list[datetime]] = {}
 
     def changed(self, before: Record, record: Record, events: Sequence[Event]) -> None:
@@ -52,8 +52,8 @@ class ReleaseAlerts(Oracle):
             self.world.violated(
                 f"{cluster} was not deleted for {now - since}, and {len(raised)} of {due} alerts said so"
             )
-        if raised and self.world.calm_seconds(raised[-1]) > late(self.world):
-            self._owed[cluster] = now
+        if raised and self.world.calm_seconds(raised[-1]) > late(self.world) and not self._received.get(cluster):
+            self._owed.add(cluster)
 
     def alerted(self, alert: Alert) -> None:
         data = alert.body["data"]
@@ -64,7 +64,7 @@ class ReleaseAlerts(Oracle):
         if any(abs((at - one).total_seconds()) < ALERT_AGAIN for one in known):
             self.world.violated(f"a second alert about {cluster} within four hours")
         known.append(at)
-        self._owed.pop(cluster, None)
+        self._owed.discard(cluster)
         began = self._since.get(cluster)
         if began is not None and (at - began).total_seconds() < RELEASE_ALERT - _WRITE:
             self.world.violated(f"an alert says that {cluster} is not deleted, after {at - began}")
@@ -81,12 +81,12 @@ class ReleaseAlerts(Oracle):
             if (passed := self.world.calm_seconds(due)) > late(self.world) + (_REDELIVERY if delayed else 0.0):
                 self.world.violated(f"no alert {passed:.0f} s after it was due: {cluster} is not deleted since {since}")
 
+    def waits(self) -> bool:
+        return bool(self._owed) and not self.world.alerts_may_be_lost
+
     def close(self) -> None:
-        if self.world.alerts_may_be_lost:
-            return
-        for cluster, since in self._owed.items():
-            if self.world.calm_seconds(since) > _REDELIVERY:
-                self.world.violated(f"the alert that {cluster} was not deleted in time never arrived")
+        if self.waits():
+            self.world.violated(f"alerts never arrived, that {sorted(self._owed)} were not deleted in time")
 
 
 class BudgetAlerts(Oracle):

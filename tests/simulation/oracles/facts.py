@@ -250,6 +250,10 @@ class Oracle:
     def look(self) -> None:
         """Some time has passed."""
 
+    def waits(self) -> bool:
+        """Whether something may still be on its way, for as long as a worker that died holds a message."""
+        return False
+
     def close(self) -> None:
         """The run is over, everything has ended."""
 
