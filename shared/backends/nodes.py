@@ -128,15 +128,16 @@ async def _status(client: aiohttp.ClientSession, target: NodeTarget) -> NodeStat
 async def _probe(client: aiohttp.ClientSession, target: NodeTarget) -> Probe:
     if target.port is None:
         return Probe(alive=False, message="vLLM's port is not known yet")
+    headers = {"Authorization": f"Bearer {target.api_key}"}
     try:
         health = _url(target.address, target.port, "/health")
-        code, _, _ = await _get(client, health, _STATUS_BYTES, PROBE_SECONDS)
+        code, _, _ = await _get(client, health, _STATUS_BYTES, PROBE_SECONDS, headers)
     except _NO_ANSWER as error:
         return Probe(alive=False, message=f"vLLM did not answer: {_why(error)}")
     if code != _OK:
         return Probe(alive=False, message=f"vLLM's /health answered {code}")
     try:
-        code, body, _ = await _get(client, health.with_path("/metrics"), _METRICS_BYTES, PROBE_SECONDS)
+        code, body, _ = await _get(client, health.with_path("/metrics"), _METRICS_BYTES, PROBE_SECONDS, headers)
     except _NO_ANSWER as error:
         return Probe(alive=True, message=f"no metrics: {_why(error)}")
     if code != _OK:

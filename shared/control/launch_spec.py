@@ -84,4 +84,5 @@ class LaunchSpecs:
             agent_port=agent_port(attempt.cluster_name, attempt.offer.provider, self.settings),
             agent_token=self.deriver.derive(record.instance_id, attempt.number, Purpose.AGENT),
             proves=attempt.proves,
+            api_key=self.deriver.endpoint_key(record.instance_id, attempt.number),
         )

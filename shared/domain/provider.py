@@ -10,7 +10,7 @@ NodeError
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -160,8 +160,10 @@ class NodeTarget:
     """vLLM's port, once known."""
     agent_port: int
     """The agent's port."""
-    agent_token: str
+    agent_token: str = field(repr=False)
     """What the agent and the control plane prove themselves with; derived."""
+    api_key: str = field(repr=False)
+    """The attempt's key, without which its endpoint answers nothing, not even its health; derived."""
     proves: bool = False
     """The agent answers a challenge; one of an earlier version has to be sent its token."""
 

@@ -77,6 +77,7 @@ class World:
             port=PORT,
             agent_port=8100,
             agent_token="t",
+            api_key="k",
         )
 
     def at(self, seconds: float) -> "World":
@@ -274,6 +275,7 @@ def test_probes_have_one_entry_for_every_target(cloud: SimulatedCloud) -> None:
         port=None,
         agent_port=8100,
         agent_token="t",
+        api_key="k",
     )
     one.at(80)
     probes = one.nodes.probe([one.target, two.target, gone])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import re
 import signal
 import subprocess
@@ -15,12 +16,15 @@ from shared.agent.node.cause import excerpt, of_server
 from shared.agent.node.clock import NodeClock
 from shared.agent.node.config import Config
 from shared.agent.node.errors import NETWORK_ERRORS, FatalError
+from shared.agent.node.guard import KEY, Guard
 from shared.agent.node.process import Child, free_port, lines_since, port_is_free, size_of
 from shared.agent.node.state import SERVING, State
 from shared.agent.node.transport import MIB, Http
 
 PORT_PATIENCE_SECONDS = 15.0
 """The vLLM of a killed agent needs a moment to release its port."""
+GUARD = "gpulaunch_guard"
+"""Name under which vLLM imports guard.py."""
 
 # A vLLM that has done its imports (7 s of CPU, more from a cold disk) and reads its arguments from one line.
 _PRELOADED = """
@@ -54,6 +58,8 @@ class VllmServer:
         self._starts = 0
         self._began = 0
         """Where in the log its latest run begins."""
+        self._proof: Mapping[str, str] = {}
+        """Headers that the guard lets pass."""
         self._plan: tuple[Path, Mapping[str, Any], Mapping[str, str]] | None = None
         self.output = config.work / "vllm.log"
 
@@ -65,7 +71,15 @@ class VllmServer:
         # For what a model's own code fetches: as the deployment may, from the mirror that it uses.
         hub = {"HF_TOKEN": assignment.get("hub_token"), "HF_ENDPOINT": assignment.get("hub_endpoint")}
         known = {name: value for name, value in hub.items() if value}
-        extra = {"PATH": path, "VLLM_API_KEY": assignment["api_key"], **known}
+        modules = os.pathsep.join(filter(None, (str(self._write_guard()), environ.get("PYTHONPATH"))))
+        # vLLM's front end in Rust knows no middleware.
+        extra = {
+            "PATH": path,
+            "PYTHONPATH": modules,
+            KEY: assignment["api_key"],
+            "VLLM_USE_RUST_FRONTEND": "0",
+        } | known
+        self._proof = {"Authorization": f"Bearer {assignment['api_key']}"}
         self._plan = (vllm, assignment, {"VLLM_NO_USAGE_STATS": "1", **environ, **extra})
         found = sorted(vllm.resolve().parent.parent.glob("lib/python*/site-packages/vllm-*.dist-info"))
         self._state.version = found[-1].name[len("vllm-") : -len(".dist-info")][:60] if found else None
@@ -73,6 +87,14 @@ class VllmServer:
         if python.exists() and is_command_of_vllm(vllm):
             command = [str(python), "-c", _PRELOADED, str(vllm)]
             self._loaded = self._run(command, subprocess.PIPE)
+
+    def _write_guard(self) -> Path:
+        """Write the guard into a folder of its own, and return the folder."""
+        folder = self._config.work / "guard"
+        folder.mkdir(exist_ok=True)
+        # The shipped file is a zip: modules have to be read by their loader.
+        (folder / f"{GUARD}.py").write_bytes(pkgutil.get_data(Guard.__module__, "guard.py") or b"")
+        return folder
 
     def _run(self, command: Sequence[str], stdin: int = subprocess.DEVNULL) -> Child:
         self._began = size_of(self.output)
@@ -83,7 +105,7 @@ class VllmServer:
         """Start it once its port is free; return whether it is healthy.
 
         Raises:
-            FatalError: It ended, or its port is taken.
+            FatalError: It ended, its port is taken, or it answers without the endpoint's key.
         """
         if self._child is None:
             self._start()
@@ -95,10 +117,20 @@ class VllmServer:
             return False
         if self._state.phase == SERVING:
             return True
+        return self._healthy()
+
+    def _healthy(self) -> bool:
+        url = f"{self._address}/health"
         try:
-            return self._http.json("GET", f"{self._address}/health", {}, timeout=2).status == 200
+            if self._http.json("GET", url, self._proof, timeout=2).status != 200:
+                return False
+            without = self._http.json("GET", url, {}, timeout=2).status
         except NETWORK_ERRORS:
             return False
+        if without != 401:
+            detail = f"vLLM answers {without} without the endpoint's key; it has to be one that takes --middleware"
+            raise FatalError("server_failed", detail)
+        return True
 
     @property
     def _address(self) -> str:
@@ -119,6 +151,7 @@ class VllmServer:
         work = self._config.work
         command = ["serve", str(work / "model")]
         command += ["--served-model-name", assignment["model_name"], "--host", "0.0.0.0", "--port", str(port)]  # noqa: S104 - clients connect from outside
+        command += ["--middleware", f"{GUARD}.{Guard.__name__}"]
         if not any(arg.partition("=")[0].replace("_", "-") == "--max-model-len" for arg in assignment["vllm_args"]):
             # A model's own context is often longer than fits beside its weights, and vLLM then exits after minutes that
             # are paid for. `auto` is the longest that fits.
@@ -148,7 +181,7 @@ class VllmServer:
     def load(self) -> dict[str, float]:
         """Running and waiting requests by vLLM's own metrics; empty while it does not answer."""
         try:
-            with self._http.open("GET", f"{self._address}/metrics", {}, timeout=3) as answer:
+            with self._http.open("GET", f"{self._address}/metrics", self._proof, timeout=3) as answer:
                 text = answer.read(8 * MIB).decode(errors="replace") if answer.status == 200 else ""
         except NETWORK_ERRORS:
             return {}

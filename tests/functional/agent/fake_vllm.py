@@ -1,20 +1,31 @@
-"""Speaks vLLM's protocol without a model: `serve`, /health, /metrics, /v1 with the key of VLLM_API_KEY.
+"""Speaks vLLM's protocol without a model: `serve`, /health, /metrics, inference; guards /v1 by itself, as vLLM does.
 
-Arguments of its own: `--fake-exit N` ends with N at once; `--fake-engine-failure` fails as vLLM's engine does;
-`--fake-running N` reports so many running requests.
+It takes `--middleware` and asks it about each request. Arguments of its own: `--fake-exit N` ends with N at once;
+`--fake-engine-failure` fails as vLLM's engine does; `--fake-running N` reports so many running requests;
+`--fake-unguarded` asks no middleware.
 """
 
 import argparse
+import asyncio
+import importlib
 import json
 import os
 import sys
+import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
+
+INFERENCE = (
+    "/v1/chat/completions", "/v1/completions", "/invocations", "/score", "/rerank", "/pooling", "/classify",
+    "/tokenize", "/inference/v1/generate",
+)  # fmt: skip
 
 
 class Server(ThreadingHTTPServer):
     model: str
     running: float
+    middleware: Any = None
     request_queue_size = 64
 
 
@@ -28,13 +39,44 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body.encode())
 
+    def _passes(self) -> bool:
+        """Ask the middleware as a server of ASGI would; what it sends is the answer."""
+        passed: list[Any] = []
+        sent: list[Any] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            passed.append(scope)
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async def ask() -> None:
+            headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in self.headers.items()]
+            path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
+            scope = {"type": "http", "method": self.command, "path": path, "headers": headers}
+            await self.server.middleware(app)(scope, receive, send)
+
+        if self.server.middleware is None:
+            return True
+        asyncio.run(ask())
+        if not passed:
+            self._answer(sent[0]["status"], sent[1]["body"].decode())
+        return bool(passed)
+
     def _allowed(self) -> bool:
+        if not self.path.startswith(("/v1", "/v2", "/inference", "/cohere")):
+            return True
         if self.headers.get("Authorization") == f"Bearer {os.environ['VLLM_API_KEY']}":
             return True
         self._answer(401, json.dumps({"error": "Unauthorized"}))
         return False
 
     def do_GET(self) -> None:
+        if not self._passes():
+            return
         if self.path == "/health":
             self._answer(200, "")
         elif self.path == "/metrics":
@@ -49,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(200, json.dumps({"object": "list", "data": [{"id": self.server.model, "object": "model"}]}))
 
     def do_POST(self) -> None:
-        if self.path == "/v1/chat/completions" and self._allowed():
+        if self._passes() and self.path in INFERENCE and self._allowed():
             message = {"role": "assistant", "content": "hello"}
             self._answer(200, json.dumps({"model": self.server.model, "choices": [{"message": message}]}))
 
@@ -67,6 +109,8 @@ def main() -> int:
     parser.add_argument("--fake-exit", type=int)
     parser.add_argument("--fake-engine-failure", action="store_true")
     parser.add_argument("--fake-running", type=float, default=0.0)
+    parser.add_argument("--middleware", action="append", default=[])
+    parser.add_argument("--fake-unguarded", action="store_true")
     args, _ = parser.parse_known_args()
     work = args.model.parent
     (work / "vllm.argv").write_text(json.dumps(sys.argv))
@@ -84,6 +128,10 @@ def main() -> int:
         return 1
     server = Server((args.host, args.port), Handler)
     server.model, server.running = args.served_model_name, args.fake_running
+    names: list[str] = [] if args.fake_unguarded else args.middleware
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        server.middleware = getattr(importlib.import_module(module), attribute)
     (work / "vllm.pid").write_text(str(os.getpid()))
     server.serve_forever()
     return 0

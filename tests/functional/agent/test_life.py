@@ -54,7 +54,7 @@ def test_push_reports_every_phase_registers_once_and_beats(nodes: Nodes, store: 
     argv = json.loads((node.work / "vllm.argv").read_text())[1:]
     assert argv == [
         *("serve", str(folder), "--served-model-name", "org/tiny", "--host", "0.0.0.0", "--port", str(port)),  # noqa: S104 - vLLM's argument
-        *("--max-model-len", "256"),
+        *("--middleware", "gpulaunch_guard.Guard", "--max-model-len", "256"),
     ]
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{node.agent_port}/v1/status")
@@ -77,7 +77,7 @@ def test_the_longest_context_that_fits_is_asked_for_unless_the_user_names_one(
     node = nodes.start(pull=nodes.assignment(model(store), port=port, vllm_args=given))
     node.reaches("serving")
     argv = json.loads((node.work / "vllm.argv").read_text())
-    assert argv[argv.index(str(port)) + 1 :] == asked
+    assert argv[argv.index("gpulaunch_guard.Guard") + 1 :] == asked
 
 
 def test_pull_answers_whoever_has_the_token_and_refuses_others(nodes: Nodes, store: Store) -> None:

@@ -1,6 +1,7 @@
 """Nodes asked over real HTTP on this machine."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -61,6 +62,7 @@ class Node:
             port=self.port if port == -1 else port,
             agent_port=self.port,
             agent_token="agent-token",
+            api_key="gl-key",
         )
 
     def close(self) -> None:
@@ -120,6 +122,7 @@ class Agent:
             port=None,
             agent_port=port,
             agent_token=token,
+            api_key="gl-key",
             proves=proves,
         )
         return HttpNodes().status(target)
@@ -229,6 +232,7 @@ def test_an_address_that_is_none_is_unreachable(node: Node) -> None:
         port=8000,
         agent_port=8001,
         agent_token="t",
+        api_key="k",
     )
     with pytest.raises(NodeUnreachableError):
         HttpNodes().status(target)
@@ -238,7 +242,11 @@ def test_an_address_that_is_none_is_unreachable(node: Node) -> None:
 def test_a_healthy_node_says_what_it_does(node: Node) -> None:
     probe = HttpNodes().probe([node.target()])["gl-1"]
     assert (probe.alive, probe.running_requests, probe.waiting_requests, probe.message) == (True, 3.0, 4.0, "")
-    assert node.authorizations == [None, None]
+    assert node.authorizations == ["Bearer gl-key", "Bearer gl-key"]
+
+
+def test_the_secrets_of_a_target_should_not_be_in_what_is_printed_of_it(node: Node) -> None:
+    assert not re.search("agent-token|gl-key", repr(node.target()))
 
 
 @pytest.mark.parametrize("code", [302, 401, 404, 500, 503])

@@ -1,0 +1,256 @@
+"""Real vLLM behind the guard, started by the real agent: who gets what from an endpoint, and what the guard costs."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from shared.agent.node import guard
+from shared.agent.node.guard import SERVED
+from shared.backends.nodes import total
+from tests.e2e.stack import model, vllm
+from tests.e2e.stack.assembly import CACHE
+from tests.e2e.stack.processes import wait_until
+from tests.functional.agent.processes import Node, Nodes, free_port
+from tests.functional.agent.servers import API_KEY, Store
+
+SERVER_SECONDS = 600
+ARGS = ["--enforce-eager", "--max-model-len", "256"]
+OWN = {"Authorization": f"Bearer {API_KEY}"}
+ROUNDS, TOKENS = 8, 150
+PATIENCE = 60
+"""Seconds; vLLM needs five for its OpenAPI document on a busy machine."""
+
+
+@dataclass(frozen=True)
+class Server:
+    port: int
+    pid: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def ask(self, method: str, path: str, headers: dict[str, str], **more: Any) -> httpx.Response:
+        return httpx.request(method, f"{self.url}{path}", headers=headers, timeout=PATIENCE, **more)
+
+    def stream(self, headers: dict[str, str]) -> tuple[int, float, float]:
+        """Stream one chat: tokens, seconds, and seconds of CPU of the process that serves HTTP."""
+        began, cpu, tokens = time.monotonic(), self._cpu(), 0
+        with httpx.stream(
+            "POST", f"{self.url}/v1/chat/completions", json=chat(TOKENS), headers=headers, timeout=60
+        ) as got:
+            assert got.status_code == 200, got.read()
+            for line in got.iter_lines():
+                tokens += '"delta":{"content"' in line.replace(" ", "")
+        return tokens, time.monotonic() - began, self._cpu() - cpu
+
+    def _cpu(self) -> float:
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def chat(tokens: int) -> dict[str, Any]:
+    return {
+        "model": "org/tiny",
+        "messages": [{"role": "user", "content": "hello"}],
+        "max_tokens": tokens,
+        "ignore_eos": True,
+        "stream": True,
+    }
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    made = Nodes(tmp_path_factory.mktemp("node"))
+    yield made
+    for node in made.started:
+        node.process.terminate()
+        node.process.wait(60)
+
+
+def started(nodes: Nodes, place: str, *, middleware: bool) -> Server:
+    """A node of the real agent with real vLLM; without `middleware` the same vLLM started by hand."""
+    environment = vllm.build(CACHE)
+    tiny = model.make(CACHE / model.NAME, environment.python)
+    variables: dict[str, Any] = {**environment.variables(), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    if middleware:
+        store = Store()
+        files = [store.file(path.name, path.read_bytes()) for path in model.files(tiny)]
+        node = nodes.start(
+            pull=nodes.assignment(files, vllm_args=ARGS, lease_seconds=3600),
+            GPULAUNCH_VLLM_EXECUTABLE=str(environment.executable),
+            GPULAUNCH_WORK_DIR=str(nodes.folder / place),
+            GPULAUNCH_LEASE_SECONDS="3600",
+            **variables,
+        )
+
+        def serving() -> int | None:
+            status = node.status()
+            assert status is None or status.phase.value != "failed", status
+            return status.port if status is not None and status.phase.value == "serving" else None
+
+        wait_until(serving, seconds=SERVER_SECONDS, what="vLLM behind the guard")
+        store.close()
+        port = serving() or 0
+    else:
+        port = free_port()
+        bare = nodes.folder / place
+        bare.mkdir()
+        command = [str(environment.executable), "serve", str(tiny), "--served-model-name", "org/tiny", *ARGS]
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            env={"PATH": os.environ["PATH"], "HOME": str(nodes.folder), **variables, guard.KEY: API_KEY},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        nodes.started.append(Node(process, bare, bare / "log"))
+        wait_until(lambda: answers(port), seconds=SERVER_SECONDS, what="vLLM without the guard")
+    return Server(port, listener(port))
+
+
+def answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health", timeout=2).is_success
+    except httpx.TransportError:
+        return False
+
+
+def listener(port: int) -> int:
+    """The process that listens on a port."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    inode = next(row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A")
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if str(link.readlink()) == f"socket:[{inode}]":
+                return int(link.parts[2])
+        except OSError:
+            continue
+    raise AssertionError(f"nobody listens on {port}")
+
+
+@pytest.fixture(scope="module")
+def guarded(nodes: Nodes) -> Server:
+    return started(nodes, "guarded", middleware=True)
+
+
+def handshake(server: Server, path: str, headers: dict[str, str]) -> int:
+    """The status of the answer to a websocket's opening handshake."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
+    opening = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    connection.request("GET", path, headers={**opening, "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", **headers})
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def test_every_route_of_vllm_should_be_closed_without_the_key(guarded: Server) -> None:
+    document = guarded.ask("GET", "/openapi.json", OWN).json()
+    paths = {re.sub(r"\{\w+\}", "x", path) for path in document["paths"]}
+    assert {"/v1/chat/completions", "/invocations", "/health"} <= paths
+    paths |= {
+        "/",
+        "/docs",
+        "/redoc",
+        "/openapi.json",
+        "/metrics",
+        "/metrics/",
+        "/nowhere",
+        *SERVED["GET"],
+        *SERVED["POST"],
+    }
+    wrong: list[dict[str, str]] = [{}, {"Authorization": f"Bearer {API_KEY}x"}, {"Authorization": "Bearer"}]
+    for headers in wrong:
+        for path in sorted(paths):
+            for method in ("GET", "POST", "OPTIONS", "HEAD", "PUT", "DELETE"):
+                assert guarded.ask(method, path, headers).status_code == 401, f"{method} {path}"
+            assert handshake(guarded, path, headers) == 401, path
+        assert handshake(guarded, "/v1/realtime", headers) == 401
+    print(
+        f"\n{len(document['paths'])} routes of vLLM's own document and {len(paths)} paths in all: 401 without the key"
+    )
+
+
+def test_with_the_key_what_is_listed_should_be_served_and_nothing_else(guarded: Server) -> None:
+    tokens, _, _ = guarded.stream(OWN)
+    assert tokens > TOKENS / 2
+    for path in ("/health", "/metrics", "/v1/models", "/version", "/ping"):
+        assert guarded.ask("GET", path, OWN).status_code == 200, path
+    metrics = guarded.ask("GET", "/metrics", OWN).text
+    for name in (
+        "num_requests_running",
+        "num_requests_waiting",
+        "request_success",
+        "prompt_tokens",
+        "generation_tokens",
+    ):
+        assert total(metrics, f"vllm:{name}" + ("" if name.startswith("num") else "_total")) is not None, name
+    for path in ("/invocations", "/v1/load_lora_adapter", "/scale_elastic_ep", "/inference/v1/generate"):
+        assert guarded.ask("POST", path, OWN, json=chat(1)).status_code == 404, path
+    assert handshake(guarded, "/elsewhere", OWN) == 404
+
+
+def test_a_large_body_without_the_key_should_be_refused_before_it_is_read(guarded: Server) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", guarded.port, timeout=PATIENCE)
+    connection.putrequest("POST", "/v1/chat/completions")
+    connection.putheader("Content-Length", str(2**40))
+    connection.endheaders()
+    assert connection.getresponse().status == 401
+    connection.close()
+
+
+def checking() -> float:
+    """Seconds of CPU that the guard itself takes for a request."""
+    os.environ[guard.KEY] = API_KEY
+    passed: Any = object()
+
+    def app(scope: guard.Message, receive: guard.Receive, send: guard.Send) -> Any:
+        return passed
+
+    guarded = guard.Guard(app)
+    headers = [(b"host", b"x"), (b"accept", b"*/*"), (b"authorization", f"Bearer {API_KEY}".encode())]
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers}
+    began = time.process_time()
+    for _ in range(10_000):
+        guarded(scope, passed, passed)
+    seconds = (time.process_time() - began) / 10_000
+    print(f"\nthe guard takes {seconds * 1e6:.1f} µs of CPU a request, and nothing for a token")
+    return seconds
+
+
+def test_the_guard_should_cost_at_most_a_hundredth_of_the_tokens(nodes: Nodes, guarded: Server) -> None:
+    bare = started(nodes, "bare", middleware=False)
+    seconds: dict[str, list[float]] = {"guarded": [], "bare": []}
+    cpu: dict[str, float] = {"guarded": 0.0, "bare": 0.0}
+    for server in (guarded, bare):
+        server.stream(OWN)
+    for turn in range(ROUNDS):
+        # In turns, first one and then the other: whatever else the machine does hits both.
+        pair = [("guarded", guarded), ("bare", bare)]
+        for name, server in pair if turn % 2 else reversed(pair):
+            tokens, took, used = server.stream(OWN)
+            assert tokens > TOKENS / 2
+            seconds[name].append(took / tokens)
+            cpu[name] += used / tokens
+    ratio = statistics.median(bare / own for bare, own in zip(seconds["bare"], seconds["guarded"], strict=True))
+    shown = {name: f"{1 / statistics.median(values):.1f}" for name, values in seconds.items()}
+    used = {name: f"{value / ROUNDS * 1e6:.0f}" for name, value in cpu.items()}
+    print(
+        f"\ntokens/s {json.dumps(shown)}, ratio {ratio:.4f}; µs of CPU a token in the HTTP process {json.dumps(used)}"
+    )
+    # Time on the clock is the machine's other work as well; the processor's time is vLLM's own.
+    assert cpu["guarded"] < 1.1 * cpu["bare"]
+    assert checking() < cpu["guarded"] / ROUNDS * TOKENS / 100
