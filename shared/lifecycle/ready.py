@@ -23,6 +23,7 @@ def probed(transition: Transition, found: Probed, timeouts: Timeouts) -> Decisio
     message = problem(transition.record, found.probe, transition.now, timeouts)
     if found.probe.alive:
         health = worked(_healthy(before, found.probe, transition.now), found.probe, transition.now, timeouts)
+        health = _without_metrics(transition, health, found.probe, timeouts)
         idle = idle_for_so_long(transition.record.model_copy(update={"health": health}), transition.now)
         if idle is not None:
             return terminate(transition, idle)
@@ -110,6 +111,19 @@ def _tell(transition: Transition, health: Health, probe: Probe, timeouts: Timeou
     what = "is not healthy" if probe.alive else "does not answer"
     transition.event(EventType.HEALTH, f"The endpoint {what}: {health.message}{more}")
     return health.model_copy(update={"told_at": now, "untold": 0})
+
+
+def _without_metrics(transition: Transition, health: Health, probe: Probe, timeouts: Timeouts) -> Health:
+    """Write an event when a node's load is not known, on which its idle rule depends; not each time if it flaps."""
+    unknown = probe.running_requests is None and probe.waiting_requests is None
+    message = probe.message if unknown and transition.record.request.idle_minutes is not None else ""
+    if health.state == "unhealthy" or message == health.message:
+        return health
+    told_at, now = health.told_at, transition.now
+    if message and not health.message and (told_at is None or seconds_between(told_at, now) >= timeouts.flapping_quiet):
+        transition.event(EventType.HEALTH, f"idle_minutes has no effect while {message}.")
+        health = health.model_copy(update={"told_at": now})
+    return health.model_copy(update={"message": message})
 
 
 def _healthy(before: Health, probe: Probe, now: datetime) -> Health:
