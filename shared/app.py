@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gpulaunch.models.responses import CostsAnswer
 from shared.adapters import Adapters, connect
+from shared.agent.task import server_port
 from shared.auth import Deriver
 from shared.billing.admission import Admission, AdmissionRules
 from shared.billing.budget import Budgets
@@ -205,7 +206,14 @@ def compose(adapters: Adapters) -> App:
             made.deployment,
             made.timeouts,
         ),
-        node_calls=NodeCalls(records, made.assignments, clock, made.redactor, settings.lease_seconds),
+        node_calls=NodeCalls(
+            records,
+            made.assignments,
+            clock,
+            made.redactor,
+            settings.lease_seconds,
+            lambda provider: server_port(provider, settings),
+        ),
         catalog_queries=CatalogQueries(made.catalog),
         costs=CostReports(store, costs, rules.budgets, clock),
         quota=quota,

@@ -1,10 +1,12 @@
 """Calls of nodes: each proves itself by its attempt's token, renews the lease, and may change the record."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
 from gpulaunch.models.instances import Phase
+from gpulaunch.models.requests import ProviderName
 from shared.auth import Deriver
 from shared.backends.base import Assignments
 from shared.clock import Clock
@@ -100,6 +102,8 @@ class NodeCalls:
     clock: Clock
     redactor: Redactor
     lease_seconds: int
+    server_port: Callable[[ProviderName], int | None]
+    """Where vLLM listens on a provider's nodes; None: they say it."""
 
     def assignment(self, caller: NodeCaller) -> Assignment:
         if not self.lease(caller).renewed:
@@ -121,7 +125,10 @@ class NodeCalls:
         """Renew the lease; now and then it is written down that the node was heard, which never stands in the way."""
         record = caller.found.record
         try:
-            record = self.records.change(record.instance_id, Heard(caller.attempt), caller.found) or record
+            record = (
+                self.records.change(record.instance_id, Heard(caller.attempt, self._port(record)), caller.found)
+                or record
+            )
         except StoreError as error:
             log.info("%s: a heartbeat is not written down: %s", record.instance_id, error)
         lease = self._lease(record, caller.attempt)
@@ -129,6 +136,9 @@ class NodeCalls:
             # Only a serving node sends heartbeats: what it has reported was in a record that is lost.
             return ReportRequest(renewed=True, lease_seconds=lease.lease_seconds)
         return lease
+
+    def _port(self, record: InstanceRecord) -> int | None:
+        return None if record.attempt is None else self.server_port(record.attempt.offer.provider)
 
     def progress(self, caller: NodeCaller, status: NodeStatus) -> LeaseAnswer:
         """Apply a report.

@@ -76,7 +76,7 @@ def worked(health: Health, probe: Probe, now: datetime, timeouts: Timeouts) -> H
 def never_reported(record: InstanceRecord, now: datetime, timeouts: Timeouts) -> Failure | None:
     """Return why a node is given up that runs and has an agent that does nothing, or None."""
     attempt = record.attempts[-1]
-    if attempt.node_up_at is None or attempt.calls_us or attempt.node_phase is not None:
+    if attempt.node_up_at is None or attempt.heard_at is not None or attempt.calls_us or attempt.node_phase is not None:
         return None
     if seconds_between(attempt.node_up_at, now) < timeouts.first_report:
         return None

@@ -184,12 +184,10 @@ def _reported(
             )
         case Registered():
             return unchanged(record) if ready else progress.registered(transition, found, timeouts)
-        case Heard() if not ready and attempt.node_phase is None and attempt.port is not None:
+        case Heard() if not ready and attempt.node_phase is None and (port := attempt.port or found.port) is not None:
             # Only a serving node sends heartbeats. What it reported was in a record that is lost; earlier agents do not
             # report again.
-            return progress.registered(
-                transition, Registered(found.attempt, NodeRegistration(port=attempt.port)), timeouts
-            )
+            return progress.registered(transition, Registered(found.attempt, NodeRegistration(port=port)), timeouts)
         case Heard():
             return liveness.heard(transition, timeouts)
 

@@ -133,9 +133,11 @@ class Registered:
 
 @dataclass(frozen=True)
 class Heard:
-    """An attempt's node has renewed its lease."""
+    """An attempt's node has renewed its lease; only a serving one does so without a report."""
 
     attempt: int
+    port: int | None = None
+    """Where its server listens, as far as the settings say."""
 
 
 @dataclass(frozen=True)

@@ -232,6 +232,27 @@ def test_an_agent_that_cannot_report_again_should_be_followed_by_its_heartbeats(
     assert push.show(instance_id)["phase"] == "ready"
 
 
+def test_a_restored_table_should_find_the_node_of_an_attempt_that_it_lacks(push: NodeWorld) -> None:
+    """The first attempt's node is lost, the second one serves, and the table is from before that; the agent is old."""
+    instance_id = push.to_ready(use_spot=False, max_lifetime_minutes=900)
+    push.beating.clear()
+    older = saved(push)
+    push.node(instance_id, "notice", {"notice": "eviction"})
+    push.run(5)
+    second = push.token(instance_id, 2)
+    push.node(instance_id, "progress", {"phase": "serving", "port": 8000}, token=second)
+    push.node(instance_id, "register", {"port": 8000}, token=second)
+    push.run(30)
+    assert (push.show(instance_id)["phase"], len(push.show(instance_id)["attempts"])) == ("ready", 2)
+    restore(push, older)
+    push.node(instance_id, "notice", {"notice": "eviction"})
+    for _ in range(90):
+        push.run(60)
+        assert push.node(instance_id, "heartbeat", {}, token=second).json["renewed"]
+    shown = push.show(instance_id)
+    assert (shown["phase"], len(shown["attempts"])) == ("ready", 2)
+
+
 def test_only_an_admin_should_adopt(push: NodeWorld) -> None:
     _, name = orphaned(push)
     assert push.call("POST", "/api/garbage/adopt", {"clusters": [name]}, token=READER).status == 403

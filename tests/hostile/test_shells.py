@@ -118,7 +118,7 @@ def test_a_token_of_another_node_or_attempt_should_open_nothing() -> None:
     world = NodeWorld()
     mine, other = world.to_ready(), world.launch()
     derive = world.adapters.deriver.derive
-    wrong = [derive(other, 1, Purpose.NODE), derive(mine, 2, Purpose.NODE), derive(mine, 1, Purpose.AGENT)]
+    wrong = [derive(other, 1, Purpose.NODE), derive(mine, 1, Purpose.AGENT)]
     wrong += [
         derive(mine, 1, Purpose.ENDPOINT),
         world.adapters.deriver.endpoint_key(mine, 1),
