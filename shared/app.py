@@ -139,7 +139,7 @@ def compose(adapters: Adapters) -> App:
     telemetry = InstanceTelemetry(made.telemetry)
     gate = LedgerGate(store, made.sleep, made.ledger_lock)
     costs = AttemptCosts(made.catalog)
-    lifecycle = Lifecycle(clock, made.timeouts)
+    lifecycle = Lifecycle(clock, made.timeouts.with_lease(settings.lease_seconds))
     memory = OfferMemory(store, clock, made.refused_offers)
     alerts = AlertQueue(made.queues, len(settings.webhooks), settings.webhook_events)
     writer = RecordWriter(store, gate, costs, telemetry)

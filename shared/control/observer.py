@@ -22,6 +22,7 @@ from shared.domain.provider import (
     Probe,
     ProviderNotEnabledError,
     ProviderUnavailableError,
+    RecordsLostError,
 )
 from shared.lifecycle.observations import (
     Act,
@@ -81,6 +82,8 @@ class Observer:
             return LaunchRefused(error.failure.model_copy(update={"message": text(error.failure.message)}))
         except ProviderNotEnabledError as error:
             return NotEnabled(text(str(error)))
+        except RecordsLostError as error:
+            return ProviderUnavailable(text(str(error)), lost=True)
         except ProviderUnavailableError as error:
             return ProviderUnavailable(text(str(error)))
 

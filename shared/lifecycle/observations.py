@@ -85,6 +85,8 @@ class ProviderUnavailable:
     """The provider did not answer, so nothing is known."""
 
     message: str
+    lost: bool = False
+    """It answers, and has lost its records of the node: waiting for it may be in vain."""
 
 
 @dataclass(frozen=True)

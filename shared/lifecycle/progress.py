@@ -73,10 +73,12 @@ def observed(transition: Transition, found: Observed, timeouts: Timeouts) -> Dec
 def unanswered(transition: Transition, found: ProviderUnavailable | NotEnabled, timeouts: Timeouts) -> Decision:
     """Poll again after the provider did not answer; the attempt's time limit keeps running.
 
-    A node that says itself that it is alive is not given up by time alone: what it waits for may be the provider.
+    A node that says itself that it is alive is not given up by time alone: what it waits for may be the provider, which
+    comes back unless it has lost its records.
     """
     late = overdue(transition.record, transition.now, timeouts.allowed)
-    if late is not None and not is_heard(transition.record, transition.now, timeouts):
+    lost = isinstance(found, ProviderUnavailable) and found.lost
+    if late is not None and (lost or not is_heard(transition.record, transition.now, timeouts)):
         return give_up_attempt(
             transition, Failure(reason=late.reason, message=f"{late.message} {found.message}"), timeouts
         )

@@ -1,6 +1,6 @@
 """Time limits and retry counts, each with its reason."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpulaunch.models.instances import Phase
 from shared.domain.instance import OFFERS_PER_ROUND
@@ -75,6 +75,10 @@ class Timeouts:
     not count, so that every planned offer has its turn."""
     max_recoveries: int = 5
     """A node lost six times in one lifetime will be lost again, and its owner has to know."""
+
+    def with_lease(self, seconds: float) -> "Timeouts":
+        """The same where nodes beat as their lease has it: one is silent after two thirds of it at the earliest."""
+        return replace(self, silent=max(self.silent, seconds * 2 / 3))
 
     @property
     def allowed(self) -> dict[Phase, float]:

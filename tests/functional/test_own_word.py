@@ -6,7 +6,7 @@ import pytest
 
 from shared import app as runtime
 from shared.domain.node import NodePhase, NodeStatus
-from shared.domain.provider import NodeState, NodeView, ProviderUnavailableError
+from shared.domain.provider import NodeState, NodeView, ProviderUnavailableError, RecordsLostError
 from shared.lifecycle.timeouts import Timeouts
 from tests.functional.scripted import NodeWorld
 
@@ -167,3 +167,25 @@ def test_a_node_that_reports_should_outlive_a_provider_that_does_not_answer(monk
     world.run(LIMITS.silent + 60)
     assert world.show(instance_id)["attempts"][0]["failure"]["reason"] == "registration_timeout"
     runtime.use(None)
+
+
+def test_a_provider_that_has_lost_its_records_should_not_be_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = NodeWorld()
+    instance_id = world.launch(use_spot=False)
+    world.run(5)
+
+    def lost(_: object) -> NodeView:
+        raise RecordsLostError("The SkyPilot server cannot say whether it exists")
+
+    monkeypatch.setattr(world.scripted, "describe", lost)
+    world.node(instance_id, "progress", {"phase": "starting_server"})
+    world.node(instance_id, "register", {"port": 8000})
+    world.beating[instance_id] = 1
+    world.run(LIMITS.registering + 60)
+    assert world.show(instance_id)["attempts"][0]["failure"]["reason"] == "registration_timeout"
+    runtime.use(None)
+
+
+@pytest.mark.parametrize(("lease", "silent"), [(60, 600), (900, 600), (9000, 6000)])
+def test_a_long_lease_should_make_for_long_silence(lease: int, silent: float) -> None:
+    assert LIMITS.with_lease(lease).silent == silent
