@@ -288,6 +288,11 @@ class Simulator:
                 poisoned=self.random.choice((0, 2)),
                 max_attempts=self.random.choice((3, 12)),
                 max_recoveries=self.random.choice((0, 1, 5)),
+                # Where heartbeats are rarer, silence lasts longer.
+                silent=LIMITS.silent * self.workload.pace,
+                silence_observed=LIMITS.silence_observed * self.workload.pace,
+                silence_vouched=LIMITS.silence_vouched * self.workload.pace,
+                heard_lately=LIMITS.heard_lately * self.workload.pace,
             ),
             # With slices of one the probes of all but the oldest instance go through their queue.
             probe_slice=self.probe_slice,
