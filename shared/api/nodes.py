@@ -43,6 +43,7 @@ def _report(
         try:
             caller = _caller(app, request)
         except UnrecordedNodeError:
+            read_body(kind, request, limit)
             return json_response(app.node_calls.unrecorded())
         return json_response(take(app.node_calls, caller, read_body(kind, request, limit)))
 
