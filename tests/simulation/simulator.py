@@ -402,6 +402,8 @@ class Simulator:
         self.given = _settings(self.kind, tuple(money.items()), self.lease)
         self.witness.world.terms = replace(self.witness.world.terms, monthly_budget_usd=0.01)
         self.adapters = replace(self.adapters, settings=self.given)
+        for worker in self.workers:
+            self.scheduler.kill(worker)
         runtime.use(compose(self.adapters))
 
     def _quiet(self) -> bool:
