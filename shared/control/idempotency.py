@@ -6,7 +6,7 @@ A key belongs to the caller's token: two callers who use the same key share noth
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from gpulaunch.models.problems import FieldError
@@ -27,7 +27,9 @@ class LaunchKey:
     key_hash: str
     body_hash: str
     bare_hash: str
-    """Of the key alone, as versions wrote it that did not tell callers apart."""
+    """Of the key alone, as versions write it that do not tell callers apart."""
+    shared: bool = True
+    """The entry is for those versions, too; False: another caller's is there already."""
 
     @classmethod
     def of(cls, key: str, request: LaunchRequest, caller: str = "") -> "LaunchKey":
@@ -49,6 +51,7 @@ class LaunchKey:
             instance_id=answer.instance_id,
             answer=answer.model_dump_json(),
             created_at=now,
+            bare_hash=self.bare_hash if self.shared and self.bare_hash != self.key_hash else None,
         )
 
 
@@ -82,20 +85,23 @@ class IdempotentLauncher:
             return _replay(found, hashed)
         try:
             return self._launch(request, hashed, trace)
-        except (AlreadyExistsError, RefusalError):
+        except (AlreadyExistsError, RefusalError) as error:
             # The same key came twice at once, and the other call was first; it may have used up a budget.
-            found = self._store.idempotency(hashed.key_hash)
-            if found is None:
+            found = self._store.idempotency(hashed.key_hash) or self._earlier(hashed)
+            if found is not None:
+                return _replay(found, hashed)
+            if isinstance(error, RefusalError) or self._store.idempotency(hashed.bare_hash) is None:
                 raise
-            return _replay(found, hashed)
+            # Another caller has used the same key.
+            return self._launch(request, replace(hashed, shared=False), trace)
 
     def _earlier(self, key: LaunchKey) -> IdempotencyEntry | None:
         """What an earlier version stored under the key alone, for a launch that is repeated across an upgrade.
 
-        Only with the same body, since another caller may have used the key.
+        Only with the same body, since another caller may have used the key, and not what this version stored there.
         """
         found = None if key.bare_hash == key.key_hash else self._store.idempotency(key.bare_hash)
-        return found if found is not None and found.body_hash == key.body_hash else None
+        return found if found is not None and found.bare_hash is None and found.body_hash == key.body_hash else None
 
 
 def _replay(found: IdempotencyEntry, key: LaunchKey) -> LaunchAnswer:

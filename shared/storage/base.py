@@ -83,6 +83,14 @@ class IdempotencyEntry(Kept):
     answer: str
     """The answer's body, JSON."""
     created_at: UtcTime
+    bare_hash: str | None = None
+    """SHA-256 of the key without its caller. The entry is stored under it as well, for versions that look there alone:
+    during an update, and after a roll-back, they get the repetitions of launches that this one has accepted."""
+
+    @property
+    def rows(self) -> "tuple[IdempotencyEntry, ...]":
+        """The entry under each of its hashes."""
+        return (self,) if self.bare_hash is None else (self, self.model_copy(update={"key_hash": self.bare_hash}))
 
 
 class Marker(Kept):

@@ -66,8 +66,8 @@ class TableInstanceStore:
         check_write(None, record, events, booking)
         row = checked_row(self._partition, record, secrets.token_hex(8))
         operations: list[_Write] = [("create", row), *self._event_inserts(record.instance_id, events)]
-        if idempotency is not None:
-            operations.append(("create", rows.idempotency_row(self._partition, idempotency)))
+        for entry in () if idempotency is None else idempotency.rows:
+            operations.append(("create", rows.idempotency_row(self._partition, entry)))
         return self._write(f"create {record.instance_id}", operations, booking)
 
     def idempotency(self, key_hash: str) -> IdempotencyEntry | None:

@@ -1,5 +1,7 @@
 """Answers that are true: a 304 means the same body, a key belongs to its token, rows expire, stories stay readable."""
 
+import hashlib
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +11,7 @@ from gpulaunch.operations import OPERATIONS
 from shared.control.queries import FIRST_EVENTS, MOST_EVENTS
 from shared.control.sweep.expiry import KEPT
 from shared.domain.provider import NodeState, NodeView
+from shared.storage.base import IdempotencyEntry
 from tests.functional.scripted import NodeWorld
 from tests.functional.web.visitor import Visitor
 from tests.functional.world import ADMIN, SEED, World, settings
@@ -83,6 +86,29 @@ class TestKeys:
         assert other.status == 202
         assert other.json["instance_id"] != old["instance_id"]
 
+    def test_an_earlier_version_should_find_a_key_of_this_one(self, two: World) -> None:
+        """It looks for the key alone: while both run, a repetition that it gets must not launch again."""
+        mine = self.launch(two, ADMIN).json
+        found = two.store.idempotency(hashlib.sha256(b"1").hexdigest())
+        assert found is not None
+        assert json.loads(found.answer) == mine
+
+    def test_an_earlier_version_that_is_first_should_be_answered_alike(
+        self, two: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Both get the same call at once; this one looks before the other one writes."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("shared.auth.Deriver.derive", always(""))
+            old = self.launch(two, ADMIN).json
+        look, looks = two.store.idempotency, iter(range(9))
+
+        def too_early(key: str) -> IdempotencyEntry | None:
+            return look(key) if next(looks) >= 2 else None
+
+        monkeypatch.setattr(two.store, "idempotency", too_early)
+        assert self.launch(two, ADMIN).json == old
+        assert len(list(two.store.live())) == 1
+
     def test_a_key_should_be_kept_for_a_week_and_then_expire(self, world: World) -> None:
         first = self.launch(world, ADMIN).json["instance_id"]
         world.clock.advance((KEPT - timedelta(hours=2)).total_seconds())
@@ -91,13 +117,13 @@ class TestKeys:
         world.run(2 * 3600)
         assert self.launch(world, ADMIN).json["instance_id"] != first
         keys = [key for key in world.store._rows if key.startswith("idem|")]  # pyright: ignore[reportPrivateUsage]
-        assert len(keys) == 1
+        assert len(keys) == 2
 
     def test_a_run_should_delete_a_bounded_number(self, world: World) -> None:
         for key in range(5):
             world.call("POST", PATH, SEED, headers={"Idempotency-Key": str(key)})
         later = world.clock.now() + timedelta(days=8)
-        assert [world.store.expire_idempotency(later, 3) for _ in range(3)] == [3, 2, 0]
+        assert [world.store.expire_idempotency(later, 6) for _ in range(3)] == [6, 4, 0]
 
 
 class TestFlapping:

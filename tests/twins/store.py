@@ -57,8 +57,7 @@ class MemoryInstanceStore:
     ) -> str:
         check_write(None, record, events, booking)
         inserts = [checked_row("", record, ""), *self._event_rows(record.instance_id, events)]
-        if idempotency is not None:
-            inserts.append(rows.idempotency_row("", idempotency))
+        inserts += [rows.idempotency_row("", entry) for entry in (() if idempotency is None else idempotency.rows)]
         with self.calls.call("create"), self._lock:
             return self._write(inserts, booking=booking)
 
