@@ -25,8 +25,8 @@ log = logging.getLogger("gpulaunch.alerts")
 class AlertQueue:
     """The sender's side of alerts.
 
-    What storage refuses is logged and given up: the change that the alert is about is written, and matters more. Alerts
-    of nodes that may burn money raise instead: the sweep sends those, and sends them again.
+    What storage refuses is logged and given up: the change that the alert is about is written, and matters more. The
+    sweep's own alerts are different: it is told that they were refused, and sends them again.
     """
 
     queues: Queues
@@ -48,14 +48,13 @@ class AlertQueue:
             self._send(AlertMessage(instanceId=record.instance_id, epoch=record.epoch, sequence=0, budget=notice))
 
     def unreadable(self, notice: UnreadableNotice) -> None:
-        """Send to every receiver that a record cannot be read."""
-        if "alert" in self.wanted:
-            self._send(AlertMessage(instanceId=notice.instance_id, epoch=0, sequence=0, unreadable=notice))
+        """Send to every receiver that a record cannot be read. Raises StoreUnavailableError."""
+        self._put(AlertMessage(instanceId=notice.instance_id, epoch=0, sequence=0, unreadable=notice))
 
-    def garbage(self, notice: GarbageNotice) -> None:
-        """Send to every receiver that nodes wait for a confirmation, or carry no identity."""
-        if "alert" in self.wanted:
-            self._send(AlertMessage(instanceId=NO_INSTANCE, epoch=0, sequence=0, garbage=notice))
+    def garbage(self, notice: GarbageNotice) -> bool:
+        """Send to every receiver that nodes wait for a confirmation, or carry no identity; False: not to all."""
+        message = AlertMessage(instanceId=NO_INSTANCE, epoch=0, sequence=0, garbage=notice)
+        return self._send(message) if "alert" in self.wanted else True
 
     def access(self, notice: AccessNotice) -> None:
         """Send to every receiver that an address has failed to prove itself too often."""
@@ -75,9 +74,13 @@ class AlertQueue:
             for hook in range(self.receivers):
                 self.queues.send(ALERTS, message.model_copy(update={"hook": hook}))
 
-    def _send(self, message: AlertMessage) -> None:
+    def _send(self, message: AlertMessage) -> bool:
+        """Send to every receiver; False: storage refused it for some, which is logged."""
+        sent = True
         for hook in range(self.receivers):
             try:
                 self.queues.send(ALERTS, message.model_copy(update={"hook": hook}))
             except StoreUnavailableError as error:
                 log.warning("the alert %s is lost: %s", message.webhook_id, error)
+                sent = False
+        return sent

@@ -1,12 +1,18 @@
 """What a sweep task is: one file per task, each isolated from the others."""
 
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from gpulaunch.models.instances import Phase
 from shared.domain.instance import InstanceRecord
+from shared.errors import StoreUnavailableError
 from shared.storage.base import Unreadable, Versioned
+
+log = logging.getLogger("gpulaunch.sweep")
+T = TypeVar("T")
 
 GRACE = timedelta(seconds=20)
 """How late a step may be before it is sent again: polling and a busy queue cost seconds, a lost message never comes."""
@@ -48,6 +54,27 @@ class SweepTask(Protocol):
     def begin(self, now: datetime) -> TaskRun | None:
         """Start a run, before the walk; None: the task is not due in this sweep."""
         ...
+
+
+def each(items: Iterable[T], act: Callable[[T], bool], name: Callable[[T], str]) -> int:
+    """Do something with every item; how many were done. One that fails does not end the others.
+
+    Raises:
+        Exception: What the last one that failed has raised, after all had their turn; at once when storage is away.
+    """
+    done = 0
+    failed: Exception | None = None
+    for item in items:
+        try:
+            done += act(item)
+        except StoreUnavailableError:
+            raise
+        except Exception as error:
+            log.exception("%s is left to the next sweep", name(item))
+            failed = error
+    if failed is not None:
+        raise failed
+    return done
 
 
 def is_time(now: datetime, every: timedelta) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime
 from gpulaunch.models.instances import Phase
 from shared.billing.budget import Budgets, Running, over_budget
 from shared.control.records import Records
-from shared.control.sweep.base import TaskRun, Walk
+from shared.control.sweep.base import TaskRun, Walk, each
 from shared.domain.costs import micro_so_far
 from shared.errors import StaleRecordError
 from shared.lifecycle.observations import TerminationRequested
@@ -31,15 +31,16 @@ class BudgetCap:
 
     def enforce(self, running: list[Running]) -> int:
         """Begin to terminate those over budget; how many."""
-        ended = 0
-        for instance_id, failure in over_budget(self.store.ledger().ledger, running, self.budgets).items():
+        over = over_budget(self.store.ledger().ledger, running, self.budgets)
+
+        def end(instance_id: str) -> bool:
             try:
-                self.records.change(instance_id, TerminationRequested(failure))
+                return self.records.change(instance_id, TerminationRequested(over[instance_id])) is not None
             except StaleRecordError:
-                log.warning("%s kept changing; the next sweep terminates it: %s", instance_id, failure.message)
-            else:
-                ended += 1
-        return ended
+                log.warning("%s kept changing; the next sweep terminates it", instance_id)
+                return False
+
+        return each(over, end, str)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from typing import Literal
 from shared.control.clusters import ClusterListing, RunningClusters
 from shared.control.garbage_report import ForeignCluster, GarbageReport, GarbageReports, LostCluster, WaitingCluster
 from shared.control.launch_spec import attempt_ref
-from shared.control.sweep.base import TaskRun, Walk, is_time
+from shared.control.sweep.base import TaskRun, Walk, each, is_time
 from shared.control.sweep.lost_records import LostRecords
 from shared.domain.instance import AttemptState, instance_of
 from shared.domain.messages import GarbageNotice
@@ -56,8 +56,8 @@ class GarbageCollection:
     """This deployment's identity."""
     reports: GarbageReports
     losses: LostRecords
-    alert: Callable[[GarbageNotice], None]
-    """Sends to the webhooks; never raises."""
+    alert: Callable[[GarbageNotice], bool]
+    """Sends to the webhooks; False: storage refused it, so that it is to be sent again."""
 
     def begin(self, now: datetime) -> TaskRun | None:
         """Start a run.
@@ -98,13 +98,16 @@ class GarbageCollection:
         # A node that once waited needs a confirmation even after the others are deleted and it is the only one left.
         held |= {one.cluster_name: one.why for one in state.report.waiting if one.cluster_name in due - held.keys()}
         waiting = {name: why for name, why in held.items() if not state.is_confirmed(name, now)}
-        deleted = sum(self.listing.delete(running.clusters[name][0], name) for name in sorted(due - waiting.keys()))
         self._report(state.report, running, found, waiting, lost, now)
         if running.complete:
             for name in sorted(markers.keys() - orphans):
                 self.store.drop_marker(ORPHAN, name)
             self.reports.forget(state.confirmed.keys() - orphans)
-        return deleted
+
+        def delete(name: str) -> bool:
+            return self.listing.delete(running.clusters[name][0], name)
+
+        return each(sorted(due - waiting.keys()), delete, str)
 
     def _recorded(self, clusters: Iterable[Cluster], known: Collection[str]) -> set[str]:
         """Those of which a record has that attempt; a read for each that can be ours, of which few are unknown."""
@@ -155,8 +158,8 @@ class GarbageCollection:
             why = "; ".join(sorted({one.why for one in held}))
             names = sorted(one.cluster_name for one in held)
             # Sent before it is noted: a crash in between repeats the alert rather than losing it.
-            self._alert(now, "waiting", names, f"waiting for `gpulaunch gc --confirm`, and maybe billing: {why}")
-            alerted_at = now
+            text = f"waiting for `gpulaunch gc --confirm`, and maybe billing: {why}"
+            alerted_at = now if self._alert(now, "waiting", names, text) else None
         report = GarbageReport(
             alerted_at=alerted_at,
             foreign=tuple(sorted(foreign, key=lambda one: one.cluster_name)),
@@ -183,16 +186,16 @@ class GarbageCollection:
             for one in new
             if one.deployment is None and one.cluster_name not in ours and now - one.since >= UNLABELLED_AFTER
         ]
+        told: set[str] = set()
         for names, why in ((ours, _CALLS_US), (silent, _SILENT)):
-            if names:
-                self._alert(now, "unlabelled", names, why)
-        told = {*ours, *silent}
+            if names and self._alert(now, "unlabelled", names, why):
+                told.update(names)
         return [one.model_copy(update={"alerted": True}) if one.cluster_name in told else one for one in foreign]
 
-    def _alert(self, now: datetime, reason: Literal["waiting", "unlabelled"], names: list[str], text: str) -> None:
+    def _alert(self, now: datetime, reason: Literal["waiting", "unlabelled"], names: list[str], text: str) -> bool:
         shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
         log.error("%s: %s", shown, text, extra={"event": f"garbage_{reason}"})
-        self.alert(GarbageNotice(at=now, reason=reason, count=len(names), message=f"{shown}: {text}"))
+        return self.alert(GarbageNotice(at=now, reason=reason, count=len(names), message=f"{shown}: {text}"))
 
 
 @dataclass

@@ -24,8 +24,8 @@ _NAMED = 10
 @dataclass(frozen=True)
 class LostRecords:
     listing: ClusterListing
-    alert: Callable[[GarbageNotice], None]
-    """Sends to the webhooks; never raises."""
+    alert: Callable[[GarbageNotice], bool]
+    """Sends to the webhooks; False: storage refused it, so that it is to be sent again."""
 
     def find(
         self, running: RunningClusters, listed: Collection[str], before: tuple[LostCluster, ...], now: datetime
@@ -49,10 +49,11 @@ class LostRecords:
         ]
         if all(one.alerted_at is not None and now - one.alerted_at < ALERT_EVERY for one in lost):
             return tuple(lost)
-        self._alert(lost, now)
+        if not self._alert(lost, now):
+            return tuple(lost)
         return tuple(one.model_copy(update={"alerted_at": now}) for one in lost)
 
-    def _alert(self, lost: list[LostCluster], now: datetime) -> None:
+    def _alert(self, lost: list[LostCluster], now: datetime) -> bool:
         names = ", ".join(one.cluster_name for one in lost[:_NAMED])
         more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
         text = (
@@ -61,4 +62,4 @@ class LostRecords:
             "`gpulaunch gc --deleted NAME`."
         )
         log.error("%s", text, extra={"event": "records_lost"})
-        self.alert(GarbageNotice(at=now, reason="lost", count=len(lost), message=text))
+        return self.alert(GarbageNotice(at=now, reason="lost", count=len(lost), message=text))

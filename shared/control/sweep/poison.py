@@ -1,11 +1,12 @@
 """Read the poison queues: the instances whose messages the host gave up."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from shared.control.records import Records
-from shared.control.sweep.base import TaskRun, Walk, is_overdue, is_time
+from shared.control.sweep.base import TaskRun, Walk, each, is_overdue, is_time
 from shared.domain.errors import MessageError
 from shared.domain.messages import ProbeMessage, StepMessage, read_message
 from shared.errors import StaleRecordError
@@ -17,6 +18,8 @@ log = logging.getLogger("gpulaunch.sweep")
 
 QUIET_CHECK = timedelta(minutes=10)
 """The poison queues are read when something is overdue, and this often anyway."""
+READINGS = 20
+"""Of one queue, 32 messages each: those that cannot be settled stay for a week, and must not hide the others."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +34,25 @@ class PoisonQueues:
 
     def read(self) -> int:
         """Settle what can be settled; what cannot be understood stays where it is. How many messages were settled."""
-        settled = 0
+        return each(self._found(), self._settle, lambda found: f"a poisoned message of {found[0]}")
+
+    def _found(self) -> Iterator[tuple[str, QueuedMessage]]:
+        """All messages, up to a bound; each reading hides what it returns for a minute, and shows what is behind it."""
         for queue in QUEUES:
-            for message in self.queues.poisoned(queue):
-                if self._settle(queue, message):
-                    self.queues.forget(message)
-                    settled += 1
+            for _ in range(READINGS):
+                messages = self.queues.poisoned(queue)
+                if not messages:
+                    break
+                yield from ((queue, message) for message in messages)
+
+    def _settle(self, found: tuple[str, QueuedMessage]) -> bool:
+        queue, message = found
+        settled = self._understood(queue, message)
+        if settled:
+            self.queues.forget(message)
         return settled
 
-    def _settle(self, queue: str, message: QueuedMessage) -> bool:
+    def _understood(self, queue: str, message: QueuedMessage) -> bool:
         try:
             if queue == PROBES:
                 probe = read_message(ProbeMessage, message.body)

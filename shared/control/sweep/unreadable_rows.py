@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from shared.control.sweep.base import TaskRun, Walk
+from shared.control.sweep.base import TaskRun, Walk, each
 from shared.control.termination import UnreadableTermination
 from shared.domain.messages import UnreadableNotice
 from shared.storage.base import InstanceStore, Marker
@@ -23,7 +23,7 @@ class UnreadableRows:
     store: InstanceStore
     termination: UnreadableTermination
     alert: Callable[[UnreadableNotice], None]
-    """Sends to the webhooks; never raises."""
+    """Sends to the webhooks. Raises StoreUnavailableError."""
     name = "unreadable_rows"
 
     def begin(self, now: datetime) -> TaskRun:
@@ -41,7 +41,6 @@ class _Run(TaskRun):
         task = self.task
         known = {marker.key for marker in task.store.markers(UNREADABLE)}
         requested = task.termination.requested()
-        closed = 0
         for row in walk.unreadable:
             if row.instance_id not in known:
                 text = f"{row.instance_id} cannot be read: {row.why}. Its node is kept; DELETE terminates it."
@@ -50,6 +49,5 @@ class _Run(TaskRun):
                 task.alert(UnreadableNotice(at=self.now, instance_id=row.instance_id, message=text))
                 marker = Marker(kind=UNREADABLE, key=row.instance_id, at=self.now, text=row.why[:200])
                 task.store.put_marker(marker)
-            if row.instance_id in requested and task.termination.advance(row):
-                closed += 1
-        return closed
+        wanted = [row for row in walk.unreadable if row.instance_id in requested]
+        return each(wanted, task.termination.advance, lambda row: row.instance_id)
