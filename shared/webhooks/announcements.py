@@ -26,7 +26,7 @@ class AlertQueue:
     """The sender's side of alerts.
 
     What storage refuses is logged and given up: the change that the alert is about is written, and matters more. The
-    sweep's own alerts are different: it is told that they were refused, and sends them again.
+    sweep learns which of its own alerts were refused, and sends them again.
     """
 
     queues: Queues
