@@ -37,12 +37,16 @@ class Collecting:
         self.notices: list[GarbageNotice] = []
         listing = ClusterListing(self.store, self.provider.backends(), {}, ["simulation"])
         reports = GarbageReports(self.store, self.clock, DEPLOYMENT)
-        losses = LostRecords(listing, self.notices.append)
-        self.task = GarbageCollection(self.store, listing, DEPLOYMENT, reports, losses, self.notices.append)
+        losses = LostRecords(listing, self.alert)
+        self.task = GarbageCollection(self.store, listing, DEPLOYMENT, reports, losses, self.alert)
         self.reports = reports
         self.walk = Walk()
         for number in range(1, 8):
             self.live(number)
+
+    def alert(self, notice: GarbageNotice) -> bool:
+        self.notices.append(notice)
+        return True
 
     def live(self, number: int, *, listed: bool = True, **attempt: Any) -> str:
         instance_id = make_instance_id(number)
@@ -246,8 +250,9 @@ class TestUntouched:
         collecting.sweep()
         noted: list[object] = []
 
-        def alert(notice: GarbageNotice) -> None:
+        def alert(notice: GarbageNotice) -> bool:
             noted.append(collecting.reports.read().report.alerted_at)
+            return True
 
         collecting.task = GarbageCollection(
             collecting.store, collecting.task.listing, DEPLOYMENT, collecting.reports, collecting.task.losses, alert
