@@ -80,11 +80,6 @@ class ClusterListing:
                 log.warning("no garbage is collected in mode %s, its provider did not answer: %s", mode, error)
                 complete, by_backends = False, None
                 continue
-            except Exception:
-                # One provider of several, whose answer makes no sense, must not end the collection of the others.
-                log.exception("no garbage is collected in mode %s", mode)
-                complete, by_backends = False, None
-                continue
             for cluster in clusters:
                 found[cluster.cluster_name] = (mode, cluster)
         if by_backends is not None:
@@ -102,9 +97,6 @@ class ClusterListing:
                     )
             except ProviderUnavailableError as error:
                 log.warning("no garbage is collected on %s itself: %s", provider, error)
-                complete = False
-            except Exception:
-                log.exception("no garbage is collected on %s itself", provider)
                 complete = False
         return RunningClusters(found, complete, None if by_backends is None else frozenset(by_backends))
 

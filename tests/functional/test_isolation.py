@@ -2,20 +2,17 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from gpulaunch.models.instances import Mode
 from shared import app as runtime
-from shared.backends.base import Backend
 from shared.control.sweep.garbage import COLLECT_EVERY
 from shared.errors import RowTooLargeError, StaleRecordError, StoreUnavailableError
 from shared.queues import ALERTS, LAUNCHES
 from shared.storage.base import Booking, Unreadable, Versioned
 from tests.functional.test_bad_rows import no_json
-from tests.functional.test_collecting import stray
 from tests.functional.world import World, settings
 from tests.twins.store import MemoryInstanceStore
 
@@ -159,11 +156,6 @@ def names(world: World) -> set[str]:
     return {node.cluster_name for node in world.cloud.nodes()}
 
 
-class Nonsense:
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        return broken
-
-
 def broken(*_: object) -> Any:
     raise KeyError("an answer that makes no sense")
 
@@ -180,22 +172,6 @@ def test_a_node_whose_deletion_breaks_should_not_keep_the_others(world: World, m
     assert set(clusters) & names(world) == {first}
     world.clock.set(world.clock.now().replace(second=0))
     assert "collected" in failing(world)
-
-
-def test_a_provider_whose_answer_makes_no_sense_should_not_keep_the_others(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    world = World(settings(GPULAUNCH_ORCHESTRATOR="auto", SKYPILOT_API_SERVER_ENDPOINT="https://sky.example.com"))
-    nonsense: Any = Nonsense()
-    broken_sky = Backend(nonsense, world.simulation.nodes)
-
-    def backends(mode: Mode) -> Backend:
-        return broken_sky if mode == "real" else world.simulation
-
-    world.rebuild(backends=backends)
-    stray(world)
-    world.run(20 * 60)
-    assert names(world) == set()
 
 
 # Alerts.
