@@ -638,8 +638,10 @@ def test_an_overloaded_service_is_unavailable(account: Account, tables: TableIns
         account.transport.answers.clear()
 
 
-def test_a_service_that_is_not_there_is_unavailable_and_a_missing_table_is_no_missing_record(account: Account) -> None:
-    connection = account.settings.storage_connection
+def test_a_service_that_is_not_there_is_unavailable_and_a_missing_table_is_no_missing_record(
+    azurite_alone: Account,
+) -> None:
+    connection = azurite_alone.settings.storage_connection
     assert connection is not None
     service = TableServiceClient.from_connection_string(connection.get_secret_value(), retry_total=0)
     for table in (dead_table(), service.get_table_client("nosuchtable")):
@@ -648,10 +650,10 @@ def test_a_service_that_is_not_there_is_unavailable_and_a_missing_table_is_no_mi
                 call()
 
 
-def test_a_wrong_key_is_unavailable_and_shows_no_key(account: Account) -> None:
+def test_a_wrong_key_is_unavailable_and_shows_no_key(azurite_alone: Account) -> None:
     key = "d3Jvbmcgd3Jvbmcgd3Jvbmc="
     table = TableClient(
-        account.table.url, table_name="gpulaunch", credential=AzureNamedKeyCredential("devstoreaccount1", key)
+        azurite_alone.table.url, table_name="gpulaunch", credential=AzureNamedKeyCredential("devstoreaccount1", key)
     )
     with pytest.raises(StoreUnavailableError) as refused:
         TableInstanceStore(table, "store").load(make_instance_id())

@@ -93,9 +93,9 @@ def simulation_rig() -> Rig:
 
 
 @pytest.fixture
-def simulation_on_azurite_rig(account: Account) -> Rig:
-    cloud = TableSimulatedCloud(account.table, unique("cloud"))
-    return SimulationRig(cloud, lambda: account.transport.answers.extend([503] * 100))
+def simulation_on_azurite_rig(azurite_alone: Account) -> Rig:
+    cloud = TableSimulatedCloud(azurite_alone.table, unique("cloud"))
+    return SimulationRig(cloud, lambda: azurite_alone.transport.answers.extend([503] * 100))
 
 
 @pytest.fixture(params=RIGS)

@@ -1,7 +1,6 @@
 """One suite for every Queues: the twin in memory and the real thing, on Azurite."""
 
 import base64
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from shared.settings import Settings
 from shared.storage import connect
 from shared.storage.base import QueuedMessage, Queues
 from shared.storage.queues import MAX_DELAY_SECONDS, StorageQueues, poison_queue, visibility
-from tests.contract.conftest import Account, timed_out, unique
+from tests.contract.conftest import ACCOUNTS, Account, account_of, timed_out, unique
 from tests.twins.clock import ManualClock
 from tests.twins.factories import make_instance_id
 from tests.twins.queues import MemoryQueues
@@ -35,7 +34,7 @@ class Bench:
     let_pass: Callable[[float], Any]
 
 
-@pytest.fixture(params=["twin", "azurite"])
+@pytest.fixture(params=["twin", *ACCOUNTS])
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     queue = unique("queue")
     if request.param == "twin":
@@ -43,13 +42,13 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
         twin = MemoryQueues(clock)
         yield Bench(twin, queue, lambda: [one.body for one in twin.take(queue, 32, 0)], clock.advance)
         return
-    account: Account = request.getfixturevalue("account")
+    account = account_of(request)
     client = account.queues.get_queue_client(queue)
 
     def visible() -> list[bytes]:
         return [base64.b64decode(one.content, validate=True) for one in client.peek_messages(32)]
 
-    yield Bench(StorageQueues(account.queues), queue, visible, time.sleep)
+    yield Bench(StorageQueues(account.queues), queue, visible, account.let_pass)
     client.delete_queue()
 
 

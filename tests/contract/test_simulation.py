@@ -13,7 +13,7 @@ from shared.backends.simulation.provider import SimulatedNodes, SimulationProvid
 from shared.domain.node import NodePhase, NodeStatus
 from shared.domain.provider import AttemptRef, LaunchSpec, NodeState, NodeTarget, NodeUnreachableError
 from shared.errors import StoreUnavailableError
-from tests.contract.conftest import Account, reset, unique
+from tests.contract.conftest import ACCOUNTS, Account, account_of, reset, unique
 from tests.twins.clock import START, ManualClock
 from tests.twins.factories import DEPLOYMENT, make_attempt, make_instance_id, make_offer
 from tests.twins.simulated_cloud import MemorySimulatedCloud
@@ -27,12 +27,11 @@ STEPS = [
 ]
 
 
-@pytest.fixture(params=["twin", "azurite"])
+@pytest.fixture(params=["twin", *ACCOUNTS])
 def cloud(request: pytest.FixtureRequest) -> SimulatedCloud:
     if request.param == "twin":
         return MemorySimulatedCloud()
-    account: Account = request.getfixturevalue("account")
-    return TableSimulatedCloud(account.table, unique("cloud"))
+    return TableSimulatedCloud(account_of(request).table, unique("cloud"))
 
 
 class World:
