@@ -5,7 +5,8 @@ import sys
 import time
 from collections import Counter
 
-from tests.simulation.broken_promises import MUTATIONS
+from tests.simulation.chaos import KINDS
+from tests.simulation.mutations_of_kinds import MUTATIONS
 from tests.simulation.reached import REACHED
 from tests.simulation.seeds import planted, play_all
 from tests.simulation.simulator import Outcome, play
@@ -34,11 +35,12 @@ def main() -> int:
     parser.add_argument("--stop-after", type=int, default=5, help="violations after which it stops")
     parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="with this planted bug")
     parser.add_argument("--jobs", type=int, default=1, help="processes that share the seeds")
+    parser.add_argument("--without", nargs="*", default=(), choices=KINDS, help="kinds of faults that don't happen")
     given = parser.parse_args()
     if given.seed is None:
         return simulate(given)
     with planted(given.mutation):
-        outcome = play(given.seed, detailed=True)
+        outcome = play(given.seed, detailed=True, without=given.without)
     show(outcome, trace=True)
     return 1 if outcome.violations else 0
 
@@ -46,7 +48,7 @@ def main() -> int:
 def simulate(given: argparse.Namespace) -> int:
     began, bad = time.monotonic(), 0
     came_to: Counter[str] = Counter()
-    outcomes = play_all(range(given.first, given.first + given.seeds), given.jobs, given.mutation)
+    outcomes = play_all(range(given.first, given.first + given.seeds), given.jobs, given.mutation, given.without)
     for count, outcome in enumerate(outcomes, 1):
         came_to.update(outcome.reached)
         if outcome.violations:

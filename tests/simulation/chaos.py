@@ -70,12 +70,31 @@ class Rates:
     evicted: float = 0.0
     delete: float = 0.0
     """Per launch: its user deletes it, at any time."""
+    wire: float = 0.0
+    """Storage is the real clients over a simulated wire, and fails request by request."""
+    newer: float = 0.0
+    """One of the workers is of a later version: it writes fields that this one does not know."""
+    older: float = 0.0
+    """One of the workers is of an earlier version: the attempts that it begins lack fields."""
+    clocks: float = 0.0
+    """Seconds by which the workers' clocks are wrong at most, either way."""
+    crawls: float = 0.0
+    """A question to SkyPilot's server or to Azure takes up to a minute and a half."""
+    books_lost: float = 0.0
+    """Per simulated minute: the SkyPilot server's books lose all that they listed; minutes later they are back."""
+    table_restored: float = 0.0
+    """The table goes back to what it was minutes ago, or is emptied; such a seed is judged by rules of its own."""
+    unreadable: float = 0.0
+    """Per simulated minute: a live record cannot be read for some time."""
+    bad_item: float = 0.0
+    """Per simulated minute: a task of the sweep fails for some time, at one record or altogether."""
 
     def __str__(self) -> str:
         named = ((field.name, getattr(self, field.name)) for field in fields(self))
         return ", ".join(f"{name} {rate:.3g}" for name, rate in named if rate) or "none"
 
 
+KINDS = tuple(field.name for field in fields(Rates))
 _AZURE: dict[str, tuple[float, float, float]] = {
     "sky_leaves": (0.5, 0.05, 0.8),
     "sky_forgets": (0.4, 0.05, 0.6),
@@ -113,6 +132,33 @@ _RANGES: dict[str, tuple[float, float, float]] = {
     "delete": (0.6, 0.2, 0.9),
 }
 """By rate: how often a seed has it at all, and from where to where it is drawn."""
+_APART: dict[str, tuple[float, float, float]] = {
+    # Such a seed takes four times as long.
+    "wire": (0.06, 1.0, 1.0),
+    "newer": (0.1, 1.0, 1.0),
+    "older": (0.1, 1.0, 1.0),
+    # The lifecycle takes its worker's clock at its word, so this is not drawn yet.
+    "clocks": (0.0, 5.0, 60.0),
+    "crawls": (0.15, 0.3, 0.9),
+    "books_lost": (0.1, 0.1, 0.5),
+    "table_restored": (0.05, 1.0, 1.0),
+    "unreadable": (0.2, 0.1, 0.6),
+    "bad_item": (0.15, 0.1, 0.8),
+}
+"""The same of kinds with draws of their own: a seed without any of them runs as it did before there were such."""
+
+
+def draw_apart(seed: int) -> dict[str, float]:
+    """The rates of the kinds with draws of their own."""
+    drawn: dict[str, float] = {}
+    for name, (chance, low, high) in _APART.items():
+        random = Random(f"{name} {seed}")
+        drawn[name] = math.exp(random.uniform(math.log(low), math.log(high))) if random.random() < chance else 0.0
+    if drawn["newer"]:
+        drawn["older"] = 0.0
+    if drawn["table_restored"]:
+        drawn |= dict.fromkeys(("newer", "older", "unreadable"), 0.0)
+    return drawn
 
 
 def draw(random: Random, *, azure: bool) -> Rates:
@@ -124,6 +170,10 @@ def draw(random: Random, *, azure: bool) -> Rates:
     here, rate = random.random() < 0.4, random.uniform(0.1, 0.8)
     drawn["release_lies"] = rate if here else 0.0
     return Rates(**drawn)
+
+
+CRAWL = 90.0
+"""Seconds that a question to a slow server takes at most."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +201,7 @@ class Chaos:
         self.until = until
         self._storage = _Silence(rates.storage_before, rates.storage_after, StoreUnavailableError)
         self._sky = _Silence(rates.sky_before, rates.sky_after, ProviderUnavailableError)
+        self._wire = _Silence(rates.storage_before, rates.storage_after, ServiceResponseError)
         self._azure = _Silence(rates.azure_before, rates.azure_after, ServiceResponseError)
         self.ambushes: dict[str, tuple[str, Callable[[], None]]] = {}
         """By the end of an instance's name: the operation that is to be slow, and what is to happen meanwhile."""
@@ -167,27 +218,37 @@ class Chaos:
         longest = 60.0 if self.random.random() < 0.1 else 5.0
         return self._operation(what, effect, self._storage, longest)
 
+    def wire(self, what: str, effect: Callable[[], T]) -> T:
+        """One try of a request to storage, which takes no longer than the SDK waits."""
+        longest = 15.0 if self.random.random() < 0.1 else 5.0
+        return self._operation(what, effect, self._wire, longest)
+
     def sky(self, what: str, effect: Callable[[], T], longest: float = 10.0) -> T:
         """One request to the SkyPilot server, or to any other provider."""
-        return self._operation(what, effect, self._sky, longest)
+        # The launch itself is given up by the client after ten seconds.
+        crawls = not what.startswith("launch ") and self.strikes(self.rates.crawls)
+        return self._operation(what, effect, self._sky, max(longest, CRAWL) if crawls else longest, slow=crawls)
 
     def azure(self, what: str, effect: Callable[[], T]) -> T:
         """One request to Azure's resource manager."""
-        return self._operation(f"Azure: {what}", effect, self._azure, 15.0)
+        crawls = self.strikes(self.rates.crawls)
+        return self._operation(f"Azure: {what}", effect, self._azure, CRAWL if crawls else 15.0, slow=crawls)
 
     def other(self, what: str, effect: Callable[[], T]) -> T:
         """Any other operation; it is slow or its process dies, nothing else."""
         return self._operation(what, effect, _Silence(0.0, 0.0, StoreUnavailableError), 3.0)
 
-    def _operation(self, what: str, effect: Callable[[], T], silence: "_Silence", longest: float) -> T:
+    def _operation(
+        self, what: str, effect: Callable[[], T], silence: "_Silence", longest: float, *, slow: bool = False
+    ) -> T:
         scheduler, rates = self.scheduler, self.rates
         if scheduler.current is None:
             return effect()
         draw = self.random.random
         # Of a slow operation one part passes before it takes effect, the rest before its answer is there.
         hit = bool(self.ambushes) and self.on and self._ambushed(what)
-        slow = draw() * longest if hit or self.strikes(rates.slow) else 0.0
-        part = draw() * slow
+        lasts = draw() * longest if slow or hit or self.strikes(rates.slow) else 0.0
+        part = draw() * lasts
         scheduler.pause(part + draw() * 0.03)
         # One draw decides: death (half of it after the effect), no answer with or without the effect, or nothing.
         fate = draw() if self.on else 1.0
@@ -196,13 +257,13 @@ class Chaos:
         fate -= rates.die / 2
         if 0 <= fate < silence.before:
             scheduler.note(f"{what}: no answer, not done")
-            scheduler.pause(slow - part)
+            scheduler.pause(lasts - part)
             raise silence.error(f"{what}: no answer")
         fate -= silence.before
         scheduler.detail(what)
         result = effect()
-        if slow > part:
-            scheduler.pause(slow - part)
+        if lasts > part:
+            scheduler.pause(lasts - part)
         if 0 <= fate < silence.after:
             scheduler.note(f"{what}: no answer, done")
             raise silence.error(f"{what}: no answer")

@@ -5,7 +5,7 @@ which machines really run. Only the last ones cost money.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -55,8 +55,6 @@ class Watcher(Protocol):
     def launched(self, name: str) -> None: ...
 
     def lies(self, name: str) -> bool: ...
-
-    def discarded(self, name: str) -> None: ...
 
     def taken(self, name: str) -> bool: ...
 
@@ -277,6 +275,22 @@ class SkyServer(SkyClient):
         del self.machines.running[name]
         self._ended(name)
 
+    def lose_books(self, names: Collection[str], seconds: float) -> None:
+        """The server is given books without these clusters, and its own again after some time."""
+        lost = {name: self._clusters.pop(name) for name in sorted(names) if name in self._clusters}
+        if not lost:
+            return
+        self._chaos.scheduler.note(f"the SkyPilot server's books lack {len(lost)} clusters")
+        self.restart()
+        self._history -= lost.keys()
+
+        def restore() -> None:
+            self._chaos.scheduler.note("the SkyPilot server has its own books again")
+            self._clusters.update(lost)
+            self._history.update(lost)
+
+        self._chaos.scheduler.after(seconds, restore)
+
     def _lose(self, name: str) -> None:
         """The books lose a cluster that the program knows to be launched; its machine runs on."""
         # Before that a second launch of its name would be right, and would find the machine.
@@ -407,11 +421,11 @@ class SkyServer(SkyClient):
 class FaultyProvider:
     """A provider whose submissions may be refused, and whose releases may lie."""
 
-    def __init__(self, inner: Provider, chaos: Chaos, watcher: Watcher) -> None:
+    def __init__(self, inner: Provider, chaos: Chaos, watcher: Watcher, discarded: Callable[[str], None]) -> None:
         self._inner = inner
         self._chaos = chaos
         self._lied = watcher.lies
-        self._discarded = watcher.discarded
+        self._discarded = discarded
         self._launches = watcher.launches
         self.availability = inner.availability
         self.clusters = inner.clusters

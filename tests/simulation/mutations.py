@@ -40,6 +40,8 @@ from tests.simulation.storage import FaultyStore, Table
 
 Patch = pytest.MonkeyPatch
 MUTATIONS: dict[str, Callable[[Patch], None]] = {}
+ONLY: dict[str, str] = {}
+"""By mutation: the kind of fault that alone finds it."""
 
 
 def always(value: object) -> Callable[..., object]:
@@ -64,6 +66,16 @@ def mutation(plant: Callable[[Patch], None]) -> Callable[[Patch], None]:
     """Keep a planted bug under its function's name."""
     MUTATIONS[plant.__name__] = plant
     return plant
+
+
+def mutation_of(kind: str) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
+    """The same of a bug that nothing but this kind of fault, a rate's name, can find."""
+
+    def keep(plant: Callable[[Patch], None]) -> Callable[[Patch], None]:
+        ONLY[plant.__name__] = kind
+        return mutation(plant)
+
+    return keep
 
 
 @mutation

@@ -67,7 +67,7 @@ def operate(simulator: "Simulator") -> None:
     """A person confirms whatever the garbage collection asks about, without a second look."""
 
     def confirm() -> None:
-        simulator.call("confirm_garbage", {}, {"clusters": waiting}, {"X-Admin-Token": ADMIN})
+        simulator.host.call("confirm_garbage", {}, {"clusters": waiting}, {"X-Admin-Token": ADMIN})
 
     texts = [marker.text for marker in simulator.table.markers(GARBAGE) if marker.key == "report"]
     waiting = [one.cluster_name for text in texts for one in GarbageReport.model_validate_json(text).waiting]

@@ -42,6 +42,15 @@ _NOTES = {
     "three weeks": "workload: weeks",
     "an alert arrives": "an alert arrives: ",
     "a key with another body is refused": "launches something else with its key: 409",
+    "every try of the SDK fails": "no answer again",
+    "a later version writes": "is written by a later version",
+    "an earlier version writes": "is written by an earlier version",
+    "SkyPilot's books are lost": "the SkyPilot server's books lack",
+    "the table is restored": "the table is restored",
+    "the table is emptied": "the table is emptied",
+    "a record cannot be read": " cannot be read",
+    "a record can be read again": " can be read again",
+    "a task fails at one item": ": a bad item",
 }
 """By name: what stands in a line of the trace."""
 _ENDINGS = (

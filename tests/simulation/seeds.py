@@ -1,32 +1,37 @@
 """Many seeds, in one process or several: what becomes of a seed does not depend on it."""
 
 import multiprocessing
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
-from tests.simulation.broken_promises import MUTATIONS
+from tests.simulation.mutations_of_kinds import MUTATIONS
 from tests.simulation.simulator import Outcome, play
 
 _AT_ONCE = 8
 """Seeds handed to a process at a time: a second of work."""
 
 
-def play_all(seeds: Iterable[int], jobs: int = 1, mutation: str | None = None) -> Generator[Outcome]:
+def play_all(
+    seeds: Iterable[int], jobs: int = 1, mutation: str | None = None, without: Sequence[str] = ()
+) -> Generator[Outcome]:
     """Run seeds in so many processes; outcomes come in the order of the seeds, without traces.
 
-    `mutation` is the name of a planted bug. Closing the generator ends the processes.
+    `mutation` is the name of a planted bug, `without` those of rates that are to be zero. Closing the generator ends
+    the processes.
     """
+    summary = partial(_summary, without=without)
     if jobs == 1:
         with planted(mutation):
-            yield from map(_summary, seeds)
+            yield from map(summary, seeds)
         return
     # Spawned processes share no state with this one, and start the same way on every system.
     pool = multiprocessing.get_context("spawn").Pool(jobs, _plant, (mutation,))
     with pool:
-        yield from pool.imap(_summary, seeds, _AT_ONCE)
+        yield from pool.imap(summary, seeds, _AT_ONCE)
 
 
 @contextmanager
@@ -43,5 +48,5 @@ def _plant(mutation: str | None) -> None:
         MUTATIONS[mutation](pytest.MonkeyPatch())
 
 
-def _summary(seed: int) -> Outcome:
-    return replace(play(seed), trace=[], details=[])
+def _summary(seed: int, without: Sequence[str]) -> Outcome:
+    return replace(play(seed, without=without), trace=[], details=[])

@@ -16,9 +16,11 @@ from shared.storage.base import (
     Marker,
     QueuedMessage,
     Unreadable,
+    UnreadableRecordError,
     Versioned,
 )
 from shared.storage.queues import visibility
+from shared.storage.rows import TableRow
 from tests.simulation.chaos import Chaos
 from tests.simulation.scheduler import Process, Scheduler
 from tests.twins.queues import MemoryQueues
@@ -37,10 +39,12 @@ class Watcher(Protocol):
 
 
 class Table(MemoryInstanceStore):
-    """The twin, which reads each written version once only."""
+    """The twin, which reads each written version once only; `kept`: rows that somebody else writes."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: dict[str, tuple[str, TableRow]] | None = None) -> None:
         super().__init__()
+        if kept is not None:
+            self._rows = kept
         self._read: dict[str, Versioned | Unreadable] = {}
 
     def _record(self, key: str) -> Versioned | Unreadable:
@@ -53,6 +57,36 @@ class Table(MemoryInstanceStore):
         """When the launches were accepted whose Idempotency-Keys are still there."""
         rows = [row for key, (_, row) in self._rows.items() if key.startswith("idem|")]
         return [datetime.fromisoformat(str(row["created_at"])) for row in rows]
+
+    def edit(self, key: str, row: TableRow, etag: str | None = None) -> None:
+        """Change a row behind the program's back; with an ETag of its own, unless it is part of a write."""
+        self._rows[key] = (self._rows[key][0] if etag is None else etag, row)
+        self._read.pop(key, None)
+
+    def copy(self) -> dict[str, tuple[str, TableRow]]:
+        return dict(self._rows)
+
+    def put_back(self, copy: dict[str, tuple[str, TableRow]]) -> None:
+        """Replace all rows by an earlier copy's, which the service gives new ETags."""
+        self._rows.clear()
+        self._rows.update({key: (f"{etag[:-1]}again{etag[-1:]}", row) for key, (etag, row) in copy.items()})
+        self._read.clear()
+
+    def row(self, key: str) -> tuple[str, TableRow] | None:
+        return self._rows.get(key)
+
+
+class Truth(Table):
+    """The same rows as whoever knows what stood in them reads them."""
+
+    def __init__(self, table: Table) -> None:
+        super().__init__(table._rows)
+        self._read = table._read
+        self.unreadable: dict[str, Versioned] = {}
+        """Records that cannot be read now, as they were."""
+
+    def load(self, instance_id: str) -> Versioned | None:
+        return self.unreadable.get(instance_id) or super().load(instance_id)
 
 
 class KeptByProcess(TTLCache[list[Marker]]):
@@ -80,9 +114,10 @@ class KeptByProcess(TTLCache[list[Marker]]):
 class FaultyStore:
     """An InstanceStore; see Chaos for what goes wrong."""
 
-    def __init__(self, chaos: Chaos, table: Table, watcher: Watcher) -> None:
+    def __init__(self, chaos: Chaos, table: Table, watcher: Watcher, written: Callable[[str], None]) -> None:
         self.table = table
         self._chaos = chaos
+        self._written = written
         self._watcher = watcher
         self._older: dict[str, Versioned] = {}
 
@@ -96,6 +131,7 @@ class FaultyStore:
 
         def effect() -> str:
             etag = self.table.create(record, events, idempotency, booking)
+            self._written(record.instance_id)
             self._watcher.created(record, events, idempotency)
             return etag
 
@@ -110,8 +146,9 @@ class FaultyStore:
     ) -> str:
 
         def effect() -> str:
-            there = self.table.load(record.instance_id)
+            there = self._there(record.instance_id)
             etag = self.table.commit(before, record, events, booking)
+            self._written(record.instance_id)
             if there is not None:
                 self._older[record.instance_id] = there
                 self._watcher.committed(there.record, record, events)
@@ -122,6 +159,12 @@ class FaultyStore:
     def live(self, newest: str | None = None, oldest: str | None = None) -> Iterator[Versioned | Unreadable]:
         for found in self._chaos.storage("live", lambda: list(self.table.live(newest, oldest))):
             yield found if isinstance(found, Unreadable) else self._perhaps_stale(found)
+
+    def _there(self, instance_id: str) -> Versioned | None:
+        try:
+            return self.table.load(instance_id)
+        except UnreadableRecordError:
+            return None
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """Any other operation: it fails as all do, and nothing is made of its answer."""
@@ -139,8 +182,15 @@ class FaultyStore:
 class FaultyQueues(MemoryQueues):
     """Queues; each message that becomes visible is announced to the host, which polls for it a moment later."""
 
-    def __init__(self, chaos: Chaos, watcher: Watcher, announce: Callable[[str, float], None]) -> None:
+    def __init__(
+        self,
+        chaos: Chaos,
+        watcher: Watcher,
+        announce: Callable[[str, float], None],
+        sent: Callable[[bytes], bytes],
+    ) -> None:
         super().__init__(chaos.scheduler)
+        self._sent = sent
         self._chaos = chaos
         self._watcher = watcher
         self._announce = announce
@@ -150,7 +200,7 @@ class FaultyQueues(MemoryQueues):
         rates, random = self._chaos.rates, self._chaos.random
 
         def effect() -> None:
-            body = message.model_dump_json(by_alias=True).encode()
+            body = self._sent(message.model_dump_json(by_alias=True).encode())
             if self._chaos.strikes(rates.message_lost):
                 self._chaos.scheduler.note("the message is lost")
                 return
@@ -168,6 +218,10 @@ class FaultyQueues(MemoryQueues):
     def give_up(self, queue: str, message: QueuedMessage) -> None:
         """Poison a message that failed too often, as the host does."""
         super().bury(queue, message.body)
+        super().forget(message)
+
+    def done(self, message: QueuedMessage) -> None:
+        """Delete a message whose function ended well, as the host does."""
         super().forget(message)
 
     def poisoned(self, queue: str) -> list[QueuedMessage]:

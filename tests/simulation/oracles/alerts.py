@@ -155,7 +155,7 @@ class OtherAlerts(Oracle):
             )
 
     def look(self) -> None:
-        for instance_id in sorted(self.world.unreadable - self._received):
+        for instance_id in sorted(self.world.unreadable - self.world.readable_again - self._received):
             since = self._since.setdefault(instance_id, self.world.now())
             if not self.world.alerts_may_be_lost and self.world.calm_seconds(since) > late(self.world) + _REDELIVERY:
                 self.world.violated(f"{instance_id[-4:]} cannot be read, and no alert says so")

@@ -198,6 +198,8 @@ class World:
     """By the id that a receiver recognises repetitions by."""
     unreadable: set[str] = field(default_factory=set[str])
     """Instances whose rows were made unreadable."""
+    readable_again: set[str] = field(default_factory=set[str])
+    """Those of them whose rows are as they were, perhaps before anybody read them."""
 
     def calm_seconds(self, since: datetime) -> float:
         """How long something may have taken without anything going wrong, in seconds; negative before the calm."""

@@ -59,14 +59,20 @@ class WireTransport(HttpTransport[HttpRequest, HttpResponse]):
 def unpacked_batches() -> Generator[None]:
     """Leave out the packing of transactions into MIME messages and back, which takes four times as long as the rest.
 
-    The transport gets a transaction's requests as they are then; everything else of the SDK is at work as ever.
+    The transport gets a transaction's requests as they are then. The clients sleep whatever transport they have, so
+    they are made to ask ours; everything else of the SDK is at work as ever.
     """
+
+    def wait(wrapper: Any, duration: float) -> None:
+        wrapper._transport.sleep(duration)
 
     def leave(_: HttpRequest, content_index: int = 0) -> int:
         return content_index
 
     with (
         patch.object(HttpRequest, "_prepare_multipart_body", leave),
+        patch("azure.data.tables._base_client.TransportWrapper.sleep", wait),
+        patch("azure.storage.queue._shared.base_client.TransportWrapper.sleep", wait, create=True),
         # The SDK prepares a transaction's requests in threads, one call at a time.
         patch.object(concurrent.futures, "ThreadPoolExecutor", _AtOnce),
     ):
