@@ -76,6 +76,6 @@ def test_a_seed_should_come_out_the_same_however_many_processes_share_the_seeds(
 
 
 def test_processes_should_have_the_planted_bug_that_is_asked_for() -> None:
-    outcomes = play_all(range(1, 51), jobs=2, mutation="no_adoption")
+    outcomes = play_all(range(1, 51), jobs=2, mutation="ended_before_the_node_is_gone")
     assert any(outcome.violations for outcome in outcomes)
     outcomes.close()
