@@ -17,7 +17,6 @@ from shared.control import launch as launching
 from shared.control import records as control_records
 from shared.control.node_calls import NodeCalls
 from shared.control.sweep import budget_cap, burning
-from shared.control.sweep.burning import RELEASE_ALERTED, LateReleases
 from shared.control.sweep.expiry import Expiry
 from shared.control.sweep.garbage import GarbageCollection
 from shared.domain.costs import attempt_cost
@@ -30,7 +29,7 @@ from shared.lifecycle import ready as health
 from shared.lifecycle.observations import Observation, Reported, TerminationRequested
 from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import Decision, unchanged
-from shared.storage.base import IdempotencyEntry, Marker, VersionedLedger
+from shared.storage.base import IdempotencyEntry, VersionedLedger
 from tests.simulation.mutations import MUTATIONS, Patch, always, mutation
 
 __all__ = ["MUTATIONS"]
@@ -66,19 +65,6 @@ def results_of_jobs_are_not_kept(patch: Patch) -> None:
         return calls_us and isinstance(found, Reported) and found.status.job is not None
 
     where(patch, drops)
-
-
-@mutation
-def job_goes_on_after_a_recovery(patch: Patch) -> None:
-    """The result of a job does not end an instance that has recovered."""
-    reason = rules.termination_reason
-
-    def forgetful(record: InstanceRecord, now: datetime) -> Failure | None:
-        found = reason(record, now)
-        return None if found is not None and found.reason is Reason.JOB_COMPLETED and record.recoveries else found
-
-    for module in (rules, machine, health, provision):
-        patch.setattr(module, "termination_reason", forgetful)
 
 
 @mutation
@@ -191,23 +177,6 @@ def budget_may_be_overrun(patch: Patch) -> None:
 def month_counts_what_has_ended(patch: Patch) -> None:
     """A month's budget is used up by instances that have ended only, whatever the live ones cost."""
     patch.setattr(budget_cap, "micro_so_far", always(0))
-
-
-@mutation
-def alert_noted_before_it_is_sent(patch: Patch) -> None:
-    """An alert that money may be burning is noted as sent, and then sent: a crash in between loses it."""
-
-    def careless(task: LateReleases, record: InstanceRecord, sent: dict[str, str]) -> int:
-        attempt = record.attempts[-1]
-        number = attempt.alert_event
-        if number is None or sent.get(attempt.cluster_name) == str(number):
-            return 0
-        at = attempt.alerted_at or record.updated_at
-        task.store.put_marker(Marker(kind=RELEASE_ALERTED, key=attempt.cluster_name, at=at, text=str(number)))
-        task.send(record, number)
-        return 1
-
-    patch.setattr(LateReleases, "alert", careless)
 
 
 @mutation
