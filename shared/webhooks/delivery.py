@@ -16,7 +16,7 @@ from shared.domain.errors import MessageError
 from shared.domain.messages import AlertMessage
 from shared.domain.webhook import Webhook, signing_key
 from shared.queues import ALERTS
-from shared.storage.base import InstanceStore, Queues
+from shared.storage.base import InstanceStore, Queues, UnreadableRecordError
 from shared.turns import within
 from shared.webhooks.alert import Alert, alert_of, type_of
 from shared.webhooks.formats import body_of
@@ -56,7 +56,7 @@ class AlertDelivery:
         where = f"webhook {message.hook + 1} at {hook.host}"
         alert = self._alert(message)
         if alert is None:
-            self._put_back(message, where, "only a later version can read it")
+            self._put_back(message, where, "this version cannot read what it is about")
             return
         body = body_of(alert, hook.format)
         headers = {"Content-Type": "application/json", "User-Agent": "gpulaunch"}
@@ -83,7 +83,7 @@ class AlertDelivery:
         self.queues.send(ALERTS, message.model_copy(update={"tries": message.tries + 1}), delay)
 
     def _alert(self, message: AlertMessage) -> Alert | None:
-        """The alert; None if it is about something that this version does not know.
+        """The alert; None if it is about something that this version does not know or cannot read.
 
         Raises:
             MessageError: There is no such event.
@@ -96,7 +96,10 @@ class AlertDelivery:
             return Alert(type=f"garbage.{message.garbage.reason}", timestamp=message.garbage.at, data=message.garbage)
         if message.access is not None:
             return Alert(type="access.throttled", timestamp=message.access.at, data=message.access)
-        found = self.store.load(message.instanceId)
+        try:
+            found = self.store.load(message.instanceId)
+        except UnreadableRecordError:
+            return None
         events = self.store.events(message.instanceId, after=message.sequence - 1, limit=1)
         kind = type_of(events[0]) if events else None
         if found is None or kind is None or events[0].sequence != message.sequence:

@@ -425,6 +425,22 @@ def test_an_alert_that_only_a_later_version_can_read_should_be_left_to_it(receiv
     assert (receiver.got, world.queues.depth(ALERTS), world.queues.depth(poison_queue(ALERTS))) == ([], 0, 1)
 
 
+def test_an_alert_of_a_record_that_cannot_be_read_should_wait_until_it_can(receiver: Receiver) -> None:
+    def ready_again(document: dict[str, Any]) -> None:
+        document["phase"] = "ready"
+
+    world = Alerting(f"json|{receiver.url}/hook")
+    key = rows.record_key(world.to_ready(), ended=False)
+    waiting = world.queues.depth(ALERTS)
+    rewrite(world.store, key, later_phase)
+    world.deliver()
+    assert (receiver.got, world.queues.depth(poison_queue(ALERTS))) == ([], 0)
+    rewrite(world.store, key, ready_again)
+    world.clock.advance(60.0)
+    world.deliver()
+    assert len(receiver.got) == waiting > 0
+
+
 def test_garbage_for_a_reason_of_a_later_version_should_be_told_of(receiver: Receiver) -> None:
     world = Alerting(f"json|{receiver.url}/hook,slack|{receiver.url}/slack")
     notice = {"at": "2026-01-31T09:00:00Z", "reason": "rusting", "count": 2, "message": "two nodes rust"}
