@@ -53,7 +53,7 @@ class Guard:
     """ASGI middleware.
 
     Raises:
-        RuntimeError: There is no key: vLLM must not start.
+        RuntimeError: The key is missing; vLLM must not start without one.
     """
 
     def __init__(self, app: AsgiApp) -> None:

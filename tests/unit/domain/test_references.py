@@ -50,10 +50,10 @@ def test_arguments_should_name_what_is_on_the_node() -> None:
         "--seed",
         "1",
     ]
-    made = localized(args, lambda reference: f"/work/{reference.name[-1]}")
-    assert made[:2] == ["--lora-modules", "a=/work/x"]
-    assert json.loads(made[2]) == {"name": "b", "path": "/work/y"}
-    assert made[3:] == ["--tokenizer=/work/t", "--seed", "1"]
+    made = localized(args, lambda reference: f"/models/{reference.name[-1]}")
+    assert made[:2] == ["--lora-modules", "a=/models/x"]
+    assert json.loads(made[2]) == {"name": "b", "path": "/models/y"}
+    assert made[3:] == ["--tokenizer=/models/t", "--seed", "1"]
     assert localized(["--revision=v1", "--seed", "1"], lambda _: "") == ["--seed", "1"]
 
 
