@@ -58,13 +58,14 @@ class Adopter:
         """
         running = self.listing.read().clusters
         waiting = {one.cluster_name for one in self.reports.read().report.waiting if one.why == UNRECORDED}
+        heard = {marker.key for marker in self.store.markers(UNRECORDED_CALLER)}
         done: list[AdoptedNode] = []
         refused: list[RefusedNode] = []
         for name in dict.fromkeys(names):
             try:
-                cluster = running[name][1] if name in running else None
                 if not self._is_adopted(name):
-                    self._adopt(name, cluster, name in waiting, model_name, lifetime_minutes)
+                    cluster = self._adoptable(running[name][1] if name in running else None, name in waiting)
+                    self._adopt(cluster, name in heard, model_name, lifetime_minutes)
                 done.append(AdoptedNode(cluster_name=name, instance_id=instance_of(name)))
             except _RefusedError as error:
                 refused.append(RefusedNode(cluster_name=name, why=str(error)))
@@ -82,19 +83,19 @@ class Adopter:
             raise _RefusedError("Its instance has a record, whose steps find the node or delete it.")
         return True
 
-    def _adopt(
-        self, name: str, cluster: Cluster | None, waits: bool, model_name: str, lifetime_minutes: int | None
-    ) -> None:
+    def _adoptable(self, cluster: Cluster | None, waits: bool) -> Cluster:
         if cluster is None or cluster.state is NodeState.ABSENT:
             raise _RefusedError("Nothing of that name is running.")
         if cluster.deployment != self.deployment:
             raise _RefusedError("It does not carry this deployment's identity.")
         if not waits:
             raise _RefusedError("It does not wait for a decision; see `gpulaunch gc`.")
+        return cluster
+
+    def _adopt(self, cluster: Cluster, heard: bool, model_name: str, lifetime_minutes: int | None) -> None:
         if cluster.created_at is None:
             raise _RefusedError("It is not known since when it costs money.")
-        offer, now = self._offer(cluster), self.clock.now()
-        heard = any(marker.key == name for marker in self.store.markers(UNRECORDED_CALLER))
+        name, offer, now = cluster.cluster_name, self._offer(cluster), self.clock.now()
         most = self.admission.rules.limits.lifetime_minutes or _LONGEST_MINUTES
         record, events = adopted(
             instance_of(name),

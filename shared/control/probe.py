@@ -11,9 +11,10 @@ from shared.control.launch_spec import LaunchSpecs
 from shared.control.observer import redacted
 from shared.control.records import Lifecycle, Records
 from shared.control.release import NodeKeeper
+from shared.control.sweep.base import each
 from shared.domain.messages import ProbeMessage
 from shared.domain.provider import Probe
-from shared.errors import StaleRecordError, StoreUnavailableError
+from shared.errors import StaleRecordError
 from shared.lifecycle.observations import Probed, Reported
 from shared.redaction import Redactor
 from shared.storage.base import InstanceStore, Versioned, readable
@@ -89,22 +90,16 @@ class Prober:
             self._probe(ready)
 
     def _probe(self, ready: Sequence[Versioned]) -> None:
-        failed: Exception | None = None
         modes: tuple[Mode, ...] = ("real", "simulation")
-        for mode in modes:
-            for found, report, probe in self.probes.ask(mode, [one for one in ready if one.record.mode == mode]):
-                try:
-                    self._judge(found, report, probe)
-                except StoreUnavailableError:
-                    raise
-                except Exception as error:
-                    # One record of many, such as one without room for another change, must not end the others' probes.
-                    log.exception("%s cannot be probed", found.record.instance_id)
-                    failed = error
-        if failed is not None:
-            raise failed
+        answers = (
+            answer
+            for mode in modes
+            for answer in self.probes.ask(mode, [one for one in ready if one.record.mode == mode])
+        )
+        # One record of many, such as one without room for another change, must not end the others' probes.
+        each(answers, lambda answer: self._judge(*answer), lambda answer: answer[0].instance_id)
 
-    def _judge(self, found: Versioned, report: Reported | None, probe: Probe) -> None:
+    def _judge(self, found: Versioned, report: Reported | None, probe: Probe) -> bool:
         silent = report is None and self.lifecycle.is_silent(found.record)
         view = None if probe.alive and not silent else self.nodes.describe(found.record)
         for observation in (report, Probed(probe, view)):
@@ -115,6 +110,7 @@ class Prober:
                 found = self.records.commit(found, decision)
             except StaleRecordError:
                 log.debug("%s changed while it was probed; the next sweep probes again", found.record.instance_id)
-                return
+                return False
             if self.records.follow_up(decision):
-                return
+                break
+        return True

@@ -10,7 +10,8 @@ from gpulaunch.models.instances import Mode
 from shared import app as runtime
 from shared.backends.base import Backend, Backends
 from shared.control.garbage_report import CONFIRMED_FOR
-from shared.control.sweep.garbage import ALERT_EVERY, UNLABELLED_AFTER
+from shared.control.sweep.base import ALERT_EVERY
+from shared.control.sweep.garbage import UNLABELLED_AFTER
 from shared.domain.messages import AlertMessage
 from shared.domain.provider import AttemptRef, Cluster, ProviderUnavailableError
 from shared.lifecycle.garbage import MAX_DELETIONS

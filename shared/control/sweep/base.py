@@ -1,7 +1,7 @@
 """What a sweep task is: one file per task, each isolated from the others."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
@@ -13,6 +13,10 @@ from shared.storage.base import Unreadable, Versioned
 
 log = logging.getLogger("gpulaunch.sweep")
 T = TypeVar("T")
+
+ALERT_EVERY = timedelta(hours=4)
+"""Between two alerts about nodes that still wait for a person."""
+_NAMED = 10
 
 GRACE = timedelta(seconds=20)
 """How late a step may be before it is sent again: polling and a busy queue cost seconds, a lost message never comes."""
@@ -75,6 +79,12 @@ def each(items: Iterable[T], act: Callable[[T], bool], name: Callable[[T], str])
     if failed is not None:
         raise failed
     return done
+
+
+def named(names: Sequence[str]) -> str:
+    """Names for an alert; of many the first ten, and how many more."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def is_time(now: datetime, every: timedelta) -> bool:

@@ -14,7 +14,7 @@ from typing import Literal
 from shared.control.clusters import ClusterListing, RunningClusters
 from shared.control.garbage_report import ForeignCluster, GarbageReport, GarbageReports, LostCluster, WaitingCluster
 from shared.control.launch_spec import attempt_ref
-from shared.control.sweep.base import TaskRun, Walk, each, is_time
+from shared.control.sweep.base import ALERT_EVERY, TaskRun, Walk, each, is_time, named
 from shared.control.sweep.lost_records import LostRecords
 from shared.domain.instance import AttemptState, instance_of
 from shared.domain.messages import GarbageNotice
@@ -33,8 +33,6 @@ log = logging.getLogger("gpulaunch.garbage")
 
 COLLECT_EVERY = timedelta(minutes=2)
 """Between two collections: each costs one listing of the cloud, and an orphan gets five minutes' grace anyway."""
-ALERT_EVERY = timedelta(hours=4)
-"""Between two alerts about nodes that still wait for a confirmation."""
 UNLABELLED_AFTER = timedelta(minutes=30)
 """How long a node may be without a label before it is worth an alert: Azure makes the group, which has none, first."""
 _SILENT = "not touched, since the label gpulaunch-deployment is missing"
@@ -42,8 +40,6 @@ _CALLS_US = (
     "not touched, but they call this app and may be billing: another table launched them. Set GPULAUNCH_DEPLOYMENT to "
     "their identity before the first start on a new table, or delete them in the cloud"
 )
-_NAMED = 10
-"""Nodes named in an alert, at most."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +189,7 @@ class GarbageCollection:
         return [one.model_copy(update={"alerted": True}) if one.cluster_name in told else one for one in foreign]
 
     def _alert(self, now: datetime, reason: Literal["waiting", "unlabelled"], names: list[str], text: str) -> bool:
-        shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        shown = named(names)
         log.error("%s: %s", shown, text, extra={"event": f"garbage_{reason}"})
         return self.alert(GarbageNotice(at=now, reason=reason, count=len(names), message=f"{shown}: {text}"))
 

@@ -7,18 +7,15 @@ before; that they are missing from its listing proves nothing until its history 
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from shared.control.clusters import ClusterListing, RunningClusters
 from shared.control.garbage_report import LostCluster
+from shared.control.sweep.base import ALERT_EVERY, named
 from shared.domain.messages import GarbageNotice
 from shared.domain.provider import ProviderUnavailableError
 
 log = logging.getLogger("gpulaunch.garbage")
-
-ALERT_EVERY = timedelta(hours=4)
-_NAMED = 10
-"""Nodes named in an alert, at most."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +51,9 @@ class LostRecords:
         return tuple(one.model_copy(update={"alerted_at": now}) for one in lost)
 
     def _alert(self, lost: list[LostCluster], now: datetime) -> bool:
-        names = ", ".join(one.cluster_name for one in lost[:_NAMED])
-        more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+        names = named([one.cluster_name for one in lost])
         text = (
-            f"The SkyPilot server has lost its records of nodes that it launched: {names}{more}. They may be running "
+            f"The SkyPilot server has lost its records of nodes that it launched: {names}. They may be running "
             "and cost money. Restore its database or its token; or delete the machines in the cloud, then run "
             "`gpulaunch gc --deleted NAME`."
         )
