@@ -12,7 +12,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import Future
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, TypeVar, cast
 
@@ -20,6 +19,7 @@ import httpx
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from shared.domain.provider import ProviderUnavailableError
+from shared.turns import within
 
 API_VERSION = 62
 """The version of SkyPilot's HTTP interface that this client was written against (SkyPilot 0.14.1)."""
@@ -176,10 +176,7 @@ class SkyHttp:
             return self._within(ANSWER_SECONDS, read)
 
     def _within(self, seconds: float, call: Callable[[httpx.Timeout], T]) -> T:
-        """Make a call in a thread of its own, and leave it there when it takes longer than `seconds`.
-
-        httpx limits each read, not the whole: a server that sends a byte now and then goes on for ever, in headers too,
-        and looking up a name has no limit at all.
+        """Make a call that ends after `seconds` whatever the server does; it keeps its place until it is really over.
 
         Raises:
             httpx.TimeoutException: It takes longer, or than what is left of `time_limit`.
@@ -191,21 +188,16 @@ class SkyHttp:
         if left <= 0 or not self._places.acquire(timeout=left):
             raise httpx.PoolTimeout("no time is left for the call")
         left = max(0.0, end - time.monotonic())
-        done: Future[T] = Future()
         limit = httpx.Timeout(max(left, 0.001), connect=max(min(left, _CONNECT_SECONDS), 0.001))
-        work = contextvars.copy_context()
 
-        def run() -> None:
+        def work() -> T:
             try:
-                done.set_result(work.run(call, limit))
-            except BaseException as error:
-                done.set_exception(error)  # raised by the caller, if it still waits
+                return call(limit)
             finally:
                 self._places.release()
 
-        threading.Thread(target=run, name="skypilot-call", daemon=True).start()
         try:
-            return done.result(left)
+            return within(left, work)
         except TimeoutError as error:
             raise httpx.ReadTimeout("the answer took too long") from error
 

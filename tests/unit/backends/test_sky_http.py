@@ -96,7 +96,7 @@ def test_calls_that_hang_for_ever_should_not_take_all_threads(monkeypatch: pytes
         client = SkyClient(url, "abcdef01")
         for _ in range(4):
             assert seconds_of(client.live_checks) < 3 * LIMIT
-        assert sum(thread.name == "skypilot-call" for thread in threading.enumerate()) >= 2
+        assert sum(thread.name == "within" for thread in threading.enumerate()) >= 2
 
 
 def test_an_error_of_the_call_should_be_the_callers() -> None:
