@@ -35,7 +35,7 @@ from shared.lifecycle.observations import (
     TerminationRequested,
     TimerFired,
 )
-from shared.lifecycle.rules import next_deadline, overdue, termination_reason
+from shared.lifecycle.rules import decision_time, next_deadline, overdue, termination_reason
 from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import Decision, Transition, unchanged
 
@@ -52,6 +52,7 @@ def next_act(record: InstanceRecord, now: datetime, *, claimed: bool) -> Act:
 
     `claimed`: this very step has just written the attempt's submit lease.
     """
+    now = decision_time(record, now)
     if record.ended or (not claimed and record.due_at is not None and now + EARLY < record.due_at):
         return Nothing()
     if record.phase is Phase.TERMINATING or _releasing(record):
@@ -72,7 +73,7 @@ def decide(record: InstanceRecord, found: Observation, now: datetime, timeouts: 
     """Return what follows from an observation. One that no longer fits the record changes nothing."""
     if record.ended:
         return unchanged(record)
-    decision = _decide(record, found, now, timeouts)
+    decision = _decide(record, found, decision_time(record, now), timeouts)
     if record.poisoned and decision.changed and isinstance(found, _DONE):
         # A step that reached a decision is not a poison message: reset the counter.
         return replace(decision, record=decision.record.model_copy(update={"poisoned": 0}))

@@ -7,7 +7,7 @@ from gpulaunch.models.instances import EventType, Phase, Reason
 from gpulaunch.models.times import seconds_between
 from shared.domain.instance import Attempt, AttemptState, Failure, InstanceRecord, cluster_name
 from shared.lifecycle.observations import Released
-from shared.lifecycle.rules import no_successor, termination_reason
+from shared.lifecycle.rules import CLOCKS_APART, no_successor, termination_reason
 from shared.lifecycle.termination import finish, not_gone, terminate
 from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import Decision, Transition
@@ -91,9 +91,10 @@ def claim_again(transition: Transition, timeouts: Timeouts) -> Decision:
 def in_time_to_submit(record: InstanceRecord, now: datetime, timeouts: Timeouts) -> bool:
     """Return whether a submission that starts now ends before its lease, whatever happens.
 
-    The lease counts from the decision to submit; the write or a slow model store may have used it up since.
+    The lease counts from the decision to submit; the write or a slow model store may have used it up since. Another
+    worker's clock sees its end early.
     """
-    return now + timedelta(seconds=timeouts.submit) <= record.attempts[-1].submit_lease_until
+    return now + timedelta(seconds=timeouts.submit) + CLOCKS_APART <= record.attempts[-1].submit_lease_until
 
 
 def submitted(transition: Transition, request_id: str | None) -> Decision:

@@ -33,6 +33,18 @@ _TERMINATES = frozenset({Reason.USER_REQUEST, Reason.JOB_COMPLETED, Reason.IDLE,
 """Reasons that end an instance as intended; all others make it fail."""
 
 
+CLOCKS_APART = timedelta(seconds=60)
+"""How far the clocks of two workers may be apart: Azure keeps its own within a second, a laptop that wakes does not."""
+
+
+def decision_time(record: InstanceRecord, now: datetime) -> datetime:
+    """Return when a decision is made: not before the last one, which a worker whose clock is ahead may have made.
+
+    A record from further ahead is not followed: it would reach its deadline early.
+    """
+    return max(now, min(record.updated_at, now + CLOCKS_APART))
+
+
 def idle_at(record: InstanceRecord) -> datetime | None:
     """Return when a ready instance will have used up its idle time.
 

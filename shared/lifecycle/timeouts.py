@@ -10,9 +10,10 @@ from shared.domain.instance import OFFERS_PER_ROUND
 class Timeouts:
     """Time limits in seconds, and counts. The defaults are for real clouds."""
 
-    submit_lease: float = 90.0
-    """Only the step that claimed it may submit meanwhile. Longer than the longest submission: a starting API server
-    (5 s), a 30 s HTTP timeout and one retry; short, since a crash in between costs this much time."""
+    submit_lease: float = 150.0
+    """Only the step that claimed it may submit meanwhile. Longer than the longest submission (a starting API server, 5
+    s, a 30 s HTTP timeout and one retry) by the minute that the clocks of two workers may be apart. Short, since a
+    crash in between costs this much time."""
     submit: float = 65.0
     """The time that all calls of a submission to SkyPilot have together, whatever the server does: health check 3 s,
     four answers of 10 s, one result of 20 s. The launch itself begins only while there are 10 s left."""

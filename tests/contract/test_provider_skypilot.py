@@ -217,6 +217,17 @@ def test_absence_right_after_a_cancellation_proves_nothing(rig: SkyRig) -> None:
     assert rig.provider.release(attempt_ref)
 
 
+@pytest.mark.parametrize("apart", [-60.0, 60.0, 7200.0])
+def test_how_long_ago_that_was_is_what_the_server_s_clock_says(rig: SkyRig, apart: float) -> None:
+    rig.server.now = lambda: rig.clock.now().timestamp() + apart
+    attempt_ref = suite.submit(rig, rig.place())
+    assert not rig.provider.release(attempt_ref)
+    rig.clock.advance(4.0)
+    assert not rig.provider.release(attempt_ref)
+    rig.clock.advance(2.0)
+    assert rig.provider.release(attempt_ref)
+
+
 def test_a_launch_that_runs_is_taken_down_by_name_once(rig: SkyRig) -> None:
     attempt_ref = suite.submit(rig, rig.place())
     rig.server.begin()

@@ -77,7 +77,7 @@ class Rates:
     older: float = 0.0
     """One of the workers is of an earlier version: the attempts that it begins lack fields."""
     clocks: float = 0.0
-    """Seconds by which the workers' clocks are wrong at most, either way."""
+    """Seconds by which the clocks of two workers are apart at most."""
     crawls: float = 0.0
     """A question to SkyPilot's server or to Azure takes up to a minute and a half."""
     books_lost: float = 0.0
@@ -137,8 +137,7 @@ _APART: dict[str, tuple[float, float, float]] = {
     "wire": (0.06, 1.0, 1.0),
     "newer": (0.1, 1.0, 1.0),
     "older": (0.1, 1.0, 1.0),
-    # The lifecycle takes its worker's clock at its word, so this is not drawn yet.
-    "clocks": (0.0, 5.0, 60.0),
+    "clocks": (0.12, 5.0, 60.0),
     "crawls": (0.15, 0.3, 0.9),
     "books_lost": (0.1, 0.1, 0.5),
     "table_restored": (0.05, 1.0, 1.0),

@@ -1,4 +1,4 @@
-"""Clocks of workers that are wrong, each by an amount of its own, until nothing goes wrong any more."""
+"""Clocks of workers that are wrong until faults end: each by its own amount, two of them by the rate at most."""
 
 from datetime import datetime, timedelta
 from random import Random
@@ -24,5 +24,5 @@ class Clocks:
     def _by(self, process: str) -> timedelta:
         if process not in self._wrong:
             most = self._chaos.rates.clocks
-            self._wrong[process] = timedelta(seconds=Random(f"{process} {self._seed}").uniform(-most, most))
+            self._wrong[process] = timedelta(seconds=Random(f"{process} {self._seed}").uniform(-most / 2, most / 2))
         return self._wrong[process]

@@ -400,6 +400,7 @@ class SkyServer(SkyClient):
         return [one for one in reversed(self._remembered.values()) if one.cluster_name == cluster_name]
 
     def _seen(self, cluster_name: str) -> list[SkyRequest]:
+        now = self._chaos.scheduler.now().timestamp()
         return [
             SkyRequest.model_construct(
                 request_id=one.request_id,
@@ -407,6 +408,7 @@ class SkyServer(SkyClient):
                 status=one.status,
                 created_at=one.created_at,
                 finished_at=one.finished_at,
+                asked_at=now,
                 cluster_name=one.cluster_name,
                 status_msg=None,
             )

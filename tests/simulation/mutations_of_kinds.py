@@ -1,13 +1,16 @@
 """Planted bugs that one kind of fault alone finds: what each kind is there for."""
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from shared.backends.skypilot import provider as skypilot
 from shared.backends.skypilot.provider import SkyPilotProvider
 from shared.control.sweep.garbage import GarbageCollection
 from shared.domain.errors import MessageError
+from shared.domain.instance import InstanceRecord
 from shared.domain.messages import StepMessage
+from shared.lifecycle import machine
 from shared.storage import tables
 from shared.storage.base import Unreadable, Versioned
 from shared.storage.records import read_record
@@ -28,6 +31,16 @@ def _read_as(patch: Patch, change: Callable[[Versioned], Versioned]) -> None:
 
     patch.setattr(twin, "read_record", changed)
     patch.setattr(tables, "read_record", changed)
+
+
+@mutation_of("clocks")
+def decisions_go_back_in_time(patch: Patch) -> None:
+    """A worker whose clock is behind decides before the last decision."""
+
+    def as_its_clock_says(_: InstanceRecord, now: datetime) -> datetime:
+        return now
+
+    patch.setattr(machine, "decision_time", as_its_clock_says)
 
 
 @mutation_of("newer")

@@ -163,6 +163,7 @@ def witness_of(simulator: "Simulator") -> Witness:
         ends_at_budget=given.budget_action == "end",
         max_instances=given.max_instances,
         sweep_seconds=LOOK_SECONDS * made.workload.pace,
+        clocks=timedelta(seconds=chaos.rates.clocks / 2),
     )
     start = made.scheduler.now()
 

@@ -88,7 +88,10 @@ class _Handler(BaseHTTPRequestHandler):
         if response is None:
             self.close_connection = True
             return
-        self.send_response(response.status)
+        if "Date" in response.headers:
+            self.send_response_only(response.status)
+        else:
+            self.send_response(response.status)
         for name, value in response.headers.items():
             self.send_header(name, value)
         if response.status != 204:

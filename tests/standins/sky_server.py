@@ -11,8 +11,9 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.message import Message
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -135,7 +136,7 @@ class SkyServer:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __enter__(self) -> "SkyServer":
-        self._http = HttpServer(lambda request: _answer(self, request)).__enter__()
+        self._http = HttpServer(self._reply).__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -153,12 +154,19 @@ class SkyServer:
             for name, value in request.headers.items():
                 headers[name] = value
             asked = HttpRequest(method=request.method, target=target, headers=headers, body=request.content)
-            answer = _answer(self, asked)
+            answer = self._reply(asked)
             if answer is None:
                 raise httpx.RemoteProtocolError("the server hung up")
             return httpx.Response(answer.status, headers=dict(answer.headers), content=answer.body)
 
         return httpx.MockTransport(carry)
+
+    def _reply(self, request: HttpRequest) -> Response | None:
+        """An answer with the time of day as this server has it."""
+        answer = _answer(self, request)
+        if answer is None:
+            return None
+        return replace(answer, headers={**answer.headers, "Date": formatdate(self.now(), usegmt=True)})
 
     def begin(self) -> None:
         """Launches that wait begin: a machine is there, the books say INIT."""

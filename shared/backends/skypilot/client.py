@@ -15,6 +15,7 @@ So the SDK is used for the one thing HTTP can't do: starting the local API serve
 
 import json
 from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 import httpx
@@ -47,6 +48,12 @@ class SkyRequest(BaseModel):
     finished_at: float | None = None
     cluster_name: str | None = None
     status_msg: str | None = None
+    asked_at: float | None = None
+    """What time it was on the server when it said this, in whole seconds since 1970; None: it does not say."""
+
+    def ended_for(self, now: float) -> float:
+        """Seconds since it ended, by the server's own clock, which may be a minute apart from ours (`now`)."""
+        return (now if self.asked_at is None else self.asked_at) - (self.finished_at or 0.0)
 
     @property
     def live(self) -> bool:
@@ -220,9 +227,11 @@ class SkyClient(SkyHttp):
         # Without `fields` the answer contains each request's whole body, secrets included.
         response = self.send("GET", "/api/status", params=[*params, *(("fields", field) for field in _FIELDS)])
         try:
-            return _REQUESTS.validate_json(response.content)
+            found = _REQUESTS.validate_json(response.content)
         except ValidationError as error:
             raise ProviderUnavailableError("The SkyPilot server gave a list of requests that cannot be read") from error
+        now = _time_of(response)
+        return [request.model_copy(update={"asked_at": now}) for request in found]
 
     def _status_body(self, names: Sequence[str] | None, refresh: str) -> dict[str, object]:
         # By default the answer contains the cluster's private SSH key and a pickled handle.
@@ -232,3 +241,10 @@ class SkyClient(SkyHttp):
     def _post(self, path: str, body: Mapping[str, object], *, with_id: bool = True) -> str:
         response = self.send("POST", path, body={**self._envelope, **body})
         return request_id_of(response) if with_id else ""
+
+
+def _time_of(response: httpx.Response) -> float | None:
+    try:
+        return parsedate_to_datetime(response.headers.get("date", "")).timestamp()
+    except ValueError:
+        return None

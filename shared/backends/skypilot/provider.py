@@ -312,11 +312,11 @@ class SkyPilotProvider:
 
     def _settling(self, requests: Sequence[SkyRequest]) -> bool:
         cancelled = [request for request in requests if request.name == LAUNCH and request.status == "CANCELLED"]
-        return any(self._now() - (request.finished_at or 0.0) < _SETTLE_SECONDS for request in cancelled)
+        return any(request.ended_for(self._now()) < _SETTLE_SECONDS for request in cancelled)
 
     def _report_failed_down(self, name: str, requests: Sequence[SkyRequest]) -> None:
         last = next((request for request in requests if request.name == DOWN), None)
-        if last is None or last.status != "FAILED" or self._now() - (last.finished_at or 0.0) >= _DOWN_AGAIN_SECONDS:
+        if last is None or last.status != "FAILED" or last.ended_for(self._now()) >= _DOWN_AGAIN_SECONDS:
             return
         error = self._client.failure_of(last.request_id)
         if error is None or error.kind == "ClusterDoesNotExist":

@@ -161,6 +161,8 @@ class Terms:
     max_instances: int | None = None
     sweep_seconds: float = 30.0
     """The timer; rarer in seeds that last for weeks."""
+    clocks: timedelta = timedelta(0)
+    """How much the clock of a worker may be wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from tests.simulation.oracles.facts import Attempt, Event, Machine, Oracle, Record
+from tests.simulation.oracles.facts import Attempt, Event, Machine, Oracle, Record, World
 from tests.simulation.oracles.promises import CREATION_KNOWN, USD_PER_HOUR
 
 _EXACT = timedelta(milliseconds=1)
@@ -19,6 +19,10 @@ _CENTS = 0.0002
 
 
 class Meter(Oracle):
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._exact = _EXACT + world.terms.clocks
+
     def machine_came(self, machine: Machine) -> None:
         if machine.spot is None:
             return
@@ -45,26 +49,26 @@ class Meter(Oracle):
         until = attempt.gone_at
         if until is None or cluster in self.world.lied:
             return
-        if until > self.world.now():
+        if until > self.world.now() + self.world.terms.clocks:
             violated(f"{cluster} counts until {until}, which is yet to come")
         if machine is None:
             return
         ended = machine.lives[-1].ended
         if since is None:
             violated(f"{cluster} had a machine and counts nothing")
-        elif ended is None or until + _EXACT < ended:
+        elif ended is None or until + self._exact < ended:
             violated(f"{cluster} counts until {until}, its machine ran until {ended}")
-        elif self._is_known(attempt, machine, ended) and abs(since - machine.began) > _EXACT:
+        elif self._is_known(attempt, machine, ended) and abs(since - machine.began) > self._exact:
             violated(f"{cluster} counts from {since}, and Azure knows that it was created {machine.began}")
 
     def _is_a_beginning(self, attempt: Attempt, since: datetime, machine: Machine | None) -> bool:
         if since == attempt.started_at:
-            return machine is None or since <= machine.began + _EXACT
-        return machine is not None and any(abs(since - life.began) <= _EXACT for life in machine.lives[:1])
+            return machine is None or since <= machine.began + self._exact
+        return machine is not None and any(abs(since - life.began) <= self._exact for life in machine.lives[:1])
 
     def _is_known(self, attempt: Attempt, machine: Machine, ended: datetime) -> bool:
         """Whether Azure could be asked long enough, while nothing went wrong, when the machine was created."""
-        calm = attempt.started_at >= self.world.calm_at and len(machine.lives) == 1
+        calm = attempt.started_at >= self.world.calm_at + self.world.terms.clocks and len(machine.lives) == 1
         return self.world.terms.asks_azure and calm and (ended - machine.began).total_seconds() >= CREATION_KNOWN
 
     def shown(self, answer: Mapping[str, Any]) -> None:
@@ -72,7 +76,8 @@ class Meter(Oracle):
         end = answer.get("ended_at")
         until = self.world.now() if end is None else datetime.fromisoformat(end)
         # An answer about a live instance is one for its minute.
-        earliest = until if end is not None else until - timedelta(minutes=2)
+        earliest = until if end is not None else until - timedelta(minutes=2) - self.world.terms.clocks
+        until = until if end is not None else until + self.world.terms.clocks
         least, most = (sum(_usd(one, moment) for one in answer["attempts"]) for moment in (earliest, until))
         if not least - _CENTS <= answer["cost_usd"] <= most + _CENTS:
             self.world.violated(

@@ -39,7 +39,7 @@ class Reasons(Oracle):
             self.world.violated(f"{name(record)}: its node is given up as {failure.reason}, which it is not")
 
     def _is_true(self, reason: str, before: Record, record: Record, attempt: Attempt) -> bool:
-        world, now = self.world, self.world.now() + MOMENT
+        world, now = self.world, self.world.now() + MOMENT + self.world.terms.clocks
         node = world.nodes.get(attempt.cluster_name)
         match reason:
             case "user_request":

@@ -11,6 +11,7 @@ from shared.lifecycle.observations import LaunchRefused, ProviderUnavailable, Re
 from tests.twins.clock import START
 from tests.unit.lifecycle.story import (
     GONE,
+    LIMITS,
     STILL_THERE,
     TAKEN,
     TICK,
@@ -47,7 +48,7 @@ class TestFromWhen:
         assert story.attempt.billed_from == START + MINUTE
 
     def test_after_a_second_submission_the_creation_of_its_machine_should_not_hide_the_first(self) -> None:
-        story = submitting().tell(AWAY).wait(91).tell(TICK, TAKEN)
+        story = submitting().tell(AWAY).wait(LIMITS.submit_lease).tell(TICK, TAKEN)
         assert story.attempt.submitted_again
         story.tell(looked(NodeState.UP, created_at=story.now))
         assert story.attempt.billed_from == START
@@ -64,7 +65,7 @@ class TestNeverAMachine:
         assert submitting().wait(5).tell(refused(Reason.INVALID_TASK)).attempt.billed_from is None
 
     def test_a_second_submission_that_is_refused_should_cost_as_the_first_may_have_been_accepted(self) -> None:
-        story = submitting().tell(AWAY).wait(91).tell(TICK).tell(refused(Reason.INVALID_TASK))
+        story = submitting().tell(AWAY).wait(LIMITS.submit_lease).tell(TICK).tell(refused(Reason.INVALID_TASK))
         assert story.attempt.billed_from == START
 
     @pytest.mark.parametrize("reason", REFUSALS)
@@ -78,7 +79,7 @@ class TestNeverAMachine:
         assert story.attempt.billed_from == START
 
     def test_a_second_launch_that_the_cloud_refused_should_cost_as_the_first_may_have_had_a_machine(self) -> None:
-        story = submitting().tell(AWAY).wait(91).tell(TICK, TAKEN).wait(60)
+        story = submitting().tell(AWAY).wait(LIMITS.submit_lease).tell(TICK, TAKEN).wait(60)
         assert story.tell(looked(NodeState.ABSENT, failure=failure(Reason.NO_CAPACITY))).attempt.billed_from == START
 
     def test_a_refusal_should_not_be_believed_while_a_node_is_left(self) -> None:
@@ -95,7 +96,7 @@ class TestNeverAMachine:
         assert story.attempt.billed_from == START + timedelta(seconds=30)
 
     def test_what_nobody_ever_heard_of_should_cost_nothing(self) -> None:
-        story = submitting().tell(AWAY).wait(120).tell(USER)
+        story = submitting().tell(AWAY).wait(LIMITS.submit_lease).tell(USER)
         assert story.tell(AWAY, NEVER).attempt.billed_from is None
         assert cost_so_far(story.record, story.now) == 0.0
 
@@ -104,7 +105,7 @@ class TestNeverAMachine:
         assert story.attempt.billed_from == START
 
     def test_what_a_release_found_should_cost(self) -> None:
-        story = submitting().tell(AWAY).wait(120).tell(USER, STILL_THERE)
+        story = submitting().tell(AWAY).wait(LIMITS.submit_lease).tell(USER, STILL_THERE)
         assert story.attempt.release_found
         assert story.tell(GONE).attempt.billed_from == START
 

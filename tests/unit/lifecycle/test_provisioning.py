@@ -24,6 +24,7 @@ from shared.lifecycle.observations import (
     Submitted,
 )
 from shared.lifecycle.provision import cluster_name, in_time_to_submit
+from shared.lifecycle.rules import CLOCKS_APART
 from shared.lifecycle.transition import NextStep
 from shared.planning.plan import MAX_OFFERS
 from tests.twins.factories import make_instance_id
@@ -102,7 +103,7 @@ class TestActs:
         assert story.act() == act
 
     def test_a_message_should_not_come_earlier_than_queues_round(self) -> None:
-        story = submitted()
+        story = submitted().tell(looked(NodeState.PENDING))
         assert story.record.due_at is not None
         story.now = story.record.due_at - EARLY - timedelta(milliseconds=1)
         assert story.act() == Nothing()
@@ -182,7 +183,7 @@ class TestLease:
         assert story.act(claimed=True) == Submit()
 
     def test_a_submission_should_begin_only_if_it_ends_before_the_lease_does(self) -> None:
-        story = submitting().wait(LIMITS.submit_lease - LIMITS.submit)
+        story = submitting().wait(LIMITS.submit_lease - LIMITS.submit - CLOCKS_APART.total_seconds())
         assert in_time_to_submit(story.record, story.now, LIMITS)
         assert not in_time_to_submit(story.record, story.now + timedelta(milliseconds=1), LIMITS)
 
@@ -306,7 +307,7 @@ class TestEnough:
 
     def test_an_offer_whose_submission_dies_every_time_should_be_given_up(self) -> None:
         story = submitting()
-        for _ in range(int(LIMITS.provisioning / LIMITS.submit_lease)):
+        for _ in range(int(LIMITS.provisioning / LIMITS.submit_lease) - 1):
             assert story.wait(LIMITS.submit_lease).see(TICK).claimed
         story.wait(LIMITS.submit_lease).see(TICK)
         assert (story.reasons, story.act()) == ([Reason.PROVISIONING_TIMEOUT], Release())
