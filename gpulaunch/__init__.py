@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from gpulaunch.client.synchronous import GpuLaunch
     from gpulaunch.models.instances import Phase, Reason
+    from gpulaunch.models.plans import PlanAnswer
     from gpulaunch.models.requests import Job, LaunchRequest
     from gpulaunch.models.responses import Credentials, EventView, InstanceView, LaunchAnswer
 
@@ -57,6 +58,7 @@ __all__ = [
     "NoAnswerError",
     "NotFoundError",
     "Phase",
+    "PlanAnswer",
     "Reason",
     "ServerError",
     "UnavailableError",
@@ -71,6 +73,7 @@ _MODULES = (
     "models.instances",
     "models.requests",
     "models.responses",
+    "models.plans",
     "client.errors",
     "client.synchronous",
     "client.asynchronous",

@@ -62,7 +62,15 @@ LAUNCH = Operation(
     scope=Scope.ADMIN,
     body="LaunchRequest",
     answers={202: "LaunchAnswer"},
-    problems=(402, 409, 429),
+    problems=(402, 409, 412, 429),
+)
+PLAN = Operation(
+    name="plan_launch",
+    method="POST",
+    path="/api/plans",
+    summary="Show what a launch would do and cost; nothing is written",
+    body="LaunchRequest",
+    answers={200: "PlanAnswer"},
 )
 LIST = Operation(
     name="list_instances",

@@ -83,6 +83,7 @@ class App:
     failures: FailedAttempts
     refusals: RefusalLog
     ended_sessions: EndedSessions
+    preparation: LaunchPreparation
     launcher: IdempotentLauncher
     planner: LaunchPlanner
     instances: InstanceQueries
@@ -188,6 +189,7 @@ def compose(adapters: Adapters) -> App:
         failures=FailedAttempts(clock, alerts.access),
         refusals=RefusalLog(clock),
         ended_sessions=EndedSessions(store, clock),
+        preparation=preparation,
         launcher=IdempotentLauncher(store, launcher.launch),
         planner=planner,
         instances=InstanceQueries(store),

@@ -22,7 +22,7 @@ from gpulaunch.client.errors import (
     error_of,
     is_problem,
 )
-from gpulaunch.models import responses
+from gpulaunch.models import plans, responses
 from gpulaunch.models.garbage import Adoption, AdoptionAnswer, GarbageAnswer
 from gpulaunch.models.instances import Phase
 from gpulaunch.models.queries import CatalogQuery, CostsBy, CostsQuery, EventQuery, InstanceQuery, QuotaQuery
@@ -76,19 +76,27 @@ class Calls:
         /,
         *,
         idempotency_key: str | None = None,
+        plan: str | None = None,
         **fields: Any,
     ) -> responses.LaunchAnswer:
         """Launch a LaunchRequest, or its fields as a mapping or by name; the app validates them.
 
         However often the request has to be sent, it launches once. An `idempotency_key` makes that hold across calls
-        and processes.
+        and processes. With the `plan` of a PlanAnswer it is launched as planned or not at all: ConflictError.
         """
-        if isinstance(request, LaunchRequest):
-            # What is not set is left to the app: its defaults may be newer than these.
-            request = request.model_dump(mode="json", exclude_unset=True)
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-        response = await self._send(operations.LAUNCH, headers=headers, body=fields if request is None else request)
+        if plan is not None:
+            headers["If-Match"] = f'"{plan}"'
+        response = await self._send(operations.LAUNCH, headers=headers, body=exchange.launch_body(request, fields))
         return exchange.parsed(response, responses.LaunchAnswer)
+
+    async def plan(
+        self, request: LaunchRequest | Mapping[str, Any] | None = None, /, **fields: Any
+    ) -> plans.PlanAnswer:
+        """Show what a launch would do and cost; takes what `launch` takes, and launches nothing."""
+        return exchange.parsed(
+            await self._send(operations.PLAN, body=exchange.launch_body(request, fields)), plans.PlanAnswer
+        )
 
     async def get(self, instance_id: str) -> InstanceView:
         """Get one instance."""

@@ -59,7 +59,7 @@ class NotFoundError(ApiError):
 
 
 class ConflictError(ApiError):
-    """409: the request conflicts with the current state."""
+    """409, 412: the request conflicts with the current state, or with the plan that it names."""
 
 
 class UnavailableError(ApiError):
@@ -98,7 +98,7 @@ _KINDS: dict[int, type[ApiError]] = {
         (AccessError, (401, 403)),
         (LimitError, (402,)),
         (NotFoundError, (404, 410)),
-        (ConflictError, (409,)),
+        (ConflictError, (409, 412)),
         (UnavailableError, (429, 502, 503, 504)),
     )
     for status in statuses

@@ -1,7 +1,7 @@
 """Addresses and tokens, how answers are read, and when a request is sent again. Without I/O."""
 
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import httpx
@@ -16,6 +16,7 @@ from gpulaunch.client.errors import (
     UnavailableError,
     UnreadableAnswerError,
 )
+from gpulaunch.models.requests import LaunchRequest
 from gpulaunch.version import VERSION
 
 M = TypeVar("M", bound=BaseModel)
@@ -48,6 +49,13 @@ def checked(url: str, token: str | None) -> tuple[str, dict[str, str]]:
             raise AddressError("The token is empty or has invalid characters. Was it copied with a line break?")
         headers["X-Admin-Token"] = token
     return url.rstrip("/"), headers
+
+
+def launch_body(request: LaunchRequest | Mapping[str, Any] | None, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is not set is left to the app: its defaults may be newer than these."""
+    if isinstance(request, LaunchRequest):
+        return request.model_dump(mode="json", exclude_unset=True)
+    return fields if request is None else request
 
 
 def parsed(response: httpx.Response, *kinds: type[M]) -> M:

@@ -87,6 +87,7 @@ class GpuLaunch:
 
     close = _blocking(Calls.close)
     launch = _blocking(Calls.launch)
+    plan = _blocking(Calls.plan)
     get = _blocking(Calls.get)
     list = _iterating(Calls.list)
     pages = _iterating(Calls.pages)

@@ -14,6 +14,7 @@ from shared.app import App
 
 HANDLERS: Mapping[Operation, Callable[[App, Request], Response]] = {
     operations.LAUNCH: instances.launch,
+    operations.PLAN: instances.plan,
     operations.LIST: instances.page,
     operations.SHOW: instances.show,
     operations.EVENTS: instances.events,

@@ -17,8 +17,16 @@ def launch(app: App, request: Request) -> Response:
     """Accept a launch: 202, with the place to look in Location."""
     wanted = read_body(LaunchRequest, request)
     caller = "" if app.settings.open_to_all else app.deriver.derive(token_of(request), 0, Purpose.CALLER)
-    answer = app.launcher.launch(wanted, request.header("Idempotency-Key") or None, request.trace, caller)
+    shown = request.header("If-Match").removeprefix("W/").strip('"')
+    key = request.header("Idempotency-Key") or None
+    answer = app.launcher.launch(wanted, key, request.trace, caller, None if shown in ("", "*") else shown)
     return json_response(answer, 202, {"Location": f"/api/instances/{answer.instance_id}"})
+
+
+def plan(app: App, request: Request) -> Response:
+    """What a launch would do and cost; its ETag is what `If-Match` takes."""
+    answer = app.preparation.prepare(read_body(LaunchRequest, request)).answer()
+    return json_response(answer, headers={"ETag": f'"{answer.plan}"'})
 
 
 def page(app: App, request: Request) -> Response:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from gpulaunch.models import garbage, offers, problems, queries, requests, responses
+from gpulaunch.models import garbage, offers, plans, problems, queries, requests, responses
 from gpulaunch.models.instances import INSTANCE_ID
 from gpulaunch.models.problems import PROBLEM_TYPE
 from gpulaunch.operations import LAUNCH, OPERATIONS, Operation, Scope
@@ -42,6 +42,7 @@ _TITLES = {
     404: "Not found",
     409: "Conflict",
     410: "The attempt has ended",
+    412: "The plan has changed",
     413: "Body too large",
     415: "The body is not JSON",
     422: "Invalid fields",
@@ -49,7 +50,7 @@ _TITLES = {
     500: "Internal error",
     503: "Temporarily unavailable",
 }
-_MODULES = (requests, responses, garbage, problems, offers, node, alert)
+_MODULES = (requests, responses, plans, garbage, problems, offers, node, alert)
 
 Schemas = Mapping[str, dict[str, Any]]
 """A reference, or a union of references, by the name that the operations use."""
@@ -140,6 +141,8 @@ def _parameters(operation: Operation) -> Iterator[dict[str, Any]]:
     if operation is LAUNCH:
         text = "Makes the launch safe to retry: the same key and body return the same answer; with another body, 409."
         yield _optional("Idempotency-Key", "header", text, {"type": "string", "minLength": 1, "maxLength": 255})
+        text = "The `plan` of POST /api/plans: the launch is refused (412) if it would differ from what was shown."
+        yield _optional("If-Match", "header", text, {"type": "string"})
 
 
 def _optional(name: str, where: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -121,11 +121,38 @@ def _field_errors(
             nearest = difflib.get_close_matches(field, known, n=3, cutoff=0.5) or (known if names else [])
         elif item["type"] == "string_pattern_mismatch":
             message = IN_WORDS.get(item.get("ctx", {}).get("pattern", ""), message)
+        elif item["type"] in _IN_WORDS:
+            message = _IN_WORDS[item["type"]].format(**item.get("ctx", {}))
         elif item["type"] in ("literal_error", "enum"):
             nearest = _nearest(kind, item, names)
             message = f"There is no such {field}." if names else message
         problems[field, message] = FieldError(field=field, message=message, nearest=nearest)
     return list(problems.values())
+
+
+_NUMBER, _WHOLE = "Must be a number.", "Must be a whole number."
+_IN_WORDS: Mapping[str, str] = {
+    "missing": "Is required.",
+    "greater_than": "Must be more than {gt:g}.",
+    "greater_than_equal": "Must be at least {ge:g}.",
+    "less_than_equal": "Must be at most {le:g}.",
+    "string_too_short": "Must not be empty.",
+    "string_too_long": "Must have at most {max_length} characters.",
+    "too_short": "Must not be empty.",
+    "too_long": "Must have at most {max_length} entries.",
+    "string_type": "Must be a text.",
+    "bool_type": "Must be true or false.",
+    "list_type": "Must be a list.",
+    "dict_type": "Must be an object.",
+    "float_type": _NUMBER,
+    "float_parsing": _NUMBER,
+    "finite_number": _NUMBER,
+    "int_type": _WHOLE,
+    "int_parsing": _WHOLE,
+    "int_from_float": _WHOLE,
+    "int_parsing_size": _WHOLE,
+}
+"""Pydantic's errors in words that fit below any field, with what pydantic knows of the limit."""
 
 
 def _path(location: Sequence[int | str]) -> str:

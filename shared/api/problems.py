@@ -14,6 +14,7 @@ from shared.domain.errors import (
     KeyReusedError,
     NodeTokenError,
     NotReadyError,
+    PlanChangedError,
     QuotaExceededError,
     RecordFullError,
     Refusal,
@@ -38,6 +39,7 @@ _CODES: Mapping[str, tuple[int, str]] = {
     "idempotency_key_reused": (409, "Conflict"),
     "not_ready": (409, "Conflict"),
     "gone": (410, "Gone"),
+    "plan_changed": (412, "The plan has changed"),
     "body_too_large": (413, "Body too large"),
     "record_full": (413, "The record is full"),
     "unsupported_type": (415, "The body has to be JSON"),
@@ -57,6 +59,7 @@ _REASON = (422, "Refused")
 """For a code that is the Reason of a refused launch."""
 _PLAIN: Mapping[type[Exception], str] = {
     QuotaExceededError: "quota_exceeded",
+    PlanChangedError: "plan_changed",
     KeyReusedError: "idempotency_key_reused",
     InstanceNotFoundError: "not_found",
     NotReadyError: "not_ready",

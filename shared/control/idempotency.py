@@ -55,8 +55,8 @@ class LaunchKey:
         )
 
 
-Launch = Callable[[LaunchRequest, LaunchKey | None, str | None], LaunchAnswer]
-"""A launch that stores its answer under the key: request, key, the caller's traceparent."""
+Launch = Callable[[LaunchRequest, LaunchKey | None, str | None, str | None], LaunchAnswer]
+"""A launch that stores its answer under the key: request, key, the caller's traceparent, the plan that was shown."""
 
 
 class IdempotentLauncher:
@@ -67,9 +67,14 @@ class IdempotentLauncher:
         self._launch = launch
 
     def launch(
-        self, request: LaunchRequest, key: str | None = None, trace: str | None = None, caller: str = ""
+        self,
+        request: LaunchRequest,
+        key: str | None = None,
+        trace: str | None = None,
+        caller: str = "",
+        shown: str | None = None,
     ) -> LaunchAnswer:
-        """Accept a launch, or answer a repeated one as before.
+        """Accept a launch, if it is as was `shown`, or answer a repeated one as before.
 
         The key is looked up first: a replay is answered alike even where prices, limits or providers have changed.
 
@@ -78,13 +83,13 @@ class IdempotentLauncher:
             StoreUnavailableError: The record could not be written; with a key the caller may safely repeat.
         """
         if key is None:
-            return self._launch(request, None, trace)
+            return self._launch(request, None, trace, shown)
         hashed = LaunchKey.of(key, request, caller)
         found = self._store.idempotency(hashed.key_hash) or self._earlier(hashed)
         if found is not None:
             return _replay(found, hashed)
         try:
-            return self._launch(request, hashed, trace)
+            return self._launch(request, hashed, trace, shown)
         except (AlreadyExistsError, RefusalError) as error:
             # The same key came twice at once, and the other call was first; it may have used up a budget.
             found = self._store.idempotency(hashed.key_hash) or self._earlier(hashed)
@@ -93,7 +98,7 @@ class IdempotentLauncher:
             if isinstance(error, RefusalError) or self._store.idempotency(hashed.bare_hash) is None:
                 raise
             # Another caller has used the same key.
-            return self._launch(request, replace(hashed, shared=False), trace)
+            return self._launch(request, replace(hashed, shared=False), trace, shown)
 
     def _earlier(self, key: LaunchKey) -> IdempotencyEntry | None:
         """What an earlier version stored under the key alone, for a launch that is repeated across an upgrade.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gpulaunch.models.instances import Mode
+from gpulaunch.models.plans import ExcludedOffer, PlanAnswer
 from gpulaunch.models.problems import FieldError
 from gpulaunch.models.requests import LaunchRequest
 from gpulaunch.models.responses import GpuMemory, LaunchAnswer
@@ -16,7 +17,7 @@ from shared.control.launch_planner import LaunchPlanner
 from shared.control.mode import ModeChooser
 from shared.control.quota_check import QuotaCheck
 from shared.control.records import send_step
-from shared.domain.errors import InvalidFieldsError, QuotaExceededError
+from shared.domain.errors import InvalidFieldsError, PlanChangedError, QuotaExceededError
 from shared.domain.instance import InstanceRecord
 from shared.domain.provider import LaunchRefusedError
 from shared.errors import StoreUnavailableError
@@ -45,6 +46,22 @@ class PreparedLaunch:
     excluded: Mapping[str, str]
     """Offers without quota: reason by `Offer.key`."""
     warnings: list[str]
+
+    def is_plan(self, digest: str) -> bool:
+        """Whether a plan of that name was this one, shown with its mode or without."""
+        return digest in (self.plan.digest(), self.plan.digest(self.mode))
+
+    def answer(self) -> PlanAnswer:
+        return PlanAnswer(
+            plan=self.plan.digest(self.mode),
+            mode=self.mode,
+            mode_reason=self.mode_reason,
+            offers=list(self.plan.offers),
+            excluded=[ExcludedOffer(offer=key, reason=reason) for key, reason in self.excluded.items()],
+            estimate=self.plan.estimate,
+            gpu_memory=_gpu_memory(self.plan.fit),
+            warnings=self.warnings,
+        )
 
 
 @dataclass(frozen=True)
@@ -90,16 +107,21 @@ class Launcher:
     ids: Ids
     telemetry: InstanceTelemetry
 
-    def launch(self, request: LaunchRequest, key: LaunchKey | None = None, trace: str | None = None) -> LaunchAnswer:
-        """Accept a launch; `trace` is the caller's traceparent (W3C).
+    def launch(
+        self, request: LaunchRequest, key: LaunchKey | None = None, trace: str | None = None, shown: str | None = None
+    ) -> LaunchAnswer:
+        """Accept a launch; `trace` is the caller's traceparent (W3C), `shown` the plan that its caller agreed to.
 
         Raises:
+            PlanChangedError: It would differ from the plan that was shown.
             RefusalError: The launch is not accepted; nothing was written.
             AlreadyExistsError: The key was used before.
             StoreUnavailableError: The record could not be written; with a key the caller may safely repeat.
         """
         with self.telemetry.launch(trace) as span:
             prepared = self.preparation.prepare(request)
+            if shown is not None and not prepared.is_plan(shown):
+                raise PlanChangedError
             plan, now = prepared.plan, self.clock.now()
             record, events = accept(
                 plan.request,

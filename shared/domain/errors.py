@@ -5,6 +5,7 @@ RefusalError
 ├── AdmissionRefusedError    a budget or a limit has no room for the launch; nothing was written
 ├── QuotaExceededError       the cloud's quota rules out every offer
 ├── BackendUnavailableError  SkyPilot is needed and cannot be used, or does not answer
+├── PlanChangedError         the launch would differ from the plan that its caller was shown
 ├── KeyReusedError           an Idempotency-Key came again with another body
 ├── InstanceNotFoundError    no instance has that id
 ├── NotReadyError            the instance has no endpoint at the moment
@@ -70,6 +71,11 @@ class BackendUnavailableError(RefusalError):
         super().__init__(message)
         self.code = code
         self.retry_after = retry_after
+
+
+class PlanChangedError(RefusalError):
+    def __init__(self) -> None:
+        super().__init__("Offers, prices or limits have changed since this plan was shown. Plan again, then launch.")
 
 
 class KeyReusedError(RefusalError):

@@ -1,8 +1,11 @@
 """What a launch would do and cost: its candidates, in order, under the deployment's rules; pure."""
 
+import hashlib
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from gpulaunch.models.instances import Mode
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import LaunchRequest
 from gpulaunch.models.responses import Estimate
@@ -22,6 +25,16 @@ class LaunchPlan:
     estimate: Estimate
     fit: Fit | None
     """What the model needs of the GPU beside what it has; None when either is unknown."""
+
+    def digest(self, mode: Mode | None = None) -> str:
+        """Names what a person agrees to: the same for every plan that would run alike at the same prices.
+
+        With a mode only for those of that mode. The age of the prices, name and labels change nothing of it.
+        """
+        asked = self.request.model_dump(mode="json", exclude={"name", "labels"})
+        offers = [(offer.key, offer.price_per_hour) for offer in self.offers]
+        text = json.dumps([asked, offers, self.estimate.lifetime_minutes, mode], sort_keys=True)
+        return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
 @dataclass(frozen=True, kw_only=True)

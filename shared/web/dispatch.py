@@ -24,6 +24,7 @@ HANDLERS: Mapping[str, Handler] = {
     "web_signout": pages.sign_out,
     "web_launch": pages.launch_page,
     "web_launch_plan": pages.launch_plan,
+    "web_launch_plan_post": pages.launch_plan,
     "web_launch_post": pages.launch,
     "web_instances": pages.instances,
     "web_instance": pages.instance,
@@ -47,7 +48,7 @@ def answer(page: Page, request: Request, runtime: Callable[[], App]) -> Response
         polling = page.polled and visit.is_htmx
         if page.name != "web_static" and _is_ended(visit, polling):
             visit = replace(visit, session=None)
-        response = _refused(visit, page.scope, page.method) or HANDLERS[page.name](visit)
+        response = _refused(visit, page) or HANDLERS[page.name](visit)
         log_change(page.scope, request, response)
         used = visit.sessions.renewed(visit.session) if visit.session is not None and not polling else None
         if used is not None and "Set-Cookie" not in response.headers:
@@ -74,7 +75,7 @@ def _is_ended(visit: Visit, polling: bool) -> bool:
     return visit.app.ended_sessions.is_ended(session.nonce, session.generation, polling)
 
 
-def _refused(visit: Visit, scope: Scope, method: str) -> Response | None:
+def _refused(visit: Visit, page: Page) -> Response | None:
     """Return a redirect to the sign-in, or None if the visitor may proceed.
 
     Raises:
@@ -82,16 +83,16 @@ def _refused(visit: Visit, scope: Scope, method: str) -> Response | None:
     """
     if visit.sessions.open_to_all:
         check_local(visit.request)
-    if scope is not Scope.OPEN and not visit.is_signed_in:
+    if page.scope is not Scope.OPEN and not visit.is_signed_in:
         url = visit.request.address
         there = urllib.parse.quote(url.path + (f"?{url.query}" if url.query else ""), safe="")
-        sign_in = "/signin" if visit.is_htmx or method != "GET" else f"/signin?next={there}"
+        sign_in = "/signin" if visit.is_htmx or page.method != "GET" else f"/signin?next={there}"
         if visit.is_htmx:
             return Response(status=401, headers={"HX-Redirect": sign_in})
         return see_other(sign_in)
-    if scope is Scope.ADMIN and not visit.is_admin:
+    if page.scope is Scope.ADMIN and not visit.is_admin:
         raise ProblemError("forbidden", "Your token is read-only. Sign in with an admin token.")
-    if method == "POST":
+    if page.method == "POST" and page.changes:
         # Browsers say which site a request comes from; the token protects where they do not.
         foreign = visit.request.header("Sec-Fetch-Site") not in ("", "same-origin", "none")
         given = visit.form.get("csrf_token", "")

@@ -4,7 +4,7 @@ import json
 import math
 import secrets
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, get_args
 
@@ -16,7 +16,6 @@ from shared.api.parse import read_value
 from shared.api.problems import ProblemError, problem_of
 from shared.app import App
 from shared.clouds.registry import TRAITS
-from shared.control.launch_planner import LaunchPlanner
 from shared.domain.catalog import Catalog, NotCataloguedError
 from shared.domain.errors import RefusalError
 from shared.planning.launch_plan import LaunchPlan
@@ -32,7 +31,10 @@ _START: Final = {
 _SPOT: Final = {"fallback": (True, True), "only": (True, False), "never": (False, True)}
 """The form's choice to `(use_spot, spot_fallback)`."""
 _NUMBERS: Final = ("max_lifetime_minutes", "idle_minutes", "budget_usd", "max_hourly_cost", "disk_size")
-_FIELDS: Final = (*_START, "region", "gpu_count", "model_source", "labels", "vllm_args", "name", *_NUMBERS)
+_TEXTS: Final = ("model_source", "name")
+_FIELDS: Final = (
+    *_START, "region", "gpu_count", "labels", "vllm_args", "chat_template", "force", *_TEXTS, *_NUMBERS
+)  # fmt: skip
 _PLACES: Final = {"gpu": "machine", "instance_type": "machine", "use_spot": "spot", "spot_fallback": "spot"}
 """Fields of a request to the form's fields, where their names differ."""
 
@@ -80,6 +82,8 @@ def fields_of(request: LaunchRequest) -> dict[str, str]:
             "model_source": request.model_source or "",
             "labels": "\n".join(f"{key}={value}" for key, value in request.labels.items()),
             "vllm_args": "\n".join(Redactor().arguments(request.vllm_args)),
+            "chat_template": request.chat_template or "",
+            "force": "yes" if request.force else "",
             **{name: f"{value:g}" for name, value in numbers.items() if value is not None},
         }
     )
@@ -107,9 +111,14 @@ def body_of(values: Mapping[str, str]) -> dict[str, Any]:
         body["labels"] = {key.strip(): value.strip() for key, _, value in pairs}
     if values["vllm_args"].strip():
         body["vllm_args"] = [line.strip() for line in values["vllm_args"].splitlines() if line.strip()]
-    for name in ("model_source", "name"):
+    for name in _TEXTS:
         if values[name].strip():
             body[name] = values[name].strip()
+    if values["chat_template"].strip():
+        # Browsers send lines with CRLF, which vLLM would print into every prompt.
+        body["chat_template"] = values["chat_template"].replace("\r\n", "\n")
+    if values["force"]:
+        body["force"] = True
     return body
 
 
@@ -123,11 +132,11 @@ def _number(text: str) -> int | float | str:
     return int(value) if value == int(value) else value
 
 
-def preview(planner: LaunchPlanner, values: Mapping[str, str]) -> Preview:
-    """Plan what the form asks for; nothing is written, no provider is asked."""
+def preview(plan: Callable[[LaunchRequest], LaunchPlan], values: Mapping[str, str]) -> Preview:
+    """Plan what the form asks for; nothing is written."""
     body = body_of(values)
     try:
-        return Preview(planner.plan(read_value(LaunchRequest, body)), body)
+        return Preview(plan(read_value(LaunchRequest, body)), body)
     except (ProblemError, RefusalError) as error:
         return Preview(None, body, by_field(problem_of(error, "launch form", "")))
 
@@ -157,6 +166,7 @@ def context(app: App, values: Mapping[str, str], planned: Preview, address: str)
         "machine_known": any(values["machine"] == one.value for _, group in machines for one in group),
         "regions": _regions(offers, values),
         "plan": planned.planned,
+        "price": _price(planned.planned) if planned.planned else "",
         "costs": costs,
         "errors": planned.errors,
         "curl": curl_line(address, planned.body),
@@ -166,6 +176,12 @@ def context(app: App, values: Mapping[str, str], planned: Preview, address: str)
         "default_idle": app.settings.default_idle_minutes,
         "key": secrets.token_urlsafe(16),
     }
+
+
+def _price(plan: LaunchPlan) -> str:
+    """What a launch costs, beside its button."""
+    costs = plan.estimate
+    return f"{usd(costs.hourly_usd)}/h, at most {usd(costs.worst_case_usd)}"
 
 
 def _offers(catalog: Catalog, provider: ProviderName) -> Sequence[Offer]:
@@ -232,10 +248,14 @@ def cli_line(body: Mapping[str, Any]) -> str:
     line = ["gpulaunch", "launch", str(body["model_name"])]
     for name, value in body.items():
         option = "--" + name.replace("_", "-")
-        if isinstance(value, bool):
+        if name == "force":
+            line += ["--force"]
+        elif isinstance(value, bool):
             line += [] if value else [f"--no-{option[2:]}"]
         elif name == "vllm_args":
             line += [f"--vllm-arg={arg}" for arg in value]
+        elif name == "chat_template":
+            line += [f"--vllm-arg=--chat-template={value}"]
         elif name == "labels":
             line += [word for key, label in value.items() for word in ("--label", f"{key}={label}")]
         elif name != "model_name":

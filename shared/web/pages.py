@@ -11,7 +11,8 @@ from shared.api.http import Response
 from shared.api.parse import instance_id, read_value
 from shared.api.problems import ProblemError, problem_of
 from shared.api.views import credentials
-from shared.domain.errors import InstanceNotFoundError, RefusalError, TooManyFailuresError
+from shared.domain.errors import InstanceNotFoundError, PlanChangedError, RefusalError, TooManyFailuresError
+from shared.planning.launch_plan import LaunchPlan
 from shared.storage.base import UnreadableRecordError
 from shared.web import costs as costs_page
 from shared.web import fleet, launch_form, settings_page
@@ -83,29 +84,42 @@ def launch_page(visit: Visit) -> Response:
 
 def launch_plan(visit: Visit) -> Response:
     """Show the plan of the form's current values, for htmx."""
-    values = launch_form.fields(dict(visit.request.query))
-    planned = launch_form.preview(visit.app.planner, values)
+    values = launch_form.fields(visit.form if visit.request.method == "POST" else dict(visit.request.query))
+    planned = launch_form.preview(visit.app.planner.plan, values)
     return visit.page("plan.html", oob=True, **launch_form.context(visit.app, values, planned, visit.address))
 
 
 def launch(visit: Visit) -> Response:
-    """Launch what the form asks for, or show its plan for browsers without scripts."""
+    """Launch what the form asks for if it is what its plan showed, else show the plan as it is now."""
     values = launch_form.fields(visit.form)
-    if visit.form.get("do") == "plan":
+    if visit.form.get("do") != "launch":
         return _launch_form(visit, values)
     try:
         request = read_value(LaunchRequest, launch_form.body_of(values))
-        made = visit.app.launcher.launch(request, visit.form.get("key") or None)
+        key, shown = visit.form.get("key") or None, visit.form.get("shown", "")
+        made = visit.app.launcher.launch(request, key, shown=shown)
+    except PlanChangedError as error:
+        return _launch_form(visit, values, problem_of(error, "launch form", ""), visit.form.get("price", ""))
     except (ProblemError, RefusalError) as error:
         return _launch_form(visit, values, problem_of(error, "launch form", ""))
     return see_other(f"/instances/{made.instance_id}")
 
 
-def _launch_form(visit: Visit, values: dict[str, str], error: ProblemError | None = None) -> Response:
-    planned = launch_form.preview(visit.app.planner, values)
-    refused = launch_form.by_field(error) if error is not None else {}
-    context = launch_form.context(visit.app, values, planned, visit.address)
-    return visit.page("launch.html", error.problem.status if error else 200, oob=False, refused=refused, **context)
+def _launch_form(
+    visit: Visit, values: dict[str, str], error: ProblemError | None = None, before: str | None = None
+) -> Response:
+    """Show the form with its plan; `before` is the price that an earlier plan showed, None where there was none."""
+    app = visit.app
+
+    def plan(request: LaunchRequest) -> LaunchPlan:
+        # What has changed is planned as a launch is, with quotas, lest the next attempt find it changed again.
+        return app.planner.plan(request) if before is None else app.preparation.prepare(request).plan
+
+    planned = launch_form.preview(plan, values)
+    refused = launch_form.by_field(error) if error is not None and before is None else {}
+    context = launch_form.context(app, values, planned, visit.address)
+    status = error.problem.status if error else 200
+    return visit.page("launch.html", status, oob=False, refused=refused, before=before, **context)
 
 
 def instances(visit: Visit) -> Response:

@@ -19,6 +19,8 @@ class Page:
     """Open to everyone, to any signed-in visitor, or to admins."""
     polled: bool = False
     """Whether htmx gets it again and again, without anyone using it."""
+    changes: bool = True
+    """Whether a POST changes anything; else it needs no CSRF token, and only has a body."""
 
 
 PAGES = (
@@ -28,6 +30,7 @@ PAGES = (
     Page(name="web_signout", route="signout", method="POST"),
     Page(name="web_launch", route="launch"),
     Page(name="web_launch_plan", route="launch/plan"),
+    Page(name="web_launch_plan_post", route="launch/plan", method="POST", changes=False),
     Page(name="web_launch_post", route="launch", method="POST", scope=Scope.ADMIN),
     Page(name="web_instances", route="instances", polled=True),
     Page(name="web_instance", route="instances/{instanceId}"),

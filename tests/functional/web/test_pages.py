@@ -14,7 +14,7 @@ from shared.domain.instance import Failure
 from shared.errors import StoreUnavailableError
 from shared.storage.base import RecordPage, Versioned
 from shared.web.rendering import static_files
-from tests.functional.web.visitor import Visitor, csrf_token_of, text_of
+from tests.functional.web.visitor import Visitor, hidden_fields, text_of
 from tests.functional.world import SEED, World, settings
 from tests.twins.clock import START
 from tests.twins.factories import make_attempt, make_event, make_record
@@ -29,11 +29,11 @@ FORM = {
 
 
 def launch(visitor: Visitor, **changes: str) -> Any:
-    page = visitor.get("/launch")
-    key = re.search(r'name="key" value="([^"]+)"', page.body.decode())
-    assert key is not None
-    form = {"csrf_token": csrf_token_of(page), "key": key[1], "do": "launch", **FORM, **changes}
-    return visitor.post("/launch", form)
+    """Fill in the form, wait for its plan, and press Launch."""
+    form = {**FORM, **changes}
+    return visitor.post(
+        "/launch", {**form, **hidden_fields(visitor.post("/launch/plan", form)), "do": "launch", **changes}
+    )
 
 
 def test_every_page_should_be_html_with_strict_headers(world: World, admin: Visitor) -> None:
@@ -66,8 +66,7 @@ def test_the_form_should_launch_what_the_api_would(world: World, admin: Visitor)
 
 
 def test_a_form_sent_twice_should_launch_once(world: World, admin: Visitor) -> None:
-    page = admin.get("/launch")
-    form = {"csrf_token": csrf_token_of(page), "key": "one-key-of-one-form", "do": "launch", **FORM}
+    form = {**FORM, **hidden_fields(admin.post("/launch/plan", FORM)), "do": "launch"}
     assert admin.post("/launch", form).headers["Location"] == admin.post("/launch", form).headers["Location"]
     assert len(world.call("GET", "/api/instances").json["instances"]) == 1
 
@@ -80,8 +79,8 @@ def test_a_form_sent_twice_should_launch_once(world: World, admin: Visitor) -> N
         ({"machine": "gpu:A11"}, "machine", "A10"),
         ({"labels": "simulate.no-capacity=many"}, "labels", "whole number"),
         ({"labels": "9=x"}, "labels", "<code>9</code>: At most 63 letters, digits"),
-        ({"max_lifetime_minutes": "a while"}, "max_lifetime_minutes", "valid integer"),
-        ({"budget_usd": "NaN"}, "budget_usd", "valid number"),
+        ({"max_lifetime_minutes": "a while"}, "max_lifetime_minutes", "Must be a whole number."),
+        ({"budget_usd": "NaN"}, "budget_usd", "Must be a number."),
         ({"vllm_args": "--api-key=x"}, "vllm_args", "set by gpulaunch; remove it"),
         ({"model_source": "ftp://x"}, "model_source", "hf://org/model"),
         ({"max_hourly_cost": "0.01"}, "max_hourly_cost", "costs"),

@@ -54,6 +54,12 @@ def csrf_token_of(page: Answer) -> str:
     return html.unescape(found[1])
 
 
+def hidden_fields(page: Answer) -> dict[str, str]:
+    """Return what a page's forms send without being seen."""
+    found = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', page.body.decode())
+    return {name: html.unescape(value) for name, value in found}
+
+
 def text_of(page: Answer) -> str:
     """Return a page's text without tags, whitespace collapsed."""
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page.body.decode())).split())
