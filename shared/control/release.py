@@ -68,7 +68,13 @@ class NodeKeeper:
         created_at, view = self.created_at(record), self._describe_unconfirmed(record)
         never_launched = view is not None and _never_launched(record.attempts[-1], view)
         listed = view is not None and view.listed
-        return Released(self.delete(record), created_at=created_at, never_launched=never_launched, listed=listed)
+        left = self._delete(record)
+        return Released(
+            self._suffices(record, left),
+            created_at=created_at,
+            never_launched=never_launched and left is CleanupStatus.NOTHING,
+            listed=listed,
+        )
 
     def delete(self, record: InstanceRecord) -> bool:
         """Delete the latest attempt's node; True once nothing of it is left, in the cloud's own listing as well.
@@ -81,6 +87,14 @@ class NodeKeeper:
             ProviderUnavailableError: It is not known what is left.
             ProviderNotEnabledError: The provider cannot be used as things are set up.
         """
+        return self._suffices(record, self._delete(record))
+
+    def _suffices(self, record: InstanceRecord, left: CleanupStatus) -> bool:
+        return left is CleanupStatus.NOTHING or (
+            left is CleanupStatus.FREE_LEFTOVERS and record.phase is not Phase.TERMINATING
+        )
+
+    def _delete(self, record: InstanceRecord) -> CleanupStatus:
         attempt = record.attempts[-1]
         cloud = self._cloud_of(record)
         try:
@@ -96,12 +110,9 @@ class NodeKeeper:
                 # say that nothing is left.
                 cloud.delete(attempt.cluster_name, attempt.offer.region)
             raise
-        if not deleted or cloud is None:
-            return deleted
-        left = cloud.delete(attempt.cluster_name, attempt.offer.region)
-        if record.phase is Phase.TERMINATING:
-            return left is CleanupStatus.NOTHING
-        return left in (CleanupStatus.NOTHING, CleanupStatus.FREE_LEFTOVERS)
+        if not deleted:
+            return CleanupStatus.MACHINE
+        return CleanupStatus.NOTHING if cloud is None else cloud.delete(attempt.cluster_name, attempt.offer.region)
 
     def _describe_unconfirmed(self, record: InstanceRecord) -> NodeView | None:
         """What the provider says of an attempt that it never confirmed, or that was ended before anyone asked."""

@@ -116,7 +116,9 @@ class AlertMessage(Kept):
         if self.access is not None:
             # One an hour, however many processes see the same attack.
             return f"access-{self.access.at:%Y%m%dT%H}"
-        return f"{self.instanceId}-{self.sequence if self.unreadable is None else 'unreadable'}"
+        if self.unreadable is not None:
+            return f"{self.instanceId}-unreadable-{self.unreadable.at:%Y%m%dT%H}"
+        return f"{self.instanceId}-{self.sequence}"
 
 
 M = TypeVar("M", StepMessage, ProbeMessage, AlertMessage)

@@ -148,7 +148,8 @@ def _provision(transition: Transition, timeouts: Timeouts) -> Decision:
         return unchanged(transition.record)
     if transition.now < attempt.submit_lease_until:
         # Another step holds the lease and may be submitting right now.
-        return transition.requeue_after("advance", (attempt.submit_lease_until - transition.now).total_seconds())
+        until = min(attempt.submit_lease_until, next_deadline(transition.record, transition.now))
+        return transition.requeue_after("advance", (until - transition.now).total_seconds())
     late = overdue(transition.record, transition.now, timeouts.allowed)
     if late is not None:
         return provisioning.give_up_attempt(transition, late, timeouts)

@@ -7,7 +7,7 @@ from gpulaunch.models.instances import EventType, Phase, Reason
 from gpulaunch.models.times import seconds_between
 from shared.domain.instance import Attempt, AttemptState, Failure, InstanceRecord, cluster_name
 from shared.lifecycle.observations import Released
-from shared.lifecycle.rules import CLOCKS_APART, no_successor, termination_reason
+from shared.lifecycle.rules import CLOCKS_APART, next_deadline, no_successor, termination_reason
 from shared.lifecycle.termination import finish, not_gone, terminate
 from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import Decision, Transition
@@ -78,14 +78,14 @@ def next_attempt(transition: Transition, timeouts: Timeouts) -> Decision:
             "price_per_hour": offer.price_per_hour,
         },
     )
-    return transition.requeue_after("advance", claimed=True)
+    return transition.claim_until(min(attempt.submit_lease_until, next_deadline(transition.record, transition.now)))
 
 
 def claim_again(transition: Transition, timeouts: Timeouts) -> Decision:
     """Take over a submission whose step died or got no answer, after its lease expired."""
     until = transition.now + timedelta(seconds=timeouts.submit_lease)
     transition.change_attempt(submit_lease_until=until, submitted_again=True)
-    return transition.requeue_after("advance", claimed=True)
+    return transition.claim_until(min(until, next_deadline(transition.record, transition.now)))
 
 
 def in_time_to_submit(record: InstanceRecord, now: datetime, timeouts: Timeouts) -> bool:

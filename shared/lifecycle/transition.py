@@ -202,10 +202,15 @@ class Transition:
         self._set(due_at=due_at, updated_at=self.now)
         return self._decision()
 
-    def requeue_after(self, step: StepName, delay_seconds: float = 0.0, *, claimed: bool = False) -> Decision:
+    def claim_until(self, lease_until: datetime) -> Decision:
+        """Finish with a step that follows at once; no other acts before the lease that it took is over."""
+        self._set(due_at=lease_until, updated_at=self.now)
+        return self._decision(NextStep("advance", 0.0), claimed=True)
+
+    def requeue_after(self, step: StepName, delay_seconds: float = 0.0) -> Decision:
         """Finish with a next step after a delay."""
         self._set(due_at=self.now + timedelta(seconds=delay_seconds), updated_at=self.now)
-        return self._decision(NextStep(step, delay_seconds), claimed=claimed)
+        return self._decision(NextStep(step, delay_seconds))
 
     def _set(self, **fields: Any) -> None:
         self.record = self.record.model_copy(update=fields)

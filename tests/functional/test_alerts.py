@@ -288,7 +288,7 @@ def test_a_step_that_always_fails_should_be_told_of(receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "slack", "teams"])
-def test_a_record_that_cannot_be_read_should_be_told_of_once(receiver: Receiver, form: str) -> None:
+def test_a_record_that_cannot_be_read_should_be_announced_every_four_hours(receiver: Receiver, form: str) -> None:
     world = Alerting(f"{form}|{receiver.url}/", events="alert")
     ids = [world.to_ready() for _ in range(2)]
     rewrite(world.store, rows.record_key(ids[0], ended=False), later_phase)
@@ -296,13 +296,16 @@ def test_a_record_that_cannot_be_read_should_be_told_of_once(receiver: Receiver,
         world.run(60)
         world.deliver()
     (alert,) = receiver.alerts()
+    world.run(4 * 3600)
+    world.deliver()
+    assert len({headers.get("webhook-id", body) for _, headers, body in receiver.got}) == len(receiver.got) == 2
     assert ids[0] in str(alert)
     assert "unreadable_record" in str(alert)
     assert "DELETE terminates it" in str(alert)
     if form == "json":
         assert (alert["type"], alert["data"]["reason"]) == ("instance.unreadable", "unreadable_record")
         assert alert["data"]["instance_id"] == ids[0]
-        assert receiver.got[0][1]["webhook-id"] == f"{ids[0]}-unreadable"
+        assert receiver.got[0][1]["webhook-id"] == f"{ids[0]}-unreadable-{alert['timestamp'][:13].replace('-', '')}"
 
 
 def test_an_unreadable_record_should_be_no_alert_where_alerts_are_not_chosen(receiver: Receiver) -> None:

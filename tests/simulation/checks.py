@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 
 from gpulaunch.models.instances import EventType, Phase
-from shared.domain.instance import AttemptState, Event, InstanceRecord
+from shared.domain.instance import Attempt, AttemptState, Event, InstanceRecord
 from shared.storage.base import IdempotencyEntry
 from tests.simulation.azure import FaultyAzure
 from tests.simulation.oracles.promises import EARLY, FOLLOWED_BY
 from tests.simulation.oracles.spending import micro_cost, month, worst_case
-from tests.simulation.scheduler import Scheduler
+from tests.simulation.scheduler import Scheduler, Task
 from tests.simulation.storage import Table
 from tests.simulation.witness import Witness
 
@@ -21,6 +21,16 @@ DELETED_AFTER = 400.0
 """Seconds more where Azure deletes a group, which takes it up to four minutes."""
 DAY = date(2026, 1, 1)
 """Before anything costs."""
+
+
+def _has_claimed(before: InstanceRecord, attempt: Attempt) -> bool:
+    """Whether a change took the lease of a submission."""
+    if attempt.state is not AttemptState.SUBMITTING:
+        return False
+    earlier = before.attempt
+    return (
+        earlier is None or earlier.number != attempt.number or attempt.submit_lease_until > earlier.submit_lease_until
+    )
 
 
 class Checks:
@@ -65,6 +75,8 @@ class Checks:
         self._launches = launches
         self._azure = azure
         self._told: set[str] = set()
+        self._claimed: dict[str, Task] = {}
+        """By the name of the cluster: the step that is to submit it, and goes on before anything is due."""
         self._keys: dict[str, str] = {}
 
     def violated(self, what: str) -> None:
@@ -111,6 +123,8 @@ class Checks:
             if lease > earlier:
                 self._scheduler.note(f"{name}: the submission is claimed again")
         self._is_no_doubled_step(before, name)
+        if self._scheduler.current is not None and attempt is not None and _has_claimed(before, attempt):
+            self._claimed[attempt.cluster_name] = self._scheduler.current
         if record.ended:
             self._ledger_is_right()
         running, launching = self._machines(), self._launches()
@@ -140,6 +154,8 @@ class Checks:
         """Doubled messages come to nothing: no step acts before it is due, so chains of messages become one."""
         task = self._scheduler.current
         if task is None or not task.name.startswith(("provisioning", "teardown")) or before.due_at is None:
+            return
+        if before.attempt is not None and self._claimed.get(before.attempt.cluster_name) is task:
             return
         early = timedelta(seconds=EARLY, milliseconds=1)
         if self.witness is not None:

@@ -46,7 +46,7 @@ class UnreadableRows:
         self._count += 1
         spoiled = f"{etag[:-1]}spoiled{self._count}{etag[-1:]}"
         table.edit(key, {**others, "doc": self._garbage(rows.document(row))}, spoiled)
-        self._simulator.witness.world.unreadable.add(instance_id)
+        self._simulator.witness.world.unreadable[instance_id] = self._simulator.scheduler.now()
         self._simulator.witness.world.readable_again.discard(instance_id)
         self._simulator.scheduler.note(f"{instance_id[-4:]} cannot be read")
         left = self._chaos.until - self._simulator.scheduler.seconds

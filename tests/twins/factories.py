@@ -65,7 +65,7 @@ def make_attempt(instance_id: str | None = None, **given: Any) -> Attempt:
         "offer": make_offer(),
         "cluster_name": f"gl-{ulid}-{number:02d}",
         "started_at": started_at,
-        "submit_lease_until": started_at + timedelta(seconds=120),
+        "submit_lease_until": started_at + timedelta(seconds=150),
     }
     return Attempt.model_validate(fields | given)
 

@@ -1,11 +1,11 @@
-"""Rows that cannot be read: alert once for each, and go on with those that a user has terminated."""
+"""Rows that cannot be read: alert every four hours, and go on with those that a user has terminated."""
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from shared.control.sweep.base import TaskRun, Walk, each
+from shared.control.sweep.base import ALERT_EVERY, TaskRun, Walk, each
 from shared.control.termination import UnreadableTermination
 from shared.domain.messages import UnreadableNotice
 from shared.storage.base import InstanceStore, Marker
@@ -13,7 +13,7 @@ from shared.storage.base import InstanceStore, Marker
 log = logging.getLogger("gpulaunch.sweep")
 
 UNREADABLE = "unreadable"
-"""Markers of the rows that an alert was raised for; the key is the instance's id."""
+"""Markers of the last alerts about such rows; the key is the instance's id."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,14 @@ class _Run(TaskRun):
         if not walk.unreadable:
             return 0
         task = self.task
-        known = {marker.key for marker in task.store.markers(UNREADABLE)}
+        alerted_at = {marker.key: marker.at for marker in task.store.markers(UNREADABLE)}
         requested = task.termination.requested()
         for row in walk.unreadable:
-            if row.instance_id not in known:
+            last = alerted_at.get(row.instance_id)
+            if last is None or self.now - last >= ALERT_EVERY:
                 text = f"{row.instance_id} cannot be read: {row.why}. Its node is kept; DELETE terminates it."
                 log.error("%s", text, extra={"event": "unreadable", "instance_id": row.instance_id})
-                # A marker that is not written means a second alert, whose id tells receivers that it is the same.
+                # If the marker is not written, the alert is repeated with the same id.
                 task.alert(UnreadableNotice(at=self.now, instance_id=row.instance_id, message=text))
                 marker = Marker(kind=UNREADABLE, key=row.instance_id, at=self.now, text=row.why[:200])
                 task.store.put_marker(marker)

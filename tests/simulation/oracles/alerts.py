@@ -48,12 +48,16 @@ class ReleaseAlerts(Oracle):
         now, raised = self.world.now(), self._raised.pop(cluster, [])
         lasted = (now - since).total_seconds() - RELEASE_ALERT - _AT_ALL
         due = 0 if lasted < 0 else 1 + int(lasted // ALERT_AGAIN)
-        if len(raised) < due:
+        if len(raised) < due and not self._was_unreadable(cluster):
             self.world.violated(
                 f"{cluster} was not deleted for {now - since}, and {len(raised)} of {due} alerts said so"
             )
         if raised and self.world.calm_seconds(raised[-1]) > late(self.world) and not self._received.get(cluster):
             self._owed.add(cluster)
+
+    def _was_unreadable(self, cluster: str) -> bool:
+        """What cannot be read has alerts of its own."""
+        return any(instance_id[5:].lower() in cluster for instance_id in self.world.unreadable)
 
     def alerted(self, alert: Alert) -> None:
         data = alert.body["data"]
@@ -97,13 +101,22 @@ class BudgetAlerts(Oracle):
         self._announced: dict[str, int] = {}
         self._refused = False
         """A launch was refused, or may have been: that counts as 100 %."""
+        self._unannounced: dict[str, datetime] = {}
+        """What a refusal would explain whose answer is still on its way, and since when."""
         self._notices: dict[str, int] = {}
 
     def launch_unanswered(self) -> None:
         self._refused = True
+        self._unannounced.clear()
 
     def launch_refused(self, status: int, asked: Any, since: datetime) -> None:
         self._refused = True
+        self._unannounced.clear()
+
+    def look(self) -> None:
+        for what, since in self._unannounced.items():
+            if (self.world.now() - since).total_seconds() > _REDELIVERY:
+                self.world.violated(what)
 
     def created(self, record: Record, events: Sequence[Event]) -> None:
         budget, of = self.world.terms.monthly_budget_usd, month(record)
@@ -119,7 +132,8 @@ class BudgetAlerts(Oracle):
                     f"{name(record)} is said to reach {percent} % of {of}'s budget: {used / MICRO} of {budget}"
                 )
         if passed and passed[-1] > known and passed[-1] not in announced and not self._refused:
-            self.world.violated(f"{name(record)} reaches {passed[-1]} % of {of}'s budget, and no alert says so")
+            what = f"{name(record)} reaches {passed[-1]} % of {of}'s budget, and no alert says so"
+            self._unannounced.setdefault(what, self.world.now())
         self._announced[of] = max([known, *announced])
 
     def alerted(self, alert: Alert) -> None:
@@ -139,14 +153,13 @@ class OtherAlerts(Oracle):
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
-        self._received: set[str] = set()
-        self._since: dict[str, datetime] = {}
+        self._received: dict[str, datetime] = {}
 
     def alerted(self, alert: Alert) -> None:
         kind, data = alert.body["type"], alert.body["data"]
         instance_id = str(data.get("instance_id", ""))
         if kind == "instance.unreadable":
-            self._received.add(instance_id)
+            self._received[instance_id] = datetime.fromisoformat(alert.body["timestamp"])
             if instance_id not in self.world.unreadable:
                 self.world.violated(f"{instance_id[-4:]} is said to be unreadable, which it is not")
         elif kind == "instance.poisoned" and self.world.given_up[instance_id] <= self.world.terms.poisoned:
@@ -155,7 +168,12 @@ class OtherAlerts(Oracle):
             )
 
     def look(self) -> None:
-        for instance_id in sorted(self.world.unreadable - self.world.readable_again - self._received):
-            since = self._since.setdefault(instance_id, self.world.now())
-            if not self.world.alerts_may_be_lost and self.world.calm_seconds(since) > late(self.world) + _REDELIVERY:
-                self.world.violated(f"{instance_id[-4:]} cannot be read, and no alert says so")
+        if self.world.alerts_may_be_lost:
+            return
+        for instance_id, since in sorted(self.world.unreadable.items()):
+            if instance_id in self.world.readable_again:
+                continue
+            last = self._received.get(instance_id)
+            due = since if last is None or last < since else last + timedelta(seconds=ALERT_AGAIN)
+            if self.world.calm_seconds(due) > late(self.world) + _REDELIVERY:
+                self.world.violated(f"{instance_id[-4:]} cannot be read since {since}, and no alert says so")

@@ -198,8 +198,8 @@ class World:
     """How many messages the host gave up, by instance."""
     alerts: dict[str, Alert] = field(default_factory=dict[str, Alert])
     """By the id that a receiver recognises repetitions by."""
-    unreadable: set[str] = field(default_factory=set[str])
-    """Instances whose rows were made unreadable."""
+    unreadable: dict[str, datetime] = field(default_factory=dict[str, datetime])
+    """When the rows of instances were made unreadable."""
     readable_again: set[str] = field(default_factory=set[str])
     """Those of them whose rows are as they were, perhaps before anybody read them."""
 

@@ -41,6 +41,7 @@ from shared.lifecycle.observations import (
     Submitted,
     TimerFired,
 )
+from shared.lifecycle.rules import CLOCKS_APART
 from shared.observability.instances import InstanceTelemetry
 from shared.redaction import Redactor
 from tests.functional.scripted import Assigning
@@ -144,7 +145,7 @@ class TestSubmit:
     @pytest.mark.parametrize(("gathering", "submitted"), [(0.0, 1), (0.001, 0)])
     def test_one_that_could_outlast_its_lease_should_not_begin(self, gathering: float, submitted: int) -> None:
         looking = Looking(gathering=gathering)
-        lease = looking.clock.now() + timedelta(seconds=looking.lifecycle.timeouts.submit)
+        lease = looking.clock.now() + timedelta(seconds=looking.lifecycle.timeouts.submit) + CLOCKS_APART
         found = looking.perform(Submit(), state=AttemptState.SUBMITTING, submit_lease_until=lease)
         assert len(looking.provider.submitted) == submitted
         assert isinstance(found, Submitted if submitted else ProviderUnavailable)

@@ -138,6 +138,12 @@ class TestRelease:
         keeper.provider.view = UNKNOWN
         assert keeper.nodes.release(record()).never_launched
 
+    @pytest.mark.parametrize("left", [CleanupStatus.MACHINE, CleanupStatus.FREE_LEFTOVERS])
+    def test_one_of_which_the_cloud_has_something_should_not(self, left: CleanupStatus) -> None:
+        keeper = Keeper()
+        keeper.provider.view, keeper.cloud.left = UNKNOWN, left
+        assert not keeper.nodes.release(record()).never_launched
+
     @pytest.mark.parametrize(
         "known",
         [

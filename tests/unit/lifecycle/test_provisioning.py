@@ -161,7 +161,8 @@ class TestLease:
     def test_only_the_step_that_claimed_it_should_submit(self) -> None:
         story = submitting()
         assert story.act(claimed=True) == Submit()
-        assert story.act() == Decide()
+        assert story.act() == Nothing()
+        assert story.wait(LIMITS.submit_lease).act() == Decide()
 
     def test_another_step_should_wait_until_it_ends(self) -> None:
         story = submitting().wait(30)
@@ -385,7 +386,7 @@ class TestRoundsAfterRecovery:
 def test_a_record_between_two_attempts_should_go_on_with_the_next(emptied: bool) -> None:
     story = submitting()
     gone = story.attempt.model_copy(update={"state": AttemptState.GONE, "gone_at": story.now})
-    story.record = story.record.model_copy(update={"attempts": [] if emptied else [gone]})
+    story.record = story.record.model_copy(update={"attempts": [] if emptied else [gone], "due_at": story.now})
     assert story.act() == Decide()
     assert story.see(TICK).claimed
     assert story.attempt.state is AttemptState.SUBMITTING
