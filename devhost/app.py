@@ -18,6 +18,7 @@ from devhost.config import HostError
 _FUNCTION_NAME = re.compile(r"(?!host$)[a-z][a-z0-9_-]{0,127}", re.IGNORECASE)
 _BINDING_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9]{0,127}|\$return")
 _SEGMENT = re.compile(r"\{[A-Za-z][A-Za-z0-9]*\}|[^{}]*")
+_REST = re.compile(r"\{\*[A-Za-z][A-Za-z0-9]*\}")
 _SCHEDULE = re.compile(r"\*/([1-9]\d?)( \*){5}")
 _CONNECTION = "AzureWebJobsStorage"
 # The host decides by prefix, not by segment: a function called `administer` without a route is refused as well.
@@ -133,8 +134,11 @@ def _check_route(function: HttpFunction, others: Iterable[Function]) -> None:
         raise HostError(f"the route '{route}' conflicts with one or more built in routes (admin…, runtime…)")
     segments = route.split("/")
     parameters = [segment for segment in segments if segment.startswith("{")]
-    if not all(map(_SEGMENT.fullmatch, segments)) or len(set(parameters)) != len(parameters):
-        raise HostError(f"devhost knows routes of text and different {{parameters}} only, not '{route}'")
+    known = segments[:-1] if _REST.fullmatch(segments[-1]) else segments
+    if not all(map(_SEGMENT.fullmatch, known)) or len(set(parameters)) != len(parameters):
+        raise HostError(
+            f"devhost knows routes of text, different {{parameters}} and a last {{*rest}} only, not '{route}'"
+        )
     for other in (one for one in others if isinstance(one, HttpFunction) and one.route.lower() == route.lower()):
         if not methods or not other.methods or methods & other.methods:
             raise HostError(f"the route '{route}' conflicts with the route of function '{other.name}'")

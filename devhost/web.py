@@ -26,8 +26,8 @@ class Router:
     """Finds the function of a request, in the order in which the Functions host tries them."""
 
     def __init__(self, functions: Iterable[HttpFunction]) -> None:
-        # Text is tried before a parameter, segment by segment.
-        ordered = sorted(functions, key=lambda one: [segment.startswith("{") for segment in one.route.split("/")])
+        # Text is tried before a parameter, and that before all the rest, segment by segment.
+        ordered = sorted(functions, key=lambda one: [_rank(segment) for segment in one.route.split("/")])
         self._entries = [(_pattern(one.route), one) for one in ordered]
 
     def find(self, method: str, path: str) -> tuple[HttpFunction, dict[str, str]] | None:
@@ -38,9 +38,15 @@ class Router:
         return None
 
 
+def _rank(segment: str) -> int:
+    """0: text, 1: a parameter of one segment, 2: one of all that follow."""
+    return segment.startswith("{") + segment.startswith("{*")
+
+
 def _pattern(route: str) -> re.Pattern[str]:
     segments = [segment for segment in route.split("/") if segment]
-    pattern = "".join(f"/(?P<{s[1:-1]}>[^/]+)" if s.startswith("{") else "/" + re.escape(s) for s in segments)
+    patterns = {0: "/{}", 1: "/(?P<{}>[^/]+)", 2: "(?:/(?P<{}>.*))?"}
+    pattern = "".join(patterns[_rank(s)].format(s.strip("{*}") if _rank(s) else re.escape(s)) for s in segments)
     return re.compile(pattern + "/?", re.IGNORECASE)
 
 

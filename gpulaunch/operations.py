@@ -28,7 +28,7 @@ class Operation:
     """Name of the function, and the operationId."""
     method: Literal["GET", "POST", "DELETE"] = "GET"
     path: str
-    """With a leading slash; `{instanceId}` stands for the instance."""
+    """With a leading slash; `{instanceId}` stands for the instance, by id or name."""
     summary: str
     scope: Scope = Scope.READ
     answers: Mapping[int, str | None]

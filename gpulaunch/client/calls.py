@@ -125,7 +125,7 @@ class Calls:
     async def follow_events(self, instance_id: str, after: int = -1) -> AsyncGenerator[EventView, None]:
         """Yield events as they happen, until the instance has ended."""
         async for view in self._changes(instance_id):
-            for event in (await self.events(instance_id, after)).events:
+            for event in (await self.events(view.instance_id, after)).events:
                 after = event.sequence
                 yield event
             if view.phase.ended:
@@ -139,7 +139,7 @@ class Calls:
         """Yield log lines as the node reports them, until the instance has ended."""
         known: Sequence[str] = ()
         async for view in self._changes(instance_id):
-            lines = (await self.logs(instance_id)).lines
+            lines = (await self.logs(view.instance_id)).lines
             for line in new_lines(known, lines):
                 yield line
             known = lines
@@ -294,6 +294,8 @@ class Calls:
                 pause = min(pause * 1.5, LAST_POLL)
                 continue
             view, pause = exchange.parsed(response, InstanceView), FIRST_POLL
+            # A name costs the app more than an id, and means another instance once this one has ended.
+            instance_id = view.instance_id
             known = {"If-None-Match": response.headers["ETag"]}
             yield view
 

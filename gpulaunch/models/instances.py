@@ -5,6 +5,8 @@ from typing import Literal
 from gpulaunch.models.base import OpenEnum
 
 INSTANCE_ID = r"^inst-[0-7][0-9A-HJKMNP-TV-Z]{25}$"
+ID_END = r"^[0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{5,26}$"
+"""The end of an id, by which people call an instance: two live ones that end alike are one in a million at most."""
 """`inst-` and a ULID: 48 bits of inverted time, 80 of chance, in Crockford's base 32."""
 Mode = Literal["real", "simulation"]
 

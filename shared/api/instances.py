@@ -7,7 +7,7 @@ from gpulaunch.models.responses import InstanceList, LogAnswer
 from shared.api import views
 from shared.api.access import token_of
 from shared.api.http import Request, Response, json_if_changed, json_response
-from shared.api.parse import instance_id, read_body, read_query
+from shared.api.parse import read_body, read_query
 from shared.app import App
 from shared.auth import Purpose
 from shared.storage.base import InstanceFilter, RecordPage, Unreadable, readable
@@ -48,14 +48,18 @@ def page_view(app: App, found: RecordPage) -> InstanceList:
     )
 
 
+def _id(app: App, request: Request) -> str:
+    return app.instances.resolve(request.route.get("instanceId", ""))
+
+
 def show(app: App, request: Request) -> Response:
-    record = app.instances.find(instance_id(request)).record
+    record = app.instances.find(_id(app, request)).record
     return json_if_changed(request, views.instance_view(record, views.as_of(record, app.clock.now())))
 
 
 def events(app: App, request: Request) -> Response:
     query = read_query(EventQuery, request.query)
-    record = app.instances.find(instance_id(request)).record
+    record = app.instances.find(_id(app, request)).record
     seen = app.instances.events(record, query.after)
     story = seen if query.after < 0 else app.instances.events(record)
     spans, now = app.estimates.of(record) if record.phase in STARTING else None, app.clock.now()
@@ -64,19 +68,19 @@ def events(app: App, request: Request) -> Response:
 
 
 def logs(app: App, request: Request) -> Response:
-    record = app.instances.find(instance_id(request)).record
+    record = app.instances.find(_id(app, request)).record
     number = record.attempt.number if record.attempt else None
     return json_response(LogAnswer(instance_id=record.instance_id, attempt=number, lines=record.log_tail))
 
 
 def credentials(app: App, request: Request) -> Response:
     """Address and key of a ready endpoint."""
-    return json_response(views.credentials(app.instances.find(instance_id(request)).record, app.deriver))
+    return json_response(views.credentials(app.instances.find(_id(app, request)).record, app.deriver))
 
 
 def terminate(app: App, request: Request) -> Response:
     """Begin to terminate an instance, whether its record can be read or not."""
-    found = app.terminator.terminate(instance_id(request))
+    found = app.terminator.terminate(_id(app, request))
     location = {"Location": f"/api/instances/{found.instance_id}"}
     if isinstance(found, Unreadable):
         return json_response(views.unreadable_view(found), 202, location)

@@ -8,8 +8,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from gpulaunch.models import garbage, offers, plans, problems, queries, requests, responses
-from gpulaunch.models.instances import INSTANCE_ID
+from gpulaunch.models.instances import ID_END, INSTANCE_ID
 from gpulaunch.models.problems import PROBLEM_TYPE
+from gpulaunch.models.requests import NAME
 from gpulaunch.operations import LAUNCH, OPERATIONS, Operation, Scope
 from gpulaunch.version import VERSION
 from shared.api.descriptions import add_descriptions
@@ -129,8 +130,14 @@ def _operation(operation: Operation, schemas: Schemas) -> dict[str, Any]:
 
 def _parameters(operation: Operation) -> Iterator[dict[str, Any]]:
     if "{instanceId}" in operation.path:
-        schema = {"type": "string", "pattern": INSTANCE_ID}
-        yield {"name": "instanceId", "in": "path", "required": True, "schema": schema}
+        called = INSTANCE_ID if operation.scope is Scope.NODE else f"{INSTANCE_ID}|{NAME}|{ID_END}"
+        yield {
+            "name": "instanceId",
+            "in": "path",
+            "required": True,
+            "description": "The id; of a live instance also its name, or the last five or more characters of its id.",
+            "schema": {"type": "string", "pattern": called},
+        }
     if operation.query is not None:
         query: type[queries.Query] = _named(operation.query, (queries,))
         for name, schema in query.schemas().items():

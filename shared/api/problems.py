@@ -7,6 +7,7 @@ from gpulaunch.errors import GpulaunchError
 from gpulaunch.models.problems import FieldError, LimitReached, Problem
 from shared.domain.errors import (
     AdmissionRefusedError,
+    AmbiguousNameError,
     AttemptOverError,
     BackendUnavailableError,
     InstanceNotFoundError,
@@ -35,6 +36,7 @@ _CODES: Mapping[str, tuple[int, str]] = {
     "limit_reached": (403, "A limit has no room for this launch"),
     "not_allowed": (403, "This deployment does not allow this launch"),
     "not_found": (404, "Not found"),
+    "ambiguous_name": (409, "Conflict"),
     "busy": (409, "Conflict"),
     "idempotency_key_reused": (409, "Conflict"),
     "not_ready": (409, "Conflict"),
@@ -62,6 +64,7 @@ _PLAIN: Mapping[type[Exception], str] = {
     PlanChangedError: "plan_changed",
     KeyReusedError: "idempotency_key_reused",
     InstanceNotFoundError: "not_found",
+    AmbiguousNameError: "ambiguous_name",
     NotReadyError: "not_ready",
     NodeTokenError: "unauthorized",
     UnrecordedNodeError: "unauthorized",

@@ -1,9 +1,12 @@
 """Reads that change nothing: instances, the catalog, the control plane's own health."""
 
+import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from gpulaunch.models.instances import ID_END, INSTANCE_ID
 from gpulaunch.models.problems import FieldError
 from gpulaunch.models.queries import CatalogQuery
 from gpulaunch.models.responses import CatalogAnswer, HealthAnswer, SweepTaskView
@@ -12,7 +15,7 @@ from shared.clock import Clock
 from shared.control.garbage_report import GarbageReports
 from shared.control.sweep.status import SweepStatus, SweepStatusStore
 from shared.domain.catalog import Catalog, NotCataloguedError
-from shared.domain.errors import InstanceNotFoundError, InvalidFieldsError
+from shared.domain.errors import AmbiguousNameError, InstanceNotFoundError, InvalidFieldsError
 from shared.domain.instance import Event, InstanceRecord
 from shared.errors import StoreUnavailableError
 from shared.storage.base import InstanceFilter, InstanceStore, RecordPage, Versioned
@@ -25,9 +28,41 @@ FIRST_EVENTS = 100
 """Of these from the beginning of a longer story, with the launch and the way to ready."""
 
 
+MOST_OF_A_NAME = 64
+"""Characters of an unknown name in a message."""
+
+
 @dataclass(frozen=True)
 class InstanceQueries:
     store: InstanceStore
+
+    def resolve(self, given: str) -> str:
+        """The id of the instance that is called so: by its id or, while it is live, by its name or the end of its id.
+
+        An id costs nothing, anything else a walk over the live instances.
+
+        Raises:
+            InstanceNotFoundError: None is called so.
+            AmbiguousNameError: Several are.
+        """
+        if re.fullmatch(INSTANCE_ID, given):
+            return given
+        end = given.upper() if re.fullmatch(ID_END, given) else ""
+        named: dict[str, str] = {}
+        by_end: list[str] = []
+        for one in self.store.live():
+            name = one.record.request.name if isinstance(one, Versioned) else None
+            if name is not None:
+                named[one.instance_id] = name
+            if end and one.instance_id.endswith(end):
+                by_end.append(one.instance_id)
+        found = [instance_id for instance_id, name in named.items() if name == given] or by_end
+        if not found:
+            shown = given[:MOST_OF_A_NAME]
+            raise InstanceNotFoundError(shown, difflib.get_close_matches(shown, set(named.values()), n=2, cutoff=0.7))
+        if len(found) > 1:
+            raise AmbiguousNameError(given, found)
+        return found[0]
 
     def find(self, instance_id: str) -> Versioned:
         """The record of an instance.

@@ -7,7 +7,8 @@ RefusalError
 ├── BackendUnavailableError  SkyPilot is needed and cannot be used, or does not answer
 ├── PlanChangedError         the launch would differ from the plan that its caller was shown
 ├── KeyReusedError           an Idempotency-Key came again with another body
-├── InstanceNotFoundError    no instance has that id
+├── InstanceNotFoundError    no instance has that id, and no live one that name
+├── AmbiguousNameError       several live instances have that name
 ├── NotReadyError            the instance has no endpoint at the moment
 ├── NodeTokenError           the token belongs to no attempt of the instance; the same for an unknown instance, so that
 │   │                        callers cannot find out which instances exist
@@ -84,9 +85,15 @@ class KeyReusedError(RefusalError):
 
 
 class InstanceNotFoundError(RefusalError):
-    def __init__(self, instance_id: str) -> None:
-        super().__init__(f"There is no instance {instance_id}.")
-        self.instance_id = instance_id
+    def __init__(self, given: str, nearest: Sequence[str] = ()) -> None:
+        meant = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
+        super().__init__(f"There is no instance {given!r}.{meant}")
+
+
+class AmbiguousNameError(RefusalError):
+    def __init__(self, given: str, ids: Sequence[str]) -> None:
+        shown = ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+        super().__init__(f"{len(ids)} live instances are called {given!r}; use an id: {shown}.")
 
 
 class NotReadyError(RefusalError):

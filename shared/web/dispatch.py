@@ -10,7 +10,7 @@ from shared.api.http import Request, Response, finished
 from shared.api.problems import ProblemError, problem_of
 from shared.app import App
 from shared.web import pages
-from shared.web.rendering import HEADERS, render
+from shared.web.rendering import HEADERS, pages_hash, render
 from shared.web.routes import Page
 from shared.web.session import OPEN, Sessions
 from shared.web.visit import Visit, see_other, session_cookie
@@ -36,8 +36,11 @@ HANDLERS: Mapping[str, Handler] = {
     "web_settings": pages.settings,
     "web_docs": pages.docs,
     "web_static": pages.static,
+    "web_missing": pages.missing,
 }
 """By the page's name."""
+_UNUSED = ("web_static", "web_missing")
+"""Pages that say nothing of a session, so that it need not be looked up."""
 
 
 def answer(page: Page, request: Request, runtime: Callable[[], App]) -> Response:
@@ -46,7 +49,7 @@ def answer(page: Page, request: Request, runtime: Callable[[], App]) -> Response
     try:
         visit = _visit(request, runtime())
         polling = page.polled and visit.is_htmx
-        if page.name != "web_static" and _is_ended(visit, polling):
+        if page.name not in _UNUSED and _is_ended(visit, polling):
             visit = replace(visit, session=None)
         response = _refused(visit, page) or HANDLERS[page.name](visit)
         log_change(page.scope, request, response)
@@ -59,6 +62,7 @@ def answer(page: Page, request: Request, runtime: Callable[[], App]) -> Response
         if visit is not None:
             visit.app.refusals.note(request.source, request.what, problem.problem, request.id)
         response = _problem_page(problem, request, visit)
+    response.headers.setdefault("X-Gpulaunch-Pages", pages_hash())
     return finished(request, response, HEADERS)
 
 
@@ -76,7 +80,7 @@ def _is_ended(visit: Visit, polling: bool) -> bool:
 
 
 def _refused(visit: Visit, page: Page) -> Response | None:
-    """Return a redirect to the sign-in, or None if the visitor may proceed.
+    """Return the answer to a visitor who may not proceed: the way to the sign-in, or the form once more.
 
     Raises:
         ProblemError: 403, the visitor is not an admin, or the form is not from this session.
@@ -84,12 +88,15 @@ def _refused(visit: Visit, page: Page) -> Response | None:
     if visit.sessions.open_to_all:
         check_local(visit.request)
     if page.scope is not Scope.OPEN and not visit.is_signed_in:
-        url = visit.request.address
-        there = urllib.parse.quote(url.path + (f"?{url.query}" if url.query else ""), safe="")
-        sign_in = "/signin" if visit.is_htmx or page.method != "GET" else f"/signin?next={there}"
         if visit.is_htmx:
-            return Response(status=401, headers={"HX-Redirect": sign_in})
-        return see_other(sign_in)
+            # The page stays, says so and offers to sign in: what was typed into it is not lost.
+            return Response(status=401)
+        url = visit.request.address
+        there = url.path + (f"?{url.query}" if url.query else "")
+        # A form leads back to its page, save the one that signs out.
+        return see_other(
+            "/signin" if page.name == "web_signout" else f"/signin?next={urllib.parse.quote(there, safe='')}"
+        )
     if page.scope is Scope.ADMIN and not visit.is_admin:
         raise ProblemError("forbidden", "Your token is read-only. Sign in with an admin token.")
     if page.method == "POST" and page.changes:
@@ -97,6 +104,9 @@ def _refused(visit: Visit, page: Page) -> Response | None:
         foreign = visit.request.header("Sec-Fetch-Site") not in ("", "same-origin", "none")
         given = visit.form.get("csrf_token", "")
         if foreign or visit.session is None or not visit.sessions.is_csrf_token(visit.session, given):
+            if page.name == "web_launch_post" and not foreign:
+                # Whoever has signed in anew keeps what was typed before.
+                return pages.launch_again(visit)
             raise ProblemError("forbidden", "This form has expired. Go back, reload the page and try again.")
     return None
 

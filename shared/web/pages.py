@@ -1,14 +1,16 @@
 """The handlers of the pages."""
 
 import contextlib
+import difflib
 import logging
 import urllib.parse
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from gpulaunch.models.problems import FieldError
 from gpulaunch.models.requests import LaunchRequest
-from shared.api.http import Response
-from shared.api.parse import instance_id, read_value
+from shared.api.http import Response, problem_response
+from shared.api.parse import read_value
 from shared.api.problems import ProblemError, problem_of
 from shared.api.views import credentials
 from shared.domain.errors import InstanceNotFoundError, PlanChangedError, RefusalError, TooManyFailuresError
@@ -17,7 +19,8 @@ from shared.storage.base import UnreadableRecordError
 from shared.web import costs as costs_page
 from shared.web import fleet, launch_form, settings_page
 from shared.web import instance as instance_page
-from shared.web.rendering import DOCS_HEADERS, static_files
+from shared.web.rendering import DOCS_HEADERS, ids, static_files
+from shared.web.routes import PAGES
 from shared.web.session import OPEN
 from shared.web.visit import Visit, own_path, see_other
 
@@ -89,6 +92,14 @@ def launch_plan(visit: Visit) -> Response:
     return visit.page("plan.html", oob=True, **launch_form.context(visit.app, values, planned, visit.address))
 
 
+def launch_again(visit: Visit) -> Response:
+    """Show a form of an earlier session once more, as it was filled in."""
+    error = ProblemError(
+        "forbidden", "This form is from an earlier session. Nothing was launched: check it, then launch."
+    )
+    return _launch_form(visit, launch_form.fields(visit.form), error)
+
+
 def launch(visit: Visit) -> Response:
     """Launch what the form asks for if it is what its plan showed, else show the plan as it is now."""
     values = launch_form.fields(visit.form)
@@ -130,9 +141,13 @@ def instances(visit: Visit) -> Response:
     return visit.page("instances.html", etag=visit.etag(etags), **shown)
 
 
+def _id(visit: Visit) -> str:
+    return visit.app.instances.resolve(urllib.parse.unquote(visit.request.route.get("instanceId", "")))
+
+
 def instance_live(visit: Visit) -> Response:
     """Show the changing part of an instance's page; one read and a 304 if nothing changed."""
-    found = visit.app.instances.find(instance_id(visit.request))
+    found = visit.app.instances.find(_id(visit))
     return visit.part_if_changed(
         "live.html", [fleet.etag(found, visit.app.clock.now())], lambda: instance_page.context(visit.app, found)
     )
@@ -144,18 +159,18 @@ def confirm_termination(visit: Visit) -> Response:
 
 
 def terminate(visit: Visit) -> Response:
-    return see_other(f"/instances/{visit.app.terminator.terminate(instance_id(visit.request)).instance_id}")
+    return see_other(f"/instances/{visit.app.terminator.terminate(_id(visit)).instance_id}")
 
 
 def key(visit: Visit) -> Response:
     """Show the endpoint's key; it is never part of a polled page."""
-    answer = credentials(visit.app.instances.find(instance_id(visit.request)).record, visit.app.deriver)
+    answer = credentials(visit.app.instances.find(_id(visit)).record, visit.app.deriver)
     return visit.page("key_part.html" if visit.is_htmx else "key.html", credentials=answer)
 
 
 def instance(visit: Visit, template: str = "instance.html") -> Response:
     try:
-        found = visit.app.instances.find(instance_id(visit.request))
+        found = visit.app.instances.find(_id(visit))
     except UnreadableRecordError as error:
         (shown,) = fleet.unreadable_rows(visit.app, [error.unreadable])
         template = template.replace("instance.html", "unreadable.html")
@@ -179,6 +194,22 @@ def docs(visit: Visit) -> Response:
     answer = visit.page("docs.html")
     answer.headers.update(DOCS_HEADERS)
     return answer
+
+
+def missing(visit: Visit) -> Response:
+    """Answer for an address where there is nothing, with what is alike."""
+    path = visit.request.address.path
+    if path.lower().startswith("/api/"):
+        detail = f"There is no such call: {visit.request.what}. /api/openapi.json and /api/docs describe all calls."
+        return problem_response(ProblemError("not_found", detail), visit.request.id)
+    shown = [page.route for page in PAGES if page.method == "GET" and "{" not in page.route and "/" not in page.route]
+    alike = difflib.get_close_matches(path.strip("/").lower(), [one for one in shown if one], n=3)
+    nearest = [f"/instances/{one}" for one in ids(path)[:1]] + [f"/{one}" for one in alike]
+    raise ProblemError(
+        "not_found",
+        f"There is no page at {path[:100]}.",
+        errors=[FieldError(field="", message="There is no such page.", nearest=nearest)],
+    )
 
 
 def static(visit: Visit) -> Response:

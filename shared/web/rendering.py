@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import re
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from gpulaunch.format import duration, span, usd
+from gpulaunch.models.instances import INSTANCE_ID
+from gpulaunch.version import VERSION
 from shared.clouds.registry import TRAITS
 
 if TYPE_CHECKING:
@@ -73,6 +76,13 @@ def templates_hash() -> str:
     return digest.hexdigest()[:12]
 
 
+@cache
+def pages_hash() -> str:
+    """Return a hash of all that makes the pages, by which an open page finds that a newer version answers it."""
+    known = [VERSION, templates_hash(), *(version for _, _, version in static_files().values())]
+    return hashlib.sha256("\n".join(known).encode()).hexdigest()[:12]
+
+
 def render(template: str, **context: Any) -> str:
     """Fill in a template; every value is escaped."""
     return environment().get_template(template).render(**context)
@@ -92,10 +102,10 @@ def environment() -> "Environment":
         auto_reload=False,
     )
     filters: dict[str, Any] = made.filters  # pyright: ignore[reportAssignmentType] - typed as the built-in ones only
-    for function in (usd, hours, duration, span, moment, epoch, words, pretty, size):
+    for function in (usd, hours, duration, span, moment, epoch, words, pretty, size, ids):
         filters[function.__name__] = function
     known: dict[str, Any] = made.globals  # pyright: ignore[reportAssignmentType] - as the filters
-    known |= {"static": static_url, "clouds": TRAITS}
+    known |= {"static": static_url, "clouds": TRAITS, "pages_hash": pages_hash}
     return made
 
 
@@ -122,6 +132,11 @@ def words(code: str) -> str:
 def pretty(value: object) -> str:
     """Indented JSON."""
     return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def ids(text: str) -> list[str]:
+    """The ids of instances that a text names."""
+    return [word for word in re.findall(r"inst-[0-9A-Z]{26}", text) if re.fullmatch(INSTANCE_ID, word)]
 
 
 def size(count: float) -> str:

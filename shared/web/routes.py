@@ -44,4 +44,5 @@ PAGES = (
     Page(name="web_settings", route="settings"),
     Page(name="web_docs", route="api/docs", scope=Scope.OPEN),
     Page(name="web_static", route="static/{file}", scope=Scope.OPEN),
+    Page(name="web_missing", route="{*path}", scope=Scope.OPEN),
 )

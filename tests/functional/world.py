@@ -76,13 +76,13 @@ def functions() -> dict[str, Any]:
 @cache
 def routes(method: str) -> list[tuple[re.Pattern[str], Callable[[func.HttpRequest], func.HttpResponse]]]:
     """The functions that answer a method, by a pattern of their paths; literal paths first, as the host has it."""
-    found: list[tuple[bool, re.Pattern[str], Any]] = []
+    found: list[tuple[int, re.Pattern[str], Any]] = []
     for function in functions().values():
         trigger: Mapping[str, Any] = function.get_trigger().get_dict_repr()
         if trigger["type"] == "httpTrigger" and method in [str(one.value) for one in trigger["methods"]]:
             route: str = trigger["route"].strip("/")
-            pattern = re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", route))
-            found.append(("{" in route, pattern, function.get_user_function()))
+            pattern = re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", route.replace("{*path}", "(?P<path>.*)")))
+            found.append((route.count("{") + 9 * route.count("{*"), pattern, function.get_user_function()))
     return [(pattern, handler) for _, pattern, handler in sorted(found, key=lambda one: one[0])]
 
 

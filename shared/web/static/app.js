@@ -1,4 +1,5 @@
-// What the pages do beyond htmx: running clocks and costs, copy buttons, the terminate dialog. All work without it.
+// What the pages do beyond htmx: running clocks and costs, what is stale, copy buttons, keys, the terminate dialog. All
+// work without it.
 "use strict";
 
 document.documentElement.classList.add("js");
@@ -22,6 +23,7 @@ function dollars(amount) {
 }
 
 function count() {
+  if (document.documentElement.classList.contains("stale")) return;
   const now = Date.now() + ahead;
   for (const one of document.querySelectorAll("[data-since]")) one.textContent = lasted((now - one.dataset.since) / 1000);
   for (const one of document.querySelectorAll("[data-cost]")) {
@@ -32,6 +34,82 @@ function count() {
 setInterval(count, 1000);
 document.addEventListener("htmx:after:swap", count);
 count();
+
+// A page says when what it shows may no longer be true: no answer, signed out, another version of the app.
+const POLLED = '[hx-trigger^="every"]';
+let heard = Date.now();
+let ticked = heard;
+let failures = 0;
+let state = "";
+
+function say(now, text, link, where) {
+  if (state === now) return;
+  state = now;
+  const bar = document.getElementById("stale");
+  bar.firstElementChild.textContent = text;
+  bar.lastElementChild.hidden = !link;
+  bar.lastElementChild.textContent = link || "";
+  if (where) bar.lastElementChild.href = where;
+  document.documentElement.classList.toggle("stale", now === "lost" || now === "out");
+}
+
+function lost(why) {
+  if (state === "out") return;
+  const since = new Date(heard + ahead).toISOString().slice(11, 19);
+  say("lost", `${why} What you see is as of ${since} UTC.`);
+}
+
+document.addEventListener("htmx:before:request", (event) => {
+  // Nobody looks at a hidden page, and nothing is answered to whoever is signed out.
+  if (event.target.matches(POLLED) && (document.hidden || state === "out")) event.preventDefault();
+});
+document.addEventListener("htmx:after:request", (event) => {
+  const { status, headers } = event.detail.ctx.response;
+  if (status === 401) {
+    const back = encodeURIComponent(location.pathname + location.search);
+    say("out", "You are signed out, so this page is no longer kept up to date.", "Sign in", `/signin?next=${back}`);
+  } else if (status < 400 || status === 422) {
+    heard = Date.now();
+    failures = 0;
+    const newer = (headers.get("X-Gpulaunch-Pages") || document.documentElement.dataset.pages) !== document.documentElement.dataset.pages;
+    if (newer) say("newer", "Another version of gpulaunch is running now.", "Reload this page", location.href);
+    else if (state) say("", "");
+  } else if (++failures > 1 || !event.target.matches(POLLED)) {
+    lost(`gpulaunch answered ${status}.`);
+  }
+});
+document.addEventListener("htmx:error", (event) => {
+  if (++failures > 1 || !event.target.matches(POLLED)) lost("No answer from gpulaunch.");
+});
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) return;
+  heard = Date.now();
+  if (state === "out") say("", "");
+  for (const one of document.querySelectorAll(POLLED)) htmx.trigger(one, "every");
+});
+setInterval(() => {
+  const now = Date.now();
+  // A machine that slept has not been without an answer.
+  if (now - ticked > 5000 || document.hidden) heard = now;
+  ticked = now;
+  const polled = document.querySelector(POLLED);
+  const patience = polled && 8000 + 2000 * parseInt(polled.getAttribute("hx-trigger").slice(6), 10);
+  if (polled && !state && now - heard > patience) lost("No answer from gpulaunch.");
+}, 1000);
+
+// Enter plans; only the button launches.
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || !event.target.matches("#fields input")) return;
+  event.preventDefault();
+  htmx.trigger(event.target.closest("#fields"), "change");
+});
+// A link that looks like a button takes Space like one.
+document.addEventListener("keydown", (event) => {
+  if (event.key === " " && event.target.matches('a[role="button"]')) {
+    event.preventDefault();
+    event.target.click();
+  }
+});
 
 document.addEventListener("click", async (event) => {
   const copy = event.target.closest("[data-copy]");

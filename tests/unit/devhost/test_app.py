@@ -131,7 +131,7 @@ def test_another_schedule_than_every_so_many_seconds_should_be_refused(schedule:
 
 
 @pytest.mark.parametrize(
-    "route", ["a/{b", "a/b}", "{}", "{a}/{a}", "{a:int}", "{a?}", "{a=1}", "{*rest}", "{name}.{kind}"]
+    "route", ["a/{b", "a/b}", "{}", "{a}/{a}", "{a:int}", "{a?}", "{a=1}", "{*rest}/a", "a{*rest}", "{name}.{kind}"]
 )
 def test_a_template_that_devhost_does_not_know_should_be_refused(route: str) -> None:
     assert f"not '{route}'" in refused(app_with(("one", route, None)))

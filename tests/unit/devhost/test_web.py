@@ -44,6 +44,8 @@ def make_app() -> Any:
         ("block", "api/block", None, block),
         ("any", "{first}", ["PUT"], echo),
         ("root", "/", None, text),
+        ("rest", "{*path}", ["PATCH"], echo),
+        ("known", "api/{id}", ["PATCH"], echo),
     ):
         app.function_name(name)(app.route(route, methods=methods)(body))
     return app
@@ -119,6 +121,25 @@ def test_the_root_should_be_a_function_like_any_other() -> None:
     async def test(client: Client) -> None:
         async with client.get("/") as response:
             assert await response.text() == "plain"
+
+    call(test)
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [
+        ("/a/b%20c/d", {"path": "a/b c/d"}),
+        ("/a", {"path": "a"}),
+        ("/api/x", {"id": "x"}),
+        ("/api/x/y", {"path": "api/x/y"}),
+    ],
+)
+def test_a_route_of_all_the_rest_should_come_last(path: str, route: dict[str, str]) -> None:
+    async def test(client: Client) -> None:
+        async with client.patch(path) as response:
+            assert json.loads(await response.text())["route"] == route
+        for reserved in ("/admin/x", "/runtime/x"):
+            assert await status(client, "PATCH", reserved) == 404
 
     call(test)
 
