@@ -22,6 +22,7 @@ from shared.storage import rows
 from shared.storage.base import ORPHAN, Marker
 from tests.contract.test_unreadable_rows import later_phase, rewrite
 from tests.functional.world import SEED, SWEEP_SECONDS, World, settings
+from tests.twins.clock import START
 from tests.twins.factories import DEPLOYMENT, make_ended
 from tests.twins.faults import Calls
 
@@ -147,7 +148,7 @@ def unreadable_row_reported(world: Mortal) -> None:
     rewrite(world.store, rows.record_key(instance_id, ended=False), later_phase)
     world.death.begun = True
     world.until(lambda: bool(world.alerts()), 2 * SWEEP_SECONDS + LATE)
-    assert world.alerts() == {f"{instance_id}-unreadable"}
+    assert world.alerts() == {f"{instance_id}-unreadable-{START:%Y%m%dT%H}"}
     assert len(world.cloud.nodes()) == 1
 
 

@@ -189,7 +189,7 @@ def cloud() -> Iterator[SharedCloud]:
             assert world.errors == []
 
 
-@pytest.mark.parametrize(("hours", "launches"), [(5, 8), pytest.param(*A_DAY, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("hours", "launches"), [(3, 5), pytest.param(*A_DAY, marks=pytest.mark.slow)])
 def test_two_deployments_should_end_their_own_nodes_alone(cloud: SharedCloud, hours: int, launches: int) -> None:
     town = Town(cloud, hours, launches)
     town.live(hours)
@@ -202,7 +202,7 @@ def test_two_deployments_should_end_their_own_nodes_alone(cloud: SharedCloud, ho
 @pytest.mark.parametrize(
     ("table", "hours", "launches"),
     [
-        ("restored", 6, 8),
+        ("restored", 5, 5),
         pytest.param("restored", *A_DAY, marks=pytest.mark.slow),
         pytest.param("emptied", *A_DAY, marks=pytest.mark.slow),
     ],

@@ -34,7 +34,7 @@ def test_a_planted_bug_should_be_found_by_its_kind_of_fault_alone(name: str, kin
     assert find(name, without=[kind]) is None
 
 
-@pytest.mark.parametrize("name", ["ended_before_the_node_is_gone", "no_adoption", "failover_without_release"])
+@pytest.mark.parametrize("name", ["ended_before_the_node_is_gone", "failover_without_release"])
 def test_a_coarse_planted_bug_should_be_found_at_once(name: str) -> None:
     found = find(name)
     assert found is not None
