@@ -229,8 +229,8 @@ class World:
         for _ in range(100_000):
             self.serve()
             due = [self.queues.next_visible_at(*QUEUES), self.next_sweep_at if sweeping else None]
-            coming = min((moment for moment in due if moment is not None), default=until)
-            if coming > until:
+            coming = min((moment for moment in due if moment is not None), default=None)
+            if coming is None or coming > until:
                 break
             self.clock.set(max(coming, self.clock.now()))
             if sweeping and self.clock.now() >= self.next_sweep_at:
