@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from pydantic import ValidationError
 
@@ -16,6 +16,7 @@ STATUS = "sweep-status"
 """Kind of the marker; its key is `last`."""
 REWRITTEN = timedelta(minutes=1)
 """How old a stored status without news may become; `/api/health` calls sweeps late after five minutes."""
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _SHOWN = 20
 """Unreadable rows named in the status, at most; their number is exact."""
 
@@ -28,6 +29,11 @@ class TaskStatus(Stored):
     failed_at: UtcTime | None = None
     """When it last failed; not shown once it has ended well again."""
     error: str = ""
+
+    @property
+    def changed_at(self) -> datetime:
+        """When it last ended, well or not."""
+        return max((at for at in (self.ended_at, self.failed_at) if at is not None), default=_NEVER)
 
 
 class UnreadableRow(Stored):
@@ -61,6 +67,8 @@ class SweepStatusStore:
 
     store: InstanceStore
     _written: SweepStatus | None = field(default=None, init=False)
+    _latest: SweepStatus | None = field(default=None, init=False)
+    """Of this process's last sweep, stored or not."""
 
     def read(self) -> SweepStatus | None:
         """The status of the last sweep; None: no sweep has ended yet, or its status cannot be read.
@@ -76,16 +84,26 @@ class SweepStatusStore:
         return None
 
     def last(self, *, fresh: bool) -> SweepStatus | None:
-        """The status of the last sweep, as this process wrote it unless it has to be `fresh`.
+        """The status of this process's last sweep, with what others have stored since where it has to be `fresh`.
+
+        What is stored alone would not do: of two sweeps a minute one is stored, and some tasks end in the other only.
 
         Raises:
             StoreUnavailableError: Storage did not answer.
         """
-        return self.read() if fresh or self._written is None else self._written
+        latest = self._latest
+        if latest is not None and not fresh:
+            return latest
+        stored = self.read()
+        if stored is None or latest is None:
+            return stored or latest
+        pairs = [*stored.tasks.items(), *latest.tasks.items()]
+        # Of two that are equally new the latter counts, so the newest is the last one.
+        return latest.model_copy(update={"tasks": dict(sorted(pairs, key=lambda pair: pair[1].changed_at))})
 
     def write(self, status: SweepStatus) -> None:
         """Store the status if it is news, or once a minute; what storage refuses is logged and given up."""
-        before = self._written
+        before, self._latest = self._written, status
         if before is not None and status.news == before.news and status.ended_at - before.ended_at < REWRITTEN:
             return
         shown = status.model_copy(update={"unreadable": status.unreadable[:_SHOWN]})
