@@ -9,6 +9,10 @@ from shared.domain.instance import Attempt, AttemptState, Event, Failure, Instan
 from shared.domain.request import StoredRequest
 from shared.lifecycle.timeouts import Timeouts
 
+_EPOCH = 1000
+"""Above any epoch of the record that was lost, which rises with recoveries: messages that were sent for it, or lie in
+a poison queue since no record was found, are of an earlier epoch and count for nothing."""
+
 
 def adopted(
     instance_id: str,
@@ -86,6 +90,7 @@ def adopted(
         tried_in_round=1,
         attempts=[*earlier, latest],
         recoveries=timeouts.max_recoveries,
+        epoch=_EPOCH,
         event_count=1,
         estimated_hourly_usd=offer.price_per_hour,
         worst_case_usd=offer.price_per_hour * seconds_between(created_at, deadline) / 3600,

@@ -8,6 +8,8 @@ import pytest
 
 from shared.domain.instance import cluster_name
 from shared.domain.provider import Cluster, NodeState, NodeView
+from shared.errors import AlreadyExistsError, StoreUnavailableError
+from shared.queues import LAUNCHES
 from tests.functional.scripted import NodeWorld
 from tests.functional.world import READER
 from tests.twins.factories import DEPLOYMENT, OTHER_DEPLOYMENT
@@ -124,6 +126,40 @@ def test_adopting_twice_should_be_harmless(push: NodeWorld) -> None:
     assert adopt(push, name) == first
     assert len(push.call("GET", "/api/instances").json["instances"]) == 1
     assert [event["type"] for event in push.events(instance_id)].count("accepted") == 1
+
+
+def test_what_another_process_adopts_meanwhile_should_count_as_adopted(push: NodeWorld) -> None:
+    instance_id, name = orphaned(push)
+    push.store.calls.fail_next("create", AlreadyExistsError("its record is there"))
+    assert adopt(push, name)["adopted"] == [{"cluster_name": name, "instance_id": instance_id}]
+    assert push.queues.depth(LAUNCHES) == 0
+
+
+def test_a_record_that_cannot_be_written_should_leave_the_node_waiting_and_send_nothing(push: NodeWorld) -> None:
+    _, name = orphaned(push)
+    push.store.calls.fail_next("create", StoreUnavailableError("no answer"))
+    assert push.call("POST", "/api/garbage/adopt", {"clusters": [name]}).status == 503
+    assert push.queues.depth(LAUNCHES) == 0
+    (waiting,) = push.call("GET", "/api/garbage").json["waiting"]
+    assert (waiting["adoptable"], waiting["heard_at"] is not None) == (True, True)
+    assert adopt(push, name)["adopted"] != []
+
+
+def test_a_first_message_that_is_lost_should_only_cost_time(push: NodeWorld) -> None:
+    """Messages of the lost record, buried since, must not count as failures of the adopted instance's steps."""
+    instance_id, name = orphaned(push)
+    push.queues.calls.fail_next("send", StoreUnavailableError("no answer"))
+    assert adopt(push, name)["adopted"] == [{"cluster_name": name, "instance_id": instance_id}]
+    assert push.queues.depth(LAUNCHES) == 0
+    beat(push, instance_id, 300)
+    assert push.show(instance_id)["phase"] == "ready"
+
+
+def test_a_node_of_another_attempt_of_a_live_instance_should_be_left_to_its_steps(push: NodeWorld) -> None:
+    instance_id = push.to_ready()
+    for attempt, passes in ((1, True), (2, False)):
+        answer = adopt(push, cluster_name(instance_id, attempt))
+        assert (len(answer["adopted"]), len(answer["refused"])) == (int(passes), int(not passes))
 
 
 @pytest.mark.parametrize(

@@ -280,3 +280,18 @@ class TestNodesThatCannotCall:
         (launch_spec,) = pull.scripted.submitted
         assert set(launch_spec.secrets) == {"GPULAUNCH_ASSIGNMENT", "GPULAUNCH_AGENT_TOKEN"}
         assert "GPULAUNCH_URL" not in launch_spec.environment
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_the_lease_should_be_that_of_the_record_as_written_not_as_read(push: NodeWorld, *, ended: bool) -> None:
+    """Between the reading of a node's token and the writing of its report, another process terminates the instance."""
+    instance_id = push.to_ready()
+    door, calls = push.app.node_door, push.app.node_calls
+    push.clock.advance(600)  # so that a heartbeat is written down
+    caller = door.caller(instance_id, push.token(instance_id))
+    if ended:
+        push.delete(instance_id)
+    report = NodeStatus(phase=NodePhase.SERVING, detail="news")
+    for answer in (calls.heartbeat(caller), calls.progress(caller, report)):
+        assert answer.renewed is not ended
+        assert (answer.lease_seconds > 0) is not ended

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from gpulaunch.models.instances import Reason
 from shared.domain.instance import Failure
+from shared.errors import StoreUnavailableError
 from shared.storage.base import REFUSED_OFFER, Marker
 from tests.functional.scripted import NodeWorld
 from tests.functional.world import SEED, World
@@ -52,3 +53,29 @@ def test_a_refusal_that_another_process_met_should_count_within_seconds(push: No
     assert first_offer(push) is True
     push.clock.advance(5)
     assert first_offer(push) is False
+
+
+def test_a_refusal_should_count_at_once_where_it_was_met(push: NodeWorld) -> None:
+    push.scripted.spot_failure = Failure(reason=Reason.NO_CAPACITY, message="AllocationFailed")
+    assert first_offer(push) is True
+    push.run(1)
+    assert first_offer(push) is False
+
+
+def test_a_refusal_should_be_remembered_from_when_it_was_met_whatever_its_instance_does_then(push: NodeWorld) -> None:
+    push.scripted.spot_failure = Failure(reason=Reason.NO_CAPACITY, message="AllocationFailed")
+    instance_id = push.launch()
+    push.run(60)
+    (before,) = push.store.markers(REFUSED_OFFER)
+    push.delete(instance_id)
+    push.run(60)
+    assert push.store.markers(REFUSED_OFFER) == [before]
+
+
+def test_a_memory_that_storage_refuses_should_not_stop_the_step(push: NodeWorld) -> None:
+    push.scripted.spot_failure = Failure(reason=Reason.NO_CAPACITY, message="AllocationFailed")
+    instance_id = push.launch()
+    push.store.calls.fail_next("put_marker", StoreUnavailableError("no answer"))
+    push.run(5)
+    assert push.store.markers(REFUSED_OFFER) == []
+    assert [attempt["offer"]["use_spot"] for attempt in push.show(instance_id)["attempts"]] == [True, False]
