@@ -66,9 +66,9 @@ def test_a_message_of_an_earlier_epoch_should_change_nothing_and_one_of_this_epo
     old = world.queues.bodies(LAUNCHES)[0]
     world.run(40)
     world.delete(instance_id)
+    (own,) = world.queues.bodies(TEARDOWNS)
     for queue in (LAUNCHES, TEARDOWNS):  # so that the one message is all that could act
         for message in world.queues.take(queue, limit=32):
-            own = message.body
             world.queues.forget(message)
     world.queues.put(LAUNCHES, old if earlier else own)
     world.run(10, sweeping=False)
