@@ -7,6 +7,7 @@ from gpulaunch.client.errors import (
     AddressError,
     ClientError,
     ConflictError,
+    ConnectionSetupError,
     EndedError,
     InvalidRequestError,
     LimitError,
@@ -27,6 +28,7 @@ class Exit(IntEnum):
     CONFLICT = 6
     UNAVAILABLE = 7
     TIMEOUT = 8
+    SETUP = 9
     INTERRUPTED = 130
 
 
@@ -47,6 +49,7 @@ _EXITS: dict[type[ClientError], Exit] = {
     ConflictError: Exit.CONFLICT,
     UnavailableError: Exit.UNAVAILABLE,
     NoAnswerError: Exit.UNAVAILABLE,
+    ConnectionSetupError: Exit.SETUP,
     WaitTimeoutError: Exit.TIMEOUT,
 }
 

@@ -10,6 +10,7 @@ from rich.text import Text
 from gpulaunch.format import duration, usd
 from gpulaunch.models.instances import Phase
 from gpulaunch.models.offers import Offer
+from gpulaunch.models.requests import LaunchRequest
 from gpulaunch.models.responses import EventView, InstanceView
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -36,6 +37,16 @@ def option_of(field: str) -> str:
         return "MODEL"
     shown = {"labels": "label", "vllm_args": "vllm-arg"}.get(name, name.replace("_", "-"))
     return f"--{shown}" + (f" ({rest})" if rest else "")
+
+
+def with_options(text: str) -> str:
+    """A message of the app, which names fields of a request, with the options of the command in their place."""
+
+    def shown(found: re.Match[str]) -> str:
+        name = found[1]
+        return f"`{option_of(name)}`" if name in LaunchRequest.model_fields else found[0]
+
+    return re.sub(r"`([a-z_]+)`", shown, text)
 
 
 def offer(given: Offer) -> str:

@@ -16,8 +16,16 @@ from typer.core import TyperGroup
 
 from gpulaunch.cli.connection import Connection, find_connection
 from gpulaunch.cli.exits import Exit, exit_of
-from gpulaunch.cli.format import clean, option_of
-from gpulaunch.client.errors import AccessError, ApiError, ClientError, EndedError, NoAnswerError, WaitTimeoutError
+from gpulaunch.cli.format import clean, option_of, with_options
+from gpulaunch.client.errors import (
+    AccessError,
+    ApiError,
+    ClientError,
+    EndedError,
+    NoAnswerError,
+    NotFoundError,
+    WaitTimeoutError,
+)
 from gpulaunch.client.synchronous import GpuLaunch
 
 PIPED_WIDTH = 240
@@ -59,9 +67,15 @@ class Session:
             clock=self.clock,
         )
 
+    on_retry: Callable[[str], None] | None = None
+    """Shows that a request is sent again, and why; None: a line on standard error."""
+
     def _report_retry(self, error: Exception, seconds: float) -> None:
-        if not self.as_json:
-            self.err.print(clean(f"{error}; trying again in {seconds:g} s"), style="dim", soft_wrap=True)
+        text = f"{str(error).removesuffix('.')}; trying again in {seconds:g} s"
+        if self.on_retry is not None:
+            self.on_retry(text)
+        else:
+            self.note(text, "dim")
 
     def answer(self, value: BaseModel | Iterable[BaseModel], show: Callable[[], None]) -> None:
         """Print an answer as one JSON document, or call `show`."""
@@ -103,9 +117,9 @@ class Session:
             self.note(f"error: {error.problem.title}", "red")
             for wrong in error.errors:
                 nearest = f" Nearest: {', '.join(wrong.nearest)}." if wrong.nearest else ""
-                self.note(f"  {option_of(wrong.field)}: {wrong.message.removesuffix('.')}.{nearest}")
+                self.note(f"  {option_of(wrong.field)}: {with_options(wrong.message).removesuffix('.')}.{nearest}")
         else:
-            self.note(f"error: {error}", "red")
+            self.note(f"error: {with_options(str(error))}", "red")
         if hint := self._hint(error):
             self.note(hint)
         return code
@@ -114,7 +128,13 @@ class Session:
         if isinstance(error, AccessError):
             if self.connection.token is None:
                 return "No token is set. Run `gpulaunch config set-token`, or set GPULAUNCH_TOKEN."
-            return f"The token comes from {self.connection.token_from}."
+            source = f"The token comes from {self.connection.token_from}."
+            unknown = (
+                f" The app at {self.connection.url} does not know it; set another with `gpulaunch config set-token`."
+            )
+            return source + (unknown if error.status == 401 else "")
+        if isinstance(error, NotFoundError):
+            return "`gpulaunch ls` lists live instances, `gpulaunch ls --all` ended ones as well."
         if isinstance(error, NoAnswerError) and self.connection.url_from == "default":
             return (
                 "No address is set, so this machine was tried. Start an app here with `make run`, or set the address "
@@ -142,4 +162,4 @@ class Guarded(TyperGroup):
             raise typer.Exit(session_of(ctx).complain(error)) from error
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON; streams print one object per line.")]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON; streams print one object per line.")]

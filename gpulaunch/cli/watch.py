@@ -28,6 +28,9 @@ _NOTABLE = {
 }
 """Events that get a line of their own above the bars, with its style."""
 
+_SILENCE = 15.0
+"""Seconds after the last failed try until the app is taken to answer again: an unchanged instance says nothing."""
+
 _MARKS = {"waiting": ("·", "dim"), "done": ("✓", "green"), "stopped": ("✗", "red")}
 
 
@@ -45,6 +48,8 @@ class Watch:
         self._after = -1
         self._began: datetime | None = None
         self._bars = session.out.is_terminal and not session.as_json
+        self._outage = ""
+        self._lost_since = self._lost_at = 0.0
 
     def run(self, timeout: float | None) -> InstanceView:
         """Watch until the instance is ready. One that is terminating is watched until it has ended.
@@ -54,6 +59,7 @@ class Watch:
             WaitTimeoutError: `timeout` seconds are over.
         """
         live = Live(self, console=self._session.out, refresh_per_second=5) if self._bars else nullcontext()
+        self._session.on_retry = self.lost if self._bars else None
         with live:
             try:
                 return self._gpu.wait_until_ready(self._id, timeout, self.changed)
@@ -62,8 +68,20 @@ class Watch:
                     raise
                 raise EndedError(self._gpu.wait_until_ended(self._id, timeout, self.changed)) from None
 
+    def lost(self, text: str) -> None:
+        """Show that the app did not answer, among the bars, which stand still meanwhile."""
+        now = self._session.clock()
+        if not self._is_lost:
+            self._lost_since = now
+        self._outage, self._lost_at = text, now
+
+    @property
+    def _is_lost(self) -> bool:
+        return bool(self._outage) and self._session.clock() - self._lost_at < _SILENCE
+
     def changed(self, view: InstanceView) -> None:
         """Take a new state of the instance, and print what happened since the last one."""
+        self._outage = ""
         if self._session.as_json:
             self._session.line(view, "")
         story = self._gpu.events(self._id, self._after)
@@ -86,11 +104,12 @@ class Watch:
             table.add_column(width=width, no_wrap=True)
         table.add_column(width=12, no_wrap=True, justify="right")
         table.add_column(no_wrap=True)
+        now = self._lost_since if self._is_lost else self._session.clock()
         for step in self._steps:
             mark = self._spinner if step.state == "now" else Text(*_MARKS[step.state])
             seconds = step.seconds
             if seconds is not None and step.state == "now":
-                seconds += self._session.clock() - self._steps_at
+                seconds += max(0.0, now - self._steps_at)
             share = self._share(step, seconds or 0.0)
             bar = ProgressBar(
                 1.0, share or 0.0, 24, share is None, complete_style="cyan", finished_style="green", pulse_style="cyan"
@@ -98,7 +117,9 @@ class Watch:
             took = Text("" if seconds is None else duration(seconds), "cyan")
             usual = Text(span(step.least_seconds, step.most_seconds), "dim")
             table.add_row(mark, Text(step.phase.value, "dim" if step.state == "waiting" else ""), bar, took, usual)
-        return Group(table, Text(clean(self._doing()), "dim", no_wrap=True, overflow="ellipsis"))
+        doing = Text(clean(self._outage if self._is_lost else self._doing()), no_wrap=True, overflow="ellipsis")
+        doing.stylize("yellow" if self._is_lost else "dim")
+        return Group(table, doing)
 
     def _share(self, step: StepView, seconds: float) -> float | None:
         """The share of a phase that is done; None if unknown, or if it takes longer than expected."""

@@ -9,6 +9,7 @@ import httpx
 
 from gpulaunch.client import exchange
 from gpulaunch.client.calls import Calls
+from gpulaunch.client.connecting import past_proxies
 
 
 class AsyncGpuLaunch(Calls):
@@ -26,7 +27,13 @@ class AsyncGpuLaunch(Calls):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         address, headers = exchange.checked(url, token)
-        http = httpx.AsyncClient(base_url=address, headers=headers, timeout=timeout, transport=transport)
+        http = httpx.AsyncClient(
+            base_url=address,
+            headers=headers,
+            timeout=timeout,
+            transport=transport,
+            mounts=past_proxies(address),
+        )
         super().__init__(http, sleep, clock, on_retry)
 
     async def __aenter__(self) -> Self:

@@ -13,6 +13,7 @@ from tenacity import AsyncRetrying
 
 from gpulaunch import operations
 from gpulaunch.client import exchange
+from gpulaunch.client.connecting import no_answer
 from gpulaunch.client.errors import (
     AccessError,
     ClientError,
@@ -140,7 +141,7 @@ class Calls:
         known: Sequence[str] = ()
         async for view in self._changes(instance_id):
             lines = (await self.logs(view.instance_id)).lines
-            for line in new_lines(known, lines):
+            for line in exchange.new_lines(known, lines):
                 yield line
             known = lines
             if view.phase.ended:
@@ -330,7 +331,7 @@ class Calls:
             else:
                 response = self._http.send(request)
         except httpx.RequestError as error:
-            raise exchange.no_answer(error) from error
+            raise no_answer(error) from error
         if is_problem(response) or response.status_code not in operation.answers:
             raise error_of(response)
         return response
@@ -340,11 +341,3 @@ def _is_ready(view: InstanceView) -> bool:
     if view.phase.ended or view.phase is Phase.TERMINATING:
         raise EndedError(view)
     return view.phase is Phase.READY
-
-
-def new_lines(before: Sequence[str], now: Sequence[str]) -> list[str]:
-    """Lines added to a tail that keeps only the last ones: what follows the longest overlap."""
-    for size in range(min(len(before), len(now)), 0, -1):
-        if list(before[-size:]) == list(now[:size]):
-            return list(now[size:])
-    return list(now)

@@ -1,5 +1,7 @@
 """The client's errors: ClientError is the base of all, ApiError of those that the app answered with."""
 
+from typing import Literal
+
 import httpx
 from pydantic import ValidationError
 
@@ -25,6 +27,14 @@ class NoAnswerError(ClientError):
     """No connection, or no answer in time; the request may or may not have taken effect."""
 
     code = "no_answer"
+
+
+class ConnectionSetupError(NoAnswerError):
+    """TLS or a proxy stands in the way; another try fails alike."""
+
+    def __init__(self, code: Literal["tls", "proxy"], message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class UnreadableAnswerError(ClientError):

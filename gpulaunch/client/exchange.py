@@ -1,7 +1,7 @@
 """Addresses and tokens, how answers are read, and when a request is sent again. Without I/O."""
 
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import httpx
@@ -12,6 +12,7 @@ from tenacity.retry import retry_if_exception
 from gpulaunch.client.errors import (
     AddressError,
     ApiError,
+    ConnectionSetupError,
     NoAnswerError,
     UnavailableError,
     UnreadableAnswerError,
@@ -77,16 +78,6 @@ def parsed(response: httpx.Response, *kinds: type[M]) -> M:
     )
 
 
-def no_answer(error: httpx.RequestError) -> NoAnswerError:
-    """What a failed exchange means to the caller."""
-    where = f"{error.request.url.scheme}://{error.request.url.netloc.decode()}"
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        return NoAnswerError(f"Cannot reach {where}: {error or 'connecting timed out'}")
-    if isinstance(error, httpx.TimeoutException):
-        return NoAnswerError(f"{where} did not answer in time")
-    return NoAnswerError(f"{where} closed the connection: {error or type(error).__name__}")
-
-
 def policy(on_retry: Callable[[Exception, float], None] | None) -> dict[str, Any]:
     """When a request is sent again, as tenacity takes it. `on_retry` gets the reason and the seconds until then."""
 
@@ -108,6 +99,8 @@ def transient(error: BaseException) -> bool:
     """Whether the same request may succeed in a moment."""
     if isinstance(error, UnavailableError):
         return error.code not in _PERMANENT
+    if isinstance(error, ConnectionSetupError):
+        return False
     return isinstance(error, NoAnswerError) or (isinstance(error, ApiError) and error.code == "busy")
 
 
@@ -120,3 +113,11 @@ def _pause(state: RetryCallState) -> float:
 
 def _enough(state: RetryCallState) -> bool:
     return state.attempt_number >= TRIES or state.idle_for + _pause(state) > PATIENCE
+
+
+def new_lines(before: Sequence[str], now: Sequence[str]) -> list[str]:
+    """Lines added to a tail that keeps only the last ones: what follows the longest overlap."""
+    for size in range(min(len(before), len(now)), 0, -1):
+        if list(before[-size:]) == list(now[:size]):
+            return list(now[size:])
+    return list(now)

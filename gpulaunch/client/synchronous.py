@@ -9,6 +9,7 @@ import httpx
 
 from gpulaunch.client import exchange
 from gpulaunch.client.calls import Calls
+from gpulaunch.client.connecting import past_proxies
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -76,7 +77,13 @@ class GpuLaunch:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         address, headers = exchange.checked(url, token)
-        http = httpx.Client(base_url=address, headers=headers, timeout=timeout, transport=transport)
+        http = httpx.Client(
+            base_url=address,
+            headers=headers,
+            timeout=timeout,
+            transport=transport,
+            mounts=past_proxies(address),
+        )
         self.calls = Calls(http, sleep, clock, on_retry)
 
     def __enter__(self) -> Self:

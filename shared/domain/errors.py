@@ -18,12 +18,13 @@ RefusalError
 └── TooManyFailuresError     the caller's address has failed to prove itself too often
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from gpulaunch.errors import GpulaunchError
-from gpulaunch.models.instances import Phase
+from gpulaunch.models.instances import INSTANCE_ID, Phase
 from gpulaunch.models.problems import FieldError
 
 RefusalCode = Literal["budget_exceeded", "limit_reached", "not_allowed", "too_many_launches"]
@@ -87,7 +88,8 @@ class KeyReusedError(RefusalError):
 class InstanceNotFoundError(RefusalError):
     def __init__(self, given: str, nearest: Sequence[str] = ()) -> None:
         meant = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
-        super().__init__(f"There is no instance {given!r}.{meant}")
+        shown = given if re.fullmatch(INSTANCE_ID, given) else repr(given)
+        super().__init__(f"There is no instance {shown}.{meant}")
 
 
 class AmbiguousNameError(RefusalError):

@@ -1,6 +1,7 @@
 """The commands that show instances and terminate them."""
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from typing import Annotated
@@ -23,6 +24,8 @@ from gpulaunch.models.responses import Credentials, EventView, InstanceView, Unr
 
 _WITH_PLACE, _WITH_NAME = 100, 150
 """Columns of a terminal from which `ls` shows where an instance runs, and its name beside its model."""
+_END = 8
+"""Characters of an id that are enough for every command."""
 _UNREADABLE = "Its node is kept until `gpulaunch terminate` deletes it."
 _COMPLETION = httpx.Timeout(2.0)
 """Seconds; whoever pressed Tab is waiting."""
@@ -40,17 +43,20 @@ def _complete(incomplete: str) -> list[str]:
     return [one for one in ids if one.startswith(incomplete)]
 
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="An instance's id.", autocompletion=_complete)]
-Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the instance has ended.")]
+Id = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="An instance's id, its name, or the end of its id.", autocompletion=_complete),
+]
+Follow = Annotated[bool, typer.Option("--follow", "-f", metavar="", help="Go on until the instance has ended.")]
 
 
 def ls(
     context: typer.Context,
     *,
-    phase: Annotated[Phase | None, typer.Option(help="Only instances in this phase.")] = None,
+    phase: Annotated[Phase | None, typer.Option(metavar="PHASE", help="Only instances in this phase.")] = None,
     provider: Annotated[ProviderName | None, typer.Option(help="Only instances of this provider.")] = None,
     label: Annotated[str | None, typer.Option(help="Only instances with this label: KEY or KEY=VALUE.")] = None,
-    everything: Annotated[bool, typer.Option("--all", "-a", help="Include ended ones.")] = False,
+    everything: Annotated[bool, typer.Option("--all", "-a", metavar="", help="Include ended ones.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many.")] = 100,
     as_json: Json = False,
 ) -> None:
@@ -79,17 +85,18 @@ def ls(
 
 
 def _listed(views: list[InstanceView | UnreadableView], now: datetime, width: int) -> Table:
-    """One line per instance; a narrow terminal leaves out what `show` prints as well."""
+    """One line per instance; a narrow terminal leaves out what `show` prints as well, and has the ends of ids."""
     shown = {"ID": 0, "NAME": _WITH_NAME, "MODEL": 0, "PHASE": 0, "WHERE": _WITH_PLACE, "AGE": 0, "COST": 0}
     heads = [head for head, least in shown.items() if width >= least]
     rows = table(*heads)
     for view in views:
         if isinstance(view, UnreadableView):
-            texts = {"ID": view.instance_id, "PHASE": "unreadable", "WHERE": view.provider or ""}
+            shown_id = view.instance_id if width >= _WITH_PLACE else view.instance_id[-_END:]
+            texts = {"ID": shown_id, "PHASE": "unreadable", "WHERE": view.provider or ""}
             rows.add_row(*(Text(clean(texts.get(head, "")), "red", no_wrap=True) for head in heads))
             continue
         texts = {
-            "ID": view.instance_id,
+            "ID": view.instance_id if width >= _WITH_PLACE else view.instance_id[-_END:],
             "NAME": view.name or "",
             "MODEL": view.model_name if "NAME" in heads else view.name or view.model_name,
             "PHASE": view.phase.value,
@@ -114,7 +121,8 @@ def events(context: typer.Context, instance_id: Id, follow: Follow = False, as_j
     """Show an instance's events: phases, attempts, and why any failed."""
     session = session_of(context, as_json=as_json)
     if follow:
-        _events(session, session.gpu.follow_events(instance_id))
+        with _following(session, instance_id):
+            _events(session, session.gpu.follow_events(instance_id))
     else:
         answer = session.gpu.events(instance_id)
         session.answer(answer, lambda: _events(session, answer.events))
@@ -124,8 +132,9 @@ def logs(context: typer.Context, instance_id: Id, follow: Follow = False, as_jso
     """Show the last log lines of an instance's node."""
     session = session_of(context, as_json=as_json)
     if follow:
-        for line in session.gpu.follow_logs(instance_id):
-            session.line({"line": line}, line)
+        with _following(session, instance_id):
+            for line in session.gpu.follow_logs(instance_id):
+                session.line({"line": line}, line)
         return
     answer = session.gpu.logs(instance_id)
     shown = "\n".join(answer.lines)
@@ -133,11 +142,23 @@ def logs(context: typer.Context, instance_id: Id, follow: Follow = False, as_jso
     session.answer(answer, lambda: session.say(shown) if answer.lines else session.note(missing))
 
 
+@contextmanager
+def _following(session: Session, instance_id: str) -> Generator[None]:
+    """Say what Ctrl-C stops, and what it does not."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        session.note(f"\nStopped following; {instance_id} goes on.", "yellow")
+        raise typer.Exit(Exit.INTERRUPTED) from None
+
+
 def terminate(
     context: typer.Context,
     instance_ids: Annotated[list[str], typer.Argument(metavar="ID…", autocompletion=_complete)],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    wait: Annotated[bool, typer.Option(help="Wait until the provider confirms that the nodes are deleted.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Do not ask.")] = False,
+    wait: Annotated[
+        bool, typer.Option(metavar="", help="Wait until the provider confirms that the nodes are deleted.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Terminate instances, in any phase (alias: down)."""
@@ -176,7 +197,7 @@ def credentials(
     context: typer.Context,
     instance_id: Id,
     export: Annotated[
-        bool, typer.Option("--export", help='For the shell: eval "$(gpulaunch credentials ID --export)".')
+        bool, typer.Option("--export", metavar="", help='For the shell: eval "$(gpulaunch credentials ID --export)".')
     ] = False,
     as_json: Json = False,
 ) -> None:

@@ -1,25 +1,26 @@
-"""`gpulaunch launch` and `gpulaunch watch`."""
+"""`gpulaunch launch`, `gpulaunch plan` and `gpulaunch watch`."""
 
-import shlex
 from math import ceil
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from gpulaunch.cli.commands.instances import Id
+from gpulaunch.cli.commands.instances import Id, interactive
+from gpulaunch.cli.commands.request import Request, with_request
 from gpulaunch.cli.exits import Exit
 from gpulaunch.cli.format import offer
 from gpulaunch.cli.session import Json, Session, session_of
 from gpulaunch.cli.watch import Watch
-from gpulaunch.client.errors import EndedError
+from gpulaunch.client.errors import ConflictError, EndedError
 from gpulaunch.format import duration, usd
-from gpulaunch.models.requests import ProviderName
+from gpulaunch.models.plans import PlanAnswer
 from gpulaunch.models.responses import InstanceView, LaunchAnswer
 
 Timeout = Annotated[
     float | None,
-    typer.Option(min=0, help="Seconds to watch; the instance goes on. Default: until it is ready or has ended."),
+    typer.Option(
+        metavar="SECONDS", min=0, help="Watch for that long; the instance goes on. Default: until it is ready or ended."
+    ),
 ]
 
 
@@ -27,88 +28,73 @@ _SHOWN = 5
 """Planned offers to print; a launch in any region has dozens, and --json has them all."""
 
 
+@with_request
 def launch(
     context: typer.Context,
-    model_name: Annotated[str, typer.Argument(metavar="MODEL", help="The model: its id on the Hub, or any name.")],
+    request: Request,
     *,
-    provider: Annotated[ProviderName | None, typer.Option(help="Where to launch. Default: azure.")] = None,
-    region: Annotated[list[str] | None, typer.Option(help="A region to choose from; repeatable. Default: any.")] = None,
-    instance_type: Annotated[str | None, typer.Option(help="A machine type: Standard_NV36ads_A10_v5.")] = None,
-    gpu: Annotated[str | None, typer.Option(help="Or a GPU, with its count: A10, A100-80GB:2.")] = None,
-    use_spot: Annotated[bool | None, typer.Option(help="Try spot machines first (the default), or none.")] = None,
-    spot_fallback: Annotated[
-        bool | None, typer.Option(help="On-demand machines if no spot offer has capacity (the default), or never.")
-    ] = None,
-    model_source: Annotated[
-        str | None,
-        typer.Option(help="hf://org/model@revision, r2://bucket/prefix, s3://bucket/prefix or an https:// blob."),
-    ] = None,
-    max_hourly_cost: Annotated[float | None, typer.Option(help="Highest price of an offer, USD per hour.")] = None,
-    max_lifetime_minutes: Annotated[int | None, typer.Option(help="Terminate then in any case.")] = None,
-    idle_minutes: Annotated[int | None, typer.Option(help="Terminate after that long without a request.")] = None,
-    budget_usd: Annotated[float | None, typer.Option(help="Terminate before it costs more, USD.")] = None,
-    vllm_arg: Annotated[
-        list[str] | None,
-        typer.Option(help="Argument for `vllm serve`; repeatable: --vllm-arg=--max-model-len=8192."),
-    ] = None,
-    chat_template: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, readable=True, help="A file with a chat template (Jinja)."),
-    ] = None,
-    disk_size: Annotated[
-        int | None, typer.Option(help="Disk of the node, GiB. Default: 256, or more if the model needs it.")
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Launch although the model does not fit or cannot be inspected.")
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", metavar="", help="Launch without showing the plan first.")
     ] = False,
-    label: Annotated[list[str] | None, typer.Option(help="KEY=VALUE; repeatable.")] = None,
-    name: Annotated[str | None, typer.Option(help="A name for the instance.")] = None,
-    job: Annotated[
-        str | None, typer.Option(help="A command that the node runs against its endpoint; the instance ends with it.")
-    ] = None,
-    job_timeout_minutes: Annotated[int | None, typer.Option(help="Stop the job then.")] = None,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Watch until it is ready; Ctrl-C stops watching.")
+        bool, typer.Option("--watch", "-w", metavar="", help="Watch until it is ready; Ctrl-C stops watching.")
     ] = False,
     timeout: Timeout = None,
     as_json: Json = False,
 ) -> None:
-    """Launch a model on a GPU node."""
-    given: dict[str, Any] = {
-        "model_name": model_name,
-        "provider": provider,
-        "region": region[0] if region and len(region) == 1 else region,
-        "instance_type": instance_type,
-        "gpu": gpu,
-        "use_spot": use_spot,
-        "spot_fallback": spot_fallback,
-        "model_source": model_source,
-        "max_hourly_cost": max_hourly_cost,
-        "max_lifetime_minutes": max_lifetime_minutes,
-        "idle_minutes": idle_minutes,
-        "budget_usd": budget_usd,
-        "vllm_args": vllm_arg,
-        "chat_template": None if chat_template is None else chat_template.read_text("utf-8"),
-        "disk_size": disk_size,
-        "force": force or None,
-        "labels": _labels(label or []),
-        "name": name,
-        "job": _job(job, job_timeout_minutes),
-    }
+    """Launch a model on a GPU node. On a terminal, show the plan and its price, and ask."""
     session = session_of(context, as_json=as_json)
-    try:
-        answer = session.gpu.launch({field: value for field, value in given.items() if value not in (None, {}, [])})
-    except KeyboardInterrupt:
-        session.note("\nInterrupted before the app answered. `gpulaunch ls` shows whether it was launched.", "yellow")
-        raise typer.Exit(Exit.INTERRUPTED) from None
-    if not session.as_json:
-        _show(session, answer)
+    # A script has decided already; what it may cost is bounded by its limits.
+    answer = _made(session, request) if yes or session.as_json or not interactive() else _asked(session, request)
     if watch:
         if session.as_json:
             session.line(answer, "")
         _watch(session, answer.instance_id, timeout)
     else:
         session.answer(answer, lambda: session.say(f"Watch it: gpulaunch watch {answer.instance_id}"))
+
+
+@with_request
+def plan(context: typer.Context, request: Request, *, as_json: Json = False) -> None:
+    """Show what a launch would do and cost, without launching."""
+    session = session_of(context, as_json=as_json)
+    answer = session.gpu.plan(request)
+    session.answer(answer, lambda: _show_plan(session, answer))
+
+
+def _asked(session: Session, request: Request) -> LaunchAnswer:
+    """Launch what was shown and agreed to; a plan that has changed meanwhile is shown and asked about again."""
+    while True:
+        planned = session.gpu.plan(request)
+        _show_plan(session, planned)
+        try:
+            agreed = typer.confirm("Launch it?", err=True)
+        except typer.Abort:
+            session.note("\nNothing was launched.")
+            raise typer.Exit(Exit.INTERRUPTED) from None
+        if not agreed:
+            session.note("Nothing was launched.")
+            raise typer.Exit(Exit.ERROR)
+        try:
+            return _made(session, request, planned)
+        except ConflictError as error:
+            if error.code != "plan_changed":
+                raise
+            session.note("Nothing was launched: offers or prices have changed. This is the plan now.", "yellow")
+
+
+def _made(session: Session, request: Request, planned: PlanAnswer | None = None) -> LaunchAnswer:
+    try:
+        answer = session.gpu.launch(request, plan=planned and planned.plan)
+    except KeyboardInterrupt:
+        session.note("\nInterrupted before the app answered. `gpulaunch ls` shows whether it was launched.", "yellow")
+        raise typer.Exit(Exit.INTERRUPTED) from None
+    if not session.as_json:
+        session.say(answer.message, "bold")
+        session.say(f"{answer.instance_id}  {answer.mode}: {answer.mode_reason}")
+        if planned is None:
+            _show_offers(session, answer)
+    return answer
 
 
 def watch(
@@ -118,7 +104,8 @@ def watch(
     as_json: Json = False,
 ) -> None:
     """Watch an instance until it is ready or has ended."""
-    _watch(session_of(context, as_json=as_json), instance_id, timeout)
+    session = session_of(context, as_json=as_json)
+    _watch(session, session.gpu.get(instance_id).instance_id, timeout)
 
 
 def _watch(session: Session, instance_id: str, timeout: float | None) -> None:
@@ -132,7 +119,8 @@ def _watch(session: Session, instance_id: str, timeout: float | None) -> None:
         )
         raise typer.Exit(Exit.INTERRUPTED) from None
     except EndedError as error:
-        session.note(_failures(error.instance))
+        if failures := _failures(error.instance):
+            session.note(failures)
         raise
     if not session.as_json:
         took = (ready.attempts[-1].ready_at or ready.phase_since) - ready.created_at
@@ -140,9 +128,13 @@ def _watch(session: Session, instance_id: str, timeout: float | None) -> None:
         session.say(f"Key and curl: gpulaunch credentials {instance_id}\nTerminate: gpulaunch terminate {instance_id}")
 
 
-def _show(session: Session, answer: LaunchAnswer) -> None:
-    session.say(answer.message, "bold")
-    session.say(f"{answer.instance_id}  {answer.mode}: {answer.mode_reason}")
+def _show_plan(session: Session, answer: PlanAnswer) -> None:
+    session.say("Plan", "bold")
+    session.say(f"{answer.mode}: {answer.mode_reason}")
+    _show_offers(session, answer)
+
+
+def _show_offers(session: Session, answer: LaunchAnswer | PlanAnswer) -> None:
     for number, one in enumerate(answer.offers[:_SHOWN], 1):
         session.say(f"  {number}. {offer(one)}")
     if len(answer.offers) > _SHOWN:
@@ -167,26 +159,4 @@ def _failures(view: InstanceView) -> str:
         for attempt in view.attempts
         if attempt.failure is not None
     ]
-    return "\n".join(lines) or "No attempt was made."
-
-
-def _labels(given: list[str]) -> dict[str, str]:
-    made: dict[str, str] = {}
-    for one in given:
-        key, equals, value = one.partition("=")
-        if not equals:
-            raise typer.BadParameter(f"expected KEY=VALUE, got {one!r}", param_hint="--label")
-        made[key] = value
-    return made
-
-
-def _job(command: str | None, minutes: int | None) -> dict[str, Any] | None:
-    if command is None:
-        if minutes is not None:
-            raise typer.BadParameter("--job-timeout-minutes requires --job", param_hint="--job-timeout-minutes")
-        return None
-    try:
-        words = shlex.split(command)
-    except ValueError as error:
-        raise typer.BadParameter(f"{error}", param_hint="--job") from error
-    return {"command": words} | ({} if minutes is None else {"timeout_minutes": minutes})
+    return "\n".join(lines) or ("" if view.attempts else "No attempt was made.")

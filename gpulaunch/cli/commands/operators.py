@@ -22,7 +22,9 @@ def catalog(
     provider: Annotated[ProviderName, typer.Option(help="The provider.")] = DEFAULT_PROVIDER,
     region: Annotated[str | None, typer.Option(help="Only offers in this region.")] = None,
     gpu: Annotated[str | None, typer.Option(help="Only offers with this GPU, such as A10.")] = None,
-    spot: Annotated[bool | None, typer.Option("--spot/--on-demand", help="Only offers of this kind.")] = None,
+    spot: Annotated[
+        bool | None, typer.Option("--spot/--on-demand", metavar="", help="Only offers of this kind.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List what can be launched, cheapest first."""
@@ -116,12 +118,12 @@ def _show_costs(session: Session, answer: CostsAnswer) -> None:
 def gc(
     context: typer.Context,
     *,
-    confirm: Annotated[bool, typer.Option("--confirm", help="Delete the nodes that wait for it.")] = False,
+    confirm: Annotated[bool, typer.Option("--confirm", metavar="", help="Delete the nodes that wait for it.")] = False,
     deleted: Annotated[
         list[str] | None,
         typer.Option(help="A node of which SkyPilot lost its records, and which you found deleted; repeatable."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Don't ask.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show nodes that wait for a confirmation, that SkyPilot has lost, or that other deployments have."""
@@ -146,8 +148,8 @@ def adopt(
     max_lifetime_minutes: Annotated[
         int | None, typer.Option(help="Terminate them so long after their creation. Default: the longest lifetime.")
     ] = None,
-    confirm: Annotated[bool, typer.Option("--confirm", help="Adopt them.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    confirm: Annotated[bool, typer.Option("--confirm", metavar="", help="Adopt them.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Don't ask.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show nodes of this deployment whose records were lost; with --confirm, make instances of them again."""

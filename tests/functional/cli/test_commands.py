@@ -166,6 +166,34 @@ def test_the_bars_should_show_phases_attempts_and_bytes(world: World, transport:
     assert [row[0] for row in screen()[:7]] == ["✓"] * 7
 
 
+def test_an_outage_should_be_a_line_among_the_bars_which_stand_still(world: World, transport: WorldTransport) -> None:
+    time, written, errors = WorldTime(world), StringIO(), StringIO()
+    terminal = Console(file=written, force_terminal=True, width=100, color_system=None, legacy_windows=False)
+    session = Session(
+        transport=transport, sleep=time.sleep, clock=time.clock, now=time.now, out=terminal, err=Console(file=errors)
+    )
+    session.gpu = GpuLaunch(ADDRESS, ADMIN, transport=transport, sleep=time.sleep, clock=time.clock)
+    watch = Watch(session, world.launch())
+    world.run(20)
+    watch.changed(next(iter(session.gpu.list())))
+
+    def screen() -> str:
+        written.seek(written.truncate(0))
+        terminal.print(watch)
+        return written.getvalue()
+
+    assert "trying again" not in screen()
+    watch.lost("Cannot reach http://app.test: nothing listens there; trying again in 2 s")
+    before = screen()
+    assert "nothing listens there; trying again in 2 s" in before
+    world.clock.advance(10)
+    watch.lost("Cannot reach http://app.test: nothing listens there; trying again in 2 s")
+    assert re.findall(r"provisioning.* (\d+ s)", screen()) == re.findall(r"provisioning.* (\d+ s)", before)
+    world.clock.advance(16)
+    assert "trying again" not in screen()
+    assert errors.getvalue() == ""
+
+
 def test_a_watched_launch_in_json_should_be_the_answer_and_then_every_change(gpulaunch: Terminal) -> None:
     answer, *changes = gpulaunch.lines("launch", MODEL, "--gpu", "A10", "--watch")
     assert answer["message"] == "GPU instance launch initiated (SIMULATION)"
@@ -550,7 +578,7 @@ def options() -> dict[str, set[str]]:
 
 
 def test_every_command_should_take_json_and_nothing_secret() -> None:
-    assert len(options()) == 14
+    assert len(options()) == 15
     for name, known in options().items():
         assert "--json" in known, name
         assert not known & {"--token", "--admin-token", "--api-key", "--url", "--address"}, name

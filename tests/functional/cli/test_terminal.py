@@ -94,6 +94,9 @@ def test_a_launch_should_be_watched_interrupted_resumed_and_ended(app: str, tmp_
         "launch", "meta-llama/Llama-3.1-8B-Instruct", "--gpu", "A10", "--region", "eastus", "--watch",
         "--label", "simulate.no-capacity=1",
     )  # fmt: skip
+    child.expect_exact("at most $")
+    child.expect_exact("Launch it? [y/N]: ")
+    child.sendline("y")
     child.expect(r"inst-\w{26}")
     instance_id = str(child.after)
     child.expect_exact("Simulated: no capacity for this offer. (no_capacity)")

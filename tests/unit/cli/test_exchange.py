@@ -4,7 +4,6 @@ import httpx
 import pytest
 
 from gpulaunch import GpuLaunch
-from gpulaunch.client.calls import new_lines
 from gpulaunch.client.errors import (
     AccessError,
     AddressError,
@@ -15,6 +14,7 @@ from gpulaunch.client.errors import (
     UnavailableError,
     UnreadableAnswerError,
 )
+from gpulaunch.client.exchange import new_lines
 from gpulaunch.models.problems import PROBLEM_TYPE
 
 INSTANCE = "inst-01JJJJJJJJJJJJJJJJJJJJJJJJ"
