@@ -8,7 +8,7 @@ from typing import assert_never
 from gpulaunch.models.instances import Phase
 from gpulaunch.models.times import seconds_between
 from shared.backends.base import Backends
-from shared.control.launch_spec import LaunchSpecs, attempt_ref
+from shared.control.launch_spec import LaunchSpecs
 from shared.control.model_check import ModelCheck
 from shared.control.records import Lifecycle
 from shared.control.release import NodeKeeper
@@ -94,13 +94,17 @@ class Observer:
                 elapsed = seconds_between(record.created_at, self.lifecycle.clock.now())
                 return self.models.check(record, provider.availability(record.request.provider, elapsed))
             case Submit():
+                if record.attempts[-1].submitted_again and self.nodes.is_in_cloud(record):
+                    # The first submission got through, whether SkyPilot remembers it or not: a second node of one name
+                    # must not follow.
+                    return Submitted(None)
                 spec = self.specs.launch_spec(record)
                 if not self.lifecycle.in_time_to_submit(record):
                     return ProviderUnavailable("What the node needs was not gathered in time to submit it.")
                 spec = replace(spec, submit_until=self.lifecycle.submit_until())
                 return Submitted(provider.submit(spec))
             case Describe():
-                found = self._ask_node_first(record) or self._observe(record, provider.describe(attempt_ref(record)))
+                found = self._ask_node_first(record) or self._observe(record, self.nodes.describe_starting(record))
                 created_at = self.nodes.created_at(record, found.view.created_at)
                 return replace(found, view=replace(found.view, created_at=created_at))
             case Release():

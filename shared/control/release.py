@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from gpulaunch.models.instances import Phase
@@ -45,6 +45,39 @@ class NodeKeeper:
         except (ProviderUnavailableError, ProviderNotEnabledError) as error:
             log.warning("%s: the provider cannot describe its node: %s", record.instance_id, error)
             return None
+
+    def describe_starting(self, record: InstanceRecord) -> NodeView:
+        """What became of a node that is not ready yet.
+
+        That SkyPilot no longer has it, or calls it stopped, counts only where the cloud does not say otherwise: its
+        records may be those of another server or account, or older than the node.
+
+        Raises:
+            ProviderUnavailableError: SkyPilot cannot say, or the cloud cannot confirm it.
+            ProviderNotEnabledError: The provider cannot be used as things are set up.
+        """
+        cloud, name = self._cloud_of(record), record.attempts[-1].cluster_name
+        try:
+            view = self.backends(record.mode).provider.describe(attempt_ref(record))
+        except RecordsLostError:
+            seen = None if cloud is None else cloud.describe(name)
+            if seen is None:
+                raise
+            return replace(seen, listed=True)
+        runs = view.state in (NodeState.PENDING, NodeState.UP)
+        if cloud is None or runs or view.failure is not None:
+            return view
+        seen = cloud.describe(name)
+        return view if seen is None else replace(seen, request_id=view.request_id, listed=True)
+
+    def is_in_cloud(self, record: InstanceRecord) -> bool:
+        """Whether the cloud has anything of the latest attempt's node, where it can be asked.
+
+        Raises:
+            ProviderUnavailableError: The cloud does not answer.
+        """
+        cloud = self._cloud_of(record)
+        return cloud is not None and cloud.describe(record.attempts[-1].cluster_name) is not None
 
     def created_at(self, record: InstanceRecord, said: datetime | None = None) -> datetime | None:
         """When the latest attempt's machine was created; None: unknown, or known already.

@@ -91,10 +91,6 @@ class Simulator:
         asks_azure = self.kind != "simulation" and self.random.random() < 0.5
         rates = rates_of(seed, self.workload, draw(self.random, azure=asks_azure))
         rates = replace(rates, **(draw_apart(seed) | dict.fromkeys(without, 0.0)))
-        if rates.sky_forgets:
-            # An instance whose cluster SkyPilot forgets before it is ready hangs in its phase, which an unreadable row
-            # makes last long enough.
-            rates = replace(rates, unreadable=0.0)
         until = self.random.choice((200.0, 500.0, 900.0, 1500.0))
         self.chaos = Chaos(self.scheduler, rates, self.workload.faults or until)
         self.money = money_of(seed, self.workload, draw_money(self.random))
