@@ -125,6 +125,9 @@ class Booking:
 
 NO_BOOKING = Booking()
 
+EXPIRY_PAGES = 5
+"""Pages of events that one call looks through for some that expire: few instances live beyond their launch's limit."""
+
 ORPHAN = "orphan"
 """Clusters that no live record knows; the key is the cluster's name."""
 UNRECORDED_CALLER = "unrecorded-caller"
@@ -199,6 +202,14 @@ class InstanceStore(Protocol):
 
     def expire_idempotency(self, before: datetime, most: int) -> int:
         """Delete entries created before a time, at most `most` (1 to 1000), found in one query; return how many."""
+        ...
+
+    def expire_events(self, launched: datetime, ended: datetime, most: int) -> int:
+        """Delete events of instances that were launched before one time and ended before another; return how many.
+
+        At most `most` (1 to 1000) are deleted in one call, which reads EXPIRY_PAGES times as many keys at most. Those
+        of instances that live, or whose record cannot be read, stay.
+        """
         ...
 
     def load(self, instance_id: str) -> Versioned | None:

@@ -18,10 +18,11 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Final
 
 from pydantic import BaseModel
+from ulid import ULID
 
 from gpulaunch.models.instances import INSTANCE_ID
 from gpulaunch.models.times import iso
@@ -50,6 +51,8 @@ _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _TURN: Final = str.maketrans(_ALPHABET, _ALPHABET[::-1])
 _ID: Final = re.compile(INSTANCE_ID)
 _PREFIX: Final = "inst-"
+_TIME_DIGITS: Final = 10
+"""Digits of a ULID that are its time, in milliseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +187,17 @@ def event_range(instance_id: str, after: int) -> KeyRange:
     """The events of an instance with a sequence above `after`."""
     area = f"ev|{inverted_ulid(instance_id)}"
     return KeyRange(first=f"{area}|{max(after + 1, 0):06d}", last=_end(area))
+
+
+def events_launched_before(moment: datetime, after: str | None = None) -> KeyRange:
+    """The events of instances launched before a moment, newest first; `after`: of those that are older than it."""
+    first = f"ev|{str(ULID.from_datetime(moment))[:_TIME_DIGITS].translate(_TURN)}"
+    return KeyRange(first=first if after is None else _end(f"ev|{inverted_ulid(after)}"), last=_end("ev"))
+
+
+def owner_of_event(key: str) -> str:
+    """The id of the instance that an event's row key belongs to."""
+    return upright(key.split("|")[1])
 
 
 def _end(area: str) -> str:

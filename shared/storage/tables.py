@@ -23,6 +23,7 @@ from shared.domain.money import CostEntry, Ledger
 from shared.errors import AlreadyExistsError, StaleLedgerError, StaleRecordError, StoreUnavailableError
 from shared.storage import rows
 from shared.storage.base import (
+    EXPIRY_PAGES,
     NO_BOOKING,
     Booking,
     IdempotencyEntry,
@@ -33,6 +34,7 @@ from shared.storage.base import (
     UnreadableRecordError,
     Versioned,
     VersionedLedger,
+    readable,
 )
 from shared.storage.records import CLOSED, check_write, checked_row, read, read_all, read_event, read_record
 from shared.table_errors import REPEATED, code_of, translate, translated
@@ -85,10 +87,40 @@ class TableInstanceStore:
             found = self._table.query_entities(
                 query, parameters=parameters, select=["PartitionKey", "RowKey"], results_per_page=most
             )
-            expired = [("delete", dict(entity)) for entity in next(found.by_page(), ())]
-            for first in range(0, len(expired), _BATCH):
-                self._table.submit_transaction(expired[first : first + _BATCH])
-        return len(expired)
+            return self._delete(list(next(found.by_page(), ())))
+
+    def expire_events(self, launched: datetime, ended: datetime, most: int) -> int:
+        keys = rows.events_launched_before(launched)
+        for _ in range(EXPIRY_PAGES):
+            query = f"PartitionKey eq @partition and {keys.filter()}"
+            parameters = {"partition": self._partition, "first": keys.first, "last": keys.last}
+            with translated("expire events"):
+                found = self._table.query_entities(
+                    query, parameters=parameters, select=["PartitionKey", "RowKey"], results_per_page=most
+                )
+                page = list(next(found.by_page(), ()))
+            if not page:
+                break
+            newest, oldest = (rows.owner_of_event(page[place]["RowKey"]) for place in (0, -1))
+            over = self._ended(newest, oldest, ended)
+            expired = [entity for entity in page if rows.owner_of_event(entity["RowKey"]) in over]
+            if expired:
+                with translated("expire events"):
+                    return self._delete(expired)
+            keys = rows.events_launched_before(launched, oldest)
+        return 0
+
+    def _ended(self, newest: str, oldest: str, before: datetime) -> set[str]:
+        """The instances of a range that ended before a time."""
+        done = self._query(rows.record_range(rows.DONE, newest, oldest), "read ended records")
+        found = readable(read_record(entity, _etag(entity)) for entity in done)
+        return {one.instance_id for one in found if one.record.ended_at is not None and one.record.ended_at < before}
+
+    def _delete(self, entities: Sequence[Mapping[str, Any]]) -> int:
+        deletions = [("delete", dict(entity)) for entity in entities]
+        for first in range(0, len(deletions), _BATCH):
+            self._table.submit_transaction(deletions[first : first + _BATCH])
+        return len(deletions)
 
     def load(self, instance_id: str) -> Versioned | None:
         if not rows.is_instance_id(instance_id):

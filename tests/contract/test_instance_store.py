@@ -139,6 +139,30 @@ def test_idempotency_entries_expire_by_their_age_so_many_at_a_time(store: Instan
     assert found is not None
 
 
+def told(store: InstanceStore, number: int, ended_at: datetime | None) -> str:
+    """An instance of that number with three events."""
+    instance_id = make_instance_id(number)
+    events = [make_event(sequence) for sequence in range(3)]
+    before = created(store, make_record(instance_id=instance_id), *events)
+    if ended_at is not None:
+        store.commit(before, changed(ended(before.record), ended_at=ended_at), [])
+    return instance_id
+
+
+def test_events_should_expire_with_the_end_of_their_instance_so_many_at_a_time(store: InstanceStore) -> None:
+    early, late = START + timedelta(days=1), START + timedelta(days=3)
+    young = told(store, 100, early)
+    ids = [told(store, number, end) for number, end in enumerate((early, None, late, early))]
+    launched, ended = START + timedelta(seconds=50), START + timedelta(days=2)
+    assert store.expire_events(START - timedelta(seconds=1), ended, 4) == 0
+    assert store.expire_events(launched, early, 4) == 0
+    deleted = [store.expire_events(launched, ended, 4) for _ in range(8)]
+    assert sum(deleted) == 6
+    assert max(deleted) <= 4
+    assert [len(store.events(one)) for one in (young, *ids)] == [3, 0, 3, 3, 0]
+    assert all(store.load(one) is not None for one in ids)
+
+
 def test_an_idempotency_key_used_twice_creates_nothing(store: InstanceStore) -> None:
     store.create(make_record(), [], make_idempotency())
     other = make_instance_id(2)

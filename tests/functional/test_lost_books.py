@@ -9,6 +9,7 @@ from shared import app as runtime
 from shared.auth import Purpose
 from shared.domain.messages import AlertMessage
 from shared.queues import ALERTS
+from shared.storage.base import ORPHAN
 from tests.functional.scripted import Scripted
 from tests.functional.skypilot_world import SkyPilotWorld
 from tests.standins.sky_server import SkyServer
@@ -213,3 +214,51 @@ def test_a_short_machine_should_be_paid_for_after_a_restart_of_the_server(world:
     shown = world.show(instance_id)
     assert shown["phase"] == "terminated"
     assert (shown["cost_usd"] > 0) is existed
+
+
+def orphan(world: SkyPilotWorld) -> str:
+    """The name of a node that SkyPilot lists again although its instance has ended, seen once."""
+    instance_id, name = serving(world)
+    there = dict(world.server.nodes)
+    world.delete(instance_id)
+    run(world, 120)
+    assert world.show(instance_id)["phase"] == "terminated"
+    world.server.nodes.update(there)
+    world.server.history.add(name)
+    run(world, 360)
+    assert [marker.key for marker in world.store.markers(ORPHAN)] == [name]
+    return name
+
+
+def lost(world: SkyPilotWorld) -> list[str]:
+    return [one["cluster_name"] for one in world.call("GET", "/api/garbage").json["lost"]]
+
+
+def test_an_orphan_that_the_books_lost_should_be_reported_and_deleted_when_they_are_back(world: SkyPilotWorld) -> None:
+    name = orphan(world)
+    there = world.server.lose_books()
+    run(world, 600)
+    assert lost(world) == [name]
+    assert len(alerts(world)) == 1
+    world.server.nodes.update(there)
+    world.server.history.add(name)
+    run(world, 900)
+    assert world.server.machines() == []
+    assert (lost(world), world.store.markers(ORPHAN)) == ([], [])
+
+
+def test_an_orphan_that_a_person_found_deleted_should_be_forgotten(world: SkyPilotWorld) -> None:
+    name = orphan(world)
+    world.server.lose_books()
+    run(world, 300)
+    assert world.call("POST", "/api/garbage/deleted", {"clusters": [name]}).status == 200
+    run(world, 2 * HOUR)
+    assert (lost(world), world.store.markers(ORPHAN)) == ([], [])
+    assert len(alerts(world)) == 1
+
+
+def test_an_orphan_that_was_deleted_should_not_be_called_lost(world: SkyPilotWorld) -> None:
+    orphan(world)
+    run(world, 900)
+    assert world.server.machines() == []
+    assert (lost(world), world.store.markers(ORPHAN), alerts(world)) == ([], [], [])

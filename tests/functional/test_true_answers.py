@@ -9,7 +9,7 @@ import pytest
 
 from gpulaunch.operations import OPERATIONS
 from shared.control.queries import FIRST_EVENTS, MOST_EVENTS
-from shared.control.sweep.expiry import KEPT
+from shared.control.sweep.expiry import EVENTS_KEPT, KEPT, LIFETIME
 from shared.domain.provider import NodeState, NodeView
 from shared.storage.base import IdempotencyEntry
 from tests.functional.scripted import NodeWorld
@@ -150,6 +150,20 @@ class TestFlapping:
         push.scripted.view = NodeView(state=NodeState.ABSENT)
         push.run(31)
         assert push.show(instance_id)["attempts"][0]["failure"]["reason"] == "node_lost"
+
+
+def test_events_should_be_kept_for_90_days_after_the_end_and_then_expire(world: World) -> None:
+    instance_id = world.to_ready()
+    world.delete(instance_id)
+    world.run(60)
+    record, story = world.show(instance_id), world.events(instance_id)
+    world.clock.advance((LIFETIME + EVENTS_KEPT - timedelta(hours=2)).total_seconds())
+    world.run(3600)
+    assert world.events(instance_id) == story
+    world.run(2 * 3600)
+    assert world.events(instance_id) == []
+    assert world.show(instance_id) == record
+    assert Visitor(world).sign_in().get(f"/instances/{instance_id}").status == 200
 
 
 def test_a_long_story_should_show_its_beginning_and_its_latest_events(

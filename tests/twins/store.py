@@ -75,6 +75,18 @@ class MemoryInstanceStore:
                 del self._rows[key]
             return len(expired)
 
+    def expire_events(self, launched: datetime, ended: datetime, most: int) -> int:
+        with self.calls.call("expire_events"), self._lock:
+            first, expired = rows.events_launched_before(launched).first, list[str]()
+            for key in sorted(key for key in self._rows if key.startswith("ev|") and key >= first):
+                done = rows.record_key(rows.owner_of_event(key), ended=True)
+                found = self._record(done) if done in self._rows else None
+                if isinstance(found, Versioned) and found.record.ended_at is not None and found.record.ended_at < ended:
+                    expired.append(key)
+            for key in expired[:most]:
+                del self._rows[key]
+            return len(expired[:most])
+
     def load(self, instance_id: str) -> Versioned | None:
         with self.calls.call("load"), self._lock:
             if not rows.is_instance_id(instance_id):

@@ -73,7 +73,8 @@ class GarbageCollection:
         are those of them that SkyPilot's records have shown.
         """
         state = self.reports.read()
-        lost = self.losses.find(running, listed, state.report.lost, now)
+        markers = {marker.key: marker for marker in self.store.markers(ORPHAN)}
+        lost = self.losses.find(running, listed | self._unlisted(running, markers), state.report.lost, now)
         if lost:
             # What SkyPilot does not list may still be there.
             running = replace(running, complete=False)
@@ -81,7 +82,6 @@ class GarbageCollection:
         recorded = self._recorded(clusters.values(), known)
         found = strays(clusters.values(), known, recorded, self.deployment, now)
         orphans = found.garbage | found.unrecorded
-        markers = {marker.key: marker for marker in self.store.markers(ORPHAN)}
         due: set[str] = set()
         for name in sorted(orphans):
             if name not in markers:
@@ -104,6 +104,20 @@ class GarbageCollection:
             return self.listing.delete(running.clusters[name][0], name)
 
         return each(sorted(due - waiting.keys()), delete, str)
+
+    def _unlisted(self, running: RunningClusters, markers: dict[str, Marker]) -> set[str]:
+        """The orphans that SkyPilot has listed, and that nothing lists now: deleted, or in records that it has lost.
+
+        Those of which a person has found that they no longer exist are dropped from `markers`.
+        """
+        if running.listed is None:
+            return set()
+        unlisted = {name for name, marker in markers.items() if marker.text == "real"} - running.clusters.keys()
+        for name in sorted(unlisted):
+            if self.reports.is_deleted(name):
+                self.store.drop_marker(ORPHAN, name)
+                del markers[name]
+        return unlisted & markers.keys()
 
     def _recorded(self, clusters: Iterable[Cluster], known: Collection[str]) -> set[str]:
         """Those of which a record has that attempt; a read for each that can be ours, of which few are unknown."""
