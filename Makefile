@@ -3,7 +3,6 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PORT ?= 7071
 
 .PHONY: help install run stop doctor test fuzz audit lock check infra lint types browser screenshots static days e2e unattended \
   simulate simulate-ci mutations chaos bench docs agent clean vllm-options
@@ -68,10 +67,10 @@ $(NODE_TEST_STAMP): package.json package-lock.json | $(TEST_STAMP)
 # SKYPILOT=1 installs it anyway, SKYPILOT=0 never.
 SKYPILOT ?=
 
-run: $(RUN_STAMP) $(NODE_RUN_STAMP) ## start Azurite and the app on http://localhost:$(PORT)
+run: $(RUN_STAMP) $(NODE_RUN_STAMP) ## start Azurite and the app on http://localhost:7071 or, if that is taken, another port; PORT=n insists on one
 	@if [ "$(SKYPILOT)" = 1 ] || { [ -z "$(SKYPILOT)" ] && $(BIN)/python -m devhost.doctor needs-skypilot; }; then \
 	  $(MAKE) --no-print-directory $(SKYPILOT_STAMP); fi
-	@PORT=$(PORT) $(BIN)/python -m devhost.run
+	@PORT=$(PORT) exec $(BIN)/python -m devhost.run
 
 stop: ## stop what `make run` started, from another terminal
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m devhost.run stop; else echo "Nothing is running here."; fi

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devhost.config import HostError
+from devhost.files import kept
 
 _SCRIPT = Path(__file__).resolve().parents[1] / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
 # Node's start and three listeners take 1-3 s on two busy cores; a cold disk cache has been seen to triple that.
@@ -128,9 +129,16 @@ def _node() -> str:
 
 
 def _account(path: Path) -> tuple[str, str]:
-    """Return the name and key in the file, made up at first."""
-    if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text(f"gl{secrets.token_hex(8)}:{base64.b64encode(secrets.token_bytes(64)).decode()}", "ascii")
-    account, key = path.read_text("ascii").strip().split(":")
+    """Return the name and key in the file, made up at first.
+
+    Raises:
+        HostError: The file does not hold them.
+    """
+
+    def made_up() -> str:
+        return f"gl{secrets.token_hex(8)}:{base64.b64encode(secrets.token_bytes(64)).decode()}"
+
+    account, _, key = kept(path, made_up).partition(":")
+    if not account or not key:
+        raise HostError(f"{path} is damaged; delete {path.parent} to begin with empty storage")
     return account, key

@@ -3,8 +3,8 @@
 `python -m devhost.run stop`, which is `make stop`, ends it from another terminal.
 """
 
-import ctypes
 import fcntl
+import importlib.util
 import os
 import secrets
 import shutil
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import MutableMapping
 from contextlib import ExitStack, suppress
 from io import TextIOWrapper
 from pathlib import Path
@@ -20,14 +21,16 @@ from typing import cast
 
 from devhost import azurite
 from devhost.config import HostError, load_local_settings
+from devhost.files import kept
+from devhost.processes import end_with_parent, watched
 from shared.errors import SettingsError
 from shared.settings import read_settings
 
 _ROOT = Path(__file__).resolve().parent.parent
 # The app is up in 3-5 s; a first `func start` may fetch its extension bundle before.
 _HEALTH_LIMIT = 120.0
-_LIBC = ctypes.CDLL(None)
-_PR_SET_PDEATHSIG = 1
+_PORT = 7071
+_HERE = ("localhost", "127.0.0.1", "::1")
 
 _EXAMPLE = (
     '{"model_name": "meta-llama/Llama-3.1-8B-Instruct", "provider": "azure", "region": "eastus", '
@@ -38,23 +41,61 @@ _EXAMPLE = (
 def main(root: Path = _ROOT) -> int:
     """Run until Ctrl-C, SIGTERM or the end of the terminal (status 0), or until Azurite or the app dies (status 1)."""
     cast(TextIOWrapper, sys.stdout).reconfigure(line_buffering=True)
+    if "MAKELEVEL" in os.environ:
+        # A killed `make` must not leave a run that no terminal shows.
+        end_with_parent(os.getppid())
+    return watched(lambda: _guarded(root))
+
+
+def _guarded(root: Path) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    port = os.environ.get("PORT") or "7071"
-    if not port.isdecimal():
-        print(f"PORT={port!r} is not a number", file=sys.stderr)
-        return 1
     try:
         with ExitStack() as stack:
-            _run(root, int(port), stack)
+            _run(root, stack)
     except KeyboardInterrupt:
         # A closed terminal takes no more output.
         with suppress(OSError):
             print("Stopped. The next `make run` continues here.")
         return 0
+    except OSError as error:
+        # A full disk, a folder that can't be written: the system's own words, with the file.
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"run: {where}{error.strerror or error}; everything is stopped", file=sys.stderr)
     except (HostError, SettingsError) as error:
         print(f"run: {error}", file=sys.stderr)
     return 1
+
+
+def _wanted_port(given: str | None) -> int:
+    """Return the port to serve: the given one, which must be free, else 7071 or any other that is free.
+
+    Raises:
+        HostError: The given one is not a port, or is in use.
+    """
+    if not given:
+        return _PORT if azurite.port_is_free(_PORT) else azurite.free_ports(1)[0]
+    if not (given.isascii() and given.isdecimal() and 0 < int(given) < 65536):
+        raise HostError(f"PORT={given!r} is not a port; set one from 1 to 65535, or leave it out")
+    if not azurite.port_is_free(int(given)):
+        raise HostError(f"port {given} is in use; choose another one with `make run PORT=…`, or leave it out")
+    return int(given)
+
+
+def around_proxies(environment: MutableMapping[str, str]) -> None:
+    """Keep what stays on this machine from the proxies in the environment, for this process and all that it starts.
+
+    Raises:
+        HostError: A proxy is one that the app can't use.
+    """
+    names = ("http_proxy", "https_proxy", "all_proxy")
+    for name in (*names, *(name.upper() for name in names)):
+        if environment.get(name, "").lower().startswith("socks") and importlib.util.find_spec("socksio") is None:
+            raise HostError(f"{name} is a SOCKS proxy, which the app does not support; name an http:// one")
+    given = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    listed = [one.strip() for one in given.split(",") if one.strip()]
+    if "*" not in listed:
+        environment["no_proxy"] = environment["NO_PROXY"] = ",".join([*listed, *(h for h in _HERE if h not in listed)])
 
 
 def stop(root: Path = _ROOT) -> int:
@@ -76,13 +117,14 @@ def stop(root: Path = _ROOT) -> int:
     return 0
 
 
-def _run(root: Path, port: int, stack: ExitStack) -> None:
+def _run(root: Path, stack: ExitStack) -> None:
     local = root / ".local"
-    lock = _lock(local, stack)
-    if not azurite.port_is_free(port):
-        raise HostError(f"port {port} is in use; choose another one with `make run PORT=…`")
+    lock = _lock(local)
+    port = _wanted_port(os.environ.get("PORT"))
+    around_proxies(os.environ)
+    me = os.getpid()
     # Azurite inherits the lock: should it outlive this process, a second one must not open the same data.
-    storage = azurite.start(local / "azurite", pass_fds=(lock,), preexec=_end_with_parent)
+    storage = azurite.start(local / "azurite", pass_fds=(lock,), preexec=lambda: end_with_parent(me))
     stack.callback(storage.stop)
     token = _secret("GPULAUNCH_ADMIN_TOKENS", local / "admin-token")
     os.environ |= {
@@ -112,11 +154,14 @@ def _run(root: Path, port: int, stack: ExitStack) -> None:
             stdout=output,
             stderr=output,
             start_new_session=True,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 - this process has no threads
+            preexec_fn=lambda: end_with_parent(me),  # noqa: PLW1509 - this process has no threads
         )
     stack.callback(azurite.end, app, signal.SIGINT)
     _wait_until_healthy(f"http://127.0.0.1:{port}/api/health", app, log)
     address = f"http://localhost:{port}"
+    # Where the command finds this clone's app.
+    (local / "address").write_text(address + "\n", "ascii")
+    stack.callback((local / "address").unlink, missing_ok=True)
     print(
         "Launch an instance with:\n"
         f"curl -sS -X POST {address}/api/instances/launch -H 'X-Admin-Token: {token.split(',')[0].strip()}' \\\n"
@@ -131,15 +176,14 @@ def _run(root: Path, port: int, stack: ExitStack) -> None:
         time.sleep(0.3)
 
 
-def _lock(local: Path, stack: ExitStack) -> int:
-    """Hold .local for this run, with its process id in the lock; return the file descriptor.
+def _lock(local: Path) -> int:
+    """Hold .local until this process has ended, with its id in the lock; return the file descriptor.
 
     Raises:
         HostError: Another run holds it.
     """
     local.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = os.open(local / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    stack.callback(os.close, lock)
     if not _try_lock(lock):
         raise HostError(f"another run uses {local}; `make stop` stops it")
     os.truncate(lock, 0)
@@ -155,20 +199,9 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _end_with_parent() -> None:
-    """Let Linux end this new process when its parent dies, be it by SIGKILL; other systems have no such call."""
-    if sys.platform == "linux":
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 def _secret(variable: str, path: Path) -> str:
     """Return the variable's value, else the kept one, else a new one that only its owner can read."""
-    if os.environ.get(variable):
-        return os.environ[variable]
-    path.touch(mode=0o600)
-    kept = path.read_text("ascii").strip() or secrets.token_urlsafe(32)
-    path.write_text(kept + "\n", "ascii")
-    return kept
+    return os.environ.get(variable) or kept(path, lambda: secrets.token_urlsafe(32))
 
 
 def _command(root: Path, port: int) -> list[str]:
@@ -189,7 +222,7 @@ def _wait_until_healthy(url: str, app: subprocess.Popen[bytes], log: Path) -> No
         if app.poll() is not None:
             print(*log.read_text("utf-8", "replace").splitlines()[-40:], sep="\n", file=sys.stderr)
             raise HostError("the app did not start; the end of its log is above")
-        with suppress(OSError), urllib.request.urlopen(url, timeout=5):  # noqa: S310 - always http on this machine
+        with suppress(OSError), urllib.request.urlopen(url, timeout=5):  # noqa: S310 - always http on this machine, around proxies
             return
         time.sleep(0.2)
     raise HostError(f"{url} was not healthy for {_HEALTH_LIMIT:.0f} s; see {log}")

@@ -15,7 +15,7 @@ from gpulaunch.cli.exits import ConfigError
 from gpulaunch.client.exchange import checked
 
 LOCAL = "http://localhost:7071"
-"""Where `make run` serves the app."""
+"""Where `make run` serves the app unless that port is taken; a run keeps its address in the clone."""
 CLONE = Path(__file__).resolve().parents[2]
 """The folder that holds `gpulaunch/`; a clone of the project unless the package is installed."""
 
@@ -93,22 +93,29 @@ def find_connection(environment: Mapping[str, str] = os.environ, clone: Path = C
     """
     path = config_path(environment)
     saved = read_config(path)
+    local = _kept(clone / ".local" / "address") or LOCAL
     if environment.get("GPULAUNCH_URL"):
         url, url_from = environment["GPULAUNCH_URL"], "GPULAUNCH_URL"
     elif saved.url is not None:
         url, url_from = saved.url, str(path)
     else:
-        url, url_from = LOCAL, "default"
+        url, url_from = local, "default"
     local_token = clone / ".local" / "admin-token"
     token, token_from = None, "not set"
     if environment.get("GPULAUNCH_TOKEN"):
         token, token_from = environment["GPULAUNCH_TOKEN"], "GPULAUNCH_TOKEN"
-    elif saved.token is not None and same_address(url, saved.url or LOCAL):
+    elif saved.token is not None and same_address(url, saved.url or local):
         token, token_from = saved.token, str(path)
-    elif same_address(url, LOCAL) and os.access(local_token, os.R_OK):
-        token, token_from = local_token.read_text("ascii").strip() or None, str(local_token)
+    elif same_address(url, local):
+        token = _kept(local_token)
+        token_from = str(local_token) if token else "not set"
     checked(url, token)
     return Connection(url, url_from, SecretStr(token) if token else None, token_from)
+
+
+def _kept(path: Path) -> str | None:
+    """Return what `make run` wrote to a file, without its line end."""
+    return path.read_text("ascii").strip() or None if os.access(path, os.R_OK) else None
 
 
 def same_address(one: str, other: str) -> bool:

@@ -89,6 +89,16 @@ def test_the_token_of_a_clone_should_be_used_for_this_machine_only(tmp_path: Pat
     assert secret(found(tmp_path, tmp_path)) is None
 
 
+def test_a_run_on_another_port_should_be_found_with_its_token(tmp_path: Path) -> None:
+    local = tmp_path / ".local"
+    local.mkdir()
+    (local / "admin-token").write_text("local\n")
+    (local / "address").write_text("http://localhost:40404\n")
+    connection = found(tmp_path, tmp_path)
+    assert (connection.url, secret(connection)) == ("http://localhost:40404", "local")
+    assert secret(found(tmp_path, tmp_path, GPULAUNCH_URL=LOCAL)) is None
+
+
 def test_an_invalid_address_or_token_should_be_refused(tmp_path: Path) -> None:
     with pytest.raises(AddressError):
         found(tmp_path, GPULAUNCH_URL="app.test")
