@@ -53,7 +53,7 @@ def _bind(name: str, queue: str, handler: Handler) -> None:
     bp.function_name(name)(trigger(handler))
 
 
-_bind("provisioning", LAUNCHES, _handler(LAUNCHES, "StepMessage", lambda app, message: app.steps.run(message)))
+_bind("provisioning", LAUNCHES, _handler(LAUNCHES, "LaunchMessage", lambda app, message: app.step(message.root)))
 _bind("teardown", TEARDOWNS, _handler(TEARDOWNS, "StepMessage", lambda app, message: app.steps.run(message)))
 _bind("health", PROBES, _handler(PROBES, "ProbeMessage", lambda app, message: app.prober.run(message)))
 alerts = _handler(ALERTS, "AlertMessage", lambda app, message: app.deliver_alert(message))

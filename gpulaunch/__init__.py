@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         WaitTimeoutError,
     )
     from gpulaunch.client.synchronous import GpuLaunch
+    from gpulaunch.models.endpoints import EndpointSpec, EndpointView
     from gpulaunch.models.instances import Phase, Reason
     from gpulaunch.models.plans import PlanAnswer
     from gpulaunch.models.requests import Job, LaunchRequest
@@ -49,6 +50,8 @@ __all__ = [
     "ConnectionSetupError",
     "Credentials",
     "EndedError",
+    "EndpointSpec",
+    "EndpointView",
     "EventView",
     "GpuLaunch",
     "InstanceView",
@@ -76,6 +79,7 @@ _MODULES = (
     "models.requests",
     "models.responses",
     "models.plans",
+    "models.endpoints",
     "client.errors",
     "client.synchronous",
     "client.asynchronous",

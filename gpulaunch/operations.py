@@ -26,9 +26,9 @@ class Operation:
 
     name: str
     """Name of the function, and the operationId."""
-    method: Literal["GET", "POST", "DELETE"] = "GET"
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "GET"
     path: str
-    """With a leading slash; `{instanceId}` stands for the instance, by id or name."""
+    """With a leading slash; `{instanceId}` is an instance, by id or name, `{endpointName}` an endpoint."""
     summary: str
     scope: Scope = Scope.READ
     answers: Mapping[int, str | None]
@@ -50,7 +50,7 @@ class Operation:
     def refusals(self) -> set[int]:
         token = {Scope.OPEN: (), Scope.ADMIN: (401, 403, 429)}.get(self.scope, (401, 429))
         given = (400, 413, 415, 422) if self.body else (422,) if self.query else ()
-        missing = (404,) if "{instanceId}" in self.path else ()
+        missing = (404,) if "{" in self.path else ()
         return {*self.problems, *token, *given, *missing, 500, 503} - set(self.answers)
 
 
@@ -144,6 +144,76 @@ NODE_REGISTER = _node_call("register", "Register a node whose server is up", "No
 NODE_HEARTBEAT = _node_call("heartbeat", "Renew a node's lease", "Heartbeat")
 NODE_NOTICE = _node_call("notice", "Announce that a node is about to shut down", "NoticeReport")
 NODE_COMPLETE = _node_call("complete", "Report the result of a node's job", "JobResult")
+ENDPOINTS = "/api/endpoints"
+ENDPOINT = f"{ENDPOINTS}/{{endpointName}}"
+
+
+def _endpoint_call(name: str, summary: str) -> Operation:
+    return Operation(
+        name=f"{name}_endpoint",
+        method="POST",
+        path=f"{ENDPOINT}/{name}",
+        summary=summary,
+        scope=Scope.ADMIN,
+        answers={200: "EndpointView"},
+        problems=(409,),
+    )
+
+
+CREATE_ENDPOINT = Operation(
+    name="create_endpoint",
+    method="POST",
+    path=ENDPOINTS,
+    summary="Create an endpoint; safe to repeat",
+    scope=Scope.ADMIN,
+    body="EndpointRequest",
+    answers={201: "EndpointView", 200: "EndpointView"},
+    problems=(402, 409, 429),
+)
+LIST_ENDPOINTS = Operation(
+    name="list_endpoints",
+    path=ENDPOINTS,
+    summary="List endpoints, by name",
+    answers={200: "EndpointList", 304: None},
+)
+SHOW_ENDPOINT = Operation(
+    name="show_endpoint",
+    path=ENDPOINT,
+    summary="Show one endpoint with its replicas",
+    answers={200: "EndpointView", 304: None},
+)
+PUT_ENDPOINT = Operation(
+    name="put_endpoint",
+    method="PUT",
+    path=ENDPOINT,
+    summary="Create an endpoint, or make an existing one as asked for",
+    scope=Scope.ADMIN,
+    body="EndpointSpec",
+    answers={200: "EndpointView", 201: "EndpointView"},
+    problems=(402, 409, 429),
+)
+CHANGE_ENDPOINT = Operation(
+    name="change_endpoint",
+    method="PATCH",
+    path=ENDPOINT,
+    summary="Change an endpoint; another launch is rolled out replica by replica",
+    scope=Scope.ADMIN,
+    body="EndpointChange",
+    answers={200: "EndpointView"},
+    problems=(402, 409, 429),
+)
+DELETE_ENDPOINT = Operation(
+    name="delete_endpoint",
+    method="DELETE",
+    path=ENDPOINT,
+    summary="Drain an endpoint's replicas, then delete it; safe to repeat",
+    scope=Scope.ADMIN,
+    answers={202: "EndpointView"},
+    problems=(409,),
+)
+PAUSE_ENDPOINT = _endpoint_call("pause", "Drain all replicas of an endpoint, and keep its name; safe to repeat")
+RESUME_ENDPOINT = _endpoint_call("resume", "Start replicas again, also of a generation that was stopped")
+ROLL_OUT_ENDPOINT = _endpoint_call("rollout", "Replace all replicas of an endpoint, one after another")
 CATALOG = Operation(
     name="show_catalog",
     path="/api/catalog",

@@ -33,6 +33,8 @@ from shared.redaction import Redactor, redact_all_logging
 from shared.settings import DEVELOPMENT_KEY, Settings
 from shared.storage.base import DEPLOYMENT, InstanceStore, Marker, Queues
 from shared.storage.connect import ensure, queue_service, table_client
+from shared.storage.endpoint_tables import TableEndpointStore
+from shared.storage.endpoints import EndpointStore
 from shared.storage.queues import StorageQueues
 from shared.storage.tables import TableInstanceStore
 
@@ -45,6 +47,7 @@ class Adapters:
     clock: Clock
     ids: Ids
     store: InstanceStore
+    endpoints: EndpointStore
     queues: Queues
     backends: Backends
     catalog: Catalog
@@ -98,6 +101,7 @@ def connect(settings: Settings) -> Adapters:
         clock=clock,
         ids=UlidIds(),
         store=store,
+        endpoints=TableEndpointStore(table, settings.workspace),
         queues=StorageQueues(queues),
         backends=backends,
         catalog=catalog,

@@ -23,6 +23,7 @@ from shared.control.access import FailedAttempts, RefusalLog
 from shared.control.adoption import Adopter
 from shared.control.clusters import MODES_IN_USE, ClusterListing
 from shared.control.costs import CostReports
+from shared.control.endpoints import EndpointQueries, Endpoints
 from shared.control.garbage_report import GarbageReports
 from shared.control.idempotency import IdempotentLauncher
 from shared.control.launch import Launcher, LaunchPreparation
@@ -40,11 +41,13 @@ from shared.control.queries import CatalogQueries, HealthReports, InstanceQuerie
 from shared.control.quota_check import QuotaCheck
 from shared.control.records import Lifecycle, Records, RecordWriter
 from shared.control.release import NodeKeeper
+from shared.control.replicas import ReplicaKeeper, ReplicaNews
 from shared.control.sessions import EndedSessions
 from shared.control.step import StepRunner
 from shared.control.sweep.base import SweepTask
 from shared.control.sweep.budget_cap import BudgetCap
 from shared.control.sweep.burning import LateReleases, StayingOrphans
+from shared.control.sweep.endpoint_replicas import EndpointReplicas
 from shared.control.sweep.expiry import Expiry
 from shared.control.sweep.garbage import GarbageCollection
 from shared.control.sweep.lost_records import LostRecords
@@ -57,7 +60,7 @@ from shared.control.sweep.sweep import Sweep
 from shared.control.sweep.unreadable_rows import UnreadableRows
 from shared.control.termination import Terminator, UnreadableTermination
 from shared.domain.catalog import Catalog
-from shared.domain.messages import AlertMessage
+from shared.domain.messages import AlertMessage, EndpointMessage, StepMessage
 from shared.model_sources.addresses import check_source
 from shared.observability.instances import InstanceTelemetry
 from shared.settings import Settings, read_settings
@@ -87,6 +90,9 @@ class App:
     launcher: IdempotentLauncher
     planner: LaunchPlanner
     instances: InstanceQueries
+    endpoints: Endpoints
+    endpoint_queries: EndpointQueries
+    replicas: ReplicaKeeper
     estimates: PhaseEstimates
     terminator: Terminator
     node_door: NodeDoor
@@ -103,6 +109,13 @@ class App:
     deliver_alert: Callable[[AlertMessage], None]
     recent_costs: TTLCache[tuple[datetime, CostsAnswer, CostsAnswer]]
     """By day and by model, for the page of costs: a report reads every live instance and all that ended lately."""
+
+    def step(self, message: StepMessage | EndpointMessage) -> None:
+        """Do what a message of the queue of launches asks for."""
+        if isinstance(message, EndpointMessage):
+            self.replicas.reconcile(message.endpoint)
+        else:
+            self.steps.run(message)
 
 
 _COSTS_SECONDS = 60.0
@@ -144,7 +157,7 @@ def compose(adapters: Adapters) -> App:
     memory = OfferMemory(store, clock, made.refused_offers)
     alerts = AlertQueue(made.queues, len(settings.webhooks), settings.webhook_events)
     writer = RecordWriter(store, gate, costs, telemetry)
-    records = Records(store, writer, lifecycle, made.queues, (memory, alerts), made.sleep)
+    records = Records(store, writer, lifecycle, made.queues, (memory, alerts, ReplicaNews(made.queues)), made.sleep)
     specs = LaunchSpecs(settings, made.deriver, made.assignments, made.deployment)
     garbage = GarbageReports(store, clock, made.deployment)
     keeper = NodeKeeper(made.backends, made.clouds, garbage.is_deleted)
@@ -163,6 +176,8 @@ def compose(adapters: Adapters) -> App:
     source_check = partial(check_source, public_only=not settings.development)
     preparation = LaunchPreparation(planner, modes, quota, made.backends, source_check)
     launcher = Launcher(preparation, admission, made.queues, clock, made.ids, telemetry)
+    terminator = Terminator(records, unreadable)
+    replicas = ReplicaKeeper(made.endpoints, store, launcher, terminator, records, clock)
     tasks: Sequence[SweepTask] = (
         # The cloud is listed when this begins, before the records are read.
         GarbageCollection(
@@ -170,6 +185,7 @@ def compose(adapters: Adapters) -> App:
         ),
         Requeue(made.queues),
         PoisonQueues(made.queues, records),
+        EndpointReplicas(made.endpoints, replicas),
         BudgetCap(store, records, rules.budgets),
         UnreadableRows(store, unreadable, alerts.unreadable),
         LateReleases(store, records, alerts.burning),
@@ -194,7 +210,10 @@ def compose(adapters: Adapters) -> App:
         planner=planner,
         instances=InstanceQueries(store),
         estimates=PhaseEstimates(store, made.backends, clock),
-        terminator=Terminator(records, unreadable),
+        endpoints=Endpoints(made.endpoints, preparation, made.queues, clock, made.ids, made.sleep),
+        endpoint_queries=EndpointQueries(made.endpoints, store),
+        replicas=replicas,
+        terminator=terminator,
         node_door=NodeDoor(store, made.deriver, clock),
         adopter=Adopter(
             store,

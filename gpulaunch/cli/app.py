@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gpulaunch.cli.commands import instances, operators
+from gpulaunch.cli.commands import endpoints, instances, operators
 from gpulaunch.cli.commands.configuration import config
 from gpulaunch.cli.commands.doctor import doctor
 from gpulaunch.cli.commands.launch import launch, plan, watch
@@ -66,6 +66,18 @@ _GROUPS: dict[str, dict[Callable[..., None], tuple[str, ...]]] = {
         instances.events: ("gpulaunch events chat",),
         instances.credentials: ('eval "$(gpulaunch credentials chat --export)"',),
         instances.terminate: ("gpulaunch terminate chat --wait", "gpulaunch terminate 9G5FAV HX0T9G --yes"),
+    },
+    "Endpoints": {
+        endpoints.deploy: (
+            "gpulaunch deploy chat-prod meta-llama/Llama-3.1-8B-Instruct --gpu A10 --replicas 2",
+            "gpulaunch deploy chat-prod Qwen/Qwen3-8B --gpu A10 --region eastus --region westus2",
+        ),
+        endpoints.endpoints: ("gpulaunch endpoints", "gpulaunch endpoints chat-prod"),
+        endpoints.scale: ("gpulaunch scale chat-prod 3",),
+        endpoints.pause: ("gpulaunch pause chat-prod",),
+        endpoints.resume: ("gpulaunch resume chat-prod",),
+        endpoints.rollout: ("gpulaunch rollout chat-prod",),
+        endpoints.undeploy: ("gpulaunch undeploy chat-prod --wait",),
     },
     "Operation": {
         operators.costs: ("gpulaunch costs --by model", "gpulaunch costs --from 2026-01-01 --by label --label team"),

@@ -30,8 +30,8 @@ def clean(text: str) -> str:
 
 
 def option_of(field: str) -> str:
-    name, _, rest = field.partition(".")
-    if name == "body":
+    name, _, rest = field.removeprefix("launch.").partition(".")
+    if name in ("body", "launch"):
         return "launch"
     if name == "model_name":
         return "MODEL"

@@ -1,5 +1,6 @@
 """The methods of both clients, written once. Nothing but `_pause` and `_exchange` touches the world."""
 
+import re
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from tenacity import AsyncRetrying
 from gpulaunch import operations
 from gpulaunch.client import exchange
 from gpulaunch.client.connecting import no_answer
+from gpulaunch.client.endpoint_calls import EndpointCalls
 from gpulaunch.client.errors import (
     AccessError,
     ClientError,
@@ -51,7 +53,7 @@ class Filter(TypedDict, total=False):
     live: bool | None
 
 
-class Calls:
+class Calls(EndpointCalls):
     """Calls over either of httpx's clients. With the synchronous one, no method ever suspends."""
 
     def __init__(
@@ -308,14 +310,17 @@ class Calls:
     async def _send(
         self,
         operation: Operation,
-        instance_id: str = "",
+        target: str = "",
         query: Mapping[str, str] | None = None,
         *,
         headers: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> httpx.Response:
-        """Send a request, unchanged each time: a launch carries the same Idempotency-Key."""
-        path = operation.path.replace("{instanceId}", quote(instance_id, safe=""))
+        """Send a request, unchanged each time: a launch carries the same Idempotency-Key.
+
+        `target` is the id or the name in the operation's path.
+        """
+        path = re.sub(r"\{\w+\}", lambda _: quote(target, safe=""), operation.path)
         request = self._http.build_request(operation.method, path, params=query, headers=headers, json=body)
         return await self._retrying(self._exchange, operation, request)
 

@@ -111,6 +111,10 @@ class InstanceView(Answer):
     provider: str
     endpoint: str | None
     """Base address of the OpenAI-compatible API while the instance is ready."""
+    replica_of: str | None = None
+    """The endpoint that it serves as a replica; null if it was launched by itself."""
+    generation: int | None = None
+    """Of that endpoint."""
     ending: ReasonView | None
     """Why the instance terminates or was terminated."""
     attempts: list[AttemptView]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from gpulaunch import operations
 from gpulaunch.operations import OPENAPI, Operation
-from shared.api import instances, nodes, operators
+from shared.api import endpoints, instances, nodes, operators
 from shared.api.access import check_access, log_change
 from shared.api.http import API_HEADERS, Request, Response, finished, problem_response
 from shared.api.openapi import document
@@ -27,6 +27,15 @@ HANDLERS: Mapping[Operation, Callable[[App, Request], Response]] = {
     operations.NODE_HEARTBEAT: nodes.heartbeat,
     operations.NODE_NOTICE: nodes.notice,
     operations.NODE_COMPLETE: nodes.complete,
+    operations.CREATE_ENDPOINT: endpoints.create,
+    operations.LIST_ENDPOINTS: endpoints.page,
+    operations.SHOW_ENDPOINT: endpoints.show,
+    operations.PUT_ENDPOINT: endpoints.put,
+    operations.CHANGE_ENDPOINT: endpoints.change,
+    operations.DELETE_ENDPOINT: endpoints.delete,
+    operations.PAUSE_ENDPOINT: endpoints.pause,
+    operations.RESUME_ENDPOINT: endpoints.resume,
+    operations.ROLL_OUT_ENDPOINT: endpoints.roll_out,
     operations.CATALOG: operators.catalog,
     operations.COSTS: operators.costs,
     operations.QUOTA: operators.quota,

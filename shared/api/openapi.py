@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from gpulaunch.models import garbage, offers, plans, problems, queries, requests, responses
+from gpulaunch.models import endpoints, garbage, offers, plans, problems, queries, requests, responses
 from gpulaunch.models.instances import ID_END, INSTANCE_ID
 from gpulaunch.models.problems import PROBLEM_TYPE
 from gpulaunch.models.requests import NAME
@@ -34,6 +34,7 @@ _TAGS = {
 }
 _TITLES = {
     200: "OK",
+    201: "Created",
     202: "Accepted",
     304: "Not modified",
     400: "Malformed request",
@@ -51,7 +52,7 @@ _TITLES = {
     500: "Internal error",
     503: "Temporarily unavailable",
 }
-_MODULES = (requests, responses, plans, garbage, problems, offers, node, alert)
+_MODULES = (requests, responses, plans, endpoints, garbage, problems, offers, node, alert)
 
 Schemas = Mapping[str, dict[str, Any]]
 """A reference, or a union of references, by the name that the operations use."""
@@ -138,6 +139,9 @@ def _parameters(operation: Operation) -> Iterator[dict[str, Any]]:
             "description": "The id; of a live instance also its name, or the last five or more characters of its id.",
             "schema": {"type": "string", "pattern": called},
         }
+    if "{endpointName}" in operation.path:
+        schema = {"type": "string", "pattern": NAME}
+        yield {"name": "endpointName", "in": "path", "required": True, "schema": schema}
     if operation.query is not None:
         query: type[queries.Query] = _named(operation.query, (queries,))
         for name, schema in query.schemas().items():
@@ -163,7 +167,7 @@ def _answer(operation: Operation, status: int, schemas: Schemas) -> dict[str, An
         answer["content"] = {"application/json": {"schema": schemas[name] if name else {"type": "object"}}}
     if status == 200 and operation.text is not None:
         answer["content"][operation.text] = text
-    if status == 202:
+    if status in (201, 202):
         answer["headers"] = {"Location": text}
     if 304 in operation.answers:
         answer["headers"] = {"ETag": text}

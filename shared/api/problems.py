@@ -10,6 +10,9 @@ from shared.domain.errors import (
     AmbiguousNameError,
     AttemptOverError,
     BackendUnavailableError,
+    EndpointDeletingError,
+    EndpointExistsError,
+    EndpointNotFoundError,
     InstanceNotFoundError,
     InvalidFieldsError,
     KeyReusedError,
@@ -23,7 +26,7 @@ from shared.domain.errors import (
     UnrecordedNodeError,
 )
 from shared.domain.provider import LaunchRefusedError, ProviderUnavailableError
-from shared.errors import ForeignTokenError, SettingsError, StaleRecordError, StoreUnavailableError
+from shared.errors import ForeignTokenError, SettingsError, StaleRecordError, StoreUnavailableError, UnreadableRowError
 from shared.storage.base import UnreadableRecordError
 
 log = logging.getLogger("gpulaunch.http")
@@ -38,6 +41,8 @@ _CODES: Mapping[str, tuple[int, str]] = {
     "not_found": (404, "Not found"),
     "ambiguous_name": (409, "Conflict"),
     "busy": (409, "Conflict"),
+    "endpoint_deleting": (409, "Conflict"),
+    "endpoint_exists": (409, "Conflict"),
     "idempotency_key_reused": (409, "Conflict"),
     "not_ready": (409, "Conflict"),
     "gone": (410, "Gone"),
@@ -65,6 +70,9 @@ _PLAIN: Mapping[type[Exception], str] = {
     KeyReusedError: "idempotency_key_reused",
     InstanceNotFoundError: "not_found",
     AmbiguousNameError: "ambiguous_name",
+    EndpointNotFoundError: "not_found",
+    EndpointExistsError: "endpoint_exists",
+    EndpointDeletingError: "endpoint_deleting",
     NotReadyError: "not_ready",
     NodeTokenError: "unauthorized",
     UnrecordedNodeError: "unauthorized",
@@ -114,15 +122,16 @@ def problem_of(error: Exception, where: str, request_id: str) -> ProblemError:
         case BackendUnavailableError() | TooManyFailuresError():
             return ProblemError(error.code, str(error), retry_after=error.retry_after)
         case StaleRecordError():
-            return ProblemError("busy", "The instance kept changing; ask again in a second.")
+            return ProblemError("busy", "The record kept changing; ask again in a second.")
         case ForeignTokenError():
             message = "This is not a `next_token` of this interface; leave it out to begin with the first page."
             return invalid_request([FieldError(field="continuation_token", message=message)])
         case LaunchRefusedError():
             return ProblemError(error.failure.reason.value, error.failure.message)
-        case UnreadableRecordError():
+        case UnreadableRowError():
             log.error("%s: %s; request %s", where, error, request_id, extra={"request_id": request_id})
-            return ProblemError("unreadable_record", f"{error}. Its node is kept; DELETE terminates it.")
+            kept = ". Its node is kept; DELETE terminates it." if isinstance(error, UnreadableRecordError) else ""
+            return ProblemError("unreadable_record", f"{error}{kept}")
         case SettingsError():
             # Names of settings and what is wrong with them, never a value: operators see it wherever they look first.
             log.error("%s: the app is not set up: %s; request %s", where, error, request_id)

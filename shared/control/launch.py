@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpulaunch.models.instances import Mode
 from gpulaunch.models.plans import ExcludedOffer, PlanAnswer
@@ -64,6 +64,18 @@ class PreparedLaunch:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReplicaLaunch:
+    """What makes a launch that of an endpoint's replica."""
+
+    instance_id: str
+    """Its slot's."""
+    endpoint: str
+    generation: int
+    crowd: Mapping[str, int]
+    """How many other replicas of the endpoint are on an offer, by its key."""
+
+
 @dataclass(frozen=True)
 class LaunchPreparation:
     """Everything about a launch that has to be right before it is accepted."""
@@ -75,8 +87,8 @@ class LaunchPreparation:
     check_source: Callable[[LaunchRequest], None]
     """Raises LaunchRefusedError for a model source that can never be read."""
 
-    def prepare(self, request: LaunchRequest) -> PreparedLaunch:
-        """Plan a launch, choose its mode and check the quota; nothing is written.
+    def prepare(self, request: LaunchRequest, crowd: Mapping[str, int] | None = None) -> PreparedLaunch:
+        """Plan a launch, choose its mode and check the quota; nothing is written. `crowd`: see ReplicaLaunch.
 
         Raises:
             RefusalError: The launch cannot be accepted.
@@ -86,7 +98,7 @@ class LaunchPreparation:
         except LaunchRefusedError as error:
             wrong = FieldError(field="model_source", message=error.failure.message)
             raise InvalidFieldsError([wrong]) from error
-        candidates = self.planner.candidates(request)
+        candidates = replace(self.planner.candidates(request), crowd=crowd or {})
         mode, reason = self.modes.choose(request.provider)
         self.backends(mode).check_labels(request.labels)
         checked = self.quota.preflight(mode, candidates)
@@ -108,24 +120,32 @@ class Launcher:
     telemetry: InstanceTelemetry
 
     def launch(
-        self, request: LaunchRequest, key: LaunchKey | None = None, trace: str | None = None, shown: str | None = None
+        self,
+        request: LaunchRequest,
+        key: LaunchKey | None = None,
+        trace: str | None = None,
+        shown: str | None = None,
+        *,
+        replica: ReplicaLaunch | None = None,
     ) -> LaunchAnswer:
         """Accept a launch; `trace` is the caller's traceparent (W3C), `shown` the plan that its caller agreed to.
 
         Raises:
             PlanChangedError: It would differ from the plan that was shown.
             RefusalError: The launch is not accepted; nothing was written.
-            AlreadyExistsError: The key was used before.
+            AlreadyExistsError: The key was used before, or the replica's slot.
             StoreUnavailableError: The record could not be written; with a key the caller may safely repeat.
         """
         with self.telemetry.launch(trace) as span:
-            prepared = self.preparation.prepare(request)
+            prepared = self.preparation.prepare(request, None if replica is None else replica.crowd)
             if shown is not None and not prepared.is_plan(shown):
                 raise PlanChangedError
             plan, now = prepared.plan, self.clock.now()
+            # A replica without requests is released by its endpoint alone, whatever the deployment's default.
+            asked = plan.request if replica is None else plan.request.model_copy(update={"idle_minutes": None})
             record, events = accept(
-                plan.request,
-                instance_id=self.ids.instance_id(now),
+                asked,
+                instance_id=self.ids.instance_id(now) if replica is None else replica.instance_id,
                 now=now,
                 offers=plan.offers,
                 mode=prepared.mode,
@@ -135,6 +155,8 @@ class Launcher:
                 worst_case_usd=plan.estimate.worst_case_usd,
                 excluded=prepared.excluded,
                 traceparent=self.telemetry.traceparent(),
+                replica_of=None if replica is None else replica.endpoint,
+                generation=None if replica is None else replica.generation,
             )
             answer = _answer(record, prepared)
             self.admission.admit(record, events, None if key is None else key.entry(answer, now))

@@ -9,6 +9,9 @@ RefusalError
 ├── KeyReusedError           an Idempotency-Key came again with another body
 ├── InstanceNotFoundError    no instance has that id, and no live one that name
 ├── AmbiguousNameError       several live instances have that name
+├── EndpointNotFoundError    no endpoint has that name
+├── EndpointExistsError      an endpoint of that name exists and is not as asked for
+├── EndpointDeletingError    the endpoint is being deleted, and cannot be changed any more
 ├── NotReadyError            the instance has no endpoint at the moment
 ├── NodeTokenError           the token belongs to no attempt of the instance; the same for an unknown instance, so that
 │   │                        callers cannot find out which instances exist
@@ -96,6 +99,21 @@ class AmbiguousNameError(RefusalError):
     def __init__(self, given: str, ids: Sequence[str]) -> None:
         shown = ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
         super().__init__(f"{len(ids)} live instances are called {given!r}; use an id: {shown}.")
+
+
+class EndpointNotFoundError(RefusalError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no endpoint {name}.")
+
+
+class EndpointExistsError(RefusalError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"An endpoint {name} exists already, and differs; change it with PUT or PATCH.")
+
+
+class EndpointDeletingError(RefusalError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The endpoint {name} is being deleted; wait until it no longer exists, or use another name.")
 
 
 class NotReadyError(RefusalError):

@@ -168,6 +168,10 @@ class Health(Kept):
 class InstanceRecord(Kept):
     schema_version: int = SCHEMA
     instance_id: str
+    replica_of: str | None = None
+    """Name of the endpoint whose slot it fills; None: it was launched by itself."""
+    generation: int | None = None
+    """Of that endpoint."""
     epoch: int = 1
     """Goes up whenever messages under way lose their meaning (termination, recovery)."""
     request: StoredRequest

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, RootModel, StringConstraints, ValidationError
 
 from gpulaunch.models.base import Kept, Stored, UtcTime
 from gpulaunch.models.instances import INSTANCE_ID
+from gpulaunch.models.requests import NAME
 from shared.domain.errors import MessageError
 
 InstanceId = Annotated[str, StringConstraints(pattern=INSTANCE_ID)]
@@ -24,6 +25,17 @@ class StepMessage(Stored):
     @property
     def known(self) -> bool:
         return self.step in ("advance", "teardown")
+
+
+class EndpointMessage(Stored):
+    """Bring an endpoint's replicas to what they should be."""
+
+    endpoint: Annotated[str, StringConstraints(pattern=NAME)]
+    step: Word = "reconcile"
+
+
+class LaunchMessage(RootModel[EndpointMessage | StepMessage]):
+    """A message of the queue of launches."""
 
 
 class ProbeMessage(Stored):
@@ -121,7 +133,7 @@ class AlertMessage(Kept):
         return f"{self.instanceId}-{self.sequence}"
 
 
-M = TypeVar("M", StepMessage, ProbeMessage, AlertMessage)
+M = TypeVar("M", StepMessage, LaunchMessage, ProbeMessage, AlertMessage)
 
 
 def read_message(kind: type[M], body: bytes) -> M:

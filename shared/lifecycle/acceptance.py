@@ -23,6 +23,8 @@ def accept(
     worst_case_usd: float,
     excluded: Mapping[str, str] | None = None,
     traceparent: str | None = None,
+    replica_of: str | None = None,
+    generation: int | None = None,
 ) -> tuple[InstanceRecord, tuple[Event, ...]]:
     """Return the record and first event of a new instance; its first step is due at once.
 
@@ -30,6 +32,8 @@ def accept(
     """
     record = InstanceRecord(
         instance_id=instance_id,
+        replica_of=replica_of,
+        generation=generation,
         request=StoredRequest.of(request),
         mode=mode,
         mode_reason=mode_reason,
@@ -53,7 +57,12 @@ def accept(
         at=now,
         type=EventType.ACCEPTED,
         phase=Phase.QUEUED,
-        message=f"Launch of {request.model_name} on {request.provider} accepted ({mode}).",
+        message=_accepted(request, mode, replica_of),
         data=data,
     )
     return record, (event,)
+
+
+def _accepted(request: LaunchRequest, mode: Mode, replica_of: str | None) -> str:
+    what = "" if replica_of is None else f" as a replica of {replica_of}"
+    return f"Launch of {request.model_name} on {request.provider}{what} accepted ({mode})."

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from gpulaunch.models.instances import Mode
 from gpulaunch.models.offers import Offer
@@ -45,10 +45,12 @@ class Candidates:
     offers: Sequence[Offer]
     failed: Collection[str] = ()
     """Keys of those that failed lately."""
+    crowd: Mapping[str, int] = field(default_factory=dict[str, int])
+    """How many replicas of the same endpoint are on an offer, by its key."""
 
     def planned(self, excluded: Collection[str] = ()) -> list[Offer]:
         """The offers in the order in which they are tried, without the keys `excluded`."""
-        return plan(self.offers, self.request, self.failed, excluded)
+        return plan(self.offers, self.request, self.failed, excluded, self.crowd)
 
     def plan(self, offers: Sequence[Offer], lifetime_minutes: int, prices: Prices) -> LaunchPlan:
         request = self.request

@@ -1,13 +1,14 @@
 """The order in which offers are tried, and the cost. Pure.
 
 Rules of the order:
+0. Of an endpoint's replicas, at most two share an offer while others have fewer: one eviction wave takes one offer.
 1. Offers that failed lately come last; they are kept, because an old refusal is better than nothing to try.
 2. Spot before on-demand. Without `use_spot` there is no spot offer; with it and without `spot_fallback` there is no
    on-demand offer, except on your own machines, which have no spot.
 3. Cheapest first; at the same price, regions in the order in which the request lists them.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import ROUND_CEILING, Decimal
 
 from gpulaunch.models.offers import Offer
@@ -21,6 +22,10 @@ MAX_OFFERS = OFFERS_PER_ROUND
 FALLBACK_PLACES = 4
 """Places of a full plan kept for on-demand offers, so that many spot offers do not crowd out the fallback; also for
 those that failed lately only if nothing better is left."""
+
+SHARED = 2
+"""Replicas of one endpoint on an offer before a more expensive one is preferred: SkyServe's rule, which kept more nodes
+through eviction waves than the cheapest offer alone at a tenth more."""
 
 _CENT = Decimal("0.01")
 _MINUTES_PER_HOUR = 60
@@ -38,18 +43,23 @@ def _is_asked(offer: Offer, request: LaunchRequest) -> bool:
 
 
 def plan(
-    offers: Sequence[Offer], request: LaunchRequest, failed: Collection[str] = (), excluded: Collection[str] = ()
+    offers: Sequence[Offer],
+    request: LaunchRequest,
+    failed: Collection[str] = (),
+    excluded: Collection[str] = (),
+    crowd: Mapping[str, int] | None = None,
 ) -> list[Offer]:
     """The offers to try, in order, at most MAX_OFFERS; empty when the request rules all of them out.
 
     `failed` are the keys of offers that failed lately; `excluded` those not to be tried for other reasons, such as
-    missing quota.
+    missing quota; `crowd` says how many replicas of the same endpoint are on an offer, by its key.
     """
     order = {region.casefold(): place for place, region in reversed(list(enumerate(request.regions)))}
 
-    def rank(offer: Offer) -> tuple[bool, float, int, str]:
+    def rank(offer: Offer) -> tuple[bool, int, float, int, str]:
         place = order.get(offer.region.casefold(), len(order))
-        return (not offer.use_spot, offer.price_per_hour, place, offer.key)
+        crowded = (crowd or {}).get(offer.key, 0) // SHARED
+        return (not offer.use_spot, crowded, offer.price_per_hour, place, offer.key)
 
     distinct = {offer.key: offer for offer in offers if offer.key not in excluded and _is_asked(offer, request)}
     ranked = sorted(distinct.values(), key=rank)

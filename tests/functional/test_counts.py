@@ -19,8 +19,9 @@ STATUS_WRITES = 0.5
 
 def taken(world: World) -> Counter[str]:
     """The operations since the last call, records, events, notes and messages alike; one request each."""
-    calls = world.store.calls.seen + world.queues.calls.seen
+    calls = world.store.calls.seen + world.queues.calls.seen + world.endpoints.calls.seen
     world.store.calls.seen.clear()
+    world.endpoints.calls.seen.clear()
     world.queues.calls.seen.clear()
     # `forget` of a step's message is the host's, which deletes what it has delivered
     return Counter(call for call in calls if call != "forget")
@@ -55,13 +56,16 @@ def test_a_sweep_should_take_at_most_two_operations_for_a_hundred_healthy_nodes(
     counts = taken(world)
     assert "commit" not in counts
     assert counts.pop("put_marker") <= STATUS_WRITES * sweeps
+    assert counts.pop("all") == sweeps  # the endpoints, however many nodes there are
     assert counts.total() / sweeps <= 2 * nodes / 100
 
 
 def test_a_sweep_of_nothing_should_take_next_to_nothing(world: World) -> None:
     sweeps = 20
     world.run(30 * sweeps)
-    assert taken(world).total() <= (2 + STATUS_WRITES) * sweeps
+    counts = taken(world)
+    assert counts.pop("all") == sweeps  # the endpoints
+    assert counts.total() <= (2 + STATUS_WRITES) * sweeps
 
 
 def test_a_watched_instance_should_be_read_once(world: World) -> None:

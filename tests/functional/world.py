@@ -36,6 +36,7 @@ from shared.queues import QUEUES
 from shared.redaction import Redactor
 from shared.settings import Settings
 from tests.twins.clock import ManualClock
+from tests.twins.endpoints import MemoryEndpointStore
 from tests.twins.factories import DEPLOYMENT
 from tests.twins.queues import MemoryQueues
 from tests.twins.simulated_cloud import MemorySimulatedCloud
@@ -116,6 +117,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.store = MemoryInstanceStore()
+        self.endpoints = MemoryEndpointStore()
         self.queues = MemoryQueues(self.clock)
         self.cloud = MemorySimulatedCloud()
         self.simulation = Backend(
@@ -132,6 +134,7 @@ class World:
             clock=self.clock,
             ids=UlidIds(),
             store=self.store,
+            endpoints=self.endpoints,
             queues=self.queues,
             backends=self.backend or (lambda _: self.simulation),
             catalog=snapshot(),

@@ -51,6 +51,7 @@ from tests.simulation.witness import LOOK_SECONDS, PATIENCE, Receiver, witness_o
 from tests.simulation.workload import money_of, rates_of, workload_of
 from tests.standins.storage.tables import PAGE
 from tests.standins.storage.transport import unpacked_batches
+from tests.twins.endpoints import MemoryEndpointStore
 from tests.twins.factories import DEPLOYMENT
 
 CALM = 5400.0
@@ -162,6 +163,7 @@ class Simulator:
             clock=self.clocks,
             ids=Ids(self.random),
             store=self.store,
+            endpoints=MemoryEndpointStore(),
             queues=self.queues,
             backends=backend_of,
             catalog=snapshot(),

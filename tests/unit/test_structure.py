@@ -17,6 +17,7 @@ PROTOCOLS = (
     "shared.backends.base",
     "shared.clouds.base",
     "shared.storage.base",
+    "shared.storage.endpoints",
     "shared.observability.base",
     "shared.observability.instances",
 )
@@ -41,6 +42,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "shared.domain": (*CONTRACT, "shared.domain"),
     "shared.lifecycle": (*CONTRACT, "shared.domain", "shared.lifecycle"),
     "shared.planning": (*CONTRACT, "shared.domain", "shared.planning"),
+    "shared.autoscaling": (*CONTRACT, "shared.domain", "shared.autoscaling"),
     "shared.billing": (*RIM, "shared.billing"),
     "shared.control": (
         *RIM,
@@ -48,6 +50,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "shared.control",
         "shared.lifecycle",
         "shared.planning",
+        "shared.autoscaling",
         "shared.billing",
     ),
     "shared.api": (*EDGE, *PROTOCOLS, *LEAVES, "shared.webhooks.alert"),
@@ -120,7 +123,7 @@ def test_the_pure_half_of_billing_should_import_only_the_domain(name: str) -> No
     assert [one for one in imports(path) if not within(one, pure)] == []
 
 
-@pytest.mark.parametrize("room", ["shared/domain", "shared/lifecycle", "shared/planning"])
+@pytest.mark.parametrize("room", ["shared/domain", "shared/lifecycle", "shared/planning", "shared/autoscaling"])
 def test_a_pure_room_should_read_no_clock_and_do_no_io(room: str) -> None:
     for path in modules(room):
         text = path.read_text("utf-8")

@@ -21,19 +21,31 @@ _job_option = partial(typer.Option, rich_help_panel="Job")
 
 
 def with_request(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command all options of a request; it gets them as its second argument, after the context."""
-    options = inspect.signature(_request).parameters
-    context, _, *own = inspect.signature(command).parameters.values()
+    """Give a command all options of a request; it gets them as `request`."""
+    return _with_options(command, frozenset())
+
+
+def with_replica_request(command: Callable[..., None]) -> Callable[..., None]:
+    """The same with the options of an endpoint's replicas."""
+    return _with_options(command, frozenset({"name", "job", "job_timeout_minutes", "idle_minutes", "budget_usd"}))
+
+
+def _with_options(command: Callable[..., None], without: frozenset[str]) -> Callable[..., None]:
+    options = {name: one for name, one in inspect.signature(_request).parameters.items() if name not in without}
+    context, *own = inspect.signature(command).parameters.values()
+    names = [one.name for one in own]
+    # Arguments of the command that stand before `request` come before the model.
+    first, rest = own[: names.index("request")], own[names.index("request") + 1 :]
 
     @wraps(command)
     def run(context: typer.Context, **given: Any) -> None:
         request = _request(**{name: given.pop(name) for name in options})
-        command(context, request, **given)
+        command(context, request=request, **given)
 
-    own = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own]
+    shown = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*first, *options.values(), *rest)]
     hints = get_type_hints(command, include_extras=True) | get_type_hints(_request, include_extras=True)
-    run.__signature__ = inspect.Signature([context, *options.values(), *own])  # pyright: ignore[reportAttributeAccessIssue] - typer reads it
-    run.__annotations__ = {name: hints[name] for name in ("context", *options, *(one.name for one in own))}
+    run.__signature__ = inspect.Signature([context, *shown])  # pyright: ignore[reportAttributeAccessIssue] - typer reads it
+    run.__annotations__ = {name: hints[name] for name in ("context", *(one.name for one in shown))}
     return run
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from shared.control.records import Records
 from shared.control.sweep.base import TaskRun, Walk, each, is_overdue, is_time
 from shared.domain.errors import MessageError
-from shared.domain.messages import ProbeMessage, StepMessage, read_message
+from shared.domain.messages import EndpointMessage, LaunchMessage, ProbeMessage, read_message
 from shared.errors import StaleRecordError
 from shared.lifecycle.observations import Poisoned
 from shared.queues import PROBES, QUEUES
@@ -59,9 +59,13 @@ class PoisonQueues:
                 text = "a probe down from %s failed again and again; the next sweep sends a new one"
                 log.error(text, probe.instanceId, extra={"event": "poison"})
                 return True
-            step = read_message(StepMessage, message.body)
+            step = read_message(LaunchMessage, message.body).root
         except MessageError:
             return False
+        if isinstance(step, EndpointMessage):
+            text = "the host gave up a step of endpoint %s; the sweep goes on with it"
+            log.error(text, step.endpoint, extra={"event": "poison"})
+            return True
         if not step.known:
             log.info("%s: step %s of a later version was buried by an older one", step.instanceId, step.step)
             return True

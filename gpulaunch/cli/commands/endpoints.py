@@ -1,0 +1,159 @@
+"""The commands for endpoints."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from gpulaunch.cli.commands.instances import interactive
+from gpulaunch.cli.commands.request import Request, with_replica_request
+from gpulaunch.cli.exits import Exit
+from gpulaunch.cli.format import clean, offer, table
+from gpulaunch.cli.session import Json, Session, session_of
+from gpulaunch.client.errors import NotFoundError
+from gpulaunch.format import duration, usd
+from gpulaunch.models.endpoints import EndpointView, ReplicaView, UnreadableEndpointView
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The endpoint's name.")]
+_STYLES = {"ready": "green", "stopped": "red", "degraded": "red", "paused": "dim", "deleting": "yellow"}
+_EVENTS = 8
+"""Events that are printed; --json has thirty."""
+_POLL = 5.0
+
+
+@with_replica_request
+def deploy(
+    context: typer.Context,
+    endpoint: Name,
+    request: Request,
+    *,
+    replicas: Annotated[int | None, typer.Option(metavar="N", help="Replicas that are kept ready. Default: 1.")] = None,
+    drain_seconds: Annotated[
+        int | None, typer.Option(metavar="SECONDS", help="For a replaced replica's last requests. Default: 600.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Create an endpoint that is served by replicas of a model, or make an existing one as asked for."""
+    asked = {"replicas": replicas, "drain_seconds": drain_seconds}
+    spec = {"launch": request} | {field: value for field, value in asked.items() if value is not None}
+    session = session_of(context, as_json=as_json)
+    view = session.gpu.deploy(endpoint, spec)
+    session.answer(view, lambda: _summary(session, view))
+    session.note(f"Follow it: gpulaunch endpoints {endpoint}")
+
+
+def endpoints(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show this one with its replicas.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List endpoints, or show one with its replicas."""
+    session = session_of(context, as_json=as_json)
+    if name is not None:
+        view = session.gpu.endpoint(name)
+        session.answer(view, lambda: _show(session, view))
+        return
+    found = session.gpu.endpoints()
+    session.answer(found, lambda: _list(session, found))
+
+
+def scale(
+    context: typer.Context,
+    name: Name,
+    replicas: Annotated[int, typer.Argument(metavar="REPLICAS", min=0, help="Replicas that are kept ready.")],
+    as_json: Json = False,
+) -> None:
+    """Set how many replicas an endpoint keeps ready."""
+    session = session_of(context, as_json=as_json)
+    view = session.gpu.change_endpoint(name, replicas=replicas)
+    session.answer(view, lambda: _summary(session, view))
+
+
+def pause(context: typer.Context, name: Name, as_json: Json = False) -> None:
+    """Drain and terminate all replicas of an endpoint, and keep its name."""
+    session = session_of(context, as_json=as_json)
+    view = session.gpu.pause_endpoint(name)
+    session.answer(view, lambda: _summary(session, view))
+
+
+def resume(context: typer.Context, name: Name, as_json: Json = False) -> None:
+    """Start an endpoint's replicas again, also of a generation that was stopped."""
+    session = session_of(context, as_json=as_json)
+    view = session.gpu.resume_endpoint(name)
+    session.answer(view, lambda: _summary(session, view))
+
+
+def rollout(context: typer.Context, name: Name, as_json: Json = False) -> None:
+    """Replace all replicas of an endpoint by new ones, one after another."""
+    session = session_of(context, as_json=as_json)
+    view = session.gpu.roll_out_endpoint(name)
+    session.answer(view, lambda: _summary(session, view))
+
+
+def undeploy(
+    context: typer.Context,
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    wait: Annotated[bool, typer.Option(help="Wait until its replicas are terminated.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Drain an endpoint's replicas, then delete it."""
+    session = session_of(context, as_json=as_json)
+    if not yes:
+        if session.as_json or not interactive():
+            raise typer.BadParameter("standard input is not a terminal; use --yes", param_hint="undeploy")
+        _summary(session, session.gpu.endpoint(name))
+        if not typer.confirm("Delete it and terminate its replicas?"):
+            session.note("Nothing was deleted.")
+            raise typer.Exit(Exit.ERROR)
+    view = session.gpu.delete_endpoint(name)
+    while wait:
+        try:
+            view = session.gpu.endpoint(name)
+        except NotFoundError:
+            break
+        session.sleep(_POLL)
+    session.answer(view, lambda: session.say(f"{name}  {'deleted' if wait else view.status}"))
+
+
+def _list(session: Session, found: Any) -> None:
+    if not found:
+        session.note("No endpoints. Create one: gpulaunch deploy NAME MODEL --gpu A10")
+        return
+    rows = table("NAME", "STATUS", "READY", "MODEL", "GENERATION", "COST")
+    for view in found:
+        if isinstance(view, UnreadableEndpointView):
+            rows.add_row(Text(clean(view.name)), Text("unreadable", "red"))
+            session.note(f"{view.name} cannot be read: {view.why}. Its replicas are left as they are.", "yellow")
+            continue
+        ready = f"{view.ready_replicas}/{view.replicas}"
+        status = Text(view.status, _STYLES.get(view.status, "cyan"))
+        cells = (view.name, status, ready, view.launch.model_name, str(view.generation), usd(view.cost_usd))
+        rows.add_row(*(one if isinstance(one, Text) else Text(clean(one)) for one in cells))
+    session.out.print(rows)
+
+
+def _summary(session: Session, view: EndpointView) -> None:
+    text = f"{view.name}  {view.status}  {view.ready_replicas} of {view.replicas} ready  generation {view.generation}"
+    session.say(text, _STYLES.get(view.status, ""))
+    if view.message:
+        session.say(view.message)
+
+
+def _show(session: Session, view: EndpointView) -> None:
+    _summary(session, view)
+    session.say(f"model     {view.launch.model_name}")
+    session.say(f"cost      {usd(view.cost_usd)} of the replicas below")
+    if view.retry_at is not None:
+        left = max(0.0, (view.retry_at - session.now()).total_seconds())
+        session.say(f"next try  in {duration(left)}")
+    for one in view.members:
+        session.say(f"replica   {_replica(one)}")
+    for event in view.events[-_EVENTS:]:
+        session.say(f"{event.at.astimezone().strftime('%Y-%m-%d %H:%M:%S')}  {event.message}")
+
+
+def _replica(one: ReplicaView) -> str:
+    where = "" if one.offer is None else f", {offer(one.offer)}"
+    phase = "" if one.phase is None or one.state == "serving" else f" ({one.phase.value})"
+    return f"{one.instance_id}  {one.state}{phase}  generation {one.generation}{where}"

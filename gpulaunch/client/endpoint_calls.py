@@ -1,0 +1,68 @@
+"""The methods of both clients that concern endpoints."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx
+
+from gpulaunch import operations
+from gpulaunch.client import exchange
+from gpulaunch.models.endpoints import EndpointList, EndpointSpec, EndpointView, UnreadableEndpointView
+from gpulaunch.operations import Operation
+
+
+class EndpointCalls(ABC):
+    @abstractmethod
+    async def _send(
+        self,
+        operation: Operation,
+        target: str = "",
+        query: Mapping[str, str] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> httpx.Response: ...
+
+    async def deploy(
+        self, name: str, spec: EndpointSpec | Mapping[str, Any] | None = None, /, **fields: Any
+    ) -> EndpointView:
+        """Create an endpoint, or make an existing one as asked for: an EndpointSpec, or its fields; safe to repeat.
+
+        `launch` is what each replica is launched with. Another launch than before is rolled out replica by replica.
+        """
+        if isinstance(spec, EndpointSpec):
+            # What is not set is left to the app: its defaults may be newer than these.
+            spec = spec.model_dump(mode="json", exclude_unset=True)
+        response = await self._send(operations.PUT_ENDPOINT, name, body=fields if spec is None else spec)
+        return exchange.parsed(response, EndpointView)
+
+    async def endpoint(self, name: str) -> EndpointView:
+        """Get one endpoint with its replicas."""
+        return exchange.parsed(await self._send(operations.SHOW_ENDPOINT, name), EndpointView)
+
+    async def endpoints(self) -> Sequence[EndpointView | UnreadableEndpointView]:
+        """List the endpoints, by name; those that the app cannot read last."""
+        found = exchange.parsed(await self._send(operations.LIST_ENDPOINTS), EndpointList)
+        return [*found.endpoints, *found.unreadable]
+
+    async def change_endpoint(self, name: str, **changes: Any) -> EndpointView:
+        """Change fields of an endpoint: `replicas`, `drain_seconds`, or entries of `launch`; None sets the default."""
+        response = await self._send(operations.CHANGE_ENDPOINT, name, body=changes)
+        return exchange.parsed(response, EndpointView)
+
+    async def pause_endpoint(self, name: str) -> EndpointView:
+        """Drain and terminate all replicas, and keep the endpoint's name."""
+        return exchange.parsed(await self._send(operations.PAUSE_ENDPOINT, name), EndpointView)
+
+    async def resume_endpoint(self, name: str) -> EndpointView:
+        """Start replicas again, also of a generation that was stopped."""
+        return exchange.parsed(await self._send(operations.RESUME_ENDPOINT, name), EndpointView)
+
+    async def delete_endpoint(self, name: str) -> EndpointView:
+        """Drain all replicas, then delete the endpoint; NotFoundError if it no longer exists."""
+        return exchange.parsed(await self._send(operations.DELETE_ENDPOINT, name), EndpointView)
+
+    async def roll_out_endpoint(self, name: str) -> EndpointView:
+        """Replace all replicas by new ones of the same launch, one after another."""
+        return exchange.parsed(await self._send(operations.ROLL_OUT_ENDPOINT, name), EndpointView)

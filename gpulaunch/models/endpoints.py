@@ -1,0 +1,144 @@
+"""Endpoints on the HTTP interface: a name that is served by replicas, which are ordinary instances."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from gpulaunch.models.base import Answer, Outside, UtcTime
+from gpulaunch.models.instances import Phase
+from gpulaunch.models.offers import Offer
+from gpulaunch.models.requests import NAME, LaunchRequest
+from gpulaunch.models.responses import ReasonView
+
+MOST_REPLICAS = 100
+"""One row holds all of an endpoint's slots; a slot takes 300 of the 500,000 characters of a row."""
+
+EndpointName = Annotated[str, StringConstraints(pattern=NAME)]
+Replicas = Annotated[int, Field(ge=0, le=MOST_REPLICAS)]
+DrainSeconds = Annotated[int, Field(ge=0, le=3600)]
+
+_INSTEAD = {
+    "name": "Remove `launch.name`; the endpoint's own name is enough.",
+    "job": "Remove `launch.job`; an endpoint serves, and a job ends its node. Launch an instance for a job.",
+    "idle_minutes": "Remove `launch.idle_minutes`; to stop paying for an idle endpoint, pause it.",
+    "budget_usd": "Remove `launch.budget_usd`, which would end replicas one by one; use a label's monthly budget.",
+}
+"""Fields of a launch that make no sense for a replica, and what to do instead."""
+
+
+class EndpointLaunch(LaunchRequest):
+    """What each replica is launched with: a launch without `name`, `job`, `idle_minutes` and `budget_usd`."""
+
+    @model_validator(mode="after")
+    def _serves_on(self) -> Self:
+        for field, instead in _INSTEAD.items():
+            if getattr(self, field) is not None:
+                raise ValueError(instead)
+        return self
+
+
+class EndpointSpec(Outside):
+    """Everything that is asked of an endpoint; what is left out has its default."""
+
+    launch: EndpointLaunch
+    replicas: Replicas = 1
+    """How many replicas the endpoint keeps ready; 0 keeps its name only."""
+    drain_seconds: DrainSeconds = 600
+    """How long a replica that is replaced or no longer needed may finish its requests before it is terminated."""
+
+
+class EndpointRequest(EndpointSpec):
+    """A new endpoint."""
+
+    name: EndpointName
+
+
+class EndpointChange(Outside):
+    """A change of an endpoint. Fields that are left out stay as they are (RFC 7396)."""
+
+    launch: dict[str, Any] | None = None
+    """Fields of `launch` to change; null sets a field back to its default. Any change begins a new generation."""
+    replicas: Replicas | None = None
+    drain_seconds: DrainSeconds | None = None
+
+
+class ReplicaView(Answer):
+    """One replica of an endpoint."""
+
+    instance_id: str
+    generation: int
+    state: Literal["starting", "serving", "draining", "terminating"]
+    since: UtcTime
+    """When the endpoint began to start, drain or terminate it; of a serving one, when it was allotted."""
+    phase: Phase | None
+    """Phase of its instance; null before it is accepted, and for one that cannot be read."""
+    offer: Offer | None
+    """Where it runs or is being started."""
+    deadline_at: UtcTime | None
+    """When its lifetime ends. A successor is ready before that."""
+    cost_usd: float
+
+
+class GenerationView(Answer):
+    """A version of what an endpoint launches. Each change of `launch` makes one, and replicas are rolled to it."""
+
+    number: int
+    created_at: UtcTime
+    launch: LaunchRequest
+    proven_at: UtcTime | None
+    """When a replica of it was ready for the first time."""
+    stopped: ReasonView | None
+    """Why no more replicas of it are started; those of the generation before serve on."""
+
+
+class EndpointEventView(Answer):
+    at: UtcTime
+    message: str
+
+
+EndpointStatus = Literal["ready", "starting", "rolling", "degraded", "stopped", "paused", "deleting"]
+"""`ready`: as many replicas serve as are asked for; `starting`: none serves yet; `rolling`: some are being replaced;
+`degraded`: fewer serve than are asked for; `stopped`: the latest generation cannot start."""
+
+
+class EndpointView(Answer):
+    """An endpoint."""
+
+    name: str
+    status: EndpointStatus
+    message: str
+    """What is going on and what to do, for people; empty when all is well."""
+    created_at: UtcTime
+    updated_at: UtcTime
+    replicas: int
+    """How many are asked for."""
+    ready_replicas: int
+    """How many serve."""
+    drain_seconds: int
+    paused: bool
+    generation: int
+    """The latest one."""
+    launch: LaunchRequest
+    """Of the latest generation."""
+    generations: list[GenerationView]
+    """The latest one, and the one that serves while that cannot."""
+    members: list[ReplicaView]
+    """The replicas, oldest first."""
+    cost_usd: float
+    """Cost so far of the replicas in `members`."""
+    retry_at: UtcTime | None
+    """When the next start is tried after one that failed or was refused."""
+    events: list[EndpointEventView]
+    """The last 30 things that happened, oldest first."""
+
+
+class UnreadableEndpointView(Answer):
+    """An endpoint whose stored record cannot be read by this version; its replicas are left as they are."""
+
+    name: str
+    why: str
+
+
+class EndpointList(Answer):
+    endpoints: list[EndpointView]
+    unreadable: list[UnreadableEndpointView] = []

@@ -1,0 +1,104 @@
+"""Endpoints as callers see them."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from gpulaunch.models.endpoints import (
+    EndpointEventView,
+    EndpointStatus,
+    EndpointView,
+    GenerationView,
+    ReplicaView,
+)
+from gpulaunch.models.instances import Phase
+from gpulaunch.models.responses import ReasonView
+from shared.api.views import as_of, shown_request
+from shared.domain.costs import cost_so_far
+from shared.domain.endpoint import EndpointRecord, Generation, Slot, SlotState
+from shared.domain.instance import InstanceRecord
+
+_STATES = {SlotState.DRAINING: "draining", SlotState.RELEASING: "terminating"}
+
+
+def endpoint_view(endpoint: EndpointRecord, instances: Mapping[str, InstanceRecord], now: datetime) -> EndpointView:
+    """`instances` has the records of the slots' instances, as far as they exist and can be read."""
+    members = [_replica(slot, instances.get(slot.instance_id), now) for slot in endpoint.slots]
+    ready = sum(one.state == "serving" for one in members)
+    status = _status(endpoint, ready)
+    return EndpointView(
+        name=endpoint.name,
+        status=status,
+        message=_message(endpoint, status, ready),
+        created_at=endpoint.created_at,
+        updated_at=endpoint.updated_at,
+        replicas=endpoint.replicas,
+        ready_replicas=ready,
+        drain_seconds=endpoint.drain_seconds,
+        paused=endpoint.paused,
+        generation=endpoint.wanted.number,
+        launch=shown_request(endpoint.wanted.template),
+        generations=[_generation(one) for one in endpoint.generations],
+        members=members,
+        cost_usd=round(sum(one.cost_usd for one in members), 4),
+        retry_at=endpoint.retry_at,
+        events=[EndpointEventView(at=one.at, message=one.message) for one in endpoint.events],
+    )
+
+
+def _replica(slot: Slot, record: InstanceRecord | None, now: datetime) -> ReplicaView:
+    attempt = None if record is None else record.attempt
+    state = "serving" if record is not None and record.phase is Phase.READY else "starting"
+    return ReplicaView.model_validate(
+        {
+            "instance_id": slot.instance_id,
+            "generation": slot.generation,
+            "state": _STATES.get(slot.state, state),
+            "since": slot.since,
+            "phase": None if record is None else record.phase,
+            "offer": None if attempt is None else attempt.offer,
+            "deadline_at": None if record is None else record.deadline_at,
+            "cost_usd": 0.0 if record is None else round(cost_so_far(record, as_of(record, now)), 4),
+        }
+    )
+
+
+def _generation(generation: Generation) -> GenerationView:
+    stopped = generation.stopped
+    return GenerationView(
+        number=generation.number,
+        created_at=generation.created_at,
+        launch=shown_request(generation.template),
+        proven_at=generation.proven_at,
+        stopped=None if stopped is None else ReasonView(reason=stopped.reason, message=stopped.message),
+    )
+
+
+def _status(endpoint: EndpointRecord, ready: int) -> EndpointStatus:
+    if endpoint.deleting:
+        return "deleting"
+    if endpoint.paused:
+        return "paused"
+    if endpoint.wanted.stopped is not None:
+        return "stopped"
+    active = [one for one in endpoint.slots if one.state is SlotState.ACTIVE]
+    if ready < endpoint.replicas:
+        return "starting" if ready == 0 and not endpoint.failures else "degraded"
+    current = all(one.generation == endpoint.wanted.number for one in active)
+    return "ready" if current and len(active) == len(endpoint.slots) else "rolling"
+
+
+def _message(endpoint: EndpointRecord, status: EndpointStatus, ready: int) -> str:
+    stopped = endpoint.wanted.stopped
+    match status:
+        case "stopped" if stopped is not None:
+            others = f" {ready} of an earlier generation serve on." if ready else ""
+            what = f"Generation {endpoint.wanted.number} cannot start: {stopped.message} ({stopped.reason.value})."
+            return f"{what}{others} Change `launch`, or resume to try again."
+        case "paused":
+            return "Resume it to start replicas again."
+        case "deleting":
+            return "Its replicas finish their requests, and are terminated."
+        case "degraded" | "starting":
+            return endpoint.failure
+        case _:
+            return ""

@@ -1,0 +1,112 @@
+"""Handlers below /api/endpoints."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from gpulaunch.models.endpoints import (
+    EndpointChange,
+    EndpointList,
+    EndpointRequest,
+    EndpointSpec,
+    EndpointView,
+    UnreadableEndpointView,
+)
+from gpulaunch.models.requests import NAME
+from shared.api.endpoint_views import endpoint_view
+from shared.api.http import Request, Response, json_if_changed, json_response
+from shared.api.parse import read_body, read_value
+from shared.api.problems import ProblemError
+from shared.app import App
+from shared.domain.endpoint import EndpointRecord
+from shared.storage.endpoints import UnreadableEndpoint
+
+
+def create(app: App, request: Request) -> Response:
+    wanted = read_body(EndpointRequest, request)
+    record, is_new = app.endpoints.create(wanted.name, wanted)
+    return _answer(app, record, 201 if is_new else 200)
+
+
+def put(app: App, request: Request) -> Response:
+    name, wanted = _name(request), read_body(EndpointSpec, request)
+    record, is_new = app.endpoints.put(name, wanted)
+    return _answer(app, record, 201 if is_new else 200)
+
+
+def change(app: App, request: Request) -> Response:
+    name, wanted = _name(request), read_body(EndpointChange, request)
+    return _answer(app, app.endpoints.respecify(name, lambda record: _merged(record, wanted)))
+
+
+def _merged(record: EndpointRecord, wanted: EndpointChange) -> EndpointSpec:
+    """What an endpoint is asked to be after a change (RFC 7396); null stands for the default, in `launch` as well.
+
+    Raises:
+        ProblemError: 422 with one entry for each wrong field.
+    """
+    launch = record.wanted.template.model_dump(mode="json", exclude_defaults=True)
+    now: dict[str, Any] = {"launch": launch, "replicas": record.replicas, "drain_seconds": record.drain_seconds}
+    asked = wanted.model_dump(exclude_unset=True, exclude={"launch"})
+    merged = _patched(now, asked)
+    return read_value(EndpointSpec, {**merged, "launch": _patched(launch, wanted.launch or {})})
+
+
+def _patched(before: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in {**before, **change}.items() if value is not None}
+
+
+def page(app: App, request: Request) -> Response:
+    found = app.endpoint_queries.all()
+    views = [
+        endpoint_view(one.record, one.instances, app.clock.now())
+        for one in found
+        if not isinstance(one, UnreadableEndpoint)
+    ]
+    unreadable = [
+        UnreadableEndpointView(name=one.name, why=one.why) for one in found if isinstance(one, UnreadableEndpoint)
+    ]
+    return json_if_changed(request, EndpointList(endpoints=views, unreadable=unreadable))
+
+
+def show(app: App, request: Request) -> Response:
+    return json_if_changed(request, _view(app, _name(request)))
+
+
+def delete(app: App, request: Request) -> Response:
+    return _answer(app, app.endpoints.delete(_name(request)), 202)
+
+
+def pause(app: App, request: Request) -> Response:
+    return _answer(app, app.endpoints.pause(_name(request)))
+
+
+def resume(app: App, request: Request) -> Response:
+    return _answer(app, app.endpoints.resume(_name(request)))
+
+
+def roll_out(app: App, request: Request) -> Response:
+    return _answer(app, app.endpoints.roll_out(_name(request)))
+
+
+def _view(app: App, name: str) -> EndpointView:
+    found = app.endpoint_queries.find(name)
+    return endpoint_view(found.record, found.instances, app.clock.now())
+
+
+def _answer(app: App, record: EndpointRecord, status: int = 200) -> Response:
+    headers = {"Location": f"/api/endpoints/{record.name}"} if status != 200 else {}
+    found = app.endpoint_queries.with_replicas(record)
+    return json_response(endpoint_view(found.record, found.instances, app.clock.now()), status, headers)
+
+
+def _name(request: Request) -> str:
+    """The route's endpoint.
+
+    Raises:
+        ProblemError: 404 when it cannot be one.
+    """
+    given = request.route.get("endpointName", "")
+    if not re.fullmatch(NAME, given):
+        raise ProblemError("not_found", f"There is no endpoint {given[:64]!r}.")
+    return given

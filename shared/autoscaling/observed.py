@@ -1,0 +1,63 @@
+"""What is known of the instance of a slot. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from gpulaunch.models.instances import Phase
+from shared.domain.instance import AttemptState, Failure, InstanceRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replica:
+    exists: bool = True
+    """False: it was never launched."""
+    phase: Phase | None = None
+    """None: it does not exist, or its record cannot be read."""
+    ending: Failure | None = None
+    failed: bool = False
+    """It ended, or is about to, and not as intended."""
+    created_at: datetime | None = None
+    deadline_at: datetime | None = None
+    idle: bool = False
+    """Its last probe found no request, and none has been seen since."""
+    load: float = 0.0
+    """Requests running and waiting at its last probe."""
+    offer_key: str | None = None
+    """The offer that it runs or is tried on."""
+
+    @property
+    def ready(self) -> bool:
+        return self.phase is Phase.READY
+
+    @property
+    def ended(self) -> bool:
+        return self.phase is not None and self.phase.ended
+
+    @property
+    def ending_now(self) -> bool:
+        return self.phase is Phase.TERMINATING
+
+
+MISSING = Replica(exists=False)
+UNREADABLE = Replica()
+Replicas = Mapping[str, Replica]
+"""By instance id."""
+
+
+def replica_of(record: InstanceRecord) -> Replica:
+    health, attempt = record.health, record.attempt
+    known = health if health is not None and health.state == "healthy" else None
+    offer = attempt.offer if attempt is not None else record.offers[0] if record.offers else None
+    if attempt is not None and attempt.state is AttemptState.GONE and not record.ended:
+        offer = record.offers[record.next_offer % len(record.offers)]
+    return Replica(
+        phase=record.phase,
+        ending=record.ending,
+        failed=record.ends_as == "failed",
+        created_at=record.created_at,
+        deadline_at=record.deadline_at,
+        idle=known is not None and known.idle_since is not None,
+        load=0.0 if known is None else (known.running_requests or 0.0) + (known.waiting_requests or 0.0),
+        offer_key=None if offer is None else offer.key,
+    )

@@ -1,0 +1,167 @@
+"""Bring an endpoint's replicas to what they should be: observe, decide (pure), write, then launch and terminate.
+
+The row with the slots is written before anything is launched or terminated, so every step can be repeated: a slot's
+instance has one id, whose record exists once, and terminating twice changes nothing.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gpulaunch.models.instances import Phase, Reason
+from shared.autoscaling.observed import MISSING, UNREADABLE, Replica, replica_of
+from shared.autoscaling.replicas import decide, put_off, to_launch, to_terminate
+from shared.clock import Clock
+from shared.control.launch import Launcher, ReplicaLaunch
+from shared.control.records import Records
+from shared.control.termination import Terminator
+from shared.domain.endpoint import EndpointRecord, Slot, SlotState
+from shared.domain.errors import InstanceNotFoundError, RefusalError
+from shared.domain.instance import Event, Failure, InstanceRecord
+from shared.domain.messages import EndpointMessage
+from shared.domain.provider import LaunchRefusedError
+from shared.errors import AlreadyExistsError, StaleRecordError, StoreUnavailableError, UnreadableRowError
+from shared.lifecycle.observations import TerminationRequested
+from shared.queues import LAUNCHES
+from shared.storage.base import InstanceStore, Queues, UnreadableRecordError
+from shared.storage.endpoints import EndpointStore, VersionedEndpoint
+
+log = logging.getLogger("gpulaunch.endpoints")
+
+_TRIES = 8
+"""Against users and steps that change the same endpoint at once."""
+KnownRecords = Mapping[str, InstanceRecord]
+"""Records that were just read, by instance id."""
+
+
+@dataclass(frozen=True)
+class ReplicaKeeper:
+    endpoints: EndpointStore
+    store: InstanceStore
+    launcher: Launcher
+    terminator: Terminator
+    records: Records
+    clock: Clock
+
+    def reconcile(self, name: str, known: KnownRecords | None = None) -> None:
+        """Advance an endpoint by one step; harmless when repeated, and when there is no such endpoint.
+
+        `known` saves reads of records that the caller has just read.
+
+        Raises:
+            StoreUnavailableError: Storage did not answer; the next step goes on.
+        """
+        for _ in range(_TRIES):
+            try:
+                found = self.endpoints.load(name)
+            except UnreadableRowError as error:
+                # For a version that can read it; the sweep reports it, and its replicas are left as they are.
+                log.error("a step is dropped: %s", error)  # noqa: TRY400 - the error says all there is
+                return
+            if found is None or self._advance(found, known or {}):
+                return
+            known = {}
+        log.info("endpoint %s kept changing; the next sweep goes on", name)
+
+    def advance(self, found: VersionedEndpoint, known: KnownRecords) -> None:
+        """The same for an endpoint that was just read."""
+        if not self._advance(found, known):
+            self.reconcile(found.record.name)
+
+    def _advance(self, found: VersionedEndpoint, known: KnownRecords) -> bool:
+        """One step; False: somebody else changed the endpoint meanwhile, and nothing was done."""
+        before, now = found.record, self.clock.now()
+        replicas = {slot.instance_id: self._observed(slot.instance_id, known) for slot in before.slots}
+        decided = decide(before, replicas, now)
+        try:
+            if decided.deleting and not decided.slots:
+                self.endpoints.remove(found)
+                log.info("endpoint %s is deleted", before.name, extra={"event": "endpoint_deleted"})
+                return True
+            if decided is not before:
+                found = VersionedEndpoint(decided, self.endpoints.commit(found, decided))
+                _log(before, decided)
+        except StaleRecordError:
+            return False
+        for slot in to_terminate(decided, replicas):
+            self._terminate(decided, slot)
+        self._launch(found, to_launch(decided, replicas, now), replicas)
+        return True
+
+    def _observed(self, instance_id: str, known: KnownRecords) -> Replica:
+        if instance_id in known:
+            return replica_of(known[instance_id])
+        try:
+            found = self.store.load(instance_id)
+        except UnreadableRecordError as error:
+            return Replica(phase=Phase.TERMINATED) if error.unreadable.ended else UNREADABLE
+        return MISSING if found is None else replica_of(found.record)
+
+    def _launch(self, found: VersionedEndpoint, slots: Sequence[Slot], replicas: Mapping[str, Replica]) -> None:
+        """Launch slots one after another; a refusal puts off the rest."""
+        endpoint = found.record
+        active = {slot.instance_id for slot in endpoint.slots if slot.state is SlotState.ACTIVE}
+        crowd = Counter(one.offer_key for name, one in replicas.items() if name in active and one.offer_key is not None)
+        for slot in slots:
+            generation = endpoint.generation(slot.generation)
+            if generation is None:
+                continue  # the next decision releases it
+            replica = ReplicaLaunch(
+                instance_id=slot.instance_id, endpoint=endpoint.name, generation=slot.generation, crowd=dict(crowd)
+            )
+            try:
+                answer = self.launcher.launch(generation.template, replica=replica)
+            except AlreadyExistsError:
+                continue  # another step was first
+            except (RefusalError, LaunchRefusedError) as error:
+                self._put_off(found, f"A start was refused: {error}")
+                return
+            crowd[answer.offers[0].key] += 1
+
+    def _put_off(self, found: VersionedEndpoint, why: str) -> None:
+        decided = put_off(found.record, why, self.clock.now())
+        try:
+            self.endpoints.commit(found, decided)
+            _log(found.record, decided)
+        except StaleRecordError:
+            log.info("%s; endpoint %s was changed meanwhile", why, found.record.name)
+
+    def _terminate(self, endpoint: EndpointRecord, slot: Slot) -> None:
+        self.terminate(slot.instance_id, f"Released by its endpoint {endpoint.name}.")
+
+    def terminate(self, instance_id: str, why: str) -> None:
+        """Begin to terminate a replica, for a reason that its record shows."""
+        try:
+            self.records.change(instance_id, TerminationRequested(Failure(reason=Reason.USER_REQUEST, message=why)))
+        except UnreadableRecordError:
+            self.terminator.terminate(instance_id)
+        except (StaleRecordError, InstanceNotFoundError) as error:
+            log.info("%s is terminated by the next sweep: %s", instance_id, error)
+
+
+@dataclass(frozen=True)
+class ReplicaNews:
+    """Asks for the next step of an endpoint when one of its replicas gets ready, is lost or ends."""
+
+    queues: Queues
+
+    def committed(self, before: InstanceRecord, after: InstanceRecord, events: Sequence[Event]) -> None:  # noqa: ARG002
+        changed = (before.phase is Phase.READY) != (after.phase is Phase.READY) or before.ended != after.ended
+        if after.replica_of is not None and changed:
+            ask_for_step(self.queues, after.replica_of)
+
+
+def ask_for_step(queues: Queues, endpoint: str) -> None:
+    """Send the message for an endpoint's next step; if storage refuses it, the sweep makes the step."""
+    try:
+        queues.send(LAUNCHES, EndpointMessage(endpoint=endpoint))
+    except StoreUnavailableError as error:
+        log.warning("the next step of endpoint %s is left to the sweep: %s", endpoint, error)
+
+
+def _log(before: EndpointRecord, after: EndpointRecord) -> None:
+    known = before.events[-1:] if before.events else []
+    start = max((index for index, one in enumerate(after.events, 1) if one in known), default=0)
+    for event in after.events[start:]:
+        log.info("endpoint %s: %s", after.name, event.message, extra={"event": "endpoint", "endpoint": after.name})

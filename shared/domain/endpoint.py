@@ -1,0 +1,178 @@
+"""What is stored about an endpoint: what is asked of it, its generations, and a slot for each replica.
+
+A slot is the right to one instance, whose id is derived from it. Slots are allotted in the endpoint's row under its
+ETag, before anything is launched, so that however often a step is repeated, no replica is started twice.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field
+from ulid import ULID
+
+from gpulaunch.models.base import Kept, UtcTime
+from gpulaunch.models.endpoints import EndpointSpec
+from shared.domain.instance import Failure
+from shared.domain.request import StoredRequest
+from shared.domain.text import MESSAGE_UNITS, shorten
+
+ENDPOINT_SCHEMA = 1
+"""Version of the stored shape. A reader takes every version up to its own, and never writes one of a later version."""
+MOST_EVENTS = 30
+"""Events kept in the row; the log has all of them."""
+
+
+class SlotState(StrEnum):
+    ACTIVE = "active"
+    """Its instance is started, and serves once it is ready."""
+    DRAINING = "draining"
+    """It gets no new requests, and is released once its last ones are done."""
+    RELEASING = "releasing"
+    """Its instance is terminated; the slot is dropped when that has ended."""
+
+
+class Slot(Kept):
+    number: int
+    """From 1, never used again."""
+    generation: int
+    instance_id: str
+    allotted_at: UtcTime
+    state: SlotState = SlotState.ACTIVE
+    since: UtcTime
+    """When it came into its state."""
+
+
+class Generation(Kept):
+    """A version of what replicas are launched with."""
+
+    number: int
+    """From 1."""
+    template: StoredRequest
+    created_at: UtcTime
+    proven_at: UtcTime | None = None
+    """When a replica of it was ready for the first time."""
+    failed_starts: int = 0
+    """Replicas in a row that failed before any was ready."""
+    stopped: Failure | None = None
+    """Why none of it is started any more."""
+
+
+class EndpointEvent(Kept):
+    at: UtcTime
+    message: str
+
+
+class EndpointRecord(Kept):
+    schema_version: int = ENDPOINT_SCHEMA
+    name: str
+    endpoint_id: str
+    """Unlike that of any other endpoint, those of the same name included."""
+    created_at: UtcTime
+    updated_at: UtcTime
+    replicas: int
+    drain_seconds: int
+    paused: bool = False
+    deleting: bool = False
+    generations: list[Generation] = Field(min_length=1)
+    """Ascending; the last one is wanted. Of the others, the newest proven one is kept."""
+    slots: list[Slot] = []
+    """Ascending by number."""
+    next_slot: int = 1
+    failures: int = 0
+    """Starts in a row that failed or were refused."""
+    failure: str = ""
+    """What the last one of them failed with; empty when the latest start succeeded."""
+    retry_at: UtcTime | None = None
+    """No replica is started before that."""
+    events: list[EndpointEvent] = []
+
+    @property
+    def wanted(self) -> Generation:
+        return self.generations[-1]
+
+    @property
+    def target(self) -> int:
+        """How many replicas are to serve now."""
+        return 0 if self.paused or self.deleting else self.replicas
+
+    def generation(self, number: int) -> Generation | None:
+        return next((one for one in self.generations if one.number == number), None)
+
+    def noted(self, now: datetime, message: str) -> "EndpointRecord":
+        """The same with one more event."""
+        events = [*self.events, EndpointEvent(at=now, message=shorten(message, MESSAGE_UNITS))][-MOST_EVENTS:]
+        return self.model_copy(update={"events": events, "updated_at": now})
+
+    def with_slots(self, slots: Sequence[Slot]) -> "EndpointRecord":
+        return self.model_copy(update={"slots": list(slots)})
+
+    def with_generation(self, changed: Generation) -> "EndpointRecord":
+        """The same with one generation changed."""
+        generations = [changed if one.number == changed.number else one for one in self.generations]
+        return self.model_copy(update={"generations": generations})
+
+
+def new_endpoint(name: str, endpoint_id: str, spec: EndpointSpec, now: datetime) -> EndpointRecord:
+    first = Generation(number=1, template=StoredRequest.of(spec.launch), created_at=now)
+    made = EndpointRecord(
+        name=name,
+        endpoint_id=endpoint_id,
+        created_at=now,
+        updated_at=now,
+        replicas=spec.replicas,
+        drain_seconds=spec.drain_seconds,
+        generations=[first],
+    )
+    return made.noted(now, f"Endpoint created with {_count(spec.replicas)}.")
+
+
+def with_spec(endpoint: EndpointRecord, spec: EndpointSpec, now: datetime) -> EndpointRecord:
+    """The endpoint with everything as asked for; the same object if nothing changes. Another launch is a generation."""
+    template = StoredRequest.of(spec.launch)
+    if template != endpoint.wanted.template:
+        endpoint = with_new_generation(endpoint, template, now, f"{template.model_name} as asked for")
+    if spec.replicas != endpoint.replicas:
+        endpoint = endpoint.model_copy(update={"replicas": spec.replicas})
+        endpoint = _tried_anew(endpoint).noted(now, f"{_count(spec.replicas)} asked for.")
+    if spec.drain_seconds != endpoint.drain_seconds:
+        endpoint = endpoint.model_copy(update={"drain_seconds": spec.drain_seconds})
+        endpoint = endpoint.noted(now, f"Drain time set to {spec.drain_seconds} s.")
+    return endpoint
+
+
+def with_new_generation(endpoint: EndpointRecord, template: StoredRequest, now: datetime, why: str) -> EndpointRecord:
+    """The endpoint with one more generation, which is wanted from now on."""
+    number = endpoint.wanted.number + 1
+    proven = [one for one in endpoint.generations if one.proven_at is not None][-1:]
+    added = Generation(number=number, template=template, created_at=now)
+    changed = endpoint.model_copy(update={"generations": [*proven, added]})
+    return _tried_anew(changed).noted(now, f"Generation {number}: {why}.")
+
+
+def paused(endpoint: EndpointRecord, now: datetime) -> EndpointRecord:
+    """The endpoint without replicas; the same object if it is paused already."""
+    return endpoint if endpoint.paused else endpoint.model_copy(update={"paused": True}).noted(now, "Paused.")
+
+
+def resumed(endpoint: EndpointRecord, now: datetime) -> EndpointRecord:
+    """The endpoint with everything tried anew that was paused, stopped or put off."""
+    again = endpoint.wanted.model_copy(update={"stopped": None, "failed_starts": 0})
+    changed = _tried_anew(endpoint.with_generation(again)).model_copy(update={"paused": False})
+    return endpoint if changed == endpoint else changed.noted(now, "Resumed.")
+
+
+def _tried_anew(endpoint: EndpointRecord) -> EndpointRecord:
+    return endpoint.model_copy(update={"failures": 0, "failure": "", "retry_at": None})
+
+
+def replica_id(endpoint_id: str, generation: int, slot: int, now: datetime) -> str:
+    """The id of a slot's instance; the time in it makes instances sort by age, the rest is the slot's alone."""
+    digest = hashlib.sha256(f"gpulaunch/replica/1|{endpoint_id}|{generation}|{slot}".encode()).digest()
+    milliseconds = int(now.timestamp() * 1000)
+    return f"inst-{ULID.from_bytes(milliseconds.to_bytes(6, 'big') + digest[:10])}"
+
+
+def _count(replicas: int) -> str:
+    return "1 replica" if replicas == 1 else f"{replicas} replicas"

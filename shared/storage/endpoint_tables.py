@@ -1,0 +1,81 @@
+"""Endpoints in Azure Table Storage, in the partition of the workspace's records.
+
+Each write is a transaction of one row under its ETag. A repeated write that meets its own work is stale, as if another
+writer had been first: whoever writes endpoints reads again and finds what is asked for done.
+"""
+
+from typing import Any, Final
+
+from azure.core import MatchConditions
+from azure.core.exceptions import AzureError, ResourceNotFoundError
+from azure.data.tables import TableClient, UpdateMode
+
+from shared.domain.endpoint import EndpointRecord
+from shared.errors import AlreadyExistsError, StaleRecordError
+from shared.storage import rows
+from shared.storage.endpoints import (
+    UnreadableEndpoint,
+    VersionedEndpoint,
+    checked_endpoint,
+    endpoint_key,
+    endpoint_range,
+    read_endpoint,
+    readable_endpoint,
+)
+from shared.table_errors import REPEATED, code_of, translate, translated
+
+_CONFLICTS: Final = frozenset({"EntityAlreadyExists"})
+_STALE: Final = frozenset({"UpdateConditionNotSatisfied", "ConditionNotMet", "ResourceNotFound", "EntityNotFound"})
+
+
+class TableEndpointStore:
+    """The endpoints of one workspace in one table. Safe to use from several threads."""
+
+    def __init__(self, table: TableClient, workspace: str) -> None:
+        self._table: Any = table  # the SDK types half of its methods
+        self._partition = workspace
+
+    def create(self, record: EndpointRecord) -> str:
+        return self._write("create", record.name, ("create", checked_endpoint(self._partition, record)))
+
+    def load(self, name: str) -> VersionedEndpoint | None:
+        try:
+            entity = self._table.get_entity(self._partition, endpoint_key(name))
+        except ResourceNotFoundError as error:
+            if code_of(error) not in _STALE:  # a missing table says nothing about the row
+                raise translate(error, "load an endpoint") from error
+            return None
+        except AzureError as error:
+            raise translate(error, "load an endpoint") from error
+        return readable_endpoint(read_endpoint(entity, str(entity.metadata["etag"])))
+
+    def commit(self, before: VersionedEndpoint, record: EndpointRecord) -> str:
+        row = checked_endpoint(self._partition, record)
+        return self._write("commit", record.name, ("update", row, {"mode": UpdateMode.REPLACE, **_as(before)}))
+
+    def remove(self, before: VersionedEndpoint) -> None:
+        row = {"PartitionKey": self._partition, "RowKey": endpoint_key(before.record.name)}
+        self._write("remove", before.record.name, ("delete", row, _as(before)))
+
+    def all(self) -> list[VersionedEndpoint | UnreadableEndpoint]:
+        keys: rows.KeyRange = endpoint_range()
+        parameters = {"partition": self._partition, "first": keys.first, "last": keys.last}
+        query = f"PartitionKey eq @partition and {keys.filter()}"
+        with translated("read the endpoints"):
+            found = self._table.query_entities(query, parameters=parameters)
+            return [read_endpoint(entity, str(entity.metadata["etag"])) for entity in found]
+
+    def _write(self, doing: str, name: str, operation: tuple[Any, ...]) -> str:
+        try:
+            # a transaction of one: the SDK's plain calls raise errors without the service's code
+            return str(self._table.submit_transaction([operation], retry_on_methods=REPEATED)[0].get("etag", ""))
+        except AzureError as error:
+            if code_of(error) in _CONFLICTS:
+                raise AlreadyExistsError(f"there is an endpoint {name} already") from error
+            if code_of(error) in _STALE:
+                raise StaleRecordError(f"endpoint {name} was changed by somebody else") from error
+            raise translate(error, f"{doing} endpoint {name}") from error
+
+
+def _as(before: VersionedEndpoint) -> dict[str, Any]:
+    return {"etag": before.etag, "match_condition": MatchConditions.IfNotModified}

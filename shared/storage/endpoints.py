@@ -1,0 +1,120 @@
+"""Where endpoints are kept, as the program sees it: one row per endpoint, read and written under its ETag."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from pydantic import ValidationError
+
+from shared.domain.endpoint import ENDPOINT_SCHEMA, EndpointRecord
+from shared.errors import StoreError, UnreadableRowError
+from shared.storage import rows
+from shared.storage.records import explain
+
+AREA: Final = "endpoint"
+
+
+@dataclass(frozen=True)
+class VersionedEndpoint:
+    """An endpoint and the ETag needed to update it."""
+
+    record: EndpointRecord
+    etag: str
+
+
+@dataclass(frozen=True)
+class UnreadableEndpoint:
+    """An endpoint's row that this version cannot read; it is never written, and its replicas are left as they are."""
+
+    name: str
+    why: str
+
+
+class EndpointStore(Protocol):
+    """Endpoints of a workspace. Every method may raise StoreUnavailableError; then a write may have happened or not."""
+
+    def create(self, record: EndpointRecord) -> str:
+        """Insert an endpoint; return its ETag.
+
+        Raises:
+            AlreadyExistsError: There is one of that name; it may be this write's own work, whose answer was lost.
+        """
+        ...
+
+    def load(self, name: str) -> VersionedEndpoint | None:
+        """Return the endpoint, or None.
+
+        Raises:
+            UnreadableRowError: Its row cannot be read by this version.
+        """
+        ...
+
+    def commit(self, before: VersionedEndpoint, record: EndpointRecord) -> str:
+        """Write a changed endpoint, if it is still as `before`; return the ETag.
+
+        Raises:
+            StaleRecordError: Somebody else changed or removed it, or this very write, whose answer was lost.
+        """
+        ...
+
+    def remove(self, before: VersionedEndpoint) -> None:
+        """Delete an endpoint, if it is still as `before`.
+
+        Raises:
+            StaleRecordError: As `commit`.
+        """
+
+    def all(self) -> list[VersionedEndpoint | UnreadableEndpoint]:
+        """Return all endpoints, by name."""
+        ...
+
+
+def endpoint_key(name: str) -> str:
+    """Row key of an endpoint."""
+    return f"{AREA}|{name}"
+
+
+def endpoint_range() -> rows.KeyRange:
+    return rows.KeyRange(first=f"{AREA}|", last=f"{AREA}}}")
+
+
+def checked_endpoint(partition: str, record: EndpointRecord) -> rows.TableRow:
+    """The row of an endpoint, read again before it is written: what could not be read would be lost.
+
+    Raises:
+        StoreError: No row can hold it, or it would not be read as it is.
+    """
+    if record.schema_version > ENDPOINT_SCHEMA:
+        raise StoreError(f"{record.name} is of a later version's schema {record.schema_version}; not written")
+    row = rows.row_of(partition, endpoint_key(record.name), record)
+    try:
+        EndpointRecord.model_validate_json(rows.document(row), strict=True)
+    except ValidationError as error:
+        raise StoreError(f"endpoint {record.name} could not be read again; not written: {error}") from error
+    return row
+
+
+def read_endpoint(row: Mapping[str, Any], etag: str) -> VersionedEndpoint | UnreadableEndpoint:
+    """The endpoint of a row, or why it cannot be read."""
+    name = str(row["RowKey"]).partition("|")[2]
+    try:
+        record = EndpointRecord.model_validate_json(rows.document(row))
+    except ValidationError as error:
+        return UnreadableEndpoint(name, explain(error))
+    if record.schema_version > ENDPOINT_SCHEMA:
+        why = f"schema_version {record.schema_version} is of a later version; this one reads up to {ENDPOINT_SCHEMA}"
+        return UnreadableEndpoint(name, why)
+    if record.name != name:
+        return UnreadableEndpoint(name, f"the row holds the endpoint {record.name}")
+    return VersionedEndpoint(record, etag)
+
+
+def readable_endpoint(found: VersionedEndpoint | UnreadableEndpoint) -> VersionedEndpoint:
+    """The endpoint that was read.
+
+    Raises:
+        UnreadableRowError: It cannot be read.
+    """
+    if isinstance(found, UnreadableEndpoint):
+        raise UnreadableRowError(f"The endpoint {found.name} cannot be read: {found.why}.")
+    return found

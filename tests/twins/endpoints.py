@@ -1,0 +1,62 @@
+"""An EndpointStore in memory, with the semantics of the table: ETags, and rows as the table keeps them."""
+
+import threading
+
+from shared.domain.endpoint import EndpointRecord
+from shared.errors import AlreadyExistsError, StaleRecordError
+from shared.storage import rows
+from shared.storage.endpoints import (
+    UnreadableEndpoint,
+    VersionedEndpoint,
+    checked_endpoint,
+    endpoint_key,
+    read_endpoint,
+    readable_endpoint,
+)
+from tests.twins.faults import Calls
+
+
+class MemoryEndpointStore:
+    def __init__(self) -> None:
+        self.calls = Calls()
+        self.rows: dict[str, tuple[str, rows.TableRow]] = {}
+        self._writes = 0
+        self._lock = threading.RLock()
+
+    def create(self, record: EndpointRecord) -> str:
+        row = checked_endpoint("", record)
+        with self.calls.call("create"), self._lock:
+            if row["RowKey"] in self.rows:
+                raise AlreadyExistsError(f"there is an endpoint {record.name} already")
+            return self._put(row)
+
+    def load(self, name: str) -> VersionedEndpoint | None:
+        with self.calls.call("load"), self._lock:
+            found = self.rows.get(endpoint_key(name))
+            return None if found is None else readable_endpoint(read_endpoint(found[1], found[0]))
+
+    def commit(self, before: VersionedEndpoint, record: EndpointRecord) -> str:
+        row = checked_endpoint("", record)
+        with self.calls.call("commit"), self._lock:
+            self._check(before)
+            return self._put(row)
+
+    def remove(self, before: VersionedEndpoint) -> None:
+        with self.calls.call("remove"), self._lock:
+            self._check(before)
+            del self.rows[endpoint_key(before.record.name)]
+
+    def all(self) -> list[VersionedEndpoint | UnreadableEndpoint]:
+        with self.calls.call("all"), self._lock:
+            return [read_endpoint(row, etag) for _, (etag, row) in sorted(self.rows.items())]
+
+    def _check(self, before: VersionedEndpoint) -> None:
+        name = before.record.name
+        if self.rows.get(endpoint_key(name), ("", {}))[0] != before.etag:
+            raise StaleRecordError(f"endpoint {name} was changed by somebody else")
+
+    def _put(self, row: rows.TableRow) -> str:
+        self._writes += 1
+        etag = f'W/"{self._writes}"'
+        self.rows[row["RowKey"]] = (etag, row)
+        return etag
