@@ -1,19 +1,26 @@
-"""Tasks of the sweep that fail for a time, at one record or altogether: one bad item costs itself alone."""
+"""Tasks of the sweep and probes of nodes that fail for a time, at one record or altogether: a bad item costs itself
+alone."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from shared.app import App
+from shared.control.probe import Prober
 from shared.control.sweep.base import SweepTask, TaskRun, Walk
 from shared.storage.base import Versioned
+from tests.simulation.scheduler import Task
 
 if TYPE_CHECKING:
     from tests.simulation.simulator import Simulator
 
 EVERY = 60.0
+PROBE = "the probe of a node"
+"""The name of what fails at a ready instance, in the sweep or in a slice that came as a message."""
 
 
 class BadItemError(Exception):
@@ -47,6 +54,34 @@ class BadItems:
         self._names = [task.name for task in tasks]
         return replace(app, sweep=replace(app.sweep, tasks=tasks))
 
+    @contextmanager
+    def in_probes(self) -> Generator[None]:
+        """The program with probes of single nodes that can fail, each leaving the rest of its slice alone."""
+        if not self._chaos.rates.bad_item:
+            yield
+            return
+        prober: Any = Prober
+        probe, judge = prober._probe, prober._judge
+        judged: dict[Task | None, set[str]] = {}
+
+        def perhaps_judge(prober: Prober, found: Versioned, *answer: Any) -> Any:
+            judged[self._simulator.scheduler.current].add(found.instance_id)
+            self.perhaps_raise(PROBE, found.instance_id)
+            return judge(prober, found, *answer)
+
+        def probe_all(prober: Prober, ready: Sequence[Versioned]) -> None:
+            seen = judged[self._simulator.scheduler.current] = set()
+            try:
+                probe(prober, ready)
+            except BadItemError:
+                missed = sorted(found.instance_id[-4:] for found in ready if found.instance_id not in seen)
+                if missed:
+                    self._simulator.checks.violated(f"{', '.join(missed)} not probed, since another's probe failed")
+                raise
+
+        with patch.object(prober, "_judge", perhaps_judge), patch.object(prober, "_probe", probe_all):
+            yield
+
     def perhaps_raise(self, task: str, where: str) -> None:
         trouble = self.trouble
         if (task, where) == (trouble.task, trouble.where) and self._simulator.scheduler.seconds < trouble.until:
@@ -63,7 +98,8 @@ class BadItems:
         live = [one.instance_id for one in self._simulator.checks.records if not one.ended]
         where = self._random.choice(["begin", "finish", *live, *live])
         until = min(scheduler.seconds + self._random.uniform(30, 300), self._chaos.until)
-        self.trouble = Trouble(self._random.choice(self._names), where, until)
+        task = self._random.choice([*self._names, PROBE, PROBE] if where in live else self._names)
+        self.trouble = Trouble(task, where, until)
 
 
 class _Task:

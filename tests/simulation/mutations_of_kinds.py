@@ -1,11 +1,12 @@
 """Planted bugs that one kind of fault alone finds: what each kind is there for."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from shared.backends.skypilot import provider as skypilot
 from shared.backends.skypilot.provider import SkyPilotProvider
+from shared.control import probe
 from shared.control.sweep.garbage import GarbageCollection
 from shared.domain.errors import MessageError
 from shared.domain.instance import InstanceRecord
@@ -118,6 +119,16 @@ def one_bad_item_ends_the_sweep(patch: Patch) -> None:
         work()
 
     patch.setattr("shared.control.sweep.sweep._Sweep.guarded", unguarded)
+
+
+@mutation_of("bad_item")
+def one_bad_probe_ends_its_slice(patch: Patch) -> None:
+    """What goes wrong at the probe of one node keeps the nodes after it in its slice from being probed."""
+
+    def unguarded(items: Iterable[Any], act: Callable[[Any], bool], _: object) -> int:
+        return sum(act(item) for item in items)
+
+    patch.setattr(probe, "each", unguarded)
 
 
 @mutation_of("wire")

@@ -212,6 +212,7 @@ class Simulator:
                 patch.object(quotas, "ThreadPoolExecutor", AtOnce),
                 patch.object(delivery, "_post", Receiver(self)),
                 unpacked_batches() if self.on_wire else nullcontext(),
+                self.bad_items.in_probes(),
             ):
                 self._play()
         finally:
