@@ -166,7 +166,7 @@ def compose(adapters: Adapters) -> App:
     turns = made.probe_turns or Turns(SLICES_AT_ONCE, SLICE_SECONDS, "the probing of nodes")
     prober = Prober(store, NodeProbes(made.backends, specs, made.redactor), keeper, records, lifecycle, turns)
     listing = ClusterListing(store, made.backends, made.clouds, MODES_IN_USE[settings.orchestrator])
-    unreadable = UnreadableTermination(store, listing, garbage, clock)
+    terminator = Terminator(records, UnreadableTermination(store, listing, garbage, clock))
     statuses = SweepStatusStore(store)
     quota = QuotaCheck(made.clouds, CHECKABLE, store, made.redactor)
     arguments = LaunchArguments(made.redactor, frozenset(settings.allowed_vllm_options))
@@ -176,7 +176,6 @@ def compose(adapters: Adapters) -> App:
     source_check = partial(check_source, public_only=not settings.development)
     preparation = LaunchPreparation(planner, modes, quota, made.backends, source_check)
     launcher = Launcher(preparation, admission, made.queues, clock, made.ids, telemetry)
-    terminator = Terminator(records, unreadable)
     replicas = ReplicaKeeper(made.endpoints, store, launcher, terminator, records, clock)
     tasks: Sequence[SweepTask] = (
         # The cloud is listed when this begins, before the records are read.
@@ -187,7 +186,7 @@ def compose(adapters: Adapters) -> App:
         PoisonQueues(made.queues, records),
         EndpointReplicas(made.endpoints, replicas),
         BudgetCap(store, records, rules.budgets),
-        UnreadableRows(store, unreadable, alerts.unreadable),
+        UnreadableRows(store, terminator, alerts.unreadable),
         LateReleases(store, records, alerts.burning),
         StayingOrphans(store, garbage, alerts.staying, timedelta(seconds=made.timeouts.release_alert_again)),
         # Late, since nodes that don't answer take seconds.

@@ -42,6 +42,9 @@ class UnreadableTermination:
         """The ids of unreadable instances that a user has terminated."""
         return {marker.key for marker in self.store.markers(TERMINATE_UNREADABLE)}
 
+    def forget(self, instance_id: str) -> None:
+        self.store.drop_marker(TERMINATE_UNREADABLE, instance_id)
+
     def advance(self, row: Unreadable) -> bool:
         """Delete what there is; True once nothing is left and the row is closed.
 
@@ -57,7 +60,7 @@ class UnreadableTermination:
         if left or not running.complete or self.reports.read().report.lost:
             return False
         self.store.close_unreadable(row)
-        self.store.drop_marker(TERMINATE_UNREADABLE, row.instance_id)
+        self.forget(row.instance_id)
         log.warning("%s could not be read; nothing is left of its nodes, and its row is closed", row.instance_id)
         return True
 
@@ -84,3 +87,18 @@ class Terminator:
         if record is None:
             raise InstanceNotFoundError(instance_id)
         return record
+
+    def terminate_again(self, instance_id: str) -> bool:
+        """Terminate an instance that a user terminated while its record could not be read; whether that has begun.
+
+        Raises:
+            StaleRecordError: Others kept changing the record; ask again.
+        """
+        try:
+            found = self.terminate(instance_id)
+        except InstanceNotFoundError:
+            found = None
+        if isinstance(found, Unreadable):
+            return False
+        self.unreadable.forget(instance_id)
+        return found is not None

@@ -10,7 +10,8 @@ import pytest
 
 from gpulaunch.models.instances import Phase
 from shared.control.queries import HealthReports
-from shared.control.termination import UnreadableTermination
+from shared.control.sweep.unreadable_rows import UNREADABLE as ALERTED
+from shared.control.termination import TERMINATE_UNREADABLE, UnreadableTermination
 from shared.domain import text
 from shared.domain.instance import InstanceRecord
 from shared.errors import UnreadableRowError
@@ -158,6 +159,29 @@ def test_a_record_without_room_should_not_end_the_probes_of_its_neighbours(push:
     assert [push.show(one)["health"]["state"] for one in ids] == ["unhealthy", "healthy", "unhealthy"]
     assert any("task probes failed" in problem for problem in health(push)["problems"])
     assert push.delete(ids[1]).json["phase"] == "terminating"
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_a_delete_should_end_an_instance_whose_row_can_be_read_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, deleted: bool
+) -> None:
+    bad, other = world.to_ready(), world.to_ready()
+    before = raw(world.store, key_of(bad))
+    no_json(world, bad)
+    with monkeypatch.context() as patch:
+        # Nothing is deleted before a later version has rolled out again.
+        patch.setattr(world.simulation.provider, "delete", always(value=False))
+        if deleted:
+            assert world.delete(bad).status == 202
+        world.run(60)
+    overwrite(world.store, before)
+    world.run(240)
+    assert world.show(bad)["phase"] == ("terminated" if deleted else "ready")
+    assert world.show(other)["phase"] == "ready"
+    assert world.store.markers(TERMINATE_UNREADABLE) == []
+    assert [marker.key for marker in world.store.markers(ALERTED)] == [bad]
+    world.run(4 * 3600)
+    assert world.store.markers(ALERTED) == []
 
 
 def reasons_of_later_versions_are_errors(patch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from shared.control.sweep.base import ALERT_EVERY, TaskRun, Walk, each
-from shared.control.termination import UnreadableTermination
+from shared.control.sweep.base import ALERT_EVERY, TaskRun, Walk, each, is_time
+from shared.control.termination import Terminator
 from shared.domain.messages import UnreadableNotice
 from shared.storage.base import InstanceStore, Marker
 
@@ -14,6 +14,8 @@ log = logging.getLogger("gpulaunch.sweep")
 
 UNREADABLE = "unreadable"
 """Markers of the last alerts about such rows; the key is the instance's id."""
+EVERY = timedelta(minutes=2)
+"""Between two looks for rows that can be read again: two queries."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class UnreadableRows:
     """Takes care of unreadable rows; two reads where there are any."""
 
     store: InstanceStore
-    termination: UnreadableTermination
+    terminator: Terminator
     alert: Callable[[UnreadableNotice], None]
     """Sends to the webhooks. Raises StoreUnavailableError."""
     name = "unreadable_rows"
@@ -36,11 +38,11 @@ class _Run(TaskRun):
     now: datetime
 
     def finish(self, walk: Walk) -> int:
-        if not walk.unreadable:
+        if not walk.unreadable and not is_time(self.now, EVERY):
             return 0
-        task = self.task
+        task, unreadable = self.task, {row.instance_id for row in walk.unreadable}
         alerted_at = {marker.key: marker.at for marker in task.store.markers(UNREADABLE)}
-        requested = task.termination.requested()
+        requested = task.terminator.unreadable.requested()
         for row in walk.unreadable:
             last = alerted_at.get(row.instance_id)
             if last is None or self.now - last >= ALERT_EVERY:
@@ -50,5 +52,12 @@ class _Run(TaskRun):
                 task.alert(UnreadableNotice(at=self.now, instance_id=row.instance_id, message=text))
                 marker = Marker(kind=UNREADABLE, key=row.instance_id, at=self.now, text=row.why[:200])
                 task.store.put_marker(marker)
+        if walk.complete:
+            # Not at once: while two versions take turns, the other one may find it unreadable again.
+            over = {key for key, at in alerted_at.items() if self.now - at >= ALERT_EVERY}
+            for instance_id in sorted(over - unreadable):
+                task.store.drop_marker(UNREADABLE, instance_id)
         wanted = [row for row in walk.unreadable if row.instance_id in requested]
-        return each(wanted, task.termination.advance, lambda row: row.instance_id)
+        done = each(wanted, task.terminator.unreadable.advance, lambda row: row.instance_id)
+        readable = sorted(requested - unreadable) if walk.complete else []
+        return done + each(readable, task.terminator.terminate_again, str)
