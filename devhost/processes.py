@@ -7,6 +7,7 @@ end the rest. Other systems have neither call: there a SIGKILL of the run leaves
 
 import ctypes
 import os
+import select
 import signal
 import sys
 import time
@@ -21,6 +22,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 _LIBC = ctypes.CDLL(None)
 _GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL: running functions get 5 s from the host."""
+_POLL_SECONDS = 0.2
+"""Seconds between two polls of the children and the terminal."""
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -61,15 +64,39 @@ def watched(body: Callable[[], int]) -> int:
         with suppress(ProcessLookupError):
             os.kill(child, number)
 
-    for number in _PASSED_ON:
+    hears = heard()
+    for number in hears:
         signal.signal(number, pass_on)
+    terminal = _Terminal() if signal.SIGHUP in hears else None
     while True:
-        ended, status = os.wait()
+        ended, status = os.waitpid(-1, os.WNOHANG)
         if ended == child:
             break
+        if terminal is not None and terminal.is_closed():
+            # Only the first process of a terminal is sent a SIGHUP; `make`, where it is that one, keeps it to itself.
+            pass_on(signal.SIGHUP, None)
+            terminal = None
+        time.sleep(_POLL_SECONDS)
     end_descendants()
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
+
+
+def heard() -> list[signal.Signals]:
+    """Return the signals that end a run: SIGHUP is not one below `nohup`."""
+    return [number for number in _PASSED_ON if signal.getsignal(number) != signal.SIG_IGN]
+
+
+class _Terminal:
+    """The terminal that this process belongs to, if any."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        with suppress(OSError):
+            self._poll.register(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY), 0)
+
+    def is_closed(self) -> bool:
+        return bool(self._poll.poll(0))
 
 
 def end_descendants(grace: float = _GRACE) -> None:

@@ -22,7 +22,7 @@ from typing import cast
 from devhost import azurite
 from devhost.config import HostError, load_local_settings
 from devhost.files import kept
-from devhost.processes import end_with_parent, watched
+from devhost.processes import end_with_parent, heard, watched
 from shared.errors import SettingsError
 from shared.settings import read_settings
 
@@ -48,7 +48,7 @@ def main(root: Path = _ROOT) -> int:
 
 
 def _guarded(root: Path) -> int:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in heard():
         signal.signal(number, signal.default_int_handler)
     try:
         with ExitStack() as stack:

@@ -84,7 +84,10 @@ class HttpHost:
         path = unquote(request.rel_url.raw_path.replace("%2F", "%252F").replace("%2f", "%252f"))
         # The host answers reserved paths before any function sees them.
         found = None if path.lower().startswith(_RESERVED) else self._router.find(request.method, path)
-        response = await self._answer(request, *found) if found else web.Response(status=404)
+        if not all(map(_is_text, request.headers.values())):
+            response = web.Response(status=400)  # Kestrel's, before any route is looked for
+        else:
+            response = await self._answer(request, *found) if found else web.Response(status=404)
         name, took = found[0].name if found else "no function", (time.perf_counter() - started) * 1000
         log.info("%s %s -> %d (%s, %.0f ms)", request.method, request.rel_url.raw_path, response.status, name, took)
         return response
@@ -128,6 +131,11 @@ class HttpHost:
         except Exception:
             log.exception("function '%s' failed", function.name)
             return web.Response(status=500)
+
+
+def _is_text(value: str) -> bool:
+    """Whether a header's bytes were UTF-8; aiohttp reads others as lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _check_headers(headers: Mapping[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 HIDDEN = "[redacted]"
@@ -22,6 +22,7 @@ _PATTERNS = (
 _SECRET_WORDS = frozenset(
     {"token", "key", "apikey", "secret", "password", "passwd", "credential", "credentials", "sig"}
 )
+_MADE_UP = re.compile(r"(?=.*[A-Za-z])(?=.*[0-9])[^$ ].{7,}")
 _USER_INFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s@]*@")
 
 
@@ -66,6 +67,19 @@ class Redactor:
                 shown.append(_USER_INFO.sub(rf"\1{HIDDEN}@", self.text(argument)))
             hides = secret and not equals and argument.startswith("-")
         return shown
+
+    def secrets(self, given: Sequence[str]) -> list[int]:
+        """Return the places of arguments that are secrets by their form, or by their option's name and their look.
+
+        `arguments` hides more than these: also the values of `--key 2` and `--token $TOKEN`.
+        """
+        found: list[int] = []
+        for place, (argument, shown) in enumerate(zip(given, self.arguments(given), strict=True)):
+            value = argument if shown == HIDDEN else argument.partition("=")[2]
+            by_form = self.text(argument) != argument or _USER_INFO.search(argument) is not None
+            if argument != shown and (by_form or _MADE_UP.fullmatch(value)):
+                found.append(place)
+        return found
 
     def lines(self, lines: Iterable[str]) -> list[str]:
         return [self.text(line) for line in lines]

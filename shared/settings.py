@@ -227,9 +227,9 @@ class Settings(BaseSettings):
         "storage_table_uri",
     )
     @classmethod
-    def _address(cls, url: str | None) -> str | None:
+    def _address(cls, url: str | None, info: ValidationInfo) -> str | None:
         if url is not None:
-            check_url(url)
+            check_url(url, path=info.field_name != "r2_endpoint")
         return None if url is None else url.rstrip("/")
 
     @field_validator("webhooks", mode="before")

@@ -1,4 +1,4 @@
-"""Check a launch's arguments for vLLM against what the deployment allows and what its rules need."""
+"""Check a launch's arguments for vLLM against what the deployment allows and what its rules need, and its job's."""
 
 from collections.abc import Set
 from dataclasses import dataclass
@@ -17,6 +17,10 @@ _LOOKS_LIKE_ONE = (
     "This looks like a secret, and launches are stored and shown. "
     "Remove it; HF_TOKEN and the keys of model stores belong in the app's settings."
 )
+_IN_A_JOB = (
+    "This looks like a secret, and launches are stored and shown. Let the job read it from a file, such as one in the "
+    "model's folder; the endpoint's own key is in OPENAI_API_KEY."
+)
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,17 @@ class LaunchArguments:
         Raises:
             InvalidFieldsError: An argument is not one of vLLM's, is not allowed, or holds a secret.
         """
-        secrets = [place for place, entry in enumerate(request.vllm_args) if self.redactor.text(entry) != entry]
+        secrets = [
+            FieldError(field=f"vllm_args.{place}", message=_LOOKS_LIKE_ONE)
+            for place, entry in enumerate(request.vllm_args)
+            if self.redactor.text(entry) != entry
+        ]
+        if request.job is not None:
+            places = self.redactor.secrets(request.job.command)
+            secrets += [FieldError(field=f"job.command.{place}", message=_IN_A_JOB) for place in places]
         if secrets:
             # Alone: other messages repeat parts of arguments, which may be parts of the secret.
-            raise InvalidFieldsError([_problem(place, _LOOKS_LIKE_ONE) for place in secrets])
+            raise InvalidFieldsError(secrets)
         found = refusals(request.vllm_args, self.allowed)
         found += [_problem(place, why) for place, why in without_effect(request.vllm_args, request.model_source)]
         if request.idle_minutes is not None:

@@ -64,8 +64,11 @@ def is_weak(text: str) -> bool:
     return len(set(text)) < VARIETY
 
 
-def check_url(text: str) -> None:
-    """Raise ValueError for anything but scheme, host, port and path: a user's password has no place in an address."""
+def check_url(text: str, *, path: bool = True) -> None:
+    """Raise ValueError for anything but scheme, host, port and path: a user's password has no place in an address.
+
+    Without `path` there may be none either: R2's dashboard shows addresses with the bucket in them.
+    """
     try:
         url = urlsplit(text)
         host, _ = url.hostname, url.port
@@ -77,6 +80,8 @@ def check_url(text: str) -> None:
         raise ValueError("remove the user and the password from the URL")
     if url.query or url.fragment:
         raise ValueError("remove what follows ? or # from the URL")
+    if not path and url.path.strip("/"):
+        raise ValueError("remove the path from the URL: buckets are named by launches, as in r2://bucket/folder")
 
 
 def is_in_clear(url: str) -> bool:

@@ -78,13 +78,15 @@ class SourceInspector:
                 check_local(reference, files)
                 continue
             source, listing = self._files.beside(reference, reference.name, reference.revision)
-            names = {file.path for file in listing.files}
+            there = {file.path: file for file in listing.files}
             proof = next((file for file in listing.files if file.path in _PROOFS), None)
-            if reference.kind == "adapter" and "adapter_config.json" not in names:
+            if reference.kind == "adapter" and "adapter_config.json" not in there:
                 raise refused(f"{source.name} is not an adapter: it has no adapter_config.json")
             if proof is None:
                 raise refused(f"{source.name} has none of {', '.join(_PROOFS)}, so vLLM cannot use it")
             self._files.read(source, proof)
+            if reference.kind == "draft":
+                self._check_shards(source, there)
             size = sum(file.size or 0 for file in listing.files)
             held += size if reference.kind in ("adapter", "draft") else 0
             extras.append(

@@ -67,14 +67,24 @@ def _facts(alert: Alert) -> dict[str, str]:
 
 
 def _slack(alert: Alert) -> dict[str, Any]:
-    def plain(text: str) -> str:
-        # The three characters of Slack's markup: a node's message must not mention people.
-        return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    def plain(text: str) -> dict[str, Any]:
+        # Slack's markup has no escape for *_~ and backticks, so that a node's message is never markup at all.
+        return {"type": "plain_text", "text": _unmarked(text), "emoji": False}
 
-    title = plain(_title(alert))
-    facts = "\n".join(f"{name}: {plain(value)}" for name, value in _facts(alert).items())
-    text = f"*{title}*\n{plain(alert.data.message)[:2000]}\n{facts}"
-    return {"text": title, "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": text}}]}
+    title = _title(alert)
+    facts = "\n".join(f"{name}: {value}" for name, value in _facts(alert).items())
+    blocks = [
+        # The most that Slack takes in a header.
+        {"type": "header", "text": plain(title[:150])},
+        {"type": "section", "text": plain(alert.data.message[:2000] or "-")},
+        {"type": "section", "text": plain(facts)},
+    ]
+    return {"text": _unmarked(title), "mrkdwn": False, "blocks": blocks}
+
+
+def _unmarked(text: str) -> str:
+    """The three characters by which Slack marks people, channels and links."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 _MARKDOWN = re.compile(r"[\\`*~\[\]()<>#]|(?<!\w)_|_(?!\w)")

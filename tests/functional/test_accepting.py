@@ -93,6 +93,8 @@ def test_accepting_should_take_one_transaction_and_one_message(world: World) -> 
         ({"gpu": "A10"}, "body", None),
         ({"instance_type": None}, "body", None),
         ({"job": {"command": []}}, "job.command", None),
+        ({"job": {"command": ["curl", "-H", "Authorization: Bearer sk-live-abcdefghijklmnop"]}}, "job.command.2", None),
+        ({"job": {"command": ["env", "API_KEY=0123456789abcdef", "x"]}}, "job.command.1", None),
     ],
 )
 def test_a_wrong_field_should_be_named_with_the_nearest_values(

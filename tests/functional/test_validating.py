@@ -16,7 +16,7 @@ from shared.settings import Settings
 from tests.functional.scripted import NodeWorld
 from tests.functional.world import SEED, World
 from tests.standins.hub import HubServer, Repository
-from tests.unit.model_sources.shapes import config, tensors
+from tests.unit.model_sources.shapes import config, index, tensors
 
 KEY = "key-of-the-tests-0123456789-abcdef"
 
@@ -199,6 +199,11 @@ def test_what_vllm_would_fetch_itself_should_be_fetched_by_the_node_with_our_rig
         (["--chat-template=model/chat.jinja"], None, "the model's folder has no chat.jinja, which vllm_args name"),
         (["--speculative-config", '{"model": "my-org/private-lora"}'], Repository(LORA), "is an adapter"),
         (["--tokenizer", "my-org/private-lora"], Repository({"x.txt": b""}), "so vLLM cannot use it"),
+        (
+            ["--speculative-config", '{"model": "my-org/private-lora"}'],
+            Repository({**FILES, "model.safetensors.index.json": index("model.safetensors", "model-2.safetensors")}),
+            "hf://my-org/private-lora is incomplete: a weight file is missing (model-2.safetensors)",
+        ),
     ],
 )
 def test_what_vllm_could_not_fetch_should_cost_nothing(

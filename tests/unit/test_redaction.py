@@ -49,6 +49,25 @@ def test_ordinary_text_should_stay_as_it_is(text: str) -> None:
     assert Redactor(["short", ""]).text(text) == text
 
 
+@pytest.mark.parametrize(
+    ("command", "places"),
+    [
+        (["curl", "-H", "Authorization: Bearer sk-live-abcdefghijklmnop"], [2]),
+        (["eval", "--api-key", "ab12cd34ef56"], [2]),
+        (["eval", "--api-key=ab12cd34ef56"], [1]),
+        (["env", "WANDB_API_KEY=0123456789abcdef", "python", "x.py"], [1]),
+        (["psql", "postgres://me:pass@db.example/x"], [1]),
+        (["sh", "-c", "HF_TOKEN=hf_abcdefghijklmnopqrst python x.py"], [2]),
+        (["get", "https://s3.example/a?X-Amz-Signature=deadbeef01"], [1]),
+        (["sort", "--key", "2", "--token", "$HF_TOKEN", "--secret", "short"], []),
+        (["sh", "-c", 'curl -H "Authorization: Bearer $OPENAI_API_KEY" "$OPENAI_BASE_URL/models"'], []),
+        (["python", "batch.py", "--sort-key", "created_at", "--max-tokens", "1024"], []),
+    ],
+)
+def test_secrets_of_a_command_should_be_found_and_its_options_not(command: list[str], places: list[int]) -> None:
+    assert Redactor().secrets(command) == places
+
+
 def test_a_secret_that_contains_another_should_be_hidden_whole() -> None:
     assert Redactor(["abcdefgh", "abcdefgh-and-more"]).text("abcdefgh-and-more") == HIDDEN
 

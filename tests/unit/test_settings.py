@@ -269,12 +269,26 @@ def test_secrets_should_travel_by_https_in_production(monkeypatch: pytest.Monkey
     text = refusal(monkeypatch, **{name: "http://app.example.com"})
     assert name in text
     assert "https://" in text
-    for local in ("http://localhost:7071", "http://127.0.0.1:9000", "http://[::1]:9000", "https://app.example.com/a/"):
+    for local in ("http://localhost:7071", "http://127.0.0.1:9000", "http://[::1]:9000", "https://app.example.com/"):
         monkeypatch.setenv(name, local)
         assert held(name) == local.rstrip("/")
     monkeypatch.setenv("AZURE_FUNCTIONS_ENVIRONMENT", "Development")
     monkeypatch.setenv(name, "http://app.example.com")
     assert held(name) == "http://app.example.com"
+
+
+def test_the_address_of_a_bucket_should_be_refused_for_r2_and_a_path_elsewhere_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Cloudflare's dashboard shows the S3 API of a bucket with the bucket in it."""
+    for path in ("/models", "/models/llama/"):
+        text = refusal(monkeypatch, R2_ENDPOINT=f"https://0123456789abcdef.r2.cloudflarestorage.com{path}")
+        assert "R2_ENDPOINT: remove the path from the URL" in text
+    monkeypatch.setenv("R2_ENDPOINT", "https://0123456789abcdef.eu.r2.cloudflarestorage.com/")
+    assert held("R2_ENDPOINT") == "https://0123456789abcdef.eu.r2.cloudflarestorage.com"
+    for name in set(URLS) - {"R2_ENDPOINT"}:
+        monkeypatch.setenv(name, "https://app.example.com/a/")
+        assert held(name) == "https://app.example.com/a"
 
 
 def test_a_server_in_the_same_network_that_wants_no_token_may_speak_http(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,23 +173,30 @@ def test_however_a_part_ends_nothing_should_be_left(
     assert "Traceback" not in run.text
 
 
-def test_a_closed_terminal_and_a_ctrl_c_should_end_all(project: Path) -> None:
-    for end in ("close", "ctrl-c"):
-        terminal, side = os.openpty()
-        run = Run(project, *free_ports(1), terminal=side).ready()
-        os.close(side)
-        pids = [run.part(word) for word in PARTS]
-        if end == "ctrl-c":
-            os.write(terminal, b"\x03")
-            assert run.process.wait(PATIENCE) == 0
-        os.close(terminal)
+MAKE = (
+    "import os, signal, subprocess, sys; signal.signal(signal.SIGHUP, lambda *_: None)\n"
+    "sys.exit(subprocess.run([sys.executable, '-c', *sys.argv[1:]], check=False).returncode)"
+)
+"""It is sent a SIGHUP by the terminal that it is the first process of, and waits for what it started."""
+
+
+@pytest.mark.parametrize("end", ["ctrl-c", "close"])
+def test_a_ctrl_c_and_a_closed_terminal_should_end_all(project: Path, end: str) -> None:
+    terminal, side = os.openpty()
+    run = Run(project, *free_ports(1), terminal=side, under=MAKE if end == "close" else "").ready()
+    os.close(side)
+    watcher = run.process.pid if end == "ctrl-c" else children(run.process.pid)[0]
+    pids = [watcher, *children(watcher), *children(children(watcher)[0])]
+    if end == "ctrl-c":
+        os.write(terminal, b"\x03")
         assert run.process.wait(PATIENCE) == 0
-        wait_for(lambda pids=pids: not any(map(alive, pids)), f"the end of all after {end}")
+    os.close(terminal)
+    assert run.process.wait(PATIENCE) == 0
+    wait_for(lambda: not any(map(alive, pids)), "the end of all")
 
 
 def test_a_killed_make_should_end_its_run(project: Path) -> None:
-    make = "import os, subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]], check=False)"
-    run = Run(project, *free_ports(1), under=make, MAKELEVEL="1").ready()
+    run = Run(project, *free_ports(1), under=MAKE, MAKELEVEL="1").ready()
     (watcher,) = children(run.process.pid)
     (own,) = children(watcher)
     pids = [watcher, own, *children(own)]

@@ -86,6 +86,18 @@ def test_a_request_should_reach_its_function() -> None:
     call(test)
 
 
+@pytest.mark.parametrize(("value", "expected"), [(b"\xff", 400), (b"Bearer \xc3", 400), ("Bearer é".encode(), 200)])
+def test_a_header_that_is_not_utf_8_should_be_refused_before_any_function_runs(value: bytes, expected: int) -> None:
+    async def test(client: Client) -> None:
+        reader, writer = await asyncio.open_connection(client.host, client.port)
+        head = b"POST /api/text HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        writer.write(head + b"X-Admin-Token: " + value + b"\r\n\r\n")
+        assert int((await reader.readline()).split()[1]) == expected
+        writer.close()
+
+    call(test)
+
+
 def test_a_chunked_body_should_arrive_empty() -> None:
     async def chunks() -> AsyncGenerator[bytes]:
         yield b"hello"

@@ -74,8 +74,23 @@ def alert() -> Alert:
 def test_slack_should_get_text_that_mentions_nobody() -> None:
     body: dict[str, Any] = json.loads(body_of(alert(), "slack"))
     assert body["text"] == "llama failed"
-    assert "a &lt;b&gt; &amp; c" in body["blocks"][0]["text"]["text"]
-    assert "no_capacity" in body["blocks"][0]["text"]["text"]
+    header, message, facts = (block["text"] for block in body["blocks"])
+    assert header["text"] == "llama failed"
+    assert "a &lt;b&gt; &amp; c" in message["text"]
+    assert "no_capacity" in facts["text"]
+
+
+@pytest.mark.parametrize("said", ["*now* _now_ ~no~ `x` ```y```", "> a\n• *b*", ":rotating_light: <!channel>", ""])
+def test_no_words_of_a_node_should_be_markup_in_slack(said: str) -> None:
+    """Nothing but plain text, which Slack shows as it is; a section of it may not be empty."""
+    bad = alert()
+    assert isinstance(bad.data, AlertData)
+    bad = bad.model_copy(update={"data": bad.data.model_copy(update={"message": said})})
+    body: dict[str, Any] = json.loads(body_of(bad, "slack"))
+    assert body["mrkdwn"] is False
+    assert {(block["text"]["type"], block["text"]["emoji"]) for block in body["blocks"]} == {("plain_text", False)}
+    assert all(block["text"]["text"] for block in body["blocks"])
+    assert "<!channel>" not in json.dumps(body)
 
 
 def test_teams_should_get_an_adaptive_card() -> None:
