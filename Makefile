@@ -84,7 +84,7 @@ DECIDING := $(addprefix tests/unit/,lifecycle planning billing domain webhooks t
 
 test: install ## run the tests that need no root and no cloud
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(addprefix --ignore=,$(DECIDING))
-	@$(BIN)/python -m pytest -q -p no:cacheprovider $(DECIDING) --cov-branch --cov-report=term:skip-covered --cov-fail-under=95 \
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -p no:cacheprovider $(DECIDING) --cov-branch --cov-report=term:skip-covered --cov-fail-under=95 \
 	  $(addprefix --cov=shared/,lifecycle planning billing domain)
 
 fuzz: install ## send more than five thousand hostile requests and compare the answers with the OpenAPI document
