@@ -16,7 +16,7 @@ from shared.control.garbage_report import ForeignCluster, GarbageReport, Garbage
 from shared.control.launch_spec import attempt_ref
 from shared.control.sweep.base import ALERT_EVERY, TaskRun, Walk, each, is_time, named
 from shared.control.sweep.lost_records import LostRecords
-from shared.domain.instance import AttemptState, instance_of
+from shared.domain.instance import AttemptState, InstanceRecord, instance_of
 from shared.domain.messages import GarbageNotice
 from shared.domain.provider import Cluster, NodeState
 from shared.lifecycle.garbage import GRACE, UNRECORDED, Strays, may_be_ours, strays, why_wait
@@ -79,7 +79,8 @@ class GarbageCollection:
             # What SkyPilot does not list may still be there.
             running = replace(running, complete=False)
         clusters = {name: cluster for name, (_, cluster) in running.clusters.items()}
-        recorded = self._recorded(clusters.values(), known)
+        recorded, needed = self._looked_up(clusters.values(), known)
+        known = known | needed
         found = strays(clusters.values(), known, recorded, self.deployment, now)
         orphans = found.garbage | found.unrecorded
         due: set[str] = set()
@@ -119,22 +120,29 @@ class GarbageCollection:
                 del markers[name]
         return unlisted & markers.keys()
 
-    def _recorded(self, clusters: Iterable[Cluster], known: Collection[str]) -> set[str]:
-        """Those of which a record has that attempt; a read for each that can be ours, of which few are unknown."""
+    def _looked_up(self, clusters: Iterable[Cluster], known: Collection[str]) -> tuple[set[str], set[str]]:
+        """Those of which a record has that attempt, and those that it needs, although this pass did not see it.
+
+        A read for each that can be ours, of which few are unknown. A task that fails at a record has not seen it.
+        """
         recorded: set[str] = set()
+        needed: set[str] = set()
         for cluster in clusters:
             name = cluster.cluster_name
             if name in known or not may_be_ours(cluster, self.deployment):
                 continue
             try:
                 found = self.store.load(instance_of(name))
-            except UnreadableRecordError:
+            except UnreadableRecordError as error:
                 # Some version of ours wrote it, for an instance of this id.
-                recorded.add(name)
+                (recorded if error.unreadable.ended else needed).add(name)
             else:
-                if found is not None and any(attempt.cluster_name == name for attempt in found.record.attempts):
+                attempts = [] if found is None else found.record.attempts
+                if any(attempt.cluster_name == name for attempt in attempts):
                     recorded.add(name)
-        return recorded
+                if found is not None and name in _needed(found.record):
+                    needed.add(name)
+        return recorded, needed
 
     def _held(self, running: RunningClusters, found: Strays, due: set[str], known: set[str]) -> dict[str, str]:
         """The due orphans that nothing but a confirmation deletes, and why."""
@@ -208,6 +216,13 @@ class GarbageCollection:
         return self.alert(GarbageNotice(at=now, reason=reason, count=len(names), message=f"{shown}: {text}"))
 
 
+def _needed(record: InstanceRecord) -> set[str]:
+    """The clusters of a record's attempts that it does not call deleted."""
+    if record.ended:
+        return set()
+    return {one.cluster_name for one in record.attempts if one.state is not AttemptState.GONE}
+
+
 @dataclass
 class _Run(TaskRun):
     task: GarbageCollection
@@ -220,7 +235,7 @@ class _Run(TaskRun):
         attempts = found.record.attempts
         if found.record.mode == "real" and attempts and attempt_ref(found.record).listed:
             self._listed.add(attempts[-1].cluster_name)
-        self._known.update(one.cluster_name for one in attempts if one.state is not AttemptState.GONE)
+        self._known |= _needed(found.record)
 
     def finish(self, walk: Walk) -> int:
         if not walk.complete:

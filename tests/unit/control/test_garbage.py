@@ -16,7 +16,9 @@ from shared.domain.instance import AttemptState
 from shared.domain.messages import GarbageNotice
 from shared.domain.provider import Cluster, ProviderUnavailableError
 from shared.lifecycle.garbage import GRACE
+from shared.storage import rows
 from shared.storage.base import ORPHAN, Unreadable, Versioned
+from tests.contract.test_unreadable_rows import later_phase, rewrite
 from tests.twins.clock import START, ManualClock
 from tests.twins.factories import DEPLOYMENT, OTHER_DEPLOYMENT, make_attempt, make_ended, make_instance_id, make_record
 from tests.twins.store import MemoryInstanceStore
@@ -37,6 +39,8 @@ class Collecting:
         self.notices: list[GarbageNotice] = []
         self.taken = True
         """Whether the queue takes alerts."""
+        self.unseen: set[str] = set()
+        """Instances at which the task fails."""
         listing = ClusterListing(self.store, self.provider.backends(), {}, ["simulation"])
         reports = GarbageReports(self.store, self.clock, DEPLOYMENT)
         losses = LostRecords(listing, self.alert)
@@ -78,7 +82,7 @@ class Collecting:
         run = self.task.begin(self.clock.now())
         assert run is not None
         for found in self.store.live():
-            if isinstance(found, Versioned):
+            if isinstance(found, Versioned) and found.instance_id not in self.unseen:
                 run.see(found)
         return run.finish(self.walk)
 
@@ -202,6 +206,21 @@ class TestKnown:
         )
         collecting.sweep()
         assert collecting.marked == set()
+
+    def test_the_node_of_a_record_that_was_not_seen_should_be_known(self, collecting: Collecting) -> None:
+        """A task that fails at a record has not seen it, however often."""
+        name = collecting.live(9)
+        collecting.unseen.add(make_instance_id(9))
+        collecting.orphan()
+        assert [collecting.sweep(after=timedelta(minutes=6)) for _ in range(3)] == [0, 1, 1]
+        assert (collecting.marked, name in collecting.deleted) == ({STRAY}, False)
+
+    def test_the_node_of_a_record_that_became_unreadable_should_be_known(self, collecting: Collecting) -> None:
+        name = collecting.live(9)
+        collecting.unseen.add(make_instance_id(9))
+        rewrite(collecting.store, rows.record_key(make_instance_id(9), ended=False), later_phase)
+        collecting.sweep()
+        assert name not in collecting.marked
 
     def test_a_walk_that_broke_off_should_prove_nothing(self, collecting: Collecting) -> None:
         collecting.orphan()
