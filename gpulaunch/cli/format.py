@@ -13,7 +13,8 @@ from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import LaunchRequest
 from gpulaunch.models.responses import EventView, InstanceView
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""C0, C1, and what changes the direction of writing."""
 
 PHASE_STYLES = {
     Phase.READY: "green",

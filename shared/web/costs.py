@@ -1,5 +1,6 @@
 """The costs page: the last days by day and by model, and the budgets."""
 
+import urllib.parse
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from typing import Any, Final
@@ -25,6 +26,7 @@ def context(app: App) -> dict[str, Any]:
     days = {date.fromisoformat(group.key): group.actual_usd for group in by_day.groups}
     return {
         "at": at,
+        "period": urllib.parse.urlencode({"from": by_day.first_day, "to": last}),
         "total": by_day.total,
         "bars": bars(days, last),
         "models": sorted(by_model.groups, key=lambda group: -group.actual_usd)[:20],

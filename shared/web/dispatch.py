@@ -33,6 +33,7 @@ HANDLERS: Mapping[str, Handler] = {
     "web_instance_terminate_post": pages.terminate,
     "web_instance_key": pages.key,
     "web_costs": pages.costs,
+    "web_costs_csv": pages.costs_csv,
     "web_settings": pages.settings,
     "web_docs": pages.docs,
     "web_static": pages.static,

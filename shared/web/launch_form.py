@@ -62,7 +62,16 @@ def fields(form: Mapping[str, str]) -> dict[str, str]:
     """Return the form's values, or the initial ones if the form was not sent."""
     # A form that was sent has a provider; its model name may be empty.
     start: Mapping[str, str] = {} if "provider" in form else _START
-    return {name: form.get(name, start.get(name, "")) for name in _FIELDS}
+    values = {name: form.get(name, start.get(name, "")) for name in _FIELDS}
+    gpu, colon, count = values["machine"].removeprefix("gpu:").partition(":")
+    if colon and values["machine"].startswith("gpu:") and _is_own(values["provider"]):
+        # Chosen for a provider whose machines have fixed counts.
+        values |= {"machine": f"gpu:{gpu}", "gpu_count": values["gpu_count"] or count}
+    return values
+
+
+def _is_own(provider: str) -> bool:
+    return provider in _PROVIDERS and not TRAITS[_PROVIDERS[provider]].rents_machines
 
 
 def fields_of(request: LaunchRequest) -> dict[str, str]:
@@ -215,7 +224,8 @@ def _spec(offer: Offer) -> str:
 
 
 def _memory(offer: Offer) -> str:
-    return f" · {offer.gpu_memory_gib:g} GiB" if offer.gpu_memory_gib else ""
+    each = " each" if offer.gpu_count > 1 else ""
+    return f" · {offer.gpu_memory_gib:g} GiB{each}" if offer.gpu_memory_gib else ""
 
 
 def _regions(offers: Sequence[Offer], values: Mapping[str, str]) -> list[Choice]:

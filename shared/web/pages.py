@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from gpulaunch.models.problems import FieldError
 from gpulaunch.models.requests import LaunchRequest
+from shared.api import operators
 from shared.api.http import Response, problem_response
 from shared.api.parse import read_value
 from shared.api.problems import ProblemError, problem_of
@@ -184,6 +185,11 @@ def costs(visit: Visit) -> Response:
     return visit.page("costs.html", **costs_page.context(visit.app))
 
 
+def costs_csv(visit: Visit) -> Response:
+    """Send what `GET /api/costs` answers as CSV to whoever has a session instead of a token."""
+    return operators.costs(visit.app, replace(visit.request, query={**visit.request.query, "format": "csv"}))
+
+
 def settings(visit: Visit) -> Response:
     """Show the settings that matter to users, without secrets."""
     return visit.page("settings.html", session=visit.session, **settings_page.context(visit.app))
@@ -202,8 +208,8 @@ def missing(visit: Visit) -> Response:
     if path.lower().startswith("/api/"):
         detail = f"There is no such call: {visit.request.what}. /api/openapi.json and /api/docs describe all calls."
         return problem_response(ProblemError("not_found", detail), visit.request.id)
-    shown = [page.route for page in PAGES if page.method == "GET" and "{" not in page.route and "/" not in page.route]
-    alike = difflib.get_close_matches(path.strip("/").lower(), [one for one in shown if one], n=3)
+    shown = [page.route for page in PAGES if page.method == "GET" and page.route.isalpha()]
+    alike = difflib.get_close_matches(path.strip("/").lower(), shown, n=3)
     nearest = [f"/instances/{one}" for one in ids(path)[:1]] + [f"/{one}" for one in alike]
     raise ProblemError(
         "not_found",

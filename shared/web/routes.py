@@ -41,6 +41,7 @@ PAGES = (
     ),
     Page(name="web_instance_key", route="instances/{instanceId}/key", scope=Scope.ADMIN),
     Page(name="web_costs", route="costs"),
+    Page(name="web_costs_csv", route="costs.csv"),
     Page(name="web_settings", route="settings"),
     Page(name="web_docs", route="api/docs", scope=Scope.OPEN),
     Page(name="web_static", route="static/{file}", scope=Scope.OPEN),

@@ -15,10 +15,11 @@ from shared.errors import StoreUnavailableError
 from shared.storage.base import RecordPage, Versioned
 from shared.web.rendering import static_files
 from tests.functional.web.visitor import Visitor, hidden_fields, text_of
-from tests.functional.world import SEED, World, settings
+from tests.functional.world import READER, SEED, World, settings
 from tests.twins.clock import START
 from tests.twins.factories import make_attempt, make_event, make_record
 
+TIMES = "\N{MULTIPLICATION SIGN}"
 FORM = {
     "model_name": "meta-llama/Llama-3.1-8B-Instruct",
     "provider": "azure",
@@ -392,3 +393,60 @@ def test_the_api_page_should_render_the_openapi_document_and_need_no_sign_in(wor
     # The only page whose policy differs from the others', and by two hashes of styles alone.
     policy = re.sub(r" 'sha256-[^']+'", "", page.headers["Content-Security-Policy"])
     assert policy == Visitor(world).get("/signin").headers["Content-Security-Policy"]
+
+
+def test_costs_should_be_a_file_for_whoever_is_signed_in(world: World, reader: Visitor) -> None:
+    world.launch()
+    world.run(3600)
+    reader.sign_in(READER)
+    links = re.findall(r'href="(/costs\.csv[^"]*)"', reader.get("/costs").body.decode())
+    assert len(links) == 2
+    for link in map(html.unescape, links):
+        answer = reader.get(link)
+        assert answer.headers["Content-Type"] == "text/csv"
+        assert answer.body == world.call("GET", link.replace("/costs.csv?", "/api/costs?format=csv&")).body
+        assert answer.headers["Content-Disposition"].startswith("attachment")
+    assert Visitor(world).get("/costs.csv").status == 303
+    assert reader.get("/costs.csv?by=nonsense").status == 422
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ({}, "None: any launch that the catalog has is accepted."),
+        ({"GPULAUNCH_MONTHLY_BUDGET_USD": "1200"}, "Monthly budget GPULAUNCH_MONTHLY_BUDGET_USD $1,200.00"),
+        ({"GPULAUNCH_LABEL_BUDGETS": "team=a:100"}, "team=a: $100.00"),
+        ({"GPULAUNCH_MAX_INSTANCES": "0"}, "Live instances GPULAUNCH_MAX_INSTANCES at most 0"),
+        ({"GPULAUNCH_ALLOWED_GPUS": "A10,T4"}, "Allowed GPUs GPULAUNCH_ALLOWED_GPUS A10, T4"),
+        ({"GPULAUNCH_MAX_LIFETIME_MINUTES": "90"}, "GPULAUNCH_MAX_LIFETIME_MINUTES 1 h 30 m"),
+    ],
+)
+def test_what_may_refuse_a_launch_should_be_among_the_settings(given: dict[str, str], shown: str) -> None:
+    text = text_of(Visitor(World(settings(**given))).sign_in().get("/settings"))
+    assert shown in text
+    assert ("None: any launch" in text) is (not given)
+
+
+def test_a_choice_of_rented_machines_should_become_one_of_own_machines(admin: Visitor) -> None:
+    chosen = {"model_name": "x", "provider": "slurm", "machine": "gpu:A100-80GB:4", "spot": "only", "region": ""}
+    body = admin.post("/launch/plan", chosen).body.decode()
+    assert 'name="gpu_count" inputmode="numeric" value="4"' in body
+    assert "not available" not in body
+    assert f"4 {TIMES} A100-80GB" in html.unescape(body)
+    assert 'type="radio"' not in body
+    assert "list prices" not in body
+    back = admin.post("/launch/plan", {**chosen, "provider": "azure"}).body.decode()
+    assert 'value="only" checked' in back
+    assert "list prices" in back
+
+
+def test_a_machine_of_several_gpus_should_say_how_much_memory_each_has(admin: Visitor) -> None:
+    text = text_of(admin.get("/launch"))
+    assert f"2 {TIMES} A10 · 24 GiB each · from" in text
+    assert f"1 {TIMES} A10 · 24 GiB · from" in text
+
+
+def test_a_reader_should_not_be_offered_what_is_refused(world: World, admin: Visitor, reader: Visitor) -> None:
+    instance_id = world.launch()
+    assert "Launch another" in text_of(admin.get(f"/instances/{instance_id}"))
+    assert "Launch another" not in text_of(reader.get(f"/instances/{instance_id}"))

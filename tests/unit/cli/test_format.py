@@ -36,6 +36,7 @@ def test_fields_should_be_named_as_options(field: str, option: str) -> None:
 def test_text_should_keep_lines_tabs_and_every_script_but_no_control_character() -> None:
     kept = "a\tb\nc é 漢 🚀"
     assert clean(kept + "\r\n") == kept + "\n"
+    assert clean("abc\u202edef\u2066") == "abc\ufffddef\ufffd"
     assert clean("\x1b[2J\x07\x00\r\x7f\x85") == "\ufffd[2J\ufffd\ufffd\ufffd\ufffd\ufffd"
 
 
