@@ -18,14 +18,15 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
 from inspect import CO_OPTIMIZED
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkProcess
 from select import select
 from types import CodeType, FrameType, FunctionType
 from typing import Literal
 
 import pytest
 
-from tests.mutants.coverage import ARGUMENTS, Covered, Examples
+from tests.mutants.coverage import ARGUMENTS, JOBS, Covered, Examples
 from tests.mutants.mutants import ROOT, Mutant
 
 BUDGET = 45.0
@@ -73,40 +74,50 @@ def trial(mutant: Mutant, before: str, after: str, covered: Covered) -> Trial:
 
 
 def run(trials: Iterable[Trial]) -> Iterator[Result]:
-    """The results, those of changes that are seen on import first."""
+    """The results, as they come: trials run side by side, and of each process's those that are seen on import first."""
     waiting: list[Trial] = []
     for one in trials:
         if one.tests:
             waiting.append(one)
         else:
             yield Result(one.mutant, "untested", "", 0.0)
-    for one in waiting:
-        if one.mutant.body is None:
-            yield _forked(one, _import_and_run)
-    warm = [one for one in waiting if one.mutant.body is not None]
-    if warm:
-        yield from _warm(warm)
-
-
-def _warm(trials: list[Trial]) -> Iterator[Result]:
-    """Let a process collect the tests once and fork for each mutant."""
     context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_host, args=(trials, theirs))
-    process.start()
-    theirs.close()
+    processes: list[ForkProcess] = []
+    reading: list[Connection] = []
+    for number in range(min(JOBS, len(waiting))):
+        ours, theirs = context.Pipe(duplex=False)
+        processes.append(context.Process(target=_host, args=(waiting[number::JOBS], theirs)))
+        processes[-1].start()
+        theirs.close()
+        reading.append(ours)
+    left = len(waiting)
     try:
-        for _ in trials:
-            yield ours.recv()
+        while left and reading:
+            for one in wait(reading):
+                assert isinstance(one, Connection)
+                try:
+                    yield one.recv()
+                    left -= 1
+                except EOFError:
+                    reading.remove(one)
     finally:
-        process.terminate()
-        process.join()
+        for process in processes:
+            process.terminate()
+            process.join()
 
 
 def _host(trials: list[Trial], answer: Connection) -> None:
+    """Try changes: first those that need a program that was not imported, then the others, on tests collected once."""
     _be_silent()
-    files = sorted({name.split("::")[0] for one in trials for name in one.tests})
-    pytest.main([*ARGUMENTS, *files], plugins=[Examples(), _Forks(trials, answer.send)])
+    warm: list[Trial] = []
+    for one in trials:
+        if one.mutant.body is None:
+            answer.send(_forked(one, _import_and_run))
+        else:
+            warm.append(one)
+    if warm:
+        files = sorted({name.split("::")[0] for one in warm for name in one.tests})
+        pytest.main([*ARGUMENTS, *files], plugins=[Examples(), _Forks(warm, answer.send)])
     os._exit(0)
 
 
