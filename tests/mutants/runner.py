@@ -33,8 +33,14 @@ BUDGET = 45.0
 """Seconds of tests per mutant, at their normal speed: the fastest ones that run the changed statement."""
 _SLOWER = 4
 """How much longer tests may take than when they were measured; then the mutant counts as found, as one that hangs."""
-_START = 20.0
-"""Seconds beside, for imports and fixtures."""
+_FIXTURES = 20.0
+"""Seconds beside, for fixtures that were there when the tests were measured."""
+_START = 120.0
+"""Seconds for imports, before the first test."""
+_BEGUN = "begun"
+"""What a process says when its tests begin."""
+_NEAR = 2
+"""Files of tests that are imported at first, where each change needs its imports anew."""
 
 Outcome = Literal["found", "late", "survived", "untested"]
 
@@ -70,7 +76,7 @@ def trial(mutant: Mutant, before: str, after: str, covered: Covered) -> Trial:
         if chosen and total > BUDGET:
             break
         chosen.append(name)
-    return Trial(mutant, before, after, chosen, _START + min(total, BUDGET) * _SLOWER)
+    return Trial(mutant, before, after, chosen, _FIXTURES + min(total, BUDGET) * _SLOWER)
 
 
 def run(trials: Iterable[Trial]) -> Iterator[Result]:
@@ -116,7 +122,7 @@ def _host(trials: list[Trial], answer: Connection) -> None:
         else:
             warm.append(one)
     if warm:
-        files = sorted({name.split("::")[0] for one in warm for name in one.tests})
+        files = sorted({_file(name) for one in warm for name in one.tests})
         pytest.main([*ARGUMENTS, *files], plugins=[Examples(), _Forks(warm, answer.send)])
     os._exit(0)
 
@@ -170,6 +176,7 @@ def _outermost(module: CodeType) -> Iterator[CodeType]:
 
 
 def _run_items(session: pytest.Session, items: list[pytest.Item], tell: Callable[[str], None]) -> None:
+    tell(_BEGUN)
     for item, following in zip(items, [*items[1:], None], strict=True):
         session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         if session.testsfailed:
@@ -179,14 +186,26 @@ def _run_items(session: pytest.Session, items: list[pytest.Item], tell: Callable
 
 
 def _import_and_run(one: Trial, tell: Callable[[str], None]) -> None:
-    """Run the tests in this process, which has not imported the program."""
+    """Run the tests, those of the fastest files first, in this process, which has not imported the program."""
     assert _module(one.mutant) not in sys.modules
     _be_silent()
     os.chdir(ROOT)
     sys.meta_path.insert(0, _Changed(one))
-    code = pytest.main([*ARGUMENTS, *one.tests], plugins=[Examples(), _FirstFailure(tell)])
-    if code in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
-        tell("import")
+    near = list(dict.fromkeys(_file(name) for name in one.tests))[:_NEAR]
+    stages = (
+        [name for name in one.tests if _file(name) in near],
+        [name for name in one.tests if _file(name) not in near],
+    )
+    for tests in filter(None, stages):
+        code = pytest.main([*ARGUMENTS, *tests], plugins=[Examples(), _FirstFailure(tell)])
+        if code in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
+            tell("import")
+        if code != pytest.ExitCode.OK:
+            break
+
+
+def _file(test: str) -> str:
+    return test.partition("::")[0]
 
 
 class _FirstFailure:
@@ -268,18 +287,28 @@ def _write(pipe: int, name: str) -> None:
 
 
 def _read(pipe: int, child: int, limit: float) -> tuple[str, bool]:
-    """The first line that a process writes before it ends, and whether it had to be ended."""
+    """What a process says when a test failed, before it ends, and whether it had to be ended."""
     text, late = b"", False
-    for number, seconds in ((signal.SIGTERM, limit), (signal.SIGKILL, _START)):
-        until = time.monotonic() + seconds
-        while select([pipe], [], [], max(0.0, until - time.monotonic()))[0]:
+    signals = [signal.SIGTERM, signal.SIGKILL]
+    until = time.monotonic() + _START
+    while True:
+        if select([pipe], [], [], max(0.0, until - time.monotonic()))[0]:
             more = os.read(pipe, 4096)
             if not more:
-                return text.decode().partition("\n")[0], late
+                break
             text += more
-        late = True
-        os.killpg(child, number)
-    return text.decode().partition("\n")[0], late
+            if not late:
+                until = time.monotonic() + limit
+        elif signals:
+            late, until = True, time.monotonic() + _FIXTURES
+            os.killpg(child, signals.pop(0))
+        else:
+            break
+    return _failed(text), late
+
+
+def _failed(text: bytes) -> str:
+    return next((line for line in text.decode().splitlines() if line != _BEGUN), "")
 
 
 def _be_silent() -> None:
