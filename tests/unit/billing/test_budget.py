@@ -54,6 +54,7 @@ class TestRefusal:
         assert refusal.detail.endswith(
             "instances. Terminate an instance, or ask the operator to raise GPULAUNCH_MONTHLY_BUDGET_USD."
         )
+        assert "only 0.00 of the 100.00 USD" in refusal.detail
 
     def test_a_label_s_budget_should_bind_its_label_alone(self) -> None:
         full = ledger(10, scope="real/team=a")

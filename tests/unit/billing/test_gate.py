@@ -6,7 +6,7 @@ import time
 import pytest
 
 from shared.billing.gate import LedgerGate
-from shared.errors import StoreUnavailableError
+from shared.errors import StaleLedgerError, StoreUnavailableError
 from shared.turns import Turns
 from tests.twins.store import MemoryInstanceStore
 
@@ -38,3 +38,36 @@ def test_a_ledger_that_others_hold_for_a_moment_should_be_waited_for() -> None:
     assert gate.change(lambda _: "its turn") == "its turn"
     for thread in threads:
         thread.join()
+
+
+class Others:
+    """A change that others are first with so many times."""
+
+    def __init__(self, times: int, error: type[Exception] = StaleLedgerError) -> None:
+        self.times, self.error, self.tries = times, error, 0
+
+    def __call__(self, _: object) -> str:
+        self.tries += 1
+        if self.tries <= self.times:
+            raise self.error("others were first")
+        return "done"
+
+
+def test_others_who_are_first_should_be_outlasted_with_short_pauses() -> None:
+    pauses: list[float] = []
+    others = Others(10)
+    assert LedgerGate(MemoryInstanceStore(), pauses.append).change(others) == "done"
+    assert (others.tries, len(pauses)) == (11, 10)
+    assert max(pauses) <= 0.5
+
+
+def test_others_who_are_always_first_should_count_as_no_answer() -> None:
+    with pytest.raises(StoreUnavailableError):
+        LedgerGate(MemoryInstanceStore(), lambda _: None).change(Others(1000))
+
+
+def test_what_is_no_conflict_should_not_be_tried_again() -> None:
+    others = Others(1, KeyError)
+    with pytest.raises(KeyError):
+        LedgerGate(MemoryInstanceStore(), lambda _: None).change(others)
+    assert others.tries == 1

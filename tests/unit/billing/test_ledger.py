@@ -5,7 +5,9 @@ from random import Random
 
 import pytest
 
+from gpulaunch.models.offers import Offer
 from shared.billing.ledger import (
+    AttemptCosts,
     account_key,
     cost_entry,
     machine,
@@ -15,6 +17,7 @@ from shared.billing.ledger import (
     reserve,
     settle,
 )
+from shared.catalog.snapshot import snapshot
 from shared.domain.costs import cost_so_far, micro_so_far, micro_usd
 from shared.domain.instance import AttemptState
 from shared.domain.money import Account, Ledger, Reservation, Usage
@@ -188,3 +191,33 @@ class TestEntries:
         assert machine(make_offer()) == machine(make_offer(use_spot=False, price_per_hour=3.2))
         assert machine(make_offer()) != machine(make_offer(region="westus"))
         assert account_key("2026-01", "real") == "2026-01/real"
+
+
+class TestPrices:
+    """What a machine would have cost on demand: as it was planned with, else as the catalog has it today."""
+
+    COSTS = AttemptCosts(snapshot())
+
+    def priced(self, offers: list[Offer], attempt: Offer) -> float | None:
+        made = make_attempt(offer=attempt, node_up_at=START, billed_from=START)
+        (entry,) = self.COSTS.so_far(make_record(offers=offers, attempts=[made]), START + HOUR)
+        return entry.on_demand_per_hour
+
+    def test_a_price_of_the_plan_should_count(self) -> None:
+        spot, on_demand = make_offer(), make_offer(use_spot=False, price_per_hour=9.0)
+        assert self.priced([spot, on_demand], spot) == 9.0
+
+    def test_without_one_the_catalog_s_should(self) -> None:
+        listed = [
+            one
+            for one in snapshot().listing("azure").offers
+            if (one.region, one.instance_type) == ("eastus", "Standard_NV36ads_A10_v5")
+        ]
+        (spot,) = (one for one in listed if one.use_spot)
+        (on_demand,) = (one for one in listed if not one.use_spot)
+        assert spot.price_per_hour < on_demand.price_per_hour
+        assert self.priced([spot], spot) == on_demand.price_per_hour
+
+    def test_a_machine_that_neither_knows_should_claim_no_saving(self) -> None:
+        spot = make_offer(instance_type="Standard_Unheard_Of")
+        assert self.priced([spot], spot) is None

@@ -307,3 +307,29 @@ def test_a_nearest_value_heals_its_problem(request: LaunchRequest) -> None:
                 match(again, CATALOG)
             except CatalogMismatch as other:
                 assert problem not in other.problems
+
+
+def test_a_number_of_gpus_that_is_not_offered_should_name_the_siblings_that_are() -> None:
+    counts = {(offer.gpu, offer.gpu_count) for offer in AZURE.offers}
+    gpu, sibling, count = next(
+        (gpu, sibling, count)
+        for sibling, count in sorted(counts)
+        for gpu in sorted({name for name, _ in counts})
+        if gpu != sibling and gpu.split("-")[0] == sibling.split("-")[0] and (gpu, count) not in counts
+    )
+    near = only(provider="azure", gpu=f"{gpu}:{count}").nearest
+    assert {sibling, f"{sibling}:{count}"} & set(near)
+    assert any(name.startswith(f"{gpu}:") for name in near)
+
+
+def test_a_misspelled_region_should_name_only_those_that_have_the_machine() -> None:
+    machines = {offer.instance_type for offer in AZURE.offers if offer.region == "westus"}
+    name, having = next(
+        (kind, regions)
+        for kind in sorted(machines, key=str)
+        for regions in [{offer.region for offer in AZURE.offers if offer.instance_type == kind}]
+        if "westeurope" not in regions and len(regions) < 8
+    )
+    near = only(provider="azure", region="westeurop", instance_type=name).nearest
+    assert near
+    assert set(near) <= having

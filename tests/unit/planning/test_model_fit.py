@@ -118,3 +118,28 @@ def test_a_disk_that_is_too_small_should_be_refused() -> None:
     big = make_offer(gpu_memory_gib=141, gpu_count=8)
     assert need.against(big, 500) == "it needs 682 GiB of disk, and disk_size is 500"
     assert need.against(big, 700) is None
+
+
+def gpu_gib(found: dict[str, Any], *args: str) -> float:
+    need = model_need(facts(**found), args)
+    assert need is not None
+    return need.gpu_gib
+
+
+def test_what_vllm_quantizes_should_need_as_much_less_as_its_numbers_are_narrower() -> None:
+    plain, eight, four = (
+        gpu_gib(LLAMA_70B, *args) for args in ([], ["--quantization", "fp8"], ["--quantization", "bitsandbytes"])
+    )
+    assert plain > 1.8 * eight
+    assert eight > 1.5 * four
+
+
+def test_numbers_of_an_unknown_kind_should_count_as_16_bits() -> None:
+    unknown = {"parameters": {"X9": 8_030_261_248}, "weight_bytes": 16_060_556_376}
+    known = {"parameters": {"BF16": 8_030_261_248}, "weight_bytes": 16_060_556_376}
+    assert gpu_gib(unknown) == gpu_gib(known)
+
+
+def test_the_disk_of_a_model_whose_name_says_nothing_should_be_the_default() -> None:
+    assert disk_gib(make_request(model_name="org/model"), None) == disk_gib(make_request(model_name="org/tiny"), None)
+    assert disk_gib(make_request(model_name="org/model-405b"), None) > disk_gib(make_request(model_name="org/m"), None)

@@ -1,0 +1,17 @@
+"""What vLLM's arguments say about memory."""
+
+import pytest
+
+from shared.planning.memory_use import memory_use
+
+
+@pytest.mark.parametrize(("text", "share"), [("0.5", 0.5), ("1", 1.0), ("0.01", 0.01)])
+def test_a_share_of_the_gpu_should_be_taken_as_given(text: str, share: float) -> None:
+    found = memory_use([f"--gpu-memory-utilization={text}"])
+    assert found is not None
+    assert found.share == share
+
+
+@pytest.mark.parametrize("text", ["0", "1.01", "2", "90"])
+def test_one_that_vllm_would_refuse_should_say_nothing(text: str) -> None:
+    assert memory_use([f"--gpu-memory-utilization={text}"]) is None
