@@ -83,14 +83,14 @@ class TestLateReleases:
     ) -> None:
         assert is_time(deployment.clock.now(), EVERY)
         deployment.store.put_marker(Marker(kind=RELEASE_ALERTED, key="gl-ended-01", at=START, text="3"))
-        deployment.sweep(self.task(deployment, lambda *_: None), complete=complete)
+        deployment.sweep(self.task(deployment, lambda _, __: None), complete=complete)
         assert len(deployment.marked(RELEASE_ALERTED)) == left
 
     def test_one_that_changes_all_the_time_should_be_left_to_the_next_sweep(self, deployment: Deployment) -> None:
         self.releasing(deployment)
         for _ in range(8):
             deployment.store.calls.fail_next("commit", StaleRecordError("another was first"))
-        task = self.task(deployment, lambda *_: None)
+        task = self.task(deployment, lambda _, __: None)
         assert [deployment.sweep(task), deployment.sweep(task)] == [0, 1]
 
 
