@@ -87,8 +87,8 @@ test: install ## run the tests that need no root and no cloud
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -p no:cacheprovider $(DECIDING) --cov-branch --cov-report=term:skip-covered --cov-fail-under=95 \
 	  $(addprefix --cov=shared/,lifecycle planning billing domain)
 
-fuzz: install ## send more than five thousand hostile requests and compare the answers with the OpenAPI document
-	@GPULAUNCH_FUZZ=400 $(BIN)/python -m pytest -q -s tests/hostile/test_api.py --timeout 600
+fuzz: install ## send ten thousand hostile requests, compare the answers with the OpenAPI document, and as many hostile reports of nodes; half an hour
+	@GPULAUNCH_FUZZ=800 $(BIN)/python -m pytest -q -s tests/hostile/test_api.py tests/hostile/test_reports.py --timeout 3600
 
 check: install lint types test simulate-ci ## run everything a change must pass: ruff, pyright, the tests, 2,000 simulated seeds
 

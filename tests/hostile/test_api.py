@@ -1,6 +1,6 @@
 """Whatever is sent, the answer is one that the document describes, and no fault of the control plane.
 
-`make test` sends some hundred requests; `make fuzz` (`GPULAUNCH_FUZZ=300`) five thousand and more.
+`make test` sends some hundred requests; `make fuzz` (`GPULAUNCH_FUZZ=800`) ten thousand and more.
 """
 
 import os
