@@ -1,6 +1,6 @@
 """What is found of a model before a node is paid for, as records keep it."""
 
-from gpulaunch.models.base import Kept
+from gpulaunch.models.base import Kept, UtcTime
 
 
 class ExtraFacts(Kept):
@@ -22,6 +22,8 @@ class ModelFacts(Kept):
     """Its name on the Hub today, which renaming changes; None: it is not on the Hub."""
     commit: str | None = None
     """The commit that its revision named at the launch; every node of the instance fetches this one."""
+    newest: UtcTime | None = None
+    """Of a bucket: when the newest of its files was stored. Every node of the instance fetches the versions of then."""
     total_bytes: int
     """All files that a node fetches, those of adapters and the like included."""
     weight_bytes: int

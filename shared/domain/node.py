@@ -117,6 +117,15 @@ class FileChecksum(Stored):
     """In hexadecimal digits."""
 
 
+class PartsChecksum(Stored):
+    """The ETag by which S3 knows a file that was uploaded in parts: the MD5 of its parts' MD5s, and their number."""
+
+    digest: str
+    """In hexadecimal digits, `-` and the number: `d41d8cd98f00b204e9800998ecf8427e-3`."""
+    part_bytes: int
+    """Size of every part but the last."""
+
+
 class ReportRequest(LeaseAnswer):
     """A lease for a node whose reports the control plane has lost."""
 
@@ -135,6 +144,8 @@ class ModelFile(Stored):
     """Size in bytes if the store reports it; the node verifies it."""
     checksum: FileChecksum | None = None
     """If the store reports one; the node verifies it."""
+    parts: PartsChecksum | None = None
+    """The same for a file that was uploaded in parts."""
 
 
 class ModelFolder(Stored):

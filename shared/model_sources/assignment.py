@@ -34,7 +34,7 @@ class AssignmentMaker:
         tried = next((one for one in record.attempts if one.number == attempt), None)
         if tried is None:
             raise refused(f"{record.instance_id} has no attempt {attempt}")
-        listing = self._files.list_files(pinned(record))
+        listing = self._files.list_files(pinned(record), None if record.model is None else record.model.newest)
         folders, local_args = self._localized(record)
         of_hub = listing.hub_model is not None or bool(folders)
         hub_token = self._settings.hub_token if of_hub else None

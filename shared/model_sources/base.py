@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -80,6 +81,8 @@ class ModelListing:
     """Of the Hub: the commit that all files are of."""
     parameters: Mapping[str, int] = field(default_factory=dict[str, int])
     """By stored type, as far as the source itself has read the files' headers."""
+    newest: datetime | None = None
+    """Of a bucket: when the newest of its files was stored, by the store's clock."""
     skipped: Sequence[str] = ()
     """Files that have no place in a folder: their names leave it, or no file can have them."""
 
@@ -87,8 +90,10 @@ class ModelListing:
 class ModelFiles(Protocol):
     """Lists a model's files with URLs for the node."""
 
-    def list_files(self, request: LaunchRequest) -> ModelListing:
+    def list_files(self, request: LaunchRequest, until: datetime | None = None) -> ModelListing:
         """Return the files of the request's model that a node fetches, with sizes and URLs, signed where needed.
+
+        A bucket that keeps versions gives those that were current `until` then.
 
         Raises LaunchRefusedError (the source can't be read) and ProviderUnavailableError (no answer now).
         """

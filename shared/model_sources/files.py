@@ -1,10 +1,9 @@
-"""List a model's files in R2, S3 and others with their protocol, and in public containers of Azure Blob storage."""
+"""List and read a model's files wherever they are: the Hub, buckets, public containers of Azure Blob storage."""
 
 import base64
-import re
-import xml.etree.ElementTree as ET
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from datetime import datetime
 from typing import Protocol
 
 from gpulaunch.models.requests import LaunchRequest
@@ -22,9 +21,10 @@ from shared.model_sources.base import (
     parse_source,
     refused,
 )
+from shared.model_sources.buckets import Bucket, ListedFile, ListingPage
 from shared.model_sources.hub import Hub
 from shared.model_sources.reasons import explain, store_code
-from shared.model_sources.sigv4 import Signer, canonical_query, encode_path
+from shared.model_sources.sigv4 import canonical_query, encode_path
 from shared.model_sources.web import Web, parse_xml
 from shared.model_sources.weights import is_weight
 from shared.settings import Settings
@@ -35,32 +35,16 @@ MOST_PAGES = 100
 """Pages of one listing; stores return a thousand entries per page, and an endless listing is given up."""
 LONGEST_LISTING = 120.0
 """Seconds for a whole listing: a normal one takes a few, and a queue function has ten minutes."""
-SIGNED_SECONDS = 6 * 3600
-"""How long a signed URL is valid: installing vLLM takes minutes and a 400 GB model on a slow link (20 MB/s) five and a
-half hours, with a request per range. Six hours cover that even if the node cannot get new ones."""
-PAGE = 1000
-"""Entries per page, S3's maximum."""
-
-
-@dataclass(frozen=True)
-class _Entry:
-    name: str
-    size: str | None
-    checksum: FileChecksum | None = None
-
-
-@dataclass(frozen=True)
-class _Page:
-    entries: Sequence[_Entry]
-    """Names and sizes as the store gives them, without its markers of folders."""
-    following: str | None
-    """What asks for the next page."""
 
 
 class _Store(Protocol):
-    def page(self, web: Web, token: str | None) -> _Page: ...
+    def page(self, web: Web, token: str | None) -> ListingPage: ...
 
-    def url(self, name: str) -> str:
+    def checked(self, web: Web, entries: Sequence[ListedFile]) -> Sequence[ListedFile]:
+        """Return the entries with the checksums that the store tells one by one only."""
+        ...
+
+    def url(self, entry: ListedFile) -> str:
         """Where a node downloads a file."""
         ...
 
@@ -71,12 +55,15 @@ class SourceFiles:
     def __init__(self, settings: Settings, clock: Clock, web: Web | None = None) -> None:
         self._settings, self._clock, self._web = settings, clock, web or Web()
 
-    def list_files(self, request: LaunchRequest) -> ModelListing:
+    def list_files(self, request: LaunchRequest, until: datetime | None = None) -> ModelListing:
         """See ModelFiles. URLs of buckets are valid for `SIGNED_SECONDS`."""
-        return self.listing(parse_source(request), request.vllm_args)
+        source = parse_source(request)
+        if isinstance(source, HubSource):
+            return self.listing(source, request.vllm_args)
+        return _files(source, self._store(source, until), self._web.within(LONGEST_LISTING), checked=True)
 
     def listing(self, source: Source, args: list[str], *, whole_model: bool = True) -> ModelListing:
-        """As `list_files`; not `whole_model`: there need not be weights."""
+        """The files as they are now, checksums of parts left out; not `whole_model`: there need not be weights."""
         web = self._web.within(LONGEST_LISTING)
         if isinstance(source, HubSource):
             return self._hub(web).listing(source, args, whole_model=whole_model)
@@ -115,14 +102,14 @@ class SourceFiles:
     def _hub(self, web: Web) -> Hub:
         return Hub(self._settings.hub_endpoint, self._settings.hub_token, web)
 
-    def _store(self, source: BucketSource | BlobSource) -> "_Store":
+    def _store(self, source: BucketSource | BlobSource, until: datetime | None = None) -> "_Store":
         if isinstance(source, BucketSource):
-            return _Bucket(source, self._settings, self._clock)
+            return Bucket(source, self._settings, self._clock, until)
         return _Container(source, anywhere=self._settings.development)
 
 
-def _files(source: BucketSource | BlobSource, store: _Store, web: Web) -> ModelListing:
-    files: list[ModelFile] = []
+def _files(source: BucketSource | BlobSource, store: _Store, web: Web, *, checked: bool = False) -> ModelListing:
+    found: dict[str, ListedFile] = {}
     skipped: list[str] = []
     token: str | None = None
     for _ in range(MOST_PAGES):
@@ -133,69 +120,31 @@ def _files(source: BucketSource | BlobSource, store: _Store, web: Web) -> ModelL
                 # Nothing in a folder can have this name, so vLLM does not look for it either.
                 skipped.append(entry.name)
                 continue
-            size = file_size(entry.size, source.name)
-            files.append(ModelFile(path=path, url=store.url(entry.name), size=size, checksum=entry.checksum))
-        if len(files) > MOST_FILES:
+            found[path] = entry
+        if len(found) > MOST_FILES:
             raise refused(f"{source.name} has more than {MOST_FILES} files")
         token = page.following
         if not token:
             break
     else:
         raise refused(f"{source.name}: the listing does not end")
-    if not files and skipped:
+    if not found and skipped:
         raise refused(f"{source.name}: the name {skipped[0]!r} is not a valid path")
-    if not files:
+    if not found:
         raise refused(f"there are no files in {source.name}")
-    return ModelListing(files, skipped=skipped)
-
-
-class _Bucket:
-    """URLs are path-style, which every S3-compatible store supports."""
-
-    def __init__(self, source: BucketSource, settings: Settings, clock: Clock) -> None:
-        if source.store == "r2":
-            endpoint, region = settings.r2_endpoint, "auto"
-            needed = {"R2_ENDPOINT": endpoint}
-            key_id, secret, names = settings.r2_access_key_id, settings.r2_secret_access_key, "R2"
-            token = settings.r2_session_token
-        else:
-            region, needed = settings.s3_region, {}
-            endpoint = settings.s3_endpoint or f"https://s3.{region}.amazonaws.com"
-            key_id, secret, names = settings.s3_access_key_id, settings.s3_secret_access_key, "AWS"
-            token = settings.s3_session_token
-        needed |= {f"{names}_ACCESS_KEY_ID": key_id, f"{names}_SECRET_ACCESS_KEY": secret}
-        if endpoint is None or key_id is None or secret is None:
-            missing = [name for name, value in needed.items() if value is None]
-            raise refused(f"{source.name} cannot be read: set {', '.join(missing)}")
-        self._source, self._clock = source, clock
-        self._address = f"{endpoint}/{encode_path(source.bucket)}"
-        if key_id.get_secret_value().startswith("ASIA") and token is None:
-            # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-prefixes
-            raise refused(
-                f"{source.name} cannot be read: the key is a temporary one; set {names}_SESSION_TOKEN as well"
-            )
-        self._signer = Signer(key_id.get_secret_value(), secret, region, token)
-
-    def page(self, web: Web, token: str | None) -> _Page:
-        name = self._source.name
-        query = {"list-type": "2", "prefix": self._source.prefix, "max-keys": str(PAGE)}
-        if token is not None:
-            query["continuation-token"] = token
-        headers = self._signer.headers(self._address, query, self._clock.now())
-        answer = web.get(f"{self._address}?{canonical_query(query)}", headers, name)
-        if answer.status_code != 200:
-            reason = explain(answer.status_code, store_code(answer.content), temporary=self._signer.token is not None)
-            raise refused(f"{name}: {reason}")
-        root = parse_xml(answer.content, name)
-        found = [_stored(entry) for entry in root.iter("Contents")]
-        more = root.findtext("IsTruncated") == "true"
-        return _Page(
-            [entry for entry in found if not entry.name.endswith("/")],
-            root.findtext("NextContinuationToken") if more else None,
+    entries = list(found.values())
+    files = [
+        ModelFile(
+            path=path,
+            url=store.url(entry),
+            size=file_size(entry.size, source.name),
+            checksum=entry.checksum,
+            parts=entry.parts,
         )
-
-    def url(self, name: str) -> str:
-        return self._signer.presign(f"{self._address}/{encode_path(name)}", SIGNED_SECONDS, self._clock.now())
+        for path, entry in zip(found, store.checked(web, entries) if checked else entries, strict=True)
+    ]
+    times = [entry.stored for entry in entries if entry.stored is not None]
+    return ModelListing(files, newest=max(times, default=None), skipped=skipped)
 
 
 class _Container:
@@ -207,7 +156,7 @@ class _Container:
         """Also allow local hosts; for development only."""
         self._address = f"https://{source.host}/{encode_path(source.container)}"
 
-    def page(self, web: Web, token: str | None) -> _Page:
+    def page(self, web: Web, token: str | None) -> ListingPage:
         name = self._source.name
         query = {"restype": "container", "comp": "list", "prefix": self._source.prefix}
         if token is not None:
@@ -222,29 +171,21 @@ class _Container:
         if root.tag != "EnumerationResults":
             raise refused(f"{name} is not a container in Azure Blob Storage")
         entries = [
-            _Entry(
-                blob.findtext("Name") or "",
-                blob.findtext("Properties/Content-Length"),
-                _content_md5(blob.findtext("Properties/Content-MD5")),
+            ListedFile(
+                name=blob.findtext("Name") or "",
+                size=blob.findtext("Properties/Content-Length"),
+                checksum=_content_md5(blob.findtext("Properties/Content-MD5")),
             )
             for blob in root.iter("Blob")
             if blob.findtext("Properties/ResourceType") != "directory"
         ]
-        return _Page([entry for entry in entries if not entry.name.endswith("/")], root.findtext("NextMarker"))
+        return ListingPage([entry for entry in entries if not entry.name.endswith("/")], root.findtext("NextMarker"))
 
-    def url(self, name: str) -> str:
-        return f"{self._address}/{encode_path(name)}"
+    def checked(self, web: Web, entries: Sequence[ListedFile]) -> Sequence[ListedFile]:  # noqa: ARG002 - the listing has them all
+        return entries
 
-
-def _stored(entry: ET.Element) -> _Entry:
-    """One object of an S3 listing.
-
-    Its ETag is the MD5 of what was uploaded in one piece; a `-` in it tells of several pieces. The node still asks the
-    store whether it is encrypted with a key of its own, since the ETag is not a hash then.
-    """
-    tag = (entry.findtext("ETag") or "").strip('"')
-    md5 = FileChecksum(algorithm="md5", digest=tag.lower()) if re.fullmatch(r"[0-9a-fA-F]{32}", tag) else None
-    return _Entry(entry.findtext("Key") or "", entry.findtext("Size"), md5)
+    def url(self, entry: ListedFile) -> str:
+        return f"{self._address}/{encode_path(entry.name)}"
 
 
 def _content_md5(text: str | None) -> FileChecksum | None:

@@ -58,6 +58,7 @@ class SourceInspector:
             source=_name(source, listing),
             repository=listing.hub_model,
             commit=listing.commit,
+            newest=listing.newest,
             total_bytes=sum(file.size or 0 for file in files.values()) + sum(extra.total_bytes for extra in extras),
             extras=extras,
             draft_bytes=held,

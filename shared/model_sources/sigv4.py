@@ -8,6 +8,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from urllib.parse import quote, urlsplit
 
 from pydantic import SecretStr
@@ -18,7 +19,7 @@ _EMPTY = hashlib.sha256(b"").hexdigest()
 
 @dataclass(frozen=True)
 class Signer:
-    """Signs GET requests to S3-compatible stores of one region with one key."""
+    """Signs GET and HEAD requests to S3-compatible stores of one region with one key."""
 
     key_id: str
     secret: SecretStr
@@ -27,14 +28,14 @@ class Signer:
     token: SecretStr | None = None
     """The session token of temporary credentials."""
 
-    def headers(self, url: str, query: Mapping[str, str], now: datetime) -> dict[str, str]:
+    def headers(self, url: str, query: Mapping[str, str], now: datetime, method: str = "GET") -> dict[str, str]:
         """Return headers for `GET url?query`, valid for about 15 minutes around `now`; `url` itself has no query."""
         stamp = _stamp(now)
         sent = {"x-amz-content-sha256": _EMPTY, "x-amz-date": stamp}
         if self.token is not None:
             sent["x-amz-security-token"] = self.token.get_secret_value()
         signed = {"host": urlsplit(url).netloc, **sent}
-        signature = self._sign(url, query, signed, _EMPTY, stamp)
+        signature = self._sign(method, url, query, signed, _EMPTY, stamp)
         credential = f"{self.key_id}/{self._scope(stamp)}"
         names = ";".join(sorted(signed))
         return {
@@ -42,10 +43,11 @@ class Signer:
             "Authorization": f"{_ALGORITHM} Credential={credential},SignedHeaders={names},Signature={signature}",
         }
 
-    def presign(self, url: str, seconds: int, now: datetime) -> str:
-        """Return a URL that allows anyone to GET `url` for `seconds` (at most 604800) from `now`."""
+    def presign(self, url: str, seconds: int, now: datetime, given: Mapping[str, str] = MappingProxyType({})) -> str:
+        """Return a URL that allows anyone to GET `url?given` for `seconds` (at most 604800) from `now`."""
         stamp = _stamp(now)
         query = {
+            **given,
             "X-Amz-Algorithm": _ALGORITHM,
             "X-Amz-Credential": f"{self.key_id}/{self._scope(stamp)}",
             "X-Amz-Date": stamp,
@@ -54,17 +56,19 @@ class Signer:
         }
         if self.token is not None:
             query["X-Amz-Security-Token"] = self.token.get_secret_value()
-        signature = self._sign(url, query, {"host": urlsplit(url).netloc}, "UNSIGNED-PAYLOAD", stamp)
+        signature = self._sign("GET", url, query, {"host": urlsplit(url).netloc}, "UNSIGNED-PAYLOAD", stamp)
         return f"{url}?{canonical_query(query)}&X-Amz-Signature={signature}"
 
     def _scope(self, stamp: str) -> str:
         return f"{stamp[:8]}/{self.region}/s3/aws4_request"
 
-    def _sign(self, url: str, query: Mapping[str, str], headers: Mapping[str, str], payload: str, stamp: str) -> str:
+    def _sign(
+        self, method: str, url: str, query: Mapping[str, str], headers: Mapping[str, str], payload: str, stamp: str
+    ) -> str:
         named = sorted(headers)
         canonical = "\n".join(
             [
-                "GET",
+                method,
                 urlsplit(url).path or "/",
                 canonical_query(query),
                 *(f"{name}:{headers[name]}" for name in named),

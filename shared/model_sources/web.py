@@ -25,7 +25,7 @@ LONGEST_SECONDS = 60.0
 LARGEST = 16 * 1024 * 1024
 """Maximum bytes of a page; a thousand entries are below one MiB."""
 
-_KEPT = ("Location", "Link", "X-Error-Code", "x-ms-error-code", "Content-Range", "ETag")
+_KEPT = ("Location", "Link", "X-Error-Code", "x-ms-error-code", "Content-Range", "ETag", "Content-Length")
 """Headers of an answer that callers read; those about the body's form no longer hold for what was read."""
 
 
@@ -36,7 +36,7 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 class Web:
-    """GET with retries. Redirects are not followed: the user named this store, not another."""
+    """GET and HEAD with retries. Redirects are not followed: the user named this store, not another."""
 
     def __init__(
         self,
@@ -51,7 +51,9 @@ class Web:
         """Return a copy that gives up with ProviderUnavailableError after this many seconds."""
         return Web(self._transport, self._lookup, self._sleep, time.monotonic() + seconds)
 
-    def get(self, url: str, headers: Mapping[str, str], what: str, public_only: bool = False) -> httpx.Response:
+    def get(
+        self, url: str, headers: Mapping[str, str], what: str, public_only: bool = False, method: str = "GET"
+    ) -> httpx.Response:
         """Return the answer, which may have any status below 500 except 429.
 
         `what` names the source in messages: addresses may be signed and are never shown. `public_only` refuses hosts
@@ -71,7 +73,7 @@ class Web:
                     self._sleep(0.5 * 2**number)
 
                 def exchange() -> httpx.Response:
-                    with client.stream("GET", url, headers=sent, extensions=extensions) as answer:
+                    with client.stream(method, url, headers=sent, extensions=extensions) as answer:
                         return _read(answer, what, self._until)
 
                 try:

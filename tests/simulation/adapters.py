@@ -39,7 +39,7 @@ class Files:
         self._chaos = chaos
         self._name_of = name_of
 
-    def list_files(self, request: LaunchRequest) -> ModelListing:
+    def list_files(self, request: LaunchRequest, until: datetime | None = None) -> ModelListing:
         # In pages, each with its own time limit and tries.
         what = f"list files of {self._name_of(request)}"
         return self._chaos.sky(what, lambda: ModelListing([], request.model_name), longest=150.0)

@@ -50,7 +50,7 @@ class Remote:
     def of(cls, entry: Mapping[str, Any], folder: Path, parts: Path, headers: Mapping[str, str]) -> Remote:
         target = safe_target(folder, entry["path"])
         part = parts / hashlib.sha256(str(target).encode()).hexdigest()[:32]
-        checksum = Checksum.of(entry.get("checksum"))
+        checksum = Checksum.of(entry)
         return cls(entry["path"], entry["url"], entry.get("size"), target, part, dict(headers), checksum)
 
     @property

@@ -35,7 +35,8 @@ class Listed:
     def __init__(self, listing: ModelListing) -> None:
         self.listing = listing
 
-    def list_files(self, request: LaunchRequest) -> ModelListing:
+    def list_files(self, request: LaunchRequest, until: datetime | None = None) -> ModelListing:
+        self.until = until
         return self.listing
 
     def beside(self, reference: Reference, name: str, revision: str) -> tuple[HubSource, ModelListing]:

@@ -12,7 +12,7 @@ from moto.server import ThreadedMotoServer
 
 from gpulaunch.models.requests import LaunchRequest
 from shared.domain.provider import LaunchRefusedError, ProviderUnavailableError
-from shared.model_sources import files as source_files
+from shared.model_sources import buckets
 from shared.model_sources.addresses import is_public
 from shared.model_sources.files import SourceFiles
 from shared.model_sources.web import Web, parse_xml
@@ -93,7 +93,7 @@ def test_a_name_that_no_file_can_have_should_not_stop_the_others(endpoint: str, 
 
 @pytest.mark.usefixtures("bucket")
 def test_long_listings_are_read_to_their_end(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_files, "PAGE", 2)
+    monkeypatch.setattr(buckets, "PAGE", 2)
     access = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "s" * 40}
     files = SourceFiles(settings(AWS_ENDPOINT_URL_S3=endpoint, **access), Now())
     assert len(files.list_files(request("s3://models/many")).files) == 5
