@@ -71,11 +71,11 @@ class Session:
     """Shows that a request is sent again, and why; None: a line on standard error."""
 
     def _report_retry(self, error: Exception, seconds: float) -> None:
-        text = f"{str(error).removesuffix('.')}; trying again in {seconds:g} s"
         if self.on_retry is not None:
-            self.on_retry(text)
+            # One line that may be cut: what matters most comes first.
+            self.on_retry(f"trying again in {seconds:g} s: {error}")
         else:
-            self.note(text, "dim")
+            self.note(f"{error} (trying again in {seconds:g} s)", "dim")
 
     def answer(self, value: BaseModel | Iterable[BaseModel], show: Callable[[], None]) -> None:
         """Print an answer as one JSON document, or call `show`."""

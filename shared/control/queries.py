@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from gpulaunch.models.instances import ID_END, INSTANCE_ID
+from gpulaunch.models.instances import ID_END, INSTANCE_ID, STARTING
 from gpulaunch.models.problems import FieldError
 from gpulaunch.models.queries import CatalogQuery
 from gpulaunch.models.responses import CatalogAnswer, HealthAnswer, SweepTaskView
@@ -18,6 +18,7 @@ from shared.domain.catalog import Catalog, NotCataloguedError
 from shared.domain.errors import AmbiguousNameError, InstanceNotFoundError, InvalidFieldsError
 from shared.domain.instance import Event, InstanceRecord
 from shared.errors import StoreUnavailableError
+from shared.planning.gpu_fit import fit, need
 from shared.storage.base import InstanceFilter, InstanceStore, RecordPage, Versioned
 
 SWEEP_LATE = timedelta(minutes=5)
@@ -94,6 +95,14 @@ class InstanceQueries:
             return self.store.events(record.instance_id, after=after, limit=MOST_EVENTS)
         first = self.store.events(record.instance_id, limit=FIRST_EVENTS)
         return first + self.store.events(record.instance_id, after=latest, limit=MOST_EVENTS - FIRST_EVENTS)
+
+    def misfit(self, record: InstanceRecord) -> str:
+        """What the plan warned of, until the model's own files have told; empty: nothing."""
+        if record.phase not in STARTING or record.model is not None:
+            return ""
+        request = record.request
+        found = fit(need(request.model_name, request.model_source, request.vllm_args), record.offers)
+        return found.warning or "" if found else ""
 
     def marked(self, kind: str) -> Mapping[str, datetime]:
         """The ids of instances with a marker of a kind, and since when they have it."""

@@ -33,6 +33,7 @@ def context(app: App, found: Versioned) -> dict[str, Any]:
         "events": events,
         "log": record.log_tail,
         "rate": hourly_rate(view),
+        "misfit": app.instances.misfit(record),
         "planned": record.offers,
         "tried": {attempt.offer.key for attempt in record.attempts},
         "samples": samples(view.endpoint, record.request.model_name) if view.endpoint else {},

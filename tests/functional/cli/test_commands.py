@@ -183,11 +183,11 @@ def test_an_outage_should_be_a_line_among_the_bars_which_stand_still(world: Worl
         return written.getvalue()
 
     assert "trying again" not in screen()
-    watch.lost("Cannot reach http://app.test: nothing listens there; trying again in 2 s")
+    watch.lost("trying again in 2 s: Cannot reach http://app.test: nothing listens there.")
     before = screen()
-    assert "nothing listens there; trying again in 2 s" in before
+    assert "trying again in 2 s: Cannot reach http://app.test" in before
     world.clock.advance(10)
-    watch.lost("Cannot reach http://app.test: nothing listens there; trying again in 2 s")
+    watch.lost("trying again in 2 s: Cannot reach http://app.test: nothing listens there.")
     assert re.findall(r"provisioning.* (\d+ s)", screen()) == re.findall(r"provisioning.* (\d+ s)", before)
     world.clock.advance(16)
     assert "trying again" not in screen()

@@ -450,3 +450,21 @@ def test_a_reader_should_not_be_offered_what_is_refused(world: World, admin: Vis
     instance_id = world.launch()
     assert "Launch another" in text_of(admin.get(f"/instances/{instance_id}"))
     assert "Launch another" not in text_of(reader.get(f"/instances/{instance_id}"))
+
+
+def test_a_model_that_may_not_fit_should_be_warned_of_on_its_page(world: World, admin: Visitor) -> None:
+    small = world.launch(model_name="meta-llama/Llama-3.3-70B-Instruct")
+    enough = world.launch()
+    assert "The model may not fit: it needs about 146 GiB, has 24 GiB" in text_of(admin.get(f"/instances/{small}"))
+    assert "may not fit" not in text_of(admin.get(f"/instances/{enough}"))
+    world.run(120)
+    assert "may not fit" not in text_of(admin.get(f"/instances/{small}"))
+
+
+@pytest.mark.parametrize(("failed", "folded"), [(2, False), (5, True)])
+def test_many_attempts_should_be_folded(world: World, admin: Visitor, failed: int, folded: bool) -> None:
+    instance_id = world.launch(labels={"simulate.no-capacity": str(failed)}, region=None)
+    world.run(60)
+    page = admin.get(f"/instances/{instance_id}")
+    assert page.body.decode().count("no capacity</strong>: Simulated") == failed
+    assert (f"{failed + 1 - 3} earlier attempts" in text_of(page)) is folded
