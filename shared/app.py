@@ -50,6 +50,7 @@ from shared.control.sweep.burning import LateReleases, StayingOrphans
 from shared.control.sweep.endpoint_replicas import EndpointReplicas
 from shared.control.sweep.expiry import Expiry
 from shared.control.sweep.garbage import GarbageCollection
+from shared.control.sweep.lost_nodes import LostNodes
 from shared.control.sweep.lost_records import LostRecords
 from shared.control.sweep.poison import PoisonQueues
 from shared.control.sweep.price_refresh import PriceRefresh
@@ -177,11 +178,15 @@ def compose(adapters: Adapters) -> App:
     preparation = LaunchPreparation(planner, modes, quota, made.backends, source_check)
     launcher = Launcher(preparation, admission, made.queues, clock, made.ids, telemetry)
     replicas = ReplicaKeeper(made.endpoints, store, launcher, terminator, records, clock)
+    adopter = Adopter(
+        store, listing, garbage, made.catalog, admission, made.queues, clock, settings, made.deployment, made.timeouts
+    )
     tasks: Sequence[SweepTask] = (
         # The cloud is listed when this begins, before the records are read.
         GarbageCollection(
             store, listing, made.deployment, garbage, LostRecords(listing, alerts.garbage), alerts.garbage
         ),
+        LostNodes(store, listing, adopter, specs, made.backends, clock),
         Requeue(made.queues),
         PoisonQueues(made.queues, records),
         EndpointReplicas(made.endpoints, replicas),
@@ -214,18 +219,7 @@ def compose(adapters: Adapters) -> App:
         replicas=replicas,
         terminator=terminator,
         node_door=NodeDoor(store, made.deriver, clock),
-        adopter=Adopter(
-            store,
-            listing,
-            garbage,
-            made.catalog,
-            admission,
-            made.queues,
-            clock,
-            settings,
-            made.deployment,
-            made.timeouts,
-        ),
+        adopter=adopter,
         node_calls=NodeCalls(
             records,
             made.assignments,

@@ -18,7 +18,7 @@ class WaitingNode(Answer):
     confirmed_until: UtcTime | None
     """Until when a confirmation holds; null: it waits for one."""
     heard_at: UtcTime | None = None
-    """When it last called the app with the token of its attempt: it is alive; null: not within an hour."""
+    """When it last called or answered the app with the token of its attempt: it is alive; null: not within an hour."""
     adoptable: bool = False
     """The table has no record of it, and `POST /api/garbage/adopt` makes one."""
 

@@ -14,7 +14,7 @@ from shared.control.clusters import ClusterListing
 from shared.control.garbage_report import GarbageReports
 from shared.control.records import send_step
 from shared.domain.catalog import ANY_REGION, Catalog, NotCataloguedError
-from shared.domain.instance import attempt_of, instance_of
+from shared.domain.instance import Event, InstanceRecord, attempt_of, instance_of
 from shared.domain.provider import Cluster, NodeState
 from shared.errors import AlreadyExistsError, StoreUnavailableError
 from shared.lifecycle.adoption import adopted
@@ -93,22 +93,8 @@ class Adopter:
         return cluster
 
     def _adopt(self, cluster: Cluster, heard: bool, model_name: str, lifetime_minutes: int | None) -> None:
-        if cluster.created_at is None:
-            raise _RefusedError("It is not known since when it costs money.")
-        name, offer, now = cluster.cluster_name, self._offer(cluster), self.clock.now()
-        most = self.admission.rules.limits.lifetime_minutes or _LONGEST_MINUTES
-        record, events = adopted(
-            instance_of(name),
-            attempt_of(name),
-            offer,
-            model_name=model_name,
-            created_at=cluster.created_at,
-            now=now,
-            lifetime_minutes=min(most, lifetime_minutes or most),
-            heard=heard,
-            port=server_port(offer.provider, self.settings),
-            timeouts=self.timeouts,
-        )
+        name = cluster.cluster_name
+        record, events = self._record(cluster, heard, model_name, lifetime_minutes)
         try:
             self.admission.take(record, events)
         except AlreadyExistsError:
@@ -119,6 +105,37 @@ class Adopter:
             send_step(self.queues, record, NextStep("advance", 0.0))
         except StoreUnavailableError:
             log.warning("%s is adopted, but its first message was not sent; the sweep sends it", record.instance_id)
+
+    def as_adopted(self, cluster: Cluster) -> InstanceRecord | None:
+        """The record that a node of ours would get, not stored; None: it can't be adopted."""
+        try:
+            record, _ = self._record(cluster, heard=False, model_name="", lifetime_minutes=None)
+        except _RefusedError as error:
+            log.warning("%s cannot be adopted: %s", cluster.cluster_name, error)
+            return None
+        return record
+
+    def _record(
+        self, cluster: Cluster, heard: bool, model_name: str, lifetime_minutes: int | None
+    ) -> tuple[InstanceRecord, tuple[Event, ...]]:
+        if cluster.created_at is None:
+            raise _RefusedError("It is not known since when it costs money.")
+        name, offer, now = cluster.cluster_name, self._offer(cluster), self.clock.now()
+        most = self.admission.rules.limits.lifetime_minutes or _LONGEST_MINUTES
+        return adopted(
+            instance_of(name),
+            attempt_of(name),
+            offer,
+            model_name=model_name,
+            created_at=cluster.created_at,
+            now=now,
+            lifetime_minutes=min(most, lifetime_minutes or most),
+            heard=heard,
+            # A node that is asked has been heard too, and does not call.
+            calls_us=heard and self.settings.public_url is not None,
+            port=server_port(offer.provider, self.settings),
+            timeouts=self.timeouts,
+        )
 
     def _offer(self, cluster: Cluster) -> Offer:
         """What the node is and costs, from the listing and the catalog; a node's own report counts for neither."""

@@ -52,7 +52,7 @@ class ClusterListing:
         self._store = store
         self._backends = backends
         self._clouds = clouds
-        self._modes = tuple(modes)
+        self.modes = tuple(modes)
 
     def should_list_skypilot(self, now: datetime) -> bool:
         """Whether to list SkyPilot's clusters in this sweep; asking wakes an API server that may be scaled to zero.
@@ -70,7 +70,7 @@ class ClusterListing:
         found: dict[str, tuple[Source, Cluster]] = {}
         complete = True
         by_backends: set[str] | None = set()
-        for mode in self._modes:
+        for mode in self.modes:
             if mode == "real" and not skypilot:
                 complete, by_backends = False, None
                 continue
@@ -84,7 +84,7 @@ class ClusterListing:
                 found[cluster.cluster_name] = (mode, cluster)
         if by_backends is not None:
             by_backends.update(found)
-        for provider, cloud in self._clouds.items() if "real" in self._modes else ():
+        for provider, cloud in self._clouds.items() if "real" in self.modes else ():
             try:
                 for cluster in cloud.clusters():
                     source, listed = found.get(cluster.cluster_name, (provider, cluster))

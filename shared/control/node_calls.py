@@ -35,7 +35,7 @@ from shared.lifecycle.observations import Heard, Noticed, Observation, Registere
 from shared.redaction import Redactor
 from shared.storage.base import UNRECORDED_CALLER, InstanceStore, Marker, UnreadableRecordError, Versioned
 
-_CALLED_FOR = timedelta(hours=1)
+CALLED_FOR = timedelta(hours=1)
 """How long the marker of such a node is kept after its last call; it calls every minute."""
 _ATTEMPTS = 100
 """Attempts beyond the recorded ones that a token is compared with, 3 µs each: more than five recoveries come to, unless
@@ -91,7 +91,7 @@ class NodeDoor:
         for number in range(first, first + _ATTEMPTS):
             if self.deriver.is_node(token, instance_id, number):
                 name = cluster_name(instance_id, number)
-                self.store.put_marker(Marker(kind=UNRECORDED_CALLER, key=name, at=now, until=now + _CALLED_FOR))
+                self.store.put_marker(Marker(kind=UNRECORDED_CALLER, key=name, at=now, until=now + CALLED_FOR))
                 raise UnrecordedNodeError
 
 

@@ -24,6 +24,7 @@ def adopted(
     now: datetime,
     lifetime_minutes: int,
     heard: bool,
+    calls_us: bool,
     port: int | None,
     timeouts: Timeouts,
 ) -> tuple[InstanceRecord, tuple[Event, ...]]:
@@ -59,7 +60,7 @@ def adopted(
         billed_from=created_at,
         node_up_at=now,
         listed=True,
-        calls_us=heard,
+        calls_us=calls_us,
         heard_at=now if heard else None,
         proves=True,
         port=port,
