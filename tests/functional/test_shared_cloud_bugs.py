@@ -18,6 +18,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 Plant = Callable[[pytest.MonkeyPatch], None]
 
 
+def identities_are_ignored(patch: pytest.MonkeyPatch) -> None:
+    """A node of another deployment is garbage, however many there are: the limits would hold back most of them."""
+    MUTATIONS["garbage_of_another_deployment_is_taken"](patch)
+    patch.setattr("shared.control.sweep.garbage.why_wait", always(None))
+
+
 def lost_nodes_are_garbage(patch: pytest.MonkeyPatch) -> None:
     """A node without a record counts as one that its record has given up."""
 
@@ -29,7 +35,7 @@ def lost_nodes_are_garbage(patch: pytest.MonkeyPatch) -> None:
 
 
 PLANTED: list[tuple[Plant, str]] = [
-    (MUTATIONS["garbage_of_another_deployment_is_taken"], "as it is"),
+    (identities_are_ignored, "as it is"),
     (MUTATIONS["garbage_waits_for_nobody"], "restored"),
     (MUTATIONS["garbage_waits_for_nobody"], "emptied"),
     (lost_nodes_are_garbage, "restored"),
