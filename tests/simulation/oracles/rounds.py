@@ -30,11 +30,12 @@ class Rounds(Oracle):
             if story.recoveries > self.world.terms.recoveries:
                 self.world.violated(f"{name(record)} recovers {story.recoveries} times")
         for attempt in record.attempts[len(before.attempts) :]:
-            self._begun(record, story, attempt)
+            self._begun(before, record, story, attempt)
         self._shows_reasons(record)
 
-    def _begun(self, record: Record, story: _Story, attempt: Attempt) -> None:
-        last = record.attempts[attempt.number - 2] if attempt.number > 1 else None
+    def _begun(self, before: Record, record: Record, story: _Story, attempt: Attempt) -> None:
+        # With the reason as it stood when the next one was begun: a later version may know it by another name since.
+        last = next((one for one in (*before.attempts, *record.attempts) if one.number == attempt.number - 1), None)
         why = last.failure.reason if last is not None and last.failure is not None else ""
         if why in HOPELESS:
             self.world.violated(f"{name(record)} tries again after {why}")
