@@ -1,4 +1,5 @@
 # The app as a container, for Functions on Container Apps or Premium and for docker-compose.yml. Flex Consumption cannot run images.
+# By its tag, not by digest: Microsoft puts fixes of the host under it each month, and a digest would miss them.
 FROM mcr.microsoft.com/azure-functions/python:4-python3.13
 
 # checkov:skip=CKV_DOCKER_3: Microsoft's image runs the host as root, on port 80: its own folders belong to root.

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install run stop doctor test fuzz audit lock check infra lint types browser screenshots static days e2e unattended \
+.PHONY: help install run stop doctor test fuzz audit sbom lock check infra lint types browser screenshots static days e2e unattended \
   simulate simulate-ci mutations chaos bench docs agent clean vllm-options
 
 help:
@@ -101,6 +101,9 @@ infra: install ## run the slow checks of infra/: checkov, hadolint, the deployme
 audit: install ## look the locked packages up in PyPI's advisories; fails where these can't be reached
 	@$(BIN)/pip-audit --strict --require-hashes --disable-pip -r requirements-dev.txt --progress-spinner off
 
+sbom: install ## write .cache/sbom/gpulaunch.cdx.json, what is deployed with versions and hashes (CycloneDX)
+	@$(BIN)/python -m deploy.sbom .cache/sbom/gpulaunch.cdx.json
+
 # `make lock` keeps what is locked as far as requirements/ allows; `make lock UPGRADE=--upgrade` takes the newest.
 LOCK := .cache/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-config \
   --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" $(UPGRADE)
@@ -112,6 +115,7 @@ lock: ## compile requirements/*.in into requirements*.txt, with hashes, for Pyth
 	@$(LOCK) requirements/local.in -c requirements-dev.txt -o requirements-local.txt
 	@$(LOCK) requirements/app.in -c requirements-dev.txt -o requirements.txt
 	@$(LOCK) requirements/node.in -o requirements-node.txt
+	@$(LOCK) requirements/skypilot-server.in -o infra/skypilot/requirements.txt
 
 lint: install ## run ruff
 	@$(BIN)/ruff check --no-cache .

@@ -13,6 +13,7 @@ LOCKS = {
     "skypilot": "requirements-skypilot.txt",
     "dev": "requirements-dev.txt",
     "node": "requirements-node.txt",
+    "skypilot-server": "infra/skypilot/requirements.txt",
 }
 
 
@@ -51,6 +52,23 @@ def test_each_lock_should_hold_the_one_before_it() -> None:
 @pytest.mark.parametrize("package", ["skypilot", "pandas", "boto3", "pytest", "ruff"])
 def test_the_deployed_app_should_be_free_of(package: str) -> None:
     assert package not in locked("app")
+
+
+def test_skypilots_server_should_be_installed_from_its_lock_alone() -> None:
+    text = (ROOT / "infra" / "skypilot" / "Dockerfile").read_text("utf-8")
+    installs = re.findall(r"pip install ([^&\\]+)", text)
+    assert [line.strip() for line in installs] == ["--no-cache-dir --require-hashes --requirement /requirements.txt"]
+    assert locked("skypilot-server")["skypilot"] == locked("skypilot")["skypilot"]
+
+
+@pytest.mark.parametrize("path", ["Dockerfile", "infra/skypilot/Dockerfile", "docker-compose.yml"])
+def test_images_should_be_named_by_digest_or_say_why_not(path: str) -> None:
+    """A tag is whatever its registry says it is."""
+    lines = (ROOT / path).read_text("utf-8").splitlines()
+    named = [place for place, line in enumerate(lines) if re.match(r"FROM |\s+image: ", line)]
+    assert named
+    for place in named:
+        assert re.search(r"@sha256:[0-9a-f]{64}$", lines[place]) or "not by digest" in lines[place - 1], lines[place]
 
 
 def test_the_docker_build_should_see_what_it_copies() -> None:
