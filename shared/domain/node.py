@@ -11,8 +11,9 @@ from shared.domain.text import clean
 
 Line = Annotated[str, StringConstraints(max_length=2000), AfterValidator(clean)]
 """Cleaned before anything else is done with it: a secret split by a control character is not redacted."""
-ByteCount = Annotated[int, Field(ge=0, le=2**53)]
-"""More than any disk holds, and the largest number that every reader of JSON takes as it is."""
+_MOST = 2**53 - 1
+"""More than any disk holds, and the largest number that every reader of JSON takes as it is, floats included."""
+ByteCount = Annotated[int, Field(ge=0, le=_MOST)]
 
 
 class NodePhase(StrEnum):
@@ -95,8 +96,8 @@ class NoticeReport(Outside):
 class Heartbeat(Outside):
     """Body of `/heartbeat`."""
 
-    running_requests: Annotated[float, Field(ge=0, le=2**53)] | None = None
-    waiting_requests: Annotated[float, Field(ge=0, le=2**53)] | None = None
+    running_requests: Annotated[float, Field(ge=0, le=_MOST)] | None = None
+    waiting_requests: Annotated[float, Field(ge=0, le=_MOST)] | None = None
 
 
 class LeaseAnswer(Stored):

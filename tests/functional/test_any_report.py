@@ -21,7 +21,7 @@ from tests.functional.scripted import NodeWorld
 from tests.functional.web.visitor import Visitor
 from tests.twins.clock import START
 
-LARGEST = 2**53
+LARGEST = 2**53 - 1
 pieces = st.sampled_from(["x", "\x01", '"', "\\", "\u2028", "\u202e", "🚀", "\x9b", "\x1b[2J", "\n", "\x7f", "é "])
 lines = st.tuples(pieces, st.sampled_from([0, 1, 700, 2000]))
 """A piece and how often it is repeated."""
