@@ -117,7 +117,7 @@ def _host(trials: list[Trial], answer: Connection) -> None:
     _be_silent()
     warm: list[Trial] = []
     for one in trials:
-        if one.mutant.body is None:
+        if one.mutant.body is None or not _can_be_patched(one):
             answer.send(_forked(one, _import_and_run))
         else:
             warm.append(one)
@@ -159,6 +159,12 @@ class _Forks:
         for old, new in zip(_outermost(before), _outermost(after), strict=True):
             for function in self._functions[_key(old)]:
                 function.__code__ = new
+
+
+def _can_be_patched(one: Trial) -> bool:
+    """Whether functions take their new code: one that calls `super()` no more, or now, needs another closure."""
+    before, after = (_outermost(compile(source, "", "exec")) for source in (one.before, one.after))
+    return all(old.co_freevars == new.co_freevars for old, new in zip(before, after, strict=True))
 
 
 def _key(code: CodeType) -> tuple[str, str, int]:
