@@ -151,9 +151,9 @@ class Records:
         if before is None:
             return None
         decision = self.lifecycle.decide(before.record, observed)
-        self.commit(before, decision)
+        written = self.commit(before, decision)
         self.follow_up(decision)
-        return decision.record
+        return written.record
 
     def commit(self, before: Versioned, decision: Decision) -> Versioned:
         """Write a decision and return the record as it stands then.

@@ -10,10 +10,10 @@ from shared.billing.gate import LedgerGate
 from shared.billing.ledger import AttemptCosts
 from shared.catalog.snapshot import snapshot
 from shared.control.records import Lifecycle, Records, RecordWriter, queue_of
-from shared.domain.instance import Event, InstanceRecord
+from shared.domain.instance import AttemptState, Event, InstanceRecord
 from shared.domain.money import Account, Reservation
 from shared.errors import RowTooLargeError, StaleRecordError, StoreUnavailableError
-from shared.lifecycle.observations import Poisoned, TerminationRequested, TimerFired
+from shared.lifecycle.observations import Poisoned, Released, TerminationRequested, TimerFired
 from shared.lifecycle.rules import user_asked
 from shared.observability.instances import InstanceTelemetry
 from shared.queues import LAUNCHES, TEARDOWNS
@@ -143,6 +143,14 @@ class TestChange:
         assert (changing.stored.record.ended, changing.stored.record.log_tail) == (True, [])
         assert [after for _, after, _ in changing.listener.heard] == [Phase.TERMINATED]
 
+    def test_what_is_returned_and_told_should_be_what_was_written(self) -> None:
+        changing = Changing(log_tail=["a line"], attempts=[make_attempt()], phase=Phase.PROVISIONING)
+        changing.store.calls.fail_next("commit", RowTooLargeError("too large"))
+        changed = changing.records.change(ID, ASKED)
+        assert changed == changing.stored.record
+        assert changed is not None
+        assert changed.log_tail == []
+
     def test_one_with_room_should_keep_it(self) -> None:
         changing = Changing(log_tail=["a line"])
         changing.records.change(ID, ASKED)
@@ -152,8 +160,8 @@ class TestChange:
 class TestSettling:
     HELD = Reservation(month="2026-01", scopes=("simulation",), micro_usd=9, gpus=1)
 
-    def reserved(self) -> Changing:
-        changing = Changing(reservation=self.HELD)
+    def reserved(self, **given: Any) -> Changing:
+        changing = Changing(reservation=self.HELD, **given)
         ledger = changing.store.ledger().ledger
         held = ledger.model_copy(update={"accounts": {"2026-01/simulation": Account(reserved=9)}})
         changing.store.book(Booking(held, None))
@@ -164,6 +172,16 @@ class TestSettling:
         changing = self.reserved()
         changing.records.change(ID, ASKED)
         assert changing.store.ledger().ledger.accounts["2026-01/simulation"].reserved == 0
+
+    def test_what_it_has_cost_by_its_end_should_be_spent(self) -> None:
+        attempt = make_attempt(state=AttemptState.SUBMITTED, billed_from=START)
+        changing = self.reserved(phase=Phase.PROVISIONING, attempts=[attempt])
+        changing.records.change(ID, ASKED)
+        changing.clock.advance(3600)
+        changing.records.change(ID, Released(gone=True))
+        account = changing.store.ledger().ledger.accounts["2026-01/simulation"]
+        assert changing.stored.record.ended
+        assert (account.spent, account.reserved) == (640_000, 0)
 
     def test_a_change_before_the_end_should_not_touch_the_ledger(self) -> None:
         changing = self.reserved()
