@@ -4,8 +4,16 @@ from datetime import timedelta
 
 import pytest
 
+from shared.control.garbage_report import LostCluster
 from shared.control.sweep.base import ALERT_EVERY
-from shared.control.sweep.garbage import UNLABELLED_AFTER
+from shared.control.sweep.garbage import COLLECT_EVERY, UNLABELLED_AFTER, GarbageCollection
+from shared.control.sweep.lost_records import LostRecords
+from shared.domain.instance import instance_of
+from shared.lifecycle.garbage import GRACE
+from shared.storage import rows
+from shared.storage.base import ORPHAN, Marker
+from tests.contract.test_unreadable_rows import later_phase, rewrite
+from tests.twins.clock import START
 from tests.twins.factories import OTHER_DEPLOYMENT
 from tests.unit.control.doubles import make_cluster
 from tests.unit.control.test_garbage import AGO, MANY, SILENT, STRAY, Collecting
@@ -96,3 +104,49 @@ class TestWhatIsNotSeen:
         collecting.unlist(STRAY)
         collecting.sweep()
         assert collecting.reports.read().confirmed == {}
+
+
+class Lossy(LostRecords):
+    """Finds that one node's records are lost, as long as `lost` says so."""
+
+    lost = True
+
+    def __init__(self) -> None:
+        pass
+
+    def find(self, *_: object) -> tuple[LostCluster, ...]:
+        return (LostCluster(cluster_name=MANY[1], since=START, why="it is not listed"),) if self.lost else ()
+
+
+class TestProofs:
+    def test_while_records_are_lost_no_marker_should_go_with_what_is_not_listed(self, collecting: Collecting) -> None:
+        collecting.orphan()
+        collecting.sweep()
+        losses = Lossy()
+        task = collecting.task
+        collecting.task = GarbageCollection(
+            task.store, task.listing, task.deployment, task.reports, losses, collecting.alert
+        )
+        collecting.unlist(STRAY)
+        collecting.sweep()
+        assert collecting.marked == {STRAY}
+        losses.lost = False
+        collecting.sweep()
+        assert collecting.marked == set()
+
+    def test_an_ended_record_that_cannot_be_read_should_account_for_its_node(self, collecting: Collecting) -> None:
+        """It was launched by this table; a node without any record waits for a person."""
+        collecting.orphan()
+        rewrite(collecting.store, rows.record_key(instance_of(STRAY), ended=True), later_phase)
+        collecting.sweep()
+        assert collecting.sweep(after=timedelta(minutes=6)) == 1
+        assert collecting.reports.read().report.waiting == ()
+
+    @pytest.mark.parametrize(("early", "deleted"), [(timedelta(0), 1), (timedelta(seconds=1), 0)])
+    def test_an_orphan_should_be_deleted_once_its_grace_is_over_and_no_moment_before(
+        self, collecting: Collecting, early: timedelta, deleted: int
+    ) -> None:
+        collecting.orphan()
+        now = collecting.clock.now() + COLLECT_EVERY
+        collecting.store.put_marker(Marker(kind=ORPHAN, key=STRAY, at=now - GRACE + early))
+        assert collecting.sweep() == deleted
