@@ -1,9 +1,11 @@
 """What the garbage collection tells people, and what it remembers while a provider does not answer."""
 
-from datetime import timedelta
+from collections.abc import Collection
+from datetime import datetime, timedelta
 
 import pytest
 
+from shared.control.clusters import RunningClusters
 from shared.control.garbage_report import LostCluster
 from shared.control.sweep.base import ALERT_EVERY
 from shared.control.sweep.garbage import COLLECT_EVERY, UNLABELLED_AFTER, GarbageCollection
@@ -114,7 +116,13 @@ class Lossy(LostRecords):
     def __init__(self) -> None:
         pass
 
-    def find(self, *_: object) -> tuple[LostCluster, ...]:
+    def find(
+        self,
+        running: RunningClusters,
+        listed: Collection[str],
+        before: tuple[LostCluster, ...],
+        now: datetime,
+    ) -> tuple[LostCluster, ...]:
         return (LostCluster(cluster_name=MANY[1], since=START, why="it is not listed"),) if self.lost else ()
 
 
