@@ -67,10 +67,10 @@ $(NODE_TEST_STAMP): package.json package-lock.json | $(TEST_STAMP)
 # SKYPILOT=1 installs it anyway, SKYPILOT=0 never.
 SKYPILOT ?=
 
-run: $(RUN_STAMP) $(NODE_RUN_STAMP) ## start Azurite and the app on http://localhost:7071 or, if that is taken, another port; PORT=n insists on one
+run: $(RUN_STAMP) $(NODE_RUN_STAMP) ## start Azurite, the app on http://localhost:7071 and the gateway on 7072 or, if these are taken, other ports; PORT=n and GATEWAY_PORT=n insist on them
 	@if [ "$(SKYPILOT)" = 1 ] || { [ -z "$(SKYPILOT)" ] && $(BIN)/python -m devhost.doctor needs-skypilot; }; then \
 	  $(MAKE) --no-print-directory $(SKYPILOT_STAMP); fi
-	@PORT=$(PORT) exec $(BIN)/python -m devhost.run
+	@PORT=$(PORT) GATEWAY_PORT=$(GATEWAY_PORT) exec $(BIN)/python -m devhost.run
 
 stop: ## stop what `make run` started, from another terminal
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m devhost.run stop; else echo "Nothing is running here."; fi

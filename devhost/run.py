@@ -19,17 +19,21 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import cast
 
+from pydantic import SecretStr
+
 from devhost import azurite
 from devhost.config import HostError, load_local_settings
 from devhost.files import kept
 from devhost.processes import end_with_parent, heard, watched
+from shared.auth import Deriver
 from shared.errors import SettingsError
-from shared.settings import read_settings
+from shared.settings import DEVELOPMENT_KEY, Settings, read_settings
 
 _ROOT = Path(__file__).resolve().parent.parent
 # The app is up in 3-5 s; a first `func start` may fetch its extension bundle before.
 _HEALTH_LIMIT = 120.0
 _PORT = 7071
+_GATEWAY_PORT = 7072
 _HERE = ("localhost", "127.0.0.1", "::1")
 
 _EXAMPLE = (
@@ -67,18 +71,18 @@ def _guarded(root: Path) -> int:
     return 1
 
 
-def _wanted_port(given: str | None) -> int:
-    """Return the port to serve: the given one, which must be free, else 7071 or any other that is free.
+def _wanted_port(given: str | None, name: str = "PORT", usual: int = _PORT, taken: int = 0) -> int:
+    """Return the port to serve: the given one, which must be free, else the usual or any other that is free.
 
     Raises:
         HostError: The given one is not a port, or is in use.
     """
     if not given:
-        return _PORT if azurite.port_is_free(_PORT) else azurite.free_ports(1)[0]
+        return usual if usual != taken and azurite.port_is_free(usual) else azurite.free_ports(1)[0]
     if not (given.isascii() and given.isdecimal() and 0 < int(given) < 65536):
-        raise HostError(f"PORT={given!r} is not a port; set one from 1 to 65535, or leave it out")
-    if not azurite.port_is_free(int(given)):
-        raise HostError(f"port {given} is in use; choose another one with `make run PORT=…`, or leave it out")
+        raise HostError(f"{name}={given!r} is not a port; set one from 1 to 65535, or leave it out")
+    if int(given) == taken or not azurite.port_is_free(int(given)):
+        raise HostError(f"port {given} is in use; choose another one with `make run {name}=…`, or leave it out")
     return int(given)
 
 
@@ -121,6 +125,7 @@ def _run(root: Path, stack: ExitStack) -> None:
     local = root / ".local"
     lock = _lock(local)
     port = _wanted_port(os.environ.get("PORT"))
+    gateway_port = _wanted_port(os.environ.get("GATEWAY_PORT"), "GATEWAY_PORT", _GATEWAY_PORT, port)
     around_proxies(os.environ)
     me = os.getpid()
     # Azurite inherits the lock: should it outlive this process, a second one must not open the same data.
@@ -132,6 +137,7 @@ def _run(root: Path, stack: ExitStack) -> None:
         "GPULAUNCH_MASTER_KEY": _secret("GPULAUNCH_MASTER_KEY", local / "master-key"),
         "AzureWebJobsStorage": storage.connection_string,
         "AZURE_FUNCTIONS_ENVIRONMENT": "Development",
+        "GPULAUNCH_GATEWAY_URL": f"http://localhost:{gateway_port}",
         # `/` leads to our own pages.
         "AzureWebJobsDisableHomepage": "true",
         "FUNCTIONS_WORKER_RUNTIME": "python",
@@ -143,21 +149,15 @@ def _run(root: Path, stack: ExitStack) -> None:
     environment = dict(os.environ)
     # The host reads local.settings.json itself; here only to refuse what the app would refuse at its first call.
     load_local_settings(root, os.environ)
-    read_settings()
+    settings = read_settings()
     log = local / "app.log"
-    with log.open("wb") as output:
-        app = subprocess.Popen(  # noqa: S603 - a list, our own programs
-            _command(root, port),
-            cwd=root,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            preexec_fn=lambda: end_with_parent(me),  # noqa: PLW1509 - this process has no threads
-        )
+    app = _started(_command(root, port), root, environment, log)
     stack.callback(azurite.end, app, signal.SIGINT)
     _wait_until_healthy(f"http://127.0.0.1:{port}/api/health", app, log)
+    gateway = _gateway(settings, root, gateway_port, local / "gateway.log")
+    stack.callback(azurite.end, gateway, signal.SIGINT)
+    # Whether it listens: it is ready once it has read the endpoints, which takes no longer than anyone needs to ask.
+    _wait_until_healthy(f"http://127.0.0.1:{gateway_port}/metrics", gateway, local / "gateway.log")
     address = f"http://localhost:{port}"
     # Where the command finds this clone's app.
     (local / "address").write_text(address + "\n", "ascii")
@@ -166,14 +166,39 @@ def _run(root: Path, stack: ExitStack) -> None:
         "Launch an instance with:\n"
         f"curl -sS -X POST {address}/api/instances/launch -H 'X-Admin-Token: {token.split(',')[0].strip()}' \\\n"
         f"  -H 'Content-Type: application/json' \\\n  -d '{_EXAMPLE}'\n\n"
-        f"The log is {log.relative_to(root)}. Ctrl-C or `make stop` stops everything.\n\n"
+        f"The logs are {log.relative_to(root)} and .local/gateway.log. Ctrl-C or `make stop` stops everything.\n\n"
+        f"Endpoints answer on http://localhost:{gateway_port}/v1 (`gpulaunch deploy`, then `gpulaunch keys`).\n"
         f"gpulaunch is ready on {address}; open it in a browser and sign in with the token.\nToken: {token}"
     )
     while True:
-        for name, process in (("the app", app), ("Azurite", storage.process)):
+        for name, process in (("the app", app), ("the gateway", gateway), ("Azurite", storage.process)):
             if (status := process.poll()) is not None:
                 raise HostError(f"{name} ended by itself (status {status}); everything is stopped")
         time.sleep(0.3)
+
+
+def _started(command: list[str], root: Path, environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a part that ends with this process and writes to a log of its own."""
+    me = os.getpid()
+    with log.open("wb") as output:
+        return subprocess.Popen(  # noqa: S603 - a list, our own programs
+            command,
+            cwd=root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            preexec_fn=lambda: end_with_parent(me),  # noqa: PLW1509 - this process has no threads
+        )
+
+
+def _gateway(settings: Settings, root: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
+    """Start the gateway, which gets its own key and none of the app's secrets."""
+    key = Deriver(settings.master_key or SecretStr(DEVELOPMENT_KEY)).gateway_key()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GPULAUNCH_")}
+    environment |= {"GPULAUNCH_GATEWAY_KEY": key, "GPULAUNCH_WORKSPACE": settings.workspace, "GATEWAY_PORT": str(port)}
+    return _started([sys.executable, "-m", "gateway"], root, environment, log)
 
 
 def _lock(local: Path) -> int:
@@ -221,7 +246,7 @@ def _wait_until_healthy(url: str, app: subprocess.Popen[bytes], log: Path) -> No
     while time.monotonic() < deadline:
         if app.poll() is not None:
             print(*log.read_text("utf-8", "replace").splitlines()[-40:], sep="\n", file=sys.stderr)
-            raise HostError("the app did not start; the end of its log is above")
+            raise HostError(f"the {log.stem} did not start; the end of its log is above")
         with suppress(OSError), urllib.request.urlopen(url, timeout=5):  # noqa: S310 - always http on this machine, around proxies
             return
         time.sleep(0.2)

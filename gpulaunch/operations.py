@@ -214,6 +214,31 @@ DELETE_ENDPOINT = Operation(
 PAUSE_ENDPOINT = _endpoint_call("pause", "Drain all replicas of an endpoint, and keep its name; safe to repeat")
 RESUME_ENDPOINT = _endpoint_call("resume", "Start replicas again, also of a generation that was stopped")
 ROLL_OUT_ENDPOINT = _endpoint_call("rollout", "Replace all replicas of an endpoint, one after another")
+ENDPOINT_KEYS = Operation(
+    name="list_endpoint_keys",
+    path=f"{ENDPOINT}/keys",
+    summary="List an endpoint's keys, without the keys themselves",
+    answers={200: "KeyList"},
+)
+CREATE_KEY = Operation(
+    name="create_endpoint_key",
+    method="POST",
+    path=f"{ENDPOINT}/keys",
+    summary="Make a key with which an application calls an endpoint; it is shown this once",
+    scope=Scope.ADMIN,
+    body="KeyRequest",
+    answers={201: "NewKey"},
+    problems=(409,),
+)
+REVOKE_KEY = Operation(
+    name="revoke_endpoint_key",
+    method="DELETE",
+    path=f"{ENDPOINT}/keys/{{keyId}}",
+    summary="Revoke a key; gateways refuse it within seconds. Safe to repeat",
+    scope=Scope.ADMIN,
+    answers={200: "KeyList"},
+    problems=(409,),
+)
 CATALOG = Operation(
     name="show_catalog",
     path="/api/catalog",

@@ -23,6 +23,7 @@ from shared.control.access import FailedAttempts, RefusalLog
 from shared.control.adoption import Adopter
 from shared.control.clusters import MODES_IN_USE, ClusterListing
 from shared.control.costs import CostReports
+from shared.control.endpoint_keys import EndpointKeys
 from shared.control.endpoints import EndpointQueries, Endpoints
 from shared.control.garbage_report import GarbageReports
 from shared.control.idempotency import IdempotentLauncher
@@ -42,6 +43,7 @@ from shared.control.quota_check import QuotaCheck
 from shared.control.records import Lifecycle, Records, RecordWriter
 from shared.control.release import NodeKeeper
 from shared.control.replicas import ReplicaKeeper, ReplicaNews
+from shared.control.routes import RouteMaker
 from shared.control.sessions import EndedSessions
 from shared.control.step import StepRunner
 from shared.control.sweep.base import SweepTask
@@ -92,6 +94,7 @@ class App:
     planner: LaunchPlanner
     instances: InstanceQueries
     endpoints: Endpoints
+    endpoint_keys: EndpointKeys
     endpoint_queries: EndpointQueries
     replicas: ReplicaKeeper
     estimates: PhaseEstimates
@@ -177,7 +180,8 @@ def compose(adapters: Adapters) -> App:
     source_check = partial(check_source, public_only=not settings.development)
     preparation = LaunchPreparation(planner, modes, quota, made.backends, source_check)
     launcher = Launcher(preparation, admission, made.queues, clock, made.ids, telemetry)
-    replicas = ReplicaKeeper(made.endpoints, store, launcher, terminator, records, clock)
+    replicas = ReplicaKeeper(made.endpoints, store, launcher, terminator, records, clock, RouteMaker(made.deriver))
+    endpoints = Endpoints(made.endpoints, preparation, made.queues, clock, made.ids, made.sleep)
     adopter = Adopter(
         store, listing, garbage, made.catalog, admission, made.queues, clock, settings, made.deployment, made.timeouts
     )
@@ -214,7 +218,8 @@ def compose(adapters: Adapters) -> App:
         planner=planner,
         instances=InstanceQueries(store),
         estimates=PhaseEstimates(store, made.backends, clock),
-        endpoints=Endpoints(made.endpoints, preparation, made.queues, clock, made.ids, made.sleep),
+        endpoints=endpoints,
+        endpoint_keys=EndpointKeys(endpoints, clock),
         endpoint_queries=EndpointQueries(made.endpoints, store),
         replicas=replicas,
         terminator=terminator,

@@ -22,6 +22,8 @@ class Purpose(StrEnum):
     """The API key of the node's vLLM."""
     SESSION = "session"
     """The key that signs the web UI's cookies; belongs to the deployment, not to an attempt."""
+    GATEWAY = "gateway"
+    """The key that unseals nodes' keys in the gateway; belongs to the deployment."""
     CALLER = "caller"
     """Stands for a caller's token in the hash of an idempotency key."""
 
@@ -60,6 +62,16 @@ class Deriver:
 
     def endpoint_key(self, instance_id: str, attempt: int) -> str:
         return "gl-" + self.derive(instance_id, attempt, Purpose.ENDPOINT)
+
+    def gateway_key(self) -> str:
+        """The gateway's only secret: with it nodes' keys are unsealed, and no other secret can be derived."""
+        return self.derive("gateway", 0, Purpose.GATEWAY) + "="
+
+    def sealed(self, key: str) -> str:
+        """A node's key as only the gateway reads it: what stands in a row opens nothing by itself."""
+        from cryptography.fernet import Fernet
+
+        return Fernet(self.gateway_key()).encrypt(key.encode()).decode()
 
     def is_node(self, token: str, instance_id: str, attempt: int) -> bool:
         return hmac.compare_digest(_bytes(token), self.derive(instance_id, attempt, Purpose.NODE).encode())

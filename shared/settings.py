@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     """Key from which node tokens and endpoint keys are derived; 32 characters or more."""
     public_url: str | None = Field(None, alias="GPULAUNCH_PUBLIC_URL")
     """Address at which nodes reach this app, such as https://app.azurewebsites.net; unset: nodes are asked instead."""
+    gateway_url: str | None = Field(None, alias="GPULAUNCH_GATEWAY_URL")
+    """Address at which applications reach the gateway; unset: endpoints show none."""
     workspace: str = Field("default", alias="GPULAUNCH_WORKSPACE", pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
     """Name of the partition that holds all rows; two workspaces in one storage account don't see each other."""
     deployment: str | None = Field(None, alias="GPULAUNCH_DEPLOYMENT", pattern=r"^[a-z2-7]{16}$")
@@ -219,6 +221,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "public_url",
+        "gateway_url",
         "skypilot_endpoint",
         "r2_endpoint",
         "s3_endpoint",
@@ -298,6 +301,7 @@ class Settings(BaseSettings):
                 yield f"GPULAUNCH_{name}_TOKENS: a token has too few different characters; {make}"
         secrets_to = {
             "GPULAUNCH_PUBLIC_URL": self.public_url,
+            "GPULAUNCH_GATEWAY_URL": self.gateway_url,
             "HF_ENDPOINT": self.hub_endpoint,
             "R2_ENDPOINT": self.r2_endpoint,
             "AWS_ENDPOINT_URL_S3": self.s3_endpoint,

@@ -73,6 +73,7 @@ _GROUPS: dict[str, dict[Callable[..., None], tuple[str, ...]]] = {
             "gpulaunch deploy chat-prod Qwen/Qwen3-8B --gpu A10 --region eastus --region westus2",
         ),
         endpoints.endpoints: ("gpulaunch endpoints", "gpulaunch endpoints chat-prod"),
+        endpoints.keys: ("gpulaunch keys chat-prod --add search", "gpulaunch keys chat-prod"),
         endpoints.scale: ("gpulaunch scale chat-prod 3",),
         endpoints.pause: ("gpulaunch pause chat-prod",),
         endpoints.resume: ("gpulaunch resume chat-prod",),

@@ -305,22 +305,22 @@ class Calls(EndpointCalls):
     async def _call(
         self, operation: Operation, kind: type[M], instance_id: str = "", query: Mapping[str, str] | None = None
     ) -> M:
-        return exchange.parsed(await self._send(operation, instance_id, query), kind)
+        return exchange.parsed(await self._send(operation, instance_id, query=query), kind)
 
     async def _send(
         self,
         operation: Operation,
-        target: str = "",
+        *targets: str,
         query: Mapping[str, str] | None = None,
-        *,
         headers: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> httpx.Response:
         """Send a request, unchanged each time: a launch carries the same Idempotency-Key.
 
-        `target` is the id or the name in the operation's path.
+        `targets` are the ids and names in the operation's path.
         """
-        path = re.sub(r"\{\w+\}", lambda _: quote(target, safe=""), operation.path)
+        given = iter(targets)
+        path = re.sub(r"\{\w+\}", lambda _: quote(next(given), safe=""), operation.path)
         request = self._http.build_request(operation.method, path, params=query, headers=headers, json=body)
         return await self._retrying(self._exchange, operation, request)
 

@@ -8,7 +8,15 @@ import httpx
 
 from gpulaunch import operations
 from gpulaunch.client import exchange
-from gpulaunch.models.endpoints import EndpointList, EndpointSpec, EndpointView, UnreadableEndpointView
+from gpulaunch.models.endpoints import (
+    EndpointList,
+    EndpointSpec,
+    EndpointView,
+    KeyList,
+    KeyView,
+    NewKey,
+    UnreadableEndpointView,
+)
 from gpulaunch.operations import Operation
 
 
@@ -17,9 +25,8 @@ class EndpointCalls(ABC):
     async def _send(
         self,
         operation: Operation,
-        target: str = "",
+        *targets: str,
         query: Mapping[str, str] | None = None,
-        *,
         headers: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> httpx.Response: ...
@@ -62,6 +69,22 @@ class EndpointCalls(ABC):
     async def delete_endpoint(self, name: str) -> EndpointView:
         """Drain all replicas, then delete the endpoint; NotFoundError if it no longer exists."""
         return exchange.parsed(await self._send(operations.DELETE_ENDPOINT, name), EndpointView)
+
+    async def endpoint_keys(self, name: str) -> Sequence[KeyView]:
+        """List an endpoint's keys, without the keys themselves."""
+        return exchange.parsed(await self._send(operations.ENDPOINT_KEYS, name), KeyList).keys
+
+    async def create_key(self, name: str, application: str, requests_per_minute: int | None = None) -> NewKey:
+        """Make a key with which an application calls an endpoint; `key` of the answer is shown this once.
+
+        ConflictError if the application has one: also when an earlier try was carried out, and its answer lost.
+        """
+        body = {"name": application, "requests_per_minute": requests_per_minute}
+        return exchange.parsed(await self._send(operations.CREATE_KEY, name, body=body), NewKey)
+
+    async def revoke_key(self, name: str, key_id: str) -> Sequence[KeyView]:
+        """Revoke a key, and list those that are left; harmless when repeated."""
+        return exchange.parsed(await self._send(operations.REVOKE_KEY, name, key_id), KeyList).keys
 
     async def roll_out_endpoint(self, name: str) -> EndpointView:
         """Replace all replicas by new ones of the same launch, one after another."""

@@ -62,6 +62,33 @@ class EndpointChange(Outside):
     drain_seconds: DrainSeconds | None = None
 
 
+class KeyRequest(Outside):
+    """A key for an application."""
+
+    name: EndpointName
+    """Of the application; no other key of the endpoint has it."""
+    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """How many requests each gateway lets through in a minute; null: any number."""
+
+
+class KeyView(Answer):
+    key_id: str
+    name: str
+    created_at: UtcTime
+    requests_per_minute: int | None
+
+
+class NewKey(KeyView):
+    """A key that was just made."""
+
+    key: str
+    """Shown this once; only its hash is stored."""
+
+
+class KeyList(Answer):
+    keys: list[KeyView]
+
+
 class ReplicaView(Answer):
     """One replica of an endpoint."""
 
@@ -110,6 +137,8 @@ class EndpointView(Answer):
     """What is going on and what to do, for people; empty when all is well."""
     created_at: UtcTime
     updated_at: UtcTime
+    address: str | None
+    """Base address of its OpenAI-compatible API on the gateway; null if this deployment has none."""
     replicas: int
     """How many are asked for."""
     ready_replicas: int

@@ -8,10 +8,14 @@ from gpulaunch.models.endpoints import (
     EndpointStatus,
     EndpointView,
     GenerationView,
+    KeyList,
+    KeyView,
+    NewKey,
     ReplicaView,
 )
 from gpulaunch.models.instances import Phase
 from gpulaunch.models.responses import ReasonView
+from gpulaunch.models.routes import EndpointKey
 from shared.api.views import as_of, shown_request
 from shared.domain.costs import cost_so_far
 from shared.domain.endpoint import EndpointRecord, Generation, Slot, SlotState
@@ -20,7 +24,9 @@ from shared.domain.instance import InstanceRecord
 _STATES = {SlotState.DRAINING: "draining", SlotState.RELEASING: "terminating"}
 
 
-def endpoint_view(endpoint: EndpointRecord, instances: Mapping[str, InstanceRecord], now: datetime) -> EndpointView:
+def endpoint_view(
+    endpoint: EndpointRecord, instances: Mapping[str, InstanceRecord], now: datetime, gateway_url: str | None
+) -> EndpointView:
     """`instances` has the records of the slots' instances, as far as they exist and can be read."""
     members = [_replica(slot, instances.get(slot.instance_id), now) for slot in endpoint.slots]
     ready = sum(one.state == "serving" for one in members)
@@ -31,6 +37,7 @@ def endpoint_view(endpoint: EndpointRecord, instances: Mapping[str, InstanceReco
         message=_message(endpoint, status, ready),
         created_at=endpoint.created_at,
         updated_at=endpoint.updated_at,
+        address=None if gateway_url is None else f"{gateway_url}/v1",
         replicas=endpoint.replicas,
         ready_replicas=ready,
         drain_seconds=endpoint.drain_seconds,
@@ -43,6 +50,14 @@ def endpoint_view(endpoint: EndpointRecord, instances: Mapping[str, InstanceReco
         retry_at=endpoint.retry_at,
         events=[EndpointEventView(at=one.at, message=one.message) for one in endpoint.events],
     )
+
+
+def key_list(endpoint: EndpointRecord) -> KeyList:
+    return KeyList(keys=[KeyView.model_validate(one, from_attributes=True) for one in endpoint.keys])
+
+
+def new_key(made: EndpointKey, key: str) -> NewKey:
+    return NewKey.model_validate({**dict(made), "key": key})
 
 
 def _replica(slot: Slot, record: InstanceRecord | None, now: datetime) -> ReplicaView:

@@ -10,14 +10,16 @@ from gpulaunch.models.endpoints import (
     EndpointRequest,
     EndpointSpec,
     EndpointView,
+    KeyRequest,
     UnreadableEndpointView,
 )
 from gpulaunch.models.requests import NAME
-from shared.api.endpoint_views import endpoint_view
+from shared.api.endpoint_views import endpoint_view, key_list, new_key
 from shared.api.http import Request, Response, json_if_changed, json_response
 from shared.api.parse import read_body, read_value
 from shared.api.problems import ProblemError
 from shared.app import App
+from shared.control.endpoints import EndpointWithReplicas
 from shared.domain.endpoint import EndpointRecord
 from shared.storage.endpoints import UnreadableEndpoint
 
@@ -58,11 +60,7 @@ def _patched(before: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, 
 
 def page(app: App, request: Request) -> Response:
     found = app.endpoint_queries.all()
-    views = [
-        endpoint_view(one.record, one.instances, app.clock.now())
-        for one in found
-        if not isinstance(one, UnreadableEndpoint)
-    ]
+    views = [_seen(app, one) for one in found if not isinstance(one, UnreadableEndpoint)]
     unreadable = [
         UnreadableEndpointView(name=one.name, why=one.why) for one in found if isinstance(one, UnreadableEndpoint)
     ]
@@ -89,15 +87,34 @@ def roll_out(app: App, request: Request) -> Response:
     return _answer(app, app.endpoints.roll_out(_name(request)))
 
 
+def keys(app: App, request: Request) -> Response:
+    return json_response(key_list(app.endpoint_queries.find(_name(request)).record))
+
+
+def create_key(app: App, request: Request) -> Response:
+    name, wanted = _name(request), read_body(KeyRequest, request)
+    made, key = app.endpoint_keys.create(name, wanted)
+    return json_response(new_key(made, key), 201, {"Location": f"/api/endpoints/{name}/keys/{made.key_id}"})
+
+
+def revoke_key(app: App, request: Request) -> Response:
+    record = app.endpoint_keys.revoke(_name(request), request.route.get("keyId", ""))
+    return json_response(key_list(record))
+
+
 def _view(app: App, name: str) -> EndpointView:
     found = app.endpoint_queries.find(name)
-    return endpoint_view(found.record, found.instances, app.clock.now())
+    return _seen(app, found)
+
+
+def _seen(app: App, found: EndpointWithReplicas) -> EndpointView:
+    return endpoint_view(found.record, found.instances, app.clock.now(), app.settings.gateway_url)
 
 
 def _answer(app: App, record: EndpointRecord, status: int = 200) -> Response:
     headers = {"Location": f"/api/endpoints/{record.name}"} if status != 200 else {}
     found = app.endpoint_queries.with_replicas(record)
-    return json_response(endpoint_view(found.record, found.instances, app.clock.now()), status, headers)
+    return json_response(_seen(app, found), status, headers)
 
 
 def _name(request: Request) -> str:

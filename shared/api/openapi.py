@@ -142,6 +142,8 @@ def _parameters(operation: Operation) -> Iterator[dict[str, Any]]:
     if "{endpointName}" in operation.path:
         schema = {"type": "string", "pattern": NAME}
         yield {"name": "endpointName", "in": "path", "required": True, "schema": schema}
+    if "{keyId}" in operation.path:
+        yield {"name": "keyId", "in": "path", "required": True, "schema": {"type": "string"}}
     if operation.query is not None:
         query: type[queries.Query] = _named(operation.query, (queries,))
         for name, schema in query.schemas().items():

@@ -25,6 +25,10 @@ class Replica:
     """Requests running and waiting at its last probe."""
     offer_key: str | None = None
     """The offer that it runs or is tried on."""
+    attempt: int = 0
+    address: tuple[str, int] | None = None
+    """Host and port of its node, while it is ready."""
+    simulated: bool = False
 
     @property
     def ready(self) -> bool:
@@ -60,4 +64,14 @@ def replica_of(record: InstanceRecord) -> Replica:
         idle=known is not None and known.idle_since is not None,
         load=0.0 if known is None else (known.running_requests or 0.0) + (known.waiting_requests or 0.0),
         offer_key=None if offer is None else offer.key,
+        attempt=0 if attempt is None else attempt.number,
+        address=_address(record),
+        simulated=record.mode == "simulation",
     )
+
+
+def _address(record: InstanceRecord) -> tuple[str, int] | None:
+    attempt = record.attempt
+    if record.phase is not Phase.READY or attempt is None or attempt.address is None or attempt.port is None:
+        return None
+    return attempt.address, attempt.port

@@ -166,6 +166,14 @@ class Endpoints:
 
         return self._change(name, change, deleting=True)
 
+    def change(self, name: str, change: Change) -> EndpointRecord:
+        """Apply a change to the newest state of an endpoint.
+
+        Raises:
+            RefusalError: There is none of that name, or it is being deleted.
+        """
+        return self._change(name, change)
+
     def _check(self, spec: EndpointSpec) -> None:
         """Refuse a launch that no replica could make.
 

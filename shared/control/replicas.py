@@ -15,6 +15,7 @@ from shared.autoscaling.replicas import decide, put_off, to_launch, to_terminate
 from shared.clock import Clock
 from shared.control.launch import Launcher, ReplicaLaunch
 from shared.control.records import Records
+from shared.control.routes import RouteMaker
 from shared.control.termination import Terminator
 from shared.domain.endpoint import EndpointRecord, Slot, SlotState
 from shared.domain.errors import InstanceNotFoundError, RefusalError
@@ -43,6 +44,7 @@ class ReplicaKeeper:
     terminator: Terminator
     records: Records
     clock: Clock
+    routes: RouteMaker
 
     def reconcile(self, name: str, known: KnownRecords | None = None) -> None:
         """Advance an endpoint by one step; harmless when repeated, and when there is no such endpoint.
@@ -73,7 +75,7 @@ class ReplicaKeeper:
         """One step; False: somebody else changed the endpoint meanwhile, and nothing was done."""
         before, now = found.record, self.clock.now()
         replicas = {slot.instance_id: self._observed(slot.instance_id, known) for slot in before.slots}
-        decided = decide(before, replicas, now)
+        decided = self.routes.routed(decide(before, replicas, now), replicas)
         try:
             if decided.deleting and not decided.slots:
                 self.endpoints.remove(found)

@@ -14,6 +14,7 @@ from ulid import ULID
 
 from gpulaunch.models.base import Kept, UtcTime
 from gpulaunch.models.endpoints import EndpointSpec
+from gpulaunch.models.routes import EndpointKey, SlotRoute
 from shared.domain.instance import Failure
 from shared.domain.request import StoredRequest
 from shared.domain.text import MESSAGE_UNITS, shorten
@@ -42,6 +43,8 @@ class Slot(Kept):
     state: SlotState = SlotState.ACTIVE
     since: UtcTime
     """When it came into its state."""
+    route: SlotRoute | None = None
+    """How the gateway reaches its node, while that is ready."""
 
 
 class Generation(Kept):
@@ -87,6 +90,7 @@ class EndpointRecord(Kept):
     retry_at: UtcTime | None = None
     """No replica is started before that."""
     events: list[EndpointEvent] = []
+    keys: list[EndpointKey] = []
 
     @property
     def wanted(self) -> Generation:

@@ -11,6 +11,7 @@ RefusalError
 ├── AmbiguousNameError       several live instances have that name
 ├── EndpointNotFoundError    no endpoint has that name
 ├── EndpointExistsError      an endpoint of that name exists and is not as asked for
+├── KeyExistsError           the endpoint has a key of that name
 ├── EndpointDeletingError    the endpoint is being deleted, and cannot be changed any more
 ├── NotReadyError            the instance has no endpoint at the moment
 ├── NodeTokenError           the token belongs to no attempt of the instance; the same for an unknown instance, so that
@@ -114,6 +115,11 @@ class EndpointExistsError(RefusalError):
 class EndpointDeletingError(RefusalError):
     def __init__(self, name: str) -> None:
         super().__init__(f"The endpoint {name} is being deleted; wait until it no longer exists, or use another name.")
+
+
+class KeyExistsError(RefusalError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The endpoint has a key named {name} already; revoke it first, or use another name.")
 
 
 class NotReadyError(RefusalError):

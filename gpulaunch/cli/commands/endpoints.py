@@ -8,11 +8,11 @@ from rich.text import Text
 from gpulaunch.cli.commands.instances import interactive
 from gpulaunch.cli.commands.request import Request, with_replica_request
 from gpulaunch.cli.exits import Exit
-from gpulaunch.cli.format import clean, offer, table
+from gpulaunch.cli.format import add_row, clean, offer, table
 from gpulaunch.cli.session import Json, Session, session_of
 from gpulaunch.client.errors import NotFoundError
 from gpulaunch.format import duration, usd
-from gpulaunch.models.endpoints import EndpointView, ReplicaView, UnreadableEndpointView
+from gpulaunch.models.endpoints import EndpointView, NewKey, ReplicaView, UnreadableEndpointView
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The endpoint's name.")]
 _STYLES = {"ready": "green", "stopped": "red", "degraded": "red", "paused": "dim", "deleting": "yellow"}
@@ -90,6 +90,47 @@ def rollout(context: typer.Context, name: Name, as_json: Json = False) -> None:
     session.answer(view, lambda: _summary(session, view))
 
 
+def keys(
+    context: typer.Context,
+    name: Name,
+    add: Annotated[
+        str | None, typer.Option("--add", metavar="APPLICATION", help="Make a key for an application; shown this once.")
+    ] = None,
+    revoke: Annotated[str | None, typer.Option("--revoke", metavar="ID", help="Revoke a key.")] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(metavar="N", help="With --add: the key's limit.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List, make and revoke the keys with which applications call an endpoint."""
+    session = session_of(context, as_json=as_json)
+    if add is not None:
+        made = session.gpu.create_key(name, add, requests_per_minute)
+        view = session.gpu.endpoint(name)
+        session.answer(made, lambda: _usage(session, view, made))
+        return
+    found = session.gpu.endpoint_keys(name) if revoke is None else session.gpu.revoke_key(name, revoke)
+
+    def show() -> None:
+        if not found:
+            session.note(f"No keys. Make one: gpulaunch keys {name} --add APPLICATION")
+            return
+        rows = table("ID", "APPLICATION", "MADE", "PER MINUTE")
+        for one in found:
+            made_at = one.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
+            add_row(rows, one.key_id, one.name, made_at, one.requests_per_minute or "any")
+        session.out.print(rows)
+
+    session.answer(found, show)
+
+
+def _usage(session: Session, view: EndpointView, made: NewKey) -> None:
+    """Print what an OpenAI client needs; the key alone goes with it, and nowhere else."""
+    if view.address is not None:
+        session.say(f"export OPENAI_BASE_URL='{view.address}'")
+    session.say(f"export OPENAI_API_KEY='{made.key}'")
+    session.note(f"It is not shown again. The model's name is {view.name}.")
+    session.note(f"Revoke it: gpulaunch keys {view.name} --revoke {made.key_id}")
+
+
 def undeploy(
     context: typer.Context,
     name: Name,
@@ -143,6 +184,8 @@ def _summary(session: Session, view: EndpointView) -> None:
 def _show(session: Session, view: EndpointView) -> None:
     _summary(session, view)
     session.say(f"model     {view.launch.model_name}")
+    if view.address is not None:
+        session.say(f"address   {view.address}")
     session.say(f"cost      {usd(view.cost_usd)} of the replicas below")
     if view.retry_at is not None:
         left = max(0.0, (view.retry_at - session.now()).total_seconds())

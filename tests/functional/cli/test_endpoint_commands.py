@@ -41,6 +41,22 @@ def test_an_endpoint_should_be_deployed_shown_scaled_and_deleted(gpulaunch: Term
     assert "No endpoints" in gpulaunch("endpoints").stderr
 
 
+def test_keys_should_be_made_listed_and_revoked(gpulaunch: Terminal, world: World) -> None:
+    gpulaunch(*DEPLOY)
+    assert "No keys" in gpulaunch("keys", "chat").stderr
+    made = gpulaunch("keys", "chat", "--add", "search", "--requests-per-minute", "60")
+    key = made.stdout.removeprefix("export OPENAI_API_KEY='").removesuffix("'\n")
+    assert len(key) > 40
+    assert "not shown again" in made.stderr
+    listed = gpulaunch("keys", "chat").stdout
+    assert "search" in listed
+    assert "60" in listed
+    assert key not in listed
+    [one] = gpulaunch.json("keys", "chat")
+    assert gpulaunch.json("keys", "chat", "--revoke", one["key_id"]) == []
+    assert gpulaunch("keys", "other").exit_code == Exit.NOT_FOUND
+
+
 def test_every_field_that_a_replica_may_have_should_have_an_option(
     gpulaunch: Terminal, transport: WorldTransport
 ) -> None:

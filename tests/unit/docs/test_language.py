@@ -28,7 +28,7 @@ AVOIDED = {
     r"\bown word\b": "report, answer",
 }
 """Phrases, and what to write instead."""
-PROGRAM = ("gpulaunch", "shared", "functions", "deploy", "devhost", "infra")
+PROGRAM = ("gateway", "gpulaunch", "shared", "functions", "deploy", "devhost", "infra")
 
 
 def _files() -> Iterator[Path]:

@@ -1,0 +1,254 @@
+"""The gateway as an ASGI application: who calls, which endpoint, and everything that is not a model's answer."""
+
+import asyncio
+import json
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from gateway.balance import Balancer
+from gateway.hold import WaitingRoom
+from gateway.limits import RateLimits
+from gateway.proxy import BrokenStreamError, Counts, Exchange, Proxy, Send, respond
+from gateway.snapshot import EMPTY, Endpoint, Snapshot, openai_error
+from gateway.upstream import Upstream
+from gpulaunch.models.routes import EndpointKey, hash_of_key
+
+log = logging.getLogger("gpulaunch.gateway")
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+
+PATHS = frozenset(
+    f"/v1/{name}"
+    for name in ("chat/completions", "completions", "embeddings", "responses", "messages", "rerank", "score")
+)
+MOST_BODY = 20 * 1024 * 1024
+"""Bytes; pictures come in requests."""
+BODY_SECONDS = 60.0
+"""In which a request's body must have come."""
+HOLD_SECONDS = 200.0
+"""Below the 240 s after which Azure's ingress ends a request without an answer."""
+STALE_SECONDS = 600.0
+"""How old the list of endpoints may be before the gateway reports that it is not ready; it goes on serving."""
+_PASSED_ON = frozenset({"content-type", "accept", "anthropic-version", "traceparent"})
+"""Of a client's headers, those that a node gets. Never its key."""
+
+
+class _RefusedError(Exception):
+    def __init__(self, status: int, message: str, code: str, kind: str = "invalid_request_error") -> None:
+        super().__init__(message)
+        self.status, self.code, self.kind = status, code, kind
+        self.retry_after = 0
+
+
+@dataclass
+class Gateway:
+    upstream: Upstream
+    clock: Callable[[], float] = time.monotonic
+    snapshot: Snapshot = EMPTY
+    read_at: float | None = None
+    """When the list of endpoints was last read; None: never."""
+    counts: Counts = field(default_factory=Counts)
+
+    def __post_init__(self) -> None:
+        self.balancer = Balancer(self.clock)
+        self.room = WaitingRoom(self.balancer, self.find)
+        self.limits = RateLimits(self.clock)
+        self.proxy = Proxy(self.room, self.balancer, self.upstream, self.find, self.counts)
+
+    def find(self, name: str) -> Endpoint | None:
+        return self.snapshot.endpoints.get(name)
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Take over a new list of endpoints; requests under way keep their nodes."""
+        self.snapshot, self.read_at = snapshot, self.clock()
+        self.balancer.forget_others({node.name for one in snapshot.endpoints.values() for node in one.nodes})
+        self.room.wake()
+
+    @property
+    def is_ready(self) -> bool:
+        return self.read_at is not None and self.clock() - self.read_at < STALE_SECONDS
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            return  # websockets are refused by the server when nothing accepts them
+        request_id = uuid.uuid4().hex
+        try:
+            await self._answer(scope, receive, send, request_id)
+        except _RefusedError as error:
+            extra = [(b"x-request-id", request_id.encode())]
+            if error.retry_after:
+                extra.append((b"retry-after", str(error.retry_after).encode()))
+            if error.status == 401:
+                extra.append((b"www-authenticate", b"Bearer"))
+            self.counts.answers["", error.status] += 1
+            await respond(send, error.status, openai_error(str(error), error.kind, error.code), extra)
+
+    async def _answer(self, scope: Mapping[str, Any], receive: Receive, send: Send, request_id: str) -> None:
+        path, method = str(scope["path"]), str(scope["method"])
+        if path == "/readyz":
+            age = None if self.read_at is None else round(self.clock() - self.read_at, 1)
+            state = {"ready": self.is_ready, "seconds_since_read": age, "unreadable": dict(self.snapshot.unreadable)}
+            await respond(send, 200 if self.is_ready else 503, json.dumps(state).encode(), [])
+            return
+        if path == "/metrics":
+            await respond(send, 200, self._metrics().encode(), [], b"text/plain; version=0.0.4")
+            return
+        endpoint, key = self._caller(scope)
+        if path == "/v1/models" and method == "GET":
+            await respond(send, 200, json.dumps(_models(endpoint)).encode(), [])
+            return
+        if path not in PATHS:
+            raise _RefusedError(404, f"There is nothing at {path[:100]}.", "not_found")
+        if method != "POST":
+            raise _RefusedError(405, "Use POST.", "method_not_allowed")
+        wait = self.limits.take(key)
+        if wait:
+            refused = _RefusedError(429, "This key's limit of requests per minute is reached.", "rate_limit_exceeded")
+            refused.retry_after = min(120, int(wait) + 1)
+            raise refused
+        body = _body_of(await _read(receive), endpoint)
+        headers = {
+            name: value.decode("latin-1")
+            for raw, value in scope["headers"]
+            if (name := raw.decode("latin-1").lower()) in _PASSED_ON
+        }
+        held = _hold(scope)
+        exchange = Exchange(endpoint.name, path, headers, body, request_id, held)
+        await self._served(exchange, receive, send)
+
+    async def _served(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+        """Serve until the answer is complete or the client has gone, whichever comes first."""
+        began = self.clock()
+        serving = asyncio.create_task(self.proxy.serve(exchange, send))
+        leaving = asyncio.create_task(_gone(receive))
+        try:
+            await asyncio.wait({serving, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not serving.done():
+                self.counts.client_aborts[exchange.endpoint] += 1
+                exchange.status = 499
+        finally:
+            for task in (serving, leaving):
+                task.cancel()
+            await asyncio.gather(serving, leaving, return_exceptions=True)
+            self.counts.answers[exchange.endpoint, exchange.status] += 1
+            text = "%s %s answered %d in %.0f ms, held %.0f ms, %d attempts, node %s; request %s"
+            seconds = self.clock() - began
+            shown = (exchange.endpoint, exchange.path, exchange.status, seconds * 1000, exchange.held * 1000)
+            log.info(text, *shown, exchange.attempts, exchange.node, exchange.request_id)
+        if not serving.cancelled() and (error := serving.exception()) is not None:
+            if not isinstance(error, BrokenStreamError):
+                log.error("request %s failed", exchange.request_id, exc_info=error)
+            raise error
+
+    def _caller(self, scope: Mapping[str, Any]) -> tuple[Endpoint, EndpointKey]:
+        given = {name.lower(): value for name, value in scope["headers"]}
+        scheme, _, token = given.get(b"authorization", b"").decode("latin-1").partition(" ")
+        key = token.strip() if scheme.lower() == "bearer" else given.get(b"x-api-key", b"").decode("latin-1")
+        if not key:
+            raise _RefusedError(401, "Send the endpoint's key as `Authorization: Bearer …`.", "missing_api_key")
+        found = self.snapshot.find_key(hash_of_key(key))
+        if found is None:
+            if self.read_at is None:
+                refused = _RefusedError(503, "The gateway has just started; try again.", "unavailable", "server_error")
+                refused.retry_after = 2
+                raise refused
+            raise _RefusedError(401, "The key is not known; it may have been revoked.", "invalid_api_key")
+        return found
+
+    def _metrics(self) -> str:
+        lines: list[str] = []
+        for (endpoint, status), count in sorted(self.counts.answers.items()):
+            lines.append(f'gpulaunch_gateway_answers_total{{endpoint="{endpoint}",status="{status}"}} {count}')
+        counted = (
+            ("failovers_total", self.counts.failovers),
+            ("broken_streams_total", self.counts.broken_streams),
+            ("client_aborts_total", self.counts.client_aborts),
+        )
+        for name, counter in counted:
+            lines += [f'gpulaunch_gateway_{name}{{endpoint="{one}"}} {count}' for one, count in sorted(counter.items())]
+        for one in self.snapshot.endpoints.values():
+            flying = sum(self.balancer.outstanding(node) for node in one.nodes)
+            lines.append(f'gpulaunch_gateway_in_flight{{endpoint="{one.name}"}} {flying}')
+            lines.append(f'gpulaunch_gateway_held{{endpoint="{one.name}"}} {self.room.held(one.name)}')
+        return "\n".join([*lines, ""])
+
+
+def _models(endpoint: Endpoint) -> dict[str, Any]:
+    made = {"id": endpoint.name, "object": "model", "created": 0, "owned_by": "gpulaunch", "root": endpoint.model}
+    return {"object": "list", "data": [made]}
+
+
+def _hold(scope: Mapping[str, Any]) -> float:
+    """How long the request may wait for a node; a client may shorten it."""
+    for name, value in scope["headers"]:
+        if name.lower() == b"x-gpulaunch-max-hold" and value.isdigit():
+            return min(HOLD_SECONDS, float(value))
+    return HOLD_SECONDS
+
+
+async def _read(receive: Receive) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _RefusedError(400, "The body broke off.", "malformed_request")
+                part = message.get("body", b"")
+                size += len(part)
+                if size > MOST_BODY:
+                    raise _RefusedError(413, f"A body has at most {MOST_BODY} bytes.", "body_too_large")
+                parts.append(part)
+                if not message.get("more_body", False):
+                    return b"".join(parts)
+    except TimeoutError as error:
+        raise _RefusedError(408, "The body did not come in time.", "timeout") from error
+
+
+def _body_of(raw: bytes, endpoint: Endpoint) -> Callable[[str], bytes]:
+    """The body with a node's name of the model. `model` is the endpoint's name, or the name of its model.
+
+    Raises:
+        _RefusedError: It is not a JSON object, or asks for another model.
+    """
+    try:
+        document: object = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise _RefusedError(400, "The body is not valid JSON.", "malformed_request") from error
+    if not isinstance(document, dict):
+        raise _RefusedError(400, "The body has to be a JSON object.", "malformed_request")
+    given = cast("dict[str, Any]", document)
+    model = given.get("model")
+    if not isinstance(model, str):
+        raise _RefusedError(400, f"Set `model` to {endpoint.name}.", "missing_model")
+    if not endpoint.answers_to(model):
+        message = f"The model {model[:100]!r} does not exist, or this key does not open it; set {endpoint.name}."
+        raise _RefusedError(404, message, "model_not_found")
+
+    def made(name: str) -> bytes:
+        return (
+            raw if model == name else json.dumps(given | {"model": name}, ensure_ascii=False).encode(errors="replace")
+        )
+
+    return made
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        kind = (await receive())["type"]
+        await send({"type": f"{kind}.complete"})
+        if kind == "lifespan.shutdown":
+            return

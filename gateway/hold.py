@@ -1,0 +1,82 @@
+"""Requests that wait for a node: in the order in which they came, at most so many, and for so long."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection
+
+from gateway.balance import Balancer, Name, NodeLease
+from gateway.snapshot import Endpoint
+
+MOST_HELD = 1000
+"""Per endpoint: each holds its body in memory."""
+
+
+class FullError(Exception):
+    """As many requests wait already as may."""
+
+
+class TooLateError(Exception):
+    """No node had room in time."""
+
+
+class WaitingRoom:
+    def __init__(self, balancer: Balancer, find: Callable[[str], Endpoint | None], most: int = MOST_HELD) -> None:
+        self._balancer = balancer
+        self._find = find
+        self._most = most
+        balancer.on_release = self.wake
+        self._queues: dict[str, deque[asyncio.Future[None]]] = {}
+
+    def held(self, endpoint: str) -> int:
+        return len(self._queues.get(endpoint, ()))
+
+    async def lease(self, endpoint: str, excluded: Collection[Name], seconds: float) -> NodeLease:
+        """A place on a node of the endpoint, at once or when one is free.
+
+        Raises:
+            FullError: Too many wait already.
+            TooLateError: None was free within `seconds`, or the endpoint no longer exists.
+        """
+        queue = self._queues.setdefault(endpoint, deque())
+        deadline = asyncio.get_running_loop().time() + seconds
+        place: asyncio.Future[None] | None = None
+        try:
+            while True:
+                # Whoever came earlier goes first.
+                lease = None if place is None and queue else self._try(endpoint, excluded)
+                if lease is not None:
+                    return lease
+                left = deadline - asyncio.get_running_loop().time()
+                if left <= 0:
+                    raise TooLateError
+                if place is None and len(queue) >= self._most:
+                    raise FullError
+                if place is not None:
+                    queue.remove(place)
+                    place = asyncio.get_running_loop().create_future()
+                    queue.appendleft(place)
+                else:
+                    place = asyncio.get_running_loop().create_future()
+                    queue.append(place)
+                await asyncio.wait({place}, timeout=left)
+        finally:
+            if place is not None:
+                queue.remove(place)
+            if not queue:
+                self._queues.pop(endpoint, None)
+            self.wake()
+
+    def wake(self) -> None:
+        """Let the first ones of each queue try again, as many as there is room for."""
+        for name, queue in list(self._queues.items()):
+            endpoint = self._find(name)
+            room = 0 if endpoint is None else self._balancer.free(endpoint.nodes)
+            for place in list(queue)[:room]:
+                if not place.done():
+                    place.set_result(None)
+
+    def _try(self, name: str, excluded: Collection[Name]) -> NodeLease | None:
+        endpoint = self._find(name)
+        if endpoint is None:
+            raise TooLateError
+        return self._balancer.lease(endpoint.nodes, excluded)

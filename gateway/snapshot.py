@@ -1,0 +1,149 @@
+"""Endpoints and nodes as of one reading of the table. Pure."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from gpulaunch.models.routes import EndpointKey, RoutedEndpoint, RoutedSlot
+
+DEFAULT_SLOTS = 256
+"""Requests that a vLLM works on at once unless `--max-num-seqs` says otherwise."""
+
+Unseal = Callable[[str], str]
+"""Raises ValueError for what it cannot unseal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A replica's node. Counters belong to instance and attempt, never to an address, which may be given again."""
+
+    instance_id: str
+    attempt: int
+    base: str
+    """`http://host:port`."""
+    key: str = field(repr=False)
+    model: str
+    """The name under which its vLLM serves the model."""
+    slots: int = DEFAULT_SLOTS
+    draining: bool = False
+    simulated: bool = False
+
+    @property
+    def name(self) -> tuple[str, int]:
+        return (self.instance_id, self.attempt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    name: str
+    model: str
+    """Of its latest generation."""
+    replicas: int
+    """How many are asked for; 0 while it is paused or being deleted."""
+    starting: int
+    """How many are on their way."""
+    nodes: tuple[Node, ...]
+    keys: tuple[EndpointKey, ...]
+
+    def answers_to(self, model: str) -> bool:
+        return model in (self.name, self.model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    endpoints: Mapping[str, Endpoint]
+    unreadable: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Why rows could not be read, by their key."""
+
+    def find_key(self, key_hash: str) -> tuple[Endpoint, EndpointKey] | None:
+        """The endpoint that a key opens. Only its hash is compared, which a caller cannot choose."""
+        return self._by_hash.get(key_hash)
+
+    @property
+    def _by_hash(self) -> Mapping[str, tuple[Endpoint, EndpointKey]]:
+        made = self.__dict__.get("_hashes")
+        if made is None:
+            made = {key.key_hash: (one, key) for one in self.endpoints.values() for key in one.keys}
+            self.__dict__["_hashes"] = made
+        return made
+
+
+EMPTY = Snapshot(endpoints={})
+
+
+def snapshot_of(rows: Iterable[Mapping[str, Any]], unseal: Unseal) -> Snapshot:
+    """Read the rows of endpoints; one that cannot be read costs itself alone."""
+    endpoints: dict[str, Endpoint] = {}
+    unreadable: dict[str, str] = {}
+    for row in rows:
+        try:
+            found = RoutedEndpoint.model_validate_json(_document(row))
+        except ValidationError as error:
+            unreadable[str(row.get("RowKey"))] = f"{error.error_count()} invalid fields"
+            continue
+        endpoints[found.name] = _endpoint(found, unseal)
+    return Snapshot(endpoints=endpoints, unreadable=unreadable)
+
+
+def _document(row: Mapping[str, Any]) -> str:
+    whole = row.get("doc")
+    if isinstance(whole, str):
+        return whole
+    parts: list[str] = []
+    while isinstance(part := row.get(f"doc{len(parts)}"), str):
+        parts.append(part)
+    return "".join(parts)
+
+
+def _endpoint(found: RoutedEndpoint, unseal: Unseal) -> Endpoint:
+    off = found.paused or found.deleting
+    nodes = [_node(found, slot, unseal) for slot in found.slots]
+    starting = sum(slot.state == "active" and slot.route is None for slot in found.slots)
+    return Endpoint(
+        name=found.name,
+        model=found.generations[-1].template.model_name,
+        replicas=0 if off else found.replicas,
+        starting=starting,
+        nodes=tuple(one for one in nodes if one is not None),
+        keys=() if found.deleting else tuple(found.keys),
+    )
+
+
+def _node(found: RoutedEndpoint, slot: RoutedSlot, unseal: Unseal) -> Node | None:
+    route = slot.route
+    if route is None:
+        return None
+    try:
+        key = unseal(route.sealed_key)
+    except ValueError:
+        return None  # sealed for another gateway key; the control plane's next step seals it anew
+    generation = next((one for one in found.generations if one.number == slot.generation), found.generations[-1])
+    host = f"[{route.address}]" if ":" in route.address else route.address
+    return Node(
+        instance_id=slot.instance_id,
+        attempt=route.attempt,
+        base=f"http://{host}:{route.port}",
+        key=key,
+        model=generation.template.model_name,
+        slots=slots_of(generation.template.vllm_args),
+        draining=slot.state != "active",
+        simulated=route.simulated,
+    )
+
+
+def slots_of(vllm_args: list[str]) -> int:
+    """How many requests a vLLM with these arguments works on at once."""
+    for index, argument in enumerate(vllm_args):
+        name, equals, value = argument.partition("=")
+        if name.replace("_", "-") == "--max-num-seqs":
+            given = value if equals else "".join(vllm_args[index + 1 : index + 2])
+            return max(1, int(given)) if given.isdecimal() else DEFAULT_SLOTS
+    return DEFAULT_SLOTS
+
+
+def openai_error(message: str, kind: str, code: str) -> bytes:
+    """An error in the shape that OpenAI's clients read."""
+    return json.dumps({"error": {"message": message, "type": kind, "code": code, "param": None}}).encode()

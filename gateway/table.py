@@ -1,0 +1,65 @@
+"""Reads the rows of endpoints every two seconds. While the table cannot be read, the last list goes on being used."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from azure.core.exceptions import AzureError
+from azure.data.tables import TableClient
+from cryptography.fernet import Fernet, InvalidToken
+
+from gateway.app import Gateway
+from gateway.snapshot import Unseal, snapshot_of
+from gpulaunch.models.routes import ROW_AREA
+
+log = logging.getLogger("gpulaunch.gateway")
+
+EVERY_SECONDS = 2.0
+"""A transaction each time: 0.6 USD a month. A new replica, or a revoked key, is known everywhere within this time."""
+
+Read = Callable[[], Iterable[Mapping[str, Any]]]
+
+
+def reader(table: TableClient, workspace: str) -> Read:
+    """Read all endpoints of a workspace in one query."""
+    rows: Any = table  # the SDK types half of its methods
+    query = "PartitionKey eq @partition and RowKey ge @first and RowKey lt @last"
+    parameters = {"partition": workspace, "first": f"{ROW_AREA}|", "last": f"{ROW_AREA}}}"}
+
+    def read() -> Iterable[Mapping[str, Any]]:
+        return list(rows.query_entities(query, parameters=parameters))
+
+    return read
+
+
+def unsealer(key: str) -> Unseal:
+    """What unseals nodes' keys. Raises ValueError if `key` is not one."""
+    fernet = Fernet(key)
+
+    def unseal(sealed: str) -> str:
+        try:
+            return fernet.decrypt(sealed.encode()).decode()
+        except InvalidToken as error:
+            raise ValueError("sealed for another gateway key") from error
+
+    return unseal
+
+
+async def poll(gateway: Gateway, read: Read, unseal: Unseal) -> None:
+    """Keep a gateway's list of endpoints up to date until this is cancelled."""
+    failing = False
+    while True:
+        try:
+            rows = await asyncio.to_thread(read)
+        except AzureError as error:
+            if not failing:
+                log.warning("the table cannot be read; the last list of endpoints is used: %s", error)
+            failing = True
+            gateway.room.wake()
+        else:
+            if failing:
+                log.info("the table can be read again")
+            failing = False
+            gateway.update(snapshot_of(rows, unseal))
+        await asyncio.sleep(EVERY_SECONDS)

@@ -1,0 +1,107 @@
+"""How requests reach nodes: over HTTP with aiohttp, or, for simulated nodes, not at all."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import aiohttp
+
+from gateway.simulated import canned
+from gateway.snapshot import Node
+
+CONNECT_SECONDS = 2.0
+ANSWER_SECONDS = 600.0
+"""Until the headers of an answer come: a request that is not streamed is answered when it is done."""
+IDLE_SECONDS = 120.0
+"""Between two chunks."""
+_HOP_BY_HOP = frozenset(
+    {
+        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailers", "trailer",
+        "transfer-encoding", "upgrade", "content-length", "server", "date",
+    }
+)  # fmt: skip
+"""Headers of a connection, not of an answer; the server in front writes its own."""
+
+
+class UpstreamError(Exception):
+    """The node could not be reached, or broke the connection off."""
+
+
+class UpstreamTimeoutError(Exception):
+    """The node did not answer in time."""
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class NodeAnswer:
+    """The beginning of a node's answer; `chunks` raises UpstreamError or UpstreamTimeoutError."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    chunks: AsyncIterator[bytes]
+    is_stream: bool
+    close: Callable[[], None] = _nothing
+    """Closes the connection unless the answer was read to its end; vLLM then drops the request."""
+
+
+class Upstream(Protocol):
+    async def send(self, node: Node, path: str, headers: Mapping[str, str], body: bytes) -> NodeAnswer:
+        """Send a request and return once the answer's headers are there. Whoever gets the answer closes it.
+
+        Raises:
+            UpstreamError: Nothing of an answer came.
+            UpstreamTimeoutError: The same; the node may be working on it.
+        """
+        ...
+
+
+class NodeUpstream:
+    """Real nodes by HTTP, simulated ones by canned text."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def send(self, node: Node, path: str, headers: Mapping[str, str], body: bytes) -> NodeAnswer:
+        if node.simulated:
+            return canned(node, path, body)
+        sent = {**headers, "Authorization": f"Bearer {node.key}", "Accept-Encoding": "identity"}
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                response = await self._session.post(
+                    f"{node.base}{path}", data=body, headers=sent, timeout=timeout, allow_redirects=False
+                )
+        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientError, OSError) as error:
+            if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
+                raise UpstreamTimeoutError(str(error)) from error
+            raise UpstreamError(str(error) or type(error).__name__) from error
+        kept = [
+            (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
+            for name, value in response.headers.items()
+            if name.lower() not in _HOP_BY_HOP
+        ]
+        stream = response.headers.get("Content-Type", "").startswith("text/event-stream")
+        return NodeAnswer(response.status, kept, _chunks(response), stream, response.close)
+
+
+async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    try:
+        while True:
+            async with asyncio.timeout(IDLE_SECONDS):
+                chunk = await response.content.readany()
+            if not chunk:
+                return
+            yield chunk
+    except TimeoutError as error:
+        raise UpstreamTimeoutError("no more of the answer came") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise UpstreamError(str(error) or type(error).__name__) from error
+
+
+def session() -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0)
+    return aiohttp.ClientSession(connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())

@@ -1,0 +1,71 @@
+"""What the control plane writes into an endpoint's row for the gateway, and how the gateway reads it."""
+
+import hashlib
+from typing import Annotated
+
+from pydantic import Field
+
+from gpulaunch.models.base import Kept, Stored, UtcTime
+
+ROW_AREA = "endpoint"
+"""Row keys of endpoints are `endpoint|<name>`; the document is in `doc`, or in `doc0`, `doc1` and so on."""
+
+
+class SlotRoute(Kept):
+    """How the gateway reaches a ready replica."""
+
+    attempt: int
+    """The replica's node; another one has another number, and another key."""
+    address: str
+    port: int
+    sealed_key: str
+    """The node's key, which the gateway alone can unseal (Fernet)."""
+    simulated: bool = False
+    """There is no node; the gateway answers with canned text."""
+
+
+class EndpointKey(Kept):
+    """A key with which an application calls an endpoint."""
+
+    key_id: str
+    name: str
+    """Of the application, for people."""
+    key_hash: str
+    """SHA-256, hexadecimal; the key itself is shown once and never stored."""
+    created_at: UtcTime
+    requests_per_minute: int | None = None
+
+
+class RoutedSlot(Stored):
+    instance_id: str
+    generation: int
+    state: str
+    """`active` ones get requests, others finish those that they have."""
+    route: SlotRoute | None = None
+
+
+class RoutedTemplate(Stored):
+    model_name: str
+    vllm_args: list[str] = []
+
+
+class RoutedGeneration(Stored):
+    number: int
+    template: RoutedTemplate
+
+
+class RoutedEndpoint(Stored):
+    """An endpoint's row as the gateway reads it; fields that are of no use to it are left out."""
+
+    name: str
+    replicas: int
+    paused: bool = False
+    deleting: bool = False
+    generations: Annotated[list[RoutedGeneration], Field(min_length=1)]
+    slots: list[RoutedSlot] = []
+    keys: list[EndpointKey] = []
+
+
+def hash_of_key(key: str) -> str:
+    """The hash under which a key is stored. Keys are random, so a plain hash cannot be guessed."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()

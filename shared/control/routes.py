@@ -1,0 +1,31 @@
+"""Routes of an endpoint's replicas, for the gateway, and the keys of nodes sealed for it."""
+
+from dataclasses import dataclass
+
+from gpulaunch.models.routes import SlotRoute
+from shared.auth import Deriver
+from shared.autoscaling.observed import MISSING, Replica, Replicas
+from shared.domain.endpoint import EndpointRecord, Slot
+
+
+@dataclass(frozen=True)
+class RouteMaker:
+    deriver: Deriver
+
+    def routed(self, endpoint: EndpointRecord, replicas: Replicas) -> EndpointRecord:
+        """The endpoint with a route in each slot whose node is ready; the same object if nothing changes."""
+        slots = [self._routed(slot, replicas.get(slot.instance_id, MISSING)) for slot in endpoint.slots]
+        return endpoint if slots == endpoint.slots else endpoint.with_slots(slots)
+
+    def _routed(self, slot: Slot, replica: Replica) -> Slot:
+        if replica.address is None:
+            return slot if slot.route is None else slot.model_copy(update={"route": None})
+        host, port = replica.address
+        known = slot.route
+        if known is not None and (known.attempt, known.address, known.port) == (replica.attempt, host, port):
+            return slot
+        sealed = self.deriver.sealed(self.deriver.endpoint_key(slot.instance_id, replica.attempt))
+        route = SlotRoute(
+            attempt=replica.attempt, address=host, port=port, sealed_key=sealed, simulated=replica.simulated
+        )
+        return slot.model_copy(update={"route": route})

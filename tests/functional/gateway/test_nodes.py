@@ -1,0 +1,122 @@
+"""The gateway towards nodes over real sockets: streams, a client that leaves, a node that is killed."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from aiohttp import web
+
+from gateway.snapshot import Node
+from gateway.upstream import NodeUpstream, UpstreamError, session
+
+BODY = json.dumps({"model": "m"}).encode()
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def at(port: int) -> Node:
+    return Node(instance_id="inst-1", attempt=1, base=f"http://127.0.0.1:{port}", key="node-key", model="m")
+
+
+async def serve(handler: Handler) -> tuple[web.AppRunner, int]:
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", handler)
+    runner = web.AppRunner(app, handler_cancellation=True)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port: int = runner.addresses[0][1]
+    return runner, port
+
+
+async def _all(chunks: AsyncIterator[bytes]) -> bytes:
+    return b"".join([chunk async for chunk in chunks])
+
+
+def test_a_node_should_get_its_own_key_and_answer_byte_by_byte() -> None:
+    async def story() -> None:
+        seen: dict[str, str] = {}
+
+        async def handler(request: web.Request) -> web.StreamResponse:
+            seen.update(request.headers)
+            assert await request.read() == BODY
+            answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Of-Node": "1"})
+            await answer.prepare(request)
+            for number in range(3):
+                await answer.write(f"data: {number}\n\n".encode())
+            await answer.write_eof()
+            return answer
+
+        runner, port = await serve(handler)
+        async with session() as client:
+            answer = await NodeUpstream(client).send(at(port), "/v1/chat/completions", {"accept": "x"}, BODY)
+            assert await _all(answer.chunks) == b"data: 0\n\ndata: 1\n\ndata: 2\n\n"
+            answer.close()
+        await runner.cleanup()
+        assert (answer.status, answer.is_stream) == (200, True)
+        assert (b"x-of-node", b"1") in answer.headers
+        assert not {b"transfer-encoding", b"content-length", b"connection"} & {name for name, _ in answer.headers}
+        assert (seen["Authorization"], seen["Accept-Encoding"]) == ("Bearer node-key", "identity")
+
+    asyncio.run(asyncio.wait_for(story(), 10))
+
+
+def test_closing_an_answer_should_end_the_request_on_the_node() -> None:
+    async def story() -> None:
+        ended = asyncio.Event()
+
+        async def handler(request: web.Request) -> web.StreamResponse:
+            answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            await answer.prepare(request)
+            try:
+                while True:
+                    await answer.write(b"data: x\n\n")
+                    await asyncio.sleep(0.01)
+            finally:
+                ended.set()
+
+        runner, port = await serve(handler)
+        async with session() as client:
+            answer = await NodeUpstream(client).send(at(port), "/v1/chat/completions", {}, BODY)
+            async for _ in answer.chunks:
+                break
+            answer.close()
+            await asyncio.wait_for(ended.wait(), 2)
+        await runner.cleanup()
+
+    asyncio.run(asyncio.wait_for(story(), 10))
+
+
+def test_a_node_that_dies_should_be_an_error_before_and_in_its_answer() -> None:
+    async def story() -> None:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            if (await request.read()) != BODY:
+                assert request.transport is not None
+                request.transport.abort()
+                return web.Response()
+            answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            await answer.prepare(request)
+            await answer.write(b"data: 1\n\n")
+            assert request.transport is not None
+            request.transport.abort()
+            return answer
+
+        runner, port = await serve(handler)
+        async with session() as client:
+            upstream, read = NodeUpstream(client), b""
+            answer = await upstream.send(at(port), "/v1/chat/completions", {}, BODY)
+            try:
+                async for chunk in answer.chunks:
+                    read += chunk
+            except UpstreamError:
+                read += b"broken"
+            answer.close()
+            assert read == b"data: 1\n\nbroken"
+            await runner.cleanup()
+            for body in (b"{}", BODY):
+                try:
+                    await upstream.send(at(port), "/v1/chat/completions", {}, body)
+                except UpstreamError:
+                    continue
+                raise AssertionError("a node that is not there answered")
+
+    asyncio.run(asyncio.wait_for(story(), 10))

@@ -1,0 +1,159 @@
+"""Which node gets a request, and that every place is given back once, whatever becomes of the request."""
+
+import random
+
+import pytest
+
+from gateway.balance import ERRORS, FIRST_PAUSE, LONGEST_PAUSE, WITHIN, Balancer, NodeLease
+from gateway.limits import RateLimits
+from gateway.snapshot import Node
+from gpulaunch.models.routes import EndpointKey
+from tests.twins.clock import START
+
+
+class Seconds:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def node(number: int, attempt: int = 1, **given: object) -> Node:
+    fields: dict[str, object] = {"base": "http://10.0.0.1:8000", "key": "k", "model": "m", "slots": 4}
+    return Node(instance_id=f"inst-{number}", attempt=attempt, **(fields | given))  # type: ignore[arg-type]
+
+
+def lease(balancer: Balancer, *nodes: Node, excluded: tuple[Node, ...] = ()) -> NodeLease:
+    found = balancer.lease(nodes, [one.name for one in excluded])
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def clock() -> Seconds:
+    return Seconds()
+
+
+@pytest.fixture
+def balancer(clock: Seconds) -> Balancer:
+    return Balancer(clock)
+
+
+def test_the_node_with_the_fewest_requests_should_get_the_next(balancer: Balancer) -> None:
+    first, second = node(1), node(2)
+    lease(balancer, first)
+    lease(balancer, first)
+    assert [lease(balancer, first, second).node for _ in range(2)] == [second, second]
+
+
+def test_ties_should_be_taken_in_turn(balancer: Balancer) -> None:
+    nodes = [node(number) for number in range(3)]
+    got: list[Node] = []
+    for _ in range(6):
+        one = lease(balancer, *nodes)
+        got.append(one.node)
+        one.release()
+    assert got == nodes * 2
+
+
+def test_no_node_should_get_more_than_its_slots(balancer: Balancer) -> None:
+    only = node(1)
+    held = [lease(balancer, only) for _ in range(4)]
+    assert balancer.lease([only]) is None
+    assert balancer.free([only]) == 0
+    held[0].release()
+    assert balancer.lease([only]) is not None
+
+
+def test_draining_and_excluded_nodes_should_get_none(balancer: Balancer) -> None:
+    draining, failed, good = node(1, draining=True), node(2), node(3)
+    assert lease(balancer, draining, failed, good, excluded=(failed,)).node == good
+    assert balancer.lease([draining, failed], [failed.name]) is None
+
+
+def test_a_second_release_should_give_nothing_back(balancer: Balancer) -> None:
+    only = node(1)
+    one, _ = lease(balancer, only), lease(balancer, only)
+    one.release()
+    one.release()
+    assert balancer.outstanding(only) == 1
+
+
+def test_another_attempt_at_the_same_address_should_start_at_zero(balancer: Balancer) -> None:
+    lease(balancer, node(1, attempt=1))
+    assert balancer.outstanding(node(1, attempt=2)) == 0
+
+
+def test_a_node_that_cannot_be_reached_should_rest_twice_as_long_each_time(balancer: Balancer, clock: Seconds) -> None:
+    only, pause = node(1), FIRST_PAUSE
+    for _ in range(8):
+        balancer.failed(only, connection=True)
+        clock.now += pause - 0.1
+        assert balancer.lease([only]) is None
+        clock.now += 0.2
+        lease(balancer, only).release()
+        pause = min(2 * pause, LONGEST_PAUSE)
+    balancer.succeeded(only)
+    balancer.failed(only, connection=True)
+    clock.now += FIRST_PAUSE
+    assert balancer.lease([only]) is not None
+
+
+def test_a_few_errors_should_pause_a_node_and_rare_ones_not(balancer: Balancer, clock: Seconds) -> None:
+    often, rarely = node(1), node(2)
+    for _ in range(ERRORS):
+        balancer.failed(often, connection=False)
+    assert balancer.lease([often]) is None
+    for _ in range(2 * ERRORS):
+        balancer.failed(rarely, connection=False)
+        clock.now += WITHIN
+    assert balancer.lease([rarely]) is not None
+
+
+def test_nodes_that_no_longer_exist_should_be_forgotten_and_their_requests_not(balancer: Balancer) -> None:
+    gone = node(1)
+    held = lease(balancer, gone)
+    balancer.failed(gone, connection=True)
+    balancer.forget_others([])
+    assert balancer.outstanding(gone) == 1
+    held.release()
+    balancer.forget_others([])
+    assert balancer.in_flight == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_after_any_interleaving_all_counters_should_be_zero(seed: int, balancer: Balancer, clock: Seconds) -> None:
+    dice = random.Random(seed)
+    held: list[NodeLease] = []
+    for _ in range(500):
+        nodes = [node(dice.randrange(4), dice.randrange(1, 3), draining=dice.random() < 0.2) for _ in range(3)]
+        what = dice.random()
+        if what < 0.5:
+            found = balancer.lease(nodes)
+            held += [found] if found else []
+        elif what < 0.9 and held:
+            one = held.pop(dice.randrange(len(held)))
+            if dice.random() < 0.5:
+                balancer.failed(one.node, connection=dice.random() < 0.5)
+            for _ in range(dice.randrange(1, 3)):
+                one.release()
+        else:
+            balancer.forget_others([one.name for one in nodes])
+            clock.now += dice.random() * 30
+        assert balancer.in_flight == len(held)
+    for one in held:
+        one.release()
+    assert balancer.in_flight == 0
+
+
+def test_a_key_should_have_its_requests_per_minute_and_no_more(clock: Seconds) -> None:
+    limits = RateLimits(clock)
+    key = EndpointKey(key_id="a", name="a", key_hash="h", created_at=START, requests_per_minute=6)
+    free = key.model_copy(update={"key_id": "b", "requests_per_minute": None})
+    assert [limits.take(key) for _ in range(6)] == [0.0] * 6
+    assert limits.take(key) == pytest.approx(10.0)
+    clock.now += 10
+    assert limits.take(key) == 0.0
+    assert limits.take(key) > 0
+    assert all(limits.take(free) == 0.0 for _ in range(100))
