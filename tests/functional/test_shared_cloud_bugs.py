@@ -27,10 +27,10 @@ def identities_are_ignored(patch: pytest.MonkeyPatch) -> None:
 def lost_nodes_are_garbage(patch: pytest.MonkeyPatch) -> None:
     """A node without a record counts as one that its record has given up."""
 
-    def everything(_: object, clusters: Iterable[Cluster], __: Any) -> set[str]:
-        return {one.cluster_name for one in clusters}
+    def everything(_: object, clusters: Iterable[Cluster], __: Any) -> tuple[set[str], set[str]]:
+        return {one.cluster_name for one in clusters}, set()
 
-    patch.setattr(GarbageCollection, "_recorded", everything)
+    patch.setattr(GarbageCollection, "_looked_up", everything)
     patch.setattr("shared.control.sweep.garbage.why_wait", always(None))
 
 
