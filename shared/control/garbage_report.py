@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from pydantic import ValidationError
@@ -75,6 +75,8 @@ class GarbageReports:
     store: InstanceStore
     clock: Clock
     deployment: str
+    orphans: set[str] = field(default_factory=set[str], init=False, compare=False)
+    """What this process's last collection found without a record that needs it; whoever uses it looks again."""
 
     def read(self) -> GarbageState:
         """The last report and all confirmations; one read."""

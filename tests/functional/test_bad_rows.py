@@ -175,12 +175,12 @@ def test_a_delete_should_end_an_instance_whose_row_can_be_read_again(
             assert world.delete(bad).status == 202
         world.run(60)
     overwrite(world.store, before)
-    world.run(240)
+    world.run(330)
     assert world.show(bad)["phase"] == ("terminated" if deleted else "ready")
     assert world.show(other)["phase"] == "ready"
     assert world.store.markers(TERMINATE_UNREADABLE) == []
     assert [marker.key for marker in world.store.markers(ALERTED)] == [bad]
-    world.run(4 * 3600)
+    world.run(5 * 3600)
     assert world.store.markers(ALERTED) == []
 
 

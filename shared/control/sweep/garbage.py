@@ -83,6 +83,8 @@ class GarbageCollection:
         known = known | needed
         found = strays(clusters.values(), known, recorded, self.deployment, now)
         orphans = found.garbage | found.unrecorded
+        self.reports.orphans.clear()
+        self.reports.orphans.update(orphans)
         due: set[str] = set()
         for name in sorted(orphans):
             if name not in markers:

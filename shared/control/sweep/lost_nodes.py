@@ -18,7 +18,7 @@ from shared.control.node_calls import CALLED_FOR
 from shared.control.sweep.base import TaskRun, Walk, is_time
 from shared.domain.instance import instance_of
 from shared.domain.provider import Cluster, NodeTarget, ProviderUnavailableError
-from shared.storage.base import ORPHAN, UNRECORDED_CALLER, InstanceStore, Marker, UnreadableRecordError
+from shared.storage.base import UNRECORDED_CALLER, InstanceStore, Marker, UnreadableRecordError
 
 log = logging.getLogger("gpulaunch.garbage")
 
@@ -30,7 +30,7 @@ MOST = 50
 
 @dataclass(frozen=True)
 class LostNodes:
-    """Asks them; one query where there are none."""
+    """Asks those that the garbage collection, which ends before it, found without a record; costs nothing else."""
 
     name = "lost_nodes"
 
@@ -81,7 +81,7 @@ class _Run(TaskRun):
 
     def finish(self, walk: Walk) -> int:
         task = self.task
-        orphans = {marker.key for marker in task.store.markers(ORPHAN)}
+        orphans = task.adopter.reports.orphans
         if not orphans and not walk.unreadable:
             return 0
         clusters = {name: cluster for name, (_, cluster) in task.listing.read().clusters.items()}

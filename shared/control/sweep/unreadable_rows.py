@@ -14,8 +14,9 @@ log = logging.getLogger("gpulaunch.sweep")
 
 UNREADABLE = "unreadable"
 """Markers of the last alerts about such rows; the key is the instance's id."""
-EVERY = timedelta(minutes=2)
-"""Between two looks for rows that can be read again: two queries."""
+EVERY = timedelta(minutes=5)
+"""Between two looks for rows that a user terminated and that can be read again: one query."""
+TIDY_EVERY = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,11 @@ class _Run(TaskRun):
     now: datetime
 
     def finish(self, walk: Walk) -> int:
-        if not walk.unreadable and not is_time(self.now, EVERY):
-            return 0
         task, unreadable = self.task, {row.instance_id for row in walk.unreadable}
-        alerted_at = {marker.key: marker.at for marker in task.store.markers(UNREADABLE)}
-        requested = task.terminator.unreadable.requested()
+        tidy = walk.complete and is_time(self.now, TIDY_EVERY)
+        alerted = task.store.markers(UNREADABLE) if unreadable or tidy else []
+        alerted_at = {marker.key: marker.at for marker in alerted}
+        requested = task.terminator.unreadable.requested() if unreadable or is_time(self.now, EVERY) else set[str]()
         for row in walk.unreadable:
             last = alerted_at.get(row.instance_id)
             if last is None or self.now - last >= ALERT_EVERY:
@@ -52,7 +53,7 @@ class _Run(TaskRun):
                 task.alert(UnreadableNotice(at=self.now, instance_id=row.instance_id, message=text))
                 marker = Marker(kind=UNREADABLE, key=row.instance_id, at=self.now, text=row.why[:200])
                 task.store.put_marker(marker)
-        if walk.complete:
+        if tidy:
             # Not at once: while two versions take turns, the other one may find it unreadable again.
             over = {key for key, at in alerted_at.items() if self.now - at >= ALERT_EVERY}
             for instance_id in sorted(over - unreadable):
