@@ -76,7 +76,7 @@ class GarbageReports:
     clock: Clock
     deployment: str
     orphans: set[str] = field(default_factory=set[str], init=False, compare=False)
-    """What this process's last collection found without a record that needs it; whoever uses it looks again."""
+    """What this process's last collection found without a record that needs it; its users read the records again."""
 
     def read(self) -> GarbageState:
         """The last report and all confirmations; one read."""

@@ -209,11 +209,12 @@ def test_two_clones_should_run_at_once_on_ports_and_accounts_of_their_own(projec
     other.mkdir()
     for name in ("function_app.py", "host.json"):
         shutil.copy(APP / name, other / name)
-    with socket.socket() as taken:
-        # Another run's perhaps; then it is taken as well.
-        with suppress(OSError):
-            taken.bind(("127.0.0.1", 7071))
-            taken.listen()
+    with socket.socket() as app, socket.socket() as gateway:
+        for taken, port in ((app, 7071), (gateway, 7072)):
+            # Another run's perhaps; then it is taken as well.
+            with suppress(OSError):
+                taken.bind(("127.0.0.1", port))
+                taken.listen()
         runs = {folder: Run(folder, None) for folder in (project, other)}
         addresses = dict[str, Path]()
         for folder, run in runs.items():
