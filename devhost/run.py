@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -126,6 +127,8 @@ def _run(root: Path, stack: ExitStack) -> None:
     lock = _lock(local)
     port = _wanted_port(os.environ.get("PORT"))
     gateway_port = _wanted_port(os.environ.get("GATEWAY_PORT"), "GATEWAY_PORT", _GATEWAY_PORT, port)
+    # Held until the gateway takes it, so that a run that starts meanwhile finds another one.
+    held = stack.enter_context(socket.create_server(("127.0.0.1", gateway_port)))
     around_proxies(os.environ)
     me = os.getpid()
     # Azurite inherits the lock: should it outlive this process, a second one must not open the same data.
@@ -154,6 +157,7 @@ def _run(root: Path, stack: ExitStack) -> None:
     app = _started(_command(root, port), root, environment, log)
     stack.callback(azurite.end, app, signal.SIGINT)
     _wait_until_healthy(f"http://127.0.0.1:{port}/api/health", app, log)
+    held.close()
     gateway = _gateway(settings, root, gateway_port, local / "gateway.log")
     stack.callback(azurite.end, gateway, signal.SIGINT)
     # Whether it listens: it is ready once it has read the endpoints, which takes no longer than anyone needs to ask.
