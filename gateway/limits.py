@@ -21,7 +21,7 @@ class RateLimits:
         self._buckets: dict[str, _Bucket] = {}
 
     def take(self, key: EndpointKey) -> float:
-        """Count one request; the seconds to wait if there is no room for it, else 0."""
+        """Count one request. Returns 0 if the limit allows it, else the seconds to wait."""
         rate = key.requests_per_minute
         if rate is None:
             return 0.0

@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.answer import NodeAnswer
 from gateway.balance import Balancer, NodeLease
 from gateway.hold import FullError, TooLateError, WaitingRoom
 from gateway.snapshot import Endpoint, openai_error
-from gateway.upstream import NodeAnswer, Upstream, UpstreamError, UpstreamTimeoutError
+from gateway.upstream import Upstream, UpstreamError, UpstreamTimeoutError
 
 log = logging.getLogger("gpulaunch.gateway")
 

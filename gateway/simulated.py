@@ -5,12 +5,10 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+from gateway.answer import NodeAnswer
 from gateway.snapshot import Node
-
-if TYPE_CHECKING:
-    from gateway.upstream import NodeAnswer
 
 FIRST_SECONDS, TOKEN_SECONDS = 0.2, 0.03
 """Until the first token, and between two: an 8B model on an A10."""
@@ -21,9 +19,7 @@ TEXT = (
 _MODES = {"/v1/chat/completions": "chat", "/v1/completions": "text"}
 
 
-def canned(node: Node, path: str, body: bytes) -> "NodeAnswer":
-    from gateway.upstream import NodeAnswer
-
+def canned(node: Node, path: str, body: bytes) -> NodeAnswer:
     given: dict[str, Any] = json.loads(body)
     mode = _MODES.get(path)
     if mode is None and path == "/v1/embeddings":
@@ -91,9 +87,7 @@ def _embeddings(node: Node, given: dict[str, Any]) -> dict[str, Any]:
     return {"object": "list", "model": node.model, "data": data, "usage": usage}
 
 
-def _whole(status: int, document: dict[str, Any], seconds: float = 0.0) -> "NodeAnswer":
-    from gateway.upstream import NodeAnswer
-
+def _whole(status: int, document: dict[str, Any], seconds: float = 0.0) -> NodeAnswer:
     async def once() -> AsyncIterator[bytes]:
         await asyncio.sleep(seconds)
         yield json.dumps(document).encode()

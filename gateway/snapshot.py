@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from pydantic import ValidationError
@@ -62,13 +63,9 @@ class Snapshot:
         """The endpoint that a key opens. Only its hash is compared, which a caller cannot choose."""
         return self._by_hash.get(key_hash)
 
-    @property
+    @cached_property
     def _by_hash(self) -> Mapping[str, tuple[Endpoint, EndpointKey]]:
-        made = self.__dict__.get("_hashes")
-        if made is None:
-            made = {key.key_hash: (one, key) for one in self.endpoints.values() for key in one.keys}
-            self.__dict__["_hashes"] = made
-        return made
+        return {key.key_hash: (one, key) for one in self.endpoints.values() for key in one.keys}
 
 
 EMPTY = Snapshot(endpoints={})

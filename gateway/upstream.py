@@ -1,12 +1,12 @@
 """How requests reach nodes: over HTTP with aiohttp, or, for simulated nodes, not at all."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 import aiohttp
 
+from gateway.answer import NodeAnswer
 from gateway.simulated import canned
 from gateway.snapshot import Node
 
@@ -30,22 +30,6 @@ class UpstreamError(Exception):
 
 class UpstreamTimeoutError(Exception):
     """The node did not answer in time."""
-
-
-def _nothing() -> None:
-    pass
-
-
-@dataclass(frozen=True)
-class NodeAnswer:
-    """The beginning of a node's answer; `chunks` raises UpstreamError or UpstreamTimeoutError."""
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    chunks: AsyncIterator[bytes]
-    is_stream: bool
-    close: Callable[[], None] = _nothing
-    """Closes the connection unless the answer was read to its end; vLLM then drops the request."""
 
 
 class Upstream(Protocol):

@@ -21,7 +21,7 @@ class SlotRoute(Kept):
     sealed_key: str
     """The node's key, which the gateway alone can unseal (Fernet)."""
     simulated: bool = False
-    """There is no node; the gateway answers with canned text."""
+    """The gateway itself answers with canned text; no node exists."""
 
 
 class EndpointKey(Kept):

@@ -1,6 +1,5 @@
 """Handlers below /api/endpoints."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,11 +12,9 @@ from gpulaunch.models.endpoints import (
     KeyRequest,
     UnreadableEndpointView,
 )
-from gpulaunch.models.requests import NAME
 from shared.api.endpoint_views import endpoint_view, key_list, new_key
 from shared.api.http import Request, Response, json_if_changed, json_response
-from shared.api.parse import read_body, read_value
-from shared.api.problems import ProblemError
+from shared.api.parse import endpoint_name, read_body, read_value
 from shared.app import App
 from shared.control.endpoints import EndpointWithReplicas
 from shared.domain.endpoint import EndpointRecord
@@ -31,13 +28,13 @@ def create(app: App, request: Request) -> Response:
 
 
 def put(app: App, request: Request) -> Response:
-    name, wanted = _name(request), read_body(EndpointSpec, request)
+    name, wanted = endpoint_name(request), read_body(EndpointSpec, request)
     record, is_new = app.endpoints.put(name, wanted)
     return _answer(app, record, 201 if is_new else 200)
 
 
 def change(app: App, request: Request) -> Response:
-    name, wanted = _name(request), read_body(EndpointChange, request)
+    name, wanted = endpoint_name(request), read_body(EndpointChange, request)
     return _answer(app, app.endpoints.respecify(name, lambda record: _merged(record, wanted)))
 
 
@@ -68,37 +65,37 @@ def page(app: App, request: Request) -> Response:
 
 
 def show(app: App, request: Request) -> Response:
-    return json_if_changed(request, _view(app, _name(request)))
+    return json_if_changed(request, _view(app, endpoint_name(request)))
 
 
 def delete(app: App, request: Request) -> Response:
-    return _answer(app, app.endpoints.delete(_name(request)), 202)
+    return _answer(app, app.endpoints.delete(endpoint_name(request)), 202)
 
 
 def pause(app: App, request: Request) -> Response:
-    return _answer(app, app.endpoints.pause(_name(request)))
+    return _answer(app, app.endpoints.pause(endpoint_name(request)))
 
 
 def resume(app: App, request: Request) -> Response:
-    return _answer(app, app.endpoints.resume(_name(request)))
+    return _answer(app, app.endpoints.resume(endpoint_name(request)))
 
 
 def roll_out(app: App, request: Request) -> Response:
-    return _answer(app, app.endpoints.roll_out(_name(request)))
+    return _answer(app, app.endpoints.roll_out(endpoint_name(request)))
 
 
 def keys(app: App, request: Request) -> Response:
-    return json_response(key_list(app.endpoint_queries.find(_name(request)).record))
+    return json_response(key_list(app.endpoint_queries.find(endpoint_name(request)).record))
 
 
 def create_key(app: App, request: Request) -> Response:
-    name, wanted = _name(request), read_body(KeyRequest, request)
+    name, wanted = endpoint_name(request), read_body(KeyRequest, request)
     made, key = app.endpoint_keys.create(name, wanted)
     return json_response(new_key(made, key), 201, {"Location": f"/api/endpoints/{name}/keys/{made.key_id}"})
 
 
 def revoke_key(app: App, request: Request) -> Response:
-    record = app.endpoint_keys.revoke(_name(request), request.route.get("keyId", ""))
+    record = app.endpoint_keys.revoke(endpoint_name(request), request.route.get("keyId", ""))
     return json_response(key_list(record))
 
 
@@ -115,15 +112,3 @@ def _answer(app: App, record: EndpointRecord, status: int = 200) -> Response:
     headers = {"Location": f"/api/endpoints/{record.name}"} if status != 200 else {}
     found = app.endpoint_queries.with_replicas(record)
     return json_response(_seen(app, found), status, headers)
-
-
-def _name(request: Request) -> str:
-    """The route's endpoint.
-
-    Raises:
-        ProblemError: 404 when it cannot be one.
-    """
-    given = request.route.get("endpointName", "")
-    if not re.fullmatch(NAME, given):
-        raise ProblemError("not_found", f"There is no endpoint {given[:64]!r}.")
-    return given

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from gpulaunch.models.instances import INSTANCE_ID
 from gpulaunch.models.problems import FieldError
 from gpulaunch.models.queries import Query
-from gpulaunch.models.requests import IN_WORDS
+from gpulaunch.models.requests import IN_WORDS, NAME
 from shared.api.http import Request
 from shared.api.problems import ProblemError, invalid_request
 
@@ -89,9 +89,22 @@ def instance_id(request: Request) -> str:
     Raises:
         ProblemError: 404 when it cannot be one.
     """
-    given = request.route.get("instanceId", "")
-    if not re.fullmatch(INSTANCE_ID, given):
-        raise ProblemError("not_found", f"There is no instance {given[:64]!r}.")
+    return _in_route(request, "instanceId", INSTANCE_ID, "instance")
+
+
+def endpoint_name(request: Request) -> str:
+    """The route's endpoint.
+
+    Raises:
+        ProblemError: 404 when it cannot be one.
+    """
+    return _in_route(request, "endpointName", NAME, "endpoint")
+
+
+def _in_route(request: Request, parameter: str, pattern: str, what: str) -> str:
+    given = request.route.get(parameter, "")
+    if not re.fullmatch(pattern, given):
+        raise ProblemError("not_found", f"There is no {what} {given[:64]!r}.")
     return given
 
 

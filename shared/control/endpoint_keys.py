@@ -27,7 +27,7 @@ class EndpointKeys:
 
         Raises:
             KeyExistsError: The endpoint has a key of that name.
-            RefusalError: There is no such endpoint, it is being deleted, or it has as many keys as it may have.
+            RefusalError: The endpoint does not exist, is being deleted, or has the maximum number of keys.
         """
         key = f"gl-{self.random(32)}"
         made = EndpointKey(

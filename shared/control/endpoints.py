@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-
 from gpulaunch.models.endpoints import EndpointSpec
 from gpulaunch.models.problems import FieldError
 from shared.clock import Clock, Ids
 from shared.control.launch import LaunchPreparation
+from shared.control.records import while_stale
 from shared.control.replicas import ask_for_step
 from shared.domain.endpoint import (
     EndpointRecord,
@@ -29,9 +28,6 @@ from shared.domain.request import StoredRequest
 from shared.errors import AlreadyExistsError, StaleRecordError
 from shared.storage.base import InstanceStore, Queues, UnreadableRecordError
 from shared.storage.endpoints import EndpointStore, UnreadableEndpoint, VersionedEndpoint
-
-_TRIES = 8
-"""As for a record: eight outlast a dozen callers at once."""
 
 Change = Callable[[EndpointRecord], EndpointRecord]
 
@@ -191,14 +187,7 @@ class Endpoints:
         Raises:
             StaleRecordError: Others kept changing it.
         """
-        retrying = Retrying(
-            retry=retry_if_exception_type(StaleRecordError),
-            stop=stop_after_attempt(_TRIES),
-            wait=wait_random_exponential(multiplier=0.02, max=0.5),
-            sleep=self.sleep,
-            reraise=True,
-        )
-        return retrying(self._once, name, change, deleting)
+        return while_stale(self.sleep)(self._once, name, change, deleting)
 
     def _once(self, name: str, change: Change, deleting: bool) -> EndpointRecord:
         found = self.endpoints.load(name)

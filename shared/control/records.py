@@ -32,6 +32,17 @@ _TRIES = 8
 """Against one step that commits now and then, two tries do; eight outlast a dozen callers at once."""
 
 
+def while_stale(sleep: Callable[[float], None]) -> Retrying:
+    """Repeat a change that others keep overtaking; in the end it raises StaleRecordError."""
+    return Retrying(
+        retry=retry_if_exception_type(StaleRecordError),
+        stop=stop_after_attempt(_TRIES),
+        wait=wait_random_exponential(multiplier=0.02, max=0.5),
+        sleep=sleep,
+        reraise=True,
+    )
+
+
 @dataclass(frozen=True)
 class Lifecycle:
     """The pure lifecycle with a clock and the deployment's timeouts."""
@@ -137,14 +148,7 @@ class Records:
             StaleRecordError: Others kept changing the record; nothing was written, the caller may ask again.
         """
         known = [before] if before is not None else []
-        retrying = Retrying(
-            retry=retry_if_exception_type(StaleRecordError),
-            stop=stop_after_attempt(_TRIES),
-            wait=wait_random_exponential(multiplier=0.02, max=0.5),
-            sleep=self.sleep,
-            reraise=True,
-        )
-        return retrying(self._once, instance_id, observed, known)
+        return while_stale(self.sleep)(self._once, instance_id, observed, known)
 
     def _once(self, instance_id: str, observed: Observation, known: list[Versioned]) -> InstanceRecord | None:
         before = known.pop() if known else self.store.load(instance_id)

@@ -47,7 +47,7 @@ class ReplicaKeeper:
     routes: RouteMaker
 
     def reconcile(self, name: str, known: KnownRecords | None = None) -> None:
-        """Advance an endpoint by one step; harmless when repeated, and when there is no such endpoint.
+        """Advance an endpoint by one step. Safe to repeat; does nothing if the endpoint does not exist.
 
         `known` saves reads of records that the caller has just read.
 

@@ -7,9 +7,10 @@ from typing import Any, cast
 
 import pytest
 
+from gateway.answer import NodeAnswer
 from gateway.app import MOST_BODY, STALE_SECONDS, Gateway
 from gateway.snapshot import Endpoint, Node, Snapshot
-from gateway.upstream import NodeAnswer, UpstreamError, UpstreamTimeoutError
+from gateway.upstream import UpstreamError, UpstreamTimeoutError
 from gpulaunch.models.routes import EndpointKey, hash_of_key
 from tests.twins.clock import START
 
