@@ -19,6 +19,7 @@ import pytest
 
 from tests.conformance.apps import GPULAUNCH
 from tests.conformance.test_conformance import RUNTIME, interpreter
+from tests.unit.infra.package import packaged
 from tests.unit.infra.templates import FILES, INFRA, ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -105,11 +106,6 @@ def test_compose_should_follow_its_schema(tools: Path, tmp_path: Path) -> None:
     assert check(wrong).returncode == 1
 
 
-def _ignored() -> set[str]:
-    lines = (ROOT / ".funcignore").read_text("utf-8").split()
-    return {line for line in lines if not line.startswith((".", "!"))}
-
-
 def test_the_package_should_be_indexed_as_flex_builds_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = interpreter()
     if base is None:
@@ -117,16 +113,11 @@ def test_the_package_should_be_indexed_as_flex_builds_it(tmp_path: Path, capsys:
     python = _environment("worker313", base, RUNTIME) / "python"
     package = tmp_path / "package"
     package.mkdir()
-    for path in ROOT.iterdir():
-        if path.name.startswith(".") or path.name in _ignored():
-            continue
+    for path in packaged():
         if path.is_dir():
             shutil.copytree(path, package / path.name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(path, package)
-    assert {path.name for path in package.iterdir()} == {
-        "function_app.py", "functions", "gpulaunch", "host.json", "requirements.txt", "shared",
-    }  # fmt: skip
     target = package / ".python_packages" / "lib" / "site-packages"
     command = [base, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target", str(target)]
     made = subprocess.run(

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from tests.unit.infra.package import packaged
 from tests.unit.infra.templates import ROOT
 
 LOCKS = {
@@ -76,3 +77,8 @@ def test_the_docker_build_should_see_what_it_copies() -> None:
     names = {name for line in copied for name in line.split()}
     lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
     assert names == {line[1:] for line in lines if line.startswith("!")}
+
+
+def test_the_package_should_hold_the_functions_app_and_nothing_else() -> None:
+    expected = {"function_app.py", "functions", "gpulaunch", "host.json", "requirements.txt", "shared"}
+    assert {path.name for path in packaged()} == expected
