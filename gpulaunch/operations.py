@@ -156,7 +156,7 @@ def _endpoint_call(name: str, summary: str) -> Operation:
         summary=summary,
         scope=Scope.ADMIN,
         answers={200: "EndpointView"},
-        problems=(409,),
+        problems=(409, 412),
     )
 
 
@@ -190,7 +190,7 @@ PUT_ENDPOINT = Operation(
     scope=Scope.ADMIN,
     body="EndpointSpec",
     answers={200: "EndpointView", 201: "EndpointView"},
-    problems=(402, 409, 429),
+    problems=(402, 409, 412, 429),
 )
 CHANGE_ENDPOINT = Operation(
     name="change_endpoint",
@@ -200,7 +200,7 @@ CHANGE_ENDPOINT = Operation(
     scope=Scope.ADMIN,
     body="EndpointChange",
     answers={200: "EndpointView"},
-    problems=(402, 409, 429),
+    problems=(402, 409, 412, 429),
 )
 DELETE_ENDPOINT = Operation(
     name="delete_endpoint",
@@ -209,7 +209,7 @@ DELETE_ENDPOINT = Operation(
     summary="Drain an endpoint's replicas, then delete it; safe to repeat",
     scope=Scope.ADMIN,
     answers={202: "EndpointView"},
-    problems=(409,),
+    problems=(409, 412),
 )
 PAUSE_ENDPOINT = _endpoint_call("pause", "Drain all replicas of an endpoint, and keep its name; safe to repeat")
 RESUME_ENDPOINT = _endpoint_call("resume", "Start replicas again, also of a generation that was stopped")

@@ -32,16 +32,25 @@ class EndpointCalls(ABC):
     ) -> httpx.Response: ...
 
     async def deploy(
-        self, name: str, spec: EndpointSpec | Mapping[str, Any] | None = None, /, **fields: Any
+        self,
+        name: str,
+        spec: EndpointSpec | Mapping[str, Any] | None = None,
+        /,
+        *,
+        revision: str | None = None,
+        **fields: Any,
     ) -> EndpointView:
         """Create an endpoint, or make an existing one as asked for: an EndpointSpec, or its fields; safe to repeat.
 
         `launch` is what each replica is launched with. Another launch than before is rolled out replica by replica.
+        With the `revision` of an EndpointView it is made over that or not at all: ConflictError.
         """
         if isinstance(spec, EndpointSpec):
             # What is not set is left to the app: its defaults may be newer than these.
             spec = spec.model_dump(mode="json", exclude_unset=True)
-        response = await self._send(operations.PUT_ENDPOINT, name, body=fields if spec is None else spec)
+        response = await self._send(
+            operations.PUT_ENDPOINT, name, headers=_over(revision), body=fields if spec is None else spec
+        )
         return exchange.parsed(response, EndpointView)
 
     async def endpoint(self, name: str) -> EndpointView:
@@ -53,22 +62,26 @@ class EndpointCalls(ABC):
         found = exchange.parsed(await self._send(operations.LIST_ENDPOINTS), EndpointList)
         return [*found.endpoints, *found.unreadable]
 
-    async def change_endpoint(self, name: str, **changes: Any) -> EndpointView:
+    async def change_endpoint(self, name: str, *, revision: str | None = None, **changes: Any) -> EndpointView:
         """Change fields of an endpoint: `replicas`, `drain_seconds`, or entries of `launch`; None sets the default."""
-        response = await self._send(operations.CHANGE_ENDPOINT, name, body=changes)
+        response = await self._send(operations.CHANGE_ENDPOINT, name, headers=_over(revision), body=changes)
         return exchange.parsed(response, EndpointView)
 
-    async def pause_endpoint(self, name: str) -> EndpointView:
+    async def pause_endpoint(self, name: str, *, revision: str | None = None) -> EndpointView:
         """Drain and terminate all replicas, and keep the endpoint's name."""
-        return exchange.parsed(await self._send(operations.PAUSE_ENDPOINT, name), EndpointView)
+        return exchange.parsed(await self._send(operations.PAUSE_ENDPOINT, name, headers=_over(revision)), EndpointView)
 
-    async def resume_endpoint(self, name: str) -> EndpointView:
+    async def resume_endpoint(self, name: str, *, revision: str | None = None) -> EndpointView:
         """Start replicas again, also of a generation that was stopped."""
-        return exchange.parsed(await self._send(operations.RESUME_ENDPOINT, name), EndpointView)
+        return exchange.parsed(
+            await self._send(operations.RESUME_ENDPOINT, name, headers=_over(revision)), EndpointView
+        )
 
-    async def delete_endpoint(self, name: str) -> EndpointView:
+    async def delete_endpoint(self, name: str, *, revision: str | None = None) -> EndpointView:
         """Drain all replicas, then delete the endpoint; NotFoundError if it no longer exists."""
-        return exchange.parsed(await self._send(operations.DELETE_ENDPOINT, name), EndpointView)
+        return exchange.parsed(
+            await self._send(operations.DELETE_ENDPOINT, name, headers=_over(revision)), EndpointView
+        )
 
     async def endpoint_keys(self, name: str) -> Sequence[KeyView]:
         """List an endpoint's keys, without the keys themselves."""
@@ -86,6 +99,13 @@ class EndpointCalls(ABC):
         """Revoke a key, and list those that are left; harmless when repeated."""
         return exchange.parsed(await self._send(operations.REVOKE_KEY, name, key_id), KeyList).keys
 
-    async def roll_out_endpoint(self, name: str) -> EndpointView:
+    async def roll_out_endpoint(self, name: str, *, revision: str | None = None) -> EndpointView:
         """Replace all replicas by new ones of the same launch, one after another."""
-        return exchange.parsed(await self._send(operations.ROLL_OUT_ENDPOINT, name), EndpointView)
+        return exchange.parsed(
+            await self._send(operations.ROLL_OUT_ENDPOINT, name, headers=_over(revision)), EndpointView
+        )
+
+
+def _over(revision: str | None) -> dict[str, str]:
+    """The headers of a change that is made over what was shown, or not at all."""
+    return {} if revision is None else {"If-Match": f'"{revision}"'}

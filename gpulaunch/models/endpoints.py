@@ -93,6 +93,8 @@ class ReplicaView(Answer):
     """One replica of an endpoint."""
 
     instance_id: str
+    slot: int
+    """Number of its place in the endpoint, from 1, never used again."""
     generation: int
     state: Literal["starting", "serving", "draining", "terminating"]
     since: UtcTime
@@ -147,6 +149,8 @@ class EndpointView(Answer):
     paused: bool
     generation: int
     """The latest one."""
+    revision: str
+    """Names what is asked of it now. Sent as `If-Match` with a change, it refuses one over a change by others: 412."""
     launch: LaunchRequest
     """Of the latest generation."""
     generations: list[GenerationView]

@@ -43,6 +43,7 @@ def endpoint_view(
         drain_seconds=endpoint.drain_seconds,
         paused=endpoint.paused,
         generation=endpoint.wanted.number,
+        revision=endpoint.revision,
         launch=shown_request(endpoint.wanted.template),
         generations=[_generation(one) for one in endpoint.generations],
         members=members,
@@ -66,6 +67,7 @@ def _replica(slot: Slot, record: InstanceRecord | None, now: datetime) -> Replic
     return ReplicaView.model_validate(
         {
             "instance_id": slot.instance_id,
+            "slot": slot.number,
             "generation": slot.generation,
             "state": _STATES.get(slot.state, state),
             "since": slot.since,

@@ -14,7 +14,7 @@ from gpulaunch.models.endpoints import (
 )
 from shared.api.endpoint_views import endpoint_view, key_list, new_key
 from shared.api.http import Request, Response, json_if_changed, json_response
-from shared.api.parse import endpoint_name, read_body, read_value
+from shared.api.parse import endpoint_name, if_match, read_body, read_value
 from shared.app import App
 from shared.control.endpoints import EndpointWithReplicas
 from shared.domain.endpoint import EndpointRecord
@@ -29,13 +29,13 @@ def create(app: App, request: Request) -> Response:
 
 def put(app: App, request: Request) -> Response:
     name, wanted = endpoint_name(request), read_body(EndpointSpec, request)
-    record, is_new = app.endpoints.put(name, wanted)
+    record, is_new = app.endpoints.put(name, wanted, if_match(request))
     return _answer(app, record, 201 if is_new else 200)
 
 
 def change(app: App, request: Request) -> Response:
     name, wanted = endpoint_name(request), read_body(EndpointChange, request)
-    return _answer(app, app.endpoints.respecify(name, lambda record: _merged(record, wanted)))
+    return _answer(app, app.endpoints.respecify(name, lambda record: _merged(record, wanted), if_match(request)))
 
 
 def _merged(record: EndpointRecord, wanted: EndpointChange) -> EndpointSpec:
@@ -69,19 +69,19 @@ def show(app: App, request: Request) -> Response:
 
 
 def delete(app: App, request: Request) -> Response:
-    return _answer(app, app.endpoints.delete(endpoint_name(request)), 202)
+    return _answer(app, app.endpoints.delete(endpoint_name(request), if_match(request)), 202)
 
 
 def pause(app: App, request: Request) -> Response:
-    return _answer(app, app.endpoints.pause(endpoint_name(request)))
+    return _answer(app, app.endpoints.pause(endpoint_name(request), if_match(request)))
 
 
 def resume(app: App, request: Request) -> Response:
-    return _answer(app, app.endpoints.resume(endpoint_name(request)))
+    return _answer(app, app.endpoints.resume(endpoint_name(request), if_match(request)))
 
 
 def roll_out(app: App, request: Request) -> Response:
-    return _answer(app, app.endpoints.roll_out(endpoint_name(request)))
+    return _answer(app, app.endpoints.roll_out(endpoint_name(request), if_match(request)))
 
 
 def keys(app: App, request: Request) -> Response:

@@ -7,7 +7,7 @@ from gpulaunch.models.responses import InstanceList, LogAnswer
 from shared.api import views
 from shared.api.access import token_of
 from shared.api.http import Request, Response, json_if_changed, json_response
-from shared.api.parse import read_body, read_query
+from shared.api.parse import if_match, read_body, read_query
 from shared.app import App
 from shared.auth import Purpose
 from shared.storage.base import InstanceFilter, RecordPage, Unreadable, readable
@@ -17,9 +17,8 @@ def launch(app: App, request: Request) -> Response:
     """Accept a launch: 202, with the place to look in Location."""
     wanted = read_body(LaunchRequest, request)
     caller = "" if app.settings.open_to_all else app.deriver.derive(token_of(request), 0, Purpose.CALLER)
-    shown = request.header("If-Match").removeprefix("W/").strip('"')
     key = request.header("Idempotency-Key") or None
-    answer = app.launcher.launch(wanted, key, request.trace, caller, None if shown in ("", "*") else shown)
+    answer = app.launcher.launch(wanted, key, request.trace, caller, if_match(request) or None)
     return json_response(answer, 202, {"Location": f"/api/instances/{answer.instance_id}"})
 
 

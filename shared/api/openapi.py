@@ -151,6 +151,9 @@ def _parameters(operation: Operation) -> Iterator[dict[str, Any]]:
     if 304 in operation.answers:
         text = "ETag of an earlier answer; if it still matches, the answer is 304."
         yield _optional("If-None-Match", "header", text, {"type": "string"})
+    if 412 in operation.problems and operation is not LAUNCH:
+        text = "A `revision` of the endpoint: the change is refused (412) if others have changed the endpoint since."
+        yield _optional("If-Match", "header", text, {"type": "string"})
     if operation is LAUNCH:
         text = "Makes the launch safe to retry: the same key and body return the same answer; with another body, 409."
         yield _optional("Idempotency-Key", "header", text, {"type": "string", "minLength": 1, "maxLength": 255})

@@ -108,6 +108,12 @@ def _in_route(request: Request, parameter: str, pattern: str, what: str) -> str:
     return given
 
 
+def if_match(request: Request) -> str:
+    """The ETag that a change is made over; "" without one, or for any."""
+    given = request.header("If-Match").removeprefix("W/").strip('"')
+    return "" if given == "*" else given
+
+
 def bearer(request: Request) -> str:
     """The bearer token.
 

@@ -18,6 +18,7 @@ from shared.domain.endpoint import (
     with_spec,
 )
 from shared.domain.errors import (
+    EndpointChangedError,
     EndpointDeletingError,
     EndpointExistsError,
     EndpointNotFoundError,
@@ -107,24 +108,28 @@ class Endpoints:
         ask_for_step(self.queues, name)
         return made, True
 
-    def put(self, name: str, spec: EndpointSpec) -> tuple[EndpointRecord, bool]:
+    def put(self, name: str, spec: EndpointSpec, shown: str = "") -> tuple[EndpointRecord, bool]:
         """Create an endpoint, or make an existing one as asked for. Whether it is new.
 
         Raises:
             RefusalError: Its launch would be refused, or it is being deleted.
+            EndpointChangedError: Its revision is not the one `shown`, or there is none any more.
         """
         if self.endpoints.load(name) is None:
+            if shown:
+                raise EndpointChangedError(name)
             try:
                 return self.create(name, spec)
             except EndpointExistsError:
                 pass  # somebody else has just created it
-        return self.respecify(name, lambda _: spec), False
+        return self.respecify(name, lambda _: spec, shown), False
 
-    def respecify(self, name: str, wanted: Callable[[EndpointRecord], EndpointSpec]) -> EndpointRecord:
+    def respecify(self, name: str, wanted: Callable[[EndpointRecord], EndpointSpec], shown: str = "") -> EndpointRecord:
         """Make an endpoint as `wanted` says about what it is now.
 
         Raises:
             RefusalError: Its launch would be refused, there is none of that name, or it is being deleted.
+            EndpointChangedError: Its revision is not the one `shown`.
         """
 
         def change(record: EndpointRecord) -> EndpointRecord:
@@ -133,26 +138,26 @@ class Endpoints:
                 self._check(spec)
             return with_spec(record, spec, self.clock.now())
 
-        return self._change(name, change)
+        return self._change(name, change, shown)
 
-    def pause(self, name: str) -> EndpointRecord:
+    def pause(self, name: str, shown: str = "") -> EndpointRecord:
         """Drain all replicas and keep the name."""
-        return self._change(name, lambda record: paused(record, self.clock.now()))
+        return self._change(name, lambda record: paused(record, self.clock.now()), shown)
 
-    def resume(self, name: str) -> EndpointRecord:
+    def resume(self, name: str, shown: str = "") -> EndpointRecord:
         """Start replicas again, also of a generation that was stopped."""
-        return self._change(name, lambda record: resumed(record, self.clock.now()))
+        return self._change(name, lambda record: resumed(record, self.clock.now()), shown)
 
-    def roll_out(self, name: str) -> EndpointRecord:
+    def roll_out(self, name: str, shown: str = "") -> EndpointRecord:
         """Replace all replicas by new ones of the same launch, one after another."""
 
         def change(record: EndpointRecord) -> EndpointRecord:
             template = record.wanted.template
             return with_new_generation(record, template, self.clock.now(), "the same launch again")
 
-        return self._change(name, change)
+        return self._change(name, change, shown)
 
-    def delete(self, name: str) -> EndpointRecord:
+    def delete(self, name: str, shown: str = "") -> EndpointRecord:
         """Drain all replicas, then forget the endpoint; harmless when repeated."""
 
         def change(record: EndpointRecord) -> EndpointRecord:
@@ -160,7 +165,7 @@ class Endpoints:
                 return record
             return record.model_copy(update={"deleting": True}).noted(self.clock.now(), "Deletion requested.")
 
-        return self._change(name, change, deleting=True)
+        return self._change(name, change, shown, deleting=True)
 
     def change(self, name: str, change: Change) -> EndpointRecord:
         """Apply a change to the newest state of an endpoint.
@@ -181,15 +186,16 @@ class Endpoints:
         except InvalidFieldsError as error:
             raise InvalidFieldsError([_within_launch(one) for one in error.errors]) from error
 
-    def _change(self, name: str, change: Change, *, deleting: bool = False) -> EndpointRecord:
+    def _change(self, name: str, change: Change, shown: str = "", *, deleting: bool = False) -> EndpointRecord:
         """Apply a change to the newest state of an endpoint, whoever else changes it.
 
         Raises:
+            EndpointChangedError: Its revision is not the one `shown`, and the change is not made yet.
             StaleRecordError: Others kept changing it.
         """
-        return while_stale(self.sleep)(self._once, name, change, deleting)
+        return while_stale(self.sleep)(self._once, name, change, shown, deleting)
 
-    def _once(self, name: str, change: Change, deleting: bool) -> EndpointRecord:
+    def _once(self, name: str, change: Change, shown: str, deleting: bool) -> EndpointRecord:
         found = self.endpoints.load(name)
         if found is None:
             raise EndpointNotFoundError(name)
@@ -197,6 +203,8 @@ class Endpoints:
             raise EndpointDeletingError(name)
         changed = change(found.record)
         if changed is not found.record:
+            if shown not in ("", found.record.revision):
+                raise EndpointChangedError(name)
             self.endpoints.commit(VersionedEndpoint(found.record, found.etag), changed)
         ask_for_step(self.queues, name)
         return changed

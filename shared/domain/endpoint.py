@@ -101,6 +101,12 @@ class EndpointRecord(Kept):
         """How many replicas are to serve now."""
         return 0 if self.paused or self.deleting else self.replicas
 
+    @property
+    def revision(self) -> str:
+        """Names what is asked of this endpoint: it changes with what people change, and with nothing else."""
+        asked = (self.endpoint_id, self.replicas, self.drain_seconds, self.paused, self.deleting, self.wanted.number)
+        return hashlib.sha256(repr(asked).encode()).hexdigest()[:32]
+
     def generation(self, number: int) -> Generation | None:
         return next((one for one in self.generations if one.number == number), None)
 

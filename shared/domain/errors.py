@@ -12,6 +12,7 @@ RefusalError
 ├── EndpointNotFoundError    no endpoint has that name
 ├── EndpointExistsError      an endpoint of that name exists and is not as asked for
 ├── KeyExistsError           the endpoint has a key of that name
+├── EndpointChangedError     something else is asked of the endpoint by now than its caller was shown
 ├── EndpointDeletingError    the endpoint is being deleted, and cannot be changed any more
 ├── NotReadyError            the instance has no endpoint at the moment
 ├── NodeTokenError           the token belongs to no attempt of the instance; the same for an unknown instance, so that
@@ -110,6 +111,11 @@ class EndpointNotFoundError(RefusalError):
 class EndpointExistsError(RefusalError):
     def __init__(self, name: str) -> None:
         super().__init__(f"An endpoint {name} exists already, and differs; change it with PUT or PATCH.")
+
+
+class EndpointChangedError(RefusalError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The endpoint {name} has been changed since it was shown. Get it again, then change it.")
 
 
 class EndpointDeletingError(RefusalError):
