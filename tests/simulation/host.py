@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,8 +42,9 @@ class Errors(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        # An HTTP request's own id is no part of the seed.
         said = f"failed: {error!r}" if error is not None else record.getMessage()
+        # An HTTP request's own id is no part of the seed.
+        said = re.sub(r"\brequest [0-9a-f]{32}", "request …", said)
         self._scheduler.note(f"logs {said}")
 
 
