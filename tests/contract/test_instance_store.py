@@ -255,6 +255,17 @@ def test_a_commit_on_an_old_etag_is_refused_and_writes_nothing(store: InstanceSt
     assert ids(store.page(ANY, 10, None).records) == [winner.instance_id]
 
 
+def test_a_stale_end_is_refused_although_its_events_are_free(store: InstanceStore) -> None:
+    before = created(store, make_record())
+    winner = changed(before.record, recoveries=1)
+    etag = store.commit(before, winner, [])
+    for events in ([], [make_event(0)]):
+        with pytest.raises(StaleRecordError):
+            store.commit(before, ended(before.record, event_count=len(events)), events)
+    assert store.load(winner.instance_id) == Versioned(winner, etag)
+    assert ids(store.page(ANY, 10, None).records) == [winner.instance_id]
+
+
 def test_a_commit_on_a_record_that_was_never_created_is_stale(store: InstanceStore) -> None:
     for record in (make_record(), ended(make_record())):
         with pytest.raises(StaleRecordError):

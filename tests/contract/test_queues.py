@@ -2,10 +2,13 @@
 
 import base64
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from azure.core.exceptions import ResourceExistsError
 from azure.storage.queue import QueueServiceClient
 
 from devhost.azurite import free_ports
@@ -14,7 +17,7 @@ from shared.errors import StoreUnavailableError
 from shared.settings import Settings
 from shared.storage import connect
 from shared.storage.base import QueuedMessage, Queues
-from shared.storage.queues import MAX_DELAY_SECONDS, StorageQueues, poison_queue, visibility
+from shared.storage.queues import MAX_DELAY_SECONDS, StorageQueues, existing_is_fine, poison_queue, visibility
 from tests.contract.conftest import ACCOUNTS, Account, account_of, timed_out, unique
 from tests.twins.clock import ManualClock
 from tests.twins.factories import make_instance_id
@@ -137,6 +140,26 @@ def test_a_poison_message_that_was_not_forgotten_comes_again() -> None:
     assert second.dequeue_count == 2
     twin.forget(first)  # an old receipt deletes nothing
     assert twin.depth(poison_queue("q")) == 1
+
+
+def test_a_poison_message_is_hidden_for_the_minute_in_which_it_is_settled(account: Account) -> None:
+    queues, queue = StorageQueues(account.queues), unique("queue")
+    queues.bury(queue, b"x")
+    account.start_counting()
+    queues.poisoned(queue)
+    (request,) = account.requests
+    assert parse_qs(urlsplit(request).query)["visibilitytimeout"] == ["60"]
+
+
+@pytest.mark.parametrize(("code", "fine"), [("QueueAlreadyExists", True), ("QueueBeingDeleted", False)])
+def test_only_a_queue_that_is_there_already_counts_as_made(code: str, fine: bool) -> None:
+    def create() -> None:
+        error = ResourceExistsError("conflict")
+        error.error_code = code
+        raise error
+
+    with nullcontext() if fine else pytest.raises(ResourceExistsError):
+        existing_is_fine(create, "QueueAlreadyExists")
 
 
 def test_a_receipt_that_is_out_of_date_is_left_to_the_other_reader(account: Account) -> None:

@@ -38,12 +38,14 @@ class Receiver(StandIn):
     def __init__(self) -> None:
         self.got: list[tuple[str, dict[str, str], bytes]] = []
         self.statuses: list[int] = []
+        self.redirect: str | None = None
         super().__init__()
 
     def answer(self, request: Request) -> Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.got.append((request.target, headers, request.body))
-        return Response(self.statuses.pop(0) if self.statuses else 204)
+        to = {} if self.redirect is None else {"Location": self.redirect}
+        return Response(self.statuses.pop(0) if self.statuses else 204, headers=to)
 
     def alerts(self) -> list[Any]:
         return [json.loads(body) for _, _, body in self.got]
@@ -370,6 +372,16 @@ def test_a_receiver_that_refuses_should_not_be_asked_again(
     assert str(status) in errors[0]
     told = [record.getMessage() for record in caplog.records if record.name.startswith("gpulaunch")]
     assert not [line for line in told if "secret-path" in line]
+
+
+def test_an_alert_should_go_to_the_configured_address_alone(receiver: Receiver) -> None:
+    receiver.redirect = f"{receiver.url}/elsewhere"
+    receiver.statuses = [307]
+    world = Alerting(f"slack|{receiver.url}/hook", events="ready")
+    world.launch()
+    world.run(100)
+    world.deliver()
+    assert [target for target, _, _ in receiver.got] == ["/hook"]
 
 
 def test_a_receiver_that_is_never_there_should_be_given_up_and_block_nobody(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ from shared.control.sweep.garbage import COLLECT_EVERY
 from shared.errors import RowTooLargeError, StaleRecordError, StoreUnavailableError
 from shared.queues import ALERTS, LAUNCHES
 from shared.storage.base import Booking, Unreadable, Versioned
-from tests.functional.test_bad_rows import no_json
+from tests.functional.test_bad_rows import UNREADABLE, no_json
 from tests.functional.world import World, settings
 from tests.twins.store import MemoryInstanceStore
 
@@ -50,6 +50,20 @@ def lose_message(world: World) -> bytes:
 
 
 # Poison queues.
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_poisoned_message_of_a_record_that_cannot_be_read_should_wait_without_an_error(
+    world: World, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    world.run(590)
+    instance_id = world.launch()
+    (message,) = world.queues.bodies(LAUNCHES)
+    UNREADABLE[name](world, instance_id)
+    world.queues.bury(LAUNCHES, message)
+    world.run(60)
+    assert world.queues.bodies(f"{LAUNCHES}-poison") == [message]
+    assert [one for one in caplog.records if one.exc_info] == []
 
 
 def test_a_poisoned_message_whose_record_cannot_change_should_not_keep_the_others(

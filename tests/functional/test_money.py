@@ -207,6 +207,16 @@ class TestHardCap:
         assert (shown["phase"], shown["ending"]["reason"]) == ("terminated", "budget")
         assert shown["ending"]["message"].startswith("The budget for 2026-01 is spent: 100.")
 
+    def test_one_that_is_ending_already_should_not_be_ended_again(self) -> None:
+        world = world_with(MONTHLY_BUDGET_USD="100", BUDGET_ACTION="end")
+        world.launch()
+        world.run(300)
+        self.spend(world, 100)
+        world.sweep()
+        world.store.calls.seen.clear()
+        world.sweep()
+        assert {"load", "commit"}.isdisjoint(world.store.calls.seen)
+
     @pytest.mark.parametrize(("action", "reads"), [("end", 1), ("keep", 0)])
     def test_a_sweep_should_read_the_ledger_once_at_most(self, action: str, reads: int) -> None:
         world = world_with(MONTHLY_BUDGET_USD="500", BUDGET_ACTION=action)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.control.sweep.expiry import EVERY
-from shared.storage.base import UNRECORDED_CALLER
+from shared.storage.base import UNRECORDED_CALLER, Unreadable
 from tests.functional.scripted import NodeWorld
 from tests.functional.test_bad_rows import UNREADABLE
 from tests.twins.store import MemoryInstanceStore
@@ -77,6 +77,17 @@ def test_a_node_whose_row_cannot_be_read_should_keep_its_lease(push: NodeWorld, 
     UNREADABLE[name](push, instance_id)
     assert heartbeat(push, instance_id).json["renewed"]
     assert push.node(instance_id, "heartbeat", LOAD, token="x" * 43).status == 401
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_node_of_an_ended_row_that_cannot_be_read_should_be_no_waiting_caller(push: NodeWorld, name: str) -> None:
+    instance_id = push.to_ready()
+    UNREADABLE[name](push, instance_id)
+    (unreadable,) = push.store.live()
+    assert isinstance(unreadable, Unreadable)
+    push.store.close_unreadable(unreadable)
+    heartbeat(push, instance_id)
+    assert push.store.markers(UNRECORDED_CALLER) == []
 
 
 def test_a_caller_should_be_forgotten_an_hour_after_its_last_call(push: NodeWorld) -> None:

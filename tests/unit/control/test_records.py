@@ -1,6 +1,7 @@
 """How records change: on the newest state, written before anything else follows, and told to whoever listens."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -182,6 +183,17 @@ class TestSettling:
         account = changing.store.ledger().ledger.accounts["2026-01/simulation"]
         assert changing.stored.record.ended
         assert (account.spent, account.reserved) == (640_000, 0)
+
+    def test_a_node_that_went_before_the_end_should_cost_what_it_did_until_it_went(self) -> None:
+        attempt = make_attempt(state=AttemptState.SUBMITTED, billed_from=START)
+        changing = self.reserved(phase=Phase.TERMINATING, attempts=[attempt])
+        before, half_an_hour = changing.stored, timedelta(minutes=30)
+        gone = attempt.model_copy(update={"state": AttemptState.GONE, "gone_at": START + half_an_hour})
+        change = {"phase": Phase.TERMINATED, "attempts": [gone], "updated_at": START + 2 * half_an_hour}
+        record = InstanceRecord.model_validate({**dict(before.record), **change})
+        changing.records.writer.write(before, record, [])
+        account = changing.store.ledger().ledger.accounts["2026-01/simulation"]
+        assert (account.spent, account.reserved) == (320_000, 0)
 
     def test_a_change_before_the_end_should_not_touch_the_ledger(self) -> None:
         changing = self.reserved()
