@@ -182,6 +182,22 @@ def test_an_alert_that_the_queue_did_not_take_should_be_sent_by_the_next_sweep(r
     assert [alert["type"] for alert in receiver.alerts()] == ["instance.alert"]
 
 
+def test_an_unreadable_record_whose_alert_was_not_taken_should_be_announced_by_the_next_sweep(
+    receiver: Receiver,
+) -> None:
+    world = Alerting(f"json|{receiver.url}/", events="alert")
+    instance_id = world.to_ready()
+    rewrite(world.store, rows.record_key(instance_id, ended=False), later_phase)
+    send = world.queues.send
+    world.queues.send = failing  # pyright: ignore[reportAttributeAccessIssue]
+    world.sweep()
+    world.queues.send = send
+    assert world.deliver() == 0
+    world.run(60)
+    world.deliver()
+    assert [alert["type"] for alert in receiver.alerts()] == ["instance.unreadable"]
+
+
 def failing(*_: object, **__: object) -> None:
     raise StoreUnavailableError("the queue does not answer")
 

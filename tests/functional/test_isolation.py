@@ -148,6 +148,26 @@ def test_a_record_that_cannot_change_should_not_keep_the_others_from_the_cap(
     assert "over_budget" in failing(world)
 
 
+def test_a_record_that_others_keep_changing_should_be_left_to_the_next_sweep_without_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(settings(GPULAUNCH_MONTHLY_BUDGET_USD="100", GPULAUNCH_BUDGET_ACTION="end"))
+    instance_id = world.to_ready()
+    found = world.store.ledger()
+    key = "2026-01/simulation"
+    spent = found.ledger.accounts[key].model_copy(update={"spent": 100_000_000})
+    world.store.book(Booking(found.ledger.model_copy(update={"accounts": {key: spent}}), found.etag))
+
+    def stale(*_: object) -> str:
+        raise StaleRecordError("others were first")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryInstanceStore, "commit", stale)
+        assert failing(world) == set()
+    world.run(90)
+    assert world.show(instance_id)["phase"] == "terminated"
+
+
 # Garbage.
 
 

@@ -293,3 +293,14 @@ class TestUntouched:
             collecting.orphan(name)
         collecting.sweep()
         assert (collecting.sweep(after=timedelta(minutes=6)), collecting.deleted) == (0, [])
+
+    def test_one_of_many_should_go_on_waiting_although_it_is_alone_at_last(self, collecting: Collecting) -> None:
+        for name in MANY:
+            collecting.orphan(name)
+        collecting.sweep()
+        assert collecting.sweep(after=timedelta(minutes=6)) == 0
+        for name in MANY[1:]:
+            collecting.unlist(name)
+        assert (collecting.sweep(), collecting.deleted) == (0, [])
+        collecting.reports.confirm(MANY[:1])
+        assert (collecting.sweep(), collecting.deleted) == (1, MANY[:1])
