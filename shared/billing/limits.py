@@ -82,7 +82,7 @@ def count_refusal(ledger: Ledger, held: Reservation, limits: AdmissionLimits, no
     recent = recent_launches(ledger, now)
     rate = limits.launches_per_minute
     if rate is not None and len(recent) >= rate:
-        wait = max(1, int((recent[len(recent) - rate] + RATE_WINDOW - now).total_seconds()) + 1) if rate else 60
+        wait = int((recent[len(recent) - rate] + RATE_WINDOW - now).total_seconds()) + 1 if rate else 60
         detail = f"{len(recent)} launches were accepted in the last minute; the limit is {rate}. Try again in {wait} s."
         return Refusal(
             code="too_many_launches",

@@ -140,12 +140,9 @@ def overdue(record: InstanceRecord, now: datetime, allowed: Mapping[Phase, float
 def _needed(record: InstanceRecord) -> float:
     """Return the seconds that a phase may take for the size of the model: another machine would not be faster."""
     rate = _SLOWEST.get(record.phase)
-    if rate is None:
-        return 0.0
-    attempt = record.attempt
-    told = attempt.total_bytes if attempt is not None else None
-    found = record.model.total_bytes if record.model is not None else told
-    return min(found or 0, _LARGEST_MODEL) / rate
+    reported = record.attempt.total_bytes if record.attempt is not None else None
+    found = record.model.total_bytes if record.model is not None else reported
+    return 0.0 if rate is None or found is None else min(found, _LARGEST_MODEL) / rate
 
 
 def no_successor(record: InstanceRecord, most_attempts: int) -> Failure | None:

@@ -113,11 +113,11 @@ def weights_gib(model_name: str, model_source: str | None) -> float | None:
 
 
 def fit(needed: Need | None, planned: Iterable[Offer]) -> Fit | None:
-    known = [offer for offer in planned if offer.gpu_memory_gib is not None]
+    known = [(one.gpu_memory_gib, one.gpu_count, one.gpu) for one in planned if one.gpu_memory_gib is not None]
     if needed is None or not known:
         return None
-    weakest = min(known, key=lambda offer: (offer.gpu_memory_gib or 0.0, offer.gpu_count))
-    return Fit(need=needed, gpu=weakest.gpu, has_gib=weakest.gpu_memory_gib or 0.0, gpus=weakest.gpu_count)
+    has_gib, gpus, gpu = min(known)
+    return Fit(need=needed, gpu=gpu, has_gib=has_gib, gpus=gpus)
 
 
 def parameters(name: str) -> float | None:

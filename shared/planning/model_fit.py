@@ -92,7 +92,9 @@ def disk_gib(request: LaunchRequest, facts: ModelFacts | None) -> int:
     if request.disk_size is not None:
         return request.disk_size
     model = facts.total_bytes / _GIB if facts is not None else weights_gib(request.model_name, request.model_source)
-    return max(DEFAULT_DISK_GIB, math.ceil(model or 0.0) + NODE_DISK_GIB + SPARE_DISK_GIB)
+    if model is None:
+        return DEFAULT_DISK_GIB
+    return max(DEFAULT_DISK_GIB, math.ceil(model) + NODE_DISK_GIB + SPARE_DISK_GIB)
 
 
 def would_fit(facts: ModelFacts, vllm_args: Sequence[str], offers: Iterable[Offer]) -> str | None:
@@ -116,7 +118,7 @@ def _weights(facts: ModelFacts, using: MemoryUse) -> float:
     stored = {kind: count * _WIDTHS.get(kind, 2.0) for kind, count in facts.parameters.items()}
     floats = sum(count for kind, count in facts.parameters.items() if kind in _FLOATS)
     packed = sum(size for kind, size in stored.items() if kind not in _FLOATS)
-    if packed == 0 and using.bits is not None and using.bits < 16:
+    if packed == 0 and using.bits is not None:
         # vLLM quantizes what is stored as it is; the scales and some layers stay.
         return floats * BYTES[using.bits]
     # Numbers of 32 bits are taken as 16, unless the arguments ask for them.

@@ -135,6 +135,12 @@ def test_what_another_process_adopts_meanwhile_should_count_as_adopted(push: Nod
     assert push.queues.depth(LAUNCHES) == 0
 
 
+def test_an_adopted_node_should_be_looked_at_without_waiting_for_a_sweep(push: NodeWorld) -> None:
+    _, name = orphaned(push)
+    adopt(push, name)
+    assert push.queues.depth(LAUNCHES) == 1
+
+
 def test_a_record_that_cannot_be_written_should_leave_the_node_waiting_and_send_nothing(push: NodeWorld) -> None:
     _, name = orphaned(push)
     push.store.calls.fail_next("create", StoreUnavailableError("no answer"))

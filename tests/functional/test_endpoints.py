@@ -1,5 +1,6 @@
 """Endpoints through the whole program: replicas start, are replaced, rolled, drained; lost and doubled messages."""
 
+import logging
 from typing import Any
 
 import pytest
@@ -296,6 +297,24 @@ class TestLimits:
         shown = served(world, replicas=5, launch=SEED | {"region": regions})
         used = [one["offer"]["region"] for one in shown["members"]]
         assert all(used.count(region) <= 2 for region in regions)
+
+
+def test_each_event_should_be_a_line_in_the_log_once_it_is_written(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="gpulaunch")
+    served(world)
+    for change in ("pause", "resume"):
+        world.endpoints.calls.fail_next("commit", StaleRecordError("another was first"))
+        world.call("POST", f"{CHAT}/{change}")
+        world.run(120)
+    found = world.endpoints.load("chat")
+    assert found is not None
+    start = "endpoint chat: "
+    lines = [one.getMessage().removeprefix(start) for one in caplog.records if one.getMessage().startswith(start)]
+    asked_for = ("Endpoint created", "Paused", "Resumed")
+    assert lines == [event.message for event in found.record.events if not event.message.startswith(asked_for)]
+    assert len(lines) > 3
 
 
 class TestMishaps:

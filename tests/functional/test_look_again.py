@@ -6,6 +6,7 @@ import pytest
 
 from shared.domain.node import NodePhase, NodeStatus
 from shared.domain.provider import NodeState, NodeView
+from shared.errors import StaleRecordError
 from tests.functional.scripted import NodeWorld
 
 
@@ -57,3 +58,17 @@ def test_a_node_that_did_not_go_on_should_be_given_up(pull: NodeWorld) -> None:
     pull.clock.advance(2 * 3600)
     pull.run(60)
     assert pull.show(instance_id)["attempts"][0]["failure"]["reason"] == "install_timeout"
+
+
+def test_a_record_that_changed_while_its_node_was_probed_should_be_left_to_the_next_sweep(
+    push: NodeWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    instance_id = push.to_ready()
+    push.run(60)
+    push.scripted.alive = False
+    push.store.calls.fail_next("commit", StaleRecordError("another was first"))
+    push.sweep()
+    assert [record for record in caplog.records if record.exc_info] == []
+    assert push.show(instance_id)["health"]["state"] == "healthy"
+    push.run(60)
+    assert push.show(instance_id)["health"]["state"] != "healthy"

@@ -108,3 +108,10 @@ def test_the_client_should_plan_and_launch_the_plan(gpu: GpuLaunch) -> None:
     assert gpu.plan(**SEED) == gpu.plan(SEED) == planned
     with pytest.raises(ConflictError, match="Plan again"):
         gpu.launch(SEED | {"use_spot": False}, plan=planned.plan)
+
+
+def test_offers_without_quota_should_be_named_with_the_reason(world: World) -> None:
+    prepared = world.app.preparation.prepare(LaunchRequest.model_validate(SEED))
+    key = prepared.plan.offers[0].key
+    (excluded,) = replace(prepared, excluded={key: "The quota is used up."}).answer().excluded
+    assert (excluded.offer, excluded.reason) == (key, "The quota is used up.")

@@ -3,6 +3,7 @@
 Such a node may be in use. It ends at its own deadline at the latest, and waits for a person in the reports of garbage.
 """
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -88,6 +89,14 @@ def test_a_node_of_an_ended_row_that_cannot_be_read_should_be_no_waiting_caller(
     push.store.close_unreadable(unreadable)
     heartbeat(push, instance_id)
     assert push.store.markers(UNRECORDED_CALLER) == []
+
+
+def test_a_caller_should_be_noted_for_an_hour(push: NodeWorld) -> None:
+    instance_id = push.to_ready()
+    lose_table(push)
+    heartbeat(push, instance_id)
+    (marker,) = push.store.markers(UNRECORDED_CALLER)
+    assert (marker.at, marker.until) == (push.clock.now(), push.clock.now() + timedelta(hours=1))
 
 
 def test_a_caller_should_be_forgotten_an_hour_after_its_last_call(push: NodeWorld) -> None:

@@ -73,7 +73,7 @@ class _Late(TaskRun):
             except StaleRecordError:
                 return  # the next sweep finds it again, unless its release has ended
             record = changed or record
-        if record.attempt is not None and record.attempt.alert_event is not None:
+        if record.attempts[-1].alert_event is not None:
             self._found.append(record)
 
     def finish(self, walk: Walk) -> int:

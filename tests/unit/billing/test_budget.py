@@ -28,6 +28,14 @@ def team(usd: float, *, end: bool = False) -> Budgets:
     return Budgets(labels={"team=a": round(usd * MICRO)}, end_at_cap=end)
 
 
+def test_a_budget_that_the_refused_launch_would_fill_to_the_cent_should_not_count_as_full() -> None:
+    """It was refused for another one of its budgets."""
+    both = Budgets(monthly=round(10 * MICRO), labels={"team=a": round(5 * MICRO)})
+    changed, alerts = apply_thresholds(Ledger(), held(10, "real/team=a"), both, refused=True)
+    assert [(alert.scope, alert.threshold) for alert in alerts] == [("real/team=a", 100)]
+    assert f"{MONTH}/real" not in changed.accounts
+
+
 class TestRefusal:
     @pytest.mark.parametrize(("spent", "reserved"), [(60, 30), (0, 90), (90, 0)])
     def test_what_fits_to_the_last_cent_should_be_admitted_and_a_cent_more_refused(

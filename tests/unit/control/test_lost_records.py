@@ -93,6 +93,14 @@ def test_an_alert_should_be_sent_again_until_it_is_taken_and_then_every_few_hour
     assert [notice.count for notice in losses.notices] == [1, 1, 1, 1]
 
 
+def test_four_hours_to_the_second_should_be_time_for_another(losses: Losses) -> None:
+    losses.find()
+    losses.find(after=ALERT_EVERY - timedelta(seconds=1))
+    assert len(losses.notices) == 1
+    losses.find(after=timedelta(seconds=1))
+    assert len(losses.notices) == 2
+
+
 def test_one_more_should_be_news_and_one_less_not(losses: Losses) -> None:
     losses.find()
     losses.listing.gone = {ONE: WHY, OTHER: WHY}

@@ -113,6 +113,7 @@ class TestChange:
         assert changing.records.change(ID, ASKED) is not None
         assert changing.stored.record.ended
         assert len(changing.paused) == times
+        assert all(0 < seconds <= 0.5 for seconds in changing.paused)
 
     def test_others_who_are_always_first_should_be_told_and_nothing_follow(self) -> None:
         changing = Changing(attempts=[make_attempt()], phase=Phase.PROVISIONING)

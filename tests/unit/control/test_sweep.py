@@ -1,5 +1,6 @@
 """One sweep: each task on its own, what an incomplete walk proves, and what is stored of it."""
 
+import logging
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -79,6 +80,29 @@ class TestTasks:
         for task in (good, last):
             assert (len(task.seen), len(task.walks)) == (2, 1)
         assert (status.live, status.ready) == (2, 2)
+
+    def test_a_fault_should_name_the_instance_and_show_where_it_was(self, caplog: pytest.LogCaptureFixture) -> None:
+        status = Sweeping(Task("bad", at="see")).run()
+        named, other = make_instance_id(1), make_instance_id(2)
+        assert status.failing["bad"].error in {f"RuntimeError at {one}: a fault in see" for one in (named, other)}
+        assert all(record.exc_info is not None for record in caplog.records if record.levelno >= logging.ERROR)
+
+    def test_a_fault_of_the_whole_task_should_name_no_instance(self) -> None:
+        assert Sweeping(Task("bad", at="finish")).run().failing["bad"].error == "RuntimeError: a fault in finish"
+
+    def test_storage_that_is_away_should_be_a_line_without_a_traceback(self, caplog: pytest.LogCaptureFixture) -> None:
+        sweeping = Sweeping(Task("good"))
+        sweeping.store.calls.fail_next("live", AWAY)
+        sweeping.run()
+        errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+        assert errors
+        assert [record for record in errors if record.exc_info] == []
+
+    def test_a_task_that_failed_or_was_not_due_should_have_done_nothing(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO)
+        Sweeping(Task("good"), Task("bad", at="finish"), Task("later", due=False)).run()
+        (line,) = (record.getMessage() for record in caplog.records if record.getMessage().startswith("sweep: "))
+        assert line == "sweep: live 2, ready 2, unreadable 0, good 1, bad 0, later 0; failed: bad"
 
     def test_one_that_fails_at_a_record_should_still_finish(self) -> None:
         bad = Task("bad", at="see")

@@ -42,3 +42,8 @@ def test_a_log_should_keep_its_last_lines_and_fit(character: str) -> None:
 def test_a_log_should_have_no_more_lines_than_are_kept() -> None:
     assert last_lines([str(number) for number in range(300)]) == [str(number) for number in range(200, 300)]
     assert LOG_LINES == 100
+
+
+@pytest.mark.parametrize(("said", "units"), [("", 0), ("abc", 3), ('"', 2), ("\\", 2), ("🚀", 2), ("é", 1)])
+def test_a_stored_unit_should_be_two_bytes_of_the_row(said: str, units: int) -> None:
+    assert stored_units(said) == units

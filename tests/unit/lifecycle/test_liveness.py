@@ -64,6 +64,11 @@ class TestHeard:
         heard_at = None if seconds is None else ago(seconds)
         assert liveness.is_heard(record(heard_at=heard_at), NOW, LIMITS) is lately
 
+    def test_an_earlier_attempt_should_not_be_heard_for_the_latest(self) -> None:
+        earlier = make_attempt(state=AttemptState.GONE, gone_at=START, heard_at=ago(SECOND))
+        latest = make_attempt(number=2, state=AttemptState.SUBMITTED)
+        assert not liveness.is_heard(make_record(attempts=[earlier, latest]), NOW, LIMITS)
+
     @pytest.mark.parametrize(
         ("phase", "seconds", "silent"),
         [

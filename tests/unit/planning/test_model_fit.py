@@ -117,7 +117,8 @@ def test_a_disk_that_is_too_small_should_be_refused() -> None:
     assert need is not None
     big = make_offer(gpu_memory_gib=141, gpu_count=8)
     assert need.against(big, 500) == "it needs 682 GiB of disk, and disk_size is 500"
-    assert need.against(big, 700) is None
+    assert need.against(big, 681) is not None
+    assert need.against(big, 682) is None
 
 
 def gpu_gib(found: dict[str, Any], *args: str) -> float:
@@ -143,3 +144,22 @@ def test_numbers_of_an_unknown_kind_should_count_as_16_bits() -> None:
 def test_the_disk_of_a_model_whose_name_says_nothing_should_be_the_default() -> None:
     assert disk_gib(make_request(model_name="org/model"), None) == disk_gib(make_request(model_name="org/tiny"), None)
     assert disk_gib(make_request(model_name="org/model-405b"), None) > disk_gib(make_request(model_name="org/m"), None)
+
+
+def test_what_is_stored_packed_should_stay_as_it_is_whatever_the_arguments_say() -> None:
+    packed = {"parameters": {"F8_E4M3": 8_000_000_000, "BF16": 1_000_000_000}, "weight_bytes": 10_000_000_000}
+    assert gpu_gib(packed, "--quantization", "bitsandbytes") == gpu_gib(packed)
+
+
+def test_a_model_that_does_not_say_what_it_caches_should_be_taken_for_one_with_little() -> None:
+    assert gpu_gib({"weight_bytes": 2 * GIB}, "--max-model-len", "131072") == round((2 + 2 + 1) / 0.92, 1)
+
+
+def test_no_more_than_a_share_of_the_weights_should_be_offloaded_to_the_host() -> None:
+    def host_gib(*args: str) -> float:
+        need = model_need(facts(weight_bytes=20 * GIB), ["-tp", "2", *args])
+        assert need is not None
+        return need.host_gib
+
+    assert host_gib("--cpu-offload-gb", "4") == host_gib() + 2 * 4
+    assert host_gib("--cpu-offload-gb", "100") == host_gib() + 20

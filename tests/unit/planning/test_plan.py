@@ -69,6 +69,10 @@ class TestStruck:
         own = offer(0.5, "host", spot=False, provider="slurm", instance_type=None)
         assert plan([own], ask(provider="slurm", spot_fallback=False)) == [own]
 
+    def test_on_demand_without_fallback(self) -> None:
+        spot, on_demand = offer(1), offer(3, spot=False)
+        assert plan([spot, on_demand], ask(spot_fallback=False)) == [spot]
+
     def test_another_region(self) -> None:
         planned = plan([offer(1, "eastus"), offer(1, "westus")], ask(region="EastUS"))
         assert [one.region for one in planned] == ["eastus"]

@@ -111,3 +111,9 @@ def test_the_table_should_be_of_the_version_that_nodes_install() -> None:
 @pytest.mark.parametrize("entry", ["8", "-1", "a=b", "", "x--api-key"])
 def test_a_value_should_not_be_taken_for_an_option(entry: str) -> None:
     assert read(entry) is None
+
+
+def test_at_most_three_options_should_be_named_for_a_misspelled_one() -> None:
+    (found,) = refusals(["--max-num-batched-token-s"])
+    assert found.nearest[0] == "--max-num-batched-tokens"
+    assert len(found.nearest) == 3

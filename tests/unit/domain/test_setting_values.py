@@ -1,0 +1,35 @@
+"""Settings as people paste them: with quotes, blanks, invisible characters, unresolved references."""
+
+import pytest
+
+from shared.domain.setting_values import check_text, cleaned
+
+
+@pytest.mark.parametrize(
+    ("pasted", "meant"),
+    [
+        (" token\n", "token"),
+        ("\ufefftoken\u200b", "token"),
+        ('"token"', "token"),
+        ("'\"token\"'", "token"),
+        ('" token "', "token"),
+        ('"', '"'),
+        ('""', ""),
+        ('""a"', '""a"'),
+        ('"a""', '"a""'),
+        ('"a" "b"', '"a" "b"'),
+    ],
+)
+def test_what_copying_leaves_around_a_value_should_go_and_nothing_else(pasted: str, meant: str) -> None:
+    assert cleaned(pasted) == meant
+
+
+@pytest.mark.parametrize("text", ["to\u200bken", "to\x00ken", "token\ufeff2"])
+def test_a_character_that_cannot_be_seen_should_be_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="invisible character"):
+        check_text(text)
+
+
+@pytest.mark.parametrize("text", ["token", "two words", "a\tb\r\nc", "é🚀"])
+def test_what_can_be_seen_should_pass(text: str) -> None:
+    check_text(text)
