@@ -27,7 +27,16 @@ from shared.errors import (
     StoreUnavailableError,
 )
 from shared.storage import rows
-from shared.storage.base import Booking, InstanceFilter, InstanceStore, Marker, RecordPage, Unreadable, Versioned
+from shared.storage.base import (
+    EXPIRY_PAGES,
+    Booking,
+    InstanceFilter,
+    InstanceStore,
+    Marker,
+    RecordPage,
+    Unreadable,
+    Versioned,
+)
 from shared.storage.tables import TableInstanceStore
 from tests.contract.conftest import Account, reset, timed_out, unique
 from tests.twins.clock import START
@@ -161,6 +170,14 @@ def test_events_should_expire_with_the_end_of_their_instance_so_many_at_a_time(s
     assert max(deleted) <= 4
     assert [len(store.events(one)) for one in (young, *ids)] == [3, 0, 3, 3, 0]
     assert all(store.load(one) is not None for one in ids)
+
+
+def test_events_should_expire_behind_many_of_instances_that_have_not_ended(store: InstanceStore) -> None:
+    old = told(store, 0, START + timedelta(days=1))
+    for number in range(1, EXPIRY_PAGES + 2):
+        told(store, number, None)
+    assert store.expire_events(START + timedelta(hours=1), START + timedelta(days=2), 100) == 3
+    assert store.events(old) == []
 
 
 def test_an_idempotency_key_used_twice_creates_nothing(store: InstanceStore) -> None:

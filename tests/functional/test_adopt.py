@@ -10,6 +10,7 @@ from shared.domain.instance import cluster_name
 from shared.domain.provider import Cluster, NodeState, NodeView
 from shared.errors import AlreadyExistsError, StoreUnavailableError
 from shared.queues import LAUNCHES
+from shared.storage.base import UNRECORDED_CALLER
 from tests.functional.scripted import NodeWorld
 from tests.functional.world import READER
 from tests.twins.factories import DEPLOYMENT, OTHER_DEPLOYMENT
@@ -139,6 +140,13 @@ def test_an_adopted_node_should_be_looked_at_without_waiting_for_a_sweep(push: N
     _, name = orphaned(push)
     adopt(push, name)
     assert push.queues.depth(LAUNCHES) == 1
+
+
+def test_an_adopted_node_should_be_no_caller_without_a_record_any_more(push: NodeWorld) -> None:
+    _, name = orphaned(push)
+    assert [marker.key for marker in push.store.markers(UNRECORDED_CALLER)] == [name]
+    adopt(push, name)
+    assert push.store.markers(UNRECORDED_CALLER) == []
 
 
 def test_a_record_that_cannot_be_written_should_leave_the_node_waiting_and_send_nothing(push: NodeWorld) -> None:

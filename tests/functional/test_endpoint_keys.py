@@ -8,6 +8,7 @@ import pytest
 from gateway.snapshot import Snapshot, snapshot_of
 from gateway.table import unsealer
 from gpulaunch.models.routes import hash_of_key
+from shared.control.endpoint_keys import MOST_KEYS
 from shared.errors import StaleRecordError
 from tests.functional.test_endpoints import CHAT, PATH, create, served, show
 from tests.functional.world import READER, SEED, Answer, World, settings
@@ -51,6 +52,14 @@ class TestKeys:
         assert len(keys) == 3
         again = make(world, "a")
         assert (again.status, again.json["code"]) == (409, "key_exists")
+
+    def test_an_endpoint_should_have_so_many_and_no_more(self, world: World) -> None:
+        create(world)
+        for number in range(MOST_KEYS):
+            assert make(world, f"app-{number}").status == 201
+        refused = make(world, "one-more")
+        assert (refused.status, refused.json["errors"][0]["field"]) == (422, "body")
+        assert f"at most {MOST_KEYS} keys" in refused.json["errors"][0]["message"]
 
     def test_a_revoked_key_should_be_unknown_and_its_name_free(self, world: World) -> None:
         create(world)

@@ -124,6 +124,16 @@ class TestBudget:
         assert ask(world).status == 202
         assert account(world).reserved == 38_400_000
 
+    def test_a_threshold_should_be_one_line_however_often_the_race_is_lost(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        world = world_with(MONTHLY_BUDGET_USD="40")
+        for _ in range(3):
+            world.store.calls.fail_next("create", StaleLedgerError("somebody else"))
+        assert ask(world).status == 202
+        assert [record.getMessage() for record in caplog.records if "80 % of the budget" in record.getMessage()] != []
+        assert len([record for record in caplog.records if "% of the budget" in record.getMessage()]) == 1
+
     def test_a_ledger_that_never_rests_should_be_a_503(self) -> None:
         world = world_with(MONTHLY_BUDGET_USD="100")
         for _ in range(40):

@@ -146,6 +146,9 @@ def test_an_eviction_notice_should_begin_the_recovery_at_once(push: NodeWorld) -
     answer = push.node(instance_id, "notice", {"notice": "eviction", "seconds_left": 30})
     assert answer.json["renewed"] is False
     assert push.show(instance_id)["phase"] == "recovering"
+    (notice,) = [event for event in push.events(instance_id) if event["type"] == "node_notice"]
+    leaves = push.clock.now() + timedelta(seconds=30)
+    assert notice["message"] == f"The machine is about to be shut down at {leaves:%H:%M:%S} UTC: eviction."
     push.run(5)
     shown = push.show(instance_id)
     assert shown["phase"] == "provisioning"

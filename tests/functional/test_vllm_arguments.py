@@ -70,6 +70,7 @@ def test_an_operator_should_not_allow_what_gpulaunch_sets_or_what_is_no_full_nam
 def test_an_idle_rule_should_not_be_accepted_without_the_metrics_that_it_needs(world: World, flag: str) -> None:
     assert "idle_minutes" in wrong(world, [flag], idle_minutes=10)["vllm_args.0"]
     world.launch(vllm_args=[flag])
+    world.launch(vllm_args=["--max-model-len", "2048"], idle_minutes=10)
 
 
 def test_a_default_idle_rule_should_not_be_accepted_without_metrics_either() -> None:

@@ -86,6 +86,11 @@ class TestLateReleases:
         deployment.sweep(self.task(deployment, lambda _, __: None), complete=complete)
         assert len(deployment.marked(RELEASE_ALERTED)) == left
 
+    def test_before_its_time_nothing_should_be_sent_or_counted(self, deployment: Deployment) -> None:
+        self.releasing(deployment)
+        deployment.clock.set(START + timedelta(seconds=1))
+        assert deployment.sweep(self.task(deployment, lambda _, __: None)) == 0
+
     def test_one_that_changes_all_the_time_should_be_left_to_the_next_sweep(self, deployment: Deployment) -> None:
         self.releasing(deployment)
         for _ in range(8):

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gpulaunch.models.instances import Phase
-from shared.control.clusters import ClusterListing
-from shared.control.garbage_report import GarbageReports
+from shared.control.clusters import ClusterListing, RunningClusters
+from shared.control.garbage_report import DELETED, GarbageReports
 from shared.control.sweep.base import Walk
 from shared.control.sweep.garbage import COLLECT_EVERY, GarbageCollection
 from shared.control.sweep.lost_records import LostRecords
@@ -17,7 +17,7 @@ from shared.domain.messages import GarbageNotice
 from shared.domain.provider import Cluster, ProviderUnavailableError
 from shared.lifecycle.garbage import GRACE
 from shared.storage import rows
-from shared.storage.base import ORPHAN, Unreadable, Versioned
+from shared.storage.base import ORPHAN, Marker, Unreadable, Versioned
 from tests.contract.test_unreadable_rows import later_phase, rewrite
 from tests.twins.clock import START, ManualClock
 from tests.twins.factories import DEPLOYMENT, OTHER_DEPLOYMENT, make_attempt, make_ended, make_instance_id, make_record
@@ -144,6 +144,22 @@ class TestPasses:
     def test_it_should_be_due_every_two_minutes(self, collecting: Collecting) -> None:
         due = [collecting.task.begin(START + timedelta(seconds=second)) is not None for second in range(0, 240, 30)]
         assert due == [True, False, False, False] * 2
+
+
+class TestDeletedElsewhere:
+    @pytest.mark.parametrize(("says", "left"), [(True, set[str]()), (False, {STRAY})])
+    def test_a_marker_should_go_when_a_person_says_that_the_node_is_gone(
+        self, collecting: Collecting, says: bool, left: set[str]
+    ) -> None:
+        """SkyPilot has listed it, and has lost its record since, so that no listing will ever show it gone."""
+        collecting.store.put_marker(Marker(kind=ORPHAN, key=STRAY, at=START, text="real"))
+        if says:
+            until = START + timedelta(hours=1)
+            collecting.store.put_marker(Marker(kind=DELETED, key=STRAY, at=START, until=until))
+        markers = {STRAY: collecting.store.markers(ORPHAN)[0]}
+        running = RunningClusters({}, complete=True, listed=frozenset())
+        assert collecting.task._unlisted(running, markers) == left  # pyright: ignore[reportPrivateUsage]
+        assert collecting.marked == left
 
 
 class TestKnown:

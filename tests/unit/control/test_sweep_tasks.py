@@ -1,7 +1,7 @@
 """Tasks of the sweep, one by one: what they send, settle and note, in which order, and when again."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -10,11 +10,13 @@ from shared.billing.budget import Budgets
 from shared.billing.gate import LedgerGate
 from shared.billing.ledger import AttemptCosts
 from shared.catalog.snapshot import snapshot
+from shared.control.probe import Prober
 from shared.control.records import Lifecycle, Records, RecordWriter
 from shared.control.sweep.base import GRACE, SweepTask, TaskRun, Walk, each, is_time, named
 from shared.control.sweep.budget_cap import BudgetCap
 from shared.control.sweep.expiry import KEPT, Expiry
 from shared.control.sweep.poison import PoisonQueues
+from shared.control.sweep.probes import ProbeReady
 from shared.control.sweep.requeue import Requeue
 from shared.domain.instance import AttemptState, InstanceRecord
 from shared.domain.messages import ProbeMessage, StepMessage
@@ -243,3 +245,32 @@ class TestHelpers:
     )
     def test_a_task_should_be_due_in_the_first_sweep_of_its_stretch(self, minute: int, second: int, due: bool) -> None:
         assert is_time(START.replace(minute=minute, second=second), timedelta(minutes=10)) is due
+
+
+class TestProbes:
+    class Probing:
+        """Stands for the prober of this process."""
+
+        def __init__(self) -> None:
+            self.probed: list[str] = []
+
+        def probe(self, ready: list[Versioned]) -> None:
+            self.probed += [found.instance_id for found in ready]
+
+    def test_all_but_the_last_slice_should_be_sent_to_others(self, deployment: Deployment) -> None:
+        ids = [make_instance_id(number) for number in range(1, 6)]
+        for instance_id in ids:
+            deployment.create(instance_id, phase=Phase.READY)
+        deployment.create(make_instance_id(9))
+        probing = self.Probing()
+        assert deployment.sweep(ProbeReady(deployment.queues, cast("Prober", probing), slice_size=2)) == 2
+        sent = [ProbeMessage.model_validate_json(body) for body in deployment.queues.bodies(PROBES)]
+        assert [(one.instanceId, one.lastInstanceId) for one in sent] == [(ids[4], ids[3]), (ids[2], ids[1])]
+        assert probing.probed == [ids[0]]
+
+    def test_a_full_slice_should_be_probed_here(self, deployment: Deployment) -> None:
+        for number in (1, 2):
+            deployment.create(make_instance_id(number), phase=Phase.READY)
+        probing = self.Probing()
+        assert deployment.sweep(ProbeReady(deployment.queues, cast("Prober", probing), slice_size=2)) == 0
+        assert (deployment.queues.depth(PROBES), len(probing.probed)) == (0, 2)

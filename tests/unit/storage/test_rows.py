@@ -29,7 +29,7 @@ def size_of(model: Marker) -> int:
 
 class TestDocuments:
     @pytest.mark.parametrize("shift", range(4))
-    @pytest.mark.parametrize("character", ["x", PAIR])
+    @pytest.mark.parametrize("character", ["x", PAIR, "\U0010ffff"])
     def test_one_should_come_back_wherever_it_is_cut(self, shift: int, character: str) -> None:
         made = marker("y" * shift + character * (rows.CHUNK_UNITS + 10))
         row = rows.row_of("", "key", made, 10 * rows.CHUNK_UNITS)
