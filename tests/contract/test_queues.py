@@ -155,7 +155,7 @@ def test_a_poison_message_is_hidden_for_the_minute_in_which_it_is_settled(accoun
 def test_only_a_queue_that_is_there_already_counts_as_made(code: str, fine: bool) -> None:
     def create() -> None:
         error = ResourceExistsError("conflict")
-        error.error_code = code
+        error.error_code = code  # pyright: ignore[reportAttributeAccessIssue] - as the storage libraries set it
         raise error
 
     with nullcontext() if fine else pytest.raises(ResourceExistsError):
