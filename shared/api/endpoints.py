@@ -35,10 +35,10 @@ def put(app: App, request: Request) -> Response:
 
 def change(app: App, request: Request) -> Response:
     name, wanted = endpoint_name(request), read_body(EndpointChange, request)
-    return _answer(app, app.endpoints.respecify(name, lambda record: _merged(record, wanted), if_match(request)))
+    return _answer(app, app.endpoints.respecify(name, lambda record: merged(record, wanted), if_match(request)))
 
 
-def _merged(record: EndpointRecord, wanted: EndpointChange) -> EndpointSpec:
+def merged(record: EndpointRecord, wanted: EndpointChange) -> EndpointSpec:
     """What an endpoint is asked to be after a change (RFC 7396); null stands for the default, in `launch` as well.
 
     Raises:

@@ -9,7 +9,7 @@ from shared.api.access import check_local, log_change
 from shared.api.http import Request, Response, finished
 from shared.api.problems import ProblemError, problem_of
 from shared.app import App
-from shared.web import pages
+from shared.web import endpoint_pages, pages
 from shared.web.rendering import HEADERS, pages_hash, render
 from shared.web.routes import Page
 from shared.web.session import OPEN, Sessions
@@ -32,6 +32,15 @@ HANDLERS: Mapping[str, Handler] = {
     "web_instance_terminate": pages.confirm_termination,
     "web_instance_terminate_post": pages.terminate,
     "web_instance_key": pages.key,
+    "web_endpoints": endpoint_pages.endpoints,
+    "web_endpoint": endpoint_pages.endpoint,
+    "web_endpoint_live": endpoint_pages.endpoint_live,
+    "web_endpoint_change": endpoint_pages.ask,
+    "web_endpoint_change_post": endpoint_pages.change,
+    "web_endpoint_keys": endpoint_pages.keys,
+    "web_endpoint_keys_post": endpoint_pages.create_key,
+    "web_endpoint_revoke": endpoint_pages.ask_to_revoke,
+    "web_endpoint_revoke_post": endpoint_pages.revoke,
     "web_costs": pages.costs,
     "web_costs_csv": pages.costs_csv,
     "web_settings": pages.settings,
@@ -40,6 +49,12 @@ HANDLERS: Mapping[str, Handler] = {
     "web_missing": pages.missing,
 }
 """By the page's name."""
+AGAIN: Mapping[str, Handler] = {
+    "web_launch_post": pages.launch_again,
+    "web_endpoint_change_post": endpoint_pages.ask_again,
+    "web_endpoint_keys_post": endpoint_pages.create_key_again,
+}
+"""Shows a form of an earlier session once more, as it was filled in, by the name of the page it was posted to."""
 _UNUSED = ("web_static", "web_missing")
 """Pages that say nothing of a session, so that it need not be looked up."""
 
@@ -105,9 +120,9 @@ def _refused(visit: Visit, page: Page) -> Response | None:
         foreign = visit.request.header("Sec-Fetch-Site") not in ("", "same-origin", "none")
         given = visit.form.get("csrf_token", "")
         if foreign or visit.session is None or not visit.sessions.is_csrf_token(visit.session, given):
-            if page.name == "web_launch_post" and not foreign:
+            if page.name in AGAIN and not foreign:
                 # Whoever has signed in anew keeps what was typed before.
-                return pages.launch_again(visit)
+                return AGAIN[page.name](visit)
             raise ProblemError("forbidden", "This form has expired. Go back, reload the page and try again.")
     return None
 

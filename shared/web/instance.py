@@ -59,4 +59,13 @@ def samples(endpoint: str, model: str) -> dict[str, str]:
         ")\n"
         "print(answer.choices[0].message.content)"
     )
-    return {"curl": curl, "Python": python}
+    script = (
+        'import OpenAI from "openai";\n\n'
+        f"const client = new OpenAI({{ baseURL: {json.dumps(endpoint)} }}); // reads OPENAI_API_KEY\n"
+        "const answer = await client.chat.completions.create({\n"
+        f"  model: {json.dumps(model)},\n"
+        '  messages: [{ role: "user", content: "Say hello." }],\n'
+        "});\n"
+        "console.log(answer.choices[0].message.content);"
+    )
+    return {"curl": curl, "Python": python, "JavaScript": script}

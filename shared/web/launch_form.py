@@ -114,7 +114,7 @@ def body_of(values: Mapping[str, str]) -> dict[str, Any]:
         body["spot_fallback"] = False
     for name in _NUMBERS:
         if values[name].strip():
-            body[name] = _number(values[name].strip())
+            body[name] = number_of(values[name].strip())
     if values["labels"].strip():
         pairs = [line.partition("=") for line in values["labels"].splitlines() if line.strip()]
         body["labels"] = {key.strip(): value.strip() for key, _, value in pairs}
@@ -131,7 +131,7 @@ def body_of(values: Mapping[str, str]) -> dict[str, Any]:
     return body
 
 
-def _number(text: str) -> int | float | str:
+def number_of(text: str) -> int | float | str:
     try:
         value = float(text) if text.isascii() else math.nan
     except ValueError:

@@ -7,6 +7,7 @@ import pytest
 from gpulaunch.operations import OPERATIONS, Scope
 from shared.web.rendering import pages_hash, static_files
 from shared.web.routes import PAGES
+from tests.functional.test_endpoints import create
 from tests.functional.web.visitor import Visitor
 from tests.functional.world import World
 
@@ -53,11 +54,14 @@ def test_an_unknown_call_should_be_a_problem(world: World, path: str) -> None:
 
 def test_what_exists_should_not_be_missing(world: World, admin: Visitor) -> None:
     instance_id = world.launch()
+    create(world)
+    key_id = world.call("POST", "/api/endpoints/chat/keys", {"name": "search"}).json["key_id"]
     world.run(100)
     paths = [page.route for page in PAGES if page.method == "GET" and page.name != "web_missing"]
     paths += [one.route for one in OPERATIONS if one.method == "GET" and one.scope is not Scope.NODE]
     for path in paths:
         filled = path.replace("{instanceId}", instance_id).replace("{file}", next(iter(static_files())))
+        filled = filled.replace("{endpointName}", "chat").replace("{change}", "pause").replace("{keyId}", key_id)
         assert admin.get("/" + filled.strip("/")).status not in (404, 500), path
 
 

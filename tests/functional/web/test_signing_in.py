@@ -10,9 +10,9 @@ from shared.errors import StoreUnavailableError
 from shared.web.routes import PAGES
 from shared.web.session import IDLE, RENEWED
 from tests.functional.web.visitor import Visitor, csrf_token_of, hidden_fields, text_of
-from tests.functional.world import ADMIN, READER, World, settings
+from tests.functional.world import ADMIN, READER, SEED, World, settings
 
-GUARDED = ("/launch", "/instances", "/costs", "/settings", "/launch/plan")
+GUARDED = ("/launch", "/endpoints", "/endpoints/chat", "/instances", "/costs", "/settings", "/launch/plan")
 
 
 @pytest.mark.parametrize("path", GUARDED)
@@ -280,12 +280,26 @@ def test_a_developers_machine_without_tokens_should_need_no_sign_in() -> None:
     assert visitor.send("/launch", "/launch", {"provider": "azure", "do": "launch"}).status == 422
 
 
-POSTS = ("/launch", "/signin", "/signout", "/instances/inst-01ARZ3NDEKTSV4RRFFQ69G5FAV/terminate")
+POSTS = (
+    "/launch",
+    "/signin",
+    "/signout",
+    "/instances/inst-01ARZ3NDEKTSV4RRFFQ69G5FAV/terminate",
+    "/endpoints/chat/changes/pause",
+    "/endpoints/chat/keys",
+    "/endpoints/chat/keys/key-1/revoke",
+)
+FILLED = {
+    "{instanceId}": "inst-01ARZ3NDEKTSV4RRFFQ69G5FAV", "{endpointName}": "chat", "{change}": "pause", "{keyId}": "key-1"
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("path", POSTS)
 @pytest.mark.parametrize("mark", ["", "forged", "A" * 43])
-def test_a_post_without_the_sessions_csrf_token_should_be_refused(admin: Visitor, path: str, mark: str) -> None:
+def test_a_post_without_the_sessions_csrf_token_should_be_refused(
+    world: World, admin: Visitor, path: str, mark: str
+) -> None:
+    world.call("POST", "/api/endpoints", {"name": "chat", "launch": SEED})
     assert admin.post(path, {"csrf_token": mark, "token": ADMIN}).status == 403
 
 
@@ -307,7 +321,10 @@ def test_every_post_of_the_pages_should_be_tried_here(world: World) -> None:
         if str(function.get_function_name()).startswith("web_") and "POST" in [
             str(m.value) for m in trigger["methods"]
         ]:
-            found.add(str(trigger["route"]).replace("{instanceId}", demoted_id()))
+            route = str(trigger["route"])
+            for parameter, value in FILLED.items():
+                route = route.replace(parameter, value)
+            found.add(route)
     harmless = {page.route for page in PAGES if page.method == "POST" and not page.changes}
     assert harmless == {"launch/plan"}
     assert found - harmless == {path.removeprefix("/") for path in POSTS}
