@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from azure.data.tables import TableServiceClient
 
 from gpulaunch.models.endpoints import EndpointSpec
 from shared.domain.endpoint import ENDPOINT_SCHEMA, EndpointRecord, new_endpoint
@@ -150,3 +151,19 @@ def test_each_call_is_one_request(standin: Account) -> None:
     store.commit(before, before.record)
     store.all()
     assert len(standin.requests) == 3
+
+
+def test_what_could_not_be_read_again_is_not_written(endpoints: EndpointStore) -> None:
+    endpoints.create(make_endpoint())
+    before = loaded(endpoints)
+    with pytest.raises(StoreError, match="could not be read again"):
+        endpoints.commit(before, before.record.model_copy(update={"generations": []}))
+    assert loaded(endpoints) == before
+
+
+def test_a_missing_table_is_no_missing_endpoint(azurite_alone: Account) -> None:
+    connection = azurite_alone.settings.storage_connection
+    assert connection is not None
+    service = TableServiceClient.from_connection_string(connection.get_secret_value(), retry_total=0)
+    with pytest.raises(StoreUnavailableError):
+        TableEndpointStore(service.get_table_client("nosuchtable"), "endpoints").load("chat")

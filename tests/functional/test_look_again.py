@@ -72,3 +72,15 @@ def test_a_record_that_changed_while_its_node_was_probed_should_be_left_to_the_n
     assert push.show(instance_id)["health"]["state"] == "healthy"
     push.run(60)
     assert push.show(instance_id)["health"]["state"] != "healthy"
+
+
+def test_a_ready_node_whose_address_is_lost_should_be_no_healthy_one(push: NodeWorld) -> None:
+    ids = [push.to_ready() for _ in range(2)]
+    push.run(60)
+    found = push.store.load(ids[0])
+    assert found is not None
+    attempt = found.record.attempts[-1].model_copy(update={"address": None})
+    push.store.commit(found, found.record.model_copy(update={"attempts": [attempt]}), [])
+    push.sweep()
+    assert [push.show(one)["health"]["state"] for one in ids] == ["unhealthy", "healthy"]
+    assert push.show(ids[0])["health"]["message"] == "The node has no known address."

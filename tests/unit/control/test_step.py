@@ -191,6 +191,7 @@ def test_a_failed_attempt_should_be_released_and_the_next_one_begun_by_one_step(
     )
     steps.clock.advance(300)
     steps.run()
+    assert 0 not in steps.slept
     assert steps.acts == [Release, Submit, Describe]
     assert [attempt.state for attempt in steps.record.attempts] == [AttemptState.GONE, AttemptState.SUBMITTED]
 

@@ -4,17 +4,23 @@ from typing import Any
 
 import pytest
 
+from shared.billing.gate import LedgerGate
+from shared.billing.ledger import AttemptCosts
+from shared.catalog.snapshot import snapshot
 from shared.control.clusters import ClusterListing
 from shared.control.garbage_report import GarbageReport, GarbageReports, LostCluster
-from shared.control.termination import TERMINATE_UNREADABLE, UnreadableTermination
+from shared.control.records import Lifecycle, Records, RecordWriter
+from shared.control.termination import TERMINATE_UNREADABLE, Terminator, UnreadableTermination
 from shared.domain.instance import cluster_name
 from shared.domain.provider import ProviderUnavailableError
 from shared.errors import StaleRecordError, StoreUnavailableError
+from shared.observability.instances import InstanceTelemetry
 from shared.storage import rows
-from shared.storage.base import Unreadable, UnreadableRecordError
+from shared.storage.base import Marker, Unreadable, UnreadableRecordError
 from tests.contract.test_unreadable_rows import later_phase, rewrite
 from tests.twins.clock import START, ManualClock
 from tests.twins.factories import DEPLOYMENT, make_instance_id, make_record
+from tests.twins.queues import MemoryQueues
 from tests.twins.store import MemoryInstanceStore
 from tests.unit.control.doubles import ProviderDouble, make_cluster
 
@@ -127,3 +133,23 @@ def test_a_row_that_has_ended_should_need_nothing(ending: Ending) -> None:
     ending.provider.acts.clear()
     assert ending.termination.request(ending.row) is True
     assert (ending.provider.acts, ending.store.markers(TERMINATE_UNREADABLE)) == ([], [])
+
+
+@pytest.mark.parametrize(("number", "begun"), [(1, True), (2, False)])
+def test_what_a_user_asked_for_should_be_done_once_the_record_can_be_read(number: int, begun: bool) -> None:
+    """Or is gone by then, as that of the second instance."""
+    ending = Ending()
+    instance_id = make_instance_id(number)
+    ending.store.put_marker(Marker(kind=TERMINATE_UNREADABLE, key=instance_id, at=START))
+    rewrite(ending.store, rows.record_key(ID, ended=False), lambda document: document.update(phase="queued"))
+    queues = MemoryQueues(ManualClock())
+    writer = RecordWriter(
+        ending.store, LedgerGate(ending.store, lambda _: None), AttemptCosts(snapshot()), InstanceTelemetry()
+    )
+    records = Records(ending.store, writer, Lifecycle(ManualClock()), queues, [], lambda _: None)
+    terminator = Terminator(records, ending.termination)
+    assert terminator.terminate_again(instance_id) is begun
+    assert ending.termination.requested() == set()
+    found = ending.store.load(ID)
+    assert found is not None
+    assert found.record.ended is begun

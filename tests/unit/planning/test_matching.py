@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,8 +8,9 @@ from hypothesis import strategies as st
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import LaunchRequest
 from shared.catalog.snapshot import snapshot
-from shared.domain.catalog import ANY_REGION, CatalogMismatch, FieldProblem
+from shared.domain.catalog import ANY_REGION, CatalogMismatch, CloudsByProvider, FieldProblem, Listing
 from shared.planning.matching import match, nearest
+from tests.twins.factories import make_offer
 
 CATALOG = snapshot()
 AZURE = CATALOG.listing("azure")
@@ -320,6 +322,21 @@ def test_a_number_of_gpus_that_is_not_offered_should_name_the_siblings_that_are(
     near = only(provider="azure", gpu=f"{gpu}:{count}").nearest
     assert {sibling, f"{sibling}:{count}"} & set(near)
     assert any(name.startswith(f"{gpu}:") for name in near)
+
+
+def test_the_family_of_a_gpu_should_be_what_stands_before_its_memory() -> None:
+    offers = [make_offer(gpu=gpu, gpu_count=count) for gpu, count in (("A100-80GB", 2), ("A100", 8), ("L40-80GB", 8))]
+    listing = replace(AZURE, offers=offers)
+
+    class Small:
+        clouds: CloudsByProvider = CATALOG.clouds
+
+        def listing(self, provider: str) -> Listing:
+            return listing
+
+    with pytest.raises(CatalogMismatch) as caught:
+        match(ask(provider="azure", gpu="A100-80GB:8"), Small())
+    assert caught.value.problems[0].nearest == ["A100-80GB:2", "A100:8"]
 
 
 def test_a_misspelled_region_should_name_only_those_that_have_the_machine() -> None:

@@ -151,3 +151,11 @@ class TestDelays:
     def test_one_that_the_service_does_not_know_should_be_refused(self, delay: float) -> None:
         with pytest.raises(ValueError, match="delay"):
             visibility(delay)
+
+
+@pytest.mark.parametrize("chunks", [2, 3, 5])
+def test_a_document_should_take_no_more_properties_than_it_needs(chunks: int) -> None:
+    made = marker("")
+    made = marker("x" * (chunks * rows.CHUNK_UNITS - size_of(made)))
+    row = rows.row_of("", "key", made, 10 * rows.CHUNK_UNITS)
+    assert sum(name.startswith("doc") for name in row) == chunks
