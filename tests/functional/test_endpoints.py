@@ -364,6 +364,26 @@ class TestMishaps:
         assert stray["ending"]["reason"] == Reason.USER_REQUEST
         assert "no slot" in stray["ending"]["message"]
 
+    @pytest.mark.parametrize("lost", ["slots", "endpoint"])
+    def test_a_replica_in_use_whose_slot_was_lost_should_be_left_until_it_is_idle(
+        self, world: World, caplog: pytest.LogCaptureFixture, lost: str
+    ) -> None:
+        shown = served(world, launch=SEED | {"labels": {"simulate.busy-until": "600"}})
+        ids = [one["instance_id"] for one in shown["members"]]
+        found = world.endpoints.load("chat")
+        assert found is not None
+        if lost == "endpoint":
+            world.endpoints.remove(found)
+        else:
+            stopped = found.record.model_copy(update={"paused": True})
+            world.endpoints.commit(found, stopped.with_slots([]))
+        world.run(200)
+        assert [world.show(one)["phase"] for one in ids] == ["ready", "ready"]
+        errors = [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR]
+        assert f"{ids[0]} fills no slot of endpoint chat and is in use; DELETE it" in errors
+        world.run(600)
+        assert [world.show(one)["phase"] for one in ids] == ["terminated", "terminated"]
+
     def test_replicas_of_an_endpoint_that_cannot_be_read_should_be_left_alone_and_reported(self, world: World) -> None:
         served(world)
         (key, (etag, row)) = next(iter(world.endpoints.rows.items()))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from gpulaunch.models.instances import Phase
+from shared.autoscaling.observed import replica_of
 from shared.control.replicas import ReplicaKeeper
 from shared.control.sweep.base import TaskRun, Walk, each
 from shared.domain.endpoint import EndpointRecord
@@ -48,12 +49,19 @@ class EndpointReplicas:
         return done
 
     def _end_stray(self, record: InstanceRecord) -> bool:
-        """Terminate a replica whose slot was given up while a slow step was about to launch it."""
+        """Terminate a replica whose slot was given up while a slow step was about to launch it.
+
+        One that serves is in use although its slot, or its endpoint's row, was lost: it is left until it is idle.
+        """
         name = str(record.replica_of)
         again = self.endpoints.load(name)
         if again is not None and not _is_stray(record, {name: again.record}):
             return False
-        log.warning("%s fills no slot of endpoint %s", record.instance_id, name, extra={"event": "stray_replica"})
+        extra = {"event": "stray_replica", "instance_id": record.instance_id}
+        if replica_of(record).load > 0:
+            log.error("%s fills no slot of endpoint %s and is in use; DELETE it", record.instance_id, name, extra=extra)
+            return False
+        log.warning("%s fills no slot of endpoint %s", record.instance_id, name, extra=extra)
         self.keeper.terminate(record.instance_id, f"The endpoint {name} has no slot for it.")
         return True
 
