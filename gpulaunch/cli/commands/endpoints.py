@@ -1,13 +1,14 @@
 """The commands for endpoints."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
+from gpulaunch.cli.asking import Yes, agree, cost_line, launched_cost_line
 from gpulaunch.cli.commands.instances import interactive
 from gpulaunch.cli.commands.request import Request, with_replica_request
-from gpulaunch.cli.exits import Exit
 from gpulaunch.cli.format import add_row, clean, offer, table
 from gpulaunch.cli.session import Json, Session, session_of
 from gpulaunch.client.errors import NotFoundError
@@ -31,15 +32,37 @@ def deploy(
     drain_seconds: Annotated[
         int | None, typer.Option(metavar="SECONDS", help="For a replaced replica's last requests. Default: 600.")
     ] = None,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Create an endpoint that is served by replicas of a model, or make an existing one as asked for."""
     asked = {"replicas": replicas, "drain_seconds": drain_seconds}
     spec = {"launch": request} | {field: value for field, value in asked.items() if value is not None}
     session = session_of(context, as_json=as_json)
-    view = session.gpu.deploy(endpoint, spec)
+    revision = _agreed_to_deploy(session, endpoint, spec) if _asks(session, yes=yes) else None
+    view = session.gpu.deploy(endpoint, spec, revision=revision)
     session.answer(view, lambda: _summary(session, view))
     session.note(f"Follow it: gpulaunch endpoints {endpoint}")
+
+
+def _asks(session: Session, *, yes: bool) -> bool:
+    """Whether a person is asked; a script has decided already."""
+    return not (yes or session.as_json) and interactive()
+
+
+def _agreed_to_deploy(session: Session, name: str, spec: Mapping[str, Any]) -> str | None:
+    """Ask with the price, and return the revision that the answer is for; None if there is no such endpoint yet."""
+    try:
+        before = session.gpu.endpoint(name)
+    except NotFoundError:
+        before = None
+    cost = cost_line(session, spec["launch"], spec.get("replicas", 1))
+    if before is None:
+        agree(session, f"Create {name}? {cost}.")
+        return None
+    _summary(session, before)
+    agree(session, f"Make {name} as asked for? {cost}. A changed launch replaces its replicas one after another.")
+    return before.revision
 
 
 def endpoints(
@@ -61,32 +84,60 @@ def scale(
     context: typer.Context,
     name: Name,
     replicas: Annotated[int, typer.Argument(metavar="REPLICAS", min=0, help="Replicas that are kept ready.")],
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Set how many replicas an endpoint keeps ready."""
+    """Set how many replicas an endpoint keeps ready. On a terminal, show what that costs, and ask."""
     session = session_of(context, as_json=as_json)
-    view = session.gpu.change_endpoint(name, replicas=replicas)
+    revision = None
+    if _asks(session, yes=yes):
+        before = session.gpu.endpoint(name)
+        more = replicas - before.replicas
+        if more > 0:
+            cost = "" if before.paused else f" {launched_cost_line(session, before.launch, more)} more."
+            agree(session, f"Scale {name} from {before.replicas} to {replicas} replicas?{cost}")
+        elif more < 0:
+            stops = "" if replicas else " Nothing serves then."
+            agree(session, f"Scale {name} from {before.replicas} to {replicas} replicas?{stops}")
+        revision = before.revision
+    view = session.gpu.change_endpoint(name, replicas=replicas, revision=revision)
     session.answer(view, lambda: _summary(session, view))
 
 
-def pause(context: typer.Context, name: Name, as_json: Json = False) -> None:
-    """Drain and terminate all replicas of an endpoint, and keep its name."""
+def pause(context: typer.Context, name: Name, yes: Yes = False, as_json: Json = False) -> None:
+    """Drain and terminate all replicas of an endpoint, and keep its name. On a terminal, ask."""
     session = session_of(context, as_json=as_json)
-    view = session.gpu.pause_endpoint(name)
+    revision = None
+    if _asks(session, yes=yes):
+        revision = session.gpu.endpoint(name).revision
+        agree(session, f"Pause {name}? Its replicas are terminated; requests are refused until it is resumed.")
+    view = session.gpu.pause_endpoint(name, revision=revision)
     session.answer(view, lambda: _summary(session, view))
 
 
-def resume(context: typer.Context, name: Name, as_json: Json = False) -> None:
-    """Start an endpoint's replicas again, also of a generation that was stopped."""
+def resume(context: typer.Context, name: Name, yes: Yes = False, as_json: Json = False) -> None:
+    """Start an endpoint's replicas again, also of a generation that was stopped. On a terminal, ask."""
     session = session_of(context, as_json=as_json)
-    view = session.gpu.resume_endpoint(name)
+    revision = None
+    if _asks(session, yes=yes):
+        before = session.gpu.endpoint(name)
+        cost = launched_cost_line(session, before.launch, before.replicas)
+        agree(session, f"Resume {name}? {cost}.")
+        revision = before.revision
+    view = session.gpu.resume_endpoint(name, revision=revision)
     session.answer(view, lambda: _summary(session, view))
 
 
-def rollout(context: typer.Context, name: Name, as_json: Json = False) -> None:
-    """Replace all replicas of an endpoint by new ones, one after another."""
+def rollout(context: typer.Context, name: Name, yes: Yes = False, as_json: Json = False) -> None:
+    """Replace all replicas of an endpoint by new ones, one after another. On a terminal, ask."""
     session = session_of(context, as_json=as_json)
-    view = session.gpu.roll_out_endpoint(name)
+    revision = None
+    if _asks(session, yes=yes):
+        before = session.gpu.endpoint(name)
+        extra = f" Meanwhile {launched_cost_line(session, before.launch, 1)} more." if before.replicas else ""
+        agree(session, f"Replace all replicas of {name}, one after another?{extra}")
+        revision = before.revision
+    view = session.gpu.roll_out_endpoint(name, revision=revision)
     session.answer(view, lambda: _summary(session, view))
 
 
@@ -140,14 +191,15 @@ def undeploy(
 ) -> None:
     """Drain an endpoint's replicas, then delete it."""
     session = session_of(context, as_json=as_json)
+    revision = None
     if not yes:
         if session.as_json or not interactive():
             raise typer.BadParameter("standard input is not a terminal; use --yes", param_hint="undeploy")
-        _summary(session, session.gpu.endpoint(name))
-        if not typer.confirm("Delete it and terminate its replicas?"):
-            session.note("Nothing was deleted.")
-            raise typer.Exit(Exit.ERROR)
-    view = session.gpu.delete_endpoint(name)
+        before = session.gpu.endpoint(name)
+        _summary(session, before)
+        agree(session, "Delete it and terminate its replicas? Its address and keys stop working.")
+        revision = before.revision
+    view = session.gpu.delete_endpoint(name, revision=revision)
     while wait:
         try:
             view = session.gpu.endpoint(name)
