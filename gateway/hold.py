@@ -51,13 +51,14 @@ class WaitingRoom:
                     raise TooLateError
                 if place is None and len(queue) >= self._most:
                     raise FullError
-                if place is not None:
-                    queue.remove(place)
-                    place = asyncio.get_running_loop().create_future()
-                    queue.appendleft(place)
-                else:
-                    place = asyncio.get_running_loop().create_future()
+                woken, place = place, asyncio.get_running_loop().create_future()
+                if woken is None:
                     queue.append(place)
+                    self.wake()
+                else:
+                    position = queue.index(woken)
+                    queue[position] = place
+                    self._wake_next(endpoint, queue, position + 1)
                 await asyncio.wait({place}, timeout=left)
         finally:
             if place is not None:
@@ -74,6 +75,14 @@ class WaitingRoom:
             for place in list(queue)[:room]:
                 if not place.done():
                     place.set_result(None)
+
+    def _wake_next(self, endpoint: str, queue: deque[asyncio.Future[None]], position: int) -> None:
+        """Let the next one try: the one before it could not use what is free, having failed there already."""
+        found = self._find(endpoint)
+        if found is None or not self._balancer.free(found.nodes) or position >= len(queue):
+            return
+        if not queue[position].done():
+            queue[position].set_result(None)
 
     def _try(self, name: str, excluded: Collection[Name]) -> NodeLease | None:
         endpoint = self._find(name)
