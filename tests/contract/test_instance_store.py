@@ -896,3 +896,17 @@ def test_a_booking_repeated_after_a_lost_answer_is_a_success(
     tables.create(make_record(), [], None, Booking(spent(1)))
     assert len(account.requests) == 3  # the write, its repetition, the record by which it is recognised
     assert tables.ledger().ledger == spent(1)
+
+
+@pytest.mark.parametrize("kind", ["standin", "unpacked"])
+def test_a_record_that_ends_while_a_page_is_read_is_on_it(kind: str, request: pytest.FixtureRequest) -> None:
+    account: Account = request.getfixturevalue(kind)
+    store = TableInstanceStore(account.table, unique("page"))
+    before = created(store, make_record())
+
+    def end() -> int:
+        store.commit(before, ended(before.record), [])
+        return 200
+
+    account.transport.answers.append(end)
+    assert ids(store.page(ANY, 10, None).records) == [before.instance_id]

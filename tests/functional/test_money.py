@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from gpulaunch.models.instances import Phase
 from shared.billing.gate import LedgerGate
 from shared.billing.ledger import AttemptCosts
 from shared.control.records import RecordWriter
@@ -22,6 +23,7 @@ from shared.observability.instances import InstanceTelemetry
 from shared.storage.base import Booking, IdempotencyEntry
 from tests.functional.scripted import NodeWorld
 from tests.functional.world import READER, SEED, Answer, World, settings
+from tests.twins.factories import make_attempt, make_instance_id, make_record
 
 PATH = "/api/instances/launch"
 
@@ -435,3 +437,13 @@ class TestCosts:
         answer = costs(world)
         assert (answer["first_day"], answer["last_day"]) == ("2026-01-01", "2026-01-31")
         assert (answer["groups"], answer["budgets"], answer["total"]["actual_usd"]) == ([], [], 0)
+
+
+def test_a_node_that_is_taken_over_should_count_against_the_limits_and_not_against_the_rate() -> None:
+    world = world_with(MAX_INSTANCES="2", LAUNCHES_PER_MINUTE="1")
+    taken = make_record(instance_id=make_instance_id(), phase=Phase.READY, attempts=[make_attempt()])
+    world.app.adopter.admission.take(taken, [])
+    assert ask(world).status == 202
+    world.run(61)
+    refused = ask(world)
+    assert (refused.status, refused.json["limit"]["name"]) == (403, "GPULAUNCH_MAX_INSTANCES")

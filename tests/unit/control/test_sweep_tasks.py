@@ -1,5 +1,6 @@
 """Tasks of the sweep, one by one: what they send, settle and note, in which order, and when again."""
 
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any, cast
 
@@ -10,8 +11,9 @@ from shared.billing.budget import Budgets
 from shared.billing.gate import LedgerGate
 from shared.billing.ledger import AttemptCosts
 from shared.catalog.snapshot import snapshot
-from shared.control.probe import Prober
+from shared.control.probe import NodeProbes, Prober
 from shared.control.records import Lifecycle, Records, RecordWriter
+from shared.control.release import NodeKeeper
 from shared.control.sweep.base import GRACE, SweepTask, TaskRun, Walk, each, is_time, named
 from shared.control.sweep.budget_cap import BudgetCap
 from shared.control.sweep.expiry import KEPT, Expiry
@@ -267,6 +269,21 @@ class TestProbes:
         sent = [ProbeMessage.model_validate_json(body) for body in deployment.queues.bodies(PROBES)]
         assert [(one.instanceId, one.lastInstanceId) for one in sent] == [(ids[4], ids[3]), (ids[2], ids[1])]
         assert probing.probed == [ids[0]]
+
+    def test_of_a_slice_only_what_is_ready_should_be_probed(self, deployment: Deployment) -> None:
+        for number, phase in enumerate((Phase.READY, Phase.PROVISIONING, Phase.READY), 1):
+            deployment.create(make_instance_id(number), phase=phase)
+        asked: list[str] = []
+
+        class Probes:
+            def ask(self, mode: str, ready: list[Versioned]) -> list[object]:
+                asked.extend(found.instance_id for found in ready)
+                return []
+
+        given = (cast("NodeProbes", Probes()), cast("NodeKeeper", None), deployment.records)
+        prober = Prober(deployment.store, *given, deployment.records.lifecycle, nullcontext())
+        prober.run(ProbeMessage(instanceId=make_instance_id(3), lastInstanceId=make_instance_id(1)))
+        assert asked == [make_instance_id(3), make_instance_id(1)]
 
     def test_a_full_slice_should_be_probed_here(self, deployment: Deployment) -> None:
         for number in (1, 2):
