@@ -23,6 +23,10 @@ _SECRET_WORDS = frozenset(
     {"token", "key", "apikey", "secret", "password", "passwd", "credential", "credentials", "sig"}
 )
 _MADE_UP = re.compile(r"(?=.*[A-Za-z])(?=.*[0-9])[^$ ].{7,}")
+_LOGIN_OPTIONS = frozenset({"-u", "--user", "--proxy-user"})
+_LOGIN = re.compile(r"(?!\d+:\d+$)[^\s:/$]+:(?!//)[^\s$]{3,}")
+"""Name and password as curl takes them, and not the numbers of a user and a group."""
+_LOGIN_IN_TEXT = re.compile(r"(?<!\S)((?:-u|--user|--proxy-user)[ =][\"']?)(?!\d+:\d+\b)[^\s:/$\"']+:[^\s$\"']{3,}")
 _USER_INFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s@]*@")
 
 
@@ -50,22 +54,24 @@ class Redactor:
         text = _PATTERNS[0].sub(lambda found: f"{found[1]} {HIDDEN}", text)
         text = _PATTERNS[1].sub(lambda found: f"{found[1]}{found[2]}{HIDDEN}", text)
         text = _PATTERNS[2].sub(lambda found: f"{found[1]}{HIDDEN}", text)
-        return _PATTERNS[3].sub(HIDDEN, text)
+        text = _PATTERNS[3].sub(HIDDEN, text)
+        return _LOGIN_IN_TEXT.sub(rf"\1{HIDDEN}", text)
 
     def arguments(self, given: Iterable[str]) -> list[str]:
         """Redact a command's arguments, also the values of options and variables that are named as secrets are."""
         shown: list[str] = []
-        hides = False
+        hides = login = False
         for argument in given:
             name, equals, value = argument.partition("=")
             secret = not _SECRET_WORDS.isdisjoint(re.split(r"[^a-z0-9]+", name.lower())) and " " not in name
-            if hides and not argument.startswith("-"):
+            if (hides and not argument.startswith("-")) or (login and _LOGIN.fullmatch(argument)):
                 shown.append(HIDDEN)
             elif secret and equals and value:
                 shown.append(f"{name}={HIDDEN}")
             else:
                 shown.append(_USER_INFO.sub(rf"\1{HIDDEN}@", self.text(argument)))
             hides = secret and not equals and argument.startswith("-")
+            login = argument in _LOGIN_OPTIONS
         return shown
 
     def secrets(self, given: Sequence[str]) -> list[int]:
@@ -77,6 +83,7 @@ class Redactor:
         for place, (argument, shown) in enumerate(zip(given, self.arguments(given), strict=True)):
             value = argument if shown == HIDDEN else argument.partition("=")[2]
             by_form = self.text(argument) != argument or _USER_INFO.search(argument) is not None
+            by_form |= place > 0 and given[place - 1] in _LOGIN_OPTIONS
             if argument != shown and (by_form or _MADE_UP.fullmatch(value)):
                 found.append(place)
         return found
