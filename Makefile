@@ -114,6 +114,7 @@ lock: ## compile requirements/*.in into requirements*.txt, with hashes, for Pyth
 	@$(LOCK) requirements/skypilot.in -c requirements-dev.txt -o requirements-skypilot.txt
 	@$(LOCK) requirements/local.in -c requirements-dev.txt -o requirements-local.txt
 	@$(LOCK) requirements/app.in -c requirements-dev.txt -o requirements.txt
+	@$(LOCK) requirements/gateway.in -c requirements-dev.txt -o requirements-gateway.txt
 	@$(LOCK) requirements/node.in -o requirements-node.txt
 	@$(LOCK) requirements/skypilot-server.in -o infra/skypilot/requirements.txt
 

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
+from pydantic import SecretStr
 
 from deploy.arm import Arm, signed_in
+from shared.auth import Deriver
 
 _VAULT_API = "2023-07-01"
 _SITE_API = "2022-03-01"
@@ -28,6 +30,8 @@ MADE: Mapping[str, Callable[[], str]] = {
 TOKEN = "skypilot-token"  # noqa: S105 - a name, not a token
 GIVEN = ("hub-token", "r2-access-key-id", "r2-secret-access-key", "s3-access-key-id", "s3-secret-access-key", TOKEN)
 """Secrets that other services issued."""
+MASTER_KEY_LENGTH = 32
+"""Shortest master key that the app takes."""
 _TOKEN_LIMIT = 600.0
 """Seconds until an API server must have put its token into the vault: it pulls 2 GB, signs in, makes its tables."""
 
@@ -160,6 +164,17 @@ def put(name: Annotated[str, typer.Argument(help=f"One of {', '.join(GIVEN)}.")]
     arm, place = _connected()
     write(arm, place, name, value)
     _show(refresh_references(arm, place))
+
+
+@app.command()
+def gateway_key() -> None:
+    """Print the gateway's key, derived from the master key in GPULAUNCH_MASTER_KEY."""
+    master = os.environ.get("GPULAUNCH_MASTER_KEY", "")
+    if len(master) < MASTER_KEY_LENGTH:
+        raise typer.BadParameter(
+            f"set GPULAUNCH_MASTER_KEY, of {MASTER_KEY_LENGTH} characters or more, as the app has it"
+        )
+    typer.echo(Deriver(SecretStr(master)).gateway_key())
 
 
 @app.command()

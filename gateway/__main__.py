@@ -6,13 +6,11 @@ import os
 import sys
 
 import uvicorn
-from azure.data.tables import TableServiceClient
 
 from gateway.app import Gateway
-from gateway.table import poll, reader, unsealer
+from gateway.table import poll, reader, table_of, unsealer
 from gateway.upstream import NodeUpstream, session
 
-_STORAGE = "AzureWebJobsStorage"
 GRACE_SECONDS = 600
 """For requests under way after SIGTERM: as long as a request may take."""
 
@@ -21,19 +19,21 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for library in ("azure", "urllib3"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    missing = [name for name in (_STORAGE, "GPULAUNCH_GATEWAY_KEY") if not os.environ.get(name)]
-    if missing:
-        print(f"gateway: set {' and '.join(missing)}", file=sys.stderr)
+    key = os.environ.get("GPULAUNCH_GATEWAY_KEY")
+    if not key:
+        print("gateway: set GPULAUNCH_GATEWAY_KEY; `python -m deploy secrets gateway-key` derives it", file=sys.stderr)
         return 1
     try:
-        unseal = unsealer(os.environ["GPULAUNCH_GATEWAY_KEY"])
+        unseal = unsealer(key)
     except ValueError:
         print("gateway: GPULAUNCH_GATEWAY_KEY is not a key; derive it from the master key", file=sys.stderr)
         return 1
-    service = TableServiceClient.from_connection_string(
-        os.environ[_STORAGE], retry_total=1, connection_timeout=5, read_timeout=10
-    )
-    read = reader(service.get_table_client("gpulaunch"), os.environ.get("GPULAUNCH_WORKSPACE") or "default")
+    try:
+        table = table_of(os.environ)
+    except ValueError as error:
+        print(f"gateway: {error}", file=sys.stderr)
+        return 1
+    read = reader(table, os.environ.get("GPULAUNCH_WORKSPACE") or "default")
 
     async def run() -> None:
         async with session() as client:

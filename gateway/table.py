@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from azure.core.exceptions import AzureError
-from azure.data.tables import TableClient
+from azure.data.tables import TableClient, TableServiceClient
 from cryptography.fernet import Fernet, InvalidToken
 
 from gateway.app import Gateway
@@ -19,6 +19,36 @@ EVERY_SECONDS = 2.0
 """A transaction each time: 0.6 USD a month. A new replica, or a revoked key, is known everywhere within this time."""
 
 Read = Callable[[], Iterable[Mapping[str, Any]]]
+
+
+_STORAGE = "AzureWebJobsStorage"
+STORAGE_URI = "AzureWebJobsStorage__tableServiceUri"
+
+
+def table_of(environ: Mapping[str, str]) -> TableClient:
+    """The table, by a connection string or, with an address alone, by the identity of where the gateway runs.
+
+    Raises:
+        ValueError: The environment names no storage account, or not by https; the message is for people.
+    """
+    limits: dict[str, Any] = {"retry_total": 1, "connection_timeout": 5, "read_timeout": 10}
+    connection, uri = environ.get(_STORAGE), environ.get(STORAGE_URI)
+    if connection:
+        try:
+            service = TableServiceClient.from_connection_string(connection, **limits)
+        except ValueError as error:
+            raise ValueError(f"{_STORAGE} is not a storage connection string") from error
+    elif uri:
+        if not uri.startswith("https://"):
+            raise ValueError(f"{STORAGE_URI} has to begin with https://; the identity's token is sent there")
+        from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
+
+        client_id = environ.get("AZURE_CLIENT_ID")
+        credential = ManagedIdentityCredential(client_id=client_id) if client_id else DefaultAzureCredential()
+        service = TableServiceClient(uri, credential=credential, **limits)
+    else:
+        raise ValueError(f"set {_STORAGE}, or {STORAGE_URI} to use an identity")
+    return service.get_table_client("gpulaunch")
 
 
 def reader(table: TableClient, workspace: str) -> Read:

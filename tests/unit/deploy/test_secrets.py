@@ -4,11 +4,14 @@ import json
 
 import pytest
 from azure.core.exceptions import HttpResponseError
+from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from deploy import secrets as azure_secrets
 from deploy.arm import Arm
 from deploy.secrets import MADE, Place, SetupError, make_missing, refresh_references, wait_for_token, write
+from gateway.table import unsealer
+from shared.auth import Deriver
 from shared.settings import Settings
 from tests.standins.azure import SUBSCRIPTION, Fault, ResourceManager
 
@@ -122,3 +125,21 @@ def test_the_servers_token_should_go_into_its_own_vault(
     assert done.exit_code == 0, done.output
     assert manager.account.secrets == {"kvs-demo/skypilot-token": "sky-token"}
     assert manager.calls[0] == f"PUT {TOKEN}"
+
+
+def test_the_gateways_key_should_be_the_one_that_the_app_seals_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    master = "0123456789abcdef" * 2
+    monkeypatch.setenv("GPULAUNCH_MASTER_KEY", master)
+    done = CliRunner().invoke(azure_secrets.app, ["gateway-key"])
+    assert done.exit_code == 0
+    assert unsealer(done.output.strip())(Deriver(SecretStr(master)).sealed("gl-node")) == "gl-node"
+
+
+@pytest.mark.parametrize("master", ["", "short"])
+def test_no_gateway_key_should_come_from_a_key_that_the_app_refuses(
+    monkeypatch: pytest.MonkeyPatch, master: str
+) -> None:
+    monkeypatch.setenv("GPULAUNCH_MASTER_KEY", master)
+    done = CliRunner().invoke(azure_secrets.app, ["gateway-key"])
+    assert done.exit_code != 0
+    assert "GPULAUNCH_MASTER_KEY" in done.output

