@@ -12,7 +12,8 @@ from typing import Any, cast
 from gateway.balance import Balancer
 from gateway.hold import WaitingRoom
 from gateway.limits import RateLimits
-from gateway.proxy import BrokenStreamError, Counts, Exchange, Proxy, Send, respond
+from gateway.proxy import BrokenStreamError, Counts, Proxy
+from gateway.reply import Exchange, Send, respond
 from gateway.snapshot import EMPTY, Endpoint, Snapshot, openai_error
 from gateway.upstream import Upstream
 from gpulaunch.models.routes import EndpointKey, hash_of_key
@@ -31,6 +32,9 @@ BODY_SECONDS = 60.0
 """In which a request's body must have come."""
 HOLD_SECONDS = 200.0
 """Below the 240 s after which Azure's ingress ends a request without an answer."""
+HOLD_STREAM_SECONDS = 600.0
+"""Streams get comments meanwhile, so nothing in between ends them; once these came, a client can't be sent away to
+come back later, so it waits as long as three tries of the official client would."""
 STALE_SECONDS = 600.0
 """How old the list of endpoints may be before the gateway reports that it is not ready; it goes on serving."""
 _PASSED_ON = frozenset({"content-type", "accept", "anthropic-version", "traceparent"})
@@ -113,14 +117,14 @@ class Gateway:
             refused = _RefusedError(429, "This key's limit of requests per minute is reached.", "rate_limit_exceeded")
             refused.retry_after = min(120, int(wait) + 1)
             raise refused
-        body = _body_of(await _read(receive), endpoint)
+        body, is_stream = _body_of(await _read(receive), endpoint)
         headers = {
             name: value.decode("latin-1")
             for raw, value in scope["headers"]
             if (name := raw.decode("latin-1").lower()) in _PASSED_ON
         }
-        held = _hold(scope)
-        exchange = Exchange(endpoint.name, path, headers, body, request_id, held)
+        hold = _hold(scope, HOLD_STREAM_SECONDS if is_stream else HOLD_SECONDS)
+        exchange = Exchange(endpoint.name, path, headers, body, request_id, hold, is_stream)
         await self._served(exchange, receive, send)
 
     async def _served(self, exchange: Exchange, receive: Receive, send: Send) -> None:
@@ -185,12 +189,12 @@ def _models(endpoint: Endpoint) -> dict[str, Any]:
     return {"object": "list", "data": [made]}
 
 
-def _hold(scope: Mapping[str, Any]) -> float:
+def _hold(scope: Mapping[str, Any], longest: float) -> float:
     """How long the request may wait for a node; a client may shorten it."""
     for name, value in scope["headers"]:
         if name.lower() == b"x-gpulaunch-max-hold" and value.isdigit():
-            return min(HOLD_SECONDS, float(value))
-    return HOLD_SECONDS
+            return min(longest, float(value))
+    return longest
 
 
 async def _read(receive: Receive) -> bytes:
@@ -213,8 +217,10 @@ async def _read(receive: Receive) -> bytes:
         raise _RefusedError(408, "The body did not come in time.", "timeout") from error
 
 
-def _body_of(raw: bytes, endpoint: Endpoint) -> Callable[[str], bytes]:
-    """The body with a node's name of the model. `model` is the endpoint's name, or the name of its model.
+def _body_of(raw: bytes, endpoint: Endpoint) -> tuple[Callable[[str], bytes], bool]:
+    """The body with a node's name of the model, and whether it asks for a stream.
+
+    `model` is the endpoint's name, or the name of its model.
 
     Raises:
         _RefusedError: It is not a JSON object, or asks for another model.
@@ -238,7 +244,7 @@ def _body_of(raw: bytes, endpoint: Endpoint) -> Callable[[str], bytes]:
             raw if model == name else json.dumps(given | {"model": name}, ensure_ascii=False).encode(errors="replace")
         )
 
-    return made
+    return made, given.get("stream") is True
 
 
 async def _gone(receive: Receive) -> None:

@@ -2,13 +2,18 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 
 from gateway.balance import Balancer, Name, NodeLease
 from gateway.snapshot import Endpoint
 
 MOST_HELD = 1000
 """Per endpoint: each holds its body in memory."""
+
+FIRST_NOTICE, NEXT_NOTICE = 5.0, 15.0
+"""Seconds for which a request waits before its client hears of it, and between two notices."""
+
+Notice = Callable[[], Awaitable[None]]
 
 
 class FullError(Exception):
@@ -30,15 +35,18 @@ class WaitingRoom:
     def held(self, endpoint: str) -> int:
         return len(self._queues.get(endpoint, ()))
 
-    async def lease(self, endpoint: str, excluded: Collection[Name], seconds: float) -> NodeLease:
-        """A place on a node of the endpoint, at once or when one is free.
+    async def lease(
+        self, endpoint: str, excluded: Collection[Name], seconds: float, notice: Notice | None = None
+    ) -> NodeLease:
+        """A place on a node of the endpoint, at once or when one is free. `notice` is awaited now and then meanwhile.
 
         Raises:
             FullError: Too many wait already.
             TooLateError: None was free within `seconds`, or the endpoint no longer exists.
         """
         queue = self._queues.setdefault(endpoint, deque())
-        deadline = asyncio.get_running_loop().time() + seconds
+        time = asyncio.get_running_loop().time
+        deadline, next_notice = time() + seconds, time() + FIRST_NOTICE
         place: asyncio.Future[None] | None = None
         try:
             while True:
@@ -46,7 +54,7 @@ class WaitingRoom:
                 lease = None if place is None and queue else self._try(endpoint, excluded)
                 if lease is not None:
                     return lease
-                left = deadline - asyncio.get_running_loop().time()
+                left = deadline - time()
                 if left <= 0:
                     raise TooLateError
                 if place is None and len(queue) >= self._most:
@@ -59,7 +67,11 @@ class WaitingRoom:
                     position = queue.index(woken)
                     queue[position] = place
                     self._wake_next(endpoint, queue, position + 1)
-                await asyncio.wait({place}, timeout=left)
+                until = deadline if notice is None else min(deadline, next_notice)
+                await asyncio.wait({place}, timeout=max(0.0, until - time()))
+                if notice is not None and not place.done() and time() < deadline:
+                    await notice()
+                    next_notice = time() + NEXT_NOTICE
         finally:
             if place is not None:
                 queue.remove(place)

@@ -3,19 +3,18 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Any
 
 from gateway.answer import NodeAnswer
 from gateway.balance import Balancer, NodeLease
+from gateway.events import Cutter
 from gateway.hold import FullError, TooLateError, WaitingRoom
+from gateway.reply import Exchange, Reply, Send, error_event, node_error_event
 from gateway.snapshot import Endpoint, openai_error
 from gateway.upstream import Upstream, UpstreamError, UpstreamTimeoutError
 
 log = logging.getLogger("gpulaunch.gateway")
-
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 MOST_NODES = 3
 """Different nodes that one request is tried on."""
@@ -23,6 +22,8 @@ _TRIED_AGAIN = frozenset({502, 503, 504})
 """Answers after which another node may do better; a 429 of vLLM and what is wrong with the request would repeat."""
 LONGEST_RETRY_AFTER = 120
 """Seconds; the official clients do not retry at all when they are asked to wait longer."""
+MOST_ERROR = 64 * 1024
+"""Bytes of a node's error that are turned into an event."""
 
 
 @dataclass
@@ -33,23 +34,6 @@ class Counts:
     failovers: Counter[str] = field(default_factory=Counter[str])
     broken_streams: Counter[str] = field(default_factory=Counter[str])
     client_aborts: Counter[str] = field(default_factory=Counter[str])
-
-
-@dataclass
-class Exchange:
-    """A request under way, and what became of it."""
-
-    endpoint: str
-    path: str
-    headers: Mapping[str, str]
-    body: Callable[[str], bytes]
-    """The body for a node's name of the model."""
-    request_id: str
-    hold_seconds: float
-    attempts: int = 0
-    held: float = 0.0
-    node: str = ""
-    status: int = 0
 
 
 class BrokenStreamError(Exception):
@@ -66,41 +50,41 @@ class Proxy:
 
     async def serve(self, exchange: Exchange, send: Send) -> None:
         """Answer a request; a client that leaves cancels this, which releases the node's place."""
+        reply = Reply(exchange, send)
         excluded: set[tuple[str, int]] = set()
-        refusal = "No node could be reached."
+        refusal = "All nodes are busy."
         while exchange.attempts < MOST_NODES:
-            began = time.monotonic()
             try:
-                seconds = self._patience(exchange, excluded)
-                lease = await self.room.lease(exchange.endpoint, excluded, seconds)
+                lease = await self._place(exchange, excluded, reply)
             except FullError:
-                await self._unavailable(exchange, send, "Too many requests wait for this endpoint already.")
+                await self._unavailable(reply, "Too many requests wait for this endpoint already.")
                 return
             except TooLateError:
                 break
-            finally:
-                exchange.held += time.monotonic() - began
             exchange.attempts += 1
             exchange.node = lease.node.instance_id
-            answer: NodeAnswer | None = None
+            self.counts.failovers[exchange.endpoint] += exchange.attempts > 1
             try:
-                answer = await self._begin(exchange, lease)
-                if answer is not None and (answer.status not in _TRIED_AGAIN or exchange.attempts == MOST_NODES):
-                    await self._pass_on(exchange, answer, lease, send)
-                    return
-                if answer is not None:
-                    refusal = f"A node answered {answer.status}."
+                failure = await self._try(lease, reply)
             except UpstreamTimeoutError:
                 self.balancer.failed(lease.node, connection=False)
-                await self._respond(exchange, send, 504, "The node did not answer in time.", "timeout")
+                await reply.refuse(504, "The node did not answer in time.", "timeout")
                 return
             finally:
                 lease.release()
-                if answer is not None:
-                    answer.close()
+            if failure is None:
+                return
+            refusal = failure
             excluded.add(lease.node.name)
-            self.counts.failovers[exchange.endpoint] += 1
-        await self._unavailable(exchange, send, refusal if excluded else "All nodes are busy.")
+        await self._unavailable(reply, refusal)
+
+    async def _place(self, exchange: Exchange, excluded: Collection[tuple[str, int]], reply: Reply) -> NodeLease:
+        began = time.monotonic()
+        notice = reply.waiting if exchange.is_stream else None
+        try:
+            return await self.room.lease(exchange.endpoint, excluded, self._patience(exchange, excluded), notice)
+        finally:
+            exchange.held += time.monotonic() - began
 
     def _patience(self, exchange: Exchange, excluded: Collection[tuple[str, int]]) -> float:
         """How long to wait for a node: not at all if only those are left that have failed this request."""
@@ -110,53 +94,66 @@ class Proxy:
         others = any(node.name not in excluded and not node.draining for node in endpoint.nodes)
         return max(0.0, exchange.hold_seconds - exchange.held) if others or not excluded or endpoint.starting else 0.0
 
-    async def _begin(self, exchange: Exchange, lease: NodeLease) -> NodeAnswer | None:
-        """The node's answer, or None if it could not be reached."""
-        body = exchange.body(lease.node.model)
+    async def _try(self, lease: NodeLease, reply: Reply) -> str | None:
+        """Have a node answer. Returns why another one should, which is possible until the first byte of its answer.
+
+        Raises:
+            UpstreamTimeoutError: It did not begin in time, and may be working on the request.
+        """
+        exchange = reply.exchange
+        answer: NodeAnswer | None = None
         try:
-            answer = await self.upstream.send(lease.node, exchange.path, exchange.headers, body)
+            answer = await self.upstream.send(
+                lease.node, exchange.path, exchange.headers, exchange.body(lease.node.model)
+            )
+            if answer.status in _TRIED_AGAIN and exchange.attempts < MOST_NODES:
+                self.balancer.failed(lease.node, connection=False)
+                return f"A node answered {answer.status}."
+            first = await anext(answer.chunks, b"")
+            if answer.status >= 500:
+                self.balancer.failed(lease.node, connection=False)
+            else:
+                self.balancer.succeeded(lease.node)
+            await self._pass_on(answer, first, lease, reply)
         except UpstreamError as error:
             log.warning("%s could not be reached: %s; request %s", exchange.node, error, exchange.request_id)
             self.balancer.failed(lease.node, connection=True)
-            return None
-        if answer.status >= 500:
-            self.balancer.failed(lease.node, connection=False)
-        else:
-            self.balancer.succeeded(lease.node)
-        return answer
+            return "No node could be reached."
+        finally:
+            if answer is not None:
+                answer.close()
+        return None
 
-    async def _pass_on(self, exchange: Exchange, answer: NodeAnswer, lease: NodeLease, send: Send) -> None:
-        """Send the answer on, byte by byte as it comes. From here on nothing can be tried again."""
-        headers = [*answer.headers, *self._own_headers(exchange)]
-        begun = False
+    async def _pass_on(self, answer: NodeAnswer, first: bytes, lease: NodeLease, reply: Reply) -> None:
+        """Send the answer on as it comes. From here on nothing can be tried again."""
+        exchange = reply.exchange
         try:
-            async for chunk in answer.chunks:
-                if not begun:
-                    begun = True
-                    exchange.status = answer.status
-                    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            if reply.begun and not (answer.is_stream and answer.status < 400):
+                exchange.status = answer.status
+                await reply.end(node_error_event(answer.status, await _start_of(answer, first)))
+                return
+            if not reply.begun:
+                await reply.begin(answer.status, answer.headers)
+            cutter = Cutter() if answer.is_stream else None
+            chunk = first
+            while chunk:
+                whole = chunk if cutter is None else cutter.add(chunk)
+                if whole:
+                    await reply.chunk(whole)
+                chunk = await anext(answer.chunks, b"")
+            await reply.end(b"" if cutter is None else cutter.rest)
         except (UpstreamError, UpstreamTimeoutError) as error:
             self.balancer.failed(lease.node, connection=True)
-            if not begun:
-                await self._respond(exchange, send, 502, "The node broke its answer off.", "bad_gateway")
-                return
             self.counts.broken_streams[exchange.endpoint] += 1
             log.warning("%s broke off: %s; request %s", exchange.node, error, exchange.request_id)
             if not answer.is_stream:
                 raise BrokenStreamError from error
-            message = openai_error("The node broke the stream off; send the request again.", "server_error", "broken")
-            event = b"\n\ndata: " + message + b"\n\n"
-            await send({"type": "http.response.body", "body": event, "more_body": False})
-            return
-        if not begun:
-            exchange.status = answer.status
-            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            message = "The node broke the stream off; send the request again."
+            await reply.end(error_event(openai_error(message, "server_error", "broken")))
 
-    async def _unavailable(self, exchange: Exchange, send: Send, why: str) -> None:
+    async def _unavailable(self, reply: Reply, why: str) -> None:
         """503 with the time after which to come back, never longer than clients are willing to wait."""
-        endpoint = self.find(exchange.endpoint)
+        endpoint = self.find(reply.exchange.endpoint)
         if endpoint is None or not endpoint.replicas:
             why, after = "The endpoint is paused; resume it.", LONGEST_RETRY_AFTER
         elif endpoint.starting and not endpoint.nodes:
@@ -164,29 +161,13 @@ class Proxy:
             why, after = f"{nodes} being started.", LONGEST_RETRY_AFTER
         else:
             after = 5
-        await self._respond(exchange, send, 503, why, "unavailable", after)
-
-    async def _respond(
-        self, exchange: Exchange, send: Send, status: int, message: str, code: str, retry_after: int = 0
-    ) -> None:
-        exchange.status = status
-        extra = self._own_headers(exchange)
-        if retry_after:
-            extra.append((b"retry-after", str(retry_after).encode()))
-        await respond(send, status, openai_error(message, "server_error", code), extra)
-
-    def _own_headers(self, exchange: Exchange) -> list[tuple[bytes, bytes]]:
-        return [
-            (b"x-request-id", exchange.request_id.encode()),
-            (b"x-gpulaunch-instance", exchange.node.encode()),
-            (b"x-gpulaunch-held-ms", str(round(exchange.held * 1000)).encode()),
-            (b"x-gpulaunch-attempts", str(exchange.attempts).encode()),
-        ]
+        await reply.refuse(503, why, "unavailable", after)
 
 
-async def respond(
-    send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]], kind: bytes = b"application/json"
-) -> None:
-    lengths = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": [*lengths, *headers]})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+async def _start_of(answer: NodeAnswer, first: bytes) -> bytes:
+    body = first
+    async for chunk in answer.chunks:
+        body += chunk
+        if len(body) > MOST_ERROR:
+            break
+    return body
