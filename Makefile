@@ -127,7 +127,7 @@ types: install ## run pyright in strict mode
 	@$(NODE) node_modules/pyright/index.js --pythonversion 3.9 shared/agent/node
 
 browser: install ## test the pages in Debian's Chromium (apt-get install chromium); screenshots go to .cache/screens
-	@$(BIN)/python -m pytest -q -m browser tests/browser
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m browser tests/browser
 
 screenshots: install ## take docs/images/*.png from the running app, in Chromium as well
 	@$(BIN)/python -m tests.browser.screenshots
