@@ -86,7 +86,7 @@ def situation(view: EndpointView) -> str:
 
 
 def price_of(app: App, record: EndpointRecord) -> float | None:
-    """USD per hour of one more replica on the first offer; None if there is no offer."""
+    """What one more replica costs per hour on the first offer, in USD; None without an offer."""
     try:
         return app.planner.plan(record.wanted.template).estimate.hourly_usd
     except RefusalError:

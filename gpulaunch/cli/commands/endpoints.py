@@ -51,7 +51,7 @@ def _asks(session: Session, *, yes: bool) -> bool:
 
 
 def _agreed_to_deploy(session: Session, name: str, spec: Mapping[str, Any]) -> str | None:
-    """Ask with the price, and return the revision that the answer is for; None if there is no such endpoint yet."""
+    """Ask, showing the price. Return the revision that was agreed to, or None if the endpoint does not exist yet."""
     try:
         before = session.gpu.endpoint(name)
     except NotFoundError:
