@@ -4,11 +4,13 @@ import asyncio
 import logging
 import os
 import sys
+import uuid
 
 import uvicorn
 
 from gateway.app import Gateway
-from gateway.table import poll, reader, table_of, unsealer
+from gateway.report import Reports, TableReportRow
+from gateway.table import REPORTS, TABLE, poll, reader, table_of, unsealer
 from gateway.upstream import NodeUpstream, session
 
 GRACE_SECONDS = 600
@@ -29,11 +31,12 @@ def main() -> int:
         print("gateway: GPULAUNCH_GATEWAY_KEY is not a key; derive it from the master key", file=sys.stderr)
         return 1
     try:
-        table = table_of(os.environ)
+        table, reported = table_of(os.environ, TABLE), table_of(os.environ, REPORTS)
     except ValueError as error:
         print(f"gateway: {error}", file=sys.stderr)
         return 1
-    read = reader(table, os.environ.get("GPULAUNCH_WORKSPACE") or "default")
+    workspace, gateway_id = os.environ.get("GPULAUNCH_WORKSPACE") or "default", uuid.uuid4().hex
+    read = reader(table, workspace)
 
     async def run() -> None:
         async with session() as client:
@@ -50,13 +53,16 @@ def main() -> int:
                 h11_max_incomplete_event_size=64 * 1024,
             )
             server = uvicorn.Server(config)
-            polling = asyncio.create_task(poll(gateway, read, unseal))
+            reports = Reports(gateway, gateway_id, TableReportRow(reported, workspace, gateway_id))
+            polling = asyncio.create_task(poll(gateway, read, unseal, reports))
             # A gateway that no longer learns of its nodes ends, so that whoever runs it starts another.
             polling.add_done_callback(lambda _: setattr(server, "should_exit", True))
             await server.serve()
             if polling.done():
                 polling.result()
             polling.cancel()
+            await asyncio.gather(polling, return_exceptions=True)
+            await reports.end()
 
     asyncio.run(run())
     return 0

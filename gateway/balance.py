@@ -57,6 +57,13 @@ class Balancer:
     def outstanding(self, node: Node) -> int:
         return self._outstanding[node.name]
 
+    def by_instance(self) -> dict[str, int]:
+        """Requests under way, by instance id; those without any are left out."""
+        counts: Counter[str] = Counter()
+        for (instance_id, _), count in self._outstanding.items():
+            counts[instance_id] += count
+        return dict(+counts)
+
     @property
     def in_flight(self) -> int:
         return self._outstanding.total()

@@ -48,6 +48,9 @@ class Endpoint:
     """How many are on their way."""
     nodes: tuple[Node, ...]
     keys: tuple[EndpointKey, ...]
+    endpoint_id: str = ""
+    version: int = 0
+    """Of its routes."""
 
     def answers_to(self, model: str) -> bool:
         return model in (self.name, self.model)
@@ -106,6 +109,8 @@ def _endpoint(found: RoutedEndpoint, unseal: Unseal) -> Endpoint:
         starting=starting,
         nodes=tuple(one for one in nodes if one is not None),
         keys=() if found.deleting else tuple(found.keys),
+        endpoint_id=found.endpoint_id,
+        version=found.routes_version,
     )
 
 

@@ -10,6 +10,7 @@ from azure.data.tables import TableClient, TableServiceClient
 from cryptography.fernet import Fernet, InvalidToken
 
 from gateway.app import Gateway
+from gateway.report import Reports
 from gateway.snapshot import Unseal, snapshot_of
 from gpulaunch.models.routes import ROW_AREA
 
@@ -25,8 +26,14 @@ _STORAGE = "AzureWebJobsStorage"
 STORAGE_URI = "AzureWebJobsStorage__tableServiceUri"
 
 
-def table_of(environ: Mapping[str, str]) -> TableClient:
-    """The table, by a connection string or, with an address alone, by the identity of where the gateway runs.
+TABLE = "gpulaunch"
+"""Records, endpoints, everything: the gateway only reads there."""
+REPORTS = "gpulaunchgateways"
+"""Reports of gateways: a table of their own, so that a gateway's identity needs to write no records."""
+
+
+def table_of(environ: Mapping[str, str], name: str) -> TableClient:
+    """A table, by a connection string or, with an address alone, by the identity of where the gateway runs.
 
     Raises:
         ValueError: The environment names no storage account, or not by https; the message is for people.
@@ -48,7 +55,7 @@ def table_of(environ: Mapping[str, str]) -> TableClient:
         service = TableServiceClient(uri, credential=credential, **limits)
     else:
         raise ValueError(f"set {_STORAGE}, or {STORAGE_URI} to use an identity")
-    return service.get_table_client("gpulaunch")
+    return service.get_table_client(name)
 
 
 def reader(table: TableClient, workspace: str) -> Read:
@@ -76,9 +83,10 @@ def unsealer(key: str) -> Unseal:
     return unseal
 
 
-async def poll(gateway: Gateway, read: Read, unseal: Unseal) -> None:
-    """Keep a gateway's list of endpoints up to date until this is cancelled."""
+async def poll(gateway: Gateway, read: Read, unseal: Unseal, reports: Reports) -> None:
+    """Keep a gateway's list of endpoints, and its own report, up to date until this is cancelled."""
     failing = False
+    await reports.renew()  # a drain waits for it from before it knows any node
     while True:
         try:
             rows = await asyncio.to_thread(read)
@@ -92,4 +100,5 @@ async def poll(gateway: Gateway, read: Read, unseal: Unseal) -> None:
                 log.info("the table can be read again")
             failing = False
             gateway.update(snapshot_of(rows, unseal))
+        await reports.renew()
         await asyncio.sleep(EVERY_SECONDS)

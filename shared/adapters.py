@@ -32,7 +32,7 @@ from shared.queues import ALERTS, QUEUES
 from shared.redaction import Redactor, redact_all_logging
 from shared.settings import DEVELOPMENT_KEY, Settings
 from shared.storage.base import DEPLOYMENT, InstanceStore, Marker, Queues
-from shared.storage.connect import ensure, queue_service, table_client
+from shared.storage.connect import REPORTS, ensure, queue_service, table_client
 from shared.storage.endpoint_tables import TableEndpointStore
 from shared.storage.endpoints import EndpointStore
 from shared.storage.queues import StorageQueues
@@ -83,8 +83,9 @@ def connect(settings: Settings) -> Adapters:
     # One line per request of a library says nothing that our own lines don't, and would carry signed addresses.
     for library in ("httpx", "azure.core", "azure.identity"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    table, queues = table_client(settings), queue_service(settings)
+    table, reports, queues = table_client(settings), table_client(settings, REPORTS), queue_service(settings)
     ensure(table, queues, (*QUEUES, ALERTS) if settings.webhooks else QUEUES)
+    ensure(reports, queues, ())
     deriver = Deriver(settings.master_key or SecretStr(DEVELOPMENT_KEY))
     store = TableInstanceStore(table, settings.workspace)
     deployment = identity(store, clock, settings.deployment)
@@ -101,7 +102,7 @@ def connect(settings: Settings) -> Adapters:
         clock=clock,
         ids=UlidIds(),
         store=store,
-        endpoints=TableEndpointStore(table, settings.workspace),
+        endpoints=TableEndpointStore(table, settings.workspace, reports),
         queues=StorageQueues(queues),
         backends=backends,
         catalog=catalog,

@@ -58,6 +58,9 @@ class RoutedEndpoint(Stored):
     """An endpoint's row as the gateway reads it; fields that are of no use to it are left out."""
 
     name: str
+    endpoint_id: str = ""
+    routes_version: int = 0
+    """Counts the changes of which slots get requests."""
     replicas: int
     paused: bool = False
     deleting: bool = False

@@ -16,6 +16,7 @@ var queueNames = [
   'gpulaunch-health-poison'
 ]
 var tableName = 'gpulaunch'
+var reportsName = 'gpulaunchgateways'
 var roles = {
   blobOwner: 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
   blobContributor: 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
@@ -72,6 +73,12 @@ resource tables 'Microsoft.Storage/storageAccounts/tableServices@2024-01-01' = {
 resource table 'Microsoft.Storage/storageAccounts/tableServices/tables@2024-01-01' = {
   parent: tables
   name: tableName
+}
+
+// Of its own, so that gateways' identities write nothing else.
+resource reports 'Microsoft.Storage/storageAccounts/tableServices/tables@2024-01-01' = {
+  parent: tables
+  name: reportsName
 }
 
 // Separate from the data: the deployment service writes the package from outside the network, which the firewall above

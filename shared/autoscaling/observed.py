@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from gpulaunch.models.gateways import GatewayReport
 from gpulaunch.models.instances import Phase
 from shared.domain.instance import AttemptState, Failure, InstanceRecord
 
@@ -47,6 +48,9 @@ MISSING = Replica(exists=False)
 UNREADABLE = Replica()
 Replicas = Mapping[str, Replica]
 """By instance id."""
+Gateways = Mapping[str, GatewayReport | None]
+"""The latest report of each gateway that has not ended, by its id; None: this version cannot read it."""
+NO_GATEWAYS: Gateways = {}
 
 
 def replica_of(record: InstanceRecord) -> Replica:

@@ -8,7 +8,7 @@
 | a replica has ended | its slot is dropped and, if it was needed, another one allotted |
 | a start has failed | the next one waits: 30 s, doubling up to 15 min, and one at a time |
 | no replica of a generation can start | it stops, with the reason; the last proven generation keeps serving |
-| draining, and no requests any more, or for `drain_seconds` | released |
+| draining, idle by its probe, and left by every gateway, or for `drain_seconds` | released |
 
 Serving replicas are never drained below the number that is asked for. Starts of a stopped generation are released.
 """
@@ -16,8 +16,9 @@ Serving replicas are never drained below the number that is asked for. Starts of
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from gpulaunch.models.gateways import GatewayReport
 from gpulaunch.models.instances import Reason
-from shared.autoscaling.observed import MISSING, Replica, Replicas
+from shared.autoscaling.observed import MISSING, NO_GATEWAYS, Gateways, Replica, Replicas
 from shared.domain.endpoint import EndpointRecord, Generation, Slot, SlotState, replica_id
 from shared.domain.instance import Failure
 
@@ -45,7 +46,9 @@ SETTLED = timedelta(seconds=45)
 """How long a draining replica is kept at least: one probe, every 30 s, must have found it idle since it drains."""
 
 
-def decide(endpoint: EndpointRecord, replicas: Replicas, now: datetime) -> EndpointRecord:
+def decide(
+    endpoint: EndpointRecord, replicas: Replicas, now: datetime, gateways: Gateways = NO_GATEWAYS
+) -> EndpointRecord:
     """The endpoint with its slots as they should be; the same object if nothing changes.
 
     `replicas` has the instance of every slot.
@@ -53,7 +56,7 @@ def decide(endpoint: EndpointRecord, replicas: Replicas, now: datetime) -> Endpo
     decided = _forget_ended(endpoint, replicas, now)
     decided = _note_proven(decided, replicas, now)
     decided = _shrink(decided, replicas, now)
-    decided = _release_drained(_forget_failures(decided, replicas), replicas, now)
+    decided = _release_drained(_forget_failures(decided, replicas), replicas, now, gateways)
     decided = _grow(decided, replicas, now)
     return endpoint if decided == endpoint else decided
 
@@ -242,15 +245,37 @@ def _allotted(endpoint: EndpointRecord, generation: int, now: datetime) -> Endpo
     return endpoint.with_slots([*endpoint.slots, slot]).model_copy(update={"next_slot": number + 1, "updated_at": now})
 
 
-def _release_drained(endpoint: EndpointRecord, replicas: Replicas, now: datetime) -> EndpointRecord:
+def _release_drained(endpoint: EndpointRecord, replicas: Replicas, now: datetime, gateways: Gateways) -> EndpointRecord:
     limit = timedelta(seconds=endpoint.drain_seconds)
 
     def is_done(slot: Slot) -> bool:
         replica, drained = _at(replicas, slot), now - slot.since
-        return not replica.ready or drained >= limit or (replica.idle and drained >= SETTLED)
+        if not replica.ready or drained >= limit:
+            return True
+        return replica.idle and drained >= SETTLED and _is_acknowledged(endpoint, slot, gateways)
 
     done = [one for one in endpoint.slots if one.state is SlotState.DRAINING and is_done(one)]
     return _moved(endpoint, done, SlotState.RELEASING, now)
+
+
+def _is_acknowledged(endpoint: EndpointRecord, slot: Slot, gateways: Gateways) -> bool:
+    """Whether every gateway has stopped choosing the slot's node, and has no request on it.
+
+    That is final, whatever the age of a report: a gateway that has read this version chooses the node again only for
+    a later one. A report that is missing, old or unreadable acknowledges nothing: its gateway may serve on without
+    the table.
+    """
+
+    def acknowledges(report: GatewayReport | None) -> bool:
+        version = None if report is None else report.version_of(endpoint.endpoint_id)
+        return (
+            report is not None
+            and version is not None
+            and version >= slot.version
+            and not report.in_flight.get(slot.instance_id, 0)
+        )
+
+    return all(acknowledges(one) for one in gateways.values())
 
 
 _MOVES: dict[SlotState, Callable[[Slot], str]] = {
@@ -261,11 +286,12 @@ _MOVES: dict[SlotState, Callable[[Slot], str]] = {
 
 
 def _moved(endpoint: EndpointRecord, slots: list[Slot], state: SlotState, now: datetime) -> EndpointRecord:
-    numbers = {slot.number for slot in slots}
-    moved = [
-        one.model_copy(update={"state": state, "since": now}) if one.number in numbers else one
-        for one in endpoint.slots
-    ]
+    if not slots:
+        return endpoint
+    numbers, version = {slot.number for slot in slots}, endpoint.routes_version + 1
+    update = {"state": state, "since": now, "version": version}
+    moved = [one.model_copy(update=update) if one.number in numbers else one for one in endpoint.slots]
+    endpoint = endpoint.model_copy(update={"routes_version": version})
     for slot in slots:
         endpoint = endpoint.noted(now, _MOVES[state](slot))
     return endpoint.with_slots(moved)

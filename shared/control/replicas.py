@@ -8,9 +8,10 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from gpulaunch.models.instances import Phase, Reason
-from shared.autoscaling.observed import MISSING, UNREADABLE, Replica, replica_of
+from shared.autoscaling.observed import MISSING, NO_GATEWAYS, UNREADABLE, Gateways, Replica, replica_of
 from shared.autoscaling.replicas import decide, put_off, to_launch, to_terminate
 from shared.clock import Clock
 from shared.control.launch import Launcher, ReplicaLaunch
@@ -32,6 +33,9 @@ log = logging.getLogger("gpulaunch.endpoints")
 
 _TRIES = 8
 """Against users and steps that change the same endpoint at once."""
+SILENT = timedelta(hours=2)
+"""After which a gateway that does not report is dead: it reports itself as not ready after ten minutes, and no drain
+takes longer than an hour, so this never shortens one."""
 KnownRecords = Mapping[str, InstanceRecord]
 """Records that were just read, by instance id."""
 
@@ -75,7 +79,7 @@ class ReplicaKeeper:
         """One step; False: somebody else changed the endpoint meanwhile, and nothing was done."""
         before, now = found.record, self.clock.now()
         replicas = {slot.instance_id: self._observed(slot.instance_id, known) for slot in before.slots}
-        decided = self.routes.routed(decide(before, replicas, now), replicas)
+        decided = self.routes.routed(decide(before, replicas, now, self._gateways(before, now)), replicas)
         try:
             if decided.deleting and not decided.slots:
                 self.endpoints.remove(found)
@@ -90,6 +94,15 @@ class ReplicaKeeper:
             self._terminate(decided, slot)
         self._launch(found, to_launch(decided, replicas, now), replicas)
         return True
+
+    def _gateways(self, endpoint: EndpointRecord, now: datetime) -> Gateways:
+        """The gateways' reports, while a replica drains."""
+        if all(slot.state is not SlotState.DRAINING for slot in endpoint.slots):
+            return NO_GATEWAYS
+        found = self.endpoints.gateways()
+        if any(one is not None and one.at < now - SILENT for one in found.values()):
+            self.endpoints.forget_gateways(now - SILENT)
+        return found
 
     def _observed(self, instance_id: str, known: KnownRecords) -> Replica:
         if instance_id in known:

@@ -43,6 +43,8 @@ class Slot(Kept):
     state: SlotState = SlotState.ACTIVE
     since: UtcTime
     """When it came into its state."""
+    version: int = 0
+    """The endpoint's `routes_version` with which it came into its state."""
     route: SlotRoute | None = None
     """How the gateway reaches its node, while that is ready."""
 
@@ -83,6 +85,8 @@ class EndpointRecord(Kept):
     slots: list[Slot] = []
     """Ascending by number."""
     next_slot: int = 1
+    routes_version: int = 0
+    """Counts the changes of slots' states; gateways report which one they follow."""
     failures: int = 0
     """Starts in a row that failed or were refused."""
     failure: str = ""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from azure.storage.queue import QueueServiceClient
 
 TABLE: Final = "gpulaunch"
+REPORTS: Final = "gpulaunchgateways"
+"""Reports of gateways, whose identities may write this table alone."""
 
 _PATIENCE: Final[dict[str, Any]] = {
     # a step lasts seconds and is repeated by its message and the sweep, so a call gives up early: connections inside
@@ -57,15 +59,15 @@ def transport() -> "HttpTransport[Any, Any]":
     return RequestsTransport(session=session)
 
 
-def table_client(settings: Settings, **options: Any) -> TableClient:
-    """The client of our table; `options` go to the SDK in place of ours. No request is made.
+def table_client(settings: Settings, name: str = TABLE, **options: Any) -> TableClient:
+    """The client of one of our tables; `options` go to the SDK in place of ours. No request is made.
 
     Raises:
         SettingsError: The settings name no storage account.
     """
     merged = {**_TABLE_RETRIES, **options}
     service: TableServiceClient = _service(TableServiceClient, settings, settings.storage_table_uri, "table", merged)
-    return service.get_table_client(TABLE)
+    return service.get_table_client(name)
 
 
 def queue_service(settings: Settings, **options: Any) -> "QueueServiceClient":

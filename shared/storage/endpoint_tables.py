@@ -1,15 +1,19 @@
-"""Endpoints in Azure Table Storage, in the partition of the workspace's records.
+"""Endpoints in Azure Table Storage, in the partition of the workspace's records; gateways' reports in another table.
 
 Each write is a transaction of one row under its ETag. A repeated write that meets its own work is stale, as if another
 writer had been first: whoever writes endpoints reads again and finds what is asked for done.
 """
 
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime
 from typing import Any, Final
 
 from azure.core import MatchConditions
-from azure.core.exceptions import AzureError, ResourceNotFoundError
+from azure.core.exceptions import AzureError, ResourceModifiedError, ResourceNotFoundError
 from azure.data.tables import TableClient, UpdateMode
 
+from gpulaunch.models.gateways import GatewayReport
 from shared.domain.endpoint import EndpointRecord
 from shared.errors import AlreadyExistsError, StaleRecordError
 from shared.storage import rows
@@ -19,7 +23,9 @@ from shared.storage.endpoints import (
     checked_endpoint,
     endpoint_key,
     endpoint_range,
+    gateway_range,
     read_endpoint,
+    read_gateway,
     readable_endpoint,
 )
 from shared.table_errors import REPEATED, code_of, translate, translated
@@ -31,8 +37,9 @@ _STALE: Final = frozenset({"UpdateConditionNotSatisfied", "ConditionNotMet", "Re
 class TableEndpointStore:
     """The endpoints of one workspace in one table. Safe to use from several threads."""
 
-    def __init__(self, table: TableClient, workspace: str) -> None:
+    def __init__(self, table: TableClient, workspace: str, reports: TableClient) -> None:
         self._table: Any = table  # the SDK types half of its methods
+        self._reports: Any = reports
         self._partition = workspace
 
     def create(self, record: EndpointRecord) -> str:
@@ -58,12 +65,29 @@ class TableEndpointStore:
         self._write("remove", before.record.name, ("delete", row, _as(before)))
 
     def all(self) -> list[VersionedEndpoint | UnreadableEndpoint]:
-        keys: rows.KeyRange = endpoint_range()
-        parameters = {"partition": self._partition, "first": keys.first, "last": keys.last}
-        query = f"PartitionKey eq @partition and {keys.filter()}"
         with translated("read the endpoints"):
-            found = self._table.query_entities(query, parameters=parameters)
-            return [read_endpoint(entity, str(entity.metadata["etag"])) for entity in found]
+            return [
+                read_endpoint(entity, str(entity.metadata["etag"]))
+                for entity in self._query(self._table, endpoint_range())
+            ]
+
+    def gateways(self) -> dict[str, GatewayReport | None]:
+        with translated("read the gateways' reports"):
+            return dict(read_gateway(entity) for entity in self._query(self._reports, gateway_range()))
+
+    def forget_gateways(self, before: datetime) -> None:
+        with translated("forget gateways"):
+            for entity in self._query(self._reports, gateway_range()):
+                report = read_gateway(entity)[1]
+                if report is None or report.at >= before:
+                    continue
+                unchanged = {"etag": entity.metadata["etag"], "match_condition": MatchConditions.IfNotModified}
+                with suppress(ResourceModifiedError, ResourceNotFoundError):
+                    self._reports.delete_entity(self._partition, entity["RowKey"], **unchanged)
+
+    def _query(self, table: Any, keys: rows.KeyRange) -> Iterable[Any]:
+        parameters = {"partition": self._partition, "first": keys.first, "last": keys.last}
+        return table.query_entities(f"PartitionKey eq @partition and {keys.filter()}", parameters=parameters)
 
     def _write(self, doing: str, name: str, operation: tuple[Any, ...]) -> str:
         try:

@@ -1,11 +1,16 @@
-"""Where endpoints are kept, as the program sees it: one row per endpoint, read and written under its ETag."""
+"""Where endpoints are kept, as the program sees it: one row per endpoint, read and written under its ETag.
+
+The rows beside them are those of gateways, which only gateways write.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
 
+from gpulaunch.models.gateways import GATEWAY_AREA, GatewayReport
 from shared.domain.endpoint import ENDPOINT_SCHEMA, EndpointRecord
 from shared.errors import StoreError, UnreadableRowError
 from shared.storage import rows
@@ -68,6 +73,13 @@ class EndpointStore(Protocol):
         """Return all endpoints, by name."""
         ...
 
+    def gateways(self) -> dict[str, GatewayReport | None]:
+        """Return the last report of each gateway by its id; None: this version cannot read it."""
+        ...
+
+    def forget_gateways(self, before: datetime) -> None:
+        """Delete the reports that were written before, unless their gateways write again meanwhile."""
+
 
 def endpoint_key(name: str) -> str:
     """Row key of an endpoint."""
@@ -76,6 +88,19 @@ def endpoint_key(name: str) -> str:
 
 def endpoint_range() -> rows.KeyRange:
     return rows.KeyRange(first=f"{AREA}|", last=f"{AREA}}}")
+
+
+def gateway_range() -> rows.KeyRange:
+    return rows.KeyRange(first=f"{GATEWAY_AREA}|", last=f"{GATEWAY_AREA}}}")
+
+
+def read_gateway(row: Mapping[str, Any]) -> tuple[str, GatewayReport | None]:
+    """A gateway's id and its report, if it can be read."""
+    gateway_id = str(row["RowKey"]).partition("|")[2]
+    try:
+        return gateway_id, GatewayReport.model_validate_json(rows.document(row))
+    except ValidationError:
+        return gateway_id, None
 
 
 def checked_endpoint(partition: str, record: EndpointRecord) -> rows.TableRow:

@@ -1,11 +1,14 @@
 """One suite for every EndpointStore: the twin in memory and the table, on Azurite and its stand-in."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from azure.data.tables import TableServiceClient
 
+from gateway.report import TableReportRow, row_of
 from gpulaunch.models.endpoints import EndpointSpec
+from gpulaunch.models.gateways import EndpointReport, GatewayReport
 from shared.domain.endpoint import ENDPOINT_SCHEMA, EndpointRecord, new_endpoint
 from shared.errors import AlreadyExistsError, StaleRecordError, StoreError, StoreUnavailableError, UnreadableRowError
 from shared.storage.base import InstanceFilter
@@ -29,7 +32,7 @@ def endpoints(request: pytest.FixtureRequest) -> EndpointStore:
     """Each EndpointStore in its turn, empty."""
     if request.param == "twin":
         return MemoryEndpointStore()
-    return TableEndpointStore(account_of(request).table, unique("endpoints"))
+    return TableEndpointStore(account_of(request).table, unique("endpoints"), account_of(request).table)
 
 
 def put_row(store: EndpointStore, name: str, document: str) -> None:
@@ -110,6 +113,56 @@ def test_fields_of_a_later_version_are_kept(endpoints: EndpointStore) -> None:
     assert loaded(endpoints).record.model_dump()["later"] == {"a": 1}
 
 
+def put_report(store: EndpointStore, gateway_id: str, minutes: int, **more: Any) -> None:
+    """Write a report as a gateway does."""
+    at = START + timedelta(minutes=minutes)
+    report = GatewayReport(gateway_id=gateway_id, at=at, **more)
+    if isinstance(store, MemoryEndpointStore):
+        row = {name: str(value) for name, value in row_of("", report).items()}
+        store.rows[row["RowKey"]] = ('W/"gateway"', row)
+    else:
+        assert isinstance(store, TableEndpointStore)
+        table, workspace = store._table, store._partition  # pyright: ignore[reportPrivateUsage]
+        TableReportRow(table, workspace, gateway_id).write(report)
+
+
+def test_reports_of_gateways_are_read_as_they_were_written_and_are_no_endpoints(endpoints: EndpointStore) -> None:
+    assert endpoints.gateways() == {}
+    served = [EndpointReport(endpoint_id=f"ep-{number:040d}", version=number, held=1) for number in range(600)]
+    put_report(endpoints, "a", 0, endpoints=served, in_flight={"inst-1": 2})
+    put_report(endpoints, "b", 1)
+    assert endpoints.gateways() == {
+        "a": GatewayReport(gateway_id="a", at=START, endpoints=served, in_flight={"inst-1": 2}),
+        "b": GatewayReport(gateway_id="b", at=START + timedelta(minutes=1)),
+    }
+    assert endpoints.all() == []
+
+
+def test_reports_are_forgotten_that_are_older_and_those_alone(endpoints: EndpointStore) -> None:
+    put_row(endpoints, "chat", "{}")
+    for minutes in range(3):
+        put_report(endpoints, f"gateway-{minutes}", minutes)
+    endpoints.forget_gateways(START + timedelta(minutes=1))
+    assert list(endpoints.gateways()) == ["gateway-1", "gateway-2"]
+    assert len(endpoints.all()) == 1
+
+
+def test_a_gateway_removes_its_own_report_and_may_do_so_again(standin: Account) -> None:
+    store = TableEndpointStore(standin.table, unique("gateways"), standin.table)
+    put_report(store, "a", 0)
+    put_report(store, "b", 0)
+    for _ in range(2):
+        TableReportRow(standin.table, store._partition, "a").remove()  # pyright: ignore[reportPrivateUsage]
+    assert list(store.gateways()) == ["b"]
+
+
+def test_a_report_that_cannot_be_read_is_named_and_kept(standin: Account) -> None:
+    store = TableEndpointStore(standin.table, unique("gateways"), standin.table)
+    standin.table.upsert_entity({"PartitionKey": store._partition, "RowKey": "gateway|a", "doc": "{}"})  # pyright: ignore
+    store.forget_gateways(START)
+    assert store.gateways() == {"a": None}
+
+
 def test_a_record_of_a_later_version_is_never_written(endpoints: EndpointStore) -> None:
     with pytest.raises(StoreError):
         endpoints.create(make_endpoint(schema_version=ENDPOINT_SCHEMA + 1))
@@ -117,15 +170,15 @@ def test_a_record_of_a_later_version_is_never_written(endpoints: EndpointStore) 
 
 def test_endpoints_are_not_instances_and_workspaces_do_not_see_each_other(standin: Account) -> None:
     here, there = unique("here"), unique("there")
-    TableEndpointStore(standin.table, here).create(make_endpoint())
-    assert TableEndpointStore(standin.table, there).all() == []
+    TableEndpointStore(standin.table, here, standin.table).create(make_endpoint())
+    assert TableEndpointStore(standin.table, there, standin.table).all() == []
     instances = TableInstanceStore(standin.table, here)
     assert list(instances.live()) == []
     assert instances.page(InstanceFilter(), 10, None).records == []
 
 
 def test_a_write_whose_answer_is_lost_is_stale_or_there_when_it_is_repeated(standin: Account) -> None:
-    store = TableEndpointStore(standin.table, unique("lost"))
+    store = TableEndpointStore(standin.table, unique("lost"), standin.table)
     standin.transport.answers.append(503)
     with pytest.raises(AlreadyExistsError):
         store.create(make_endpoint())
@@ -137,14 +190,14 @@ def test_a_write_whose_answer_is_lost_is_stale_or_there_when_it_is_repeated(stan
 
 
 def test_a_write_without_an_answer_is_unavailable(standin: Account) -> None:
-    store = TableEndpointStore(standin.table, unique("silent"))
+    store = TableEndpointStore(standin.table, unique("silent"), standin.table)
     standin.transport.answers.extend([timed_out()] * 8)
     with pytest.raises(StoreUnavailableError):
         store.create(make_endpoint())
 
 
 def test_each_call_is_one_request(standin: Account) -> None:
-    store = TableEndpointStore(standin.table, unique("count"))
+    store = TableEndpointStore(standin.table, unique("count"), standin.table)
     store.create(make_endpoint())
     standin.start_counting()
     before = loaded(store)
@@ -165,5 +218,6 @@ def test_a_missing_table_is_no_missing_endpoint(azurite_alone: Account) -> None:
     connection = azurite_alone.settings.storage_connection
     assert connection is not None
     service = TableServiceClient.from_connection_string(connection.get_secret_value(), retry_total=0)
+    missing = service.get_table_client("nosuchtable")
     with pytest.raises(StoreUnavailableError):
-        TableEndpointStore(service.get_table_client("nosuchtable"), "endpoints").load("chat")
+        TableEndpointStore(missing, "endpoints", missing).load("chat")

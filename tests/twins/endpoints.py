@@ -1,7 +1,9 @@
 """An EndpointStore in memory, with the semantics of the table: ETags, and rows as the table keeps them."""
 
 import threading
+from datetime import datetime
 
+from gpulaunch.models.gateways import GatewayReport
 from shared.domain.endpoint import EndpointRecord
 from shared.errors import AlreadyExistsError, StaleRecordError
 from shared.storage import rows
@@ -11,6 +13,7 @@ from shared.storage.endpoints import (
     checked_endpoint,
     endpoint_key,
     read_endpoint,
+    read_gateway,
     readable_endpoint,
 )
 from tests.twins.faults import Calls
@@ -48,7 +51,18 @@ class MemoryEndpointStore:
 
     def all(self) -> list[VersionedEndpoint | UnreadableEndpoint]:
         with self.calls.call("all"), self._lock:
-            return [read_endpoint(row, etag) for _, (etag, row) in sorted(self.rows.items())]
+            found = sorted(self.rows.items())
+            return [read_endpoint(row, etag) for key, (etag, row) in found if key.startswith(endpoint_key(""))]
+
+    def gateways(self) -> dict[str, GatewayReport | None]:
+        with self.calls.call("gateways"), self._lock:
+            return dict(read_gateway(row) for key, (_, row) in sorted(self.rows.items()) if key.startswith("gateway|"))
+
+    def forget_gateways(self, before: datetime) -> None:
+        with self.calls.call("forget_gateways"), self._lock:
+            for gateway_id, report in self.gateways().items():
+                if report is not None and report.at < before:
+                    del self.rows[f"gateway|{gateway_id}"]
 
     def _check(self, before: VersionedEndpoint) -> None:
         name = before.record.name

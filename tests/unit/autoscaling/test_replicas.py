@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from gpulaunch.models.endpoints import EndpointSpec
+from gpulaunch.models.gateways import EndpointReport, GatewayReport
 from gpulaunch.models.instances import Phase, Reason
 from shared.autoscaling import replicas as rules
 from shared.autoscaling.observed import MISSING, UNREADABLE, Replica
@@ -43,10 +44,19 @@ class Fleet:
         self.endpoint: EndpointRecord = new_endpoint("chat", "ep-1", spec(**given), self.now)
         self.replicas: dict[str, Replica] = {}
         self.launched: list[str] = []
+        self.gateways: dict[str, GatewayReport | None] = {}
+
+    def report(self, gateway_id: str, *, version: int | None = None, endpoint_id: str = "ep-1", busy: str = "") -> None:
+        """A gateway's report, which follows the present routes unless the version is given."""
+        follows = self.endpoint.routes_version if version is None else version
+        one = EndpointReport(endpoint_id=endpoint_id, version=follows)
+        self.gateways[gateway_id] = GatewayReport(
+            gateway_id=gateway_id, at=START, endpoints=[one], in_flight={busy: 1} if busy else {}
+        )
 
     def step(self, wait: timedelta = MINUTE) -> None:
         self.now += wait
-        self.endpoint = decide(self.endpoint, self.replicas, self.now)
+        self.endpoint = decide(self.endpoint, self.replicas, self.now, self.gateways)
         for slot in to_terminate(self.endpoint, self.replicas):
             self.change(slot.instance_id, phase=Phase.TERMINATING, ending=USER)
         for slot in to_launch(self.endpoint, self.replicas, self.now):
@@ -204,6 +214,53 @@ class TestDraining:
         fleet.step(timedelta(seconds=599))
         assert fleet.ids(SlotState.DRAINING)
         fleet.step(timedelta(seconds=1))
+        assert fleet.ids(SlotState.RELEASING)
+
+    def test_an_idle_one_should_be_released_once_every_gateway_has_left_it(self) -> None:
+        fleet = self.drained(idle=True)
+        fleet.report("a")
+        fleet.report("b")
+        fleet.step()
+        assert fleet.ids(SlotState.RELEASING)
+
+    @pytest.mark.parametrize(
+        "case", ["follows an earlier version", "has a request there", "has not read", "unreadable"]
+    )
+    def test_an_idle_one_should_drain_on_for_a_single_gateway_and_at_most_for_its_time(self, case: str) -> None:
+        fleet = self.drained(idle=True)
+        fleet.report("a")
+        match case:
+            case "follows an earlier version":
+                fleet.report("b", version=fleet.endpoint.routes_version - 1)
+            case "has a request there":
+                fleet.report("b", busy=fleet.launched[0])
+            case "has not read":
+                fleet.report("b", endpoint_id="ep-of-the-same-name-before", version=99)
+            case _:
+                fleet.gateways["b"] = None
+        fleet.step(timedelta(seconds=599))
+        assert fleet.ids(SlotState.DRAINING)
+        fleet.step(timedelta(seconds=1))
+        assert fleet.ids(SlotState.RELEASING)
+
+    def test_a_report_of_a_drain_that_was_taken_back_should_acknowledge_no_later_one(self) -> None:
+        fleet = self.drained(idle=True)
+        fleet.report("a")
+        fleet.endpoint = resumed(fleet.endpoint, fleet.now)
+        fleet.step(timedelta(0))
+        assert fleet.ids(SlotState.ACTIVE) == fleet.launched
+        fleet.endpoint = paused(fleet.endpoint, fleet.now)
+        fleet.step(timedelta(0))
+        fleet.step()
+        assert fleet.ids(SlotState.DRAINING)
+        fleet.report("a")
+        fleet.step()
+        assert fleet.ids(SlotState.RELEASING)
+
+    def test_a_request_elsewhere_should_delay_nothing(self) -> None:
+        fleet = self.drained(idle=True)
+        fleet.report("a", busy="inst-of-another-endpoint")
+        fleet.step()
         assert fleet.ids(SlotState.RELEASING)
 
     def test_a_lost_one_should_be_released_at_once(self) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.queues import QUEUES
-from shared.storage.connect import TABLE
+from shared.storage.connect import REPORTS, TABLE
 from tests.unit.infra.templates import FILES, INFRA, ROOT, Tree, code, decorated, parsed
 
 _SECRET = re.compile(r"password|secret|token(?!vault)|masterkey|connectionstring", re.IGNORECASE)
@@ -92,6 +92,7 @@ def test_storage_should_have_the_queues_and_the_table_that_the_app_uses() -> Non
     made = set(re.findall(r"'(gpulaunch-[a-z-]+)'", text))
     assert made == {*QUEUES, *(f"{queue}-poison" for queue in QUEUES)}
     assert f"tableName = '{TABLE}'" in text
+    assert f"reportsName = '{REPORTS}'" in text
 
 
 def test_storage_should_take_no_shared_key() -> None:

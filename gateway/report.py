@@ -1,0 +1,123 @@
+"""A gateway's heartbeat: what it serves, and which version of its endpoints' routes it follows.
+
+The control plane ends a draining replica only after each gateway has reported that it follows the version with which
+the replica drains and has no request on it. So a gateway is known before it reads any route, and forgotten at its end.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from azure.core.exceptions import AzureError, ResourceNotFoundError
+from azure.data.tables import TableClient, UpdateMode
+
+from gateway.app import Gateway
+from gpulaunch.models.gateways import GATEWAY_AREA, EndpointReport, GatewayReport
+
+log = logging.getLogger("gpulaunch.gateway")
+
+EVERY_SECONDS = 10.0
+"""Between two reports that differ in figures alone; what a drain waits for is written with the next reading."""
+_PROPERTY = 30_000
+"""UTF-16 units in one property; the service allows 32,768."""
+
+
+class ReportRow(Protocol):
+    """The gateway's own row. Both may raise AzureError."""
+
+    def write(self, report: GatewayReport) -> None: ...
+    def remove(self) -> None: ...
+
+
+def report_of(gateway: Gateway, gateway_id: str, now: datetime) -> GatewayReport:
+    """What a gateway does at this moment."""
+    counts = gateway.counts
+    endpoints = [
+        EndpointReport(
+            endpoint_id=one.endpoint_id,
+            version=one.version,
+            held=gateway.room.held(one.name),
+            failovers=counts.failovers[one.name],
+            broken_streams=counts.broken_streams[one.name],
+            client_aborts=counts.client_aborts[one.name],
+        )
+        for one in gateway.snapshot.endpoints.values()
+    ]
+    return GatewayReport(gateway_id=gateway_id, at=now, endpoints=endpoints, in_flight=gateway.balancer.by_instance())
+
+
+@dataclass
+class Reports:
+    """Writes a gateway's row when it is due. A write that fails is repeated with the next reading of the table."""
+
+    gateway: Gateway
+    gateway_id: str
+    row: ReportRow
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def __post_init__(self) -> None:
+        self._written: tuple[float, object] | None = None
+        self._failing = False
+        self._writing: asyncio.Future[None] | None = None
+
+    async def renew(self) -> None:
+        """Write the report if drains wait for what has changed, or the last one is old."""
+        report = report_of(self.gateway, self.gateway_id, self.now())
+        at, awaited = self.gateway.clock(), _awaited(self.gateway, report)
+        if self._written is not None and self._written[1] == awaited and at - self._written[0] < EVERY_SECONDS:
+            return
+        try:
+            self._writing = asyncio.ensure_future(asyncio.to_thread(self.row.write, report))
+            await asyncio.shield(self._writing)
+        except AzureError as error:
+            if not self._failing:
+                log.warning("the gateway's report cannot be written, so replicas drain for their whole time: %s", error)
+            self._failing = True
+        else:
+            self._failing = False
+            self._written = (at, awaited)
+
+    async def end(self) -> None:
+        """Remove the report: this gateway has nothing under way any more, and gets no further requests."""
+        if self._writing is not None and not self._writing.done():
+            await asyncio.wait({self._writing})  # a thread goes on although its caller was cancelled
+        try:
+            await asyncio.to_thread(self.row.remove)
+        except AzureError as error:
+            log.warning("the gateway's report cannot be removed, so replicas drain longer for two hours: %s", error)
+
+
+def _awaited(gateway: Gateway, report: GatewayReport) -> object:
+    """What a drain may wait for: which routes are followed, and which nodes without new requests are still in use."""
+    chosen = {
+        node.instance_id for one in gateway.snapshot.endpoints.values() for node in one.nodes if not node.draining
+    }
+    return [(one.endpoint_id, one.version) for one in report.endpoints], report.in_flight.keys() - chosen
+
+
+def row_of(workspace: str, report: GatewayReport) -> Mapping[str, Any]:
+    """The row of a report, in the form of all rows of documents."""
+    document = report.model_dump_json()
+    parts = [document[start : start + _PROPERTY] for start in range(0, len(document), _PROPERTY)]
+    named = {"doc": document} if len(parts) == 1 else {f"doc{number}": part for number, part in enumerate(parts)}
+    return {"PartitionKey": workspace, "RowKey": f"{GATEWAY_AREA}|{report.gateway_id}", **named}
+
+
+class TableReportRow:
+    """The row in the table of the workspace's records."""
+
+    def __init__(self, table: TableClient, workspace: str, gateway_id: str) -> None:
+        self._table: Any = table  # the SDK types half of its methods
+        self._workspace = workspace
+        self._gateway_id = gateway_id
+
+    def write(self, report: GatewayReport) -> None:
+        self._table.upsert_entity(row_of(self._workspace, report), mode=UpdateMode.REPLACE)
+
+    def remove(self) -> None:
+        with suppress(ResourceNotFoundError):  # it was forgotten, or never written
+            self._table.delete_entity(self._workspace, f"{GATEWAY_AREA}|{self._gateway_id}")

@@ -1,0 +1,34 @@
+"""What a gateway writes about itself, for the control plane: a row of its own, which no other gateway writes."""
+
+from gpulaunch.models.base import Stored, UtcTime
+
+GATEWAY_AREA = "gateway"
+"""Row keys are `gateway|<gateway_id>`; the document is as that of an endpoint's row."""
+
+
+class EndpointReport(Stored):
+    """An endpoint as a gateway serves it; totals are since the gateway started."""
+
+    endpoint_id: str
+    version: int
+    """The endpoint's `routes_version` that the gateway follows."""
+    held: int = 0
+    """Requests that wait for a node."""
+    failovers: int = 0
+    broken_streams: int = 0
+    client_aborts: int = 0
+
+
+class GatewayReport(Stored):
+    """A gateway's heartbeat."""
+
+    gateway_id: str
+    """Of one process: a gateway that is started again has another one."""
+    at: UtcTime
+    endpoints: list[EndpointReport] = []
+    in_flight: dict[str, int] = {}
+    """Requests under way, by instance id, also on nodes that get no new ones; those without any are left out."""
+
+    def version_of(self, endpoint_id: str) -> int | None:
+        """Which version of an endpoint's routes the gateway follows; None: it has not read any."""
+        return next((one.version for one in self.endpoints if one.endpoint_id == endpoint_id), None)
