@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import os
+import signal
 import sys
 import uuid
+from types import FrameType
 
 import uvicorn
 
@@ -15,6 +17,10 @@ from gateway.upstream import NodeUpstream, session
 
 GRACE_SECONDS = 600
 """For requests under way after SIGTERM: as long as a request may take."""
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    pass
 
 
 def main() -> int:
@@ -57,6 +63,9 @@ def main() -> int:
             polling = asyncio.create_task(poll(gateway, read, unseal, reports))
             # A gateway that no longer learns of its nodes ends, so that whoever runs it starts another.
             polling.add_done_callback(lambda _: setattr(server, "should_exit", True))
+            for number in (signal.SIGINT, signal.SIGTERM):
+                # uvicorn handles them, then raises them once more: what is done after it would be left out.
+                signal.signal(number, _ignore)
             await server.serve()
             if polling.done():
                 polling.result()
