@@ -89,6 +89,7 @@ def test_a_replica_should_end_only_once_each_gateway_has_left_it(world: World) -
     assert world.running() == 1, "neither has read that it drains"
     first.turn()
     second.turn()
+    assert first.gateway.balancer.lease(first.chat.nodes) is None, "it drains"
     world.run(90)
     assert world.running() == 1, "the first one has a request there"
     lease.release()
@@ -197,6 +198,10 @@ class TestReports:
         lease.release()
         copy.turn()
         assert copy.row.writes == 4
+        world.call("POST", f"{CHAT}/resume")
+        world.run(1)
+        copy.turn()
+        assert copy.row.writes == 5, "nothing is under way, and the routes have changed"
 
     def test_what_could_not_be_written_should_be_written_with_the_next_reading(self, world: World) -> None:
         copy = Copy(world, "a")
