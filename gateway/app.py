@@ -16,6 +16,7 @@ from gateway.proxy import BrokenStreamError, Counts, Proxy
 from gateway.reply import Exchange, Send, respond
 from gateway.snapshot import EMPTY, Endpoint, Snapshot, openai_error
 from gateway.upstream import Upstream
+from gateway.usage import asking
 from gpulaunch.models.routes import EndpointKey, hash_of_key
 
 log = logging.getLogger("gpulaunch.gateway")
@@ -114,17 +115,19 @@ class Gateway:
             raise _RefusedError(405, "Use POST.", "method_not_allowed")
         wait = self.limits.take(key)
         if wait:
-            refused = _RefusedError(429, "This key's limit of requests per minute is reached.", "rate_limit_exceeded")
+            refused = _RefusedError(
+                429, "This key's limit of requests per minute is reached.", "rate_limit_exceeded", "requests"
+            )
             refused.retry_after = min(120, int(wait) + 1)
             raise refused
-        body, is_stream = _body_of(await _read(receive), endpoint)
+        body, is_stream, hides = _body_of(await _read(receive), endpoint, path)
         headers = {
             name: value.decode("latin-1")
             for raw, value in scope["headers"]
             if (name := raw.decode("latin-1").lower()) in _PASSED_ON
         }
         hold = _hold(scope, HOLD_STREAM_SECONDS if is_stream else HOLD_SECONDS)
-        exchange = Exchange(endpoint.name, path, headers, body, request_id, hold, is_stream)
+        exchange = Exchange(endpoint.name, path, headers, body, request_id, hold, is_stream, key.key_id, hides)
         await self._served(exchange, receive, send)
 
     async def _served(self, exchange: Exchange, receive: Receive, send: Send) -> None:
@@ -177,6 +180,9 @@ class Gateway:
         )
         for name, counter in counted:
             lines += [f'gpulaunch_gateway_{name}{{endpoint="{one}"}} {count}' for one, count in sorted(counter.items())]
+        for (endpoint, key, kind), count in sorted(self.counts.tokens.items()):
+            labels = f'endpoint="{endpoint}",key="{key}",kind="{kind}"'
+            lines.append(f"gpulaunch_gateway_tokens_total{{{labels}}} {count}")
         for one in self.snapshot.endpoints.values():
             flying = sum(self.balancer.outstanding(node) for node in one.nodes)
             lines.append(f'gpulaunch_gateway_in_flight{{endpoint="{one.name}"}} {flying}')
@@ -217,8 +223,8 @@ async def _read(receive: Receive) -> bytes:
         raise _RefusedError(408, "The body did not come in time.", "timeout") from error
 
 
-def _body_of(raw: bytes, endpoint: Endpoint) -> tuple[Callable[[str], bytes], bool]:
-    """The body with a node's name of the model, and whether it asks for a stream.
+def _body_of(raw: bytes, endpoint: Endpoint, path: str) -> tuple[Callable[[str], bytes], bool, bool]:
+    """The body with a node's name of the model, whether it asks for a stream, and whether for usage in our name alone.
 
     `model` is the endpoint's name, or the name of its model.
 
@@ -239,12 +245,14 @@ def _body_of(raw: bytes, endpoint: Endpoint) -> tuple[Callable[[str], bytes], bo
         message = f"The model {model[:100]!r} does not exist, or this key does not open it; set {endpoint.name}."
         raise _RefusedError(404, message, "model_not_found")
 
-    def made(name: str) -> bytes:
-        return (
-            raw if model == name else json.dumps(given | {"model": name}, ensure_ascii=False).encode(errors="replace")
-        )
+    asked = asking(path, given)
 
-    return made, given.get("stream") is True
+    def made(name: str) -> bytes:
+        if asked is given and model == name:
+            return raw
+        return json.dumps(asked | {"model": name}, ensure_ascii=False).encode(errors="replace")
+
+    return made, given.get("stream") is True, asked is not given
 
 
 async def _gone(receive: Receive) -> None:

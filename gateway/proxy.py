@@ -13,6 +13,7 @@ from gateway.hold import FullError, TooLateError, WaitingRoom
 from gateway.reply import Exchange, Reply, Send, error_event, node_error_event
 from gateway.snapshot import Endpoint, openai_error
 from gateway.upstream import Upstream, UpstreamError, UpstreamTimeoutError
+from gateway.usage import Meter
 
 log = logging.getLogger("gpulaunch.gateway")
 
@@ -34,6 +35,8 @@ class Counts:
     failovers: Counter[str] = field(default_factory=Counter[str])
     broken_streams: Counter[str] = field(default_factory=Counter[str])
     client_aborts: Counter[str] = field(default_factory=Counter[str])
+    tokens: Counter[tuple[str, str, str]] = field(default_factory=Counter[tuple[str, str, str]])
+    """By endpoint, id of the key, and `prompt` or `completion`."""
 
 
 class BrokenStreamError(Exception):
@@ -127,6 +130,7 @@ class Proxy:
     async def _pass_on(self, answer: NodeAnswer, first: bytes, lease: NodeLease, reply: Reply) -> None:
         """Send the answer on as it comes. From here on nothing can be tried again."""
         exchange = reply.exchange
+        meter = Meter(answer.is_stream, exchange.hides_usage)
         try:
             if reply.begun and not (answer.is_stream and answer.status < 400):
                 exchange.status = answer.status
@@ -137,7 +141,7 @@ class Proxy:
             cutter = Cutter() if answer.is_stream else None
             chunk = first
             while chunk:
-                whole = chunk if cutter is None else cutter.add(chunk)
+                whole = meter.add(chunk if cutter is None else cutter.add(chunk))
                 if whole:
                     await reply.chunk(whole)
                 chunk = await anext(answer.chunks, b"")
@@ -150,6 +154,9 @@ class Proxy:
                 raise BrokenStreamError from error
             message = "The node broke the stream off; send the request again."
             await reply.end(error_event(openai_error(message, "server_error", "broken")))
+        finally:
+            for kind, count in meter.tokens.items():
+                self.counts.tokens[exchange.endpoint, exchange.key_id, kind] += count
 
     async def _unavailable(self, reply: Reply, why: str) -> None:
         """503 with the time after which to come back, never longer than clients are willing to wait."""

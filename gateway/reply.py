@@ -24,6 +24,9 @@ class Exchange:
     hold_seconds: float
     is_stream: bool = False
     """Whether the client asked for a stream."""
+    key_id: str = ""
+    hides_usage: bool = False
+    """Whether the gateway asked for the stream's usage, and the client did not."""
     attempts: int = 0
     held: float = 0.0
     node: str = ""
