@@ -6,15 +6,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import azure.functions as func
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import NonRecordingSpan, SpanContext, format_trace_id, use_span
 
 from gpulaunch.models.requests import LaunchRequest
 from tests.functional.listening import Listening
-from tests.functional.world import SEED
+from tests.functional.world import ADMIN, SEED
 
 
 @pytest.fixture
@@ -88,6 +90,17 @@ def test_the_hosts_own_request_should_be_the_beginning(world: Listening) -> None
     (root,) = [span for span in spans if span.name == "launch"]
     assert root.parent is not None
     assert root.parent.span_id == 0x1234
+
+
+def test_a_launch_over_http_should_begin_where_the_hosts_trace_is(world: Listening) -> None:
+    body = json.dumps(SEED).encode()
+    headers = {"X-Admin-Token": ADMIN, "Content-Type": "application/json"}
+    request = func.HttpRequest(method="POST", url="http://localhost/api/instances/launch", headers=headers, body=body)
+    context = SimpleNamespace(trace_context=SimpleNamespace(trace_parent=f"00-{0xBEEF:032x}-{0x1234:016x}-01"))
+    answer = world.functions["launch_instance"].get_user_function()(request, context)
+    instance_id = json.loads(answer.get_body())["instance_id"]
+    world.run(90)
+    assert {trace_of(span) for span in of(world.spans(), instance_id)} == {f"{0xBEEF:032x}"}
 
 
 @pytest.mark.parametrize("trace", ["", "nonsense", "00-" + "0" * 32 + "-" + "0" * 16 + "-01"])
