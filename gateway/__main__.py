@@ -12,6 +12,7 @@ import uvicorn
 
 from gateway.app import Gateway
 from gateway.report import Reports, TableReportRow
+from gateway.server import LimitedProtocol
 from gateway.table import REPORTS, TABLE, poll, reader, table_of, unsealer
 from gateway.upstream import NodeUpstream, session
 
@@ -56,7 +57,7 @@ def main() -> int:
                 server_header=False,
                 ws="none",
                 timeout_graceful_shutdown=GRACE_SECONDS,
-                h11_max_incomplete_event_size=64 * 1024,
+                http=LimitedProtocol,
             )
             server = uvicorn.Server(config)
             reports = Reports(gateway, gateway_id, TableReportRow(reported, workspace, gateway_id))

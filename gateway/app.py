@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from gateway.balance import Balancer
 from gateway.hold import WaitingRoom
-from gateway.limits import RateLimits
+from gateway.limits import Bodies, Body, RateLimits
 from gateway.proxy import BrokenStreamError, Counts, Proxy
 from gateway.reply import Exchange, Send, respond
 from gateway.snapshot import EMPTY, Endpoint, Snapshot, openai_error
@@ -57,6 +57,7 @@ class Gateway:
     read_at: float | None = None
     """When the list of endpoints was last read; None: never."""
     counts: Counts = field(default_factory=Counts)
+    bodies: Bodies = field(default_factory=Bodies)
 
     def __post_init__(self) -> None:
         self.balancer = Balancer(self.clock)
@@ -120,15 +121,9 @@ class Gateway:
             )
             refused.retry_after = min(120, int(wait) + 1)
             raise refused
-        body, is_stream, hides = _body_of(await _read(receive), endpoint, path)
-        headers = {
-            name: value.decode("latin-1")
-            for raw, value in scope["headers"]
-            if (name := raw.decode("latin-1").lower()) in _PASSED_ON
-        }
-        hold = _hold(scope, HOLD_STREAM_SECONDS if is_stream else HOLD_SECONDS)
-        exchange = Exchange(endpoint.name, path, headers, body, request_id, hold, is_stream, key.key_id, hides)
-        await self._served(exchange, receive, send)
+        with self.bodies.one() as body:
+            raw = await _read(receive, body)
+            await self._served(_exchange(scope, endpoint, key, raw, request_id), receive, send)
 
     async def _served(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         """Serve until the answer is complete or the client has gone, whichever comes first."""
@@ -195,6 +190,18 @@ def _models(endpoint: Endpoint) -> dict[str, Any]:
     return {"object": "list", "data": [made]}
 
 
+def _exchange(scope: Mapping[str, Any], endpoint: Endpoint, key: EndpointKey, raw: bytes, request_id: str) -> Exchange:
+    path = str(scope["path"])
+    body, is_stream, hides = _body_of(raw, endpoint, path)
+    headers = {
+        name: value.decode("latin-1")
+        for raw, value in scope["headers"]
+        if (name := raw.decode("latin-1").lower()) in _PASSED_ON
+    }
+    hold = _hold(scope, HOLD_STREAM_SECONDS if is_stream else HOLD_SECONDS)
+    return Exchange(endpoint.name, path, headers, body, request_id, hold, is_stream, key.key_id, hides)
+
+
 def _hold(scope: Mapping[str, Any], longest: float) -> float:
     """How long the request may wait for a node; a client may shorten it."""
     for name, value in scope["headers"]:
@@ -203,7 +210,7 @@ def _hold(scope: Mapping[str, Any], longest: float) -> float:
     return longest
 
 
-async def _read(receive: Receive) -> bytes:
+async def _read(receive: Receive, body: Body) -> bytes:
     parts: list[bytes] = []
     size = 0
     try:
@@ -216,6 +223,10 @@ async def _read(receive: Receive) -> bytes:
                 size += len(part)
                 if size > MOST_BODY:
                     raise _RefusedError(413, f"A body has at most {MOST_BODY} bytes.", "body_too_large")
+                if not body.grow(len(part)):
+                    refused = _RefusedError(429, "Too many large requests are under way.", "too_many_bytes", "requests")
+                    refused.retry_after = 5
+                    raise refused
                 parts.append(part)
                 if not message.get("more_body", False):
                     return b"".join(parts)
@@ -246,13 +257,18 @@ def _body_of(raw: bytes, endpoint: Endpoint, path: str) -> tuple[Callable[[str],
         raise _RefusedError(404, message, "model_not_found")
 
     asked = asking(path, given)
+    # Only bytes are kept: what is parsed takes many times their memory, for as long as the request waits.
+    as_is = asked is given and model == endpoint.model
+    usual = raw if as_is else _encoded(asked | {"model": endpoint.model})
 
     def made(name: str) -> bytes:
-        if asked is given and model == name:
-            return raw
-        return json.dumps(asked | {"model": name}, ensure_ascii=False).encode(errors="replace")
+        return usual if name == endpoint.model else _encoded(json.loads(usual) | {"model": name})
 
     return made, given.get("stream") is True, asked is not given
+
+
+def _encoded(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False).encode(errors="replace")
 
 
 async def _gone(receive: Receive) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Collection
 from gateway.balance import Balancer, Name, NodeLease
 from gateway.snapshot import Endpoint
 
-MOST_HELD = 1000
-"""Per endpoint: each holds its body in memory."""
+HELD_PER_SLOT = 4
+"""Requests that may wait for each request that the endpoint's nodes can work on at once: three turns to wait for, and
+what comes meanwhile. Their memory has a limit of its own (`gateway.limits`)."""
 
 FIRST_NOTICE, NEXT_NOTICE = 5.0, 15.0
 """Seconds for which a request waits before its client hears of it, and between two notices."""
@@ -25,10 +26,9 @@ class TooLateError(Exception):
 
 
 class WaitingRoom:
-    def __init__(self, balancer: Balancer, find: Callable[[str], Endpoint | None], most: int = MOST_HELD) -> None:
+    def __init__(self, balancer: Balancer, find: Callable[[str], Endpoint | None]) -> None:
         self._balancer = balancer
         self._find = find
-        self._most = most
         balancer.on_release = self.wake
         self._queues: dict[str, deque[asyncio.Future[None]]] = {}
 
@@ -57,7 +57,7 @@ class WaitingRoom:
                 left = deadline - time()
                 if left <= 0:
                     raise TooLateError
-                if place is None and len(queue) >= self._most:
+                if place is None and len(queue) >= self._most(endpoint):
                     raise FullError
                 woken, place = place, asyncio.get_running_loop().create_future()
                 if woken is None:
@@ -95,6 +95,10 @@ class WaitingRoom:
             return
         if not queue[position].done():
             queue[position].set_result(None)
+
+    def _most(self, name: str) -> int:
+        endpoint = self._find(name)
+        return 0 if endpoint is None else HELD_PER_SLOT * endpoint.slots * max(1, endpoint.replicas)
 
     def _try(self, name: str, excluded: Collection[Name]) -> NodeLease | None:
         endpoint = self._find(name)

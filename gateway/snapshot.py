@@ -48,6 +48,8 @@ class Endpoint:
     """How many are on their way."""
     nodes: tuple[Node, ...]
     keys: tuple[EndpointKey, ...]
+    slots: int = DEFAULT_SLOTS
+    """Requests that a node of its latest generation works on at once."""
     endpoint_id: str = ""
     version: int = 0
     """Of its routes."""
@@ -109,6 +111,7 @@ def _endpoint(found: RoutedEndpoint, unseal: Unseal) -> Endpoint:
         starting=starting,
         nodes=tuple(one for one in nodes if one is not None),
         keys=() if found.deleting else tuple(found.keys),
+        slots=slots_of(found.generations[-1].template.vllm_args),
         endpoint_id=found.endpoint_id,
         version=found.routes_version,
     )
