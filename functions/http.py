@@ -48,7 +48,8 @@ def _received(req: func.HttpRequest, context: func.Context) -> "Request":
     # The worker hands the host's trace to no thread of a synchronous function; it stands here.
     trace = None if context is _NONE else context.trace_context.trace_parent
     return Request(
-        method=req.method,
+        # The host sends no body in answer to a HEAD.
+        method="GET" if req.method == "HEAD" else req.method,
         url=encodable(req.url),
         headers={name.lower(): value for name, value in clean(headers).items()},
         query=clean(req.params),
@@ -70,7 +71,9 @@ def _sent(response: "Response") -> func.HttpResponse:
 
 def _bind(name: str, route: str, method: str, handler: Callable[..., func.HttpResponse]) -> None:
     handler.__name__ = name
-    routed = bp.route(route=route, methods=[method], auth_level=func.AuthLevel.ANONYMOUS)(handler)
+    # Uptime monitors send HEAD, and the host answers it with 404 wherever a route does not list it.
+    methods = ["GET", "HEAD"] if method == "GET" else [method]
+    routed = bp.route(route=route, methods=methods, auth_level=func.AuthLevel.ANONYMOUS)(handler)
     bp.function_name(name)(routed)
 
 

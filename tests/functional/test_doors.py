@@ -1,6 +1,7 @@
 """What every answer carries, what strange requests get, and who may call an app that asks for no token."""
 
 import json
+import re
 import string
 from collections.abc import Iterator
 from typing import Any
@@ -68,6 +69,21 @@ def test_broken_settings_should_be_answered_with_the_same_headers(
         assert answer.status == 503
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_head_should_be_answered_as_a_get(world: World) -> None:
+    one = world.launch()
+    kinds = {"{instanceId}": one, "{file}": "app.css", "{*path}": "unknown", "{endpointName}": "e", "{change}": "scale"}
+    kinds["{keyId}"] = "k"
+    routes = [operation.route for operation in OPERATIONS] + [page.route.strip("/") for page in PAGES]
+    seen = dict[str, int]()
+    for route in routes:
+        path = "/" + re.sub(r"\{\*?\w+\}", lambda found: kinds[found[0]], route)
+        head, get = world.call("HEAD", path), world.call("GET", path)
+        assert head.status == get.status, path
+        assert {*head.headers} == {*get.headers}, path
+        seen[path] = head.status
+    assert {seen[path] for path in ("/signin", "/api/health", "/api/openapi.json", f"/api/instances/{one}")} == {200}
 
 
 @pytest.mark.parametrize("there", ["/launch?name=é", "/instances/ü", "/x?a=\U0001f511", "/x?a=b%20c"])
