@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar
 
 from gpulaunch.models.instances import Phase
@@ -17,6 +17,7 @@ T = TypeVar("T")
 ALERT_EVERY = timedelta(hours=4)
 """Between two alerts about nodes that still wait for a person."""
 _NAMED = 10
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 GRACE = timedelta(seconds=20)
 """How late a step may be before it is sent again: polling and a busy queue cost seconds, a lost message never comes."""
@@ -87,9 +88,23 @@ def named(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def is_time(now: datetime, every: timedelta) -> bool:
-    """Whether this is the first sweep of a stretch of time; sweeps come every half minute."""
-    return now.minute % (every.seconds // 60) == 0 and now.second < 30
+@dataclass
+class Cadence:
+    """When work is due that not every sweep does: once in each stretch of time, counted from the full hour.
+
+    What this process took last decides, not the clock alone: ticks come a millisecond early, and sweeps that take long
+    skip some.
+    """
+
+    every: timedelta
+    _last: int | None = field(default=None, init=False)
+    """The stretch of the last sweep."""
+
+    def take(self, now: datetime) -> bool:
+        """Whether this is the first sweep of its stretch; of a new process only one within its first half minute."""
+        stretch, into = divmod(now - _EPOCH, self.every)
+        last, self._last = self._last, stretch
+        return into < timedelta(seconds=30) if last is None else stretch > last
 
 
 def is_overdue(record: InstanceRecord, now: datetime) -> bool:

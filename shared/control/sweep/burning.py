@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from shared.control.garbage_report import GarbageReports
 from shared.control.records import Records
-from shared.control.sweep.base import TaskRun, Walk, is_time
+from shared.control.sweep.base import Cadence, TaskRun, Walk
 from shared.domain.instance import InstanceRecord
 from shared.domain.messages import GarbageNotice
 from shared.errors import StaleRecordError
@@ -40,6 +40,7 @@ class LateReleases:
     records: Records
     send: Callable[[InstanceRecord, int], None]
     """Sends an event of a record to the webhooks. Raises StoreUnavailableError."""
+    tidying: Cadence = field(default_factory=lambda: Cadence(EVERY))
     name = "late_releases"
 
     def begin(self, now: datetime) -> TaskRun:
@@ -77,7 +78,7 @@ class _Late(TaskRun):
             self._found.append(record)
 
     def finish(self, walk: Walk) -> int:
-        tidy = walk.complete and is_time(self.now, EVERY)
+        tidy = walk.complete and self.task.tidying.take(self.now)
         if not self._found and not tidy:
             return 0
         sent = {marker.key: marker.text for marker in self.task.store.markers(RELEASE_ALERTED)}
@@ -96,10 +97,11 @@ class StayingOrphans:
     send: Callable[[GarbageNotice], None]
     """Sends a notice to the webhooks. Raises StoreUnavailableError."""
     again: timedelta
+    cadence: Cadence = field(default_factory=lambda: Cadence(EVERY))
     name = "staying_orphans"
 
     def begin(self, now: datetime) -> TaskRun | None:
-        return _Orphans(self, now) if is_time(now, EVERY) else None
+        return _Orphans(self, now) if self.cadence.take(now) else None
 
     def alert(self, now: datetime) -> int:
         orphans = [marker for marker in self.store.markers(ORPHAN) if now - marker.at >= ORPHAN_LATE]

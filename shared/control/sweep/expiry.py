@@ -1,11 +1,11 @@
 """Delete rows that are no longer needed: idempotency keys, markers that have expired, events of ended instances."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from shared.control.garbage_report import DELETED, GARBAGE
 from shared.control.sessions import ENDED
-from shared.control.sweep.base import TaskRun, Walk, is_time
+from shared.control.sweep.base import Cadence, TaskRun, Walk
 from shared.storage.base import REFUSED_OFFER, UNRECORDED_CALLER, InstanceStore
 
 KEPT = timedelta(days=7)
@@ -28,9 +28,10 @@ class Expiry:
     name = "expired"
 
     store: InstanceStore
+    cadence: Cadence = field(default_factory=lambda: Cadence(EVERY))
 
     def begin(self, now: datetime) -> TaskRun | None:
-        return _Run(self.store, now) if is_time(now, EVERY) else None
+        return _Run(self.store, now) if self.cadence.take(now) else None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Literal
 from shared.control.clusters import ClusterListing, RunningClusters
 from shared.control.garbage_report import ForeignCluster, GarbageReport, GarbageReports, LostCluster, WaitingCluster
 from shared.control.launch_spec import attempt_ref
-from shared.control.sweep.base import ALERT_EVERY, TaskRun, Walk, each, is_time, named
+from shared.control.sweep.base import ALERT_EVERY, Cadence, TaskRun, Walk, each, named
 from shared.control.sweep.lost_records import LostRecords
 from shared.domain.instance import AttemptState, InstanceRecord, instance_of
 from shared.domain.messages import GarbageNotice
@@ -54,6 +54,7 @@ class GarbageCollection:
     losses: LostRecords
     alert: Callable[[GarbageNotice], bool]
     """Sends to the webhooks; False: storage refused it, so that it is to be sent again."""
+    cadence: Cadence = field(default_factory=lambda: Cadence(COLLECT_EVERY))
 
     def begin(self, now: datetime) -> TaskRun | None:
         """Start a run.
@@ -61,7 +62,7 @@ class GarbageCollection:
         The cloud is listed before the records: what is launched in between is in neither list, or in the records'
         alone.
         """
-        return _Run(self, self._read(now), now) if is_time(now, COLLECT_EVERY) else None
+        return _Run(self, self._read(now), now) if self.cadence.take(now) else None
 
     def _read(self, now: datetime) -> RunningClusters:
         return self.listing.read(skypilot=self.listing.should_list_skypilot(now))

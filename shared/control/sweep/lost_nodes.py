@@ -6,7 +6,7 @@ Only the records' own nodes are polled otherwise, so it would end itself with it
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from shared.backends.base import Backends
@@ -15,7 +15,7 @@ from shared.control.adoption import Adopter
 from shared.control.clusters import ClusterListing
 from shared.control.launch_spec import LaunchSpecs, attempt_ref
 from shared.control.node_calls import CALLED_FOR
-from shared.control.sweep.base import TaskRun, Walk, is_time
+from shared.control.sweep.base import Cadence, TaskRun, Walk
 from shared.domain.instance import instance_of
 from shared.domain.provider import Cluster, NodeTarget, ProviderUnavailableError
 from shared.storage.base import UNRECORDED_CALLER, InstanceStore, Marker, UnreadableRecordError
@@ -40,11 +40,12 @@ class LostNodes:
     specs: LaunchSpecs
     backends: Backends
     clock: Clock
+    cadence: Cadence = field(default_factory=lambda: Cadence(EVERY))
 
     def begin(self, now: datetime) -> TaskRun | None:
         # Nodes that call keep their lease by that.
         asked = self.specs.settings.public_url is None and "real" in self.listing.modes
-        return _Run(self) if asked and is_time(now, EVERY) else None
+        return _Run(self) if self.cadence.take(now) and asked else None
 
     def ask(self, names: Iterable[str], clusters: dict[str, Cluster]) -> int:
         """Ask these nodes, and note those that answer; how many did."""

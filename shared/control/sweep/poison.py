@@ -2,11 +2,11 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from shared.control.records import Records
-from shared.control.sweep.base import TaskRun, Walk, each, is_overdue, is_time
+from shared.control.sweep.base import Cadence, TaskRun, Walk, each, is_overdue
 from shared.domain.errors import MessageError
 from shared.domain.messages import EndpointMessage, LaunchMessage, ProbeMessage, read_message
 from shared.errors import StaleRecordError
@@ -28,6 +28,7 @@ class PoisonQueues:
 
     queues: Queues
     records: Records
+    cadence: Cadence = field(default_factory=lambda: Cadence(QUIET_CHECK))
 
     def begin(self, now: datetime) -> TaskRun:
         return _Run(self, now)
@@ -81,7 +82,7 @@ class _Run(TaskRun):
     def __init__(self, task: PoisonQueues, now: datetime) -> None:
         self._task = task
         self._now = now
-        self._wanted = is_time(now, QUIET_CHECK)
+        self._wanted = task.cadence.take(now)
 
     def see(self, found: Versioned) -> None:
         self._wanted = self._wanted or is_overdue(found.record, self._now)

@@ -2,10 +2,10 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from shared.control.sweep.base import ALERT_EVERY, TaskRun, Walk, each, is_time
+from shared.control.sweep.base import ALERT_EVERY, Cadence, TaskRun, Walk, each
 from shared.control.termination import Terminator
 from shared.domain.messages import UnreadableNotice
 from shared.storage.base import InstanceStore, Marker
@@ -27,6 +27,8 @@ class UnreadableRows:
     terminator: Terminator
     alert: Callable[[UnreadableNotice], None]
     """Sends to the webhooks. Raises StoreUnavailableError."""
+    looking: Cadence = field(default_factory=lambda: Cadence(EVERY))
+    tidying: Cadence = field(default_factory=lambda: Cadence(TIDY_EVERY))
     name = "unreadable_rows"
 
     def begin(self, now: datetime) -> TaskRun:
@@ -40,10 +42,11 @@ class _Run(TaskRun):
 
     def finish(self, walk: Walk) -> int:
         task, unreadable = self.task, {row.instance_id for row in walk.unreadable}
-        tidy = walk.complete and is_time(self.now, TIDY_EVERY)
+        tidy = walk.complete and task.tidying.take(self.now)
         alerted = task.store.markers(UNREADABLE) if unreadable or tidy else []
         alerted_at = {marker.key: marker.at for marker in alerted}
-        requested = task.terminator.unreadable.requested() if unreadable or is_time(self.now, EVERY) else set[str]()
+        look = task.looking.take(self.now) or unreadable
+        requested = task.terminator.unreadable.requested() if look else set[str]()
         for row in walk.unreadable:
             last = alerted_at.get(row.instance_id)
             if last is None or self.now - last >= ALERT_EVERY:

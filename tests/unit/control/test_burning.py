@@ -8,7 +8,7 @@ import pytest
 
 from gpulaunch.models.instances import Phase
 from shared.control.garbage_report import GarbageReport, GarbageReports, WaitingCluster
-from shared.control.sweep.base import is_time
+from shared.control.sweep.base import Cadence
 from shared.control.sweep.burning import (
     EVERY,
     ORPHAN_ALERTED,
@@ -81,7 +81,7 @@ class TestLateReleases:
     def test_a_marker_should_go_with_its_release_and_only_where_all_were_seen(
         self, deployment: Deployment, complete: bool, left: int
     ) -> None:
-        assert is_time(deployment.clock.now(), EVERY)
+        assert Cadence(EVERY).take(deployment.clock.now())
         deployment.store.put_marker(Marker(kind=RELEASE_ALERTED, key="gl-ended-01", at=START, text="3"))
         deployment.sweep(self.task(deployment, lambda _, __: None), complete=complete)
         assert len(deployment.marked(RELEASE_ALERTED)) == left
@@ -152,5 +152,6 @@ class TestStayingOrphans:
         task = self.task(deployment, lambda _: None)
         deployment.sweep(task)
         deployment.store.drop_marker(ORPHAN, self.NAMES[0])
+        deployment.wait(EVERY)
         deployment.sweep(task)
         assert set(deployment.marked(ORPHAN_ALERTED)) == {self.NAMES[1]}

@@ -14,7 +14,7 @@ from shared.catalog.snapshot import snapshot
 from shared.control.probe import NodeProbes, Prober
 from shared.control.records import Lifecycle, Records, RecordWriter
 from shared.control.release import NodeKeeper
-from shared.control.sweep.base import GRACE, SweepTask, TaskRun, Walk, each, is_time, named
+from shared.control.sweep.base import GRACE, Cadence, SweepTask, TaskRun, Walk, each, named
 from shared.control.sweep.budget_cap import BudgetCap
 from shared.control.sweep.expiry import KEPT, Expiry
 from shared.control.sweep.poison import PoisonQueues
@@ -245,8 +245,22 @@ class TestHelpers:
     @pytest.mark.parametrize(
         ("minute", "second", "due"), [(0, 0, True), (0, 29, True), (0, 30, False), (1, 0, False), (10, 0, True)]
     )
-    def test_a_task_should_be_due_in_the_first_sweep_of_its_stretch(self, minute: int, second: int, due: bool) -> None:
-        assert is_time(START.replace(minute=minute, second=second), timedelta(minutes=10)) is due
+    def test_a_new_process_should_begin_with_the_first_sweep_of_a_stretch(
+        self, minute: int, second: int, due: bool
+    ) -> None:
+        assert Cadence(timedelta(minutes=10)).take(START.replace(minute=minute, second=second)) is due
+
+    @pytest.mark.parametrize("early", [0, 1, 900_000])
+    @pytest.mark.parametrize("skipped", [0, 1, 5])
+    def test_each_stretch_should_have_one_turn_however_early_or_late_its_sweeps_come(
+        self, early: int, skipped: int
+    ) -> None:
+        """The genuine host ticks up to a millisecond early, and a sweep that takes long skips the following ones."""
+        cadence = Cadence(timedelta(minutes=10))
+        ticks = [START + tick * timedelta(seconds=30) for tick in range(120) if tick % 20 >= skipped]
+        taken = [tick for tick in ticks if cadence.take(tick - timedelta(microseconds=early))]
+        assert [(tick - START) // timedelta(minutes=10) for tick in taken][-5:] == [1, 2, 3, 4, 5]
+        assert len(taken) <= 6
 
 
 class TestProbes:
