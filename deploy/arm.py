@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 from azure.core.credentials import TokenCredential
@@ -13,8 +14,12 @@ from azure.mgmt.compute import ComputeManagementClient
 from azure.mgmt.core import ARMPipelineClient
 from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy
 
+from shared.azure_transport import RESOURCE_MANAGER, bounded_transport
+
 PUBLIC: Final = "https://management.azure.com"
 _SCOPE: Final = f"{PUBLIC}/.default"
+_LIMITS = replace(RESOURCE_MANAGER, pause=60.0)
+"""Somebody waits at a terminal, so a throttled call waits as long as Azure asks."""
 
 
 def signed_in() -> TokenCredential:
@@ -38,7 +43,7 @@ class Arm:
     def __init__(self, credential: TokenCredential, endpoint: str = PUBLIC, ca: str | None = None) -> None:
         self._credential = credential
         self._endpoint = endpoint
-        self._options: dict[str, Any] = {} if ca is None else {"connection_verify": ca}
+        self._ca: dict[str, Any] = {} if ca is None else {"connection_verify": ca}
         self._client: ARMPipelineClient[Any, Any] = ARMPipelineClient(
             endpoint,
             policies=[
@@ -48,7 +53,7 @@ class Arm:
                 RetryPolicy(retry_total=5),
                 ARMChallengeAuthenticationPolicy(credential, _SCOPE),
             ],
-            **self._options,
+            transport=self._transport(),
         )
 
     def get(self, path: str, version: str) -> Any:
@@ -74,8 +79,15 @@ class Arm:
     def compute(self, subscription: str) -> ComputeManagementClient:
         """Microsoft's client for machines, with the same sign-in."""
         return ComputeManagementClient(
-            self._credential, subscription, base_url=self._endpoint, credential_scopes=[_SCOPE], **self._options
+            self._credential,
+            subscription,
+            base_url=self._endpoint,
+            credential_scopes=[_SCOPE],
+            transport=self._transport(),
         )
+
+    def _transport(self) -> Any:
+        return bounded_transport(_LIMITS, **self._ca)
 
     def _send(self, method: str, path: str, version: str, body: object = None) -> Any:
         address = path if path.startswith("http") else self._endpoint + path

@@ -10,16 +10,20 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
 from azure.core.exceptions import AzureError, ResourceNotFoundError
 from azure.data.tables import TableClient, UpdateMode
 
 from gateway.app import Gateway
+from gpulaunch.deadlines import within
 from gpulaunch.models.gateways import GATEWAY_AREA, EndpointReport, GatewayReport
 
 log = logging.getLogger("gpulaunch.gateway")
 
+CALL_SECONDS = 20.0
+"""For a reading or a write with its repetition; a service that sends a byte now and then would keep it for ever."""
 EVERY_SECONDS = 10.0
 """Between two reports that differ in figures alone; what a drain waits for is written with the next reading."""
 _PROPERTY = 30_000
@@ -71,11 +75,13 @@ class Reports:
         if self._written is not None and self._written[1] == awaited and at - self._written[0] < EVERY_SECONDS:
             return
         try:
-            self._writing = asyncio.ensure_future(asyncio.to_thread(self.row.write, report))
+            write = partial(self.row.write, report)
+            self._writing = asyncio.ensure_future(asyncio.to_thread(within, CALL_SECONDS, write))
             await asyncio.shield(self._writing)
-        except AzureError as error:
+        except (AzureError, TimeoutError) as error:
             if not self._failing:
-                log.warning("the gateway's report cannot be written, so replicas drain for their whole time: %s", error)
+                why = error if isinstance(error, AzureError) else f"no answer within {CALL_SECONDS:.0f} s"
+                log.warning("the gateway's report cannot be written, so replicas drain for their whole time: %s", why)
             self._failing = True
         else:
             self._failing = False
@@ -86,8 +92,8 @@ class Reports:
         if self._writing is not None and not self._writing.done():
             await asyncio.wait({self._writing})  # a thread goes on although its caller was cancelled
         try:
-            await asyncio.to_thread(self.row.remove)
-        except AzureError as error:
+            await asyncio.to_thread(within, CALL_SECONDS, self.row.remove)
+        except (AzureError, TimeoutError) as error:
             log.warning("the gateway's report cannot be removed, so replicas drain longer for two hours: %s", error)
 
 

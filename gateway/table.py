@@ -10,8 +10,9 @@ from azure.data.tables import TableClient, TableServiceClient
 from cryptography.fernet import Fernet, InvalidToken
 
 from gateway.app import Gateway
-from gateway.report import Reports
+from gateway.report import CALL_SECONDS, Reports
 from gateway.snapshot import Unseal, snapshot_of
+from gpulaunch.deadlines import within
 from gpulaunch.models.routes import ROW_AREA
 
 log = logging.getLogger("gpulaunch.gateway")
@@ -89,10 +90,11 @@ async def poll(gateway: Gateway, read: Read, unseal: Unseal, reports: Reports) -
     await reports.renew()  # a drain waits for it from before it knows any node
     while True:
         try:
-            rows = await asyncio.to_thread(read)
-        except AzureError as error:
+            rows = await asyncio.to_thread(within, CALL_SECONDS, read)
+        except (AzureError, TimeoutError) as error:
             if not failing:
-                log.warning("the table cannot be read; the last list of endpoints is used: %s", error)
+                why = error if isinstance(error, AzureError) else f"no answer within {CALL_SECONDS:.0f} s"
+                log.warning("the table cannot be read; the last list of endpoints is used: %s", why)
             failing = True
             gateway.room.wake()
         else:

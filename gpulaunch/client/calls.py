@@ -14,7 +14,7 @@ from tenacity import AsyncRetrying
 
 from gpulaunch import operations
 from gpulaunch.client import exchange
-from gpulaunch.client.connecting import no_answer
+from gpulaunch.client.connecting import exchanged
 from gpulaunch.client.endpoint_calls import EndpointCalls
 from gpulaunch.client.errors import (
     AccessError,
@@ -330,13 +330,7 @@ class Calls(EndpointCalls):
             await waiting
 
     async def _exchange(self, operation: Operation, request: httpx.Request) -> httpx.Response:
-        try:
-            if isinstance(self._http, httpx.AsyncClient):
-                response = await self._http.send(request)
-            else:
-                response = self._http.send(request)
-        except httpx.RequestError as error:
-            raise no_answer(error) from error
+        response = await exchanged(self._http, request)
         if is_problem(response) or response.status_code not in operation.answers:
             raise error_of(response)
         return response

@@ -1,6 +1,8 @@
 """How the app is reached, and in what words it is said that it is not."""
 
+import asyncio
 import ipaddress
+import math
 import socket
 import ssl
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 
 from gpulaunch.client.errors import ConnectionSetupError, NoAnswerError
+from gpulaunch.deadlines import within
 
 
 def uses_environment(address: str) -> bool:
@@ -23,6 +26,27 @@ def uses_environment(address: str) -> bool:
 def past_proxies(address: str) -> dict[str, None]:
     """What httpx takes as `mounts`: the default transport instead of the environment's proxies, where none applies."""
     return {} if uses_environment(address) else {"http://": None, "https://": None, "all://": None}
+
+
+async def exchanged(http: httpx.Client | httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+    """The answer to a request. It comes within the client's limits for connecting and for reading, together.
+
+    httpx limits each read: a server that sends a byte now and then would go on for ever.
+
+    Raises:
+        NoAnswerError: There is none.
+    """
+    limits = (http.timeout.connect, http.timeout.read)
+    longest = None if None in limits else sum(limit for limit in limits if limit is not None)
+    try:
+        if isinstance(http, httpx.AsyncClient):
+            async with asyncio.timeout(longest):
+                return await http.send(request)
+        return within(math.inf if longest is None else longest, lambda: http.send(request))
+    except httpx.RequestError as error:
+        raise no_answer(error) from error
+    except TimeoutError as error:
+        raise no_answer(httpx.ReadTimeout("", request=request)) from error
 
 
 def no_answer(error: httpx.RequestError) -> NoAnswerError:

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from gpulaunch.deadlines import within
 from shared.domain.provider import ProviderUnavailableError
 from shared.model_sources.addresses import is_public
 from shared.model_sources.base import refused
-from shared.turns import within
 
 Resolve = Callable[[str, int], Sequence[str]]
 TRIES = 3

@@ -5,8 +5,9 @@ from os import environ
 from typing import TYPE_CHECKING, Any, Final
 from urllib.request import getproxies
 
-from azure.data.tables import TableClient, TableServiceClient
+from azure.data.tables import TableClient
 
+from shared.azure_transport import LOGIN, STORAGE, CallLimits, bounded_transport
 from shared.errors import SettingsError
 from shared.settings import Settings
 from shared.storage.queues import existing_is_fine
@@ -21,24 +22,24 @@ TABLE: Final = "gpulaunch"
 REPORTS: Final = "gpulaunchgateways"
 """Reports of gateways, whose identities may write this table alone."""
 
-_PATIENCE: Final[dict[str, Any]] = {
-    # a step lasts seconds and is repeated by its message and the sweep, so a call gives up early: connections inside
-    # Azure open within milliseconds, and the service itself ends a table operation after 30 s at most, usually in 10 ms
-    "connection_timeout": 5,
-    "read_timeout": 15,
-}
 CONNECTIONS: Final = 64
 """Kept open to one service: as many as the app has threads (48 of its own, 16 of the host's). The SDK keeps ten, and
 every request beyond them would open a connection, with its TLS handshake, for itself."""
+_SILENCES: Final[dict[str, Any]] = {
+    # Steps, sweeps and callers come again, so one repetition is enough: a new connection in place of a dead one.
+    "retry_connect": 1,
+    "retry_read": 1,
+}
 _TABLE_RETRIES: Final[dict[str, Any]] = {
     # 0 s, then 0.8 s, then 1.6 s: enough for a partition that moves between servers
     "retry_total": 3,
+    **_SILENCES,
     "retry_backoff_factor": 0.4,
     "retry_backoff_max": 5,
 }
 
 
-def transport() -> "HttpTransport[Any, Any]":
+def transport(limits: CallLimits = STORAGE) -> "HttpTransport[Any, Any]":
     """What carries the requests of one client; safe to use from several threads.
 
     Proxies and certificates that the environment names are used as ever. Where it names none, it is not searched for
@@ -46,7 +47,6 @@ def transport() -> "HttpTransport[Any, Any]":
     """
     # imported with the first client, for the cold start's sake
     import requests
-    from azure.core.pipeline.transport import RequestsTransport
     from requests.adapters import HTTPAdapter
     from urllib3.util.retry import Retry
 
@@ -56,7 +56,7 @@ def transport() -> "HttpTransport[Any, Any]":
     adapter = HTTPAdapter(pool_maxsize=CONNECTIONS, max_retries=Retry(total=False, redirect=False))
     for scheme in ("http://", "https://"):
         session.mount(scheme, adapter)
-    return RequestsTransport(session=session)
+    return bounded_transport(limits, session=session)
 
 
 def table_client(settings: Settings, name: str = TABLE, **options: Any) -> TableClient:
@@ -65,9 +65,9 @@ def table_client(settings: Settings, name: str = TABLE, **options: Any) -> Table
     Raises:
         SettingsError: The settings name no storage account.
     """
-    merged = {**_TABLE_RETRIES, **options}
-    service: TableServiceClient = _service(TableServiceClient, settings, settings.storage_table_uri, "table", merged)
-    return service.get_table_client(name)
+    # Made for the one table: a client that a service's client makes waits between tries by itself, however long.
+    merged = {**_TABLE_RETRIES, "table_name": name, **options}
+    return _client(TableClient, settings, settings.storage_table_uri, "table", merged)
 
 
 def queue_service(settings: Settings, **options: Any) -> "QueueServiceClient":
@@ -79,13 +79,13 @@ def queue_service(settings: Settings, **options: Any) -> "QueueServiceClient":
     from azure.storage.queue import ExponentialRetry, QueueServiceClient
 
     # the SDK's default first pause is 15 s, which an HTTP request can't wait for; these are about 1, 3 and 5 s
-    retries = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3, random_jitter_range=1)
+    retries = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3, random_jitter_range=1, **_SILENCES)
     merged = {"retry_policy": retries, **options}
-    return _service(QueueServiceClient, settings, settings.storage_queue_uri, "queue", merged)
+    return _client(QueueServiceClient, settings, settings.storage_queue_uri, "queue", merged)
 
 
-def _service(kind: Any, settings: Settings, uri: str | None, service: str, options: dict[str, Any]) -> Any:
-    merged: dict[str, Any] = {**_PATIENCE, "transport": transport(), **options}
+def _client(kind: Any, settings: Settings, uri: str | None, service: str, options: dict[str, Any]) -> Any:
+    merged: dict[str, Any] = {"transport": transport(), **options}
     if settings.storage_connection is not None:
         try:
             return kind.from_connection_string(settings.storage_connection.get_secret_value(), **merged)
@@ -118,5 +118,5 @@ def _credential(settings: Settings) -> "TokenCredential":
     from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
 
     if settings.storage_client_id is not None:
-        return ManagedIdentityCredential(client_id=settings.storage_client_id)
-    return DefaultAzureCredential()
+        return ManagedIdentityCredential(client_id=settings.storage_client_id, transport=bounded_transport(LOGIN))
+    return DefaultAzureCredential(transport=bounded_transport(LOGIN))

@@ -11,13 +11,13 @@ from datetime import datetime
 import httpx
 from pydantic import SecretStr
 
+from gpulaunch.deadlines import within
 from shared.clock import Clock
 from shared.domain.errors import MessageError
 from shared.domain.messages import AlertMessage
 from shared.domain.webhook import Webhook, signing_key
 from shared.queues import ALERTS
 from shared.storage.base import InstanceStore, Queues, UnreadableRecordError
-from shared.turns import within
 from shared.webhooks.alert import Alert, alert_of, type_of
 from shared.webhooks.formats import body_of
 

@@ -22,8 +22,10 @@ PROTOCOLS = (
     "shared.observability.instances",
 )
 LEAVES = (
+    "gpulaunch.deadlines",
     "shared.agent.task",
     "shared.auth",
+    "shared.azure_transport",
     "shared.cache",
     "shared.clock",
     "shared.errors",
@@ -39,7 +41,7 @@ EDGE = ("gpulaunch", "shared.api", "shared.app", "shared.clouds.registry", "shar
 RIM = (*CONTRACT, "shared.domain", *PROTOCOLS, *LEAVES)
 ALLOWED: dict[str, tuple[str, ...]] = {
     "gpulaunch": ("gpulaunch",),
-    "gateway": ("gpulaunch.models", "gateway"),
+    "gateway": ("gpulaunch.models", "gpulaunch.deadlines", "gateway"),
     "shared.domain": (*CONTRACT, "shared.domain"),
     "shared.lifecycle": (*CONTRACT, "shared.domain", "shared.lifecycle"),
     "shared.planning": (*CONTRACT, "shared.domain", "shared.planning"),

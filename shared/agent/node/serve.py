@@ -19,7 +19,7 @@ from shared.agent.node.errors import NETWORK_ERRORS, FatalError
 from shared.agent.node.guard import KEY, Guard
 from shared.agent.node.process import Child, free_port, lines_since, port_is_free, size_of
 from shared.agent.node.state import SERVING, State
-from shared.agent.node.transport import MIB, Http
+from shared.agent.node.transport import Http
 
 PORT_PATIENCE_SECONDS = 15.0
 """The vLLM of a killed agent needs a moment to release its port."""
@@ -181,11 +181,10 @@ class VllmServer:
     def load(self) -> dict[str, float]:
         """Running and waiting requests by vLLM's own metrics; empty while it does not answer."""
         try:
-            with self._http.open("GET", f"{self._address}/metrics", self._proof, timeout=3) as answer:
-                text = answer.read(8 * MIB).decode(errors="replace") if answer.status == 200 else ""
+            answer = self._http.read("GET", f"{self._address}/metrics", self._proof, timeout=3)
         except NETWORK_ERRORS:
             return {}
-        return parse_load(text)
+        return parse_load(answer.body.decode(errors="replace")) if answer.status == 200 else {}
 
     def stop(self, patience: float = 10.0) -> None:
         for child in (self._child, self._loaded):

@@ -6,16 +6,45 @@ import contextlib
 import json
 import re
 import ssl
+import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 MIB = 1024 * 1024
+T = TypeVar("T")
+
+
+def within(seconds: float, work: Callable[[], T]) -> T:
+    """Return what `work` returns, or leave it behind after `seconds`, in a thread that ends with it.
+
+    A socket's timeout is for each read: a server that sends a byte now and then would go on for ever.
+
+    Raises:
+        TimeoutError: It takes longer.
+    """
+    done: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:
+            failed.append(error)  # raised by the caller, if it still waits
+
+    thread = threading.Thread(target=run, name="within", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failed:
+        raise failed[0]
+    if not done:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return done[0]
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -50,6 +79,12 @@ def _opener(context: ssl.SSLContext, proxies: urllib.request.ProxyHandler) -> ur
     ):
         opener.add_handler(handler)
     return opener
+
+
+class WholeAnswer(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class JsonAnswer(NamedTuple):
@@ -95,7 +130,7 @@ class Http:
     def open(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None, timeout: float = 30.0
     ) -> Any:
-        """The answer, whatever its status, to be read and closed.
+        """The answer, whatever its status, to be read and closed. Its headers come within the timeout.
 
         Raises:
             OSError, HTTPException: There is no answer.
@@ -103,10 +138,26 @@ class Http:
         request = urllib.request.Request(url, data=body, headers=dict(headers), method=method)  # noqa: S310 - of the control plane, the assignment or the metadata service
         host = urllib.parse.urlsplit(url).hostname or ""
         near = host == "localhost" or host.startswith(("127.", "169.254.", "metadata."))
+        opener = self._direct if near else self._proxied
         try:
-            return (self._direct if near else self._proxied).open(request, timeout=timeout)
+            return within(timeout, lambda: opener.open(request, timeout=timeout))
         except urllib.error.HTTPError as error:
             return error
+
+    def read(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None, timeout: float = 15.0
+    ) -> WholeAnswer:
+        """The answer with its body, of which 8 MiB at most are read, within the timeout.
+
+        Raises:
+            OSError, HTTPException: There is no answer.
+        """
+
+        def exchange() -> WholeAnswer:
+            with self.open(method, url, headers, body, timeout) as answer:
+                return WholeAnswer(answer.status, answer.headers, answer.read(8 * MIB))
+
+        return within(timeout, exchange)
 
     def json(
         self, method: str, url: str, headers: Mapping[str, str], body: Any = None, timeout: float = 15.0
@@ -118,10 +169,9 @@ class Http:
         """
         payload = None if body is None else json.dumps(body).encode()
         headers = headers if payload is None else {"Content-Type": "application/json", **headers}
-        with self.open(method, url, headers, payload, timeout) as answer:
-            text = answer.read(8 * MIB)
+        answer = self.read(method, url, headers, payload, timeout)
         try:
-            data = json.loads(text)
+            data = json.loads(answer.body)
         except ValueError:
             data = None
         return JsonAnswer(

@@ -6,7 +6,6 @@ ProviderUnavailableError    no answer in time, or one that cannot be read
 """
 
 import contextlib
-import contextvars
 import json
 import re
 import threading
@@ -18,8 +17,8 @@ from typing import Literal, TypeVar, cast
 import httpx
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
+from gpulaunch.deadlines import NoTimeLeftError, time_left, within
 from shared.domain.provider import ProviderUnavailableError
-from shared.turns import within
 
 API_VERSION = 62
 """The version of SkyPilot's HTTP interface that this client was written against (SkyPilot 0.14.1)."""
@@ -38,19 +37,6 @@ _NOISE = re.compile(
 )
 
 T = TypeVar("T")
-
-_until: contextvars.ContextVar[float | None] = contextvars.ContextVar("until", default=None)
-"""The deadline of all calls inside `time_limit`, by the monotonic clock."""
-
-
-@contextlib.contextmanager
-def time_limit(seconds: float) -> Generator[None]:
-    """Give all calls inside one deadline together; each gets what is left of it, or its own limit if that is less."""
-    token = _until.set(time.monotonic() + seconds)
-    try:
-        yield
-    finally:
-        _until.reset(token)
 
 
 class SkyRefusalError(ProviderUnavailableError):
@@ -181,10 +167,8 @@ class SkyHttp:
         Raises:
             httpx.TimeoutException: It takes longer, or than what is left of `time_limit`.
         """
-        until = _until.get()
-        end = time.monotonic() + seconds
-        end = end if until is None else min(end, until)
-        left = end - time.monotonic()
+        left = min(seconds, time_left())
+        end = time.monotonic() + left
         if left <= 0 or not self._places.acquire(timeout=left):
             raise httpx.PoolTimeout("no time is left for the call")
         left = max(0.0, end - time.monotonic())
@@ -198,6 +182,9 @@ class SkyHttp:
 
         try:
             return within(left, work)
+        except NoTimeLeftError as error:
+            self._places.release()
+            raise httpx.PoolTimeout("no time is left for the call") from error
         except TimeoutError as error:
             raise httpx.ReadTimeout("the answer took too long") from error
 

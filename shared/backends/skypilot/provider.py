@@ -17,6 +17,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from gpulaunch.deadlines import time_limit
 from gpulaunch.models.instances import Reason
 from gpulaunch.models.requests import ProviderName
 from shared.agent.task import open_ports, run_script
@@ -24,7 +25,7 @@ from shared.backends.skypilot.availability import AvailabilityCheck
 from shared.backends.skypilot.client import DOWN, LAUNCH, SkyClient, SkyCluster, SkyRequest
 from shared.backends.skypilot.errors import explain, name_of
 from shared.backends.skypilot.history import check_history, lost
-from shared.backends.skypilot.http import ANSWER_SECONDS, SkyFailedError, SkyRefusalError, time_limit
+from shared.backends.skypilot.http import ANSWER_SECONDS, SkyFailedError, SkyRefusalError
 from shared.backends.skypilot.local import LocalServer
 from shared.backends.skypilot.task import NO_UPLOAD, task_for
 from shared.cache import KeyedTTLCache

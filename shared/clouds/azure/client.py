@@ -12,26 +12,20 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
+from shared.azure_transport import LOGIN, RESOURCE_MANAGER, bounded_transport
 from shared.clock import Clock
 from shared.domain.provider import ProviderUnavailableError
 from shared.domain.quota import QuotaUsage
-from shared.turns import within
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
     from azure.core.exceptions import HttpResponseError
-    from azure.core.pipeline.transport import HttpTransport
     from azure.core.rest import HttpResponse
     from azure.mgmt.compute import ComputeManagementClient
     from azure.mgmt.compute.models import VirtualMachine
 
 log = logging.getLogger("gpulaunch.azure")
 
-_CONNECT_SECONDS = 5.0
-_READ_SECONDS = 30.0
-"""A page of a listing takes Azure one to three seconds; ten times that counts as no answer."""
-_CALL_SECONDS = 45.0
-"""For a whole exchange, connection, headers and body."""
 _THROTTLED_SECONDS = 30.0
 """How long nothing is asked after a 429 without Retry-After: Azure's buckets fill up again within a minute."""
 _GROUPS_VERSION = "2021-04-01"
@@ -168,14 +162,14 @@ class AzureClient:
         if self._credential is None:
             from azure.identity import DefaultAzureCredential
 
-            self._credential = DefaultAzureCredential()
+            self._credential = DefaultAzureCredential(transport=bounded_transport(LOGIN))
         options: dict[str, Any] = {} if self._ca is None else {"connection_verify": self._ca}
         return ComputeManagementClient(
             self._credential,
             self.subscription_id,
             self._endpoint,
             retry_total=0,
-            transport=bounded_transport(**options),
+            transport=bounded_transport(RESOURCE_MANAGER, **options),
         )
 
     @contextmanager
@@ -211,24 +205,6 @@ class AzureClient:
 
 class _StillNeededError(ProviderUnavailableError):
     """Not now: another resource needs it, or it is being worked on."""
-
-
-def bounded_transport(**options: Any) -> "HttpTransport[Any, Any]":
-    """The SDK's own transport, whose calls end in time, whatever Azure or something before it drips."""
-    from azure.core.exceptions import ServiceResponseTimeoutError
-    from azure.core.pipeline.transport import RequestsTransport
-
-    class Bounded(RequestsTransport):
-        def send(self, request: Any, **kwargs: Any) -> Any:
-            def call() -> Any:
-                return super(Bounded, self).send(request, **kwargs)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-
-            try:
-                return within(_CALL_SECONDS, call)
-            except TimeoutError as error:
-                raise ServiceResponseTimeoutError(f"no answer within {_CALL_SECONDS:.0f} s") from error
-
-    return Bounded(connection_timeout=_CONNECT_SECONDS, read_timeout=_READ_SECONDS, **options)
 
 
 def _brief(error: Exception) -> str:

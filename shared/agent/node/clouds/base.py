@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from shared.agent.node.transport import MIB, Http
+from shared.agent.node.transport import Http
 
 Run = Callable[..., Any]
 """`subprocess.run`, or its stand-in in tests."""
@@ -45,8 +45,8 @@ class MetadataService:
         self._url = url or "http://169.254.169.254"
 
     def ask(self, path: str, headers: Mapping[str, str], method: str = "GET", timeout: float = 10) -> tuple[int, str]:
-        with self._http.open(method, f"{self._url}{path}", headers, timeout=timeout) as answer:
-            return answer.status, answer.read(MIB).decode(errors="replace")
+        answer = self._http.read(method, f"{self._url}{path}", headers, timeout=timeout)
+        return answer.status, answer.body.decode(errors="replace")
 
 
 def shut_down(run: Run) -> bool:

@@ -10,8 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from shared.agent.node.clouds.base import SUCCESS, CloudNode
+from shared.agent.node.transport import within
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+SECONDS = 15.0
+"""The cluster's API answers in milliseconds, or seconds while its store elects a leader."""
 
 
 class KubernetesPod(CloudNode):
@@ -26,5 +29,9 @@ class KubernetesPod(CloudNode):
         url = f"https://{host}/api/v1/namespaces/{namespace}/pods/{socket.gethostname()}"
         request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"}, method="DELETE")
         context = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
-        with urllib.request.urlopen(request, timeout=15, context=context) as answer:  # noqa: S310 - the cluster's own API
-            return answer.status in SUCCESS
+
+        def ask() -> bool:
+            with urllib.request.urlopen(request, timeout=SECONDS, context=context) as answer:  # noqa: S310 - the cluster's own API
+                return answer.status in SUCCESS
+
+        return within(SECONDS, ask)
