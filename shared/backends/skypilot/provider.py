@@ -4,8 +4,6 @@ A launch is one request with one resources entry under a cluster name that no ot
 idempotency key, and a launch repeated under one name runs the job twice; so whatever its server remembers of that name
 is adopted, in whatever state, and a name is launched at most once. SkyPilot's own failover, retries and job recovery
 are not used: each attempt is ours, with its own name, and what went wrong is read from the request's log.
-
-Nothing here imports `sky`; see `client.py` for why.
 """
 
 import logging
