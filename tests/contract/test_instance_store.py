@@ -743,6 +743,12 @@ def test_a_second_note_about_the_same_takes_the_place_of_the_first(store: Instan
     assert sorted(note.text for note in store.markers("orphan")) == ["seen", "seen again"]
 
 
+def test_a_marker_should_take_the_place_of_one_of_any_other_length(store: InstanceStore) -> None:
+    for length in (10, 80_000, 40_000, 10):
+        store.put_marker(make_note(text="x" * length))
+        assert store.markers("orphan") == [make_note(text="x" * length)]
+
+
 def test_whoever_claims_a_note_first_keeps_it(store: InstanceStore) -> None:
     assert store.claim_marker(make_note()) == make_note()
     assert store.claim_marker(make_note(text="another")) == make_note()

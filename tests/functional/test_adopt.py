@@ -307,3 +307,29 @@ def test_only_an_admin_should_adopt(push: NodeWorld) -> None:
     _, name = orphaned(push)
     assert push.call("POST", "/api/garbage/adopt", {"clusters": [name]}, token=READER).status == 403
     assert push.call("POST", "/api/garbage/adopt", {"clusters": []}).status == 422
+
+
+def test_one_that_waits_for_nothing_should_be_refused(push: NodeWorld) -> None:
+    empty = saved(push)
+    instance_id = push.to_ready()
+    push.beating.clear()
+    name = cluster_name(instance_id, 1)
+    push.scripted.listed = [listed(push, name)]
+    restore(push, empty)
+    (refused,) = adopt(push, name)["refused"]
+    assert "does not wait" in refused["why"]
+    assert push.call("GET", f"/api/instances/{instance_id}").status == 404
+
+
+@pytest.mark.parametrize(("asked", "got"), [(None, 120), (60, 60), (600, 120)])
+def test_a_lifetime_should_not_be_longer_than_a_launch_may_ask_for(
+    push: NodeWorld, asked: int | None, got: int
+) -> None:
+    instance_id, name = orphaned(push)
+    created = push.scripted.listed[0].created_at
+    assert created is not None
+    given = push.adapters.settings.model_copy(update={"max_lifetime_minutes": 120})
+    push.rebuild(settings=given)
+    adopt(push, name, **({} if asked is None else {"max_lifetime_minutes": asked}))
+    deadline = push.show(instance_id)["deadline_at"]
+    assert deadline.startswith((created + timedelta(minutes=got)).strftime("%Y-%m-%dT%H:%M"))

@@ -9,11 +9,12 @@ import pytest
 
 from shared.domain.instance import cluster_name
 from shared.domain.node import NodePhase, NodeStatus
-from shared.domain.provider import NodeState, NodeTarget, NodeView
+from shared.domain.provider import AttemptRef, NodeState, NodeTarget, NodeView, ProviderUnavailableError
+from shared.storage.base import UNRECORDED_CALLER
 from tests.functional.scripted import NodeWorld
 from tests.functional.test_adopt import adopt, listed, restore, saved
 from tests.functional.test_bad_rows import no_json
-from tests.twins.factories import OTHER_DEPLOYMENT
+from tests.twins.factories import OTHER_DEPLOYMENT, make_instance_id
 
 LEASE = timedelta(minutes=15)
 
@@ -120,4 +121,49 @@ def test_a_node_that_calls_should_not_be_asked_as_well(push: NodeWorld, lost: bo
         no_json(push, instance_id)
     push.beating.clear()
     push.run(1800)
+    assert asked.times == []
+
+
+def nodes(world: NodeWorld, count: int) -> list[str]:
+    """Nodes that run and of which the table knows nothing."""
+    names = [cluster_name(make_instance_id(number), 1) for number in range(1, count + 1)]
+    created_at = world.clock.now() - timedelta(minutes=30)
+    world.scripted.listed = [listed(world, name, created_at=created_at) for name in names]
+    world.scripted.view = NodeView(state=NodeState.UP, address="203.0.113.7")
+    world.scripted.account = NodeStatus(phase=NodePhase.SERVING, port=8000)
+    return names
+
+
+def heard(world: NodeWorld) -> set[str]:
+    return {marker.key for marker in world.store.markers(UNRECORDED_CALLER)}
+
+
+@pytest.mark.parametrize(("count", "asked"), [(49, 49), (50, 50), (51, 50), (60, 50)])
+def test_fifty_nodes_at_most_should_be_asked_in_one_sweep(pull: NodeWorld, count: int, asked: int) -> None:
+    nodes(pull, count)
+    pull.run(150)
+    assert len(heard(pull)) == asked
+
+
+def test_one_that_cannot_be_looked_up_should_not_cost_the_others_their_lease(
+    pull: NodeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *others = nodes(pull, 3)
+
+    def describe(attempt_ref: AttemptRef) -> NodeView:
+        if attempt_ref.cluster_name == first:
+            raise ProviderUnavailableError("no answer")
+        return pull.scripted.view
+
+    monkeypatch.setattr(pull.scripted, "describe", describe)
+    pull.run(300)
+    assert heard(pull) == set(others)
+
+
+def test_another_deployments_node_of_an_unreadable_instance_should_not_be_asked(pull: NodeWorld) -> None:
+    instance_id = ready(pull)
+    asked = Asked(pull)
+    pull.scripted.listed = [listed(pull, cluster_name(instance_id, 1), deployment=OTHER_DEPLOYMENT)]
+    no_json(pull, instance_id)
+    pull.run(1800)
     assert asked.times == []

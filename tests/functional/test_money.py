@@ -7,6 +7,7 @@ import csv
 import io
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -17,10 +18,12 @@ from shared.billing.gate import LedgerGate
 from shared.billing.ledger import AttemptCosts
 from shared.control.records import RecordWriter
 from shared.domain.costs import micro_usd
+from shared.domain.instance import Event, InstanceRecord
 from shared.domain.money import Account, Usage
 from shared.errors import StaleLedgerError, StoreUnavailableError
 from shared.observability.instances import InstanceTelemetry
 from shared.storage.base import Booking, IdempotencyEntry
+from shared.webhooks.announcements import AlertQueue
 from tests.functional.scripted import NodeWorld
 from tests.functional.world import READER, SEED, Answer, World, settings
 from tests.twins.factories import make_attempt, make_instance_id, make_record
@@ -196,6 +199,23 @@ class TestAlerts:
             "80 %",
             "100 %",
         ]
+
+    @pytest.mark.parametrize("error", [StaleLedgerError("another was first"), StoreUnavailableError("no answer")])
+    def test_a_threshold_should_be_told_of_once_its_launch_is_written_and_not_before(
+        self, error: Exception, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told: list[Sequence[Event]] = []
+
+        def admitted(queue: AlertQueue, record: InstanceRecord, events: Sequence[Event]) -> None:
+            told.append(events)
+
+        monkeypatch.setattr(AlertQueue, "admitted", admitted)
+        world = world_with(MONTHLY_BUDGET_USD="60")
+        world.store.calls.fail_next("create", error)
+        answer = ask(world)
+        accepted = answer.status == 202
+        assert accepted is isinstance(error, StaleLedgerError)
+        assert [len(events) for events in told] == [1] * accepted
 
 
 class TestHardCap:

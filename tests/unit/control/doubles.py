@@ -116,9 +116,11 @@ class CloudDouble:
     listing: Sequence[Cluster] | Exception = ()
     left: CleanupStatus | Exception = CleanupStatus.NOTHING
     provider: ProviderName = "azure"
+    described: list[str] = field(default_factory=list[str])
 
     def describe(self, cluster_name: str) -> NodeView | None:
         self.acts.append("cloud describe")
+        self.described.append(cluster_name)
         return answer(self.view)
 
     def clusters(self) -> Sequence[Cluster]:

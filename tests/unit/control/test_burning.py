@@ -35,8 +35,9 @@ class TestLateReleases:
     def task(self, deployment: Deployment, send: Callable[[InstanceRecord, int], None]) -> LateReleases:
         return LateReleases(deployment.store, deployment.records, send)
 
-    def releasing(self, deployment: Deployment) -> None:
-        attempt = make_attempt(state=AttemptState.RELEASING, release_since=START)
+    def releasing(self, deployment: Deployment, **given_attempt: Any) -> None:
+        released: dict[str, Any] = {"state": AttemptState.RELEASING, "release_since": START}
+        attempt = make_attempt(**released | given_attempt)
         given: dict[str, Any] = {"attempts": [attempt], "ends_as": "terminated"}
         deployment.create(phase=Phase.TERMINATING, due_at=START + timedelta(days=1), **given)
         timeouts = deployment.records.lifecycle.timeouts
@@ -85,6 +86,10 @@ class TestLateReleases:
         deployment.store.put_marker(Marker(kind=RELEASE_ALERTED, key="gl-ended-01", at=START, text="3"))
         deployment.sweep(self.task(deployment, lambda _, __: None), complete=complete)
         assert len(deployment.marked(RELEASE_ALERTED)) == left
+
+    def test_a_node_that_is_gone_should_cause_none_whatever_its_release_took(self, deployment: Deployment) -> None:
+        self.releasing(deployment, state=AttemptState.GONE, gone_at=START, alert_event=1)
+        assert deployment.sweep(self.task(deployment, lambda _, __: None)) == 0
 
     def test_before_its_time_nothing_should_be_sent_or_counted(self, deployment: Deployment) -> None:
         self.releasing(deployment)

@@ -10,7 +10,7 @@ from gpulaunch.models.requests import ProviderName
 from shared.backends.base import Backend
 from shared.clouds.base import CloudCompute
 from shared.control.clusters import ClusterListing, Source
-from shared.domain.provider import CleanupStatus, ProviderUnavailableError
+from shared.domain.provider import CleanupStatus, NodeState, ProviderUnavailableError
 from shared.storage.base import ORPHAN, Marker
 from tests.twins.clock import START
 from tests.twins.factories import make_ended, make_record
@@ -62,6 +62,13 @@ class TestReading:
         listings.cloud.listing = [make_cluster(deployment=by_cloud)]
         ((_, found),) = listings.of.read().clusters.values()
         assert found.deployment == owner
+
+    def test_its_state_skypilot_should_know_best_and_its_machine_the_cloud(self) -> None:
+        listings = Listings("real")
+        listings.real.listing = [make_cluster(state=NodeState.STOPPED, machine="Standard_A", region="one")]
+        listings.cloud.listing = [make_cluster(state=NodeState.UP, machine="Standard_B", region="two")]
+        ((source, found),) = listings.of.read().clusters.values()
+        assert (source, found.state, found.machine, found.region) == ("real", NodeState.STOPPED, "Standard_B", "two")
 
     @pytest.mark.parametrize("exempt", [(True, False), (False, True), (True, True), (False, False)])
     def test_a_node_should_be_exempt_if_either_says_so(self, exempt: tuple[bool, bool]) -> None:

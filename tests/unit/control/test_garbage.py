@@ -141,6 +141,19 @@ class TestPasses:
         collecting.provider.listing = listing
         assert (collecting.sweep(), collecting.deleted) == (1, [STRAY])
 
+    @pytest.mark.parametrize("seen", [0, 7])
+    def test_a_walk_that_broke_off_should_mark_and_delete_nothing(self, collecting: Collecting, seen: int) -> None:
+        collecting.orphan()
+        collecting.sweep()
+        collecting.show(MANY[0])
+        collecting.walk = Walk(live=seen, complete=False)
+        assert (collecting.sweep(after=timedelta(minutes=6)), collecting.marked, collecting.deleted) == (0, {STRAY}, [])
+
+    def test_a_marker_should_say_whose_listing_showed_the_node(self, collecting: Collecting) -> None:
+        collecting.orphan()
+        collecting.sweep()
+        assert [marker.text for marker in collecting.store.markers(ORPHAN)] == ["simulation"]
+
     def test_it_should_be_due_every_two_minutes(self, collecting: Collecting) -> None:
         due = [collecting.task.begin(START + timedelta(seconds=second)) is not None for second in range(0, 240, 30)]
         assert due == [True, False, False, False] * 2

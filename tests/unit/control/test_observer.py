@@ -186,6 +186,16 @@ class TestDescribe:
         found = looking.perform(Describe(), node_phase=NodePhase.INSTALLING, address="10.0.0.2")
         assert (found.view.state, looking.acts) == (NodeState.ABSENT, ["status", "describe"])
 
+    @pytest.mark.parametrize(("alive", "asked"), [(True, []), (False, ["describe"])])
+    def test_one_that_calls_us_and_whose_server_is_dead_should_be_looked_up(
+        self, alive: bool, asked: list[str]
+    ) -> None:
+        looking = Looking(public_url="https://app.example.com")
+        looking.provider.alive = alive
+        known = {"calls_us": True, "node_phase": NodePhase.SERVING, "address": "10.0.0.2", "port": 8000}
+        looking.perform(Describe(), phase=Phase.REGISTERING, **known)
+        assert [act for act in looking.acts if act == "describe"] == asked
+
     @pytest.mark.parametrize(
         "unknown", [{"node_phase": None}, {"address": None}, {"mode": "simulation", "address": "10.0.0.2"}]
     )

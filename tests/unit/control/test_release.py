@@ -68,6 +68,12 @@ class TestDelete:
         assert not keeper.nodes.delete(record())
         assert keeper.acts == ["release"]
 
+    @pytest.mark.parametrize("phase", [Phase.TERMINATING, Phase.RECOVERING])
+    def test_what_the_provider_still_deletes_should_not_be_taken_for_leftovers(self, phase: Phase) -> None:
+        keeper = Keeper()
+        keeper.provider.released, keeper.cloud.left = False, CleanupStatus.NOTHING
+        assert not keeper.nodes.delete(record(phase))
+
     def test_without_a_cloud_the_provider_s_word_should_count(self) -> None:
         keeper = Keeper(with_cloud=False)
         assert keeper.nodes.delete(record())
@@ -166,6 +172,7 @@ class TestRelease:
             NodeView(state=NodeState.UP),
             NodeView(state=NodeState.ABSENT, request_id="request-1"),
             NodeView(state=NodeState.ABSENT, failure=FAILED),
+            NodeView(state=NodeState.ABSENT, listed=True),
             SILENT,
             ProviderNotEnabledError("no credentials"),
         ],
@@ -231,3 +238,42 @@ class TestDescribe:
         keeper = make()
         keeper.provider.view = error
         assert keeper.nodes.describe(record(Phase.READY)) is None
+
+
+class TestStarting:
+    @pytest.mark.parametrize("state", [NodeState.ABSENT, NodeState.STOPPED])
+    def test_a_node_that_the_provider_misses_should_be_looked_for_in_the_cloud(self, state: NodeState) -> None:
+        keeper = Keeper()
+        keeper.provider.view = NodeView(state=state, request_id="request-1")
+        keeper.cloud.view = NodeView(state=NodeState.UP)
+        found = keeper.nodes.describe_starting(record(Phase.PROVISIONING))
+        assert (found.state, found.request_id, found.listed) == (NodeState.UP, "request-1", True)
+        assert keeper.acts == ["describe", "cloud describe"]
+
+    @pytest.mark.parametrize("view", [NodeView(state=NodeState.PENDING), NodeView(state=NodeState.UP)])
+    def test_one_that_it_has_should_not(self, view: NodeView) -> None:
+        keeper = Keeper()
+        keeper.provider.view = view
+        assert keeper.nodes.describe_starting(record(Phase.PROVISIONING)) == view
+        assert keeper.acts == ["describe"]
+
+    def test_one_that_failed_should_have_failed_whatever_is_left_of_it(self) -> None:
+        keeper = Keeper()
+        keeper.provider.view = NodeView(state=NodeState.ABSENT, failure=FAILED)
+        keeper.cloud.view = NodeView(state=NodeState.UP)
+        assert keeper.nodes.describe_starting(record(Phase.PROVISIONING)) == keeper.provider.view
+
+    def test_where_records_were_lost_the_cloud_should_be_asked_for_the_latest_attempt(self) -> None:
+        keeper = Keeper()
+        keeper.provider.view, keeper.cloud.view = RecordsLostError("it knows nothing"), NodeView(state=NodeState.UP)
+        latest = make_attempt(number=2, state=AttemptState.SUBMITTED)
+        attempts = [make_attempt(number=1, state=AttemptState.GONE), latest]
+        found = keeper.nodes.describe_starting(make_record(mode="real", phase=Phase.PROVISIONING, attempts=attempts))
+        assert (found.state, found.listed) == (NodeState.UP, True)
+        assert keeper.cloud.described == [latest.cluster_name]
+
+    def test_without_a_word_of_it_nothing_should_be_known(self) -> None:
+        keeper = Keeper()
+        keeper.provider.view = RecordsLostError("it knows nothing")
+        with pytest.raises(RecordsLostError):
+            keeper.nodes.describe_starting(record(Phase.PROVISIONING))

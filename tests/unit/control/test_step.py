@@ -1,5 +1,6 @@
 """One step: which messages count, what is written before what, and when the next message is sent."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -32,12 +33,13 @@ from shared.lifecycle.observations import (
     Submitted,
     TimerFired,
 )
+from shared.lifecycle.transition import Decision, NextStep
 from shared.observability.instances import InstanceTelemetry
 from shared.queues import LAUNCHES, TEARDOWNS
 from shared.storage import rows
 from shared.storage.base import Versioned
 from tests.contract.test_unreadable_rows import later_phase, rewrite
-from tests.twins.clock import ManualClock
+from tests.twins.clock import START, ManualClock
 from tests.twins.factories import make_attempt, make_event, make_instance_id, make_record
 from tests.twins.queues import MemoryQueues
 from tests.twins.store import MemoryInstanceStore
@@ -64,8 +66,15 @@ class Seen:
         return self.found.get(type(act), TimerFired())
 
 
+class NeverDone(Lifecycle):
+    """A lifecycle whose every step asks for the next one at once."""
+
+    def decide(self, record: InstanceRecord, observed: Observation) -> Decision:
+        return Decision(record=record, next_step=NextStep("advance", 0.0))
+
+
 class Steps:
-    def __init__(self, **given: Any) -> None:
+    def __init__(self, make: Callable[[ManualClock], Lifecycle] = Lifecycle, **given: Any) -> None:
         self.clock, self.store = ManualClock(), MemoryInstanceStore()
         self.queues, self.slept = MemoryQueues(self.clock), list[float]()
         self.seen = Seen(self.store)
@@ -77,7 +86,7 @@ class Steps:
         }
         gate = LedgerGate(self.store, self.slept.append)
         writer = RecordWriter(self.store, gate, AttemptCosts(snapshot()), InstanceTelemetry())
-        lifecycle = Lifecycle(self.clock)
+        lifecycle = make(self.clock)
         records = Records(self.store, writer, lifecycle, self.queues, [], self.slept.append)
         observer = cast("Observer", self.seen)
         self.steps = StepRunner(self.store, observer, records, lifecycle, InstanceTelemetry(), self._sleep)
@@ -210,3 +219,18 @@ def test_a_confirmed_end_should_send_nothing() -> None:
     steps.clock.advance(300)
     steps.run("teardown")
     assert (steps.record.phase, steps.queues.calls.seen) == (Phase.TERMINATED, [])
+
+
+def test_an_end_that_begins_should_be_left_to_the_teardowns() -> None:
+    steps = Steps(phase=Phase.PROVISIONING, deadline_at=START, attempts=[make_attempt(state=AttemptState.SUBMITTED)])
+    steps.clock.advance(60)
+    steps.run()
+    assert (steps.record.phase, Release in steps.acts) == (Phase.TERMINATING, False)
+    assert (steps.queues.depth(TEARDOWNS), steps.queues.depth(LAUNCHES)) == (1, 0)
+
+
+def test_a_step_that_does_not_come_to_an_end_should_go_on_by_a_message() -> None:
+    steps = Steps(NeverDone, phase=Phase.PROVISIONING, attempts=[make_attempt(state=AttemptState.SUBMITTED)])
+    steps.run()
+    assert 1 < len(steps.acts) < 20
+    assert (steps.queues.depth(LAUNCHES), steps.slept) == (1, [])

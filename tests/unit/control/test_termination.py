@@ -135,6 +135,29 @@ def test_a_row_that_has_ended_should_need_nothing(ending: Ending) -> None:
     assert (ending.provider.acts, ending.store.markers(TERMINATE_UNREADABLE)) == ([], [])
 
 
+def test_every_node_should_be_deleted_whatever_is_left_of_another(ending: Ending) -> None:
+    ending.provider.listing = [make_cluster(cluster_name(ID, number)) for number in (1, 2, 3)]
+    ending.provider.released = False
+    assert ending.termination.request(ending.row) is False
+    assert len(ending.deleted) == 3
+
+
+def terminator_of(ending: Ending) -> Terminator:
+    gate = LedgerGate(ending.store, lambda _: None)
+    writer = RecordWriter(ending.store, gate, AttemptCosts(snapshot()), InstanceTelemetry())
+    queues = MemoryQueues(ManualClock())
+    return Terminator(
+        Records(ending.store, writer, Lifecycle(ManualClock()), queues, [], lambda _: None), ending.termination
+    )
+
+
+def test_what_a_user_asked_for_should_be_remembered_while_the_record_cannot_be_read(ending: Ending) -> None:
+    ending.provider.released = False
+    ending.termination.request(ending.row)
+    assert terminator_of(ending).terminate_again(ID) is False
+    assert ending.is_over == (True, False)
+
+
 @pytest.mark.parametrize(("number", "begun"), [(1, True), (2, False)])
 def test_what_a_user_asked_for_should_be_done_once_the_record_can_be_read(number: int, begun: bool) -> None:
     """Or is gone by then, as that of the second instance."""
@@ -142,13 +165,7 @@ def test_what_a_user_asked_for_should_be_done_once_the_record_can_be_read(number
     instance_id = make_instance_id(number)
     ending.store.put_marker(Marker(kind=TERMINATE_UNREADABLE, key=instance_id, at=START))
     rewrite(ending.store, rows.record_key(ID, ended=False), lambda document: document.update(phase="queued"))
-    queues = MemoryQueues(ManualClock())
-    writer = RecordWriter(
-        ending.store, LedgerGate(ending.store, lambda _: None), AttemptCosts(snapshot()), InstanceTelemetry()
-    )
-    records = Records(ending.store, writer, Lifecycle(ManualClock()), queues, [], lambda _: None)
-    terminator = Terminator(records, ending.termination)
-    assert terminator.terminate_again(instance_id) is begun
+    assert terminator_of(ending).terminate_again(instance_id) is begun
     assert ending.termination.requested() == set()
     found = ending.store.load(ID)
     assert found is not None
