@@ -71,3 +71,27 @@ def test_what_is_no_conflict_should_not_be_tried_again() -> None:
     with pytest.raises(KeyError):
         LedgerGate(MemoryInstanceStore(), lambda _: None).change(others)
     assert others.tries == 1
+
+
+def test_pauses_should_be_short_at_first_and_never_long() -> None:
+    pauses: list[float] = []
+    with pytest.raises(StoreUnavailableError):
+        LedgerGate(MemoryInstanceStore(), pauses.append).change(Others(99))
+    assert all(0 <= pause <= 0.5 for pause in pauses)
+    assert max(pauses[:3]) <= 0.08
+    assert max(pauses) > 0.05
+
+
+def test_one_caller_of_a_process_should_be_at_the_ledger_at_a_time() -> None:
+    gate, entered, free = LedgerGate(MemoryInstanceStore(), time.sleep), threading.Event(), threading.Event()
+    first = threading.Thread(target=lambda: gate.change(lambda _: (entered.set(), free.wait(5))))
+    first.start()
+    assert entered.wait(5)
+    done = threading.Event()
+    second = threading.Thread(target=lambda: gate.change(lambda _: done.set()))
+    second.start()
+    assert not done.wait(0.05)
+    free.set()
+    assert done.wait(5)
+    first.join()
+    second.join()

@@ -81,6 +81,11 @@ class TestRate:
         assert (refusal.code, refusal.limit) == ("too_many_launches", "GPULAUNCH_LAUNCHES_PER_MINUTE")
         assert (refusal.value, refusal.used, refusal.retry_after) == (3, 3, 31)
 
+    def test_it_should_say_that_one_was_asked_for(self) -> None:
+        refusal = count_refusal(self.full(), HELD, AdmissionLimits(launches_per_minute=3), START)
+        assert refusal is not None
+        assert (refusal.value, refusal.used, refusal.asked) == (3, 3, 1)
+
     def test_whoever_comes_back_then_should_be_let_in(self) -> None:
         limits = AdmissionLimits(launches_per_minute=3)
         assert count_refusal(self.full(), HELD, limits, START + timedelta(seconds=61)) is None

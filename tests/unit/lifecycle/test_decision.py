@@ -65,6 +65,23 @@ class TestPhases:
 
 
 class TestDraft:
+    def test_events_that_leave_a_gap_should_be_refused(self) -> None:
+        transition = Transition(make_record(event_count=3), LATER)
+        transition.event(EventType.HEALTH, "one")
+        transition.record = transition.record.model_copy(update={"event_count": 5})
+        with pytest.raises(IllegalTransitionError, match="leave gaps"):
+            transition.wait_until(LATER)
+
+    @pytest.mark.parametrize(("value", "legal"), [(1, True), ("1", False), (True, False)])
+    def test_a_value_of_another_type_should_be_refused_and_not_converted(self, value: Any, *, legal: bool) -> None:
+        transition = Transition(make_record(), LATER)
+        transition.change(recoveries=value)
+        if legal:
+            assert transition.wait_until(LATER).record.recoveries == 1
+        else:
+            with pytest.raises(IllegalTransitionError):
+                transition.wait_until(LATER)
+
     def test_the_record_it_began_with_should_stay_as_it_was(self) -> None:
         record = make_record(attempts=[make_attempt()])
         transition = Transition(record, LATER)

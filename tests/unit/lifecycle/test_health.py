@@ -7,8 +7,9 @@ import pytest
 
 from gpulaunch.models.instances import EventType, Phase, Reason
 from shared.domain.instance import AttemptState, Health
-from shared.domain.node import NodeNotice, NodePhase, NodeStatus
+from shared.domain.node import JobResult, NodeNotice, NodePhase, NodeStatus
 from shared.domain.provider import NodeState, Probe
+from shared.domain.request import StoredJobResult
 from shared.lifecycle.observations import Observation, ProviderUnavailable, Release, Reported
 from shared.lifecycle.rules import idle_at
 from shared.lifecycle.transition import NextStep
@@ -218,6 +219,16 @@ class TestNotices:
         story = ready().tell(Reported(1, NodeStatus(phase=NodePhase.SERVING, notice=NodeNotice.EVICTION)))
         assert (story.phase, story.reasons) == (Phase.RECOVERING, [Reason.EVICTED])
 
+    def test_an_earlier_attempt_s_job_should_not_be_taken_for_the_latest_one_s(self) -> None:
+        story = ready().tell(noticed(), GONE, TAKEN, registered(2))
+        story.tell(looked(NodeState.UP, NodePhase.SERVING, probe=IDLE))
+        earlier, latest = story.record.attempts
+        done = StoredJobResult.of(JobResult(exit_code=0))
+        attempts = [earlier.model_copy(update={"job": done}), latest]
+        story.record = story.record.model_copy(update={"attempts": attempts})
+        story.tell(reported(NodePhase.SERVING, 2, detail="on port 8000"))
+        assert (story.phase, story.attempt.job) == (Phase.READY, None)
+
     def test_a_second_notice_should_change_nothing(self) -> None:
         assert not ready().tell(noticed()).decide(noticed()).changed
 
@@ -284,3 +295,29 @@ class TestTicks:
     )
     def test_a_late_step_should_change_nothing(self, found: Observation) -> None:
         assert not ready().wait(1).decide(found).changed
+
+
+class TestFlapping:
+    def flap(self, story: Story, seconds: float) -> None:
+        """Fail one probe and answer the next."""
+        story.wait(seconds).tell(probed(DEAD))
+        story.wait(30).tell(probed(IDLE))
+
+    def test_what_is_not_told_should_be_counted_for_the_next_time(self) -> None:
+        story = ready()
+        for seconds in (60, 60, 60, LIMITS.flapping_quiet):
+            self.flap(story, seconds)
+        said = [event.message for event in story.of(EventType.HEALTH) if "does not answer" in event.message]
+        assert said == [
+            "The endpoint does not answer: no answer in time",
+            "The endpoint does not answer: no answer in time (2 more times since 09:01 UTC)",
+        ]
+
+    def test_one_that_did_not_flap_should_be_told_without_a_count(self) -> None:
+        story = ready()
+        for seconds in (60, LIMITS.flapping_quiet):
+            self.flap(story, seconds)
+        assert {event.message for event in story.of(EventType.HEALTH)} == {
+            "The endpoint does not answer: no answer in time",
+            "The endpoint answers again.",
+        }

@@ -31,6 +31,22 @@ def test_metrics_that_come_and_go_should_not_fill_the_timeline() -> None:
     assert story.phase is Phase.READY
 
 
+def test_a_node_that_shows_half_of_its_load_should_not_be_one_without_metrics() -> None:
+    for half in (Probe(alive=True, running_requests=1), Probe(alive=True, waiting_requests=1)):
+        assert live(ready(idle_minutes=10), half, seconds=600).of(EventType.HEALTH) == []
+
+
+def test_it_should_be_said_again_after_a_while_and_not_before() -> None:
+    quiet = ready(idle_minutes=60).timeouts.flapping_quiet
+    for seconds, count in ((quiet - 1, 1), (quiet, 2)):
+        story = ready(idle_minutes=60)
+        story.wait(30).see(probed(NO_METRICS))
+        story.see(probed(IDLE))
+        story.wait(seconds).see(reported(NodePhase.SERVING))
+        story.see(probed(NO_METRICS))
+        assert len(story.of(EventType.HEALTH)) == count
+
+
 def test_once_the_metrics_are_back_the_rule_should_work() -> None:
     story = live(ready(idle_minutes=10), NO_METRICS, seconds=300)
     live(story, IDLE, seconds=660)

@@ -1,5 +1,6 @@
 """Whether a node lives: when it was heard last, whether it is silent, and whether it does any work."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -63,6 +64,12 @@ class TestHeard:
     def test_lately_should_end(self, seconds: float | None, lately: bool) -> None:
         heard_at = None if seconds is None else ago(seconds)
         assert liveness.is_heard(record(heard_at=heard_at), NOW, LIMITS) is lately
+
+    def test_an_earlier_attempt_should_not_be_named_as_the_one_that_fell_silent(self) -> None:
+        earlier = make_attempt(state=AttemptState.GONE, gone_at=START, heard_at=START)
+        latest = make_attempt(number=2, state=AttemptState.SUBMITTED, heard_at=NOW - timedelta(hours=1))
+        found = liveness.problem(make_record(phase=Phase.READY, attempts=[earlier, latest]), busy(), NOW, LIMITS)
+        assert found == "it answers, but its agent has been silent since 10:00 UTC; is it another machine?"
 
     def test_an_earlier_attempt_should_not_be_heard_for_the_latest(self) -> None:
         earlier = make_attempt(state=AttemptState.GONE, gone_at=START, heard_at=ago(SECOND))
@@ -167,3 +174,10 @@ class TestNeverReported:
     )
     def test_one_that_is_not_up_for_long_or_that_reports_should_not(self, attempt: dict[str, Any]) -> None:
         assert liveness.never_reported(record(**attempt), NOW, LIMITS) is None
+
+
+@pytest.mark.parametrize(("stalled", "minutes"), [(1800.0, "30 minutes"), (3600.0, "60 minutes")])
+def test_work_without_progress_should_be_told_with_its_time(stalled: float, minutes: str) -> None:
+    limits = replace(LIMITS, stalled=stalled)
+    found = liveness.problem(record(health=at_work(stalled)), busy(), NOW, limits)
+    assert found == f"it answers, but none of its requests has made any progress for {minutes}"

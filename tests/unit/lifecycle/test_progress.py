@@ -114,6 +114,13 @@ class TestForward:
 
 
 class TestFacts:
+    @pytest.mark.parametrize("seen", [True, False])
+    def test_that_the_provider_s_records_have_shown_a_node_should_never_be_forgotten(self, *, seen: bool) -> None:
+        story = submitted().tell(looked(NodeState.PENDING, listed=seen))
+        assert story.attempt.listed is seen
+        story.tell(looked(NodeState.PENDING, listed=False))
+        assert story.attempt.listed is seen
+
     def test_a_look_should_keep_what_it_saw(self) -> None:
         said = NodeStatus(
             phase=NodePhase.LOADING_MODEL,
@@ -235,6 +242,12 @@ class TestReady:
         assert story.record.health is not None
         assert story.record.health.idle_since == (story.now if idle else None)
 
+    def test_its_load_should_be_known_from_the_first_probe(self) -> None:
+        probe = Probe(alive=True, running_requests=3, waiting_requests=2, finished_requests=7)
+        health = submitted().tell(looked(NodeState.UP, NodePhase.SERVING, probe=probe)).record.health
+        assert health is not None
+        assert (health.running_requests, health.waiting_requests, health.finished_requests) == (3, 2, 7)
+
     @pytest.mark.parametrize(
         ("request_fields", "seconds"),
         [({}, 43_200), ({"idle_minutes": 5}, 43_200), ({"budget_usd": 0.16}, 900), ({"budget_usd": 1e6}, 43_200)],
@@ -335,6 +348,16 @@ class TestPolling:
     def test_a_provider_that_knows_better_should_decide(self) -> None:
         story = node_in(Phase.INSTALLING).wait(600)
         assert story.see(looked(NodeState.UP, look_again_seconds=0.25)).next_step == NextStep("advance", 0.25)
+
+    def test_whether_it_calls_should_be_known_of_the_latest_attempt_and_not_of_an_earlier_one(self) -> None:
+        story = releasing().tell(GONE, TAKEN)
+        earlier, latest = story.record.attempts
+        attempts = [earlier.model_copy(update={"calls_us": True}), latest]
+        story.record = story.record.model_copy(update={"attempts": attempts})
+        assert story.wait(60).see(looked(NodeState.PENDING)).next_step != NextStep("advance", LIMITS.reporting_poll)
+        attempts = [earlier, latest.model_copy(update={"calls_us": True})]
+        story.record = story.record.model_copy(update={"attempts": attempts})
+        assert story.wait(60).see(looked(NodeState.PENDING)).next_step == NextStep("advance", LIMITS.reporting_poll)
 
     def test_a_serving_node_should_be_looked_at_every_second(self) -> None:
         assert node_in(Phase.REGISTERING).wait(100).see(SAME[Phase.REGISTERING]).next_step == NextStep("advance", 1.0)

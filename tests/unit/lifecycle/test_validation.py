@@ -128,3 +128,11 @@ def test_a_model_that_fits_none_of_the_machines_should_be_refused_with_what_woul
     story.tell(Checked(ON, FACTS, unfit, "It fits an A100-80GB:2."))
     assert (story.phase, story.ending, story.record.attempts) == (Phase.FAILED, Reason.DOES_NOT_FIT, [])
     assert story.events[-1].message == "hf://org/m@abc does not fit: it needs 100 GiB. It fits an A100-80GB:2."
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 2.0])
+def test_a_check_that_takes_a_moment_should_be_waited_for(seconds: float) -> None:
+    story = validating()
+    found = Checked(Availability(enabled=False, reason="it is being checked", wait_seconds=seconds))
+    assert story.see(found).next_step == NextStep("advance", seconds)
+    assert story.phase is Phase.VALIDATING
