@@ -25,7 +25,7 @@ class Operation:
     """One operation."""
 
     name: str
-    """Name of the function, and the operationId."""
+    """Name of the function."""
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "GET"
     path: str
     """With a leading slash; `{instanceId}` is an instance, by id or name, `{endpointName}` an endpoint."""
@@ -43,15 +43,27 @@ class Operation:
     """Statuses of its own problems; `refusals` adds what follows from the other fields."""
 
     @property
+    def operation_id(self) -> str:
+        """The name in camel case, since some generators take what stands before an underscore for a client's name."""
+        first, *others = self.name.split("_")
+        return first + "".join(word.capitalize() for word in others)
+
+    @property
     def route(self) -> str:
         return self.path.removeprefix("/")
 
     @property
     def refusals(self) -> set[int]:
         token = {Scope.OPEN: (), Scope.ADMIN: (401, 403, 429)}.get(self.scope, (401, 429))
-        given = (400, 413, 415, 422) if self.body else (422,) if self.query else ()
+        given = (400, 413, 422) if self.body else (422,) if self.query else ()
         missing = (404,) if "{" in self.path else ()
-        return {*self.problems, *token, *given, *missing, 500, 503} - set(self.answers)
+        # 503 as a problem is beside the answer that health has for it: settings may be wrong.
+        unconditional = () if self.method == "GET" else (412,)
+        return ({*self.problems, *unconditional, *token, *given, *missing, 415, 500} - set(self.answers)) | {503}
+
+    @property
+    def takes_if_match(self) -> bool:
+        return 412 in self.problems
 
 
 LAUNCH = Operation(
@@ -113,7 +125,13 @@ TERMINATE = Operation(
     summary="Terminate an instance, in any phase; safe to repeat",
     scope=Scope.ADMIN,
     answers={202: "TerminationView"},
-    problems=(409,),
+    problems=(409, 412),
+)
+SHOW_OPERATION = Operation(
+    name="show_operation",
+    path="/api/instances/{instanceId}/operations/{operation}",
+    summary="Show how far the launch or the termination of an instance has got",
+    answers={200: "OperationView"},
 )
 NODE_ASSIGNMENT = Operation(
     name="node_assignment",
@@ -210,6 +228,12 @@ DELETE_ENDPOINT = Operation(
     scope=Scope.ADMIN,
     answers={202: "EndpointView"},
     problems=(409, 412),
+)
+SHOW_DELETION = Operation(
+    name="show_endpoint_deletion",
+    path=f"{ENDPOINT}/operations/delete",
+    summary="Show how far the deletion of an endpoint has got",
+    answers={200: "OperationView"},
 )
 PAUSE_ENDPOINT = _endpoint_call("pause", "Drain all replicas of an endpoint, and keep its name; safe to repeat")
 RESUME_ENDPOINT = _endpoint_call("resume", "Start replicas again, also of a generation that was stopped")

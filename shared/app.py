@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gpulaunch.models.responses import CostsAnswer
+from gpulaunch.models.reports import CostsAnswer
 from shared.adapters import Adapters, connect
 from shared.agent.task import server_port
 from shared.auth import Deriver

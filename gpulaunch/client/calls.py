@@ -25,7 +25,7 @@ from gpulaunch.client.errors import (
     error_of,
     is_problem,
 )
-from gpulaunch.models import plans, responses
+from gpulaunch.models import plans, reports, responses
 from gpulaunch.models.garbage import Adoption, AdoptionAnswer, GarbageAnswer
 from gpulaunch.models.instances import Phase
 from gpulaunch.models.queries import CatalogQuery, CostsBy, CostsQuery, EventQuery, InstanceQuery, QuotaQuery
@@ -163,10 +163,10 @@ class Calls(EndpointCalls):
 
     async def catalog(
         self, provider: ProviderName = DEFAULT_PROVIDER, *, region: str | None = None, gpu: str | None = None
-    ) -> responses.CatalogAnswer:
+    ) -> reports.CatalogAnswer:
         """List what can be launched on a provider, with prices."""
         query = CatalogQuery.text(provider=provider, region=region, gpu=gpu)
-        return await self._call(operations.CATALOG, responses.CatalogAnswer, query=query)
+        return await self._call(operations.CATALOG, reports.CatalogAnswer, query=query)
 
     async def costs(
         self,
@@ -175,18 +175,18 @@ class Calls(EndpointCalls):
         *,
         by: CostsBy = "day",
         label: str | None = None,
-    ) -> responses.CostsAnswer:
+    ) -> reports.CostsAnswer:
         """Sum up costs over days, both included, UTC; by default this month until today.
 
         With `by="label"`, `label` is a key, and the costs are grouped by its values.
         """
         query = CostsQuery.text(first_day=first_day, last_day=last_day, by=by, label=label)
-        return await self._call(operations.COSTS, responses.CostsAnswer, query=query)
+        return await self._call(operations.COSTS, reports.CostsAnswer, query=query)
 
-    async def quota(self, regions: Sequence[str] = ()) -> responses.QuotaAnswer:
+    async def quota(self, regions: Sequence[str] = ()) -> reports.QuotaAnswer:
         """Get the quota on Azure, and how much of it live instances hold; by default in their regions."""
         query = QuotaQuery.text(region=",".join(regions) or None)
-        return await self._call(operations.QUOTA, responses.QuotaAnswer, query=query)
+        return await self._call(operations.QUOTA, reports.QuotaAnswer, query=query)
 
     async def garbage(self) -> GarbageAnswer:
         """List nodes that may be garbage and wait for a confirmation, and nodes of other deployments."""
@@ -210,13 +210,13 @@ class Calls(EndpointCalls):
         response = await self._send(operations.CONFIRM_DELETED, body={"clusters": [*clusters]})
         return exchange.parsed(response, GarbageAnswer)
 
-    async def config(self) -> responses.ConfigAnswer:
+    async def config(self) -> reports.ConfigAnswer:
         """Get the app's settings that matter to users."""
-        return await self._call(operations.CONFIG, responses.ConfigAnswer)
+        return await self._call(operations.CONFIG, reports.ConfigAnswer)
 
-    async def health(self) -> responses.HealthAnswer:
+    async def health(self) -> reports.HealthAnswer:
         """Get the app's health, ok or degraded; needs no token."""
-        return await self._call(operations.HEALTH, responses.HealthAnswer)
+        return await self._call(operations.HEALTH, reports.HealthAnswer)
 
     async def role(self) -> Scope:
         """Find out what the token may do, READ or ADMIN; AccessError if it is unknown.

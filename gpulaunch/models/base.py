@@ -3,13 +3,21 @@
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from gpulaunch.models.times import iso
 
-UtcTime = Annotated[AwareDatetime, PlainSerializer(iso, return_type=str, when_used="json")]
+UtcTime = Annotated[
+    AwareDatetime,
+    PlainSerializer(iso, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
 """A point in time with its zone, written as RFC 3339 in UTC with milliseconds."""
+Wide = Annotated[int, Field(json_schema_extra={"format": "int64"})]
+"""A number that 32 bits may not hold, such as a count of bytes."""
+Url = Annotated[str, Field(json_schema_extra={"format": "uri"})]
+"""An absolute address."""
 
 
 class OpenEnum(StrEnum):

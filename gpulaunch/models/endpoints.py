@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from gpulaunch.models.base import Answer, Outside, UtcTime
+from gpulaunch.models.base import Answer, Outside, Url, UtcTime
 from gpulaunch.models.instances import Phase
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import NAME, LaunchRequest
@@ -41,6 +41,7 @@ class EndpointSpec(Outside):
     """Everything that is asked of an endpoint; what is left out has its default."""
 
     launch: EndpointLaunch
+    """What each replica is launched with."""
     replicas: Replicas = 1
     """How many replicas the endpoint keeps ready; 0 keeps its name only."""
     drain_seconds: DrainSeconds = 600
@@ -51,6 +52,7 @@ class EndpointRequest(EndpointSpec):
     """A new endpoint."""
 
     name: EndpointName
+    """The endpoint's name, which applications send as `model`."""
 
 
 class EndpointChange(Outside):
@@ -59,7 +61,9 @@ class EndpointChange(Outside):
     launch: dict[str, Any] | None = None
     """Fields of `launch` to change; null sets a field back to its default. Any change begins a new generation."""
     replicas: Replicas | None = None
+    """How many replicas the endpoint keeps ready."""
     drain_seconds: DrainSeconds | None = None
+    """How long a replica may finish its requests before it is terminated."""
 
 
 class KeyRequest(Outside):
@@ -72,10 +76,16 @@ class KeyRequest(Outside):
 
 
 class KeyView(Answer):
+    """A key with which an application calls an endpoint."""
+
     key_id: str
+    """Names the key, to revoke it."""
     name: str
+    """Of the application."""
     created_at: UtcTime
+    """When it was made."""
     requests_per_minute: int | None
+    """How many requests each gateway lets through in a minute; null: any number."""
 
 
 class NewKey(KeyView):
@@ -86,17 +96,23 @@ class NewKey(KeyView):
 
 
 class KeyList(Answer):
+    """An endpoint's keys."""
+
     keys: list[KeyView]
+    """The keys, oldest first."""
 
 
 class ReplicaView(Answer):
     """One replica of an endpoint."""
 
     instance_id: str
+    """The instance that is the replica."""
     slot: int
     """Number of its place in the endpoint, from 1, never used again."""
     generation: int
+    """The generation that it was launched for."""
     state: Literal["starting", "serving", "draining", "terminating"]
+    """`serving` gets requests, `draining` finishes those that it has."""
     since: UtcTime
     """When the endpoint began to start, drain or terminate it; of a serving one, when it was allotted."""
     phase: Phase | None
@@ -106,14 +122,18 @@ class ReplicaView(Answer):
     deadline_at: UtcTime | None
     """When its lifetime ends. A successor is ready before that."""
     cost_usd: float
+    """Cost so far, in USD."""
 
 
 class GenerationView(Answer):
     """A version of what an endpoint launches. Each change of `launch` makes one, and replicas are rolled to it."""
 
     number: int
+    """Counted from 1."""
     created_at: UtcTime
+    """When `launch` was changed to it."""
     launch: LaunchRequest
+    """What its replicas are launched with."""
     proven_at: UtcTime | None
     """When a replica of it was ready for the first time."""
     stopped: ReasonView | None
@@ -121,8 +141,12 @@ class GenerationView(Answer):
 
 
 class EndpointEventView(Answer):
+    """Something that happened to an endpoint."""
+
     at: UtcTime
+    """When it happened."""
     message: str
+    """What happened, in words."""
 
 
 EndpointStatus = Literal["ready", "starting", "rolling", "degraded", "stopped", "paused", "deleting"]
@@ -134,19 +158,26 @@ class EndpointView(Answer):
     """An endpoint."""
 
     name: str
+    """Its name, which applications send as `model`."""
     status: EndpointStatus
+    """`ready`: as many replicas serve as are asked for; `starting`: none serves yet; `rolling`: some are being
+    replaced; `degraded`: fewer serve than are asked for; `stopped`: the latest generation cannot start."""
     message: str
     """What is going on and what to do, for people; empty when all is well."""
     created_at: UtcTime
+    """When it was created."""
     updated_at: UtcTime
-    address: str | None
+    """When its record last changed."""
+    address: Url | None
     """Base address of its OpenAI-compatible API on the gateway; null if this deployment has none."""
     replicas: int
     """How many are asked for."""
     ready_replicas: int
     """How many serve."""
     drain_seconds: int
+    """How long a replica may finish its requests before it is terminated."""
     paused: bool
+    """Whether it is paused: no replica runs, name and keys are kept."""
     generation: int
     """The latest one."""
     revision: str
@@ -169,9 +200,15 @@ class UnreadableEndpointView(Answer):
     """An endpoint whose stored record cannot be read by this version; its replicas are left as they are."""
 
     name: str
+    """The endpoint."""
     why: str
+    """Why its record cannot be read."""
 
 
 class EndpointList(Answer):
+    """All endpoints."""
+
     endpoints: list[EndpointView]
+    """All endpoints, by name."""
     unreadable: list[UnreadableEndpointView] = []
+    """Endpoints whose stored records cannot be read."""

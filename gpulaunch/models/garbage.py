@@ -12,7 +12,9 @@ class WaitingNode(Answer):
     """A node of this deployment that may be garbage; deleted only after a confirmation."""
 
     cluster_name: str
+    """The node's name in SkyPilot."""
     since: UtcTime
+    """When it was first seen."""
     why: str
     """Why it is not deleted unconfirmed."""
     confirmed_until: UtcTime | None
@@ -27,17 +29,22 @@ class ForeignNode(Answer):
     """A node with a name like ours that is not touched: it carries another identity, or none."""
 
     cluster_name: str
+    """The node's name in SkyPilot or the cloud."""
     deployment: str | None
     """Null: nothing shows whose it is."""
     since: UtcTime
+    """When it was first seen."""
 
 
 class LostNode(Answer):
     """A node of a live instance of which SkyPilot has lost its records: whether it exists is not known."""
 
     cluster_name: str
+    """The node's name in SkyPilot."""
     since: UtcTime
+    """When its records were first missed."""
     why: str
+    """What is known of it."""
 
 
 class GarbageAnswer(Answer):
@@ -46,7 +53,9 @@ class GarbageAnswer(Answer):
     deployment: str
     """This deployment's identity."""
     waiting: list[WaitingNode]
+    """Nodes that are deleted only after a confirmation."""
     foreign: list[ForeignNode]
+    """Nodes of other deployments, which are never touched."""
     lost: list[LostNode] = []
     """Deleted, as far as the app knows, once SkyPilot or the cloud says so again, or `POST /api/garbage/deleted`."""
 
@@ -70,20 +79,30 @@ class Adoption(Outside):
 
 
 class AdoptedNode(Answer):
+    """A node that is an instance again."""
+
     cluster_name: str
+    """The node's name in SkyPilot."""
     instance_id: str
+    """The instance that leads to it again."""
 
 
 class RefusedNode(Answer):
     """A node for which no record was made."""
 
     cluster_name: str
+    """The name that was given."""
     why: str
+    """Why no record was made."""
 
 
 class AdoptionAnswer(Answer):
+    """What became of the nodes."""
+
     adopted: list[AdoptedNode]
+    """Nodes that are instances again."""
     refused: list[RefusedNode]
+    """The others."""
 
 
 class DeletionConfirmation(Outside):

@@ -1,6 +1,11 @@
 """What an answer says of an instance's model."""
 
-from gpulaunch.models.base import Answer
+from typing_extensions import TypeAliasType
+
+from gpulaunch.models.base import Answer, Wide
+
+ParameterCounts = TypeAliasType("ParameterCounts", dict[str, Wide])
+"""A schema of its own, with a name for those who generate clients."""
 
 
 class ModelView(Answer):
@@ -10,7 +15,7 @@ class ModelView(Answer):
     """Where it is; of the Hub with the commit that all nodes of the instance serve: `hf://org/model@4e20de36…`."""
     commit: str | None
     """The Hub's commit."""
-    total_bytes: int
+    total_bytes: Wide
     """Size of the files that a node downloads."""
-    parameters: dict[str, int]
+    parameters: ParameterCounts
     """Number of parameters by the type they are stored in, from the files themselves; empty if unknown."""

@@ -13,16 +13,23 @@ class Offer(Kept):
     """A kind of node in a region at a price."""
 
     provider: ProviderName
+    """The provider."""
     region: str
+    """The provider's region."""
     instance_type: str | None
     """The provider's machine type; None if it has none (Slurm)."""
     gpu: str
+    """The GPU, by SkyPilot's name."""
     gpu_count: int
+    """GPUs per node."""
     gpu_memory_gib: float | None = None
     """Memory per GPU in GiB; None if unknown."""
     vcpus: float | None = None
+    """Virtual CPUs; None if unknown."""
     memory_gib: float | None = None
+    """The machine's memory in GiB; None if unknown."""
     use_spot: bool
+    """Whether it is a spot machine, which may be taken back."""
     price_per_hour: float
     """USD per hour for the whole node; 0 on your own machines."""
 

@@ -12,6 +12,7 @@ class ExcludedOffer(Answer):
     offer: str
     """Provider, region, machine and kind."""
     reason: str
+    """Why, and what would help."""
 
 
 class PlanAnswer(Answer):
@@ -20,6 +21,7 @@ class PlanAnswer(Answer):
     plan: str
     """Names this plan. Sent as `If-Match` with the launch, it refuses any other: 412 `plan_changed`."""
     mode: Mode
+    """`simulation` costs nothing and launches nothing."""
     mode_reason: str
     """Why the launch would be real or simulated."""
     offers: list[Offer]
@@ -27,6 +29,8 @@ class PlanAnswer(Answer):
     excluded: list[ExcludedOffer] = []
     """Offers without quota."""
     estimate: Estimate
+    """Expected cost."""
     gpu_memory: GpuMemory | None = None
     """Null if the model's name does not state its size, or the GPU's memory is unknown."""
     warnings: list[str] = []
+    """What may go wrong, a sentence each."""

@@ -13,6 +13,7 @@ class FieldError(BaseModel):
     field: str
     """Dotted path of the field, such as `job.command.0`; otherwise `body` or the name of a header."""
     message: str
+    """What is wrong with it, and what would be right."""
     nearest: list[str] = []
     """The nearest valid values."""
 
@@ -38,9 +39,13 @@ class Problem(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     type: str = "about:blank"
+    """Always `about:blank`; `code` names the problem."""
     title: str
+    """The kind of problem, in words."""
     status: int
+    """The HTTP status."""
     detail: str
+    """What is wrong with this request, and what to do."""
     code: str
     """Stable code for programs."""
     errors: list[FieldError] = []

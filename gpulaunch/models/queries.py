@@ -48,33 +48,26 @@ Day = Annotated[date, BeforeValidator(_day)]
 
 
 class Query(Outside):
-    """Base of query parameters. Unknown ones are errors, except `code`, in which a caller sends a Functions key."""
+    """Base of query parameters. Unknown ones are errors, except what tools send to any Azure service.
+
+    That is `code`, which holds a Functions key, and `api-version`, which Azure's SDKs add.
+    """
 
     @model_validator(mode="before")
     @classmethod
-    def _without_code(cls, given: Any) -> Any:
+    def _without_tools(cls, given: Any) -> Any:
         if isinstance(given, dict):
-            return {name: value for name, value in cast("dict[str, Any]", given).items() if name != "code"}
+            return {
+                name: value
+                for name, value in cast("dict[str, Any]", given).items()
+                if name not in ("code", "api-version")
+            }
         return given
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
         """The parameters as they are written in an address."""
         return tuple(field.alias or name for name, field in cls.model_fields.items())
-
-    @classmethod
-    def schemas(cls) -> dict[str, dict[str, Any]]:
-        """The JSON schema of each parameter. A parameter is left out, never null, so null stands in none of them."""
-        found: dict[str, dict[str, Any]] = {}
-        properties = cls.model_json_schema(ref_template="#/components/schemas/{model}")["properties"]
-        for name, schema in properties.items():
-            kinds: list[dict[str, Any]] = schema.pop("anyOf", [])
-            merged = schema | next((kind for kind in kinds if kind.get("type") != "null"), dict[str, Any]())
-            if merged.get("default", ...) is None:
-                del merged["default"]
-            merged.pop("title", None)
-            found[name] = merged
-        return found
 
     @classmethod
     def text(cls, **given: object) -> dict[str, str]:

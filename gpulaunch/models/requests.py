@@ -25,7 +25,7 @@ REGION = r"^[A-Za-z0-9][A-Za-z0-9._:/@ -]{0,127}$"
 WORD = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _UNSEEN = r"\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
 """Control characters, and what is invisible or changes the direction of writing: what is shown has to be what runs."""
-SOURCE = rf"^(hf|r2|s3|https)://[A-Za-z0-9][^\s{_UNSEEN}\"'\\<>`{{}}|^]{{0,1023}}$"
+SOURCE = rf"^(hf|r2|s3|https)://[A-Za-z0-9][^\s{_UNSEEN}\x22'\\<>`{{}}|^]{{0,1023}}$"
 
 IN_WORDS = {
     LABEL_KEY: "At most 63 letters, digits and . _ / -, starting with a letter and ending with a letter or digit.",
@@ -62,12 +62,15 @@ class LaunchRequest(Outside):
     model_name: Annotated[str, StringConstraints(pattern=MODEL_NAME)]
     """Name of the served model, and its id on the Hugging Face Hub unless `model_source` is set."""
     provider: ProviderName = DEFAULT_PROVIDER
+    """Where to launch; SkyPilot's name of it."""
     region: Region | Annotated[list[Region], Field(min_length=1, max_length=20)] | None = None
     """A region or a list of regions; any region by default."""
     instance_type: Annotated[str, StringConstraints(pattern=WORD)] | None = None
+    """The provider's machine type, such as `Standard_NV36ads_A10_v5`; an alternative to `gpu`."""
     gpu: Annotated[str, StringConstraints(pattern=GPU)] | None = None
     """GPU and count per node, such as `A10` or `A100-80GB:2`; an alternative to `instance_type`."""
     use_spot: bool = True
+    """Try spot machines, which cost less and may be taken back."""
     spot_fallback: bool = True
     """With `use_spot`: fall back to on-demand machines when no spot offer has capacity."""
     model_source: Annotated[str, StringConstraints(pattern=SOURCE)] | None = None
@@ -96,8 +99,11 @@ class LaunchRequest(Outside):
     force: bool = False
     """Launch although the model does not fit the machine, or its source could not be inspected."""
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=16)] = {}
+    """Labels for costs, limits and filters, such as `team: search`."""
     name: Annotated[str, StringConstraints(pattern=NAME)] | None = None
+    """A name for people, by which the instance is found while it is live."""
     job: Job | None = None
+    """A command to run on the node once it is ready."""
 
     @model_validator(mode="before")
     @classmethod

@@ -1,9 +1,8 @@
 """Response models of the HTTP API."""
 
-from datetime import date
 from typing import Any, Literal
 
-from gpulaunch.models.base import Answer, UtcTime
+from gpulaunch.models.base import Answer, Url, UtcTime, Wide
 from gpulaunch.models.instances import EventType, Mode, Phase, Reason
 from gpulaunch.models.model_view import ModelView
 from gpulaunch.models.offers import Offer, PriceSource
@@ -18,20 +17,26 @@ class Estimate(Answer):
     worst_case_usd: float
     """Highest price among the planned offers for the whole lifetime, rounded up to the cent."""
     lifetime_minutes: int
+    """The lifetime that `worst_case_usd` is for."""
     prices_as_of: str
     """Date or age of the prices."""
     prices_source: PriceSource = "snapshot"
+    """Whether prices are of the project's snapshot or of SkyPilot's live catalog."""
 
 
 class GpuMemory(Answer):
     """Estimated memory that the model needs on each GPU, and what the planned machines have; in GiB."""
 
     needed_gib: float
+    """What weights, cache and activations need on each GPU."""
     has_gib: float
+    """What each GPU of the planned machines has, at least."""
     gpu: str
+    """The planned machines' GPU."""
     gpus_used: int
     """Number of the machine's GPUs that vLLM uses."""
     fits: bool
+    """Whether it is enough."""
     basis: str
     """What the estimate is based on."""
 
@@ -40,45 +45,64 @@ class LaunchAnswer(Answer):
     """An accepted launch."""
 
     message: str
+    """Whether the launch is real or simulated, in words."""
     instance_id: str
+    """The new instance."""
     mode: Mode
+    """`simulation` costs nothing and launches nothing."""
     mode_reason: str
     """Why the launch is real or simulated."""
     phase: Phase
+    """The phase it begins in."""
     offers: list[Offer]
     """The planned offers, in the order in which they are tried."""
     estimate: Estimate
+    """Expected cost."""
     gpu_memory: GpuMemory | None = None
     """Null if the model's name does not state its size, or the GPU's memory is unknown."""
     warnings: list[str] = []
+    """What may go wrong, a sentence each."""
 
 
 class ReasonView(Answer):
     """Reason and message of a failure or termination."""
 
     reason: Reason
+    """Stable code of the reason."""
     message: str
+    """The reason in words."""
 
 
 class AttemptView(Answer):
     """One try to provision on one offer."""
 
     number: int
+    """Counted from 1."""
     offer: Offer
+    """The offer that is tried."""
     cluster_name: str
+    """The node's name in SkyPilot."""
     state: Literal["submitting", "submitted", "releasing", "gone"]
+    """`submitting` and `submitted` while it lasts, `releasing` until its node is deleted, then `gone`."""
     started_at: UtcTime
+    """When it was submitted to SkyPilot."""
     node_up_at: UtcTime | None
     """When the node was first seen running."""
     billed_from: UtcTime | None = None
     """From here its cost counts: the cloud's creation of the machine where that is known, else the submission; null if
     no machine was ever created."""
     ready_at: UtcTime | None
+    """When the node first served."""
     gone_at: UtcTime | None
+    """When the node was confirmed deleted."""
     detail: str
-    fetched_bytes: int | None
-    total_bytes: int | None
+    """What is going on, as the provider or the node reports it."""
+    fetched_bytes: Wide | None
+    """How much of the model the node has fetched."""
+    total_bytes: Wide | None
+    """Size of the model's files."""
     failure: ReasonView | None
+    """Why it failed; null if it has not."""
     cost_usd: float
     """Cost in USD from `billed_from` until the node was confirmed deleted, or until now: an upper bound."""
 
@@ -87,29 +111,47 @@ class HealthView(Answer):
     """Result of the latest probes of a ready instance."""
 
     state: Literal["healthy", "unhealthy"]
+    """Whether the last probes succeeded."""
     since: UtcTime
+    """Since when it is so."""
     failures: int
+    """Failed probes in a row."""
     message: str
+    """What the last probe found."""
     idle_since: UtcTime | None
+    """Since when no request is running or waiting; null if one is, or if it is unknown."""
     running_requests: float | None
+    """Requests that vLLM is answering."""
     waiting_requests: float | None
+    """Requests that wait in vLLM."""
 
 
 class InstanceView(Answer):
     """An instance."""
 
     instance_id: str
+    """`inst-` and a ULID."""
     name: str | None
+    """The name it was launched with."""
     mode: Mode
+    """`simulation` costs nothing and launches nothing."""
     phase: Phase
+    """Where it is in its life."""
     phase_since: UtcTime
+    """When it entered the phase."""
     created_at: UtcTime
+    """When the launch was accepted."""
     updated_at: UtcTime
+    """When its record last changed."""
     deadline_at: UtcTime
+    """When its lifetime ends and it is terminated."""
     ended_at: UtcTime | None
+    """When it ended with nothing left running; null while it is live."""
     model_name: str
+    """Name of the served model, which requests name as `model`."""
     provider: str
-    endpoint: str | None
+    """The provider that it was launched on."""
+    endpoint: Url | None
     """Base address of the OpenAI-compatible API while the instance is ready."""
     replica_of: str | None = None
     """The endpoint that it serves as a replica; null if it was launched by itself."""
@@ -118,14 +160,21 @@ class InstanceView(Answer):
     ending: ReasonView | None
     """Why the instance terminates or was terminated."""
     attempts: list[AttemptView]
+    """All tries to provision it, oldest first; the last is the current one."""
     recoveries: int
+    """How often a lost node was replaced."""
     health: HealthView | None
+    """What the last probes found; null before it is ready."""
     estimated_hourly_usd: float
+    """Price per hour of the first planned offer, in USD."""
     worst_case_usd: float
+    """Highest cost for the whole lifetime, in USD, as reserved in the budget."""
     cost_usd: float
     """Cost so far, in USD at list prices."""
     labels: dict[str, str]
+    """The labels it was launched with."""
     request: LaunchRequest
+    """The launch as it was asked for."""
     model: ModelView | None = None
     """What was found of the model; null before validation and in simulations."""
 
@@ -134,46 +183,88 @@ class UnreadableView(Answer):
     """An instance whose stored record cannot be read by this version; its node is kept until it is terminated."""
 
     instance_id: str
+    """The instance."""
     why: str
+    """Why its record cannot be read."""
     phase: str | None
     """As stored, as far as the row still says it; so are `mode` and `provider`."""
     mode: str | None
+    """As stored; null if the row does not say it."""
     provider: str | None
+    """As stored; null if the row does not say it."""
 
 
 TerminationView = InstanceView | UnreadableView
 """The answer to DELETE, which terminates an instance whether its record can be read or not."""
 
 
+class OperationError(Answer):
+    """Why an operation failed."""
+
+    code: str
+    """Stable code of the reason."""
+    message: str
+    """The reason in words."""
+
+
+class OperationView(Answer):
+    """How far an operation has got, in the form that Azure's SDKs poll."""
+
+    id: str
+    """Of the operation: what it works on, and its kind."""
+    kind: Literal["launch", "terminate", "delete"]
+    """`launch` is over once the instance is ready for the first time, the others once nothing is left running."""
+    status: Literal["Running", "Succeeded", "Failed", "Canceled"]
+    """`Canceled`: the instance was terminated by a user before it was ready."""
+    resourceLocation: Url | None  # noqa: N815 - as Azure's guidelines name it
+    """What the operation works on; null if it is deleted in the end."""
+    error: OperationError | None
+    """Why it failed or was canceled."""
+
+
 class InstanceList(Answer):
     """A page of instances, newest first."""
 
     instances: list[InstanceView]
+    """Those that match, newest first."""
     unreadable: list[UnreadableView] = []
     """Instances of this page whose stored records cannot be read."""
     next_token: str | None
     """Pass as `continuation_token` to get the next page; null on the last one."""
+    nextLink: Url | None = None  # noqa: N815 - as Azure's guidelines name it
+    """Address of the next page; null on the last one."""
 
 
 class EventView(Answer):
     """An event in an instance's timeline."""
 
     sequence: int
+    """Number of the event, from 0; events are in this order."""
     at: UtcTime
+    """When it happened."""
     type: EventType
+    """What kind of event it is."""
     phase: Phase
+    """The phase after the event."""
     message: str
+    """What happened, in words."""
     reason: Reason | None
+    """Stable code of the reason; null if there is none."""
     attempt: int | None
+    """The attempt that it belongs to; null if to none."""
     duration_seconds: float | None
+    """How long the phase before it took."""
     data: dict[str, Any]
+    """Details, which depend on the type."""
 
 
 class StepView(Answer):
     """A phase on the way to ready, as the last attempt went through it."""
 
     phase: Phase
+    """The phase."""
     state: Literal["waiting", "now", "done", "stopped"]
+    """`waiting` before it begins, `now`, `done`, or `stopped` where the instance ended in it."""
     since: UtcTime | None
     """When it began; null unless it is the current one."""
     seconds: float | None
@@ -181,14 +272,18 @@ class StepView(Answer):
     least_seconds: float | None
     """Expected, from earlier launches where there are any; null if unknown or no longer of interest."""
     most_seconds: float | None
+    """Expected at most; null as for `least_seconds`."""
 
 
 class EventList(Answer):
     """An instance's timeline and attempts."""
 
     instance_id: str
+    """The instance."""
     events: list[EventView]
+    """The timeline, oldest first."""
     attempts: list[AttemptView]
+    """The ledger of attempts, oldest first."""
     steps: list[StepView]
     """The phases up to ready."""
 
@@ -197,153 +292,21 @@ class LogAnswer(Answer):
     """The last lines of a node's log, redacted."""
 
     instance_id: str
+    """The instance."""
     attempt: int | None
+    """The attempt whose node wrote it; null before the first."""
     lines: list[str]
+    """The lines, oldest first."""
 
 
 class Credentials(Answer):
     """Access to a ready instance."""
 
     instance_id: str
-    endpoint: str
+    """The instance."""
+    endpoint: Url
     """Base address of the OpenAI-compatible API."""
     api_key: str
+    """The key, as `Authorization: Bearer`."""
     model_name: str
-
-
-class ConfigAnswer(Answer):
-    """Settings that matter to users, without secrets."""
-
-    version: str
-    orchestrator: str
-    workspace: str
-    deployment: str = ""
-    """The deployment's identity, which its nodes carry as the label `gpulaunch-deployment`; empty: an older app."""
-    simulation_speed: float
-    default_lifetime_minutes: int
-    default_idle_minutes: int | None
-    lease_seconds: int
-    public_url: str | None
-    vllm_requirement: str
-
-
-class CatalogAnswer(Answer):
-    """What can be launched on a provider."""
-
-    provider: str
-    prices_as_of: str
-    prices_source: PriceSource = "snapshot"
-    notes: list[str]
-    regions: list[str]
-    instance_types: list[str]
-    gpus: list[str]
-    offers: list[Offer]
-
-
-class CostGroup(Answer):
-    """Cost of a day, model, label or provider, in USD at list prices, exact to the micro-USD."""
-
-    key: str
-    """The day, model, provider, or label: `team=a`, or its value if one label was requested."""
-    node_hours: float
-    actual_usd: float
-    """At the prices of the machines used."""
-    estimated_usd: float
-    """The same hours at the price of each launch's first planned offer."""
-    on_demand_usd: float
-    """The same hours at on-demand prices."""
-    spot_saving_usd: float
-    """Saved by spot nodes, compared with on-demand ones of the same type and region."""
-    simulated_usd: float
-    """The simulated part of `actual_usd`."""
-
-
-class BudgetView(Answer):
-    """State of a budget in a month."""
-
-    month: str
-    mode: Mode
-    """Real and simulated launches have separate accounts."""
-    label: str | None
-    """A label such as `team=a`; null for the overall budget."""
-    budget_usd: float
-    spent_usd: float
-    """Cost of ended instances that were accepted in the month."""
-    reserved_usd: float
-    """Worst-case cost of live instances that were accepted in the month."""
-    left_usd: float
-
-
-class CostsAnswer(Answer):
-    """Costs between two days, inclusive, UTC."""
-
-    first_day: date
-    last_day: date
-    by: Literal["day", "model", "label", "provider"]
-    groups: list[CostGroup]
-    """When grouped by label, an instance counts in the group of each of its labels."""
-    total: CostGroup
-    """The sum, counting each instance once."""
-    budgets: list[BudgetView]
-    """Budgets of the current month."""
-
-
-class QuotaLine(Answer):
-    """One quota of a region: cores of a machine family, cores of the region, or machines."""
-
-    name: str
-    """As Azure spells it; `lowPriorityCores` is what spot machines need."""
-    used: int
-    limit: int
-    free: int
-    ours: int
-    """Used or about to be used by this deployment's live instances."""
-
-
-class QuotaRegion(Answer):
-    """The quotas of a region that matter to GPU machines."""
-
-    region: str
-    checked_at: UtcTime | None
-    """Null if the cloud did not answer."""
-    problem: str | None
-    """Why the quota is unknown."""
-    lines: list[QuotaLine]
-
-
-class QuotaAnswer(Answer):
-    """Quotas by region."""
-
-    checked: bool
-    """False if quotas are not checked; see `reason`."""
-    reason: str | None
-    regions: list[QuotaRegion]
-
-
-class SweepTaskView(Answer):
-    """How a task of the sweep last ran."""
-
-    name: str
-    ended_at: UtcTime | None
-    """When it last ended well."""
-    failed_at: UtcTime | None
-    """When its last run failed; null: it ended well. The log says why."""
-
-
-class HealthAnswer(Answer):
-    """State of the control plane."""
-
-    status: Literal["ok", "degraded"]
-    version: str
-    storage: Literal["ok", "unavailable"]
-    problems: list[str] = []
-    """What is degraded and why, a sentence each."""
-    swept_at: UtcTime | None = None
-    """When the last sweep ended; null: none has yet."""
-    tasks: list[SweepTaskView] = []
-    unreadable: int = 0
-    """Live instances whose stored records cannot be read; the list of instances names them."""
-    garbage_waiting: int = 0
-    """Nodes that are deleted only after a confirmation; `GET /api/garbage` names them."""
-    foreign_nodes: int = 0
-    """Nodes named like ours that carry another identity, or none; `GET /api/garbage` names them."""
+    """What requests name as `model`."""

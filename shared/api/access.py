@@ -2,10 +2,12 @@
 
 import logging
 import re
+from urllib.parse import urlsplit
 
-from gpulaunch.operations import Scope
+from gpulaunch.models.problems import FieldError
+from gpulaunch.operations import ROLL_OUT_ENDPOINT, Operation, Scope
 from shared.api.http import Request, Response
-from shared.api.problems import ProblemError
+from shared.api.problems import ProblemError, invalid_request
 from shared.app import App
 from shared.auth import scope_of
 
@@ -22,7 +24,7 @@ def check_access(scope: Scope, request: Request, app: App) -> None:
         ProblemError: 401 without a known token, 403 for a token that may not do this, 415 for a body that is not JSON.
         TooManyFailuresError: The caller's address has sent too many wrong tokens.
     """
-    _check_type(request, app.settings.open_to_all)
+    check_type(request, required=app.settings.open_to_all)
     if scope in (Scope.OPEN, Scope.NODE):
         return
     if app.settings.open_to_all:
@@ -77,7 +79,7 @@ def check_local(request: Request) -> None:
         raise ProblemError("forbidden", f"{message} The setting is GPULAUNCH_ADMIN_TOKENS.")
 
 
-def _check_type(request: Request, required: bool) -> None:
+def check_type(request: Request, *, required: bool) -> None:
     """Refuse bodies that are not JSON: a form or plain text is what a page can send to any site without asking it.
 
     Raises:
@@ -88,10 +90,25 @@ def _check_type(request: Request, required: bool) -> None:
         raise ProblemError("unsupported_type", "Send the body as `Content-Type: application/json`.")
 
 
+def check_conditions(operation: Operation, request: Request) -> None:
+    """Refuse what would make a caller believe that a call is conditional, or safe to repeat, where it is not.
+
+    Raises:
+        ProblemError: 412 for If-Match, 422 for a key.
+    """
+    if operation.method != "GET" and not operation.takes_if_match and request.header("If-Match") not in ("", "*"):
+        raise ProblemError("no_condition", "This call takes no If-Match. Leave it out.")
+    if operation is ROLL_OUT_ENDPOINT:
+        for name in ("Idempotency-Key", "Repeatability-Request-ID"):
+            if request.header(name):
+                message = "This call takes no key. Send the endpoint's `revision` as If-Match to repeat it safely."
+                raise invalid_request([FieldError(field=name, message=message)])
+
+
 def log_change(scope: Scope, request: Request, response: Response) -> None:
     """Log what an admin's call or form did, with the request's id; Location names what it made."""
     if scope is Scope.ADMIN and request.method != "GET":
-        where = response.headers.get("Location", "")
+        where = urlsplit(response.headers.get("Location", "")).path
         log.info(
             "%s from %s answered %d%s; request %s",
             request.what,

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 
 from gpulaunch import operations
 from gpulaunch.operations import OPENAPI, Operation
-from shared.api import endpoints, instances, nodes, operators
-from shared.api.access import check_access, log_change
+from shared.api import endpoints, instances, long_running, nodes, operators
+from shared.api.access import check_access, check_conditions, check_type, log_change
 from shared.api.http import API_HEADERS, Request, Response, finished, problem_response
 from shared.api.openapi import document
 from shared.api.problems import problem_of
@@ -21,6 +21,7 @@ HANDLERS: Mapping[Operation, Callable[[App, Request], Response]] = {
     operations.LOGS: instances.logs,
     operations.CREDENTIALS: instances.credentials,
     operations.TERMINATE: instances.terminate,
+    operations.SHOW_OPERATION: long_running.show_operation,
     operations.NODE_ASSIGNMENT: nodes.assignment,
     operations.NODE_REGISTER: nodes.register,
     operations.NODE_PROGRESS: nodes.progress,
@@ -33,6 +34,7 @@ HANDLERS: Mapping[Operation, Callable[[App, Request], Response]] = {
     operations.PUT_ENDPOINT: endpoints.put,
     operations.CHANGE_ENDPOINT: endpoints.change,
     operations.DELETE_ENDPOINT: endpoints.delete,
+    operations.SHOW_DELETION: long_running.show_deletion,
     operations.PAUSE_ENDPOINT: endpoints.pause,
     operations.RESUME_ENDPOINT: endpoints.resume,
     operations.ROLL_OUT_ENDPOINT: endpoints.roll_out,
@@ -51,6 +53,9 @@ HANDLERS: Mapping[Operation, Callable[[App, Request], Response]] = {
 }
 """Who handles each operation; its scope and its statuses stand in the operation."""
 
+_REPEATABILITY = {202: {"Repeatability-Result": "accepted"}, 409: {"Repeatability-Result": "rejected"}}
+"""What OASIS's Repeatable Requests 1.0 want to be answered, by status."""
+
 
 def answer(operation: Operation, request: Request, runtime: Callable[[], App]) -> Response:
     """Answer one call; nothing leaves but a response."""
@@ -58,10 +63,12 @@ def answer(operation: Operation, request: Request, runtime: Callable[[], App]) -
     try:
         if operation is OPENAPI:
             # The same whatever the settings, so it is answered even where they are wrong.
+            check_type(request, required=False)
             response = Response(body=json.dumps(document()), media_type="application/json")
         else:
             app = runtime()
             check_access(operation.scope, request, app)
+            check_conditions(operation, request)
             response = HANDLERS[operation](app, request)
             log_change(operation.scope, request, response)
     except Exception as error:
@@ -70,4 +77,6 @@ def answer(operation: Operation, request: Request, runtime: Callable[[], App]) -
         if app is not None:
             app.refusals.note(request.source, request.what, problem.problem, request.id)
         response = problem_response(problem, request.id)
+    if operation is operations.LAUNCH and request.header("Repeatability-Request-ID"):
+        response.headers |= _REPEATABILITY.get(response.status, {})
     return finished(request, response, API_HEADERS)

@@ -13,7 +13,8 @@ from gpulaunch.models.endpoints import (
     UnreadableEndpointView,
 )
 from shared.api.endpoint_views import endpoint_view, key_list, new_key
-from shared.api.http import Request, Response, json_if_changed, json_response
+from shared.api.http import Request, Response, digest_of, json_if_changed, json_response
+from shared.api.long_running import accepted
 from shared.api.parse import endpoint_name, if_match, read_body, read_value
 from shared.app import App
 from shared.control.endpoints import EndpointWithReplicas
@@ -24,18 +25,18 @@ from shared.storage.endpoints import UnreadableEndpoint
 def create(app: App, request: Request) -> Response:
     wanted = read_body(EndpointRequest, request)
     record, is_new = app.endpoints.create(wanted.name, wanted)
-    return _answer(app, record, 201 if is_new else 200)
+    return _made(app, request, record, is_new)
 
 
 def put(app: App, request: Request) -> Response:
     name, wanted = endpoint_name(request), read_body(EndpointSpec, request)
-    record, is_new = app.endpoints.put(name, wanted, if_match(request))
-    return _answer(app, record, 201 if is_new else 200)
+    record, is_new = app.endpoints.put(name, wanted, _revision(app, request))
+    return _made(app, request, record, is_new)
 
 
 def change(app: App, request: Request) -> Response:
     name, wanted = endpoint_name(request), read_body(EndpointChange, request)
-    return _answer(app, app.endpoints.respecify(name, lambda record: merged(record, wanted), if_match(request)))
+    return _answer(app, app.endpoints.respecify(name, lambda record: merged(record, wanted), _revision(app, request)))
 
 
 def merged(record: EndpointRecord, wanted: EndpointChange) -> EndpointSpec:
@@ -69,19 +70,21 @@ def show(app: App, request: Request) -> Response:
 
 
 def delete(app: App, request: Request) -> Response:
-    return _answer(app, app.endpoints.delete(endpoint_name(request), if_match(request)), 202)
+    record = app.endpoints.delete(endpoint_name(request), _revision(app, request))
+    view = _seen(app, app.endpoint_queries.with_replicas(record))
+    return json_response(view, 202, accepted(request, f"/api/endpoints/{record.name}", "delete"))
 
 
 def pause(app: App, request: Request) -> Response:
-    return _answer(app, app.endpoints.pause(endpoint_name(request), if_match(request)))
+    return _answer(app, app.endpoints.pause(endpoint_name(request), _revision(app, request)))
 
 
 def resume(app: App, request: Request) -> Response:
-    return _answer(app, app.endpoints.resume(endpoint_name(request), if_match(request)))
+    return _answer(app, app.endpoints.resume(endpoint_name(request), _revision(app, request)))
 
 
 def roll_out(app: App, request: Request) -> Response:
-    return _answer(app, app.endpoints.roll_out(endpoint_name(request), if_match(request)))
+    return _answer(app, app.endpoints.roll_out(endpoint_name(request), _revision(app, request)))
 
 
 def keys(app: App, request: Request) -> Response:
@@ -91,7 +94,8 @@ def keys(app: App, request: Request) -> Response:
 def create_key(app: App, request: Request) -> Response:
     name, wanted = endpoint_name(request), read_body(KeyRequest, request)
     made, key = app.endpoint_keys.create(name, wanted)
-    return json_response(new_key(made, key), 201, {"Location": f"/api/endpoints/{name}/keys/{made.key_id}"})
+    location = request.absolute(f"/api/endpoints/{name}/keys/{made.key_id}")
+    return json_response(new_key(made, key), 201, {"Location": location})
 
 
 def revoke_key(app: App, request: Request) -> Response:
@@ -108,7 +112,20 @@ def _seen(app: App, found: EndpointWithReplicas) -> EndpointView:
     return endpoint_view(found.record, found.instances, app.clock.now(), app.settings.gateway_url)
 
 
-def _answer(app: App, record: EndpointRecord, status: int = 200) -> Response:
-    headers = {"Location": f"/api/endpoints/{record.name}"} if status != 200 else {}
-    found = app.endpoint_queries.with_replicas(record)
-    return json_response(_seen(app, found), status, headers)
+def _revision(app: App, request: Request) -> str:
+    """The revision that a change is made over: what If-Match names, by itself or by the ETag of `show`."""
+    given = if_match(request)
+    if not given:
+        return ""
+    found = app.endpoint_queries.find(endpoint_name(request))
+    return found.record.revision if digest_of(_seen(app, found)) == given else given
+
+
+def _made(app: App, request: Request, record: EndpointRecord, is_new: bool) -> Response:
+    headers = {"Location": request.absolute(f"/api/endpoints/{record.name}")} if is_new else {}
+    view = _seen(app, app.endpoint_queries.with_replicas(record))
+    return json_response(view, 201 if is_new else 200, headers)
+
+
+def _answer(app: App, record: EndpointRecord) -> Response:
+    return json_response(_seen(app, app.endpoint_queries.with_replicas(record)))

@@ -3,6 +3,7 @@
 import hashlib
 import ipaddress
 import json
+import re
 import string
 import uuid
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ API_HEADERS: Final = {
 """Of every answer of the JSON API. A token in a header of its own does not keep shared caches from storing answers."""
 _STRICT_TRANSPORT: Final = {"Strict-Transport-Security": "max-age=31536000"}
 """Of every answer over https."""
+_HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
 _PRINTABLE: Final = string.ascii_letters + string.digits + string.punctuation + " "
 
 
@@ -58,6 +60,18 @@ class Request:
     def is_secure(self) -> bool:
         forwarded = self.header("X-Forwarded-Proto").split(",")[0].strip().lower()
         return (forwarded or self.address.scheme) == "https"
+
+    @property
+    def origin(self) -> str:
+        """Scheme and host by which the caller knows the app; empty, for relative links, if no valid host is given.
+
+        A proxy that asks for the app by another name passes the caller's on in X-Forwarded-Host.
+        """
+        host = self.header("X-Forwarded-Host").split(",")[0].strip() or self.address.netloc
+        return f"{'https' if self.is_secure else 'http'}://{host}" if _HOST.fullmatch(host) else ""
+
+    def absolute(self, path: str) -> str:
+        return self.origin + path
 
     @property
     def what(self) -> str:
@@ -101,10 +115,15 @@ def json_response(model: BaseModel, status: int = 200, headers: Mapping[str, str
     )
 
 
+def digest_of(model: BaseModel) -> str:
+    """What the ETag of an answer holds."""
+    return hashlib.sha256(model.model_dump_json().encode()).hexdigest()[:32]
+
+
 def json_if_changed(request: Request, model: BaseModel) -> Response:
     """A model as JSON with an ETag over all of it; 304 when the caller has it already."""
     response = json_response(model)
-    digest = hashlib.sha256(str(response.body).encode()).hexdigest()[:32]
+    digest = digest_of(model)
     etag = f'W/"{digest}"'
     known = [part.strip() for part in request.header("If-None-Match").split(",")]
     if etag in known or f'"{digest}"' in known or "*" in known:

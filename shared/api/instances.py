@@ -1,25 +1,52 @@
 """Handlers below /api/instances."""
 
+from urllib.parse import urlencode
+
 from gpulaunch.models.instances import STARTING
+from gpulaunch.models.problems import FieldError
 from gpulaunch.models.queries import EventQuery, InstanceQuery
 from gpulaunch.models.requests import LaunchRequest
 from gpulaunch.models.responses import InstanceList, LogAnswer
 from shared.api import views
 from shared.api.access import token_of
-from shared.api.http import Request, Response, json_if_changed, json_response
+from shared.api.http import Request, Response, digest_of, json_if_changed, json_response
+from shared.api.long_running import accepted
 from shared.api.parse import if_match, read_body, read_query
+from shared.api.problems import invalid_request
 from shared.app import App
 from shared.auth import Purpose
-from shared.storage.base import InstanceFilter, RecordPage, Unreadable, readable
+from shared.domain.errors import InstanceChangedError
+from shared.storage.base import (
+    InstanceFilter,
+    RecordPage,
+    Unreadable,
+    UnreadableRecordError,
+    Versioned,
+    readable,
+)
 
 
 def launch(app: App, request: Request) -> Response:
     """Accept a launch: 202, with the place to look in Location."""
     wanted = read_body(LaunchRequest, request)
     caller = "" if app.settings.open_to_all else app.deriver.derive(token_of(request), 0, Purpose.CALLER)
-    key = request.header("Idempotency-Key") or None
-    answer = app.launcher.launch(wanted, key, request.trace, caller, if_match(request) or None)
-    return json_response(answer, 202, {"Location": f"/api/instances/{answer.instance_id}"})
+    answer = app.launcher.launch(wanted, _launch_key(request), request.trace, caller, if_match(request) or None)
+    return json_response(answer, 202, accepted(request, f"/api/instances/{answer.instance_id}", "launch"))
+
+
+def _launch_key(request: Request) -> str | None:
+    """What makes the launch safe to repeat, by our name of it or by that of OASIS, which Azure's SDKs send.
+
+    Raises:
+        ProblemError: 422 for two that differ.
+    """
+    names = ("idempotency-key", "repeatability-request-id")
+    # An empty one is refused with the others that cannot be keys: its caller believes to have sent one.
+    given = {request.headers[name] for name in names if name in request.headers}
+    if len(given) > 1:
+        message = "Differs from Idempotency-Key; send one of them."
+        raise invalid_request([FieldError(field="Repeatability-Request-ID", message=message)])
+    return next(iter(given), None)
 
 
 def plan(app: App, request: Request) -> Response:
@@ -31,7 +58,13 @@ def plan(app: App, request: Request) -> Response:
 def page(app: App, request: Request) -> Response:
     query = read_query(InstanceQuery, request.query)
     found = app.instances.page(filter_of(query), query.page_size, query.continuation_token)
-    return json_if_changed(request, page_view(app, found))
+    view = page_view(app, found)
+    if found.next_token is not None:
+        # A Functions key in `code` is the caller's to send.
+        asked = {name: value for name, value in request.query.items() if name != "code"}
+        following = urlencode(asked | {"continuation_token": found.next_token})
+        view = view.model_copy(update={"nextLink": request.absolute(f"/api/instances?{following}")})
+    return json_if_changed(request, view)
 
 
 def filter_of(query: InstanceQuery) -> InstanceFilter:
@@ -78,9 +111,28 @@ def credentials(app: App, request: Request) -> Response:
 
 
 def terminate(app: App, request: Request) -> Response:
-    """Begin to terminate an instance, whether its record can be read or not."""
-    found = app.terminator.terminate(_id(app, request))
-    location = {"Location": f"/api/instances/{found.instance_id}"}
+    """Begin to terminate an instance, whether its record can be read or not; with If-Match only as it was seen."""
+    instance_id, seen = _id(app, request), if_match(request)
+    if seen:
+        found = app.terminator.terminate_seen(_as_seen(app, instance_id, seen))
+    else:
+        found = app.terminator.terminate(instance_id)
+    headers = accepted(request, f"/api/instances/{found.instance_id}", "terminate")
     if isinstance(found, Unreadable):
-        return json_response(views.unreadable_view(found), 202, location)
-    return json_response(views.instance_view(found, app.clock.now()), 202, location)
+        return json_response(views.unreadable_view(found), 202, headers)
+    return json_response(views.instance_view(found, app.clock.now()), 202, headers)
+
+
+def _as_seen(app: App, instance_id: str, etag: str) -> Versioned:
+    """The record, if `show` still answers with that ETag.
+
+    Raises:
+        InstanceChangedError: It does not, or the record cannot be read, so that it has none.
+    """
+    try:
+        found = app.instances.find(instance_id)
+    except UnreadableRecordError as error:
+        raise InstanceChangedError from error
+    if digest_of(views.instance_view(found.record, views.as_of(found.record, app.clock.now()))) != etag:
+        raise InstanceChangedError
+    return found

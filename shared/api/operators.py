@@ -7,7 +7,7 @@ import io
 from gpulaunch.models.garbage import Adoption, DeletionConfirmation, GarbageConfirmation
 from gpulaunch.models.problems import FieldError
 from gpulaunch.models.queries import CatalogQuery, CostsQuery, QuotaQuery
-from gpulaunch.models.responses import ConfigAnswer, CostGroup, CostsAnswer
+from gpulaunch.models.reports import ConfigAnswer, CostGroup, CostsAnswer
 from gpulaunch.version import VERSION
 from shared.api.http import Request, Response, json_response
 from shared.api.parse import read_body, read_query

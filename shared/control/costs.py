@@ -6,7 +6,7 @@ from datetime import timedelta
 from gpulaunch.models.instances import Mode
 from gpulaunch.models.problems import FieldError
 from gpulaunch.models.queries import CostsQuery
-from gpulaunch.models.responses import BudgetView, CostGroup, CostsAnswer
+from gpulaunch.models.reports import BudgetView, CostGroup, CostsAnswer
 from shared.billing.budget import Budgets
 from shared.billing.ledger import AttemptCosts, account_key, label_of, month_of
 from shared.billing.report import Sums, once, report

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from gpulaunch.models.instances import ID_END, INSTANCE_ID, STARTING
 from gpulaunch.models.problems import FieldError
 from gpulaunch.models.queries import CatalogQuery
-from gpulaunch.models.responses import CatalogAnswer, HealthAnswer, SweepTaskView
+from gpulaunch.models.reports import CatalogAnswer, HealthAnswer, SweepTaskView
 from gpulaunch.version import VERSION
 from shared.clock import Clock
 from shared.control.garbage_report import GarbageReports

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from gpulaunch.models.instances import Mode
 from gpulaunch.models.offers import Offer
+from gpulaunch.models.reports import QuotaAnswer, QuotaLine, QuotaRegion
 from gpulaunch.models.requests import ProviderName
-from gpulaunch.models.responses import QuotaAnswer, QuotaLine, QuotaRegion
 from shared.clouds.base import CloudCompute
 from shared.domain.cloud import CloudsByProvider, CloudTraits
 from shared.domain.instance import AttemptState, InstanceRecord

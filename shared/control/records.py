@@ -152,8 +152,14 @@ class Records:
 
     def _once(self, instance_id: str, observed: Observation, known: list[Versioned]) -> InstanceRecord | None:
         before = known.pop() if known else self.store.load(instance_id)
-        if before is None:
-            return None
+        return None if before is None else self.change_seen(before, observed)
+
+    def change_seen(self, before: Versioned, observed: Observation) -> InstanceRecord:
+        """Apply an observation to a record as the caller has just read it.
+
+        Raises:
+            StaleRecordError: It has changed since; nothing was written.
+        """
         decision = self.lifecycle.decide(before.record, observed)
         written = self.commit(before, decision)
         self.follow_up(decision)

@@ -7,11 +7,12 @@ from shared.clock import Clock
 from shared.control.clusters import ClusterListing
 from shared.control.garbage_report import GarbageReports
 from shared.control.records import Records
-from shared.domain.errors import InstanceNotFoundError
+from shared.domain.errors import InstanceChangedError, InstanceNotFoundError
 from shared.domain.instance import InstanceRecord
+from shared.errors import StaleRecordError
 from shared.lifecycle.observations import TerminationRequested
 from shared.lifecycle.rules import user_asked
-from shared.storage.base import InstanceStore, Marker, Unreadable, UnreadableRecordError
+from shared.storage.base import InstanceStore, Marker, Unreadable, UnreadableRecordError, Versioned
 
 log = logging.getLogger("gpulaunch.lifecycle")
 
@@ -87,6 +88,17 @@ class Terminator:
         if record is None:
             raise InstanceNotFoundError(instance_id)
         return record
+
+    def terminate_seen(self, seen: Versioned) -> InstanceRecord:
+        """As `terminate`, of a record that is as its caller has seen it.
+
+        Raises:
+            InstanceChangedError: It has changed meanwhile.
+        """
+        try:
+            return self.records.change_seen(seen, TerminationRequested(user_asked()))
+        except StaleRecordError as error:
+            raise InstanceChangedError from error
 
     def terminate_again(self, instance_id: str) -> bool:
         """Terminate an instance that a user terminated while its record could not be read; whether that has begun.

@@ -8,6 +8,7 @@ RefusalError
 ├── PlanChangedError         the launch would differ from the plan that its caller was shown
 ├── KeyReusedError           an Idempotency-Key came again with another body
 ├── InstanceNotFoundError    no instance has that id, and no live one that name
+├── InstanceChangedError     the instance is not as its caller has seen it
 ├── AmbiguousNameError       several live instances have that name
 ├── EndpointNotFoundError    no endpoint has that name
 ├── EndpointExistsError      an endpoint of that name exists and is not as asked for
@@ -101,6 +102,11 @@ class AmbiguousNameError(RefusalError):
     def __init__(self, given: str, ids: Sequence[str]) -> None:
         shown = ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
         super().__init__(f"{len(ids)} live instances are called {given!r}; use an id: {shown}.")
+
+
+class InstanceChangedError(RefusalError):
+    def __init__(self) -> None:
+        super().__init__("The instance has changed since this ETag was answered. Get it again, then repeat the call.")
 
 
 class EndpointNotFoundError(RefusalError):

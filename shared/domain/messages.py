@@ -52,24 +52,32 @@ class BudgetNotice(Stored):
     """A budget that a launch did not fit; complete, since a refused launch has no event to refer to."""
 
     at: UtcTime
+    """When the launch was refused."""
     month: str
+    """The month, such as `2026-01`."""
     mode: Literal["real", "simulation"]
+    """Real and simulated launches have separate budgets."""
     label: str | None
     """A label such as `team=a`; null for the overall budget."""
     budget_usd: float
+    """The budget."""
     used_usd: float
     """Spent or reserved."""
     asked_usd: float
     """Worst-case cost of the launch."""
     message: str
+    """What was refused, and what to do."""
 
 
 class UnreadableNotice(Stored):
     """A record that this version cannot read; complete, since no event of it may be readable either."""
 
     at: UtcTime
+    """When it was found."""
     instance_id: InstanceId
+    """The instance."""
     reason: Literal["unreadable_record"] = "unreadable_record"
+    """Stable code of the reason."""
     message: str
     """Why it cannot be read, and what to do."""
 
@@ -78,11 +86,13 @@ class GarbageNotice(Stored):
     """Nodes that the garbage collection leaves alone; complete, since they belong to no instance's events."""
 
     at: UtcTime
+    """When they were found."""
     reason: Word
     """`waiting` for a confirmation, `unlabelled` so that nothing shows whose they are, `staying` after their deletion,
     `lost` from the records of SkyPilot, which launched them. A later version may have more.
     """
     count: int
+    """How many nodes."""
     message: str
     """Which nodes, why, and what to do."""
 
@@ -91,9 +101,11 @@ class AccessNotice(Stored):
     """Too many failed sign-ins or wrong tokens from one address."""
 
     at: UtcTime
+    """When the limit was reached."""
     source: str
     """The address; of IPv6 the network."""
     message: str
+    """What was refused, and what to do."""
 
 
 NO_INSTANCE = "inst-" + "0" * 26

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from gpulaunch.models.base import Outside, Stored, UtcTime
+from gpulaunch.models.base import Outside, Stored, Url, UtcTime, Wide
 from gpulaunch.models.requests import Job
 from shared.domain.text import clean
 
@@ -51,16 +51,21 @@ class NodeStatus(Outside):
     """A node's report; pushed to `/progress`, or returned by the agent when polled."""
 
     phase: NodePhase
+    """What the node is doing."""
     detail: Line = ""
     """One line for people: what the node is doing, or why it failed."""
     failure: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}$")] | None = None
     """With phase `failed`: install_failed, model_fetch_failed, server_failed or port_taken."""
     fetched_bytes: ByteCount | None = None
+    """How much of the model it has fetched."""
     total_bytes: ByteCount | None = None
+    """Size of the model's files."""
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """vLLM's port, once known."""
     notice: NodeNotice | None = None
+    """Why it is about to shut down."""
     job: JobResult | None = None
+    """Result of its job, once that has ended."""
     log_tail: Annotated[list[Line], Field(max_length=200)] = []
     """The last lines of the installation or of vLLM."""
 
@@ -75,7 +80,9 @@ class NodeRegistration(Outside):
     """Body of `/register`, sent once the server is up."""
 
     port: Annotated[int, Field(ge=1, le=65535)]
+    """vLLM's port."""
     vllm_version: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.+_-]{1,60}$")] | None = None
+    """vLLM's version."""
 
     @model_validator(mode="before")
     @classmethod
@@ -90,14 +97,18 @@ class NoticeReport(Outside):
     """Body of `/notice`, sent before the node shuts down."""
 
     notice: NodeNotice
+    """Why the node is about to shut down."""
     seconds_left: Annotated[float, Field(ge=0, le=86400)] | None = None
+    """How long it has; null if unknown."""
 
 
 class Heartbeat(Outside):
     """Body of `/heartbeat`."""
 
     running_requests: Annotated[float, Field(ge=0, le=_MOST)] | None = None
+    """Requests that vLLM is answering."""
     waiting_requests: Annotated[float, Field(ge=0, le=_MOST)] | None = None
+    """Requests that wait in vLLM."""
 
 
 class LeaseAnswer(Stored):
@@ -123,7 +134,7 @@ class PartsChecksum(Stored):
 
     digest: str
     """In hexadecimal digits, `-` and the number: `d41d8cd98f00b204e9800998ecf8427e-3`."""
-    part_bytes: int
+    part_bytes: Wide
     """Size of every part but the last."""
 
 
@@ -139,9 +150,9 @@ class ModelFile(Stored):
 
     path: str
     """Path relative to the model's folder and inside it, with forward slashes."""
-    url: str
+    url: Url
     """URL for GET and range requests; signed if the store requires it."""
-    size: int | None = None
+    size: Wide | None = None
     """Size in bytes if the store reports it; the node verifies it."""
     checksum: FileChecksum | None = None
     """If the store reports one; the node verifies it."""
@@ -155,19 +166,23 @@ class ModelFolder(Stored):
     name: str
     """Of its folder on the node, beside the model's: `extra-1`."""
     files: list[ModelFile]
+    """What is in it."""
 
 
 class Assignment(Stored):
     """Everything a node needs, fetched with its token or, in pull mode, passed in the task."""
 
     instance_id: str
+    """The node's instance."""
     attempt: int
+    """The node's attempt."""
     model_name: str
+    """Name under which vLLM serves the model."""
     files: list[ModelFile]
     """The model's files."""
     hub_model: str | None = None
     """The model's name on the Hub, if it comes from there. Agents of earlier versions list its files themselves."""
-    hub_endpoint: str = "https://huggingface.co"
+    hub_endpoint: Url = "https://huggingface.co"
     """Files below this address are asked for with the token."""
     hub_token: str | None = None
     """Token for gated models on the Hub."""
@@ -176,6 +191,7 @@ class Assignment(Stored):
     chat_template: str | None = None
     """The chat template's text."""
     vllm_args: list[str]
+    """Additional arguments for `vllm serve`."""
     local_args: list[str] | None = None
     """The arguments with `{extra-1}` and `{model}` in place of what is in such a folder; None: as `vllm_args`."""
     api_key: str
@@ -183,5 +199,8 @@ class Assignment(Stored):
     port: int | None
     """vLLM's port; None lets the agent choose a free one and report it."""
     deadline_at: UtcTime
+    """When the node ends itself, whatever happens."""
     lease_seconds: int
+    """How long the node runs without contact to the app."""
     job: Job | None = None
+    """A command to run once the server is up."""

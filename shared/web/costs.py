@@ -6,8 +6,8 @@ from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from gpulaunch.models.queries import CostsBy, CostsQuery
+from gpulaunch.models.reports import CostsAnswer
 from gpulaunch.models.requests import DEFAULT_PROVIDER
-from gpulaunch.models.responses import CostsAnswer
 from shared.app import App
 
 DAYS: Final = 14

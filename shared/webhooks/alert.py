@@ -33,20 +33,29 @@ class AlertData(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     instance_id: str
+    """The instance."""
     sequence: int
     """Number of the event; `webhook-id` is made of instance and number."""
     phase: Phase
     """The phase after the event."""
     message: str
+    """What happened, in words."""
     reason: Reason | None
+    """Stable code of the reason; null if there is none."""
     attempt: int | None
+    """The attempt that the event belongs to; null if to none."""
     details: dict[str, Any]
     """Details that depend on the event."""
     name: str | None
+    """The name that the instance was launched with."""
     model_name: str
+    """Name of the served model."""
     provider: str
+    """The provider that it was launched on."""
     mode: Mode
+    """`simulation` costs nothing and launches nothing."""
     labels: dict[str, str]
+    """The instance's labels."""
     cost_usd: float
     """Cost of the instance so far, in USD."""
 

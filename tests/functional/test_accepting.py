@@ -25,7 +25,7 @@ def problem(world: World, body: object, **call: Any) -> Any:
 def test_the_seed_body_should_be_accepted_word_for_word(world: World) -> None:
     answer = world.call("POST", PATH, SEED)
     assert answer.status == 202
-    assert answer.headers["Location"] == f"/api/instances/{answer.json['instance_id']}"
+    assert answer.headers["Location"] == f"http://test/api/instances/{answer.json['instance_id']}"
     assert answer.json["message"] == "GPU instance launch initiated (SIMULATION)"
     assert (answer.json["mode"], answer.json["phase"]) == ("simulation", "queued")
     assert [(offer["use_spot"], offer["region"]) for offer in answer.json["offers"]] == [

@@ -49,7 +49,7 @@ def live(world: World) -> list[Any]:
 
 def test_an_endpoint_should_have_its_replicas_ready_without_any_sweep(world: World) -> None:
     answer = create(world)
-    assert answer.headers["Location"] == CHAT
+    assert answer.headers["Location"] == f"http://test{CHAT}"
     assert (answer.json["status"], answer.json["replicas"], answer.json["ready_replicas"]) == ("starting", 2, 0)
     for _ in range(3):
         world.run(29)

@@ -93,7 +93,7 @@ class Api:
         headers = {
             name.removeprefix("HTTP_").replace("_", "-"): value
             for name, value in environ.items()
-            if name.startswith("HTTP_") and value
+            if name.startswith("HTTP_")
         }
         query = dict(parse_qsl(environ.get("QUERY_STRING", "")))
         request = func.HttpRequest(

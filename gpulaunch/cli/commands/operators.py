@@ -12,8 +12,8 @@ from gpulaunch.cli.session import Json, Session, session_of
 from gpulaunch.format import usd
 from gpulaunch.models.garbage import AdoptionAnswer, GarbageAnswer
 from gpulaunch.models.queries import CostsBy
+from gpulaunch.models.reports import CatalogAnswer, CostsAnswer, QuotaAnswer
 from gpulaunch.models.requests import DEFAULT_PROVIDER, ProviderName
-from gpulaunch.models.responses import CatalogAnswer, CostsAnswer, QuotaAnswer
 
 
 def catalog(

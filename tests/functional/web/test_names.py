@@ -41,7 +41,7 @@ def test_terminating_by_name_should_end_that_instance_alone(world: World) -> Non
     mine, other = world.launch(name="mine"), world.launch(name="other")
     answer = world.call("DELETE", "/api/instances/mine")
     assert (answer.status, answer.json["instance_id"]) == (202, mine)
-    assert answer.headers["Location"] == f"/api/instances/{mine}"
+    assert answer.headers["Location"] == f"http://test/api/instances/{mine}"
     assert world.show(other)["phase"] == "queued"
 
 
