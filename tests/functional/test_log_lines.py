@@ -4,6 +4,7 @@ import logging
 import re
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import azure.functions as func
@@ -76,6 +77,25 @@ def test_the_request_of_every_problem_should_be_found_in_the_log(
         lines = [line for line in caplog.messages if answer.json["request_id"] in line]
         assert lines, answer.json
         assert any(f"answered {answer.status}" in line for line in lines)
+
+
+def test_one_query_of_the_docs_should_find_a_request_and_an_instance(heard: Listening) -> None:
+    query = (Path(__file__).parents[2] / "docs" / "observability.md").read_text("utf-8")
+    assert "| where Message has id" in query
+
+    def has(searched: str) -> list[str]:
+        # Kusto's `has` finds whole terms, which letters and digits make up.
+        whole = re.compile(rf"(?<![0-9A-Za-z]){re.escape(searched)}(?![0-9A-Za-z])")
+        return [line["body"] for line in heard.lines() if whole.search(line["body"])]
+
+    launched = heard.call("POST", "/api/instances/launch", SEED)
+    instance_id = launched.json["instance_id"]
+    refused = heard.call("GET", f"/api/instances/{instance_id}/credentials")
+    heard.run(90)
+    assert has(refused.json["request_id"])
+    (line,) = has(launched.headers["X-Request-Id"])
+    assert instance_id in line
+    assert len(has(instance_id)) > 5
 
 
 def test_the_request_of_a_problem_page_should_be_found_in_the_log(
