@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, cast
 
 import azure.functions as func
 
+from functions.limits import ANSWER_SECONDS
+from gpulaunch.deadlines import time_limit
 from gpulaunch.operations import OPERATIONS, Operation
 from shared.web.routes import PAGES, Page
 
@@ -21,7 +23,8 @@ def _operation(operation: Operation) -> Callable[..., func.HttpResponse]:
         from shared.api.dispatch import answer
         from shared.app import runtime
 
-        return _sent(answer(operation, _received(req, context), runtime))
+        with time_limit(ANSWER_SECONDS):
+            return _sent(answer(operation, _received(req, context), runtime))
 
     return handler
 
@@ -31,7 +34,8 @@ def _page(page: Page) -> Callable[..., func.HttpResponse]:
         from shared.app import runtime
         from shared.web.dispatch import answer
 
-        return _sent(answer(page, _received(req, _NONE), runtime))
+        with time_limit(ANSWER_SECONDS):
+            return _sent(answer(page, _received(req, _NONE), runtime))
 
     return handler
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import azure.functions as func
 
 from functions.failures import sendable_failures
+from functions.limits import STEP_SECONDS
+from gpulaunch.deadlines import time_limit
 from shared.queues import ALERTS, LAUNCHES, PROBES, TEARDOWNS
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ def _handler(queue: str, kind: str, act: "Callable[[App, Any], None]") -> Handle
         from shared.domain import messages
         from shared.domain.errors import MessageError
 
-        with sendable_failures():
+        with sendable_failures(), time_limit(STEP_SECONDS):
             app, body = runtime(), msg.get_body()
             try:
                 act(app, messages.read_message(getattr(messages, kind), body))

@@ -3,6 +3,8 @@
 import azure.functions as func
 
 from functions.failures import sendable_failures
+from functions.limits import SWEEP_SECONDS
+from gpulaunch.deadlines import time_limit
 
 bp = func.Blueprint()
 
@@ -13,5 +15,5 @@ def sweep(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the host binds it
     """One sweep over all live instances, every 30 seconds: the longest that a lost message or a dead node is unseen."""
     from shared.app import runtime
 
-    with sendable_failures():
+    with sendable_failures(), time_limit(SWEEP_SECONDS):
         runtime().sweep.run()

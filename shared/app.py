@@ -1,6 +1,5 @@
 """The composition root: the one place where the program is put together."""
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -124,7 +123,8 @@ class App:
 
 _COSTS_SECONDS = 60.0
 
-_lock = threading.Lock()
+_lock = Turns(1, 12.0, "the app's start")
+"""Storage that is silent fails the start, whose callers would else wait for each other's tries."""
 _made: list[App] = []
 
 
@@ -191,7 +191,7 @@ def compose(adapters: Adapters) -> App:
             store, listing, made.deployment, garbage, LostRecords(listing, alerts.garbage), alerts.garbage
         ),
         LostNodes(store, listing, adopter, specs, made.backends, clock),
-        Requeue(made.queues),
+        Requeue(made.queues, store, clock),
         PoisonQueues(made.queues, records),
         EndpointReplicas(made.endpoints, replicas),
         BudgetCap(store, records, rules.budgets),

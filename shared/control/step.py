@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from gpulaunch.deadlines import time_left, time_limit
 from gpulaunch.models.instances import Phase
 from shared.control.observer import Observer
 from shared.control.records import Lifecycle, Records, queue_of
@@ -22,6 +23,9 @@ _ROUNDS = 8
 """Follow-ups that one invocation takes itself; more than any legal run of undelayed steps, fewer than a loop."""
 _IN_PLACE = 1.0
 """Seconds that a step waits itself rather than by a message: queues count in whole seconds."""
+ACT_SECONDS = 240.0
+"""For all calls of one act: listing a model takes two minutes at most, and its headers one more. A round begins only
+where this much is left of the step's time, so that what an act has learned is still written."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,9 @@ class StepRunner:
             act = self.lifecycle.next_act(record, claimed=claimed)
             if isinstance(act, Nothing):
                 return
-            decision = self.lifecycle.decide(record, self.observer.perform(record, act))
+            with time_limit(ACT_SECONDS):
+                observed = self.observer.perform(record, act)
+            decision = self.lifecycle.decide(record, observed)
             if not decision.changed:
                 return
             record = decision.record
@@ -78,7 +84,8 @@ class StepRunner:
             step = decision.next_step
             if step is None:
                 return
-            if queue_of(step.step) != here or step.delay_seconds >= _IN_PLACE or round_number == _ROUNDS:
+            last = round_number == _ROUNDS or time_left() < ACT_SECONDS
+            if queue_of(step.step) != here or step.delay_seconds >= _IN_PLACE or last:
                 self.records.follow_up(decision)
                 return
             if step.delay_seconds > 0:

@@ -311,6 +311,10 @@ class Queues(Protocol):
     def send(self, queue: str, message: BaseModel, delay_seconds: float = 0.0) -> None:
         """Put a message, visible after `delay_seconds` (0 to 7 days)."""
 
+    def waiting_since(self, queue: str) -> datetime | None:
+        """When the oldest message that waits to be taken was sent, about; None: none waits. Delayed ones don't."""
+        ...
+
     def bury(self, queue: str, body: bytes) -> None:
         """Put a message that can't be understood into the queue's poison queue, as it came."""
 

@@ -9,6 +9,7 @@ import base64
 import binascii
 import math
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,6 +57,14 @@ class StorageQueues:
 
     def send(self, queue: str, message: BaseModel, delay_seconds: float = 0.0) -> None:
         self._put(queue, message.model_dump_json(by_alias=True).encode(), visibility(delay_seconds))
+
+    def waiting_since(self, queue: str) -> datetime | None:
+        with translated(f"look into {queue}"):
+            try:
+                waiting = self._client(queue).peek_messages(max_messages=READ_AT_ONCE)
+            except ResourceNotFoundError:
+                return None  # no message was ever sent
+        return min((one.inserted_on for one in waiting if one.inserted_on is not None), default=None)
 
     def bury(self, queue: str, body: bytes) -> None:
         self._put(poison_queue(queue), body, 0)

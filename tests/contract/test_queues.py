@@ -257,3 +257,18 @@ def test_a_service_that_is_not_there_is_unavailable() -> None:
         StorageQueues(service).send("queue", STEP)
     with pytest.raises(StoreUnavailableError):
         connect.ensure(table, service, [])
+
+
+def test_the_oldest_message_that_waits_should_be_known(bench: Bench) -> None:
+    assert bench.queues.waiting_since(bench.queue) is None
+    bench.queues.send(bench.queue, STEP)
+    since = bench.queues.waiting_since(bench.queue)
+    assert since is not None
+    bench.let_pass(1.1)
+    bench.queues.send(bench.queue, STEP)
+    assert bench.queues.waiting_since(bench.queue) == since
+
+
+def test_a_message_that_is_delayed_or_taken_should_not_wait(bench: Bench) -> None:
+    bench.queues.send(bench.queue, STEP, delay_seconds=60)
+    assert bench.queues.waiting_since(bench.queue) is None

@@ -31,6 +31,7 @@ from shared.lifecycle import machine, progress
 from shared.lifecycle import provision as provisioning
 from shared.lifecycle import ready as health
 from shared.lifecycle.observations import Act, Nothing, Released, Reported, Submit
+from shared.lifecycle.resending import Resent
 from shared.lifecycle.rules import termination_reason
 from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import Decision, NextStep, Transition
@@ -152,6 +153,12 @@ def sweep_does_not_send_again(patch: Patch) -> None:
     """A message that was lost stays lost."""
     for module in (requeue, poison):
         patch.setattr(module, "is_overdue", always(value=False))
+
+
+@mutation
+def sweep_sends_again_only_once(patch: Patch) -> None:
+    """A message that is lost when it is sent again stays lost."""
+    patch.setattr(Resent, "pause", timedelta(days=365))
 
 
 @mutation

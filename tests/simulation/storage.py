@@ -224,6 +224,9 @@ class FaultyQueues(MemoryQueues):
         """Delete a message whose function ended well, as the host does."""
         super().forget(message)
 
+    def waiting_since(self, queue: str) -> datetime | None:
+        return self._chaos.storage("look into a queue", lambda: super(FaultyQueues, self).waiting_since(queue))
+
     def poisoned(self, queue: str) -> list[QueuedMessage]:
         return self._chaos.storage("poisoned", lambda: super(FaultyQueues, self).poisoned(queue))
 

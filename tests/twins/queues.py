@@ -21,6 +21,7 @@ LEASE_SECONDS = 600.0
 class _Message:
     id: str
     body: bytes
+    sent_at: datetime
     visible_at: datetime
     dequeue_count: int = 0
     pop_receipt: str = ""
@@ -44,6 +45,12 @@ class MemoryQueues:
     def put(self, queue: str, body: bytes) -> None:
         with self._lock:
             self._put(queue, body, 0)
+
+    def waiting_since(self, queue: str) -> datetime | None:
+        with self.calls.call("waiting_since"), self._lock:
+            now = self._clock.now()
+            waiting = [one for one in self._queues[queue] if one.visible_at <= now]
+            return min((one.sent_at for one in waiting[:READ_AT_ONCE]), default=None)
 
     def bury(self, queue: str, body: bytes) -> None:
         with self.calls.call("bury"), self._lock:
@@ -93,5 +100,6 @@ class MemoryQueues:
             return min((one.visible_at for queue in queues for one in self._queues[queue]), default=None)
 
     def _put(self, queue: str, body: bytes, hidden: int) -> None:
-        visible_at = self._clock.now() + timedelta(seconds=hidden)
-        self._queues[queue].append(_Message(f"message-{next(self._numbers)}", body, visible_at))
+        now = self._clock.now()
+        visible_at = now + timedelta(seconds=hidden)
+        self._queues[queue].append(_Message(f"message-{next(self._numbers)}", body, now, visible_at))

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar
 
 from gpulaunch.models.instances import Phase
-from shared.domain.instance import InstanceRecord
 from shared.errors import StoreUnavailableError
 from shared.storage.base import Unreadable, Versioned
 
@@ -18,9 +17,6 @@ ALERT_EVERY = timedelta(hours=4)
 """Between two alerts about nodes that still wait for a person."""
 _NAMED = 10
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-GRACE = timedelta(seconds=20)
-"""How late a step may be before it is sent again: polling and a busy queue cost seconds, a lost message never comes."""
 
 
 @dataclass
@@ -105,12 +101,3 @@ class Cadence:
         stretch, into = divmod(now - _EPOCH, self.every)
         last, self._last = self._last, stretch
         return into < timedelta(seconds=30) if last is None else stretch > last
-
-
-def is_overdue(record: InstanceRecord, now: datetime) -> bool:
-    """Whether a record's next step is late enough to be sent again."""
-    if record.due_at is None:
-        return False
-    # The sweep alone enforces a ready instance's deadline and idle time; there is no message to wait for.
-    grace = timedelta(0) if record.phase is Phase.READY else GRACE
-    return record.due_at + grace <= now

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from shared.control.records import Records
-from shared.control.sweep.base import Cadence, TaskRun, Walk, each, is_overdue
+from shared.control.sweep.base import Cadence, TaskRun, Walk, each
 from shared.domain.errors import MessageError
 from shared.domain.messages import EndpointMessage, LaunchMessage, ProbeMessage, read_message
 from shared.errors import StaleRecordError
 from shared.lifecycle.observations import Poisoned
+from shared.lifecycle.resending import is_overdue
 from shared.queues import PROBES, QUEUES
 from shared.storage.base import QueuedMessage, Queues, UnreadableRecordError, Versioned
 

@@ -1,37 +1,88 @@
-"""Send overdue queues again: lost messages, deadlines, idle times, budgets of single instances."""
+"""Send overdue steps again: lost messages, deadlines, idle times, budgets of single instances."""
 
+import logging
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import cache
 
 from gpulaunch.models.instances import Phase
-from shared.control.records import send_step
-from shared.control.sweep.base import TaskRun, Walk, is_overdue
-from shared.lifecycle.transition import NextStep
-from shared.storage.base import Queues, Versioned
+from shared.clock import Clock
+from shared.control.records import queue_of, send_step
+from shared.control.sweep.base import TaskRun, Walk, each
+from shared.domain.instance import InstanceRecord
+from shared.lifecycle.resending import Resent, is_lost, is_overdue, sent_again
+from shared.lifecycle.transition import NextStep, StepName
+from shared.storage.base import InstanceStore, Queues, Versioned
+
+log = logging.getLogger("gpulaunch.sweep")
+
+MOST = 1000
+"""Steps sent again by one sweep, each read and sent in 20 ms; the others are overdue in the next one, too."""
+SENDING = timedelta(seconds=15)
+"""For how long a sweep sends, so that it ends before the next one is due."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Requeue:
+    """Sends the overdue steps whose messages are lost; remembers what it sent for as long as a step is overdue.
+
+    A process that takes over the sweep sends a step once more at most.
+    """
+
     name = "resent"
 
     queues: Queues
+    store: InstanceStore
+    clock: Clock
+    _resent: dict[str, Resent] = field(default_factory=dict[str, Resent], init=False)
 
     def begin(self, now: datetime) -> TaskRun:
-        return _Run(self.queues, now)
+        return _Run(self, now)
+
+    def send(self, overdue: list[InstanceRecord], now: datetime) -> int:
+        """Send what is lost, deadlines first, then what has been late the longest; how many."""
+        late = {record.instance_id: record.due_at for record in overdue}
+        self._resent = {name: one for name, one in self._resent.items() if late.get(name) == one.due_at}
+        waiting_since = cache(self.queues.waiting_since)
+        lost = [
+            record
+            for record in sorted(overdue, key=lambda record: (record.phase is not Phase.READY, record.due_at))
+            if is_lost(record, self._resent.get(record.instance_id), waiting_since(_queue(record)), now)
+        ]
+        if len(lost) < len(overdue):
+            log.info("%d overdue steps wait for their turn or were sent again lately", len(overdue) - len(lost))
+        return each(lost[:MOST], lambda record: self._send(record, now), lambda record: record.instance_id)
+
+    def _send(self, record: InstanceRecord, begun: datetime) -> bool:
+        due_at = record.due_at
+        if due_at is None or self.clock.now() - begun > SENDING:
+            return False
+        # Since it was read, its message may have been taken.
+        found = self.store.load(record.instance_id)
+        if found is None or found.record.due_at != due_at or found.record.epoch != record.epoch:
+            return False
+        send_step(self.queues, record, NextStep(_step(record), 0.0))
+        self._resent[record.instance_id] = sent_again(due_at, self._resent.get(record.instance_id), self.clock.now())
+        return True
+
+
+def _step(record: InstanceRecord) -> StepName:
+    return "teardown" if record.phase is Phase.TERMINATING else "advance"
+
+
+def _queue(record: InstanceRecord) -> str:
+    return queue_of(_step(record))
 
 
 @dataclass
 class _Run(TaskRun):
-    queues: Queues
+    task: Requeue
     now: datetime
-    _sent: int = field(default=0, init=False)
+    _overdue: list[InstanceRecord] = field(default_factory=list[InstanceRecord], init=False)
 
     def see(self, found: Versioned) -> None:
-        record = found.record
-        if is_overdue(record, self.now):
-            terminating = record.phase is Phase.TERMINATING
-            send_step(self.queues, record, NextStep("teardown" if terminating else "advance", 0.0))
-            self._sent += 1
+        if is_overdue(found.record, self.now):
+            self._overdue.append(found.record)
 
-    def finish(self, walk: Walk) -> int:  # noqa: ARG002
-        return self._sent
+    def finish(self, walk: Walk) -> int:  # noqa: ARG002 - what was not seen is overdue in the next sweep, too
+        return self.task.send(self._overdue, self.now) if self._overdue else 0

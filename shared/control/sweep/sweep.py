@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gpulaunch.deadlines import time_left, time_limit
 from shared.clock import Clock
 from shared.control.sweep.base import SweepTask, TaskRun, Walk
 from shared.control.sweep.status import SweepStatus, SweepStatusStore, UnreadableRow, after
@@ -18,6 +19,15 @@ log = logging.getLogger("gpulaunch.sweep")
 
 WALK = "walk"
 """The name under which the walk itself stands among the tasks."""
+TASK_SECONDS = 120.0
+"""For the calls of one task: a listing of a large subscription takes a minute. However silent clouds are, a quarter of
+the sweep's time is left for the tasks that need storage alone."""
+
+
+def _check_time() -> None:
+    """Raise TimeoutError if the sweep's time is over."""
+    if time_left() <= 0:
+        raise TimeoutError("left to the next sweep, since the time of this one is over")
 
 
 @dataclass(frozen=True)
@@ -33,14 +43,14 @@ class Sweep:
         now = self.clock.now()
         started: dict[str, TaskRun | None] = {}
         for task in self.tasks:
-            sweep.guarded(task.name, lambda task=task: started.update({task.name: task.begin(now)}))
+            sweep.timed(task.name, lambda task=task: started.update({task.name: task.begin(now)}))
         runs = {name: run for name, run in started.items() if run is not None}
         for name in started.keys() - runs.keys():
             del sweep.errors[name]
         walk = self._walk(sweep, runs)
         done: dict[str, int] = {}
         for name, run in runs.items():
-            sweep.guarded(name, lambda name=name, run=run: done.update({name: run.finish(walk)}))
+            sweep.timed(name, lambda name=name, run=run: done.update({name: run.finish(walk)}))
         status = SweepStatus(
             ended_at=now,
             live=walk.live,
@@ -69,7 +79,8 @@ class Sweep:
                 if isinstance(found, Versioned):
                     for name, run in runs.items():
                         sweep.guarded(name, lambda run=run, found=found: run.see(found), found.instance_id)
-        except StoreError as error:
+                _check_time()
+        except (StoreError, TimeoutError) as error:
             sweep.failed(WALK, error)
             walk.complete = False
         return walk
@@ -88,6 +99,16 @@ class _Sweep:
 
     errors: dict[str, str] = field(default_factory=dict[str, str], init=False)
 
+    def timed(self, task: str, work: Callable[[], None]) -> None:
+        """Run what a task begins or ends with, in a time of its own and not beyond the sweep's."""
+
+        def within_its_time() -> None:
+            _check_time()
+            with time_limit(TASK_SECONDS):
+                work()
+
+        self.guarded(task, within_its_time)
+
     def guarded(self, task: str, work: Callable[[], None], instance_id: str = "") -> None:
         self.errors.setdefault(task, "")
         try:
@@ -100,5 +121,5 @@ class _Sweep:
         where = f" at {instance_id}" if instance_id else ""
         self.errors[task] = f"{type(error).__name__}{where}: {error}"[:300]
         extra = {"event": "sweep_task_failed", "task": task, "instance_id": instance_id or None}
-        unexpected = error if not isinstance(error, StoreError) else None
+        unexpected = None if isinstance(error, StoreError | TimeoutError) else error
         log.error("the sweep's task %s failed%s: %s", task, where, error, exc_info=unexpected, extra=extra)

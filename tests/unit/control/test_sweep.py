@@ -6,7 +6,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from gpulaunch.deadlines import time_left, time_limit
 from gpulaunch.models.instances import Phase
+from shared.control.sweep import sweep
 from shared.control.sweep.base import TaskRun, Walk
 from shared.control.sweep.status import REWRITTEN, STATUS, SweepStatus, SweepStatusStore
 from shared.control.sweep.sweep import WALK, Sweep
@@ -118,6 +120,39 @@ class TestTasks:
         ended = sweeping.clock.now()
         idle.due = False
         assert sweeping.run().tasks["idle"].ended_at == ended
+
+
+class TestTime:
+    def test_what_begins_too_late_should_be_left_to_the_next(self, caplog: pytest.LogCaptureFixture) -> None:
+        sweeping = Sweeping(task := Task("task"))
+        with time_limit(0):
+            status = sweeping.run()
+        assert "left to the next sweep" in status.failing["task"].error
+        assert (task.seen, task.walks) == ([], [])
+        assert [record for record in caplog.records if record.exc_info] == []
+        assert sweeping.run().failing == {}
+
+    def test_a_walk_that_takes_the_sweeps_time_should_be_incomplete(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        sweeping = Sweeping(task := Task("task"))
+
+        def see(_: Task, __: Versioned) -> None:
+            monkeypatch.setattr(sweep, "time_left", lambda: 0.0)
+
+        monkeypatch.setattr(Task, "see", see)
+        assert sweeping.run().tasks[WALK].error != ""
+        assert task.walks == []
+
+    @pytest.mark.parametrize("place", ["begin", "finish"])
+    def test_a_task_should_leave_time_for_the_others(self, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        left: list[float] = []
+
+        def work(*_: object) -> None:
+            left.append(time_left())
+
+        monkeypatch.setattr(Task, place, work)
+        with time_limit(1000):
+            Sweeping(Task("task")).run()
+        assert left == [pytest.approx(sweep.TASK_SECONDS, abs=5)]
 
 
 class TestWalk:

@@ -14,7 +14,8 @@ from shared.catalog.snapshot import snapshot
 from shared.control.probe import NodeProbes, Prober
 from shared.control.records import Lifecycle, Records, RecordWriter
 from shared.control.release import NodeKeeper
-from shared.control.sweep.base import GRACE, Cadence, SweepTask, TaskRun, Walk, each, named
+from shared.control.sweep import requeue
+from shared.control.sweep.base import Cadence, SweepTask, TaskRun, Walk, each, named
 from shared.control.sweep.budget_cap import BudgetCap
 from shared.control.sweep.expiry import KEPT, Expiry
 from shared.control.sweep.poison import PoisonQueues
@@ -24,6 +25,7 @@ from shared.domain.instance import AttemptState, InstanceRecord
 from shared.domain.messages import ProbeMessage, StepMessage
 from shared.domain.money import Account, Ledger, Reservation
 from shared.errors import StaleRecordError, StoreUnavailableError
+from shared.lifecycle.resending import GRACE
 from shared.observability.instances import InstanceTelemetry
 from shared.queues import LAUNCHES, PROBES, TEARDOWNS
 from shared.storage.base import UNRECORDED_CALLER, Booking, Marker, Versioned
@@ -70,6 +72,9 @@ class Deployment:
                 run.see(found)
         return run.finish(walk)
 
+    def requeue(self) -> Requeue:
+        return Requeue(self.queues, self.store, self.clock)
+
     def marked(self, kind: str) -> dict[str, str]:
         return {marker.key: marker.text for marker in self.store.markers(kind)}
 
@@ -87,9 +92,9 @@ class TestRequeue:
         attempt = make_attempt(state=AttemptState.RELEASING)
         deployment.create(phase=phase, due_at=START, attempts=[attempt], epoch=3)
         deployment.wait(GRACE - SECOND)
-        assert deployment.sweep(Requeue(deployment.queues)) == 0
+        assert deployment.sweep(deployment.requeue()) == 0
         deployment.wait(SECOND)
-        assert deployment.sweep(Requeue(deployment.queues)) == 1
+        assert deployment.sweep(deployment.requeue()) == 1
         (body,) = deployment.queues.bodies(queue)
         step = "teardown" if queue == TEARDOWNS else "advance"
         assert StepMessage.model_validate_json(body) == StepMessage(instanceId=ONE, epoch=3, step=step)
@@ -98,18 +103,61 @@ class TestRequeue:
         attempt = make_attempt(state=AttemptState.SUBMITTED)
         deployment.create(phase=Phase.READY, due_at=START, attempts=[attempt])
         deployment.create(OTHER, due_at=None)
-        assert deployment.sweep(Requeue(deployment.queues)) == 1
+        assert deployment.sweep(deployment.requeue()) == 1
 
     def test_a_message_that_is_refused_should_not_count_as_sent(self, deployment: Deployment) -> None:
         deployment.create(due_at=START)
         deployment.wait(GRACE)
         deployment.queues.calls.fail_next("send", AWAY)
-        run = Requeue(deployment.queues).begin(deployment.clock.now())
+        run = deployment.requeue().begin(deployment.clock.now())
         (found,) = deployment.store.live()
         assert isinstance(found, Versioned)
+        run.see(found)
         with pytest.raises(StoreUnavailableError):
-            run.see(found)
+            run.finish(Walk())
+        assert deployment.queues.depth(LAUNCHES) == 0
+
+    def test_a_step_that_was_done_since_the_walk_should_not_be_sent_again(self, deployment: Deployment) -> None:
+        deployment.create(due_at=START)
+        deployment.wait(GRACE)
+        run = deployment.requeue().begin(deployment.clock.now())
+        (found,) = deployment.store.live()
+        assert isinstance(found, Versioned)
+        run.see(found)
+        later = found.record.model_copy(update={"due_at": deployment.clock.now()})
+        deployment.store.commit(found, later, [])
         assert run.finish(Walk()) == 0
+
+    def test_a_sweep_should_send_only_so_many_and_for_so_long(
+        self, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in range(5):
+            deployment.create(make_instance_id(number), due_at=START)
+        deployment.wait(2 * GRACE)
+        monkeypatch.setattr(requeue, "MOST", 2)
+        task = deployment.requeue()
+        assert [deployment.sweep(task) for _ in range(3)] == [2, 2, 1]
+        monkeypatch.setattr(requeue, "MOST", 1000)
+        send = deployment.queues.send
+
+        def slow(*given: Any) -> None:
+            send(*given)
+            deployment.wait(requeue.SENDING / 2 + SECOND)
+
+        monkeypatch.setattr(deployment.queues, "send", slow)
+        assert deployment.sweep(deployment.requeue()) == 2
+
+    def test_deadlines_should_be_sent_before_what_may_be_lost(
+        self, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(requeue, "MOST", 1)
+        deployment.create(due_at=START - GRACE)
+        ready = {"phase": Phase.READY, "attempts": [make_attempt(state=AttemptState.SUBMITTED)]}
+        deployment.create(OTHER, due_at=START + GRACE, **ready)
+        deployment.wait(GRACE)
+        deployment.sweep(deployment.requeue())
+        (body,) = deployment.queues.bodies(LAUNCHES)
+        assert OTHER in body.decode()
 
 
 class TestPoison:
@@ -283,6 +331,20 @@ class TestProbes:
         sent = [ProbeMessage.model_validate_json(body) for body in deployment.queues.bodies(PROBES)]
         assert [(one.instanceId, one.lastInstanceId) for one in sent] == [(ids[4], ids[3]), (ids[2], ids[1])]
         assert probing.probed == [ids[0]]
+
+    def test_slices_that_wait_should_not_be_sent_again_until_they_are_taken(self, deployment: Deployment) -> None:
+        for number in range(1, 6):
+            deployment.create(make_instance_id(number), phase=Phase.READY)
+        task = ProbeReady(deployment.queues, cast("Prober", self.Probing()), slice_size=2)
+        sent: list[int] = []
+        for _ in range(40):
+            sent.append(deployment.sweep(task))
+            deployment.wait(30 * SECOND)
+        # Only the two minutes between two looks go by unseen.
+        assert deployment.queues.depth(PROBES) == sum(sent) <= 2 * 4
+        for message in deployment.queues.take(PROBES, 100):
+            deployment.queues.forget(message)
+        assert deployment.sweep(task) == 2
 
     def test_of_a_slice_only_what_is_ready_should_be_probed(self, deployment: Deployment) -> None:
         for number, phase in enumerate((Phase.READY, Phase.PROVISIONING, Phase.READY), 1):
