@@ -156,8 +156,8 @@ static: $(NODE_TEST_STAMP) ## copy the web UI's third-party files from node_modu
 	@sed 's|https://cdn.redoc.ly/redoc/logo-mini.svg|data:,|' .cache/redoc/bundles/redoc.standalone.js >shared/web/static/redoc.standalone.js
 	@cat .cache/redoc/LICENSE .cache/redoc/bundles/redoc.standalone.js.LICENSE.txt >shared/web/static/redoc.standalone.js.LICENSE.txt
 
-days: install ## live through a day with two deployments on one subscription, each table as it is, restored and emptied, and with planted bugs; seven minutes
-	@$(BIN)/python -m pytest -q -n 2 -m slow tests/functional/test_shared_cloud.py tests/functional/test_shared_cloud_bugs.py
+days: install ## live through a day with two deployments on one subscription, each table as it is, restored and emptied, and with planted bugs; then through silent storage; nine minutes
+	@$(BIN)/python -m pytest -q -n 2 -m slow tests/functional/test_shared_cloud.py tests/functional/test_shared_cloud_bugs.py tests/functional/devhost/test_silent_storage.py
 
 e2e: install ## run real SkyPilot with real vLLM on a one-node Slurm, then on a stand-in of Azure; needs root on Debian
 	@$(BIN)/python -m pytest -q -s -m e2e tests/e2e --ignore=tests/e2e/azure --ignore=tests/e2e/test_unattended.py

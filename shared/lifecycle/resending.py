@@ -13,7 +13,9 @@ from shared.domain.instance import InstanceRecord
 GRACE = timedelta(seconds=20)
 """How late a step may be before it is sent again: polling and a busy queue cost seconds, a lost message never comes."""
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=25), timedelta(minutes=5)
-"""Between two messages of one step, doubled each time: the first comes with the next sweep."""
+"""Between two messages of one step: the first comes with the next sweep, and so do some after it, since several may be
+lost; from then on it doubles each time, for what fails again and again."""
+_AT_ONCE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +29,7 @@ class Resent:
 
     @property
     def pause(self) -> timedelta:
-        return min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self.count - 1, 10))
+        return min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(max(0, self.count - _AT_ONCE), 10))
 
 
 def is_overdue(record: InstanceRecord, now: datetime) -> bool:

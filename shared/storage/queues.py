@@ -59,7 +59,7 @@ class StorageQueues:
         self._put(queue, message.model_dump_json(by_alias=True).encode(), visibility(delay_seconds))
 
     def waiting_since(self, queue: str) -> datetime | None:
-        with translated(f"look into {queue}"):
+        with translated(f"read what waits in {queue}"):
             try:
                 waiting = self._client(queue).peek_messages(max_messages=READ_AT_ONCE)
             except ResourceNotFoundError:

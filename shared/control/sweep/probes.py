@@ -15,8 +15,8 @@ SLICE = 200
 """Ready instances per probe message: with 20 ms a probe and 64 at once, well under a second of work. The sweep itself
 probes the last slice, which for a small fleet is all of it: a message and a second reading would cost more."""
 
-LOOKED = timedelta(minutes=2)
-"""Between two looks at how long messages wait; while they do, each sweep looks."""
+READ_EVERY = timedelta(minutes=2)
+"""Between two reads of how long messages wait; while they do, each sweep reads it."""
 BEHIND = timedelta(seconds=15)
 """How old a waiting message of probes is if it is of an earlier sweep."""
 
@@ -28,15 +28,15 @@ class ProbeReady:
         self._queues = queues
         self._prober = prober
         self._slice = slice_size
-        self._looking = Cadence(LOOKED)
+        self._reading = Cadence(READ_EVERY)
         self._behind = False
 
     def begin(self, now: datetime) -> TaskRun:
         return _Run(self._queues, self._prober, self._slice, lambda: self._is_behind(now))
 
     def _is_behind(self, now: datetime) -> bool:
-        """Whether messages of an earlier sweep still wait, as of the last look: more would make the queue longer."""
-        if self._looking.take(now) or self._behind:
+        """Whether messages of an earlier sweep still wait, as last read: more would make the queue longer."""
+        if self._reading.take(now) or self._behind:
             since = self._queues.waiting_since(PROBES)
             self._behind = since is not None and since + BEHIND <= now
         return self._behind

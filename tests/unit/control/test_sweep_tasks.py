@@ -340,7 +340,7 @@ class TestProbes:
         for _ in range(40):
             sent.append(deployment.sweep(task))
             deployment.wait(30 * SECOND)
-        # Only the two minutes between two looks go by unseen.
+        # Only the two minutes between two reads go by unseen.
         assert deployment.queues.depth(PROBES) == sum(sent) <= 2 * 4
         for message in deployment.queues.take(PROBES, 100):
             deployment.queues.forget(message)
