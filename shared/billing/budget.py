@@ -130,7 +130,7 @@ def apply_thresholds(
         if budget is None:
             continue
         used = account.spent + account.reserved
-        full = refused and held.micro_usd > 0 and used + held.micro_usd > budget
+        full = refused and used + held.micro_usd > budget
         passed = [percent for percent in THRESHOLDS if full or used * 100 >= budget * percent]
         if passed and passed[-1] > account.alerted:
             accounts[key] = account.model_copy(update={"alerted": passed[-1]})

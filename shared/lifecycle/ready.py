@@ -117,7 +117,7 @@ def _without_metrics(transition: Transition, health: Health, probe: Probe, timeo
     """Write an event when a node's load is not known, on which its idle rule depends; not each time if it flaps."""
     unknown = probe.running_requests is None and probe.waiting_requests is None
     message = probe.message if unknown and transition.record.request.idle_minutes is not None else ""
-    if health.state == "unhealthy" or message == health.message:
+    if message == health.message:
         return health
     told_at, now = health.told_at, transition.now
     if message and not health.message and (told_at is None or seconds_between(told_at, now) >= timeouts.flapping_quiet):

@@ -162,7 +162,7 @@ def lost_too_often(record: InstanceRecord, most_recoveries: int, failure: Failur
     """Return why a ready instance does not recover from the loss of its node, or None if it does."""
     if record.recoveries < most_recoveries:
         return None
-    times = min(record.recoveries + 1, sum(attempt.ready_at is not None for attempt in record.attempts))
+    times = sum(attempt.ready_at is not None for attempt in record.attempts)
     message = f"The node was lost {times} times. The last time: {failure.message}"
     return Failure(reason=Reason.TOO_MANY_RECOVERIES, message=message)
 

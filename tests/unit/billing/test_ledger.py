@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from shared.billing.ledger import (
     settle,
 )
 from shared.catalog.snapshot import snapshot
+from shared.domain.catalog import NotCataloguedError
 from shared.domain.costs import cost_so_far, micro_so_far, micro_usd
 from shared.domain.instance import AttemptState
 from shared.domain.money import Account, Ledger, Reservation, Usage
@@ -193,14 +195,25 @@ class TestEntries:
         assert account_key("2026-01", "real") == "2026-01/real"
 
 
+class Listed:
+    """A catalog that lists these offers; None: it does not know the provider."""
+
+    def __init__(self, offers: list[Offer] | None) -> None:
+        self.offers = offers
+
+    def listing(self, provider: str) -> "Listed":
+        if self.offers is None:
+            raise NotCataloguedError("azure", f"{provider} has no catalog")
+        return self
+
+
 class TestPrices:
     """What a machine would have cost on demand: as it was planned with, else as the catalog has it today."""
 
-    COSTS = AttemptCosts(snapshot())
-
-    def priced(self, offers: list[Offer], attempt: Offer) -> float | None:
+    def priced(self, offers: list[Offer], attempt: Offer, catalog: Any = None) -> float | None:
         made = make_attempt(offer=attempt, node_up_at=START, billed_from=START)
-        (entry,) = self.COSTS.so_far(make_record(offers=offers, attempts=[made]), START + HOUR)
+        costs = AttemptCosts(catalog or snapshot())
+        (entry,) = costs.so_far(make_record(offers=offers, attempts=[made]), START + HOUR)
         return entry.on_demand_per_hour
 
     def test_a_price_of_the_plan_should_count(self) -> None:
@@ -217,6 +230,13 @@ class TestPrices:
         (on_demand,) = (one for one in listed if not one.use_spot)
         assert spot.price_per_hour < on_demand.price_per_hour
         assert self.priced([spot], spot) == on_demand.price_per_hour
+
+    def test_the_catalog_s_spot_price_should_not_be_taken_for_the_other(self) -> None:
+        listed = [make_offer(price_per_hour=0.5), make_offer(use_spot=False, price_per_hour=9.0)]
+        assert self.priced([make_offer()], make_offer(), Listed(listed)) == 9.0
+
+    def test_a_provider_that_has_no_catalog_any_more_should_claim_no_saving(self) -> None:
+        assert self.priced([make_offer()], make_offer(), Listed(None)) is None
 
     def test_a_machine_that_neither_knows_should_claim_no_saving(self) -> None:
         spot = make_offer(instance_type="Standard_Unheard_Of")

@@ -32,8 +32,9 @@ def test_metrics_that_come_and_go_should_not_fill_the_timeline() -> None:
 
 
 def test_a_node_that_shows_half_of_its_load_should_not_be_one_without_metrics() -> None:
-    for half in (Probe(alive=True, running_requests=1), Probe(alive=True, waiting_requests=1)):
-        assert live(ready(idle_minutes=10), half, seconds=600).of(EventType.HEALTH) == []
+    for half in ({"running_requests": 1}, {"waiting_requests": 1}):
+        probe = Probe(alive=True, message="half of the metrics are missing", **half)
+        assert live(ready(idle_minutes=10), probe, seconds=600).of(EventType.HEALTH) == []
 
 
 def test_it_should_be_said_again_after_a_while_and_not_before() -> None:

@@ -390,3 +390,23 @@ def test_a_record_between_two_attempts_should_go_on_with_the_next(emptied: bool)
     assert story.act() == Decide()
     assert story.see(TICK).claimed
     assert story.attempt.state is AttemptState.SUBMITTING
+
+
+def test_a_new_attempt_should_cost_from_its_start_and_its_agent_prove_itself() -> None:
+    story = submitting()
+    assert (story.attempt.billed_from, story.attempt.started_at, story.attempt.proves) == (story.now, story.now, True)
+
+
+@pytest.mark.parametrize("again", [(False, True), (True, False)])
+def test_whether_the_latest_attempt_was_submitted_twice_should_decide_what_a_refusal_costs(
+    again: tuple[bool, bool],
+) -> None:
+    """Of one that was submitted again, the first submission may have made a machine."""
+    story = submitted().tell(looked(NodeState.PENDING, failure=failure(Reason.NO_CAPACITY)), GONE)
+    attempts = [
+        one.model_copy(update={"submitted_again": twice})
+        for one, twice in zip(story.record.attempts, again, strict=True)
+    ]
+    story.record = story.record.model_copy(update={"attempts": attempts})
+    story.tell(refused(Reason.NO_CAPACITY))
+    assert (story.record.attempts[1].billed_from is not None) is again[1]

@@ -5,9 +5,12 @@ from dataclasses import replace
 import pytest
 
 from gpulaunch.models.instances import Phase, Reason
-from shared.domain.provider import NodeState
-from shared.lifecycle.provision import Retry, retry_after
-from tests.unit.lifecycle.story import GONE, LIMITS, SPOT, TAKEN, failure, looked, submitted
+from shared.domain.instance import AttemptState
+from shared.lifecycle.provision import Retry, give_up_attempt, retry_after
+from shared.lifecycle.transition import Transition
+from tests.twins.clock import START
+from tests.twins.factories import make_attempt, make_record
+from tests.unit.lifecycle.story import LIMITS, failure
 
 SAME_OFFER = {Reason.PORT_TAKEN, Reason.PROVIDER_UNAVAILABLE}
 GIVE_UP = {Reason.INVALID_TASK, Reason.INSTALL_FAILED, Reason.MODEL_FETCH_FAILED, Reason.SERVER_FAILED}
@@ -62,24 +65,34 @@ def test_nothing_should_be_tried_again_where_it_would_fail_as_well(reason: Reaso
     assert retry_after(reason) is Retry.GIVE_UP
 
 
-def test_tries_of_one_offer_should_be_counted_up_to_the_last_other_failure() -> None:
-    """Two port conflicts, a lack of capacity, and another port conflict on one offer are one try, not three."""
-    story = submitted(offers=(SPOT,), timeouts=replace(LIMITS, same_offer=3, max_attempts=9))
-    busy = looked(NodeState.PENDING, failure=failure(Reason.PORT_TAKEN))
-    story.tell(busy, GONE, TAKEN, busy)
-    attempts = [one.model_copy(update={"failure": failure(Reason.NO_CAPACITY)}) for one in story.record.attempts[-1:]]
-    story.record = story.record.model_copy(update={"attempts": [*story.record.attempts[:-1], *attempts]})
-    story.tell(GONE, TAKEN, busy)
-    assert (story.phase, story.ending) == (Phase.PROVISIONING, None)
-    assert story.record.tried_in_round == 0
+def given_up(*before: Reason | None, tried: int = 1, same_offer: int = 2) -> tuple[int, int]:
+    """What is tried next, and how many offers count as tried, once the latest attempt has met a port conflict."""
+    attempts = [
+        make_attempt(number=number, state=AttemptState.GONE, gone_at=START, failure=reason and failure(reason))
+        for number, reason in enumerate(before, 1)
+    ]
+    attempts.append(make_attempt(number=len(attempts) + 1, state=AttemptState.SUBMITTED))
+    record = make_record(mode="real", phase=Phase.PROVISIONING, attempts=attempts, next_offer=1, tried_in_round=tried)
+    limits = replace(LIMITS, same_offer=same_offer)
+    after = give_up_attempt(Transition(record, START), failure(Reason.PORT_TAKEN), limits).record
+    return after.next_offer, after.tried_in_round
 
 
-def test_an_attempt_without_a_failure_should_be_no_try() -> None:
-    story = submitted(offers=(SPOT,), timeouts=replace(LIMITS, same_offer=2))
-    busy = looked(NodeState.PENDING, failure=failure(Reason.PORT_TAKEN))
-    story.tell(busy, GONE, TAKEN)
-    earlier, latest = story.record.attempts
-    attempts = [earlier.model_copy(update={"failure": None}), latest]
-    story.record = story.record.model_copy(update={"attempts": attempts})
-    story.tell(busy)
-    assert (story.phase, story.record.tried_in_round) == (Phase.PROVISIONING, 0)
+@pytest.mark.parametrize(
+    ("before", "again"),
+    [
+        ((), True),
+        ((Reason.PORT_TAKEN,), False),
+        ((Reason.NO_CAPACITY,), True),
+        ((Reason.PORT_TAKEN, Reason.NO_CAPACITY), True),
+        ((Reason.PORT_TAKEN, None), True),
+    ],
+)
+def test_tries_of_one_offer_should_be_counted_back_to_the_last_other_failure(
+    before: tuple[Reason | None, ...], *, again: bool
+) -> None:
+    assert given_up(*before) == ((0, 0) if again else (1, 1))
+
+
+def test_what_counts_as_tried_should_never_be_less_than_nothing() -> None:
+    assert given_up(tried=0) == (0, 0)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gpulaunch.models.instances import Phase, Reason
-from shared.domain.instance import Failure, Health, InstanceRecord
+from shared.domain.instance import AttemptState, Failure, Health, InstanceRecord
 from shared.domain.model import ModelFacts
 from shared.domain.request import StoredJobResult
 from shared.lifecycle import rules as termination
@@ -16,6 +16,7 @@ from shared.lifecycle.rules import (
     idle_at,
     idle_for_so_long,
     next_deadline,
+    no_successor,
     overdue,
     termination_reason,
 )
@@ -197,3 +198,19 @@ def test_a_phase_should_not_take_for_ever_whatever_the_node_says_of_its_size(
     phase: Phase, total: int | None, found: int | None, minutes: int
 ) -> None:
     assert overdue(starting(phase, total, found), START + minutes * MINUTE, LIMITS) is not None
+
+
+def test_the_end_of_all_offers_should_name_the_latest_failure() -> None:
+    attempts = [
+        make_attempt(
+            number=number,
+            state=AttemptState.GONE,
+            gone_at=START,
+            failure=Failure(reason=Reason.NO_CAPACITY, message=text),
+        )
+        for number, text in ((1, "no room in eastus"), (2, "no room in westus"))
+    ]
+    record = make_record(attempts=attempts, tried_in_round=2)
+    found = no_successor(record, 9)
+    assert found is not None
+    assert found.message == "All 2 planned offers failed. The last one failed: no room in westus"

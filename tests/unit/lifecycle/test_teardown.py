@@ -122,6 +122,15 @@ class TestBeginning:
     def test_what_ends_should_never_be_given_up(self) -> None:
         assert not terminating().wait(600).decide(Poisoned(99)).changed
 
+    @pytest.mark.parametrize(("early", "counts"), [(0.001, False), (0.0, True)])
+    def test_a_step_should_count_as_given_up_from_the_moment_at_which_it_was_due(
+        self, early: float, *, counts: bool
+    ) -> None:
+        story = submitted().tell(looked(NodeState.PENDING))
+        assert story.record.due_at is not None
+        story.wait((story.record.due_at - story.now).total_seconds() - early)
+        assert story.decide(POISONED).changed is counts
+
     def test_a_release_under_way_should_tell_when_it_is_late(self) -> None:
         story = releasing().wait(LIMITS.release_alert).tell(POISONED)
         assert len(story.of(EventType.ALERT)) == 1
