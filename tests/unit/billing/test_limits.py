@@ -145,8 +145,8 @@ class TestAllowed:
         assert allowed([OWN], AdmissionLimits(providers=("azure",)))[1] is not None
 
     def test_a_gpu_of_one_s_own_machines_should_be_allowed_like_any_other(self) -> None:
-        assert allowed([OWN], AdmissionLimits(gpu_names=[OWN.gpu]))[0] == [OWN]
-        left, refusal = allowed([OWN], AdmissionLimits(gpu_names=["H100"]))
+        assert allowed([OWN], AdmissionLimits(gpu_names=(OWN.gpu,)))[0] == [OWN]
+        left, refusal = allowed([OWN], AdmissionLimits(gpu_names=("H100",)))
         assert (left, refusal is not None) == ([], True)
 
     def test_no_offer_should_be_no_refusal(self) -> None:
