@@ -333,3 +333,15 @@ class TestUntouched:
         assert (collecting.sweep(), collecting.deleted) == (0, [])
         collecting.reports.confirm(MANY[:1])
         assert (collecting.sweep(), collecting.deleted) == (1, MANY[:1])
+
+
+class TestWhatIsLost:
+    def test_young_nodes_without_a_record_should_count_among_the_lost_ones(self, collecting: Collecting) -> None:
+        """Three that are due and one that is about to be are four at once."""
+        for name in MANY[:3]:
+            collecting.orphan(name)
+        collecting.sweep()
+        young = make_cluster(MANY[3], created_at=collecting.clock.now() + timedelta(minutes=5), deployment=DEPLOYMENT)
+        assert not isinstance(collecting.provider.listing, Exception)
+        collecting.provider.listing = [*collecting.provider.listing, young]
+        assert (collecting.sweep(after=timedelta(minutes=6)), collecting.deleted) == (0, [])

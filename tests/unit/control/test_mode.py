@@ -56,6 +56,13 @@ def test_auto_should_wait_for_a_check_and_say_how_long_it_has() -> None:
     assert choosing.provider.acts == [f"availability azure {waited}" for waited in (0, 5, 10)]
 
 
+@pytest.mark.parametrize("seconds", [0.25, 1.0])
+def test_auto_should_wait_for_a_check_that_takes_a_moment(seconds: float) -> None:
+    choosing = Choosing("auto", checking(seconds), ENABLED)
+    assert choosing.choose() == ("real", "azure is enabled")
+    assert choosing.slept == [seconds]
+
+
 def test_auto_should_not_wait_longer_than_its_patience() -> None:
     choosing = Choosing("auto", checking(5))
     with pytest.raises(BackendUnavailableError, match="the check runs; try again in some seconds"):

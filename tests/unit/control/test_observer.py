@@ -1,6 +1,7 @@
 """What a step does for an act, and what it makes of the answers."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -48,7 +49,7 @@ from tests.functional.scripted import Assigning
 from tests.functional.world import MASTER, settings
 from tests.twins.clock import START, ManualClock
 from tests.twins.factories import DEPLOYMENT, make_attempt, make_record
-from tests.unit.control.doubles import ProviderDouble
+from tests.unit.control.doubles import CloudDouble, ProviderDouble
 
 SECRET = "a-secret-that-somebody-repeats"
 SILENT = ProviderUnavailableError(f"no answer to {SECRET}")
@@ -149,6 +150,24 @@ class TestSubmit:
         found = looking.perform(Submit(), state=AttemptState.SUBMITTING, submit_lease_until=lease)
         assert len(looking.provider.submitted) == submitted
         assert isinstance(found, Submitted if submitted else ProviderUnavailable)
+
+    @pytest.mark.parametrize(("again", "submitted"), [((True, False), 1), ((False, True), 0)])
+    def test_whether_the_latest_attempt_was_submitted_before_should_decide_whether_to_look_for_its_node(
+        self, again: tuple[bool, bool], submitted: int
+    ) -> None:
+        looking = Looking()
+        cloud = CloudDouble(view=UP)
+        backends = looking.provider.backends()
+        nodes = NodeKeeper(backends, {"azure": cloud}, lambda _: False)
+        observer = replace(looking.observer, nodes=nodes)
+        lease = looking.clock.now() + timedelta(minutes=9)
+        attempts = [
+            make_attempt(number=1, state=AttemptState.GONE, gone_at=START, submitted_again=again[0]),
+            make_attempt(number=2, submitted_again=again[1], submit_lease_until=lease),
+        ]
+        made = make_record(mode="real", phase=Phase.PROVISIONING, attempts=attempts)
+        assert isinstance(observer.perform(made, Submit()), Submitted)
+        assert len(looking.provider.submitted) == submitted
 
 
 class TestRelease:

@@ -246,6 +246,7 @@ class TestStarting:
         keeper = Keeper()
         keeper.provider.view = NodeView(state=state, request_id="request-1")
         keeper.cloud.view = NodeView(state=NodeState.UP)
+        keeper.cloud.view = NodeView(state=NodeState.UP, listed=False)
         found = keeper.nodes.describe_starting(record(Phase.PROVISIONING))
         assert (found.state, found.request_id, found.listed) == (NodeState.UP, "request-1", True)
         assert keeper.acts == ["describe", "cloud describe"]
