@@ -191,6 +191,12 @@ class TestIdempotency:
         assert world.call("POST", PATH, SEED, headers={"Idempotency-Key": "one"}).body == first.body
         assert len(list(world.store.live())) == 1
 
+    @pytest.mark.parametrize("key", ["x", "x" * 255])
+    def test_a_key_of_any_length_that_is_allowed_should_be_taken(self, world: World, key: str) -> None:
+        answers = [world.call("POST", PATH, SEED, headers={"Idempotency-Key": key}) for _ in range(2)]
+        assert [answer.status for answer in answers] == [202, 202]
+        assert len(list(world.store.live())) == 1
+
     @pytest.mark.parametrize("key", ["x" * 256, "line\nbreak"])
     def test_a_key_that_is_none_should_be_refused(self, world: World, key: str) -> None:
         assert "Idempotency-Key" in problem(world, SEED, headers={"Idempotency-Key": key})

@@ -7,9 +7,12 @@ import pytest
 
 from gpulaunch.models.instances import Reason
 from shared.autoscaling.replicas import FIRST_PAUSE
+from shared.domain.endpoint import EndpointRecord
 from shared.errors import StaleRecordError, StoreUnavailableError
 from shared.queues import LAUNCHES
-from shared.storage.base import readable
+from shared.storage.base import InstanceFilter, Unreadable, readable
+from shared.storage.endpoints import VersionedEndpoint
+from tests.functional.test_bad_rows import no_json
 from tests.functional.world import READER, SEED, Answer, World, settings
 
 PATH = "/api/endpoints"
@@ -383,6 +386,37 @@ class TestMishaps:
         assert f"{ids[0]} fills no slot of endpoint chat and is in use; DELETE it" in errors
         world.run(600)
         assert [world.show(one)["phase"] for one in ids] == ["terminated", "terminated"]
+
+    def test_a_replica_whose_record_cannot_be_read_should_be_terminated_when_the_endpoint_is_deleted(
+        self, world: World
+    ) -> None:
+        instance_id = served(world)["members"][0]["instance_id"]
+        no_json(world, instance_id)
+        world.call("DELETE", CHAT)
+        world.run(60)
+        row = next(
+            one for one in world.store.page(InstanceFilter(), 10, None).records if one.instance_id == instance_id
+        )
+        assert isinstance(row, Unreadable)
+        assert row.ended
+
+    def test_a_refusal_that_meets_another_change_should_cost_that_step_alone(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world, met = World(settings(GPULAUNCH_MAX_INSTANCES="1")), list[str]()
+        commit = world.endpoints.commit
+
+        def meet(found: VersionedEndpoint, record: EndpointRecord) -> str:
+            if record.retry_at is not None and not met:
+                met.append(record.name)
+                raise StaleRecordError("another was first")
+            return commit(found, record)
+
+        monkeypatch.setattr(world.endpoints, "commit", meet)
+        create(world)
+        world.run(300)
+        assert (met, world.errors) == (["chat"], [])
+        assert "GPULAUNCH_MAX_INSTANCES" in show(world)["message"]
 
     def test_replicas_of_an_endpoint_that_cannot_be_read_should_be_left_alone_and_reported(self, world: World) -> None:
         served(world)

@@ -182,6 +182,8 @@ def test_a_long_story_should_show_its_beginning_and_its_latest_events(
     assert shown == [0, 1, *range(count - 4, count)]
     rest = world.call("GET", f"/api/instances/{instance_id}/events?after=1").json["events"]
     assert [event["sequence"] for event in rest] == [2, 3, 4, 5, 6, 7]
+    rest = world.call("GET", f"/api/instances/{instance_id}/events?after=0").json["events"]
+    assert [event["sequence"] for event in rest] == [1, 2, 3, 4, 5, 6]
     page = Visitor(world).sign_in().get(f"/instances/{instance_id}").body.decode()
     assert everything[-1].message in page
     assert (MOST_EVENTS, FIRST_EVENTS) == (1000, 100)
