@@ -6,23 +6,21 @@ Queue triggers and timers, all with synchronous functions. Anything else is refu
 
 import argparse
 import asyncio
-import errno
 import logging
 import os
 import signal
 import sys
-import traceback
 from argparse import Namespace
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from aiohttp import web
-
-from devhost.app import Function, HttpFunction, Invoker, QueueFunction, TimerFunction, load
+from devhost.app import HttpFunction, QueueFunction, TimerFunction
 from devhost.config import HostConfig, HostError, load_host_config, load_local_settings
-from devhost.queues import LEASE, QueueListener, service_client
+from devhost.invoker import Worker
+from devhost.queues import LEASE, REFUSED_LIMIT, QueueListener, service_client
 from devhost.timers import TimerListener
-from devhost.web import BODY_LIMIT, HttpHost
+from devhost.web import HttpHost, body_limit, listener, serving
+from devhost.worker import LOG_FORMAT
 
 log = logging.getLogger("devhost")
 
@@ -37,6 +35,12 @@ def _options() -> Namespace:
         default=LEASE,
         help="seconds that a queue message stays hidden after a crash; less than the real host's 600 for crash tests",
     )
+    parser.add_argument(
+        "--refused",
+        type=float,
+        default=REFUSED_LIMIT,
+        help="seconds for which storage may refuse connections before the host ends, as the real one does",
+    )
     parser.add_argument("--grace", type=float, default=5.0, help="seconds that running functions get at a stop")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return parser.parse_args()
@@ -45,7 +49,7 @@ def _options() -> Namespace:
 def main() -> int:
     """Run until SIGINT or SIGTERM; return the exit status: 0 after a stop, 1 if the host could not start."""
     options = _options()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     log.setLevel(options.log_level)
     # One line for each request to storage is of no use here.
     logging.getLogger("azure").setLevel(logging.WARNING)
@@ -53,17 +57,14 @@ def main() -> int:
     try:
         load_local_settings(folder, os.environ)
         os.environ.setdefault("AZURE_FUNCTIONS_ENVIRONMENT", "Development")
-        config = load_host_config(folder)
-        return asyncio.run(_serve(options, config, load(folder, os.environ)))
+        return asyncio.run(_serve(options, load_host_config(folder), folder))
     except HostError as error:
-        if error.__cause__ is not None:
-            traceback.print_exception(error.__cause__)
         for line in str(error).splitlines():
             print(f"devhost: {line}", file=sys.stderr)
         return 1
 
 
-async def _serve(options: Namespace, config: HostConfig, functions: list[Function]) -> int:
+async def _serve(options: Namespace, config: HostConfig, folder: Path) -> int:
     stop = asyncio.Event()
 
     def on_signal() -> None:
@@ -74,51 +75,41 @@ async def _serve(options: Namespace, config: HostConfig, functions: list[Functio
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
     # The worker's own default is cores + 4: too few for what host.json lets run at once.
-    invoker = Invoker(int(os.environ.get("PYTHON_THREADPOOL_THREAD_COUNT", "48")))
+    threads = int(os.environ.get("PYTHON_THREADPOOL_THREAD_COUNT", "48"))
+    worker = Worker(folder, threads, config.function_timeout.total_seconds())
     async with AsyncExitStack() as stack:
+        port = stack.enter_context(listener(options.port))
+        functions = await worker.start()
+        stack.push_async_callback(worker.stop)
         service = await stack.enter_async_context(service_client(os.environ))
         queues = [
-            QueueListener(one, service, config.extensions.queues, invoker, options.lease)
+            QueueListener(one, service, config.extensions.queues, worker, options.lease, options.refused)
             for one in functions
             if isinstance(one, QueueFunction)
         ]
-        timers = [TimerListener(one, invoker) for one in functions if isinstance(one, TimerFunction)]
+        timers = [TimerListener(one, worker) for one in functions if isinstance(one, TimerFunction)]
         routed = [one for one in functions if isinstance(one, HttpFunction)]
-        body_limit = int(os.environ.get("FUNCTIONS_REQUEST_BODY_SIZE_LIMIT", str(BODY_LIMIT)))
-        runner = await _listen(options, HttpHost(routed, config.extensions.http, invoker, body_limit))
+        http = HttpHost(routed, config.extensions.http, worker, body_limit(os.environ))
+        await stack.enter_async_context(serving(http, port, options.grace))
+        answers = asyncio.create_task(worker.run())
         tasks = [asyncio.create_task(listener.run()) for listener in (*queues, *timers)]
         log.info("host started on http://localhost:%d with %d functions", options.port, len(functions))
         stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([stopped, answers, *tasks], return_when=asyncio.FIRST_COMPLETED)
         log.info("stopping: running functions have %g s to end", options.grace)
         for task in (stopped, *tasks):
             task.cancel()
         ended = await asyncio.gather(*tasks, return_exceptions=True)
+        late, *_ = await asyncio.gather(worker.drain(options.grace), *(queue.drain(options.grace) for queue in queues))
+        answers.cancel()
+        ended += await asyncio.gather(answers, return_exceptions=True)
         crashed = [error for error in ended if isinstance(error, Exception)]
         for error in crashed:
             log.error("a listener broke; the host stopped", exc_info=error)
-        late, *_ = await asyncio.gather(
-            invoker.drain(options.grace), runner.cleanup(), *(queue.drain(options.grace) for queue in queues)
-        )
-    log.info("host stopped")
     if late:
         log.warning("%d functions did not end in time", late)
-        logging.shutdown()
-        # A thread cannot be stopped, and the interpreter would wait for it.
-        os._exit(1 if crashed else 0)
+    log.info("host stopped")
     return 1 if crashed else 0
-
-
-async def _listen(options: Namespace, http: HttpHost) -> web.AppRunner:
-    runner = web.AppRunner(http.application(), access_log=None, auto_decompress=False, shutdown_timeout=options.grace)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", options.port).start()
-    except OSError as error:
-        await runner.cleanup()
-        reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be opened: {error.strerror}"
-        raise HostError(f"port {options.port} on 127.0.0.1 {reason}") from None
-    return runner
 
 
 if __name__ == "__main__":

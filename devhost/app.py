@@ -1,6 +1,5 @@
-"""Loads `function_app.py`, refuses what worker or host would refuse, and calls its functions."""
+"""Loads `function_app.py`, and refuses what worker or host would refuse."""
 
-import asyncio
 import importlib
 import inspect
 import json
@@ -8,10 +7,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from devhost.config import HostError
 
@@ -28,7 +26,6 @@ RESERVED = ("admin", "runtime")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
     name: str
-    call: Callable[..., Any]
     argument: str
 
 
@@ -52,8 +49,14 @@ class TimerFunction(Function):
     seconds: int
 
 
-def load(folder: Path, settings: Mapping[str, str]) -> list[Function]:
-    """Import `folder/function_app.py` and index its `app`.
+class Invoker(Protocol):
+    async def __call__(self, function: Function, value: object) -> Any:
+        """Call a function with its trigger's value; whatever fails is raised."""
+        ...
+
+
+def load(folder: Path, settings: Mapping[str, str]) -> tuple[list[Function], dict[str, Callable[..., Any]]]:
+    """Import `folder/function_app.py` and index its `app`; return its functions, and what to call by their names.
 
     The folder becomes the working directory and the first entry of sys.path, as under `func start`.
 
@@ -66,7 +69,8 @@ def load(folder: Path, settings: Mapping[str, str]) -> list[Function]:
         functions: list[Any] = importlib.import_module("function_app").app.get_functions()
     except Exception as error:
         raise HostError(f"function_app.py cannot be indexed: {type(error).__name__}: {error}") from error
-    return index(functions, settings)
+    calls = {str(one.get_function_name()): one.get_user_function() for one in functions}
+    return index(functions, settings), calls
 
 
 def index(functions: Iterable[Any], settings: Mapping[str, str]) -> list[Function]:
@@ -114,16 +118,16 @@ def _function(function: Any, name: str) -> Function:
         case "httpTrigger":
             route = str(trigger.get("route") or name).strip("/")
             methods = frozenset(str(method).upper() for method in trigger.get("methods") or ())
-            return HttpFunction(name=name, call=call, argument=argument, route=route, methods=methods)
+            return HttpFunction(name=name, argument=argument, route=route, methods=methods)
         case "queueTrigger":
             if trigger.get("connection") != _CONNECTION:
                 raise HostError(f"devhost knows the connection {_CONNECTION!r} only, not {trigger.get('connection')!r}")
-            return QueueFunction(name=name, call=call, argument=argument, queue=str(trigger["queueName"]))
+            return QueueFunction(name=name, argument=argument, queue=str(trigger["queueName"]))
         case "timerTrigger":
             every = _SCHEDULE.fullmatch(str(trigger["schedule"]))
             if every is None or 60 % int(every[1]):
                 raise HostError(f"devhost knows schedules like '*/30 * * * * *' only, not {trigger['schedule']!r}")
-            return TimerFunction(name=name, call=call, argument=argument, seconds=int(every[1]))
+            return TimerFunction(name=name, argument=argument, seconds=int(every[1]))
         case _:
             raise HostError(f"devhost does not support the trigger type {kind!r}")
 
@@ -142,30 +146,3 @@ def _check_route(function: HttpFunction, others: Iterable[Function]) -> None:
     for other in (one for one in others if isinstance(one, HttpFunction) and one.route.lower() == route.lower()):
         if not methods or not other.methods or methods & other.methods:
             raise HostError(f"the route '{route}' conflicts with the route of function '{other.name}'")
-
-
-class Invoker:
-    """Calls functions in a thread pool, as the Python worker does with synchronous ones."""
-
-    def __init__(self, threads: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="function")
-        self._running: set[Future[Any]] = set()
-
-    async def __call__(self, function: Function, value: object) -> Any:
-        """Call the function with its trigger's value; its exceptions pass through.
-
-        Raises:
-            RuntimeError: A function without an HTTP trigger returned a value, which the worker refuses as well.
-        """
-        future = self._pool.submit(function.call, **{function.argument: value})
-        self._running.add(future)
-        future.add_done_callback(self._running.discard)
-        result = await asyncio.wrap_future(future)
-        if result is not None and not isinstance(function, HttpFunction):
-            raise RuntimeError(f"function '{function.name}' without a $return binding returned a non-None value")
-        return result
-
-    async def drain(self, seconds: float) -> int:
-        """Wait for the running functions; return how many did not end in time."""
-        running = [asyncio.wrap_future(future) for future in self._running]
-        return len((await asyncio.wait(running, timeout=seconds))[1]) if running else 0

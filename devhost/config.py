@@ -47,6 +47,7 @@ class HostConfig(BaseModel):
 
     version: Literal["2.0"]
     extensions: _Extensions
+    function_timeout: timedelta = Field(alias="functionTimeout", gt=timedelta())
 
 
 class _LocalSettings(BaseModel):

@@ -3,11 +3,12 @@
 import asyncio
 import base64
 import logging
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError, ServiceRequestError
 from azure.functions.queue import QueueMessage
 from azure.storage.queue import QueueMessage as StorageMessage
 from azure.storage.queue.aio import QueueServiceClient
@@ -20,6 +21,8 @@ log = logging.getLogger("devhost.queue")
 # Seconds that a received message stays hidden, renewed when half of them have passed. Less is for crash tests only.
 LEASE = 600.0
 _MINIMUM_DELAY = 0.1
+REFUSED_LIMIT = 15.0
+"""Seconds for which storage may refuse connections; the real host's listener then ends the host, within 20 in all."""
 # Seconds, as in the .NET client. The Python client waits 15 s before its first retry: a whole outage of Azurite.
 _RETRIES: dict[str, Any] = {"initial_backoff": 0.5, "increment_base": 2, "random_jitter_range": 0, "retry_total": 2}
 
@@ -46,6 +49,7 @@ class QueueListener:
         options: QueueOptions,
         invoker: Invoker,
         lease: float = LEASE,
+        refused_limit: float = REFUSED_LIMIT,
     ) -> None:
         self._function = function
         self._queue = service.get_queue_client(function.queue)
@@ -55,9 +59,16 @@ class QueueListener:
         self._lease = lease
         self._processing: set[asyncio.Task[None]] = set()
         self._trouble = ""
+        self._refused_limit = refused_limit
+        self._refused_since: float | None = None
 
     async def run(self) -> None:
-        """Poll until cancelled: at once after a message, else with pauses that double. `drain` ends what was taken."""
+        """Poll until cancelled: at once after a message, else with pauses that double. `drain` ends what was taken.
+
+        Raises:
+            ServiceRequestError: Storage refuses connections for too long; the host ends by that, and the platform
+                starts another one. Where storage answers badly or not at all, polling goes on.
+        """
         delay = _MINIMUM_DELAY
         while True:
             while len(self._processing) > self._options.new_batch_threshold:
@@ -96,10 +107,22 @@ class QueueListener:
             trouble = "does not exist yet; waiting for it"
         except AzureError as error:
             trouble = f"cannot be read: {str(error).splitlines()[0]}"
+            self._count_refusal(error)
+        else:
+            self._refused_since = None
         if trouble != self._trouble:
             log.info("queue '%s' %s", self._queue.queue_name, trouble or "is there")
             self._trouble = trouble
         return messages
+
+    def _count_refusal(self, error: AzureError) -> None:
+        now = time.monotonic()
+        if not isinstance(error, ServiceRequestError):
+            self._refused_since = None
+        elif self._refused_since is None:
+            self._refused_since = now
+        elif now - self._refused_since > self._refused_limit:
+            raise error
 
     async def _process(self, message: StorageMessage) -> None:
         tries, limit = message.dequeue_count or 0, self._options.max_dequeue_count

@@ -1,17 +1,26 @@
-"""HTTP triggers, with the rules of the real host's front end."""
+"""HTTP triggers, with the rules of the real host's front end.
+
+uvicorn serves them over h11, which refuses what ASP.NET's server refuses, sends answers in chunks, and ends connections
+whose answers break their own Content-Length.
+"""
 
 import asyncio
+import errno
 import logging
 import re
+import socket
 import time
-from collections.abc import Iterable, Mapping
-from urllib.parse import unquote
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import azure.functions as func
-from aiohttp import web
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from devhost import wire
 from devhost.app import RESERVED, HttpFunction, Invoker
-from devhost.config import HttpOptions
+from devhost.config import HostError, HttpOptions
 
 log = logging.getLogger("devhost.http")
 
@@ -19,7 +28,12 @@ BODY_LIMIT = 104_857_600
 """Bytes: the real host's default of FUNCTIONS_REQUEST_BODY_SIZE_LIMIT, 100 MiB."""
 BODY_SECONDS = 20.0
 """For a whole body. The real host's server ends bodies slower than 240 bytes a second; 2 MiB take less than this."""
-_RESERVED = tuple(f"/{name}" for name in RESERVED)
+_OPEN = ("/admin/host/ping", "/admin/warmup")
+_NO_BODY = (204, 304)
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 
 class Router:
@@ -47,11 +61,32 @@ def _pattern(route: str) -> re.Pattern[str]:
     segments = [segment for segment in route.split("/") if segment]
     patterns = {0: "/{}", 1: "/(?P<{}>[^/]+)", 2: "(?:/(?P<{}>.*))?"}
     pattern = "".join(patterns[_rank(s)].format(s.strip("{*}") if _rank(s) else re.escape(s)) for s in segments)
-    return re.compile(pattern + "/?", re.IGNORECASE)
+    return re.compile(pattern + "/?", re.IGNORECASE | re.DOTALL)
+
+
+def body_limit(settings: Mapping[str, str]) -> int:
+    """Return the largest body in bytes: FUNCTIONS_REQUEST_BODY_SIZE_LIMIT; what is not a number counts for nothing."""
+    try:
+        return int(settings.get("FUNCTIONS_REQUEST_BODY_SIZE_LIMIT", ""))
+    except ValueError:
+        return BODY_LIMIT
+
+
+def built_in(method: str, path: str) -> int | None:
+    """The status of a path of the host's own, which no function ever sees; there are no keys to it here.
+
+    It is a prefix test on the string: `/administrator` is the host's as well, which has nothing there.
+    """
+    path = path.lower()
+    if not path.startswith(tuple(f"/{name}" for name in RESERVED)):
+        return None
+    if path in _OPEN and method in ("GET", "POST"):
+        return 200
+    return 401 if path.startswith(tuple(f"/{name}/" for name in RESERVED)) else 404
 
 
 class HttpHost:
-    """Answers requests from the app's HTTP functions.
+    """An ASGI application that answers requests from the app's HTTP functions.
 
     Above `max_concurrent_requests` they wait, above `max_outstanding_requests` they are refused with 429. A body is
     read before its request waits for a turn: whoever sends one slowly delays no other request. Function keys are not
@@ -73,80 +108,144 @@ class HttpHost:
         self._outstanding = 0
         self._turn = asyncio.Semaphore(options.max_concurrent_requests)
 
-    def application(self) -> web.Application:
-        application = web.Application(client_max_size=self._body_limit)
-        application.router.add_route("*", "/{path:.*}", self.handle)
-        return application
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        # An encoded slash stays encoded, as in ASP.NET.
-        path = unquote(request.rel_url.raw_path.replace("%2F", "%252F").replace("%2f", "%252f"))
-        # The host answers reserved paths before any function sees them.
-        found = None if path.lower().startswith(_RESERVED) else self._router.find(request.method, path)
-        if not all(map(_is_text, request.headers.values())):
-            response = web.Response(status=400)  # Kestrel's, before any route is looked for
-        else:
-            response = await self._answer(request, *found) if found else web.Response(status=404)
-        name, took = found[0].name if found else "no function", (time.perf_counter() - started) * 1000
-        log.info("%s %s -> %d (%s, %.0f ms)", request.method, request.rel_url.raw_path, response.status, name, took)
-        return response
+        (status, headers, body), name = await self._answer(scope, receive)
+        log.info(
+            "%s %s -> %d (%s, %.0f ms)",
+            scope["method"], scope["raw_path"].decode(), status, name, (time.perf_counter() - started) * 1000,
+        )  # fmt: skip
+        if not body and status not in _NO_BODY:
+            headers = [*headers, (b"Content-Length", b"0")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, request: web.Request, function: HttpFunction, parameters: dict[str, str]) -> web.Response:
-        if (request.content_length or 0) > self._body_limit:
-            return web.Response(status=500)  # empty, as the real host's; the body stays unread
-        try:
-            async with asyncio.timeout(self._body_seconds):
-                # The host reads a body only where Content-Length says there is one: a chunked body arrives empty.
-                body = await request.read() if request.content_length else b""
-        except TimeoutError:
-            return web.Response(status=408)
-        if self._outstanding >= self._max_outstanding:
-            return web.Response(status=429)
-        self._outstanding += 1
-        try:
-            async with self._turn:
-                return await self._invoke(request, function, parameters, body)
-        finally:
-            self._outstanding -= 1
-
-    async def _invoke(
-        self, request: web.Request, function: HttpFunction, parameters: dict[str, str], body: bytes
-    ) -> web.Response:
-        value = func.HttpRequest(
-            request.method,
-            f"{request.scheme}://{request.host}{request.rel_url.raw_path_qs}",
-            headers=_joined(request.headers.items()),
-            params=_joined(request.query.items()),
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[Answer, str]:
+        """The answer, and what gave it."""
+        method, query = scope["method"], scope["query_string"]
+        line = len(f"{method} ") + len(scope["raw_path"]) + len(query) + bool(query) + len(" HTTP/1.1\r\n")
+        refused = wire.refusal(line, scope["headers"])
+        path = ""
+        if refused is None:
+            try:
+                path = wire.path_of(scope["raw_path"])
+            except ValueError:
+                refused = 400
+        if refused is not None:
+            # The server closes such a connection.
+            return (refused, [(b"Connection", b"close")], b""), "the server"
+        if (status := built_in(method, path)) is not None:
+            return _empty(status), "the host"
+        found = self._router.find(method, path)
+        if found is None:
+            return _empty(404), "no function"
+        function, parameters = found
+        body = await self._body(scope, receive)
+        if isinstance(body, int):
+            return _empty(body), function.name
+        headers = wire.headers_of(scope["headers"])
+        request = func.HttpRequest(
+            method,
+            wire.url_of(headers.get("host", ""), path, query.decode()),
+            headers=headers,
+            params=wire.query_of(query.decode()),
             route_params=parameters,
             body=body,
         )
+        return await self._in_turn(function, request), function.name
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes | int:
+        """The body, or the status with which it is refused.
+
+        The host reads one only where Content-Length says there is one: a chunked body arrives empty.
+        """
+        length = int(dict(scope["headers"]).get(b"content-length", 0))
+        if length > self._body_limit:
+            return 500  # empty, as the real host's; the body stays unread
+        body = bytearray()
         try:
-            result: func.HttpResponse = await self._invoker(function, value)
+            async with asyncio.timeout(self._body_seconds):
+                while len(body) < length:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return 400
+                    body += message.get("body", b"")
+        except TimeoutError:
+            return 408
+        return bytes(body)
+
+    async def _in_turn(self, function: HttpFunction, request: func.HttpRequest) -> Answer:
+        if self._outstanding >= self._max_outstanding:
+            return _empty(429)
+        self._outstanding += 1
+        try:
+            async with self._turn:
+                return await self._invoke(function, request)
+        finally:
+            self._outstanding -= 1
+
+    async def _invoke(self, function: HttpFunction, request: func.HttpRequest) -> Answer:
+        try:
+            result: func.HttpResponse = await self._invoker(function, request)
             headers = dict(result.headers.items())
             charset = f"; charset={result.charset}" if result.mimetype.startswith("text/") else ""
             headers.setdefault("Content-Type", f"{result.mimetype}{charset}")
-            _check_headers(headers)
-            return web.Response(body=result.get_body(), status=result.status_code, headers=headers)
+            return result.status_code, wire.sendable(headers), result.get_body()
         except Exception:
             log.exception("function '%s' failed", function.name)
-            return web.Response(status=500)
+            return _empty(500)
 
 
-def _is_text(value: str) -> bool:
-    """Whether a header's bytes were UTF-8; aiohttp reads others as lone surrogates."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in value)
+def _empty(status: int) -> Answer:
+    return status, [], b""
 
 
-def _check_headers(headers: Mapping[str, str]) -> None:
-    """Raise ValueError for a header that the real host fails to send."""
-    if wrong := [name for name, value in headers.items() if not (value.isascii() and value.isprintable())]:
-        raise ValueError(f"these headers are not printable ASCII: {', '.join(wrong)}")
+class _Connection(H11Protocol):
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn calls it so
+        """Answer what is not HTTP; the real host's server says no more than this."""
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        self.transport.close()
 
 
-def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Join repeated names with commas; empty values do not reach a Python function at all."""
-    joined: dict[str, str] = {}
-    for name, value in pairs:
-        joined[name] = f"{joined[name]},{value}" if name in joined else value
-    return {name: value for name, value in joined.items() if value}
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Leave signals to devhost, which has more than this to stop."""
+        yield
+
+
+def listener(port: int) -> socket.socket:
+    """Open a port of 127.0.0.1, any free one for 0.
+
+    Raises:
+        HostError: It can't be opened.
+    """
+    try:
+        return socket.create_server(("127.0.0.1", port), backlog=512)
+    except OSError as error:
+        reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be opened: {error.strerror}"
+        raise HostError(f"port {port} on 127.0.0.1 {reason}") from None
+
+
+@asynccontextmanager
+async def serving(http: HttpHost, port: socket.socket, grace: float) -> AsyncGenerator[None]:
+    """Serve on an open port; afterwards wait so many seconds for the requests under way."""
+    config = uvicorn.Config(
+        http,  # pyright: ignore[reportArgumentType] - its own types of ASGI
+        http=_Connection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=130,
+        h11_max_incomplete_event_size=2 * wire.HEADERS_SIZE_LIMIT,
+    )
+    config.timeout_graceful_shutdown = grace  # pyright: ignore[reportAttributeAccessIssue] - any number of seconds
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[port]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task

@@ -104,7 +104,7 @@ class Api:
             route_params=parameters,
             body=environ["wsgi.input"].read(length) if length else b"",
         )
-        answer: func.HttpResponse = function.call(request)
+        answer: func.HttpResponse = functions()[function.name].get_user_function()(request)
         self.answers[function.name, answer.status_code] += 1
         body = answer.get_body()
         kind = [] if answer.status_code == 304 else [("Content-Type", str(answer.mimetype))]

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -46,11 +47,11 @@ class Host:
         self._connection = storage.connection_string
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *arguments: str) -> "Host":
+    def start(self, *arguments: str, storage: str | None = None) -> "Host":
         environment = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
-            "AzureWebJobsStorage": self._connection,
+            "AzureWebJobsStorage": storage or self._connection,
             "WORK_QUEUE": self.queue_name,
             "RESULTS": str(self.results),
         }
@@ -70,11 +71,16 @@ class Host:
         return self.output.read_text("utf-8") if self.output.exists() else ""
 
     def memory(self) -> int:
-        """The most that the process has held so far, in bytes."""
+        """The most that host and worker have held so far, in bytes."""
         assert self.process is not None
-        status = Path(f"/proc/{self.process.pid}/status").read_text("ascii")
-        (peak,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
-        return int(peak) * 1024
+        status = [Path(f"/proc/{pid}/status").read_text("ascii") for pid in (self.process.pid, self.worker)]
+        peaks = [line.split()[1] for one in status for line in one.splitlines() if line.startswith("VmHWM:")]
+        return sum(map(int, peaks)) * 1024
+
+    @property
+    def worker(self) -> int:
+        """The process id of the worker that was started last."""
+        return int(re.findall(r"worker (\d+) started", self.text)[-1])
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         assert self.process is not None

@@ -40,7 +40,11 @@ HTTP: dict[str, Any] = {"routePrefix": "", "maxOutstandingRequests": 9, "maxConc
 
 
 def host(folder: Path, queues: dict[str, Any], http: dict[str, Any]) -> Any:
-    write(folder, "host.json", {"version": "2.0", "extensions": {"http": http, "queues": queues}, "logging": {}})
+    write(
+        folder,
+        "host.json",
+        {"version": "2.0", "functionTimeout": "00:10:00", "extensions": {"http": http, "queues": queues}},
+    )
     return load_host_config(folder).extensions
 
 

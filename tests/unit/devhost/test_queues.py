@@ -2,17 +2,25 @@ import asyncio
 import base64
 import time
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import azure.functions as func
 import pytest
-from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError, ServiceRequestError
+from azure.core.exceptions import (
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceNotFoundError,
+    ServiceRequestError,
+    ServiceResponseError,
+)
 from azure.storage.queue import QueueMessage as StorageMessage
 
-from devhost.app import Invoker, QueueFunction
+from devhost.app import QueueFunction
 from devhost.config import HostError, QueueOptions
-from devhost.queues import LEASE, QueueListener, service_client
+from devhost.queues import LEASE, REFUSED_LIMIT, QueueListener, service_client
+from tests.unit.devhost.invoking import InThreads
 
 OPTIONS = QueueOptions(
     batch_size=2,
@@ -115,17 +123,19 @@ def run(
     seconds: float = 0.05,
     drain: float = 1,
     lease: float = LEASE,
+    refused: float = REFUSED_LIMIT,
 ) -> None:
     """Listen for a moment, then stop as the host does."""
 
     async def listen() -> None:
-        function = QueueFunction(name="work", call=body, argument="msg", queue=queue.queue_name)
+        function = QueueFunction(name="work", argument="msg", queue=queue.queue_name)
         service: Any = FakeService(queue, poison)
-        listener = QueueListener(function, service, options, Invoker(4), lease)
+        listener = QueueListener(function, service, options, InThreads({"work": body}), lease, refused)
         task = asyncio.create_task(listener.run())
         await asyncio.sleep(seconds)
         task.cancel()
-        await asyncio.wait({task})
+        with suppress(asyncio.CancelledError):
+            await task
         await listener.drain(drain)
 
     asyncio.run(listen())
@@ -237,10 +247,22 @@ def test_a_missing_queue_should_be_waited_for_quietly(caplog: pytest.LogCaptureF
     assert queue.changes == [("delete", "m1", "r1")]
 
 
-def test_an_unreachable_account_should_not_end_the_listener() -> None:
-    queue = FakeQueue("work", ServiceRequestError("refused"), [message("hello")])
-    run(queue, FakeQueue("work-poison"), seconds=0.3)
+REFUSED, SILENT, BUSY = ServiceRequestError("refused"), ServiceResponseError("no answer"), HttpResponseError("503")
+
+
+@pytest.mark.parametrize("pages", [[REFUSED], [REFUSED, SILENT, REFUSED], [SILENT] * 3, [BUSY] * 3])
+def test_storage_that_is_away_for_a_moment_or_answers_badly_should_not_end_the_listener(pages: list[Exception]) -> None:
+    queue = FakeQueue("work", *pages, [message("hello")])
+    run(queue, FakeQueue("work-poison"), seconds=0.8, refused=0)
     assert queue.changes == [("delete", "m1", "r1")]
+
+
+def test_storage_that_goes_on_refusing_connections_should_end_the_host() -> None:
+    queue = FakeQueue("work", REFUSED, REFUSED, [message("hello")])
+    with pytest.raises(ServiceRequestError):
+        run(queue, FakeQueue("work-poison"), seconds=0.3, refused=0)
+    assert queue.changes == []
+    assert REFUSED_LIMIT + 5 <= 20
 
 
 def test_an_empty_queue_should_be_asked_less_and_less_often_until_a_message_comes() -> None:

@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 import azure.functions as func
 import pytest
 
-from devhost.app import Invoker, TimerFunction
+from devhost.app import TimerFunction
 from devhost.timers import TimerListener
+from tests.unit.devhost.invoking import InThreads
 
 START = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)
 
@@ -33,8 +34,8 @@ class World:
 
 
 def listen(world: World, body: Callable[[func.TimerRequest], None], seconds: int = 60) -> None:
-    function = TimerFunction(name="sweep", call=body, argument="timer", seconds=seconds)
-    listener = TimerListener(function, Invoker(1), world.clock, world.sleep)
+    function = TimerFunction(name="sweep", argument="timer", seconds=seconds)
+    listener = TimerListener(function, InThreads({"sweep": body}), world.clock, world.sleep)
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(listener.run())
 

@@ -2,17 +2,36 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import azure.functions as func
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp import ClientSession
 
-from devhost.app import HttpFunction, Invoker, index
+from devhost.app import HttpFunction, index
 from devhost.config import HttpOptions
-from devhost.web import BODY_LIMIT, HttpHost, Router
+from devhost.web import BODY_LIMIT, HttpHost, Router, body_limit, built_in, listener, serving
+from tests.unit.devhost.invoking import InThreads
 
-Client = TestClient[Any, Any]
+
+@dataclass(kw_only=True)
+class Client:
+    """A client of a host that listens on a port of 127.0.0.1."""
+
+    session: ClientSession
+    port: int
+
+    def request(self, method: str, path: str, **options: Any) -> Any:
+        return self.session.request(method, f"http://127.0.0.1:{self.port}{path}", **options)
+
+    async def raw(self, *lines: bytes, body: bytes = b"") -> tuple[int, bytes]:
+        """Send these lines as they are; return the answer's status and all of it."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(b"\r\n".join([*lines, b"", body]))
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        return int(answer.split()[1]), answer
 
 
 def make_app() -> Any:
@@ -35,6 +54,9 @@ def make_app() -> Any:
         time.sleep(0.2)
         return func.HttpResponse()
 
+    def status_of(req: func.HttpRequest) -> func.HttpResponse:
+        return func.HttpResponse("x", status_code=int(req.route_params["code"]))
+
     nothing.__annotations__.pop("return")
     for name, route, methods, body in (
         ("echo", "api/echo/{id}", ["GET", "POST"], echo),
@@ -44,6 +66,7 @@ def make_app() -> Any:
         ("block", "api/block", None, block),
         ("any", "{first}", ["PUT"], echo),
         ("root", "/", None, text),
+        ("status", "api/status/{code}", ["POST"], status_of),
         ("rest", "{*path}", ["PATCH"], echo),
         ("known", "api/{id}", ["PATCH"], echo),
     ):
@@ -55,15 +78,18 @@ def call(
     test: Callable[[Client], Awaitable[None]],
     concurrent: int = 100,
     outstanding: int = 200,
-    body_limit: int = BODY_LIMIT,
+    limit: int = BODY_LIMIT,
     body_seconds: float = 20.0,
 ) -> None:
     async def run() -> None:
-        functions = [one for one in index(make_app().get_functions(), {}) if isinstance(one, HttpFunction)]
+        found = make_app().get_functions()
+        functions = [one for one in index(found, {}) if isinstance(one, HttpFunction)]
+        bodies = {one.get_function_name(): one.get_user_function() for one in found}
         options = HttpOptions(route_prefix="", max_concurrent_requests=concurrent, max_outstanding_requests=outstanding)
-        http = HttpHost(functions, options, Invoker(8), body_limit, body_seconds)
-        async with TestClient(TestServer(http.application())) as client:
-            await test(client)
+        http = HttpHost(functions, options, InThreads(bodies), limit, body_seconds)
+        with listener(0) as port:
+            async with serving(http, port, 1), ClientSession() as session:
+                await test(Client(session=session, port=port.getsockname()[1]))
 
     asyncio.run(run())
 
@@ -75,7 +101,7 @@ async def status(client: Client, method: str, path: str, **options: Any) -> int:
 
 def test_a_request_should_reach_its_function() -> None:
     async def test(client: Client) -> None:
-        async with client.post("/api/echo/a%20b%2Fc?x=1&x=2&empty=", data=b"hello") as response:
+        async with client.request("POST", "/api/echo/a%20b%2Fc?x=1&x=2&empty=", data=b"hello") as response:
             assert response.status == 202
             assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
             assert response.cookies["a"].value == "b"
@@ -89,11 +115,8 @@ def test_a_request_should_reach_its_function() -> None:
 @pytest.mark.parametrize(("value", "expected"), [(b"\xff", 400), (b"Bearer \xc3", 400), ("Bearer é".encode(), 200)])
 def test_a_header_that_is_not_utf_8_should_be_refused_before_any_function_runs(value: bytes, expected: int) -> None:
     async def test(client: Client) -> None:
-        reader, writer = await asyncio.open_connection(client.host, client.port)
-        head = b"POST /api/text HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-        writer.write(head + b"X-Admin-Token: " + value + b"\r\n\r\n")
-        assert int((await reader.readline()).split()[1]) == expected
-        writer.close()
+        head = (b"POST /api/text HTTP/1.1", b"Host: x", b"Connection: close")
+        assert (await client.raw(*head, b"X-Admin-Token: " + value))[0] == expected
 
     call(test)
 
@@ -103,7 +126,7 @@ def test_a_chunked_body_should_arrive_empty() -> None:
         yield b"hello"
 
     async def test(client: Client) -> None:
-        async with client.post("/api/echo/1", data=chunks()) as response:
+        async with client.request("POST", "/api/echo/1", data=chunks()) as response:
             assert json.loads(await response.text())["body"] == ""
 
     call(test)
@@ -119,19 +142,43 @@ def test_no_match_and_a_wrong_method_should_be_404(method: str, path: str) -> No
     call(test)
 
 
-@pytest.mark.parametrize("path", ["/admin/host/status", "/ADMINx", "/runtime", "/runtime/webhooks"])
-def test_reserved_paths_should_be_an_empty_404_before_any_function(path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/admin/host/status", 401), ("/Admin/functions", 401), ("/runtime/webhooks/x", 401), ("/%61dmin/x", 401),
+        ("/ADMINx", 404), ("/administrator/x", 404), ("/runtime", 404),
+    ],
+)  # fmt: skip
+def test_reserved_paths_should_be_answered_empty_before_any_function(path: str, expected: int) -> None:
     async def test(client: Client) -> None:
-        async with client.put(path) as response:
-            assert (response.status, await response.read()) == (404, b"")
+        for method in ("PUT", "PATCH"):
+            async with client.request(method, path) as response:
+                assert (response.status, await response.read()) == (expected, b"")
         assert await status(client, "PUT", "/elsewhere") == 202
 
     call(test)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        ("GET", "/admin/host/ping", 200), ("POST", "/Admin/Warmup", 200), ("PUT", "/admin/host/ping", 401),
+        ("GET", "/api/admin", None), ("GET", "/", None),
+    ],
+)  # fmt: skip
+def test_what_the_host_has_for_everyone_should_be_there(method: str, path: str, expected: int | None) -> None:
+    assert built_in(method, path) == expected
+
+
+@pytest.mark.parametrize(("value", "limit"), [("2097152", 2097152), ("", BODY_LIMIT), ("2 MiB", BODY_LIMIT)])
+def test_a_limit_of_bodies_should_be_a_number_of_bytes(value: str, limit: int) -> None:
+    assert body_limit({"FUNCTIONS_REQUEST_BODY_SIZE_LIMIT": value}) == limit
+    assert body_limit({}) == BODY_LIMIT
+
+
 def test_the_root_should_be_a_function_like_any_other() -> None:
     async def test(client: Client) -> None:
-        async with client.get("/") as response:
+        async with client.request("GET", "/") as response:
             assert await response.text() == "plain"
 
     call(test)
@@ -148,17 +195,15 @@ def test_the_root_should_be_a_function_like_any_other() -> None:
 )
 def test_a_route_of_all_the_rest_should_come_last(path: str, route: dict[str, str]) -> None:
     async def test(client: Client) -> None:
-        async with client.patch(path) as response:
+        async with client.request("PATCH", path) as response:
             assert json.loads(await response.text())["route"] == route
-        for reserved in ("/admin/x", "/runtime/x"):
-            assert await status(client, "PATCH", reserved) == 404
 
     call(test)
 
 
 def test_a_failure_should_be_an_empty_500() -> None:
     async def test(client: Client) -> None:
-        async with client.get("/api/nothing") as response:
+        async with client.request("GET", "/api/nothing") as response:
             assert (response.status, await response.read()) == (500, b"")
 
     call(test)
@@ -186,7 +231,7 @@ def test_requests_beyond_the_limits_should_wait_and_then_be_refused() -> None:
 
 async def begin(client: Client, length: int, sent: bytes = b"{") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Send the head of a POST and the first bytes of its body."""
-    reader, writer = await asyncio.open_connection(client.host, client.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
     writer.write(b"POST /api/echo/1 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (length, sent))
     await writer.drain()
     return reader, writer
@@ -199,10 +244,10 @@ def test_a_body_over_the_limit_should_be_an_empty_500_before_it_is_sent() -> Non
         assert head.startswith(b"HTTP/1.1 500")
         assert b"Content-Length: 0" in head
         writer.close()
-        async with client.post("/api/echo/1", data=b"x" * 1000) as response:
+        async with client.request("POST", "/api/echo/1", data=b"x" * 1000) as response:
             assert len(json.loads(await response.text())["body"]) == 1000
 
-    call(test, body_limit=1000)
+    call(test, limit=1000)
 
 
 def test_bodies_that_come_slowly_should_delay_no_other_request_and_end() -> None:
@@ -226,12 +271,9 @@ def test_a_response_header_should_be_printable_ascii_as_on_the_real_host(value: 
 
 
 def router(*routes: tuple[str, str]) -> Router:
-    def never(req: func.HttpRequest) -> None: ...
-
     return Router(
         HttpFunction(
             name=f"{methods} {route}".strip(),
-            call=never,
             argument="req",
             route=route,
             methods=frozenset(methods.split()),
@@ -275,3 +317,78 @@ def test_one_route_should_serve_each_method_by_its_own_function() -> None:
 @pytest.mark.parametrize("method", ["DELETE", "HEAD"])
 def test_a_wrong_method_should_not_match(method: str) -> None:
     assert router(("items", "GET")).find(method, "/items") is None
+
+
+GET = b"GET /api/echo/%s HTTP/1.1"
+HEAD = (b"Host: x", b"Connection: close")
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ((GET % b"1", *HEAD), 202),
+        ((GET % b"a/../b", *HEAD), 202),
+        ((GET % b"\x00", *HEAD), 400),
+        ((GET % b"%00", *HEAD), 400),
+        ((GET % "é".encode(), *HEAD), 400),
+        ((GET % b"a b", *HEAD), 400),
+        ((GET % b"1", b"Connection: close"), 400),
+        ((GET % b"1", *HEAD, b"Host: y"), 400),
+        ((GET % b"1", b"Host: a b"), 400),
+        ((GET % b"1", *HEAD, b"X: \xff"), 400),
+        ((GET % b"1", *HEAD, b"X: \x00"), 400),
+        ((GET % b"1", *HEAD, b"X : 1"), 400),
+        ((GET % b"1", *HEAD, *[b"X: 1"] * 98), 202),
+        ((GET % b"1", *HEAD, *[b"X: 1"] * 99), 431),
+        ((GET % b"1", *HEAD, *[b"X: " + b"1" * 9000] * 4), 431),
+        ((GET % (b"1" * 8200), *HEAD), 414),
+        ((b"GET http://x/api/echo/1 HTTP/1.1", *HEAD), 400),
+        ((b"nonsense",), 400),
+    ],
+)
+def test_the_server_should_refuse_what_kestrel_refuses_and_close(lines: tuple[bytes, ...], expected: int) -> None:
+    async def test(client: Client) -> None:
+        status, answer = await client.raw(*lines)
+        assert status == expected
+        if status >= 400:
+            assert answer.endswith(b"\r\n\r\n")
+
+    call(test)
+
+
+def test_an_answer_should_be_chunked_and_an_empty_one_have_a_length() -> None:
+    async def test(client: Client) -> None:
+        _, answer = await client.raw(GET % b"1", *HEAD)
+        assert b"Transfer-Encoding: chunked" in answer
+        assert b"Content-Length" not in answer
+        _, answer = await client.raw(b"GET /api/none HTTP/1.1", *HEAD)
+        assert b"Content-Length: 0" in answer
+        assert b"Set-Cookie: a=b; domain=; path=; httponly" in (await client.raw(GET % b"1", *HEAD))[1]
+
+    call(test)
+
+
+def test_a_head_should_reach_a_route_that_lists_it_and_have_no_body() -> None:
+    async def test(client: Client) -> None:
+        status, answer = await client.raw(b"HEAD / HTTP/1.1", *HEAD)
+        assert (status, answer.partition(b"\r\n\r\n")[2]) == (200, b"")
+
+    call(test)
+
+
+@pytest.mark.parametrize("code", [204, 304])
+def test_a_body_where_none_may_be_should_close_the_connection(code: int) -> None:
+    async def test(client: Client) -> None:
+        status, answer = await client.raw(b"POST /api/status/%d HTTP/1.1" % code, b"Host: x", b"Content-Length: 0")
+        assert (status, answer.partition(b"\r\n\r\n")[2]) == (code, b"")
+
+    call(test)
+
+
+def test_a_path_that_is_not_utf_8_should_reach_its_function_as_it_is() -> None:
+    async def test(client: Client) -> None:
+        for sent, route in ((b"%FF", "%FF"), (b"a%0Ab", "a\\nb"), (b"%252F", "%2F")):
+            _, answer = await client.raw(GET % sent, *HEAD)
+            assert f'"route": {{"id": "{route}"}}'.encode() in answer
+
+    call(test)

@@ -51,6 +51,7 @@ def broken(req: func.HttpRequest) -> func.HttpResponse:
 
 @app.route("api/slow")
 def slow(req: func.HttpRequest) -> func.HttpResponse:
+    record(slow=req.params["seconds"])
     time.sleep(float(req.params["seconds"]))
     return func.HttpResponse("done")
 
