@@ -12,7 +12,10 @@ bp = func.Blueprint()
 @bp.function_name("sweep")
 @bp.timer_trigger(arg_name="timer", schedule="*/30 * * * * *", run_on_startup=False)
 def sweep(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the host binds it by name
-    """One sweep over all live instances, every 30 seconds: the longest that a lost message or a dead node is unseen."""
+    """One sweep over all live instances, every 30 seconds: the longest that a lost message or a dead node is unseen.
+
+    After a host was killed it is up to 81 seconds, until its lease on the timer has run out.
+    """
     from shared.app import runtime
 
     with sendable_failures(), time_limit(SWEEP_SECONDS):
