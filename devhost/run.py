@@ -26,8 +26,9 @@ from devhost import azurite
 from devhost.config import HostError, load_local_settings
 from devhost.files import kept
 from devhost.processes import end_with_parent, heard, watched
+from shared.adapters import prepared
 from shared.auth import Deriver
-from shared.errors import SettingsError
+from shared.errors import SettingsError, StoreError
 from shared.settings import DEVELOPMENT_KEY, Settings, read_settings
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -67,7 +68,7 @@ def _guarded(root: Path) -> int:
         # A full disk, a folder that can't be written: the system's own words, with the file.
         where = f"{error.filename}: " if error.filename else ""
         print(f"run: {where}{error.strerror or error}; everything is stopped", file=sys.stderr)
-    except (HostError, SettingsError) as error:
+    except (HostError, SettingsError, StoreError) as error:
         print(f"run: {error}", file=sys.stderr)
     return 1
 
@@ -153,6 +154,7 @@ def _run(root: Path, stack: ExitStack) -> None:
     # The host reads local.settings.json itself; here only to refuse what the app would refuse at its first call.
     load_local_settings(root, os.environ)
     settings = read_settings()
+    prepared(settings)
     log = local / "app.log"
     app = _started(_command(root, port), root, environment, log)
     stack.callback(azurite.end, app, signal.SIGINT)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from pydantic import SecretStr
 
@@ -37,6 +37,10 @@ from shared.storage.endpoint_tables import TableEndpointStore
 from shared.storage.endpoints import EndpointStore
 from shared.storage.queues import StorageQueues
 from shared.storage.tables import TableInstanceStore
+
+if TYPE_CHECKING:
+    from azure.data.tables import TableClient
+    from azure.storage.queue import QueueServiceClient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +79,20 @@ class Adapters:
     probe_slice: int = SLICE
 
 
+def prepared(settings: Settings) -> "tuple[TableClient, TableClient, QueueServiceClient]":
+    """Open the tables of instances and of gateways' reports, and the queues; what is missing is made.
+
+    Where that is done before a host listens, its listeners log no error for each queue that is not there.
+
+    Raises:
+        StoreUnavailableError: Storage did not answer.
+    """
+    table, reports, queues = table_client(settings), table_client(settings, REPORTS), queue_service(settings)
+    ensure(table, queues, (*QUEUES, ALERTS) if settings.webhooks else QUEUES)
+    ensure(reports, queues, ())
+    return table, reports, queues
+
+
 def connect(settings: Settings) -> Adapters:
     """Connect to everything the settings name; makes the table and the queues where they are missing."""
     clock = SystemClock()
@@ -83,9 +101,7 @@ def connect(settings: Settings) -> Adapters:
     # One line per request of a library says nothing that our own lines don't, and would carry signed addresses.
     for library in ("httpx", "azure.core", "azure.identity"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    table, reports, queues = table_client(settings), table_client(settings, REPORTS), queue_service(settings)
-    ensure(table, queues, (*QUEUES, ALERTS) if settings.webhooks else QUEUES)
-    ensure(reports, queues, ())
+    table, reports, queues = prepared(settings)
     deriver = Deriver(settings.master_key or SecretStr(DEVELOPMENT_KEY))
     store = TableInstanceStore(table, settings.workspace)
     deployment = identity(store, clock, settings.deployment)

@@ -23,6 +23,7 @@ from azure.storage.queue import QueueServiceClient
 
 from devhost.azurite import Azurite, free_ports
 from devhost.run import stop
+from shared.queues import LAUNCHES
 
 from .conftest import APP, PATIENCE, ROOT, wait_for
 
@@ -125,6 +126,7 @@ def test_a_run_should_print_address_and_token_and_a_second_one_continue(project:
     assert first.text.splitlines()[-1] == f"Token: {token}"
     for name in ("admin-token", "master-key"):
         assert stat.S_IMODE((project / ".local" / name).stat().st_mode) == 0o600
+    wait_for(lambda: "does not exist yet" in (project / ".local" / "app.log").read_text("utf-8"), "the listener")
     another = Run(project, *free_ports(1))
     assert another.process.wait(PATIENCE) == 1
     assert "another run uses" in another.text
@@ -133,8 +135,12 @@ def test_a_run_should_print_address_and_token_and_a_second_one_continue(project:
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=1)
 
-    second = Run(project, port).ready()
+    # The app's queues are made before anything listens to them; of this app's own one nothing knows.
+    second = Run(project, port, WORK_QUEUE=LAUNCHES).ready()
     assert second.token() == token
+    log = project / ".local" / "app.log"
+    wait_for(lambda: "timer 'tick' ran" in log.read_text("utf-8"), "the timer")
+    assert "does not exist yet" not in log.read_text("utf-8")
     assert (project / ".local" / "azurite").is_dir()
     assert second.stop() == 0
 
