@@ -2,11 +2,13 @@
 
 import asyncio
 import base64
+import json
 import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from datetime import datetime
+from typing import Any, cast
 
 from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError, ServiceRequestError
 from azure.functions.queue import QueueMessage
@@ -188,12 +190,28 @@ class QueueListener:
 
 
 def _received(message: StorageMessage, body: str) -> QueueMessage:
+    """What the function gets: properties of a JSON body stand in place of the message's own, whatever their case.
+
+    Raises:
+        ValueError: One has another type; the worker fails likewise.
+    """
+    try:
+        content: object = json.loads(body)
+    except (ValueError, RecursionError):
+        content = None
+    properties = cast("dict[str, Any]", content) if isinstance(content, dict) else {}
+    given = {name.lower(): value for name, value in properties.items()}
+    dequeued, receipt = given.get("dequeuecount", message.dequeue_count), given.get("popreceipt", message.pop_receipt)
+
+    def time_of(name: str, own: datetime | None) -> datetime | None:
+        return datetime.fromisoformat(str(given[name])) if name in given else own
+
     return QueueMessage(
-        id=message.id,
+        id=str(given.get("id", message.id)),
         body=body,
-        dequeue_count=message.dequeue_count,
-        expiration_time=message.expires_on,
-        insertion_time=message.inserted_on,
-        time_next_visible=message.next_visible_on,
-        pop_receipt=message.pop_receipt,
+        dequeue_count=None if dequeued is None else int(dequeued),
+        expiration_time=time_of("expirationtime", message.expires_on),
+        insertion_time=time_of("insertiontime", message.inserted_on),
+        time_next_visible=time_of("nextvisibletime", message.next_visible_on),
+        pop_receipt=None if receipt is None else str(receipt),
     )

@@ -124,7 +124,8 @@ class HttpHost:
         """The answer, and what gave it."""
         method, query = scope["method"], scope["query_string"]
         line = len(f"{method} ") + len(scope["raw_path"]) + len(query) + bool(query) + len(" HTTP/1.1\r\n")
-        refused = wire.refusal(line, scope["headers"])
+        # A CONNECT names a host, not a path.
+        refused = 400 if method == "CONNECT" else wire.refusal(line, scope["headers"])
         path = ""
         if refused is None:
             try:

@@ -19,13 +19,17 @@ ADDRESS = "http://app.test"
 
 
 class WorldTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """Carries requests into a world; `lost` answers get lost on their way back, `sent` is every request."""
+    """Carries requests into a world; `lost` answers get lost on their way back, `sent` is every request.
+
+    Of a `dead` worker the host answers with an empty 500 in its place.
+    """
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.sent: list[httpx.Request] = []
         self.statuses: list[int] = []
         self.lost = 0
+        self.dead = False
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         self.sent.append(request)
@@ -35,6 +39,8 @@ class WorldTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         self.statuses.append(answer.status)
         if self.lost:
             self.lost -= 1
+            if self.dead:
+                return httpx.Response(500, request=request)
             raise httpx.ReadTimeout("lost on the way back", request=request)
         return httpx.Response(answer.status, headers=dict(answer.headers), content=answer.body)
 

@@ -64,15 +64,22 @@ def test_a_typed_request_should_send_only_what_was_set(gpu: GpuLaunch, transport
     assert transport.bodies("POST") == [{"model_name": "Qwen/Qwen3-8B", "gpu": "A10"}]
 
 
+@pytest.mark.parametrize("dead", [False, True])
 def test_a_launch_whose_answer_is_lost_should_be_sent_again_and_launch_once(
-    gpu: GpuLaunch, transport: WorldTransport
+    gpu: GpuLaunch, transport: WorldTransport, dead: bool
 ) -> None:
-    transport.lost = 2
+    transport.lost, transport.dead = 2, dead
     answer = gpu.launch(SEED)
     posts = [request for request in transport.sent if request.method == "POST"]
     assert len(posts) == 3
     assert len({request.headers["Idempotency-Key"] for request in posts}) == 1
     assert [view.instance_id for view in gpu.list()] == [answer.instance_id]
+
+
+def test_a_wait_should_outlive_a_worker_that_dies_again_and_again(gpu: GpuLaunch, transport: WorldTransport) -> None:
+    launched = gpu.launch(SEED).instance_id
+    transport.lost, transport.dead = 3, True
+    assert gpu.wait_until_ready(launched).phase is Phase.READY
 
 
 def test_two_launches_should_be_two_and_with_one_key_one(gpu: GpuLaunch) -> None:

@@ -284,6 +284,27 @@ def test_a_function_should_get_the_text_and_what_the_queue_knows_of_it() -> None
     assert got == [("m1", 2, "r1", b"hello")]
 
 
+@pytest.mark.parametrize(
+    ("body", "runs"),
+    [
+        ('{"ID": "x", "DequeueCount": 7}', [("x", 7)]),
+        ('{"expirationTime": "2026-01-01T00:00:00Z"}', [("m1", 1)]),
+        ('{"expirationTime": "soon"}', []),
+        ('{"dequeueCount": "many"}', []),
+        ('["id"]', [("m1", 1)]),
+        ("[" * 5000, [("m1", 1)]),
+    ],
+)
+def test_a_json_body_should_overwrite_what_the_queue_knows_and_fail_by_a_wrong_type(
+    body: str, runs: list[tuple[str, int]]
+) -> None:
+    got: list[tuple[object, ...]] = []
+    queue = FakeQueue("work", [message(body)])
+    run(queue, FakeQueue("work-poison"), lambda msg: got.append((msg.id, msg.dequeue_count)))
+    assert got == runs
+    assert queue.changes == [("delete" if runs else "update", "m1", "r1", *([] if runs else [0]))]
+
+
 @pytest.mark.parametrize("settings", [{}, {"AzureWebJobsStorage": "nonsense"}])
 def test_a_missing_or_wrong_connection_should_be_refused_by_name(settings: dict[str, str]) -> None:
     with pytest.raises(HostError, match="'AzureWebJobsStorage'"):
