@@ -92,7 +92,7 @@ class Worker:
         """
         await self._ready.wait()
         number, waiting = next(self._numbers), asyncio.get_running_loop().create_future()
-        # Whoever called may be gone by then.
+        # The caller may be cancelled before it ends.
         waiting.add_done_callback(asyncio.Future[Any].exception)
         self._calls[number] = waiting
         content = pickle.dumps((number, function, value))

@@ -1,7 +1,7 @@
 """The process in which the functions run, as under the real host: `python -m devhost.worker FOLDER THREADS DESCRIPTOR`.
 
 It loads the app, sends what it found or the faults, one per line, through the socket, and then calls functions in
-threads until the host's end of the socket is closed: then the host is gone, and this process ends whatever it is doing.
+threads until the host's end of the socket is closed: the host has ended, and so does this process, whatever it does.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Ends this worker when the host that started it is gone.
+"""Ends this worker when the host that started it has ended.
 
 A host that is killed leaves its worker behind, which would go on writing beside the worker of the next host.
 """
