@@ -34,6 +34,17 @@ def test_a_node_without_a_record_should_keep_its_lease(push: NodeWorld) -> None:
     assert (answer.status, answer.json) == (200, {"renewed": True, "lease_seconds": 900})
 
 
+@pytest.mark.parametrize(("token", "counted"), [(None, 0), ("wrong", 10)])
+def test_its_calls_should_not_count_as_wrong_tokens(
+    push: NodeWorld, caplog: pytest.LogCaptureFixture, token: str | None, counted: int
+) -> None:
+    instance_id = push.to_ready()
+    lose_table(push)
+    for _ in range(20):
+        push.node(instance_id, "heartbeat", LOAD, token=token)
+    assert sum(vars(line).get("event") == "access_failed" for line in caplog.records) == counted
+
+
 @pytest.mark.parametrize("call", ["progress", "register", "notice", "complete"])
 def test_no_report_should_be_refused_to_it(push: NodeWorld, call: str) -> None:
     instance_id = push.to_ready()
