@@ -56,6 +56,12 @@ def _cost(_folder: Path, _quick: bool) -> list[Figure]:
     return measure()
 
 
+def _backlog(folder: Path, quick: bool) -> list[Figure]:
+    from bench.backlog import measure
+
+    return measure(folder, launches=300 if quick else 4000)
+
+
 SECTIONS: dict[str, Callable[[Path, bool], list[Figure]]] = {
     "accept": _accept,
     "sweep": _sweep,
@@ -63,6 +69,7 @@ SECTIONS: dict[str, Callable[[Path, bool], list[Figure]]] = {
     "react": _react,
     "ready": _ready,
     "cost": _cost,
+    "backlog": _backlog,
 }
 """Each imports what it needs itself: a section must not pay for another's libraries."""
 

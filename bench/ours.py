@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.load import Call
@@ -40,11 +40,18 @@ def environment(storage: Azurite, **given: str) -> dict[str, str]:
     }
 
 
-def start(name: str, env: Mapping[str, str], folder: Path, *, background: bool = True) -> tuple[Server, str]:
+def start(
+    name: str,
+    env: Mapping[str, str],
+    folder: Path,
+    *,
+    background: bool = True,
+    arguments: Sequence[str] = ("--log-level", "WARNING"),
+) -> tuple[Server, str]:
     """The app and its address; without `background` only its HTTP functions run."""
     (port,) = free_ports(1)
     disabled = {} if background else {f"AzureWebJobs.{one}.Disabled": "true" for one in BACKGROUND}
-    command = [sys.executable, "-m", "devhost", "--port", str(port), "--log-level", "WARNING"]
+    command = [sys.executable, "-m", "devhost", "--port", str(port), *arguments]
     server = Server.start(name, command, {**env, **disabled}, folder)
     address = f"http://127.0.0.1:{port}"
     server.wait_healthy(f"{address}/api/health", START_SECONDS)

@@ -86,6 +86,8 @@ class Rates:
     """The table goes back to what it was minutes ago, or is emptied; such a seed is judged by rules of its own."""
     unreadable: float = 0.0
     """Per simulated minute: a live record cannot be read for some time."""
+    busy: float = 0.0
+    """Per simulated minute: the host takes no message for minutes, so that they wait for their turn."""
     bad_item: float = 0.0
     """Per simulated minute: a task of the sweep fails for some time, at one record or altogether."""
 
@@ -143,6 +145,7 @@ _APART: dict[str, tuple[float, float, float]] = {
     "table_restored": (0.05, 1.0, 1.0),
     "unreadable": (0.2, 0.1, 0.6),
     "bad_item": (0.15, 0.1, 0.8),
+    "busy": (0.15, 0.1, 0.5),
 }
 """The same of kinds with draws of their own: a seed without any of them runs as it did before there were such."""
 

@@ -167,6 +167,10 @@ class Checks:
         """A message was called one that can't be understood; nobody but we sends any."""
         self.violated(f"a message of {queue} names no instance: {body.decode()}")
 
+    def repeated(self, instance_id: str, waited: float) -> None:
+        """The sweep sent a step again whose message was there and not lost."""
+        self.violated(f"{instance_id[-4:]} is sent again while its message has waited for {waited:.0f} s")
+
     def taken(self, name: str) -> bool:
         """Whether the record says that the provider took the launch."""
         found = self._table().load(f"inst-{name[3:29].upper()}")

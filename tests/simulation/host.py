@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tests.simulation.simulator import Simulator
 
 RETRY_SECONDS = 5.0
+BUSY_SECONDS = 300.0
+"""For how long a host at most takes no messages."""
 MAX_DEQUEUES = 5
 WORKERS = 2
 _FUNCTIONS = {LAUNCHES: "provisioning", TEARDOWNS: "teardown", PROBES: "health", ALERTS: "alerts"}
@@ -54,6 +56,7 @@ class Host:
         self._scheduler = simulator.scheduler
         self._workers = [Process(f"worker {number}") for number in range(WORKERS)]
         self._sweeping = False
+        self._busy_until = 0.0
 
     def _worker(self) -> Process:
         number = self._simulator.random.randrange(WORKERS)
@@ -69,7 +72,21 @@ class Host:
     def announce(self, queue: str, seconds: float) -> None:
         self._scheduler.after(seconds, lambda: self._poll(queue))
 
+    def perhaps_busy(self) -> None:
+        """Take no message for a while, now and then."""
+        chaos = self._simulator.chaos
+        if chaos.strikes(chaos.rates.busy):
+            seconds = self._simulator.random.uniform(30.0, BUSY_SECONDS)
+            self._busy_until = min(self._scheduler.seconds + seconds, chaos.until)
+            self._scheduler.note(f"the host is busy for {seconds:.0f} s")
+        if chaos.on:
+            self._scheduler.after(60, self.perhaps_busy)
+
     def _poll(self, queue: str) -> None:
+        if self._scheduler.seconds < self._busy_until:
+            wait = self._busy_until - self._scheduler.seconds + self._simulator.random.random()
+            self._scheduler.after(wait, lambda: self._poll(queue))
+            return
         for message in self._simulator.queues.take(queue, 1, LEASE_SECONDS):
             if message.dequeue_count > MAX_DEQUEUES:
                 self._simulator.witness.gave_up(message.body)

@@ -7,11 +7,13 @@ from typing import Any
 from shared.backends.skypilot import provider as skypilot
 from shared.backends.skypilot.provider import SkyPilotProvider
 from shared.control import probe
+from shared.control.sweep import requeue
 from shared.control.sweep.garbage import GarbageCollection
 from shared.domain.errors import MessageError
 from shared.domain.instance import InstanceRecord
 from shared.domain.messages import StepMessage
 from shared.lifecycle import machine
+from shared.lifecycle.resending import Resent
 from shared.storage import tables
 from shared.storage.base import Unreadable, Versioned
 from shared.storage.records import read_record
@@ -42,6 +44,16 @@ def decisions_go_back_in_time(patch: Patch) -> None:
         return now
 
     patch.setattr(machine, "decision_time", as_its_clock_says)
+
+
+@mutation_of("busy")
+def a_backlog_is_taken_for_a_loss(patch: Patch) -> None:
+    """What waits for its turn is sent again, and waits twice."""
+
+    def late(_: InstanceRecord, resent: Resent | None, __: object, now: datetime) -> bool:
+        return resent is None or now >= resent.at + resent.pause
+
+    patch.setattr(requeue, "is_lost", late)
 
 
 @mutation_of("newer")

@@ -51,6 +51,7 @@ _NOTES = {
     "a record cannot be read": " cannot be read",
     "a record can be read again": " can be read again",
     "a task fails at one item": ": a bad item",
+    "messages wait for their turn": "the host is busy",
 }
 """By name: what stands in a line of the trace."""
 _ENDINGS = (

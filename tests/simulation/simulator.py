@@ -250,6 +250,8 @@ class Simulator:
             self.scheduler.after(self.random.uniform(100, self.chaos.until), self._lower_budget)
         if self.chaos.rates.restart:
             self.scheduler.after(60, self._perhaps_restart)
+        if self.chaos.rates.busy:
+            self.scheduler.after(60, self.host.perhaps_busy)
         self.scheduler.after(LOOK_SECONDS, self._look)
         if not self.chaos.rates.table_restored:
             self.scheduler.after(CONFIRMED_EVERY, lambda: operate(self))

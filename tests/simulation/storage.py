@@ -1,5 +1,6 @@
 """Table and queues under faults, around the twins that the contract suites hold to Azurite's behaviour."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timedelta
@@ -9,6 +10,7 @@ from pydantic import BaseModel
 
 from shared.cache import TTLCache
 from shared.domain.instance import Event, InstanceRecord
+from shared.domain.messages import StepMessage
 from shared.storage.base import (
     NO_BOOKING,
     Booking,
@@ -36,6 +38,8 @@ class Watcher(Protocol):
     def committed(self, before: InstanceRecord, record: InstanceRecord, events: Sequence[Event]) -> None: ...
 
     def buried(self, queue: str, body: bytes) -> None: ...
+
+    def repeated(self, instance_id: str, waited: float) -> None: ...
 
 
 class Table(MemoryInstanceStore):
@@ -179,6 +183,10 @@ class FaultyStore:
         return older
 
 
+WAITING = timedelta(minutes=1)
+"""How long a message has to be visible before nobody may take it for lost: the sweep decides some seconds before."""
+
+
 class FaultyQueues(MemoryQueues):
     """Queues; each message that becomes visible is announced to the host, which polls for it a moment later."""
 
@@ -200,6 +208,7 @@ class FaultyQueues(MemoryQueues):
         rates, random = self._chaos.rates, self._chaos.random
 
         def effect() -> None:
+            self._check_repetition(queue, message)
             body = self._sent(message.model_dump_json(by_alias=True).encode())
             if self._chaos.strikes(rates.message_lost):
                 self._chaos.scheduler.note("the message is lost")
@@ -210,6 +219,17 @@ class FaultyQueues(MemoryQueues):
                 self._arrive(queue, body, hidden + (0 if random.random() < 0.5 else int(random.uniform(0, 300))))
 
         self._chaos.storage(f"send to {queue[10:]} {message.model_dump_json()[15:]} in {hidden} s", effect)
+
+    def _check_repetition(self, queue: str, message: BaseModel) -> None:
+        """Tell the watcher of a step that the sweep sends although its message has waited for its turn for a minute."""
+        rates, task = self._chaos.rates, self._chaos.scheduler.current
+        # Who reads old records, or has another clock, can't know.
+        if task is None or task.name != "sweep" or rates.stale or rates.clocks or not isinstance(message, StepMessage):
+            return
+        latest = self._clock.now() - WAITING
+        for one in self._queues[queue]:
+            if one.visible_at <= latest and message.model_dump().items() <= json.loads(one.body).items():
+                self._watcher.repeated(message.instanceId, (self._clock.now() - one.visible_at).total_seconds())
 
     def bury(self, queue: str, body: bytes) -> None:
         self._watcher.buried(queue, body)

@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 
 from gpulaunch.models.instances import Phase
@@ -10,6 +10,7 @@ from shared.clock import Clock
 from shared.control.records import queue_of, send_step
 from shared.control.sweep.base import TaskRun, Walk, each
 from shared.domain.instance import InstanceRecord
+from shared.errors import StoreUnavailableError
 from shared.lifecycle.resending import Resent, is_lost, is_overdue, sent_again
 from shared.lifecycle.transition import NextStep, StepName
 from shared.storage.base import InstanceStore, Queues, Versioned
@@ -20,6 +21,8 @@ MOST = 1000
 """Steps sent again by one sweep, each read and sent in 20 ms; the others are overdue in the next one, too."""
 SENDING = timedelta(seconds=15)
 """For how long a sweep sends, so that it ends before the next one is due."""
+_EVER = datetime.min.replace(tzinfo=UTC)
+"""Since when messages may wait where the queue does not answer."""
 
 
 @dataclass
@@ -43,7 +46,24 @@ class Requeue:
         """Send what is lost, deadlines first, then what has been late the longest; how many."""
         late = {record.instance_id: record.due_at for record in overdue}
         self._resent = {name: one for name, one in self._resent.items() if late.get(name) == one.due_at}
-        waiting_since = cache(self.queues.waiting_since)
+        away: list[StoreUnavailableError] = []
+
+        @cache
+        def waiting_since(queue: str) -> datetime | None:
+            try:
+                return self.queues.waiting_since(queue)
+            except StoreUnavailableError as error:
+                away.append(error)
+                return _EVER
+
+        def send(record: InstanceRecord) -> bool:
+            try:
+                return self._send(record, now)
+            except StoreUnavailableError as error:
+                # Storage that refuses one message takes the next; one that is silent takes all the time there is.
+                away.append(error)
+                return False
+
         lost = [
             record
             for record in sorted(overdue, key=lambda record: (record.phase is not Phase.READY, record.due_at))
@@ -51,19 +71,26 @@ class Requeue:
         ]
         if len(lost) < len(overdue):
             log.info("%d overdue steps wait for their turn or were sent again lately", len(overdue) - len(lost))
-        return each(lost[:MOST], lambda record: self._send(record, now), lambda record: record.instance_id)
+        sent = each(lost[:MOST], send, lambda record: record.instance_id)
+        if away:
+            raise away[-1]
+        return sent
 
     def _send(self, record: InstanceRecord, begun: datetime) -> bool:
         due_at = record.due_at
-        if due_at is None or self.clock.now() - begun > SENDING:
-            return False
-        # Since it was read, its message may have been taken.
-        found = self.store.load(record.instance_id)
-        if found is None or found.record.due_at != due_at or found.record.epoch != record.epoch:
+        if due_at is None or self.clock.now() - begun > SENDING or not self._is_still_due(record):
             return False
         send_step(self.queues, record, NextStep(_step(record), 0.0))
         self._resent[record.instance_id] = sent_again(due_at, self._resent.get(record.instance_id), self.clock.now())
         return True
+
+    def _is_still_due(self, record: InstanceRecord) -> bool:
+        """Whether a record is as it was read: since then its message may have been taken."""
+        try:
+            found = self.store.load(record.instance_id)
+        except StoreUnavailableError:
+            return True  # a step too many does no harm, one that is missing does
+        return found is not None and (found.record.due_at, found.record.epoch) == (record.due_at, record.epoch)
 
 
 def _step(record: InstanceRecord) -> StepName:

@@ -117,6 +117,32 @@ class TestRequeue:
             run.finish(Walk())
         assert deployment.queues.depth(LAUNCHES) == 0
 
+    def test_one_that_storage_refuses_should_not_hold_up_the_others(self, deployment: Deployment) -> None:
+        for number in (1, 2, 3):
+            deployment.create(make_instance_id(number), due_at=START)
+        deployment.wait(2 * GRACE)
+        deployment.queues.calls.fail_next("send", AWAY)
+        with pytest.raises(StoreUnavailableError):
+            deployment.sweep(deployment.requeue())
+        assert deployment.queues.depth(LAUNCHES) == 2
+
+    def test_a_record_that_cannot_be_read_again_should_be_sent(self, deployment: Deployment) -> None:
+        deployment.create(due_at=START)
+        deployment.wait(GRACE)
+        deployment.store.calls.fail_next("load", AWAY)
+        assert deployment.sweep(deployment.requeue()) == 1
+
+    def test_of_a_queue_that_does_not_answer_only_deadlines_should_be_sent(self, deployment: Deployment) -> None:
+        deployment.create(due_at=START)
+        attempt = make_attempt(state=AttemptState.SUBMITTED)
+        deployment.create(OTHER, phase=Phase.READY, due_at=START, attempts=[attempt])
+        deployment.wait(GRACE)
+        deployment.queues.calls.fail_next("waiting_since", AWAY)
+        with pytest.raises(StoreUnavailableError):
+            deployment.sweep(deployment.requeue())
+        (body,) = deployment.queues.bodies(LAUNCHES)
+        assert OTHER in body.decode()
+
     def test_a_step_that_was_done_since_the_walk_should_not_be_sent_again(self, deployment: Deployment) -> None:
         deployment.create(due_at=START)
         deployment.wait(GRACE)
