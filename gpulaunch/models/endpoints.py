@@ -150,8 +150,8 @@ class EndpointEventView(Answer):
 
 
 EndpointStatus = Literal["ready", "starting", "rolling", "degraded", "stopped", "paused", "deleting"]
-"""`ready`: as many replicas serve as are asked for; `starting`: none serves yet; `rolling`: some are being replaced;
-`degraded`: fewer serve than are asked for; `stopped`: the latest generation cannot start."""
+"""`ready`: as many replicas serve as are asked for; `starting`: the others are on their way; `rolling`: some are being
+replaced; `degraded`: a node was lost or a start failed; `stopped`: the latest generation cannot start."""
 
 
 class EndpointView(Answer):
@@ -160,8 +160,8 @@ class EndpointView(Answer):
     name: str
     """Its name, which applications send as `model`."""
     status: EndpointStatus
-    """`ready`: as many replicas serve as are asked for; `starting`: none serves yet; `rolling`: some are being
-    replaced; `degraded`: fewer serve than are asked for; `stopped`: the latest generation cannot start."""
+    """`ready`: as many replicas serve as are asked for; `starting`: the others are on their way; `rolling`: some are
+    being replaced; `degraded`: a node was lost or a start failed; `stopped`: the latest generation cannot start."""
     message: str
     """What is going on and what to do, for people; empty when all is well."""
     created_at: UtcTime

@@ -30,7 +30,7 @@ def endpoint_view(
     """`instances` has the records of the slots' instances, as far as they exist and can be read."""
     members = [_replica(slot, instances.get(slot.instance_id), now) for slot in endpoint.slots]
     ready = sum(one.state == "serving" for one in members)
-    status = _status(endpoint, ready)
+    status = _status(endpoint, ready, is_replacing=_is_replacing(endpoint, instances))
     return EndpointView(
         name=endpoint.name,
         status=status,
@@ -90,7 +90,18 @@ def _generation(generation: Generation) -> GenerationView:
     )
 
 
-def _status(endpoint: EndpointRecord, ready: int) -> EndpointStatus:
+def _is_replacing(endpoint: EndpointRecord, instances: Mapping[str, InstanceRecord]) -> bool:
+    """Whether a replica that once served is being replaced, or has gone without a successor yet."""
+    found = [instances.get(slot.instance_id) for slot in endpoint.slots if slot.state is SlotState.ACTIVE]
+    return any(
+        one is not None
+        and one.phase is not Phase.READY
+        and any(attempt.ready_at is not None for attempt in one.attempts)
+        for one in found
+    )
+
+
+def _status(endpoint: EndpointRecord, ready: int, *, is_replacing: bool) -> EndpointStatus:
     if endpoint.deleting:
         return "deleting"
     if endpoint.paused:
@@ -99,7 +110,7 @@ def _status(endpoint: EndpointRecord, ready: int) -> EndpointStatus:
         return "stopped"
     active = [one for one in endpoint.slots if one.state is SlotState.ACTIVE]
     if ready < endpoint.replicas:
-        return "starting" if ready == 0 and not endpoint.failures else "degraded"
+        return "degraded" if endpoint.failures or is_replacing else "starting"
     current = all(one.generation == endpoint.wanted.number for one in active)
     return "ready" if current and len(active) == len(endpoint.slots) else "rolling"
 

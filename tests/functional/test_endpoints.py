@@ -8,7 +8,9 @@ import pytest
 from gpulaunch.models.instances import Reason
 from shared.autoscaling.replicas import FIRST_PAUSE
 from shared.domain.endpoint import EndpointRecord
+from shared.domain.node import NodeNotice
 from shared.errors import StaleRecordError, StoreUnavailableError
+from shared.lifecycle.observations import Noticed
 from shared.queues import LAUNCHES
 from shared.storage.base import InstanceFilter, Unreadable, readable
 from shared.storage.endpoints import VersionedEndpoint
@@ -204,6 +206,19 @@ class TestLifetime:
         assert shown["status"] == "ready"
         assert first not in [one["instance_id"] for one in shown["members"]]
         assert any(first in one["message"] for one in shown["events"])
+
+    def test_more_replicas_on_their_way_should_be_no_trouble_and_a_lost_one_be_some(self, world: World) -> None:
+        members = served(world)["members"]
+        world.call("PATCH", CHAT, {"replicas": 3})
+        world.run(30)
+        assert (show(world)["status"], show(world)["ready_replicas"]) == ("starting", 2)
+        world.run(90)
+        assert show(world)["status"] == "ready"
+        world.app.terminator.records.change(members[0]["instance_id"], Noticed(1, NodeNotice.EVICTION, None))
+        world.run(40)
+        assert (show(world)["status"], show(world)["ready_replicas"]) == ("degraded", 2)
+        world.run(120)
+        assert show(world)["status"] == "ready"
 
     def test_a_busy_replica_should_finish_its_requests_within_its_time(self, world: World) -> None:
         served(world, replicas=1, drain_seconds=200, launch=SEED | {"labels": {"simulate.busy-until": "3000"}})
