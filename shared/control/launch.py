@@ -1,6 +1,7 @@
 """Accept a launch: validate, plan, price and admit it synchronously; the queue does the rest."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -72,7 +73,7 @@ class ReplicaLaunch:
     """Its slot's."""
     endpoint: str
     generation: int
-    crowd: Mapping[str, int]
+    crowd: Counter[str]
     """How many other replicas of the endpoint are on an offer, by its key."""
 
 
@@ -87,7 +88,7 @@ class LaunchPreparation:
     check_source: Callable[[LaunchRequest], None]
     """Raises LaunchRefusedError for a model source that can never be read."""
 
-    def prepare(self, request: LaunchRequest, crowd: Mapping[str, int] | None = None) -> PreparedLaunch:
+    def prepare(self, request: LaunchRequest, crowd: Counter[str] | None = None) -> PreparedLaunch:
         """Plan a launch, choose its mode and check the quota; nothing is written. `crowd`: see ReplicaLaunch.
 
         Raises:
@@ -98,7 +99,7 @@ class LaunchPreparation:
         except LaunchRefusedError as error:
             wrong = FieldError(field="model_source", message=error.failure.message)
             raise InvalidFieldsError([wrong]) from error
-        candidates = replace(self.planner.candidates(request), crowd=crowd or {})
+        candidates = replace(self.planner.candidates(request), crowd=crowd or Counter())
         mode, reason = self.modes.choose(request.provider)
         self.backends(mode).check_labels(request.labels)
         checked = self.quota.preflight(mode, candidates)

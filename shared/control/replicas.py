@@ -123,7 +123,7 @@ class ReplicaKeeper:
             if generation is None:
                 continue  # the next decision releases it
             replica = ReplicaLaunch(
-                instance_id=slot.instance_id, endpoint=endpoint.name, generation=slot.generation, crowd=dict(crowd)
+                instance_id=slot.instance_id, endpoint=endpoint.name, generation=slot.generation, crowd=crowd.copy()
             )
             try:
                 answer = self.launcher.launch(generation.template, replica=replica)

@@ -89,15 +89,14 @@ class Fit:
 
 def need(model_name: str, model_source: str | None, vllm_args: Sequence[str]) -> Need | None:
     """Return what a model needs; None if its name or arguments do not determine it."""
-    folder = (model_source or "").rstrip("/").rpartition("/")[2]
-    name = next((one for one in (folder, model_name) if parameters(one) is not None), "")
+    name = _speaking_name(model_name, model_source)
     billions = parameters(name)
     using = memory_use(vllm_args)
     bits = _bits(name, using)
     if billions is None or bits is None or using is None:
         return None
     tokens = using.tokens or _TOKENS
-    weights = billions * 1e9 * BYTES[bits] / _GIB
+    weights = _weights_gib(billions, bits)
     cache = _CACHE_BYTES * math.sqrt(billions) * tokens / using.narrow / _GIB
     held = max(0.0, weights / using.gpus - using.offloaded_gib) + cache / using.gpus + _OVERHEAD_GIB
     basis = f"{billions:g} billion parameters at {bits} bits, a context of {tokens:,} tokens"
@@ -106,10 +105,19 @@ def need(model_name: str, model_source: str | None, vllm_args: Sequence[str]) ->
 
 def weights_gib(model_name: str, model_source: str | None) -> float | None:
     """Return the size of a model's files as its name has it; None if it does not determine it."""
-    folder = (model_source or "").rstrip("/").rpartition("/")[2]
-    name = next((one for one in (folder, model_name) if parameters(one) is not None), "")
+    name = _speaking_name(model_name, model_source)
     billions, bits = parameters(name), _bits(name, memory_use(()))
-    return None if billions is None or bits is None else billions * 1e9 * BYTES[bits] / _GIB
+    return None if billions is None or bits is None else _weights_gib(billions, bits)
+
+
+def _speaking_name(model_name: str, model_source: str | None) -> str:
+    """Return the name that has the number of parameters, the source's folder first; empty if neither has it."""
+    folder = (model_source or "").rstrip("/").rpartition("/")[2]
+    return next((one for one in (folder, model_name) if parameters(one) is not None), "")
+
+
+def _weights_gib(billions: float, bits: int) -> float:
+    return billions * 10**9 * BYTES[bits] / _GIB
 
 
 def fit(needed: Need | None, planned: Iterable[Offer]) -> Fit | None:
@@ -131,7 +139,7 @@ def parameters(name: str) -> float | None:
         # `-1M` is as often a context length as a size.
         (found if unit in "bB" else small).add(size if unit in "bB" else size / 1000)
     sizes = found or {size for size in small if size >= 0.01}
-    return round(sizes.pop(), 3) if len(sizes) == 1 and 0 < min(sizes) < 10_000 else None
+    return sizes.pop() if len(sizes) == 1 and 0 < min(sizes) < 10_000 else None
 
 
 def _bits(name: str, using: MemoryUse | None) -> int | None:

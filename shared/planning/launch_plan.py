@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from gpulaunch.models.instances import Mode
@@ -33,7 +34,7 @@ class LaunchPlan:
         """
         asked = self.request.model_dump(mode="json", exclude={"name", "labels"})
         offers = [(offer.key, offer.price_per_hour) for offer in self.offers]
-        text = json.dumps([asked, offers, self.estimate.lifetime_minutes, mode], sort_keys=True)
+        text = json.dumps([asked, offers, self.estimate.lifetime_minutes, mode])
         return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
@@ -45,7 +46,7 @@ class Candidates:
     offers: Sequence[Offer]
     failed: Collection[str] = ()
     """Keys of those that failed lately."""
-    crowd: Mapping[str, int] = field(default_factory=dict[str, int])
+    crowd: Counter[str] = field(default_factory=Counter[str])
     """How many replicas of the same endpoint are on an offer, by its key."""
 
     def planned(self, excluded: Collection[str] = ()) -> list[Offer]:

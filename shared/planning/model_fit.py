@@ -99,12 +99,14 @@ def disk_gib(request: LaunchRequest, facts: ModelFacts | None) -> int:
 
 def would_fit(facts: ModelFacts, vllm_args: Sequence[str], offers: Iterable[Offer]) -> str | None:
     """Return the cheapest machine that the model fits, and how, for people; None if there is none."""
+    using = memory_use(vllm_args)
+    if using is None:
+        return None
     for offer in sorted(offers, key=lambda one: (one.use_spot, one.price_per_hour, one.key)):
-        using = memory_use(vllm_args)
-        for gpus in dict.fromkeys((using.gpus if using else 1, offer.gpu_count)):
+        for gpus in dict.fromkeys((using.gpus, offer.gpu_count)):
             need = model_need(facts, vllm_args, gpus)
             if need is not None and need.against(offer, None) is None:
-                how = "" if using and gpus == using.gpus else f" with --tensor-parallel-size={gpus}"
+                how = "" if gpus == using.gpus else f" with --tensor-parallel-size={gpus}"
                 machine = f" ({offer.instance_type})" if offer.instance_type else ""
                 price = f", {offer.price_per_hour:.4g} USD an hour" if offer.price_per_hour else ""
                 return f"{offer.gpus}{machine}{how}{price}"

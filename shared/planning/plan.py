@@ -8,7 +8,8 @@ Rules of the order:
 3. Cheapest first; at the same price, regions in the order in which the request lists them.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from decimal import ROUND_CEILING, Decimal
 
 from gpulaunch.models.offers import Offer
@@ -47,19 +48,19 @@ def plan(
     request: LaunchRequest,
     failed: Collection[str] = (),
     excluded: Collection[str] = (),
-    crowd: Mapping[str, int] | None = None,
+    crowd: Counter[str] | None = None,
 ) -> list[Offer]:
     """The offers to try, in order, at most MAX_OFFERS; empty when the request rules all of them out.
 
     `failed` are the keys of offers that failed lately; `excluded` those not to be tried for other reasons, such as
     missing quota; `crowd` says how many replicas of the same endpoint are on an offer, by its key.
     """
+    sharing = crowd or Counter[str]()
     order = {region.casefold(): place for place, region in reversed(list(enumerate(request.regions)))}
 
     def rank(offer: Offer) -> tuple[bool, int, float, int, str]:
         place = order.get(offer.region.casefold(), len(order))
-        crowded = (crowd or {}).get(offer.key, 0) // SHARED
-        return (not offer.use_spot, crowded, offer.price_per_hour, place, offer.key)
+        return (not offer.use_spot, sharing[offer.key] // SHARED, offer.price_per_hour, place, offer.key)
 
     distinct = {offer.key: offer for offer in offers if offer.key not in excluded and _is_asked(offer, request)}
     ranked = sorted(distinct.values(), key=rank)

@@ -116,12 +116,11 @@ def _miscounted(given: Given, option: Option, values: Sequence[str]) -> str:
         return f"{option.name} takes no keys; only options in JSON do."
     if takes in ("0", "b"):
         return f"{given.flag} takes no value." if values or given.value is not None else ""
-    count = len(values) + (given.value is not None)
-    if given.value is not None and values:
-        return f"{_short(values[0])} after {given.flag}=… belongs to no option."
-    if count == 0 and takes != "?":
+    if given.value is not None:
+        return f"{_short(values[0])} after {given.flag}=… belongs to no option." if values else ""
+    if not values and takes != "?":
         return f"{given.flag} needs a value."
-    if count > 1 and takes != "+":
+    if len(values) > 1 and takes != "+":
         return f"{given.flag} takes one value; {_short(values[1])} is another."
     return ""
 
@@ -155,13 +154,13 @@ def _bad_value(given: Given, option: Option, values: Sequence[str]) -> str:
 
 
 def _parsed(value: str) -> tuple[list[str], list[str]]:
-    """Return the top keys of a value in JSON, and all texts in it; of others the text, and what follows `=` and `,`.
+    """Return the top keys of a value in JSON, and all texts in it; of others the text, and its parts at `=` and `,`.
 
     Raises:
         ValueError: A key is given twice; which of them holds depends on the reader.
     """
     if not value.lstrip().startswith(("{", "[")):
-        return [], [value, *re.split("[=,]", value)[1:]]
+        return [], [value, *re.split("[=,]", value)]
     try:
         parsed = json.loads(value, object_pairs_hook=_once)
     except json.JSONDecodeError:

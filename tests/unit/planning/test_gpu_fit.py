@@ -1,6 +1,6 @@
 import pytest
 
-from shared.planning.gpu_fit import Need, fit, need, parameters
+from shared.planning.gpu_fit import Fit, Need, fit, need, parameters, weights_gib
 from tests.twins.factories import make_offer
 
 
@@ -19,6 +19,9 @@ from tests.twins.factories import make_offer
         ("deepseek-ai/DeepSeek-R1-Distill-Qwen-32B", 32),
         ("01-ai/Yi-34B-200K", 34),
         ("llama_7b", 7),
+        ("tiny-10M", 0.01),
+        ("huge-9999B", 9999),
+        ("huge-10x1249B", 9992),
     ],
 )
 def test_a_name_says_how_many_parameters(name: str, billions: float) -> None:
@@ -34,6 +37,8 @@ def test_a_name_says_how_many_parameters(name: str, billions: float) -> None:
         "google/gemma-3n-E4B-it",
         "merge-7b-13b",
         "long-context-1M",
+        "long-context-9M",
+        "huge-10x1250B",
         "deepseek-ai/DeepSeek-V3",
         "model-0B",
         "v2b8x",
@@ -76,6 +81,7 @@ def test_the_sum_for_an_8b_model_worked_by_hand() -> None:
         (["-tp", "2", "-pp=2"], (3.73 + 0.25 + 1) / 0.92),
         (["--gpu-memory-utilization", "0.5"], (14.90 + 0.99 + 1) / 0.5),
         (["--cpu-offload-gb=10"], (4.90 + 0.99 + 1) / 0.92),
+        (["--cpu-offload-gb=100"], (0.99 + 1) / 0.92),
         (["--max-model-len=1024", "--max-model-len=131072"], (14.90 + 15.91 + 1) / 0.92),
         (["--tensor-parallel-size=two", "--gpu-memory-utilization", "--seed=1"], 18.4),
     ],
@@ -172,3 +178,30 @@ def test_a_warning_says_both_figures_and_what_to_do() -> None:
     many = fit(need(LLAMA, None, ["-tp", "4"]), [make_offer(gpu_memory_gib=80, gpu_count=1)])
     assert many is not None
     assert many.warning == "vllm_args request 4 GPUs, but the machine has 1."
+
+
+def test_a_gpu_with_exactly_the_memory_needed_should_fit() -> None:
+    def fits(has_gib: float) -> bool:
+        return Fit(need=Need(16.0, 1, ""), gpu="T4", has_gib=has_gib, gpus=1).fits
+
+    assert fits(16.0)
+    assert not fits(15.9)
+
+
+def test_a_warning_about_several_gpus_should_name_the_memory_of_each() -> None:
+    # 140e9 bytes are 130.39 GiB, the cache 2.94; half of both and 1 GiB more are 67.66, which is 0.92 of 73.5.
+    found = fit(need("Llama-3.3-70B", None, ["-tp=2"]), [make_offer(gpu_memory_gib=40, gpu_count=2)])
+    assert found is not None
+    assert found.words == "needs about 74 GiB each, has 40 GiB"
+
+
+@pytest.mark.parametrize(
+    ("source", "gib"),
+    [
+        ("r2://models/llama-8b-fp8/", 7.82),  # 8.4e9 bytes
+        ("r2://models/latest", 14.90),
+        (None, 14.90),
+    ],
+)
+def test_the_size_of_the_files_should_be_that_of_the_folder_that_is_fetched(source: str | None, gib: float) -> None:
+    assert round(weights_gib("my-llama-8b", source) or 0, 2) == gib

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpulaunch.models.offers import Offer
-from gpulaunch.models.requests import LaunchRequest
+from gpulaunch.models.requests import LaunchRequest, ProviderName
 from shared.catalog.snapshot import snapshot
 from shared.domain.catalog import ANY_REGION, CatalogMismatch, CloudsByProvider, FieldProblem, Listing
 from shared.planning.matching import match, nearest
@@ -107,7 +107,12 @@ def test_spellings_of_a_gpu_should_mean_the_same(one: str, other: str) -> None:
         ({"gpu": "V100"}, "gpu", "", "V100-32GB"),
         ({"gpu": "A100"}, "gpu", "by 8 on a machine, not by 1", "A100:8"),
         ({"gpu": "H100:12"}, "gpu", "", "H100:8"),
-        ({"gpu": "H100", "use_spot": True, "spot_fallback": False}, "use_spot", "from 6.98 USD", None),
+        (
+            {"gpu": "H100", "use_spot": True, "spot_fallback": False},
+            "use_spot",
+            "for H100 there; on-demand costs from 6.98 USD",
+            None,
+        ),
         (
             {"gpu": "A10", "region": "eastus", "max_hourly_cost": 0.5},
             "max_hourly_cost",
@@ -220,6 +225,22 @@ class TestOwnInfrastructure:
         assert "set `gpu` instead, such as A100-80GB:2" in problem.message
         assert "looks like a machine type of Azure" in problem.message
 
+    def test_the_gpu_in_a_machine_type_is_named_whichever_cloud_has_no_prices(self) -> None:
+        class Backwards:
+            clouds: CloudsByProvider = dict(reversed(list(CATALOG.clouds.items())))
+
+            def listing(self, provider: ProviderName) -> Listing:
+                return CATALOG.listing(provider)
+
+        assert list(Backwards.clouds).index("aws") < list(Backwards.clouds).index("azure")
+        with pytest.raises(CatalogMismatch, match="such as A100-80GB:2"):
+            match(ask(provider="slurm", instance_type="Standard_NC48ads_A100_v4"), Backwards())
+
+    def test_gpus_with_a_price_of_their_own_cost_as_much_each(self) -> None:
+        own = make_offer(provider="kubernetes", instance_type=None, use_spot=False, price_per_hour=2.5)
+        (offer,) = match(ask(provider="kubernetes", gpu="A10:4"), Small([own]))
+        assert (offer.gpu_count, offer.price_per_hour) == (4, 10.0)
+
     def test_unknown_gpu_names_the_nearest(self) -> None:
         problem = only(provider="slurm", gpu="RTX4091")
         assert problem.field == "gpu"
@@ -239,6 +260,12 @@ class TestNearest:
     def test_nothing_alike_is_empty(self) -> None:
         assert nearest("qqqq", AZURE.regions) == []
         assert nearest("---", AZURE.regions) == []
+
+    def test_six_tenths_alike_is_enough(self) -> None:
+        assert nearest("abcde", ["abcxy", "abxyz"]) == ["abcxy"]
+
+    def test_what_is_equally_alike_is_sorted_by_name(self) -> None:
+        assert nearest("westus", ["westus3", "westus2"]) == ["westus2", "westus3"]
 
     def test_at_most_as_many_as_asked(self) -> None:
         assert len(nearest("eastus", AZURE.regions, limit=2)) == 2
@@ -324,29 +351,43 @@ def test_a_number_of_gpus_that_is_not_offered_should_name_the_siblings_that_are(
     assert any(name.startswith(f"{gpu}:") for name in near)
 
 
+class Small:
+    """A catalog with one listing, whatever the provider."""
+
+    clouds: CloudsByProvider = CATALOG.clouds
+
+    def __init__(self, offers: list[Offer]) -> None:
+        self._offers = offers
+
+    def listing(self, provider: str) -> Listing:
+        return replace(AZURE, offers=self._offers)
+
+
+def nearest_of(offers: list[Offer], **fields: Any) -> list[str]:
+    with pytest.raises(CatalogMismatch) as caught:
+        match(ask(provider="azure", **fields), Small(offers))
+    (problem,) = caught.value.problems
+    return problem.nearest
+
+
 def test_the_family_of_a_gpu_should_be_what_stands_before_its_memory() -> None:
     offers = [make_offer(gpu=gpu, gpu_count=count) for gpu, count in (("A100-80GB", 2), ("A100", 8), ("L40-80GB", 8))]
-    listing = replace(AZURE, offers=offers)
-
-    class Small:
-        clouds: CloudsByProvider = CATALOG.clouds
-
-        def listing(self, provider: str) -> Listing:
-            return listing
-
-    with pytest.raises(CatalogMismatch) as caught:
-        match(ask(provider="azure", gpu="A100-80GB:8"), Small())
-    assert caught.value.problems[0].nearest == ["A100-80GB:2", "A100:8"]
+    assert nearest_of(offers, gpu="A100-80GB:8") == ["A100-80GB:2", "A100:8"]
 
 
 def test_a_misspelled_region_should_name_only_those_that_have_the_machine() -> None:
-    machines = {offer.instance_type for offer in AZURE.offers if offer.region == "westus"}
-    name, having = next(
-        (kind, regions)
-        for kind in sorted(machines, key=str)
-        for regions in [{offer.region for offer in AZURE.offers if offer.instance_type == kind}]
-        if "westeurope" not in regions and len(regions) < 8
-    )
-    near = only(provider="azure", region="westeurop", instance_type=name).nearest
-    assert near
-    assert set(near) <= having
+    offers = [make_offer(instance_type=name, region=f"eastus{name}") for name in "23"]
+    assert nearest_of(offers, region="eastus4", instance_type="2") == ["eastus2"]
+    assert nearest_of(offers, region="nowhere", instance_type="2") == ["eastus2"]
+
+
+def test_the_three_cheapest_machines_with_its_gpu_should_be_named_for_another_clouds_machine() -> None:
+    kinds = [("dear", "A10", 4.0), ("fair", "A10", 3.0), ("cheap", "A10", 1.0), ("good", "A10", 2.0), ("t4", "T4", 0.1)]
+    offers = [make_offer(instance_type=name, gpu=gpu, price_per_hour=price) for name, gpu, price in kinds]
+    assert nearest_of(offers, instance_type="g5.xlarge") == ["cheap", "good", "fair"]
+
+
+def test_a_machine_that_is_rented_with_several_gpus_should_be_asked_for_by_its_gpu() -> None:
+    offers = [make_offer(instance_type="n1-standard-8", gpu=gpu) for gpu in ("T4", "V100")]
+    with pytest.raises(CatalogMismatch, match="n1-standard-8 is rented with any of these GPUs: T4, V100; set `gpu`"):
+        match(ask(instance_type="n1-standard-8"), Small(offers))

@@ -22,3 +22,10 @@ def test_the_cache_should_be_as_much_smaller_as_its_numbers_are_narrower(kind: s
     found = memory_use([f"--kv-cache-dtype={kind}"])
     assert found is not None
     assert found.narrow == narrow
+
+
+@pytest.mark.parametrize("text", ["inf", "nan", "-1", "-0.5", "many", ""])
+def test_memory_that_is_no_amount_should_count_as_not_given(text: str) -> None:
+    found = memory_use([f"--cpu-offload-gb={text}", f"--kv-offloading-size={text}"])
+    assert found is not None
+    assert (found.offloaded_gib, found.host_gib) == (0.0, 0.0)

@@ -6,7 +6,7 @@ import pytest
 
 from gpulaunch.models.offers import Offer
 from shared.domain.model import ModelFacts
-from shared.planning.model_fit import disk_gib, model_need, would_fit
+from shared.planning.model_fit import ModelNeed, disk_gib, model_need, would_fit
 from tests.twins.factories import make_offer, make_request
 
 GIB = 2**30
@@ -152,7 +152,8 @@ def test_what_is_stored_packed_should_stay_as_it_is_whatever_the_arguments_say()
 
 
 def test_a_model_that_does_not_say_what_it_caches_should_be_taken_for_one_with_little() -> None:
-    assert gpu_gib({"weight_bytes": 2 * GIB}, "--max-model-len", "131072") == round((2 + 2 + 1) / 0.92, 1)
+    # 16 million tokens of 16 KiB are 256 GiB.
+    assert gpu_gib({"weight_bytes": 2 * GIB}, "--max-model-len", "16M") == round((2 + 256 + 1) / 0.92, 1)
 
 
 def test_no_more_than_a_share_of_the_weights_should_be_offloaded_to_the_host() -> None:
@@ -163,3 +164,83 @@ def test_no_more_than_a_share_of_the_weights_should_be_offloaded_to_the_host() -
 
     assert host_gib("--cpu-offload-gb", "4") == host_gib() + 2 * 4
     assert host_gib("--cpu-offload-gb", "100") == host_gib() + 20
+
+
+CACHE_OF_A_GIB = {"weight_bytes": 20 * GIB, "cache_bytes": 512 * 1024}
+"""One gibibyte of cache for the shortest context, 2048 tokens."""
+
+
+@pytest.mark.parametrize(
+    ("args", "held"),
+    [
+        ([], 20 + 1 + 1),
+        (["--kv-cache-dtype=fp8"], 20 + 0.5 + 1),
+        (["-tp", "2"], 10 + 0.5 + 1),
+        (["--cpu-offload-gb=15"], 5 + 1 + 1),
+        (["--cpu-offload-gb=100"], 0 + 1 + 1),
+    ],
+)
+def test_a_gpu_should_hold_its_share_of_the_weights_and_of_one_shortest_context(args: list[str], held: float) -> None:
+    assert gpu_gib(CACHE_OF_A_GIB, *args) == round(held / 0.92, 1)
+
+
+@pytest.mark.parametrize(
+    ("args", "weights"),
+    [
+        ([], "14.0 GiB of weights"),
+        (["--dtype", "bfloat16"], "14.0 GiB of weights"),
+        (["--dtype", "float32"], "18.0 GiB of weights"),
+    ],
+)
+def test_what_is_beside_packed_weights_should_be_loaded_at_the_width_of_the_arguments(
+    args: list[str], weights: str
+) -> None:
+    need = model_need(facts(parameters={"F8_E4M3": 10 * GIB, "F32": 2 * GIB}), args)
+    assert need is not None
+    assert need.basis.startswith(weights)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "basis"),
+    [
+        ({}, "5.0 GiB of weights"),
+        ({"BF16": 1_500_000_000}, "2.8 GiB of weights: 1.5 billion BF16"),
+        (
+            {"F32": 1_000_000, "F8_E4M3": 9_000_000_000, "BF16": 4_000_000_000},
+            "15.8 GiB of weights: 9 billion F8_E4M3, 4 billion BF16",
+        ),
+    ],
+)
+def test_the_two_commonest_kinds_of_numbers_should_be_named(parameters: dict[str, int], basis: str) -> None:
+    need = model_need(facts(weight_bytes=5 * GIB, parameters=parameters), [])
+    assert need is not None
+    assert need.basis == basis
+
+
+def test_the_host_should_have_room_for_the_cache_that_is_offloaded_to_it() -> None:
+    def host_gib(*args: str) -> float:
+        need = model_need(facts(weight_bytes=GIB), args)
+        assert need is not None
+        return need.host_gib
+
+    assert host_gib("--kv-offloading-size", "10") == host_gib() + 10
+
+
+@pytest.mark.parametrize(
+    ("machine", "why"),
+    [
+        ({"gpu_memory_gib": 16.0, "memory_gib": 8.0}, None),
+        ({"gpu_memory_gib": 15.9, "memory_gib": 8.0}, "needs at least 16.0 GiB on each GPU, and the A10 has 15.9 GiB"),
+        ({"gpu_memory_gib": 16.0, "memory_gib": 7.9}, "needs 8 GiB of the host's memory, and the machine has 7.9 GiB"),
+    ],
+)
+def test_a_machine_with_exactly_what_a_model_needs_should_do(machine: dict[str, float], why: str | None) -> None:
+    need = ModelNeed(gpu_gib=16.0, gpus=2, host_gib=8.0, disk_gib=100, basis="")
+    assert need.against(make_offer(gpu_count=2, **machine), None) == (why and f"it {why}")
+
+
+def test_a_model_that_fits_on_the_gpus_of_its_arguments_should_need_no_advice_on_how() -> None:
+    four = [machine("A100-80GB", 4, 80, 14)]
+    assert would_fit(facts(**LLAMA_70B), ["-tp", "2"], four) == "A100-80GB:4 (Standard_NV36ads_A10_v5), 14 USD an hour"
+    assert "with --tensor-parallel-size=4" in (would_fit(facts(**LLAMA_70B), [], four) or "")
+    assert would_fit(facts(**LLAMA_8B), ["--gpu-memory-utilization=2"], four) is None

@@ -1,3 +1,4 @@
+from collections import Counter
 from decimal import Decimal
 from typing import Any
 
@@ -56,6 +57,11 @@ class TestOrder:
     def test_an_offer_given_twice_is_tried_once(self) -> None:
         assert len(plan([offer(1), offer(1)], ask())) == 1
 
+    @pytest.mark.parametrize(("replicas", "first"), [(0, "cheap"), (1, "cheap"), (2, "dear"), (3, "dear")])
+    def test_two_replicas_share_the_cheapest_offer_and_the_third_takes_another(self, replicas: int, first: str) -> None:
+        cheap, dear = offer(1, "cheap"), offer(2, "dear")
+        assert plan([cheap, dear], ask(), crowd=Counter({cheap.key: replicas}))[0].region == first
+
 
 class TestStruck:
     def test_above_the_price(self) -> None:
@@ -93,6 +99,10 @@ class TestRecentFailures:
         planned = plan([refused, dear], ask(), {refused.key})
         assert planned == [dear, refused]
 
+    def test_keep_their_order_among_themselves(self) -> None:
+        spot, on_demand = offer(2), offer(1, spot=False)
+        assert plan([on_demand, spot], ask(), {spot.key, on_demand.key}) == [spot, on_demand]
+
     def test_are_all_that_is_left_at_times(self) -> None:
         refused = offer(1)
         assert plan([refused], ask(), {refused.key}) == [refused]
@@ -129,6 +139,12 @@ class TestRoom:
         planned = plan(offers, ask(), failed)
         assert [one.price_per_hour for one in planned if not one.use_spot] == [11, 12, 13, 14]
 
+    def test_no_place_is_kept_for_fallbacks_that_failed_lately_if_enough_others_are_left(self) -> None:
+        fine = [offer(n, f"r{n}", spot=n > FALLBACK_PLACES + 1) for n in range(1, MAX_OFFERS)]
+        spot, *on_demand = offer(50, "a"), offer(40, "b", spot=False), offer(40, "c", spot=False)
+        planned = plan([*fine, spot, *on_demand], ask(), {one.key for one in (spot, *on_demand)})
+        assert [one for one in planned if one not in fine] == [spot]
+
     def test_few_spot_offers_leave_the_rest_to_on_demand(self) -> None:
         offers = [offer(n, f"r{n}", spot=False) for n in range(1, 21)] + [offer(1, "r1")]
         assert [one.use_spot for one in plan(offers, ask())] == [True] + [False] * (MAX_OFFERS - 1)
@@ -164,6 +180,10 @@ class TestEstimate:
     )
     def test_amounts_are_rounded_up_to_the_cent(self, price: float, minutes: int, worst: float) -> None:
         assert estimate([offer(price)], minutes, PRICES).worst_case_usd == worst
+
+    def test_it_says_where_its_prices_are_from(self) -> None:
+        made = estimate([offer(1)], 60, Prices("live", "today"))
+        assert (made.prices_source, made.prices_as_of) == ("live", "today")
 
     def test_the_price_per_hour_stays_as_listed(self) -> None:
         assert estimate([offer(0.062699)], 60, PRICES).hourly_usd == 0.062699

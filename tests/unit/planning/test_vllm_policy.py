@@ -24,7 +24,7 @@ FINE = [
     ["-O=2"], ["--enforce-eager"], ["--no-enable-prefix-caching"], ["--no-enable_prefix-caching"], ["--seed", "-1"],
     ["--watermark=-0.5"], ["--hf-overrides", '{"rope_scaling": {"factor": 2.0}}'], ["--hf-overrides.rope.factor", "2"],
     ["--hf_overrides.rope_x.factor=2"], ["--compilation-config", '{"mode": 3}'], ["-cc.mode=3"],
-    ["-cc.cudagraph_capture_sizes+", "1,2"],
+    ["-cc.cudagraph_capture_sizes+", "1,2"], ["-cc.pass_config.fuse_norm_quant=true"],
     ["--speculative-config", '{"method": "ngram", "num_speculative_tokens": 3}'],
     ["--lora-modules", "sql=my-org/adapter", "b=model/b"], ["--lora-modules", '{"name": "a", "path": "o/a"}'],
     ["--enable-lora", "--max-loras", "2"], ["--tokenizer", "org/other"], ["--chat-template", "model/chat.jinja"],
@@ -47,7 +47,7 @@ REFUSED = [
     ["-cc.inductor_passes.x=os.abort"],
     ["--compilation-config", '{"mode": 3, "cache_dir": "x"}'], ["--speculative-config", '{"model": "/etc"}'],
     ["--speculative-config", '{"method": "custom_class", "model": "os.abort"}'], ["--spec-method=custom_class"],
-    ["--hf-overrides.x+", "a,/etc"],
+    ["--hf-overrides.x+", "a,/etc"], ["--hf-overrides", '{"a": ["b", {"c": "/etc"}]}'],
     ["--structured-outputs-config.reasoning_parser_plugin=x.py"], ["--hf-overrides", '{"a": 1, "a": 2}'],
 ]  # fmt: skip
 
@@ -114,6 +114,20 @@ def test_a_value_should_not_be_taken_for_an_option(entry: str) -> None:
 
 
 def test_at_most_three_options_should_be_named_for_a_misspelled_one() -> None:
-    (found,) = refusals(["--max-num-batched-token-s"])
-    assert found.nearest[0] == "--max-num-batched-tokens"
-    assert len(found.nearest) == 3
+    # `--max-num-seqs` is alike too.
+    (found,) = refusals(["--max-num-tokens"])
+    assert found.nearest == ["--max-num-queued-tokens", "--max-num-batched-tokens", "--max-num-scheduled-tokens"]
+
+
+def test_at_most_three_options_should_be_named_for_an_incomplete_one() -> None:
+    (found,) = refusals(["--max-num", "2"])
+    assert found.message == "--max-num is not complete. Write the name in full."
+    assert found.nearest == ["--max-num-active-seqs", "--max-num-batched-tokens", "--max-num-queued-reqs"]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [("x" * 60, f"'{'x' * 60}'"), ("x" * 61, f"'{'x' * 57}…'"), ("x" * 200, f"'{'x' * 57}…'")]
+)
+def test_a_long_value_should_be_cut_in_the_message_about_it(value: str, shown: str) -> None:
+    (found,) = refusals([value])
+    assert found.message.startswith(f"{shown} is not an option")
