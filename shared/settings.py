@@ -199,7 +199,7 @@ class Settings(BaseSettings):
         for token in tokens:
             # The whole value may be fine, and a part of it a reference.
             check_text(token.get_secret_value())
-            check_secret(token.get_secret_value())
+            check_secret(token.get_secret_value(), spaces=False)
             if len(token.get_secret_value()) < 16:
                 raise ValueError("a token must have at least 16 characters; create one with `openssl rand -hex 24`")
         return tokens

@@ -179,4 +179,4 @@ class LiveCatalog:
             return self._fallback.listing(provider)
         except NotCataloguedError as error:
             message = f"{error}; SkyPilot's API server has given no {provider} prices in the last day"
-            raise NotCataloguedError(provider, message, error.nearest) from error
+            raise NotCataloguedError(message, error.nearest) from error

@@ -138,7 +138,7 @@ class SnapshotCatalog:
             f"this catalog has no {provider} prices, so a launch there cannot be planned or its cost bounded; "
             f"set provider to {', '.join(rented)}, or to {' or '.join(own)} for your own machines"
         )
-        return NotCataloguedError(provider, message, nearest=[*rented, *own])
+        return NotCataloguedError(message, nearest=[*rented, *own])
 
 
 def _table(path: Path) -> list[dict[str, str]]:

@@ -32,9 +32,8 @@ class CatalogError(GpulaunchError):
 class NotCataloguedError(CatalogError):
     """The catalog has no prices for a provider, so no launch on it can be planned. The message says what to do."""
 
-    def __init__(self, provider: ProviderName, message: str, nearest: Sequence[str] = ()) -> None:
+    def __init__(self, message: str, nearest: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.provider = provider
         self.nearest = list(nearest)
         """Providers that the catalog does have."""
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
@@ -243,7 +243,7 @@ class InstanceRecord(Kept):
         )
 
 
-_Move = TypedDict("_Move", {"from": str, "to": str}, total=False)
+_Move = TypedDict("_Move", {"from": NotRequired[str], "to": NotRequired[str]})
 """Of `phase`; its own, since `from` is a keyword of Python."""
 
 

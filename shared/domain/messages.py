@@ -108,7 +108,7 @@ class AccessNotice(Stored):
     """What was refused, and what to do."""
 
 
-NO_INSTANCE = "inst-" + "0" * 26
+NO_INSTANCE = f"inst-{0:026}"
 """Stands for the instance in an alert that is about none."""
 
 
@@ -157,6 +157,6 @@ def read_message(kind: type[M], body: bytes) -> M:
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "body"
         raise MessageError(f"{where}: {first['msg']}") from error

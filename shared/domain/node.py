@@ -11,8 +11,8 @@ from shared.domain.text import clean
 
 Line = Annotated[str, StringConstraints(max_length=2000), AfterValidator(clean)]
 """Cleaned before anything else is done with it: a secret split by a control character is not redacted."""
-_MOST = 2**53 - 1
-"""More than any disk holds, and the largest number that every reader of JSON takes as it is, floats included."""
+_MOST = 9_007_199_254_740_991
+"""2**53 - 1: more than any disk holds, and the largest whole number that every reader of JSON, floats too, keeps."""
 ByteCount = Annotated[int, Field(ge=0, le=_MOST)]
 
 

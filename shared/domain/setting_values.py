@@ -51,7 +51,7 @@ def check_text(text: str) -> None:
         raise ValueError("the value has an invisible character in it; type it instead of pasting it")
 
 
-def check_secret(text: str, spaces: bool = False) -> None:
+def check_secret(text: str, *, spaces: bool) -> None:
     """Raise ValueError for a secret that was copied with something else, or cannot be sent in a header."""
     if not _SECRET.fullmatch(text.replace(" ", "") if spaces else text):
         raise ValueError("a secret has printable ASCII characters only, without blanks or line ends; copy it again")
@@ -64,7 +64,7 @@ def is_weak(text: str) -> bool:
     return len(set(text)) < VARIETY
 
 
-def check_url(text: str, *, path: bool = True) -> None:
+def check_url(text: str, *, path: bool) -> None:
     """Raise ValueError for anything but scheme, host, port and path: a user's password has no place in an address.
 
     Without `path` there may be none either: R2's dashboard shows addresses with the bucket in them.

@@ -39,7 +39,7 @@ def stored_units(text: str) -> int:
 def shorten(text: str, units: int) -> str:
     """Return the text cleaned and, where it is longer than `units`, cut and ended with `…`."""
     cleaned = clean(text)
-    if 2 * len(cleaned) <= units or stored_units(cleaned) <= units:
+    if stored_units(cleaned) <= units:
         return cleaned
     left = units - 1
     for index, character in enumerate(cleaned):

@@ -190,7 +190,6 @@ def test_a_tpu_is_no_gpu() -> None:
 def test_without_prices_the_question_is_refused(provider: ProviderName) -> None:
     with pytest.raises(NotCataloguedError, match=f"no {provider} prices.*set provider to azure") as caught:
         CATALOG.listing(provider)
-    assert caught.value.provider == provider
     assert caught.value.nearest == ["azure", "kubernetes", "slurm"]
 
 

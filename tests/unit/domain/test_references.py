@@ -32,6 +32,8 @@ def adapter(name: str) -> Reference:
         # Not names of anything that is fetched.
         (["--generation-config", "vllm", "--tokenizer-mode", "auto", "--chat-template", "{{ messages }}"], []),
         (["--speculative-config", '{"method": "ngram", "num_speculative_tokens": 3}'], []),
+        (["--chat-template="], []),
+        (["--chat-template=/opt/chat.jinja"], []),
         (["--lora-modules", "a=/opt/adapter", "--dtype", "o/x", "--speculative-config", "not json"], []),
     ],
 )
@@ -55,6 +57,13 @@ def test_arguments_should_name_what_is_on_the_node() -> None:
     assert json.loads(made[2]) == {"name": "b", "path": "/models/y"}
     assert made[3:] == ["--tokenizer=/models/t", "--seed", "1"]
     assert localized(["--revision=v1", "--seed", "1"], lambda _: "") == ["--seed", "1"]
+
+
+def test_a_revision_in_json_should_go_with_the_repository_that_it_is_of() -> None:
+    _, draft = localized(["-sc", '{"model": "o/d", "revision": "v1", "method": "mtp"}'], lambda _: "/models/d")
+    assert json.loads(draft) == {"model": "/models/d", "method": "mtp"}
+    _, kept = localized(["-sc", '{"model": "/opt/d", "revision": "v1"}'], lambda _: "/models/d")
+    assert json.loads(kept) == {"model": "/opt/d", "revision": "v1"}
 
 
 @pytest.mark.parametrize(

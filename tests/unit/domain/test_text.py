@@ -32,6 +32,34 @@ def test_a_short_text_should_fit_and_be_clean(said: str, units: int) -> None:
     assert short == clean(said) if stored_units(clean(said)) <= units else short.endswith("…")
 
 
+@pytest.mark.parametrize(
+    ("said", "units", "short"),
+    [
+        ("abcd", 4, "abcd"),
+        ("abcde", 4, "abc…"),
+        ("abcde", 1, "…"),
+        ('""', 4, '""'),
+        ('"""', 5, '""…'),
+        ('"""', 4, '"…'),
+        ("\\\\\\", 5, "\\\\…"),
+        ("🚀🚀🚀", 5, "🚀🚀…"),
+        ("🚀🚀🚀", 4, "🚀…"),
+        ("\uffff\uffff\uffff", 2, "\uffff…"),  # the last character of the basic plane
+        ('ab"', 3, "ab…"),
+        ("ab\ncd", 4, "ab …"),
+    ],
+)
+def test_a_text_should_be_cut_to_as_much_as_there_is_room_for(said: str, units: int, short: str) -> None:
+    assert shorten(said, units) == short
+
+
+@pytest.mark.parametrize(("first", "kept"), [(997, 64), (998, 63)])
+def test_a_log_should_fill_its_room_in_the_row_to_the_last_unit(first: int, kept: int) -> None:
+    # With its quotes and a comma, a line of 997 characters takes 1000 units of JSON.
+    assert len(last_lines(["x" * first, *["x" * 997] * 63])) == kept
+    assert len(last_lines(["x" * 997] * 65)) == 64
+
+
 @pytest.mark.parametrize("character", ["x", '"', "🚀"])
 def test_a_log_should_keep_its_last_lines_and_fit(character: str) -> None:
     kept = last_lines([character * 2000] * 200)
