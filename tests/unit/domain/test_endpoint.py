@@ -68,7 +68,7 @@ def test_a_new_generation_should_leave_only_the_newest_that_was_proven() -> None
         template = made(1).wanted.template
         return Generation(number=number, template=template, created_at=START, proven_at=START if proven else None)
 
-    generations = [generation(1, proven=True), generation(2, proven=True), generation(3, proven=False)]
+    generations = [*(generation(number, proven=True) for number in (1, 2, 3)), generation(4, proven=False)]
     endpoint = made(1).model_copy(update={"generations": generations})
     changed = with_new_generation(endpoint, endpoint.wanted.template, START, "a new revision")
-    assert [one.number for one in changed.generations] == [2, 4]
+    assert [one.number for one in changed.generations] == [3, 5]

@@ -30,7 +30,7 @@ FULL = Refusal(code="limit_reached", limit="x", value=1.0, used=1.0, asked=1.0, 
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: NotCataloguedError(NO_PRICES), NO_PRICES),
+        (lambda: NotCataloguedError(NO_PRICES, ["aws"]), NO_PRICES),
         (
             lambda: LaunchRefusedError(Failure(reason=Reason.NO_CAPACITY, message="No A10 is left in eastus.")),
             "No A10 is left in eastus.",
