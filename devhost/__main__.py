@@ -17,6 +17,7 @@ from pathlib import Path
 from devhost.app import HttpFunction, QueueFunction, TimerFunction
 from devhost.config import HostConfig, HostError, load_host_config, load_local_settings
 from devhost.invoker import Worker
+from devhost.lease import TIMER_SHARE, TimerLease, lease_table
 from devhost.queues import LEASE, REFUSED_LIMIT, QueueListener, service_client
 from devhost.timers import TimerListener
 from devhost.web import HttpHost, body_limit, listener, serving
@@ -33,7 +34,7 @@ def _options() -> Namespace:
         "--lease",
         type=float,
         default=LEASE,
-        help="seconds that a queue message stays hidden after a crash; less than the real host's 600 for crash tests",
+        help="seconds that a queue message stays hidden after a crash, and timers a tenth of it; less for crash tests",
     )
     parser.add_argument(
         "--refused",
@@ -88,11 +89,20 @@ async def _serve(options: Namespace, config: HostConfig, folder: Path) -> int:
             if isinstance(one, QueueFunction)
         ]
         timers = [TimerListener(one, worker) for one in functions if isinstance(one, TimerFunction)]
+        lease = TimerLease(
+            await stack.enter_async_context(lease_table(os.environ)), max(options.lease / TIMER_SHARE, 2.0)
+        )
         routed = [one for one in functions if isinstance(one, HttpFunction)]
         http = HttpHost(routed, config.extensions.http, worker, body_limit(os.environ))
-        await stack.enter_async_context(serving(http, port, options.grace))
+        web = AsyncExitStack()
+        await web.enter_async_context(serving(http, port, options.grace))
         answers = asyncio.create_task(worker.run())
-        tasks = [asyncio.create_task(listener.run()) for listener in (*queues, *timers)]
+
+        async def run_timers() -> None:
+            await asyncio.gather(*(timer.run() for timer in timers))
+
+        tasks = [asyncio.create_task(queue.run()) for queue in queues]
+        tasks.append(asyncio.create_task(lease.hold(run_timers)))
         log.info("host started on http://localhost:%d with %d functions", options.port, len(functions))
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait([stopped, answers, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -100,8 +110,10 @@ async def _serve(options: Namespace, config: HostConfig, folder: Path) -> int:
         for task in (stopped, *tasks):
             task.cancel()
         ended = await asyncio.gather(*tasks, return_exceptions=True)
-        late, *_ = await asyncio.gather(worker.drain(options.grace), *(queue.drain(options.grace) for queue in queues))
+        drained = (queue.drain(options.grace) for queue in queues)
+        late, *_ = await asyncio.gather(worker.drain(options.grace), web.aclose(), *drained)
         answers.cancel()
+        await lease.give_back()
         ended += await asyncio.gather(answers, return_exceptions=True)
         crashed = [error for error in ended if isinstance(error, Exception)]
         for error in crashed:
