@@ -94,7 +94,8 @@ class InstanceQuery(Query):
     def label_filter(self) -> tuple[str, str | None] | None:
         """The label's key, and its value where one is asked for."""
         key, equals, value = (self.label or "").partition("=")
-        return (key, value if equals else None) if key else None
+        # Without a key, as in `=x`, it is a label that no instance has.
+        return (key, value if equals else None) if self.label else None
 
 
 class EventQuery(Query):

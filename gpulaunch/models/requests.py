@@ -31,12 +31,13 @@ IN_WORDS = {
     LABEL_KEY: "At most 63 letters, digits and . _ / -, starting with a letter and ending with a letter or digit.",
     LABEL_VALUE: "At most 63 letters, digits, spaces and . _ : @ / -, starting and ending with a letter or digit.",
     NAME: "At most 40 lowercase letters, digits and hyphens, starting with a letter and not ending with a hyphen.",
-    MODEL_NAME: "Letters, digits and . _ -, with at most one /; for example org/model.",
-    GPU: "A GPU, optionally followed by a colon and a count; for example A10 or A100-80GB:2.",
-    REGION: "Letters, digits and . _ : / @ -; for example eastus.",
-    WORD: "Letters, digits and . _ -; for example Standard_NV36ads_A10_v5.",
+    MODEL_NAME: "At most 96 letters, digits and . _ - on each side of at most one /; for example org/model.",
+    GPU: "A GPU of at most 40 letters, digits and hyphens, optionally followed by a colon and a count; for example "
+    "A100-80GB:2.",
+    REGION: "At most 128 letters, digits and . _ : / @ -; for example eastus.",
+    WORD: "At most 64 letters, digits and . _ -; for example Standard_NV36ads_A10_v5.",
     SOURCE: "hf://org/model, hf://org/model@revision, r2://bucket/prefix, s3://bucket/prefix, or the https:// URL of a "
-    "folder of blobs.",
+    "folder of blobs; at most 1,024 characters.",
 }
 """Each pattern in words, for error messages."""
 

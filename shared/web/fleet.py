@@ -51,6 +51,7 @@ def read(app: App, query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]
     shown = {
         "instances": page.instances,
         "unreadable": rows,
+        "changing": any(view.ended_at is None for view in page.instances) or any(not one.row.ended for one in rows),
         "rates": rates,
         "rate": sum(rates.values()),
         "cost": sum(view.cost_usd for view in page.instances),

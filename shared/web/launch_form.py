@@ -1,8 +1,8 @@
 """The launch form: its choices, its values as a request, and the plan of that request."""
 
+import hashlib
 import json
 import math
-import secrets
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ from shared.app import App
 from shared.clouds.registry import TRAITS
 from shared.domain.catalog import Catalog, NotCataloguedError
 from shared.domain.errors import RefusalError
+from shared.errors import StoreUnavailableError
 from shared.planning.launch_plan import LaunchPlan
 from shared.redaction import Redactor
 
@@ -35,6 +36,26 @@ _TEXTS: Final = ("model_source", "name")
 _FIELDS: Final = (
     *_START, "region", "gpu_count", "labels", "vllm_args", "chat_template", "force", *_TEXTS, *_NUMBERS
 )  # fmt: skip
+LABELS: Final = {
+    "model_name": "Model name",
+    "provider": "Provider",
+    "machine": "GPU or machine type",
+    "region": "Region",
+    "spot": "Pricing",
+    "gpu_count": "GPUs per node",
+    "max_lifetime_minutes": "Maximum lifetime",
+    "idle_minutes": "Idle timeout",
+    "budget_usd": "Budget",
+    "max_hourly_cost": "Maximum price",
+    "disk_size": "Disk",
+    "name": "Name",
+    "model_source": "Model source",
+    "labels": "Labels",
+    "vllm_args": "vLLM arguments",
+    "chat_template": "Chat template",
+    "force": "Launch even if the model does not fit",
+}
+"""What the page calls its fields."""
 _PLACES: Final = {"gpu": "machine", "instance_type": "machine", "use_spot": "spot", "spot_fallback": "spot"}
 """Fields of a request to the form's fields, where their names differ."""
 
@@ -131,6 +152,12 @@ def body_of(values: Mapping[str, str]) -> dict[str, Any]:
     return body
 
 
+def key_of(form: Mapping[str, str], body: Mapping[str, Any]) -> str | None:
+    """The idempotency key of a form: the same however often it is sent, another one once it asks for something else."""
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    return f"{form['key']}-{digest[:16]}" if form.get("key") else None
+
+
 def number_of(text: str) -> int | float | str:
     try:
         value = float(text) if text.isascii() else math.nan
@@ -146,7 +173,7 @@ def preview(plan: Callable[[LaunchRequest], LaunchPlan], values: Mapping[str, st
     body = body_of(values)
     try:
         return Preview(plan(read_value(LaunchRequest, body)), body)
-    except (ProblemError, RefusalError) as error:
+    except (ProblemError, RefusalError, StoreUnavailableError) as error:
         return Preview(None, body, by_field(problem_of(error, "launch form", "")))
 
 
@@ -168,6 +195,11 @@ def context(app: App, values: Mapping[str, str], planned: Preview, address: str)
     machines = _machines(provider, offers)
     return {
         "values": values,
+        "field_names": {
+            **LABELS,
+            "region": TRAITS[provider].region_word,
+            "machine": LABELS["machine"] if TRAITS[provider].rents_machines else "GPU",
+        },
         "providers": [_provider(app.catalog, name) for name in _PROVIDERS.values()],
         "own": not TRAITS[provider].rents_machines,
         "region_word": TRAITS[provider].region_word,
@@ -183,7 +215,6 @@ def context(app: App, values: Mapping[str, str], planned: Preview, address: str)
         "notes": list(app.catalog.listing(provider).notes) if offers else [],
         "default_lifetime": app.settings.default_lifetime_minutes,
         "default_idle": app.settings.default_idle_minutes,
-        "key": secrets.token_urlsafe(16),
     }
 
 

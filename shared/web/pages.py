@@ -3,6 +3,8 @@
 import contextlib
 import difflib
 import logging
+import re
+import secrets
 import urllib.parse
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,12 +17,13 @@ from shared.api.parse import read_value
 from shared.api.problems import ProblemError, problem_of
 from shared.api.views import credentials
 from shared.domain.errors import InstanceNotFoundError, PlanChangedError, RefusalError, TooManyFailuresError
+from shared.errors import StoreUnavailableError
 from shared.planning.launch_plan import LaunchPlan
 from shared.storage.base import UnreadableRecordError
 from shared.web import costs as costs_page
 from shared.web import fleet, launch_form, settings_page
 from shared.web import instance as instance_page
-from shared.web.rendering import DOCS_HEADERS, ids, static_files
+from shared.web.rendering import DOCS_HEADERS, compressed, ids, static_files
 from shared.web.routes import PAGES
 from shared.web.session import OPEN
 from shared.web.visit import Visit, own_path, see_other
@@ -72,7 +75,8 @@ def sign_out(visit: Visit) -> Response:
 
 def _sign_in_form(visit: Visit, where: str, wrong: str = "", status: int = 200) -> Response:
     guest = replace(visit, session=visit.sessions.guest())
-    page = guest.page("signin.html", status, where=where, wrong=wrong, configured=visit.sessions.configured)
+    known = {"configured": visit.sessions.configured, "local": visit.app.settings.development}
+    page = guest.page("signin.html", status, where=where, wrong=wrong, **known)
     return guest.set_cookie(page, guest.session)
 
 
@@ -107,13 +111,14 @@ def launch(visit: Visit) -> Response:
     if visit.form.get("do") != "launch":
         return _launch_form(visit, values)
     try:
-        request = read_value(LaunchRequest, launch_form.body_of(values))
-        key, shown = visit.form.get("key") or None, visit.form.get("shown", "")
-        made = visit.app.launcher.launch(request, key, shown=shown)
+        body = launch_form.body_of(values)
+        request, shown = read_value(LaunchRequest, body), visit.form.get("shown", "")
+        made = visit.app.launcher.launch(request, launch_form.key_of(visit.form, body), shown=shown)
     except PlanChangedError as error:
         return _launch_form(visit, values, problem_of(error, "launch form", ""), visit.form.get("price", ""))
-    except (ProblemError, RefusalError) as error:
-        return _launch_form(visit, values, problem_of(error, "launch form", ""))
+    except (ProblemError, RefusalError, StoreUnavailableError) as error:
+        # Without storage it may or may not have been launched; sent again, the form launches once.
+        return _launch_form(visit, values, problem_of(error, visit.request.what, visit.request.id))
     return see_other(f"/instances/{made.instance_id}")
 
 
@@ -131,7 +136,10 @@ def _launch_form(
     refused = launch_form.by_field(error) if error is not None and before is None else {}
     context = launch_form.context(app, values, planned, visit.address)
     status = error.problem.status if error else 200
-    return visit.page("launch.html", status, oob=False, refused=refused, before=before, **context)
+    sent = visit.form if visit.request.method == "POST" else {}
+    unsure = status == 503
+    kept = {"key": sent.get("key") or secrets.token_urlsafe(16), "answered": bool(sent), "unsure": unsure}
+    return visit.page("launch.html", status, oob=False, refused=refused, before=before, **kept, **context)
 
 
 def instances(visit: Visit) -> Response:
@@ -226,4 +234,16 @@ def static(visit: Visit) -> Response:
     content, kind, version = static_files()[name]
     kept = visit.request.query.get("v") == version
     cache = "public, max-age=31536000, immutable" if kept else "no-cache"
-    return Response(body=content, media_type=kind, headers={"Cache-Control": cache})
+    headers = {"Cache-Control": cache, "Vary": "Accept-Encoding"}
+    if _takes_gzip(visit.request.header("Accept-Encoding")):
+        return Response(body=compressed(name), media_type=kind, headers={**headers, "Content-Encoding": "gzip"})
+    return Response(body=content, media_type=kind, headers=headers)
+
+
+def _takes_gzip(accepted: str) -> bool:
+    """Whether gzip is among the codings of Accept-Encoding, and not by a weight of nought."""
+    for coding in accepted.lower().split(","):
+        name, _, weight = coding.replace(" ", "").partition(";q=")
+        if name == "gzip":
+            return not re.fullmatch(r"0(\.0{0,3})?", weight)
+    return False

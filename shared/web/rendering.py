@@ -1,5 +1,6 @@
 """Templates, static files and security headers."""
 
+import gzip
 import hashlib
 import json
 import re
@@ -60,6 +61,12 @@ def static_files() -> dict[str, tuple[bytes, str, str]]:
         for path in sorted((HERE / "static").iterdir())
         if path.suffix in _KINDS
     }
+
+
+@cache
+def compressed(name: str) -> bytes:
+    """A static file in gzip, made once in a process: the host compresses nothing."""
+    return gzip.compress(static_files()[name][0], mtime=0)
 
 
 def static_url(name: str) -> str:

@@ -1,7 +1,8 @@
 """Pages that are no longer true say so, and nothing typed is lost."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
@@ -29,30 +30,113 @@ def busy(app: App) -> str:
     return instance_id
 
 
-@pytest.mark.parametrize("fault", ["no network", "503"])
-def test_a_page_without_answers_should_say_so_and_stop_counting_until_they_return(
-    page: Page, busy: str, fault: str
-) -> None:
-    page.goto("/instances")
-    bar, cost = page.locator("#stale"), page.locator("[data-cost]").first
-    expect(bar).not_to_be_visible()
+@pytest.fixture(scope="module")
+def chat(app: App) -> str:
+    """An endpoint without replicas, which costs nothing."""
+    spec = {"replicas": 0, "launch": {"model_name": "org/model", "gpu": "A10"}}
+    return str(app.api("PUT", "/api/endpoints/chat", spec)["name"])
+
+
+def pass_seconds(page: Page, seconds: int) -> None:
+    """Let the page's clock run, which the test has taken over; calls are answered in between."""
+    for _ in range(seconds):
+        page.clock.run_for(1000)
+        page.wait_for_timeout(40)
+
+
+@contextmanager
+def broken(page: Page, fault: str) -> Generator[None]:
+    """The app answers nothing but an error page, or nothing."""
     if fault == "503":
-        page.route(
-            re.compile(r"/instances\?"), lambda route: route.fulfill(status=503, body="<h1>Not available now</h1>")
-        )
+        page.route("**/*", lambda route: route.fulfill(status=503, body="<h1>Not available now</h1>"))
     else:
         page.context.set_offline(True)
-    expect(bar).to_contain_text("What you see is as of")
-    before = cost.text_content()
-    page.wait_for_timeout(3000)
-    assert cost.text_content() == before
-    expect(page.locator("h1")).to_have_count(1)
-    expect(page.get_by_role("link", name="busy-one")).to_be_visible()
-    page.screenshot(path=SCREENS / f"stale-{fault.replace(' ', '-')}.png")
+    yield
     page.unroute_all()
     page.context.set_offline(False)
+
+
+@pytest.mark.parametrize("fault", ["no network", "503"])
+@pytest.mark.parametrize("path", ["/instances", "/instances/{busy}", "/endpoints"])
+def test_a_page_without_answers_should_change_nothing_but_one_line_until_they_return(
+    page: Page, busy: str, chat: str, fault: str, path: str
+) -> None:
+    page.clock.install()
+    page.goto(path.format(busy=busy))
+    bar, cost = page.locator("#stale"), page.locator("[data-cost]")
     expect(bar).not_to_be_visible()
-    expect(cost).not_to_have_text(before or "")
+    pass_seconds(page, 2)
+    with broken(page, fault):
+        pass_seconds(page, 13)
+        shown = page.locator("main").inner_html()
+        pass_seconds(page, 4)
+        expect(bar).to_contain_text(re.compile(r"What you see is as of \d\d:\d\d:\d\d UTC"))
+        assert page.locator("main").inner_html() == shown
+        expect(page.locator("h1")).to_have_count(1)
+        page.screenshot(path=SCREENS / f"stale-{fault.replace(' ', '-')}.png")
+    before = cost.first.text_content() if path != "/endpoints" else None
+    pass_seconds(page, 40)
+    expect(bar).not_to_be_visible()
+    if before is not None:
+        expect(cost.first).not_to_have_text(before)
+
+
+@pytest.mark.parametrize("fault", ["no network", "503"])
+def test_a_launch_without_an_answer_should_keep_what_was_typed_and_launch_once(
+    page: Page, app: App, fault: str
+) -> None:
+    page.goto("/launch")
+    page.get_by_label("Provider").select_option("slurm")
+    expect(page.get_by_label("GPUs per node")).to_be_visible()
+    page.get_by_label("Model name").fill("typed/before")
+    page.get_by_text("Advanced").click()
+    name = f"kept-{'offline' if fault == 'no network' else '503'}"
+    page.get_by_label("Name", exact=True).fill(name)
+    page.get_by_label("vLLM arguments").fill("--max-model-len=4096")
+    key = page.locator("[name=key]").input_value()
+    with broken(page, fault):
+        page.get_by_role("button", name="Launch", exact=True).click()
+        page.wait_for_timeout(500)
+    page.goto("/launch")
+    expect(page.get_by_label("Model name")).to_have_value("typed/before")
+    expect(page.get_by_label("Name", exact=True)).to_have_value(name)
+    expect(page.get_by_label("vLLM arguments")).to_have_value("--max-model-len=4096")
+    expect(page.get_by_label("Provider")).to_have_value("slurm")
+    assert page.locator("[name=key]").input_value() == key
+    expect(page.locator("#plan")).to_contain_text("typed/before")
+    page.get_by_role("button", name="Launch", exact=True).click()
+    page.wait_for_url("**/instances/inst-*")
+    assert page.evaluate("sessionStorage.length") == 0
+    (made,) = (one for one in app.api("GET", "/api/instances")["instances"] if one["name"] == name)
+    app.api("DELETE", f"/api/instances/{made['instance_id']}")
+    page.goto("/launch")
+    expect(page.get_by_label("Model name")).not_to_have_value("typed/before")
+
+
+def test_a_launch_of_an_ended_session_should_come_back_after_signing_in(page: Page) -> None:
+    page.goto("/launch")
+    page.get_by_label("Budget").fill("7.25")
+    page.context.clear_cookies()
+    page.get_by_role("button", name="Launch", exact=True).click()
+    page.wait_for_url("**/signin*")
+    page.get_by_label("Token").fill(ADMIN)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/launch")
+    expect(page.get_by_label("Budget")).to_have_value("7.25")
+
+
+def test_polls_that_fail_should_become_rare(page: Page, busy: str) -> None:
+    page.clock.install()
+    page.goto(f"/instances/{busy}")
+    polls: list[str] = []
+    with broken(page, "503"):
+        page.on("request", lambda asked: polls.append(asked.url))
+        pass_seconds(page, 25)
+        first = len(polls)
+        pass_seconds(page, 60)
+    # Every 10 s while all is well; every 20 s after some failures.
+    assert 2 <= first <= 4
+    assert len(polls) - first <= 4
 
 
 def test_one_lost_poll_should_be_nothing_to_speak_of(page: Page, busy: str) -> None:
@@ -71,13 +155,15 @@ def test_one_lost_poll_should_be_nothing_to_speak_of(page: Page, busy: str) -> N
 
 
 def test_a_page_whose_session_ended_should_say_so_and_lead_back(page: Page, busy: str) -> None:
+    page.clock.install()
     page.goto(f"/instances/{busy}")
     page.context.clear_cookies()
     bar = page.locator("#stale")
+    pass_seconds(page, 11)
     expect(bar).to_contain_text("You are signed out")
     polls: list[str] = []
     page.on("request", lambda asked: polls.append(asked.url))
-    page.wait_for_timeout(11_000)
+    pass_seconds(page, 21)
     assert polls == []
     page.screenshot(path=SCREENS / "stale-signed-out.png")
     bar.get_by_role("link", name="Sign in").click()
@@ -96,17 +182,30 @@ def test_a_page_of_another_version_should_say_so(page: Page, busy: str) -> None:
 
 
 def test_a_hidden_page_should_ask_for_nothing_and_be_right_when_it_is_seen(page: Page, busy: str) -> None:
+    page.clock.install()
     page.goto("/instances")
     hide = "value => { Object.defineProperty(document, 'hidden', {configurable: true, get: () => value}); document.dispatchEvent(new Event('visibilitychange')); }"  # noqa: E501
     page.evaluate(hide, True)
     polls: list[str] = []
     page.on("request", lambda asked: polls.append(asked.url))
-    page.wait_for_timeout(11_000)
+    pass_seconds(page, 60)
     assert polls == []
     page.evaluate(hide, False)
-    page.wait_for_timeout(1000)
+    page.wait_for_timeout(500)
     assert len(polls) == 1
     expect(page.locator("#stale")).not_to_be_visible()
+
+
+def test_an_empty_list_should_ask_for_nothing_until_it_is_seen_again(page: Page) -> None:
+    page.clock.install()
+    page.goto("/instances?label=no-such-label")
+    polls: list[str] = []
+    page.on("request", lambda asked: polls.append(asked.url) if "label=" in asked.url else None)
+    pass_seconds(page, 60)
+    assert polls == []
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.wait_for_timeout(500)
+    assert len(polls) == 1
 
 
 def test_typing_should_move_the_plan_and_enter_should_not_launch(page: Page, app: App) -> None:

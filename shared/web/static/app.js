@@ -39,6 +39,7 @@ count();
 const POLLED = '[hx-trigger^="every"]';
 let heard = Date.now();
 let ticked = heard;
+let asked = heard;
 let failures = 0;
 let state = "";
 
@@ -50,18 +51,28 @@ function say(now, text, link, where) {
   bar.lastElementChild.hidden = !link;
   bar.lastElementChild.textContent = link || "";
   if (where) bar.lastElementChild.href = where;
+  // Signing in beside a form that is filled in leaves the form as it is.
+  bar.lastElementChild.target = document.querySelector("form.launch") ? "_blank" : "";
   document.documentElement.classList.toggle("stale", now === "lost" || now === "out");
 }
 
-function lost(why) {
+function lost(why, asking) {
   if (state === "out") return;
-  const since = new Date(heard + ahead).toISOString().slice(11, 19);
-  say("lost", `${why} What you see is as of ${since} UTC.`);
+  if (++failures > 1 || !asking.matches(POLLED)) {
+    const since = new Date(heard + ahead).toISOString().slice(11, 19);
+    say("lost", `${why} What you see is as of ${since} UTC.`);
+  } else {
+    // One poll may be lost; a second one soon tells.
+    setTimeout(() => htmx.trigger(asking, "every"), 2500);
+  }
 }
 
 document.addEventListener("htmx:before:request", (event) => {
-  // Nobody looks at a hidden page, and nothing is answered to whoever is signed out.
-  if (event.target.matches(POLLED) && (document.hidden || state === "out")) event.preventDefault();
+  // Nobody looks at a hidden page, nothing is answered to whoever is signed out, and what fails is asked for less often.
+  if (!event.target.matches(POLLED)) return;
+  const pause = failures > 1 ? Math.min(20000, 2500 * 2 ** failures) : 0;
+  if (document.hidden || state === "out" || Date.now() - asked < pause) event.preventDefault();
+  else asked = Date.now();
 });
 document.addEventListener("htmx:after:request", (event) => {
   const { status, headers } = event.detail.ctx.response;
@@ -74,18 +85,18 @@ document.addEventListener("htmx:after:request", (event) => {
     const newer = (headers.get("X-Gpulaunch-Pages") || document.documentElement.dataset.pages) !== document.documentElement.dataset.pages;
     if (newer) say("newer", "Another version of gpulaunch is running now.", "Reload this page", location.href);
     else if (state) say("", "");
-  } else if (++failures > 1 || !event.target.matches(POLLED)) {
-    lost(`gpulaunch answered ${status}.`);
+  } else {
+    lost(`gpulaunch answered ${status}.`, event.target);
   }
 });
-document.addEventListener("htmx:error", (event) => {
-  if (++failures > 1 || !event.target.matches(POLLED)) lost("No answer from gpulaunch.");
-});
+document.addEventListener("htmx:error", (event) => lost("No answer from gpulaunch.", event.target));
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return;
   heard = Date.now();
   if (state === "out") say("", "");
+  failures = 0;
   for (const one of document.querySelectorAll(POLLED)) htmx.trigger(one, "every");
+  for (const one of document.querySelectorAll('[hx-trigger="seen"]')) htmx.trigger(one, "seen");
 });
 setInterval(() => {
   const now = Date.now();
@@ -94,8 +105,36 @@ setInterval(() => {
   ticked = now;
   const polled = document.querySelector(POLLED);
   const patience = polled && 8000 + 2000 * parseInt(polled.getAttribute("hx-trigger").slice(6), 10);
-  if (polled && !state && now - heard > patience) lost("No answer from gpulaunch.");
+  if (polled && !state && now - heard > patience) lost("No answer from gpulaunch.", document.body);
 }, 1000);
+
+// What was typed for a launch stays in this tab until it is launched, whatever is answered instead: signed out, 503, no
+// network. Its key comes along, so that it is launched once.
+const KEPT = "gpulaunch-launch";
+const form = document.querySelector("form.launch");
+
+function fill(field, value) {
+  if (field instanceof HTMLSelectElement && ![...field.options].some((one) => one.value === value)) field.add(new Option(value, value));
+  if (field instanceof RadioNodeList || field.type !== "checkbox") field.value = value;
+}
+
+if (form) {
+  const kept = JSON.parse((!form.dataset.answered && !location.search && sessionStorage.getItem(KEPT)) || "null");
+  if (kept) {
+    form.elements.force.checked = kept.some(([name]) => name === "force");
+    for (const [name, value] of kept) if (form.elements[name]) fill(form.elements[name], value);
+    form.querySelector("details").open = true;
+    // htmx begins in a task of its own, which was queued before this one.
+    setTimeout(() => htmx.trigger(document.getElementById("fields"), "change"));
+  }
+  form.addEventListener("submit", () => {
+    const typed = [...new FormData(form)].filter(([name]) => !["csrf_token", "shown", "price"].includes(name));
+    sessionStorage.setItem(KEPT, JSON.stringify(typed));
+  });
+} else if (location.pathname.startsWith("/instances/")) {
+  sessionStorage.removeItem(KEPT);
+}
+document.querySelector("form.who")?.addEventListener("submit", () => sessionStorage.removeItem(KEPT));
 
 // Enter plans; only the button launches.
 document.addEventListener("keydown", (event) => {

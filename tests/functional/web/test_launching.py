@@ -11,6 +11,7 @@ from gpulaunch.models.requests import LaunchRequest, ProviderName
 from shared.control.quota_check import Preflight
 from shared.domain.catalog import Catalog, Listing
 from shared.domain.cloud import CloudsByProvider
+from shared.errors import StoreUnavailableError
 from shared.web.launch_form import _FIELDS, body_of, fields, fields_of  # pyright: ignore[reportPrivateUsage]
 from tests.functional.web.test_pages import FORM, launch
 from tests.functional.web.visitor import Visitor, hidden_fields, text_of
@@ -47,7 +48,7 @@ class Dearer:
 
 @pytest.fixture
 def shown(admin: Visitor) -> dict[str, str]:
-    return hidden_fields(admin.post("/launch/plan", FORM))
+    return {**hidden_fields(admin.get("/launch")), **hidden_fields(admin.post("/launch/plan", FORM))}
 
 
 def test_what_was_shown_should_be_launched(world: World, admin: Visitor, shown: dict[str, str]) -> None:
@@ -156,6 +157,38 @@ def test_every_field_of_the_form_should_survive_launch_another(world: World, adm
     page = admin.get(f"/launch?like={instance_id}").body.decode()
     assert TEMPLATE in html.unescape(page)
     assert 'name="force" value="yes" checked' in page
+
+
+def test_a_launch_without_an_answer_of_storage_should_keep_the_form_and_launch_once(
+    world: World, admin: Visitor, shown: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Storage takes the launch and fails to say so."""
+    create = world.store.create
+
+    def unheard(*given: Any, **more: Any) -> None:
+        create(*given, **more)
+        raise StoreUnavailableError("planted")
+
+    with monkeypatch.context() as silent:
+        silent.setattr(world.store, "create", unheard)
+        again = press_launch(admin, {**shown, "labels": "team=typed"})
+    assert again.status == 503
+    assert "No answer yet whether it was launched" in text_of(again)
+    assert "team=typed" in again.body.decode()
+    assert hidden_fields(again)["key"] == shown["key"]
+    assert press_launch(admin, {**hidden_fields(again), "labels": "team=typed"}).status == 303
+    assert len(launched(world)) == 1
+
+
+def test_a_form_should_keep_its_key_and_launch_anew_only_what_is_different(
+    world: World, admin: Visitor, shown: dict[str, str]
+) -> None:
+    assert press_launch(admin, shown).status == 303
+    assert press_launch(admin, shown).status == 303
+    assert len(launched(world)) == 1
+    other = press_launch(admin, {**shown, "name": "other"})
+    assert other.status == 303
+    assert len(launched(world)) == 2
 
 
 def test_a_template_typed_in_a_browser_should_have_no_carriage_returns(world: World, admin: Visitor) -> None:

@@ -1,5 +1,6 @@
 """The pages."""
 
+import gzip
 import html
 import json
 import re
@@ -67,7 +68,8 @@ def test_the_form_should_launch_what_the_api_would(world: World, admin: Visitor)
 
 
 def test_a_form_sent_twice_should_launch_once(world: World, admin: Visitor) -> None:
-    form = {**FORM, **hidden_fields(admin.post("/launch/plan", FORM)), "do": "launch"}
+    plan = hidden_fields(admin.post("/launch/plan", FORM))
+    form = {**FORM, **hidden_fields(admin.get("/launch")), **plan, "do": "launch"}
     assert admin.post("/launch", form).headers["Location"] == admin.post("/launch", form).headers["Location"]
     assert len(world.call("GET", "/api/instances").json["instances"]) == 1
 
@@ -384,6 +386,43 @@ def test_static_files_should_be_cached_forever_under_their_version_only(world: W
         assert stranger.get(f"/static/{name}?v=old").headers["Cache-Control"] == "no-cache"
     for name in ("session.py", "..%2Fsession.py", "base.html", "nothing.js"):
         assert stranger.get(f"/static/{name}").status == 404
+
+
+def test_static_files_should_be_compressed_for_whoever_takes_gzip(world: World) -> None:
+    plain = sent = 0
+    for name, (content, kind, version) in static_files().items():
+        answer = Visitor(world).get(f"/static/{name}?v={version}", **{"Accept-Encoding": "br;q=1.0, gzip;q=0.8"})
+        assert answer.headers["Content-Encoding"] == "gzip"
+        assert answer.headers["Vary"] == "Accept-Encoding"
+        assert answer.headers["Content-Type"] == kind
+        assert gzip.decompress(answer.body) == content
+        plain, sent = plain + len(content), sent + len(answer.body)
+    assert sent < plain / 3
+
+
+@pytest.mark.parametrize("accepted", ["", "br", "gzip;q=0", "gzip; q=0.000, br", "gzipped", "identity"])
+def test_static_files_should_be_plain_for_others(world: World, accepted: str) -> None:
+    answer = Visitor(world).get("/static/app.css", **{"Accept-Encoding": accepted})
+    assert answer.body == static_files()["app.css"][0]
+    assert "Content-Encoding" not in answer.headers
+    assert answer.headers["Vary"] == "Accept-Encoding"
+
+
+def test_lists_should_be_polled_only_while_something_in_them_can_change(world: World, admin: Visitor) -> None:
+    for path in ("/instances", "/endpoints", "/instances?state=all"):
+        assert "every" not in re.findall(r'hx-trigger="(\w+)', admin.get(path).body.decode())
+    instance_id = world.launch()
+    spec = {"name": "chat", "replicas": 0, "launch": {"model_name": "org/model", "gpu": "A10"}}
+    assert world.call("POST", "/api/endpoints", spec).status == 201
+    for path in ("/instances", "/endpoints", "/instances?state=all"):
+        assert 'hx-trigger="every 5s"' in admin.get(path).body.decode()
+    world.delete(instance_id)
+    world.run(60)
+    ended = admin.get("/instances?state=all").body.decode()
+    assert instance_id in ended
+    assert 'hx-trigger="every' not in ended
+    # Seen again, it is asked for once.
+    assert 'hx-trigger="seen"' in ended
 
 
 def test_the_api_page_should_render_the_openapi_document_and_need_no_sign_in(world: World) -> None:
