@@ -80,6 +80,15 @@ class Server:
         """Resident memory of all its processes, MiB; what they share counts once for each."""
         return sum(resident_mib(pid) for pid in self._pids())
 
+    def processor_seconds(self) -> float:
+        """Processor time of all its processes that live, and of their children that have ended."""
+        ticks = 0
+        for pid in self._pids():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+                ticks += sum(map(int, fields[11:15]))  # in user and system mode, its own and its children's
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def __enter__(self) -> "Server":
         return self
 

@@ -123,8 +123,8 @@ class App:
 
 _COSTS_SECONDS = 60.0
 
-_lock = Turns(1, 12.0, "the app's start")
-"""Storage that is silent fails the start, whose callers would else wait for each other's tries."""
+_lock = Turns(1, 12.0, "the app's connection to storage")
+"""Each caller tries to start the app, one after the other; while storage is silent most are refused instead."""
 _made: list[App] = []
 
 

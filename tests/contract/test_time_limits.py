@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,7 +27,9 @@ from gpulaunch.client.errors import NoAnswerError
 from gpulaunch.client.synchronous import GpuLaunch
 from gpulaunch.deadlines import time_limit, within
 from gpulaunch.models.gateways import GatewayReport
+from shared.agent.node.clouds import kubernetes
 from shared.agent.node.clouds.base import MetadataService
+from shared.agent.node.clouds.kubernetes import KubernetesPod
 from shared.agent.node.transport import Http
 from shared.azure_transport import LOGIN, RESOURCE_MANAGER, STORAGE, CallLimits, bounded_transport
 from shared.backends import nodes
@@ -46,6 +49,7 @@ from shared.storage.queues import StorageQueues
 from shared.storage.tables import TableInstanceStore
 from shared.webhooks import delivery
 from tests.functional.gateway.desk import Scripted
+from tests.standins.azure.certificate import make_certificates
 from tests.standins.azure.credential import StaticCredential
 from tests.standins.stalled import DRIPPING_BODY, DRIPPING_HEADERS, HEAD, SILENT, stalled
 from tests.twins.clock import START, ManualClock
@@ -245,6 +249,18 @@ def test_the_gateway_should_not_give_up_a_stream_that_comes_piece_by_piece(monke
         begun = time.monotonic()
         asyncio.run(route(url))
         assert time.monotonic() - begun > 0.4
+
+
+def test_a_pod_should_give_up_its_cluster_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("token", "namespace"):
+        (tmp_path / name).write_text("text")
+    (tmp_path / "ca.crt").write_bytes(make_certificates(tmp_path, "127.0.0.1").ca.read_bytes())
+    monkeypatch.setattr(kubernetes, "ACCOUNT", tmp_path)
+    monkeypatch.setattr(kubernetes, "SECONDS", LIMIT)
+    with stalled(*SILENT) as url:
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", url.rpartition(":")[2])
+        assert is_given_up(KubernetesPod().delete)
 
 
 @pytest.mark.parametrize("answer", [SILENT, DRIPPING_HEADERS, DRIPPING_BODY], ids=["silent", "headers", "body"])

@@ -2,6 +2,8 @@
 
 import json
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -13,10 +15,12 @@ from functions import limits, queues
 from gpulaunch.client import exchange
 from gpulaunch.deadlines import time_left
 from shared import app
+from shared.adapters import Adapters
 from shared.azure_transport import RESOURCE_MANAGER, STORAGE
 from shared.control import step
 from shared.control.sweep import sweep
 from shared.errors import StoreUnavailableError
+from shared.turns import Turns
 from tests.functional.world import functions
 from tests.unit.infra.templates import ROOT
 
@@ -43,6 +47,27 @@ def test_the_limits_should_be_below_the_hosts() -> None:
 def test_an_answer_should_come_before_its_caller_gives_up() -> None:
     assert exchange.TIMEOUT.read is not None
     assert limits.ANSWER_SECONDS + STORAGE.pause < exchange.TIMEOUT.read < 230
+
+
+def test_callers_should_not_wait_for_each_others_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    def silent(_: object) -> Adapters:
+        begun.set()
+        over.wait(30)
+        raise StoreUnavailableError("storage is silent")
+
+    app.use(None)
+    monkeypatch.setattr(app, "connect", silent)
+    monkeypatch.setattr(app, "read_settings", lambda: None)
+    monkeypatch.setattr(app, "_lock", Turns(1, 0.05, "the app's connection to storage"))
+    with ThreadPoolExecutor(1) as other:
+        first = other.submit(app.runtime)
+        assert begun.wait(5)
+        with pytest.raises(StoreUnavailableError, match="in use by others"):
+            app.runtime()
+        over.set()
+        assert isinstance(first.exception(5), StoreUnavailableError)
 
 
 @pytest.mark.parametrize("name", sorted({*functions(), "alerts"}))
