@@ -221,11 +221,17 @@ def listener(port: int) -> socket.socket:
     Raises:
         HostError: It can't be opened.
     """
+    # asyncio sends at once, without waiting for the client's ACK, only where the protocol is named.
+    opened = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server(("127.0.0.1", port), backlog=512)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind(("127.0.0.1", port))
+        opened.listen(512)
     except OSError as error:
+        opened.close()
         reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be opened: {error.strerror}"
         raise HostError(f"port {port} on 127.0.0.1 {reason}") from None
+    return opened
 
 
 @asynccontextmanager

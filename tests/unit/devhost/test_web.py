@@ -1,5 +1,6 @@
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
@@ -216,6 +217,12 @@ def test_synchronous_functions_should_run_side_by_side() -> None:
         assert time.perf_counter() - started < 0.7
 
     call(test)
+
+
+def test_an_answer_should_not_wait_for_the_clients_acknowledgement() -> None:
+    """Headers and body are two segments. Nagle's algorithm, which asyncio turns off for TCP by name, held one 40 ms."""
+    with listener(0) as port:
+        assert port.proto == socket.IPPROTO_TCP
 
 
 def test_requests_beyond_the_limits_should_wait_and_then_be_refused() -> None:
