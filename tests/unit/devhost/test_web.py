@@ -55,6 +55,9 @@ def make_app() -> Any:
         time.sleep(0.2)
         return func.HttpResponse()
 
+    def length(req: func.HttpRequest) -> func.HttpResponse:
+        return func.HttpResponse("xyz", headers={"Content-Length": req.route_params["length"]})
+
     def status_of(req: func.HttpRequest) -> func.HttpResponse:
         return func.HttpResponse("x", status_code=int(req.route_params["code"]))
 
@@ -67,6 +70,7 @@ def make_app() -> Any:
         ("block", "api/block", None, block),
         ("any", "{first}", ["PUT"], echo),
         ("root", "/", None, text),
+        ("length", "api/length/{length}", None, length),
         ("status", "api/status/{code}", ["POST"], status_of),
         ("rest", "{*path}", ["PATCH"], echo),
         ("known", "api/{id}", ["PATCH"], echo),
@@ -388,6 +392,16 @@ def test_a_body_where_none_may_be_should_close_the_connection(code: int) -> None
     async def test(client: Client) -> None:
         status, answer = await client.raw(b"POST /api/status/%d HTTP/1.1" % code, b"Host: x", b"Content-Length: 0")
         assert (status, answer.partition(b"\r\n\r\n")[2]) == (code, b"")
+
+    call(test)
+
+
+@pytest.mark.parametrize(("length", "body"), [(b"3", b"xyz"), (b"9", b"xyz"), (b"1", b"")])
+def test_a_wrong_length_of_the_app_should_be_passed_on_and_the_answer_be_cut(length: bytes, body: bytes) -> None:
+    async def test(client: Client) -> None:
+        _, answer = await client.raw(b"GET /api/length/%s HTTP/1.1" % length, *HEAD)
+        assert b"Content-Length: %s" % length in answer
+        assert answer.partition(b"\r\n\r\n")[2] == body
 
     call(test)
 
