@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from datetime import datetime
 from random import Random
 from typing import TypeVar
 
@@ -201,6 +202,8 @@ class Chaos:
         self.random = scheduler.random
         self.rates = rates
         self.until = until
+        self.restarted_at: datetime | None = None
+        """When the app last began anew, and forgot what it kept in memory."""
         self._storage = _Silence(rates.storage_before, rates.storage_after, StoreUnavailableError)
         self._sky = _Silence(rates.sky_before, rates.sky_after, ProviderUnavailableError)
         self._wire = _Silence(rates.storage_before, rates.storage_after, ServiceResponseError)

@@ -306,6 +306,7 @@ class Simulator:
         self.witness.world.terms = replace(self.witness.world.terms, monthly_budget_usd=0.01)
         self.adapters = replace(self.adapters, settings=self.given)
         self.host.restart()
+        self.chaos.restarted_at = self.scheduler.now()
         runtime.use(self.bad_items.around(compose(self.adapters)))
 
     def _quiet(self) -> bool:

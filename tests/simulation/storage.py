@@ -227,7 +227,10 @@ class FaultyQueues(MemoryQueues):
         if task is None or task.name != "sweep" or rates.stale or rates.clocks or not isinstance(message, StepMessage):
             return
         latest = self._clock.now() - WAITING
+        restarted_at = self._chaos.restarted_at
         for one in self._queues[queue]:
+            if restarted_at is not None and one.sent_at < restarted_at:
+                continue  # nobody remembers that it was sent
             if one.visible_at <= latest and message.model_dump().items() <= json.loads(one.body).items():
                 self._watcher.repeated(message.instanceId, (self._clock.now() - one.visible_at).total_seconds())
 
