@@ -37,7 +37,11 @@ def main(arguments: list[str]) -> int:
         _show(result, len(results), len(mutants), explained)
     survived = [one.mutant for one in results if not one.found]
     _LAST.write_text(json.dumps([mutant.identity for mutant in survived]), "utf-8")
-    return _report(results, explained)
+    failed = _report(results, explained)
+    if len(results) < len(mutants):
+        print(f"{len(mutants) - len(results)} mutants were not tried: a process of tests ended early", file=sys.stderr)
+        failed = 1
+    return failed
 
 
 def _sample(mutations: Mutations, only: Iterable[str], size: int, seed: int) -> list[Mutant]:
