@@ -19,6 +19,7 @@ from shared.api.parse import endpoint_name, if_match, read_body, read_value
 from shared.app import App
 from shared.control.endpoints import EndpointWithReplicas
 from shared.domain.endpoint import EndpointRecord
+from shared.domain.errors import EndpointNotFoundError
 from shared.storage.endpoints import UnreadableEndpoint
 
 
@@ -117,7 +118,10 @@ def _revision(app: App, request: Request) -> str:
     given = if_match(request)
     if not given:
         return ""
-    found = app.endpoint_queries.find(endpoint_name(request))
+    try:
+        found = app.endpoint_queries.find(endpoint_name(request))
+    except EndpointNotFoundError:
+        return given  # what that means depends on the change, which finds it out itself
     return found.record.revision if digest_of(_seen(app, found)) == given else given
 
 

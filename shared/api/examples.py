@@ -7,7 +7,6 @@ _INSTANCE: Final = "inst-01KC3V6Q8Z4M2N7R5T9WXYABCD"
 _CLUSTER: Final = "gl-01kc3v6q8z4m2n7r5t9wxyabcd-1"
 _LAUNCH: Final = {
     "model_name": "meta-llama/Llama-3.1-8B-Instruct",
-    "provider": "azure",
     "region": "eastus",
     "instance_type": "Standard_NV36ads_A10_v5",
     "use_spot": True,

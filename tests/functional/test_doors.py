@@ -74,7 +74,7 @@ def test_broken_settings_should_be_answered_with_the_same_headers(
 def test_a_head_should_be_answered_as_a_get(world: World) -> None:
     one = world.launch()
     kinds = {"{instanceId}": one, "{file}": "app.css", "{*path}": "unknown", "{endpointName}": "e", "{change}": "scale"}
-    kinds["{keyId}"] = "k"
+    kinds |= {"{keyId}": "k", "{operation}": "launch"}
     routes = [operation.route for operation in OPERATIONS] + [page.route.strip("/") for page in PAGES]
     seen = dict[str, int]()
     for route in routes:
