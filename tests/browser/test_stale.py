@@ -31,10 +31,10 @@ def busy(app: App) -> str:
 
 
 @pytest.fixture(scope="module")
-def chat(app: App) -> str:
+def resting(app: App) -> str:
     """An endpoint without replicas, which costs nothing."""
     spec = {"replicas": 0, "launch": {"model_name": "org/model", "gpu": "A10"}}
-    return str(app.api("PUT", "/api/endpoints/chat", spec)["name"])
+    return str(app.api("PUT", "/api/endpoints/resting", spec)["name"])
 
 
 def pass_seconds(page: Page, seconds: int) -> None:
@@ -59,7 +59,7 @@ def broken(page: Page, fault: str) -> Generator[None]:
 @pytest.mark.parametrize("fault", ["no network", "503"])
 @pytest.mark.parametrize("path", ["/instances", "/instances/{busy}", "/endpoints"])
 def test_a_page_without_answers_should_change_nothing_but_one_line_until_they_return(
-    page: Page, busy: str, chat: str, fault: str, path: str
+    page: Page, busy: str, resting: str, fault: str, path: str
 ) -> None:
     page.clock.install()
     page.goto(path.format(busy=busy))
