@@ -8,7 +8,7 @@ const options = {
   expandResponses: "200,202",
   jsonSampleExpandLevel: 3,
   theme: {
-    colors: { primary: { main: "#4338ca" } },
+    colors: { primary: { main: "#4338ca", light: "#4f46e5" } }, // Redoc's own light is too pale to read on white.
     typography: { fontFamily: "system-ui, sans-serif", headings: { fontFamily: "system-ui, sans-serif" } },
   },
 };
