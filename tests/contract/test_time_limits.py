@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import httpx
 import pytest
@@ -220,10 +221,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upstream, "IDLE_SECONDS", LIMIT)
 
 
-def is_given_up(act: Callable[[], object]) -> bool:
+def is_given_up(act: Callable[[], object], *also: type[Exception]) -> bool:
     """Whether a call ends by itself, as one that got no answer; a call without a limit is left after five seconds."""
     begun = time.monotonic()
-    with pytest.raises(GIVEN_UP):
+    with pytest.raises((*GIVEN_UP, *also)):
         within(5, act)
     return time.monotonic() - begun < 4
 
@@ -273,7 +274,8 @@ def test_a_pod_should_give_up_its_cluster_in_time(tmp_path: Path, monkeypatch: p
     with stalled(*SILENT) as url:
         monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
         monkeypatch.setenv("KUBERNETES_SERVICE_PORT", url.rpartition(":")[2])
-        assert is_given_up(KubernetesPod().delete)
+        # The limit of the whole call and the socket's own come at about the same time.
+        assert is_given_up(KubernetesPod().delete, URLError)
 
 
 @pytest.mark.parametrize("answer", [SILENT, DRIPPING_HEADERS, DRIPPING_BODY], ids=["silent", "headers", "body"])
