@@ -126,6 +126,9 @@ class Host:
 
     def tick(self) -> None:
         self._scheduler.after(SWEEP_SECONDS * self._simulator.workload.pace, self.tick)
+        for queue in _FUNCTIONS:
+            # A host looks into its queues at least once a minute, whatever was announced.
+            self._poll(queue)
         if self._sweeping:
             return
         self._sweeping = True
