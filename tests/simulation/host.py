@@ -35,6 +35,10 @@ class Answer:
     json: Any
 
 
+FORGOTTEN_TICKS = 20
+"""Ticks between two looks into the queues for messages that no announcement led to."""
+
+
 class Errors(logging.Handler):
     """Errors in the log, as lines of the trace."""
 
@@ -57,6 +61,7 @@ class Host:
         self._workers = [Process(f"worker {number}") for number in range(WORKERS)]
         self._sweeping = False
         self._busy_until = 0.0
+        self._ticks = 0
 
     def _worker(self) -> Process:
         number = self._simulator.random.randrange(WORKERS)
@@ -126,9 +131,10 @@ class Host:
 
     def tick(self) -> None:
         self._scheduler.after(SWEEP_SECONDS * self._simulator.workload.pace, self.tick)
-        for queue in _FUNCTIONS:
-            # A host looks into its queues at least once a minute, whatever was announced.
-            self._poll(queue)
+        self._ticks += 1
+        if self._ticks % FORGOTTEN_TICKS == 0:
+            for queue in _FUNCTIONS:
+                self._poll(queue)
         if self._sweeping:
             return
         self._sweeping = True
