@@ -45,9 +45,9 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "type": "about:blank",
         "title": "The request has invalid fields",
         "status": 422,
-        "detail": "gpu: There is no such GPU.",
+        "detail": "gpu: azure has no GPU A11 in this catalog",
         "code": "invalid_request",
-        "errors": [{"field": "gpu", "message": "There is no such GPU.", "nearest": ["A10"]}],
+        "errors": [{"field": "gpu", "message": "azure has no GPU A11 in this catalog", "nearest": ["A10"]}],
         "request_id": "5f3c0f6f8c1d4f0d9b4c8d0a3f6e2b71",
     },
 }

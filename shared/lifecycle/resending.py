@@ -36,7 +36,7 @@ def is_overdue(record: InstanceRecord, now: datetime) -> bool:
     """Whether a record's next step is late enough to be sent again, if it is lost."""
     if record.due_at is None:
         return False
-    # The sweep alone enforces a ready instance's deadline and idle time; there is no message to wait for.
+    # Only the sweep enforces a ready instance's deadline and idle time: no message is on its way that would.
     grace = timedelta(0) if record.phase is Phase.READY else GRACE
     return record.due_at + grace <= now
 

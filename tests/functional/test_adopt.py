@@ -51,14 +51,20 @@ def listed(world: NodeWorld, name: str, **more: Any) -> Cluster:
     return Cluster(**(facts | more))
 
 
-def orphaned(world: NodeWorld, phase: str = "serving", **more: Any) -> tuple[str, str]:
-    """A node that runs and whose table is empty; its instance and its name."""
+def lost(world: NodeWorld, **more: Any) -> tuple[str, str]:
+    """A ready node whose table has just been emptied; its instance and its name."""
     empty = saved(world)
     instance_id = world.to_ready()
     world.beating.clear()
     name = cluster_name(instance_id, 1)
     world.scripted.listed = [listed(world, name, **more)]
     restore(world, empty)
+    return instance_id, name
+
+
+def orphaned(world: NodeWorld, phase: str = "serving", **more: Any) -> tuple[str, str]:
+    """The same, some minutes later, reporting as it should."""
+    instance_id, name = lost(world, **more)
     for _ in range(12):
         world.run(60)
         world.node(instance_id, "progress", {"phase": phase, **({"port": 8000} if phase == "serving" else {})})
@@ -230,12 +236,7 @@ def test_a_node_still_in_set_up_should_be_followed_to_ready(push: NodeWorld) -> 
 
 
 def test_a_node_that_is_not_heard_should_show_what_it_is_or_be_given_up(push: NodeWorld) -> None:
-    empty = saved(push)
-    instance_id = push.to_ready()
-    push.beating.clear()
-    name = cluster_name(instance_id, 1)
-    push.scripted.listed = [listed(push, name)]
-    restore(push, empty)
+    instance_id, name = lost(push)
     push.run(HOUR)
     adopt(push, name)
     push.run(HOUR)
@@ -310,12 +311,7 @@ def test_only_an_admin_should_adopt(push: NodeWorld) -> None:
 
 
 def test_one_that_waits_for_nothing_should_be_refused(push: NodeWorld) -> None:
-    empty = saved(push)
-    instance_id = push.to_ready()
-    push.beating.clear()
-    name = cluster_name(instance_id, 1)
-    push.scripted.listed = [listed(push, name)]
-    restore(push, empty)
+    instance_id, name = lost(push)
     (refused,) = adopt(push, name)["refused"]
     assert "does not wait" in refused["why"]
     assert push.call("GET", f"/api/instances/{instance_id}").status == 404

@@ -69,13 +69,6 @@ class Wire(RequestsTransport):
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    made = World()
-    yield made
-    assert made.errors == []
-
-
-@pytest.fixture
 def wire(world: World) -> Wire:
     return Wire(world)
 

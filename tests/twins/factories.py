@@ -11,7 +11,7 @@ from gpulaunch.models.requests import LaunchRequest
 from shared.domain.instance import Attempt, AttemptState, Event, InstanceRecord, instance_of
 from shared.domain.money import CostEntry
 from shared.domain.request import StoredRequest
-from shared.storage.base import IdempotencyEntry
+from shared.storage.base import IdempotencyEntry, Unreadable
 from tests.twins.clock import START
 
 DEPLOYMENT = "thisdeployment22"
@@ -92,6 +92,13 @@ def make_record(**given: Any) -> InstanceRecord:
     if not isinstance(fields["request"], StoredRequest):
         fields["request"] = StoredRequest.of(fields["request"])
     return InstanceRecord.model_validate(fields)
+
+
+def make_unreadable(**given: Any) -> Unreadable:
+    """A live row that no version can read."""
+    fields: dict[str, Any] = {"instance_id": make_instance_id(), "why": "it is damaged", "etag": "1", "ended": False}
+    fields |= dict.fromkeys(("phase", "mode", "provider", "reservation")) | {"clusters": ()}
+    return Unreadable(**fields | given)
 
 
 def make_ended(cluster_name: str, **given: Any) -> InstanceRecord:

@@ -133,7 +133,7 @@ class Http:
         """The answer, whatever its status, to be read and closed. Its headers come within the timeout.
 
         Raises:
-            OSError, HTTPException: There is no answer.
+            OSError, HTTPException: No answer came.
         """
         request = urllib.request.Request(url, data=body, headers=dict(headers), method=method)  # noqa: S310 - of the control plane, the assignment or the metadata service
         host = urllib.parse.urlsplit(url).hostname or ""
@@ -150,7 +150,7 @@ class Http:
         """The answer with its body, of which 8 MiB at most are read, within the timeout.
 
         Raises:
-            OSError, HTTPException: There is no answer.
+            OSError, HTTPException: No answer came.
         """
 
         def exchange() -> WholeAnswer:
@@ -165,7 +165,7 @@ class Http:
         """A small exchange of JSON.
 
         Raises:
-            OSError, HTTPException: There is no answer.
+            OSError, HTTPException: No answer came.
         """
         payload = None if body is None else json.dumps(body).encode()
         headers = headers if payload is None else {"Content-Type": "application/json", **headers}

@@ -79,7 +79,7 @@ def test_the_next_host_should_begin_at_once_after_a_stop_and_after_the_lease_of_
 
 
 class Away:
-    """A table that nobody else has; `down`: it can't be reached."""
+    """A table that no other host uses, and that cannot be reached while it is `down`."""
 
     def __init__(self) -> None:
         self.down = False

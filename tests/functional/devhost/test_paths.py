@@ -88,7 +88,7 @@ async def answer(host: HttpHost, method: str, path: str) -> str | int:
         sent.append(message)
 
     async def receive() -> dict[str, Any]:
-        raise AssertionError("there is no body")
+        raise AssertionError("a request without a body was read")
 
     scope = {"method": method, "raw_path": path.encode(), "query_string": b"", "headers": [(b"host", b"x")]}
     await host(scope, receive, send)

@@ -17,10 +17,18 @@ from shared.domain.messages import GarbageNotice
 from shared.domain.provider import Cluster, ProviderUnavailableError
 from shared.lifecycle.garbage import GRACE
 from shared.storage import rows
-from shared.storage.base import ORPHAN, Marker, Unreadable, Versioned
+from shared.storage.base import ORPHAN, Marker, Versioned
 from tests.contract.test_unreadable_rows import later_phase, rewrite
 from tests.twins.clock import START, ManualClock
-from tests.twins.factories import DEPLOYMENT, OTHER_DEPLOYMENT, make_attempt, make_ended, make_instance_id, make_record
+from tests.twins.factories import (
+    DEPLOYMENT,
+    OTHER_DEPLOYMENT,
+    make_attempt,
+    make_ended,
+    make_instance_id,
+    make_record,
+    make_unreadable,
+)
 from tests.twins.store import MemoryInstanceStore
 from tests.unit.control.doubles import ProviderDouble, make_cluster
 
@@ -220,19 +228,7 @@ class TestKnown:
         self, collecting: Collecting
     ) -> None:
         collecting.orphan()
-        collecting.walk.unreadable.append(
-            Unreadable(
-                instance_id="inst-01K0000000000000000000000A",
-                why="it is damaged",
-                etag="1",
-                ended=False,
-                phase=None,
-                mode=None,
-                provider=None,
-                clusters=(),
-                reservation=None,
-            )
-        )
+        collecting.walk.unreadable.append(make_unreadable(instance_id="inst-01K0000000000000000000000A"))
         collecting.sweep()
         assert collecting.marked == set()
 

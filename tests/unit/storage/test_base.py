@@ -1,18 +1,9 @@
 """What storage says of a row that cannot be read."""
 
-from shared.storage.base import Unreadable, UnreadableRecordError
+from shared.storage.base import UnreadableRecordError
+from tests.twins.factories import make_unreadable
 
 
 def test_an_unreadable_record_should_be_named_with_the_reason() -> None:
-    row = Unreadable(
-        instance_id="inst-1",
-        why="a later version wrote it",
-        etag="1",
-        ended=False,
-        phase=None,
-        mode=None,
-        provider=None,
-        clusters=(),
-        reservation=None,
-    )
+    row = make_unreadable(instance_id="inst-1", why="a later version wrote it")
     assert str(UnreadableRecordError(row)) == "inst-1 cannot be read: a later version wrote it"
