@@ -4,6 +4,7 @@ A message that is sent again while it still waits for its turn makes the backlog
 sooner.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,6 +17,9 @@ FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=25), timedelta(minutes=5)
 """Between two messages of one step: the first comes with the next sweep, and so do some after it, since several may be
 lost; from then on it doubles each time, for what fails again and again."""
 _AT_ONCE = 4
+_REMEMBERED = 2 * LONGEST_PAUSE
+"""For how long what was sent is remembered while its record is not seen: one that cannot be read for a moment is back
+before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,3 +62,15 @@ def is_lost(record: InstanceRecord, resent: Resent | None, waiting_since: dateti
 def sent_again(due_at: datetime, resent: Resent | None, now: datetime) -> Resent:
     """What to remember of a message that is sent now."""
     return Resent(due_at=due_at, at=now, count=1 if resent is None else resent.count + 1)
+
+
+def unanswered(due_at: datetime, resent: Resent | None, now: datetime) -> Resent:
+    """What to remember of a message that storage may have taken: its turn is waited for, and no pause grows by it."""
+    return Resent(due_at=due_at, at=now, count=0 if resent is None else resent.count)
+
+
+def counts_still(resent: Resent, due: Mapping[str, datetime | None], instance_id: str, now: datetime) -> bool:
+    """Whether what was sent of a step says something about the present one; `due`: of the records that were seen."""
+    if instance_id in due:
+        return due[instance_id] == resent.due_at
+    return now < resent.at + _REMEMBERED

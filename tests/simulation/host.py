@@ -97,6 +97,7 @@ class Host:
                 self._simulator.witness.gave_up(message.body)
                 self._simulator.queues.give_up(queue, message)
                 continue
+            hidden_until = self._scheduler.seconds + LEASE_SECONDS
             sent = func.QueueMessage(id=message.id, body=message.body, pop_receipt=message.pop_receipt)
             # The function for alerts is bound only where the environment names a receiver.
             handler = alerts if queue == ALERTS else functions()[_FUNCTIONS[queue]].get_user_function()
@@ -106,9 +107,9 @@ class Host:
                 # Whoever dies here has done the work, and the message comes again.
                 self._simulator.chaos.other("delete the message", lambda: None)
 
-            def ended(task: Task, message: Any = message) -> None:
+            def ended(task: Task, message: Any = message, hidden_until: float = hidden_until) -> None:
                 if task.died:
-                    self.announce(queue, LEASE_SECONDS)
+                    self.announce(queue, max(0.0, hidden_until - self._scheduler.seconds))
                 elif task.error is not None:
                     self._failed(task)
                     if message.dequeue_count >= MAX_DEQUEUES:

@@ -1,6 +1,7 @@
 """Send overdue steps again: lost messages, deadlines, idle times, budgets of single instances."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -11,7 +12,7 @@ from shared.control.records import queue_of, send_step
 from shared.control.sweep.base import TaskRun, Walk, each
 from shared.domain.instance import InstanceRecord
 from shared.errors import StoreUnavailableError
-from shared.lifecycle.resending import Resent, is_lost, is_overdue, sent_again
+from shared.lifecycle.resending import Resent, counts_still, is_lost, is_overdue, sent_again, unanswered
 from shared.lifecycle.transition import NextStep, StepName
 from shared.storage.base import InstanceStore, Queues, Versioned
 
@@ -27,7 +28,7 @@ _EVER = datetime.min.replace(tzinfo=UTC)
 
 @dataclass
 class Requeue:
-    """Sends the overdue steps whose messages are lost; remembers what it sent for as long as a step is overdue.
+    """Sends the overdue steps whose messages are lost; remembers what it sent for as long as a step is the same.
 
     A process that takes over the sweep sends a step once more at most.
     """
@@ -42,10 +43,12 @@ class Requeue:
     def begin(self, now: datetime) -> TaskRun:
         return _Run(self, now)
 
-    def send(self, overdue: list[InstanceRecord], now: datetime) -> int:
-        """Send what is lost, deadlines first, then what has been late the longest; how many."""
-        late = {record.instance_id: record.due_at for record in overdue}
-        self._resent = {name: one for name, one in self._resent.items() if late.get(name) == one.due_at}
+    def send(self, overdue: list[InstanceRecord], due: Mapping[str, datetime | None], now: datetime) -> int:
+        """Send what is lost, deadlines first, then what has been late the longest; how many.
+
+        `due`: when the next steps of all records are due that were seen.
+        """
+        self._resent = {name: one for name, one in self._resent.items() if counts_still(one, due, name, now)}
         away: list[StoreUnavailableError] = []
 
         @cache
@@ -80,8 +83,13 @@ class Requeue:
         due_at = record.due_at
         if due_at is None or self.clock.now() - begun > SENDING or not self._is_still_due(record):
             return False
-        send_step(self.queues, record, NextStep(_step(record), 0.0))
-        self._resent[record.instance_id] = sent_again(due_at, self._resent.get(record.instance_id), self.clock.now())
+        known = self._resent.get(record.instance_id)
+        try:
+            send_step(self.queues, record, NextStep(_step(record), 0.0))
+        except StoreUnavailableError:
+            self._resent[record.instance_id] = unanswered(due_at, known, self.clock.now())
+            raise
+        self._resent[record.instance_id] = sent_again(due_at, known, self.clock.now())
         return True
 
     def _is_still_due(self, record: InstanceRecord) -> bool:
@@ -106,10 +114,12 @@ class _Run(TaskRun):
     task: Requeue
     now: datetime
     _overdue: list[InstanceRecord] = field(default_factory=list[InstanceRecord], init=False)
+    _due: dict[str, datetime | None] = field(default_factory=dict[str, datetime | None], init=False)
 
     def see(self, found: Versioned) -> None:
+        self._due[found.record.instance_id] = found.record.due_at
         if is_overdue(found.record, self.now):
             self._overdue.append(found.record)
 
     def finish(self, walk: Walk) -> int:  # noqa: ARG002 - what was not seen is overdue in the next sweep, too
-        return self.task.send(self._overdue, self.now) if self._overdue else 0
+        return self.task.send(self._overdue, self._due, self.now) if self._overdue else 0

@@ -25,7 +25,7 @@ from shared.domain.instance import AttemptState, InstanceRecord
 from shared.domain.messages import ProbeMessage, StepMessage
 from shared.domain.money import Account, Ledger, Reservation
 from shared.errors import StaleRecordError, StoreUnavailableError
-from shared.lifecycle.resending import GRACE
+from shared.lifecycle.resending import FIRST_PAUSE, GRACE
 from shared.observability.instances import InstanceTelemetry
 from shared.queues import LAUNCHES, PROBES, TEARDOWNS
 from shared.storage.base import UNRECORDED_CALLER, Booking, Marker, Versioned
@@ -116,6 +116,36 @@ class TestRequeue:
         with pytest.raises(StoreUnavailableError):
             run.finish(Walk())
         assert deployment.queues.depth(LAUNCHES) == 0
+
+    def test_a_message_that_storage_may_have_taken_should_be_waited_for(self, deployment: Deployment) -> None:
+        deployment.create(due_at=START)
+        deployment.wait(2 * GRACE)
+        task = deployment.requeue()
+        deployment.queues.calls.fail_next("send", AWAY)
+        with pytest.raises(StoreUnavailableError):
+            deployment.sweep(task)
+        deployment.queues.send(LAUNCHES, StepMessage(instanceId=OTHER, epoch=1, step="advance"))
+        deployment.wait(2 * FIRST_PAUSE)
+        assert deployment.sweep(task) == 0, "what waits may have been sent before it"
+        deployment.queues.forget(*deployment.queues.take(LAUNCHES))
+        assert deployment.sweep(task) == 1
+
+    def test_what_was_sent_should_be_remembered_of_a_record_that_cannot_be_read_for_a_moment(
+        self, deployment: Deployment
+    ) -> None:
+        deployment.create(due_at=START)
+        deployment.create(OTHER, due_at=START + timedelta(minutes=3))
+        deployment.wait(2 * GRACE)
+        task = deployment.requeue()
+        assert deployment.sweep(task) == 1
+        deployment.wait(timedelta(minutes=4))
+        run = task.begin(deployment.clock.now())
+        (other,) = (
+            one for one in deployment.store.live() if isinstance(one, Versioned) and one.record.instance_id == OTHER
+        )
+        run.see(other)
+        run.finish(Walk())
+        assert deployment.sweep(task) == 0, "its message still waits"
 
     def test_one_that_storage_refuses_should_not_hold_up_the_others(self, deployment: Deployment) -> None:
         for number in (1, 2, 3):

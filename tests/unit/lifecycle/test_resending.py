@@ -5,7 +5,17 @@ from datetime import datetime, timedelta
 import pytest
 
 from gpulaunch.models.instances import Phase
-from shared.lifecycle.resending import FIRST_PAUSE, GRACE, LONGEST_PAUSE, Resent, is_lost, is_overdue, sent_again
+from shared.lifecycle.resending import (
+    FIRST_PAUSE,
+    GRACE,
+    LONGEST_PAUSE,
+    Resent,
+    counts_still,
+    is_lost,
+    is_overdue,
+    sent_again,
+    unanswered,
+)
 from tests.twins.clock import START
 from tests.twins.factories import make_record
 
@@ -82,3 +92,29 @@ def test_pauses_should_double_up_to_the_longest() -> None:
     assert pauses == sorted(pauses)
     assert pauses[-1] == LONGEST_PAUSE
     assert Resent(due_at=START, at=NOW, count=10_000).pause == LONGEST_PAUSE
+
+
+def test_what_storage_did_not_answer_should_make_no_pause_longer() -> None:
+    resent: Resent | None = None
+    for _ in range(12):
+        resent = unanswered(START, resent, NOW)
+        assert (resent.at, resent.pause) == (NOW, FIRST_PAUSE)
+    assert not is_lost(LATE, resent, NOW - SECOND, NOW + FIRST_PAUSE)
+    assert is_lost(LATE, resent, None, NOW + FIRST_PAUSE)
+    assert unanswered(START, Resent(due_at=START, at=START, count=6), NOW).count == 6
+
+
+@pytest.mark.parametrize(
+    ("due", "later", "counts"),
+    [
+        ({"inst-1": START}, timedelta(hours=1), True),
+        ({"inst-1": START + SECOND}, SECOND, False),
+        ({"inst-1": None}, SECOND, False),
+        ({"inst-2": None}, 2 * LONGEST_PAUSE - SECOND, True),
+        ({}, 2 * LONGEST_PAUSE, False),
+    ],
+)
+def test_what_was_sent_should_count_until_its_record_is_seen_with_another_step_or_not_for_long(
+    due: dict[str, datetime | None], later: timedelta, counts: bool
+) -> None:
+    assert counts_still(Resent(due_at=START, at=NOW, count=1), due, "inst-1", NOW + later) is counts
