@@ -24,13 +24,17 @@ class Node:
     instance_id: str
     attempt: int
     base: str
-    """`http://host:port`."""
+    """`https://host:port`; with http of nodes of an earlier version."""
     key: str = field(repr=False)
     model: str
     """The name under which its vLLM serves the model."""
     slots: int = DEFAULT_SLOTS
     draining: bool = False
     simulated: bool = False
+    server_name: str | None = None
+    """In the certificate that it has to show."""
+    authority: str = field(default="", repr=False)
+    """What vouches for the certificate, PEM."""
 
     @property
     def name(self) -> tuple[str, int]:
@@ -130,12 +134,14 @@ def _node(found: RoutedEndpoint, slot: RoutedSlot, unseal: Unseal) -> Node | Non
     return Node(
         instance_id=slot.instance_id,
         attempt=route.attempt,
-        base=f"http://{host}:{route.port}",
+        base=f"{'http' if route.server_name is None else 'https'}://{host}:{route.port}",
         key=key,
         model=generation.template.model_name,
         slots=slots_of(generation.template.vllm_args),
         draining=slot.state != "active",
         simulated=route.simulated,
+        server_name=route.server_name,
+        authority=found.authority,
     )
 
 

@@ -9,6 +9,7 @@ import aiohttp
 from gateway.answer import NodeAnswer
 from gateway.simulated import canned
 from gateway.snapshot import Node
+from gpulaunch.trust import node_context
 
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 600.0
@@ -55,9 +56,16 @@ class NodeUpstream:
         sent = {**headers, "Authorization": f"Bearer {node.key}", "Accept-Encoding": "identity"}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
         try:
+            tls = True if node.server_name is None else node_context(node.authority)
             async with asyncio.timeout(ANSWER_SECONDS):
                 response = await self._session.post(
-                    f"{node.base}{path}", data=body, headers=sent, timeout=timeout, allow_redirects=False
+                    f"{node.base}{path}",
+                    data=body,
+                    headers=sent,
+                    timeout=timeout,
+                    allow_redirects=False,
+                    ssl=tls,
+                    server_hostname=node.server_name,
                 )
         except (aiohttp.ConnectionTimeoutError, aiohttp.ClientError, OSError) as error:
             if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         UnreadableAnswerError,
         WaitTimeoutError,
     )
+    from gpulaunch.client.nodes import async_node_client, node_client
     from gpulaunch.client.synchronous import GpuLaunch
     from gpulaunch.models.endpoints import EndpointSpec, EndpointView
     from gpulaunch.models.instances import Phase, Reason
@@ -70,6 +71,8 @@ __all__ = [
     "UnreadableAnswerError",
     "WaitTimeoutError",
     "__version__",
+    "async_node_client",
+    "node_client",
 ]
 
 __version__ = VERSION
@@ -83,6 +86,7 @@ _MODULES = (
     "client.errors",
     "client.synchronous",
     "client.asynchronous",
+    "client.nodes",
 )
 """Where the names live; the light modules first."""
 

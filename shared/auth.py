@@ -5,10 +5,18 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
 from gpulaunch.operations import Scope
+
+if TYPE_CHECKING:
+    from shared.certificates import Authority, NodeCertificate
+
+_KEPT = 4096
+"""Certificates that are kept once made: making one takes half a millisecond."""
 
 
 class Purpose(StrEnum):
@@ -24,6 +32,8 @@ class Purpose(StrEnum):
     """The key that signs the web UI's cookies; belongs to the deployment, not to an attempt."""
     GATEWAY = "gateway"
     """The key that unseals nodes' keys in the gateway; belongs to the deployment."""
+    AUTHORITY = "authority"
+    """What nodes' certificates follow from; belongs to the deployment."""
     CALLER = "caller"
     """Stands for a caller's token in the hash of an idempotency key."""
 
@@ -53,6 +63,7 @@ class Deriver:
 
     def __init__(self, master_key: SecretStr) -> None:
         self._key = master_key.get_secret_value().encode()
+        self._certificate = lru_cache(_KEPT)(self._issued)
 
     def derive(self, instance_id: str, attempt: int, purpose: Purpose) -> str:
         """The secret of one attempt for one purpose: 43 URL-safe characters (HMAC-SHA-256)."""
@@ -72,6 +83,23 @@ class Deriver:
         from cryptography.fernet import Fernet
 
         return Fernet(self.gateway_key()).encrypt(key.encode()).decode()
+
+    @cached_property
+    def _authority(self) -> "Authority":
+        from shared.certificates import Authority
+
+        return Authority(self.derive("nodes", 0, Purpose.AUTHORITY).encode())
+
+    def authority_certificate(self) -> str:
+        """What vouches for all nodes' certificates: PEM, no secret."""
+        return self._authority.certificate
+
+    def certificate(self, instance_id: str, attempt: int) -> "NodeCertificate":
+        """The certificate with which the vLLM of an attempt's node answers, and its key."""
+        return self._certificate(instance_id, attempt)
+
+    def _issued(self, instance_id: str, attempt: int) -> "NodeCertificate":
+        return self._authority.issue(instance_id, attempt)
 
     def is_node(self, token: str, instance_id: str, attempt: int) -> bool:
         return hmac.compare_digest(_bytes(token), self.derive(instance_id, attempt, Purpose.NODE).encode())

@@ -310,3 +310,7 @@ class Credentials(Answer):
     """The key, as `Authorization: Bearer`."""
     model_name: str
     """What requests name as `model`."""
+    server_name: str | None = None
+    """The name in the node's certificate, which its address is not; null: the node answers by plain HTTP."""
+    ca_certificate: str | None = None
+    """What vouches for the certificate, PEM; the same for all instances of a deployment."""

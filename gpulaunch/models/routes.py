@@ -20,6 +20,8 @@ class SlotRoute(Kept):
     port: int
     sealed_key: str
     """The node's key, which the gateway alone can unseal (Fernet)."""
+    server_name: str | None = None
+    """The name in the certificate that the node has to show; None: it answers by plain HTTP."""
     simulated: bool = False
     """The gateway itself answers with canned text; no node exists."""
 
@@ -67,6 +69,8 @@ class RoutedEndpoint(Stored):
     generations: Annotated[list[RoutedGeneration], Field(min_length=1)]
     slots: list[RoutedSlot] = []
     keys: list[EndpointKey] = []
+    authority: str = ""
+    """What vouches for the nodes' certificates, PEM."""
 
 
 def hash_of_key(key: str) -> str:

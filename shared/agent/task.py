@@ -139,6 +139,8 @@ def node_environment(
         "GPULAUNCH_LEASE_SECONDS": str(settings.lease_seconds),
         "GPULAUNCH_VLLM_REQUIREMENT": settings.vllm_requirement,
     }
+    if attempt.tls:
+        environment["GPULAUNCH_TLS"] = "1"
     if settings.vllm_executable is not None:
         environment["GPULAUNCH_VLLM_EXECUTABLE"] = settings.vllm_executable
     if settings.public_url is not None:

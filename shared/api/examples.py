@@ -30,9 +30,11 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "LeaseAnswer": {"renewed": True, "lease_seconds": 900},
     "Credentials": {
         "instance_id": _INSTANCE,
-        "endpoint": "http://203.0.113.7:8000/v1",
+        "endpoint": "https://203.0.113.7:8000/v1",
         "api_key": "gl-…",
         "model_name": "meta-llama/Llama-3.1-8B-Instruct",
+        "server_name": f"a1.{_INSTANCE.lower()}.node.gpulaunch.internal",
+        "ca_certificate": "-----BEGIN CERTIFICATE-----\n…\n-----END CERTIFICATE-----\n",
     },
     "OperationView": {
         "id": f"{_INSTANCE}/launch",

@@ -15,6 +15,7 @@ from gpulaunch.models.responses import (
 )
 from gpulaunch.models.times import seconds_between
 from shared.auth import Deriver
+from shared.certificates import node_name
 from shared.control.phase_estimates import PhaseSpan, durations
 from shared.domain.costs import attempt_cost, cost_so_far
 from shared.domain.errors import NotReadyError
@@ -33,7 +34,7 @@ def endpoint_of(record: InstanceRecord) -> str | None:
     if record.phase is not Phase.READY or attempt is None or attempt.address is None or attempt.port is None:
         return None
     host = f"[{attempt.address}]" if ":" in attempt.address else attempt.address
-    return f"http://{host}:{attempt.port}/v1"
+    return f"{'https' if attempt.tls else 'http'}://{host}:{attempt.port}/v1"
 
 
 def as_of(record: InstanceRecord, now: datetime) -> datetime:
@@ -128,6 +129,8 @@ def credentials(record: InstanceRecord, deriver: Deriver) -> Credentials:
         endpoint=endpoint,
         api_key=deriver.endpoint_key(record.instance_id, attempt.number),
         model_name=record.request.model_name,
+        server_name=node_name(record.instance_id, attempt.number) if attempt.tls else None,
+        ca_certificate=deriver.authority_certificate() if attempt.tls else None,
     )
 
 

@@ -14,6 +14,7 @@ import aiohttp
 from pydantic import ValidationError
 from yarl import URL
 
+from gpulaunch.trust import node_context
 from shared.agent.task import PROOF_HEADER, Question
 from shared.domain.node import NodeStatus
 from shared.domain.provider import NodeTarget, NodeUnreachableError, Probe
@@ -58,9 +59,9 @@ def _client() -> aiohttp.ClientSession:
     )
 
 
-def _url(address: str, port: int, path: str) -> URL:
+def _url(address: str, port: int, path: str, scheme: str = "http") -> URL:
     """Raises ValueError for a malformed address."""
-    return URL.build(scheme="http", host=address, port=port, path=path)
+    return URL.build(scheme=scheme, host=address, port=port, path=path)
 
 
 class HttpNodes:
@@ -130,14 +131,15 @@ async def _probe(client: aiohttp.ClientSession, target: NodeTarget) -> Probe:
         return Probe(alive=False, message="vLLM's port is not known yet")
     headers = {"Authorization": f"Bearer {target.api_key}"}
     try:
-        health = _url(target.address, target.port, "/health")
-        code, _, _ = await _get(client, health, _STATUS_BYTES, PROBE_SECONDS, headers)
+        health = _url(target.address, target.port, "/health", "http" if target.server_name is None else "https")
+        code, _, _ = await _get(client, health, _STATUS_BYTES, PROBE_SECONDS, headers, target)
     except _NO_ANSWER as error:
         return Probe(alive=False, message=f"vLLM did not answer: {_why(error)}")
     if code != _OK:
         return Probe(alive=False, message=f"vLLM's /health answered {code}")
     try:
-        code, body, _ = await _get(client, health.with_path("/metrics"), _METRICS_BYTES, PROBE_SECONDS, headers)
+        metrics = health.with_path("/metrics")
+        code, body, _ = await _get(client, metrics, _METRICS_BYTES, PROBE_SECONDS, headers, target)
     except _NO_ANSWER as error:
         return Probe(alive=True, message=f"no metrics: {_why(error)}")
     if code != _OK:
@@ -157,13 +159,22 @@ async def _probe(client: aiohttp.ClientSession, target: NodeTarget) -> Probe:
 
 
 async def _get(
-    client: aiohttp.ClientSession, url: URL, most: int, seconds: float, headers: dict[str, str] | None = None
+    client: aiohttp.ClientSession,
+    url: URL,
+    most: int,
+    seconds: float,
+    headers: dict[str, str] | None = None,
+    shown_by: NodeTarget | None = None,
 ) -> tuple[int, bytes, str]:
     """Return status, body and the proof of who answers, if there is one.
 
-    Compression is declined, so that a small answer cannot unpack into a large one.
+    `shown_by`: whose certificate has to be shown. Compression is declined, so that a small answer cannot unpack into a
+    large one.
     """
-    async with asyncio.timeout(seconds), client.get(url, headers=headers, allow_redirects=False) as response:
+    name = None if shown_by is None else shown_by.server_name
+    tls = True if shown_by is None or name is None else node_context(shown_by.authority)
+    call = client.get(url, headers=headers, allow_redirects=False, ssl=tls, server_hostname=name)
+    async with asyncio.timeout(seconds), call as response:
         body = bytearray()
         async for chunk in response.content.iter_any():
             body += chunk
@@ -175,6 +186,8 @@ async def _get(
 def _why(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "what answers there shows another certificate"
     if isinstance(error, aiohttp.ClientConnectorError):
         return "no connection"
     # Such as a status line that the node made up.

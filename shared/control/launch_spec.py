@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from shared.agent.task import agent_port, node_environment
 from shared.auth import Deriver, Purpose
 from shared.backends.base import Assignments
+from shared.certificates import node_name
 from shared.domain.instance import InstanceRecord
 from shared.domain.provider import AttemptRef, LaunchSpec, NodeTarget
 from shared.planning.model_fit import disk_gib
@@ -85,4 +86,6 @@ class LaunchSpecs:
             agent_token=self.deriver.derive(record.instance_id, attempt.number, Purpose.AGENT),
             proves=attempt.proves,
             api_key=self.deriver.endpoint_key(record.instance_id, attempt.number),
+            server_name=node_name(record.instance_id, attempt.number) if attempt.tls else None,
+            authority=self.deriver.authority_certificate() if attempt.tls else "",
         )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from gpulaunch.models.routes import SlotRoute
 from shared.auth import Deriver
 from shared.autoscaling.observed import MISSING, Replica, Replicas
+from shared.certificates import node_name
 from shared.domain.endpoint import EndpointRecord, Slot
 
 
@@ -15,7 +16,10 @@ class RouteMaker:
     def routed(self, endpoint: EndpointRecord, replicas: Replicas) -> EndpointRecord:
         """The endpoint with a route in each slot whose node is ready; the same object if nothing changes."""
         slots = [self._routed(slot, replicas.get(slot.instance_id, MISSING)) for slot in endpoint.slots]
-        return endpoint if slots == endpoint.slots else endpoint.with_slots(slots)
+        if slots == endpoint.slots:
+            return endpoint
+        authority = self.deriver.authority_certificate()
+        return endpoint.with_slots(slots).model_copy(update={"authority": authority})
 
     def _routed(self, slot: Slot, replica: Replica) -> Slot:
         if replica.address is None:
@@ -26,6 +30,11 @@ class RouteMaker:
             return slot
         sealed = self.deriver.sealed(self.deriver.endpoint_key(slot.instance_id, replica.attempt))
         route = SlotRoute(
-            attempt=replica.attempt, address=host, port=port, sealed_key=sealed, simulated=replica.simulated
+            attempt=replica.attempt,
+            address=host,
+            port=port,
+            sealed_key=sealed,
+            server_name=node_name(slot.instance_id, replica.attempt) if replica.tls else None,
+            simulated=replica.simulated,
         )
         return slot.model_copy(update={"route": route})

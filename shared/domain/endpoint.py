@@ -95,6 +95,8 @@ class EndpointRecord(Kept):
     """No replica is started before that."""
     events: list[EndpointEvent] = []
     keys: list[EndpointKey] = []
+    authority: str = ""
+    """What vouches for its nodes' certificates, PEM."""
 
     @property
     def wanted(self) -> Generation:

@@ -103,6 +103,8 @@ class Attempt(Kept):
     """The node tells of its changes by itself."""
     proves: bool = False
     """Its agent answers a challenge; those of earlier versions are sent their token."""
+    tls: bool = False
+    """Its vLLM answers by TLS with the attempt's certificate; those of earlier versions by plain HTTP."""
     heard_at: UtcTime | None = None
     """When its agent was last heard, as far as it was written down; None: never, or by an earlier version."""
     detail: str = ""

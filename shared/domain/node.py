@@ -169,6 +169,17 @@ class ModelFolder(Stored):
     """What is in it."""
 
 
+class NodeTls(Stored):
+    """With what vLLM answers by TLS."""
+
+    certificate: str
+    """PEM."""
+    key: str = Field(repr=False)
+    """PEM."""
+    authority: str
+    """PEM of the authority that vouches for the certificate."""
+
+
 class Assignment(Stored):
     """Everything a node needs, fetched with its token or, in pull mode, passed in the task."""
 
@@ -196,6 +207,8 @@ class Assignment(Stored):
     """The arguments with `{extra-1}` and `{model}` in place of what is in such a folder; None: as `vllm_args`."""
     api_key: str
     """The endpoint's key; the node passes it to vLLM in the environment, never as an argument."""
+    tls: NodeTls | None = None
+    """None: vLLM answers by plain HTTP."""
     port: int | None
     """vLLM's port; None lets the agent choose a free one and report it."""
     deadline_at: UtcTime

@@ -166,6 +166,10 @@ class NodeTarget:
     """The attempt's key, without which its endpoint answers nothing, not even its health; derived."""
     proves: bool = False
     """The agent answers a challenge; one of an earlier version has to be sent its token."""
+    server_name: str | None = None
+    """The name in the certificate with which vLLM answers; None: by plain HTTP."""
+    authority: str = ""
+    """What vouches for the certificate, PEM."""
 
 
 @dataclass(frozen=True, kw_only=True)

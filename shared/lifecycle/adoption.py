@@ -63,6 +63,7 @@ def adopted(
         calls_us=calls_us,
         heard_at=now if heard else None,
         proves=True,
+        tls=True,
         port=port,
     )
     request = StoredRequest(

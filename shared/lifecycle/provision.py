@@ -60,6 +60,7 @@ def next_attempt(transition: Transition, timeouts: Timeouts) -> Decision:
         started_at=transition.now,
         billed_from=transition.now,
         proves=True,
+        tls=True,
     )
     transition.change(
         attempts=[*record.attempts, attempt],

@@ -5,7 +5,7 @@ from shared.agent.task import server_port
 from shared.auth import Deriver
 from shared.clock import Clock
 from shared.domain.instance import InstanceRecord
-from shared.domain.node import Assignment, ModelFolder
+from shared.domain.node import Assignment, ModelFolder, NodeTls
 from shared.domain.references import MODEL_FOLDER, Reference, localized
 from shared.model_sources.base import SourceListings, refused
 from shared.settings import Settings
@@ -51,11 +51,17 @@ class AssignmentMaker:
             vllm_args=record.request.vllm_args,
             local_args=local_args,
             api_key=self._deriver.endpoint_key(record.instance_id, attempt),
+            tls=self._tls(record, attempt) if tried.tls else None,
             port=server_port(tried.offer.provider, self._settings),
             deadline_at=record.deadline_at,
             lease_seconds=min(self._settings.lease_seconds, left),
             job=record.request.job,
         )
+
+    def _tls(self, record: InstanceRecord, attempt: int) -> NodeTls:
+        made = self._deriver.certificate(record.instance_id, attempt)
+        authority = self._deriver.authority_certificate()
+        return NodeTls(certificate=made.certificate, key=made.key, authority=authority)
 
     def _localized(self, record: InstanceRecord) -> tuple[list[ModelFolder], list[str]]:
         """What the node fetches beside the model, and vLLM's arguments with its folders in them."""

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import ssl
 import statistics
 import subprocess
 import time
@@ -16,10 +17,13 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from shared.agent.node import guard
 from shared.agent.node.guard import SERVED
+from shared.auth import Deriver
 from shared.backends.nodes import total
+from shared.domain.node import NodeTls
 from tests.e2e.stack import model, vllm
 from tests.e2e.stack.assembly import CACHE
 from tests.e2e.stack.processes import wait_until
@@ -33,7 +37,9 @@ OWN = {"Authorization": f"Bearer {API_KEY}"}
 ROUNDS, TOKENS = 8, 150
 PATIENCE = 60
 """Seconds; vLLM needs five for its OpenAPI document on a busy machine."""
-CLIENT = httpx.Client(timeout=PATIENCE)
+DERIVER = Deriver(SecretStr("k" * 32))
+TRUSTED = ssl.create_default_context(cadata=DERIVER.authority_certificate())
+CLIENT = httpx.Client(timeout=PATIENCE, verify=TRUSTED)
 """One for all: each has a TLS context of its own, which takes longer than a request."""
 
 
@@ -41,11 +47,16 @@ CLIENT = httpx.Client(timeout=PATIENCE)
 class Server:
     port: int
     pid: int | None = None
-    """The process that serves HTTP, where it was started by hand."""
+    """The process that serves HTTP, where it was started by hand: without a certificate."""
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.pid is None else 'http'}://127.0.0.1:{self.port}"
+
+    def connect(self) -> http.client.HTTPConnection:
+        if self.pid is None:
+            return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=PATIENCE, context=TRUSTED)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
 
     def ask(self, method: str, path: str, headers: dict[str, str], **more: Any) -> httpx.Response:
         return CLIENT.request(method, f"{self.url}{path}", headers=headers, **more)
@@ -92,7 +103,9 @@ def node(nodes: Nodes, environment: Vllm) -> Server:
     variables: dict[str, Any] = {**environment.variables(), **VARIABLES, "GPULAUNCH_LEASE_SECONDS": "3600"}
     store = Store()
     files = [store.file(path.name, path.read_bytes()) for path in model.files(tiny)]
-    given = nodes.assignment(files, vllm_args=ARGS, lease_seconds=3600)
+    made = DERIVER.certificate("inst-1", 1)
+    tls = NodeTls(certificate=made.certificate, key=made.key, authority=DERIVER.authority_certificate())
+    given = nodes.assignment(files, vllm_args=ARGS, lease_seconds=3600, tls=tls)
     agent = nodes.start(pull=given, GPULAUNCH_VLLM_EXECUTABLE=str(environment.executable), **variables)
 
     def serving() -> int | None:
@@ -141,7 +154,7 @@ def guarded(nodes: Nodes, environment: Vllm) -> Server:
 
 def handshake(server: Server, path: str, headers: dict[str, str]) -> int:
     """The status of the answer to a websocket's opening handshake."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
+    connection = server.connect()
     opening = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
     connection.request("GET", path, headers={**opening, "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", **headers})
     status = connection.getresponse().status
@@ -196,12 +209,17 @@ def test_with_the_key_what_is_listed_should_be_served_and_nothing_else(guarded: 
 
 
 def test_a_large_body_without_the_key_should_be_refused_before_it_is_read(guarded: Server) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", guarded.port, timeout=PATIENCE)
+    connection = guarded.connect()
     connection.putrequest("POST", "/v1/chat/completions")
     connection.putheader("Content-Length", str(2**40))
     connection.endheaders()
     assert connection.getresponse().status == 401
     connection.close()
+
+
+def test_nobody_should_get_an_answer_in_plain(guarded: Server) -> None:
+    with pytest.raises(httpx.HTTPError):
+        httpx.get(f"http://127.0.0.1:{guarded.port}/health", headers=OWN, timeout=PATIENCE)
 
 
 def checking() -> float:

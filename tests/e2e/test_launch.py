@@ -6,9 +6,9 @@ import re
 import time
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
+from gpulaunch import Credentials, node_client
 from tests.e2e.stack.app import MASTER_KEY, TOKEN, App
 from tests.e2e.stack.assembly import Stack
 from tests.e2e.stack.processes import wait_until
@@ -47,11 +47,12 @@ def ask(app: App, instance_id: str) -> None:
         "max_tokens": 8,
     }
     url = f"{access['endpoint']}/chat/completions"
-    answer = httpx.post(url, json=question, headers={"Authorization": f"Bearer {access['api_key']}"}, timeout=60)
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["usage"]["completion_tokens"] > 0
-    for headers in ({}, {"Authorization": f"Bearer {access['api_key'][:-1]}x"}):
-        assert httpx.post(url, json=question, headers=headers, timeout=60).status_code == 401
+    with node_client(Credentials.model_validate(access), timeout=60) as client:
+        answer = client.post(url, json=question, headers={"Authorization": f"Bearer {access['api_key']}"})
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["usage"]["completion_tokens"] > 0
+        for headers in ({}, {"Authorization": f"Bearer {access['api_key'][:-1]}x"}):
+            assert client.post(url, json=question, headers=headers).status_code == 401
 
 
 def nothing_left(stack: Stack) -> None:

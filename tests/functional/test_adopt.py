@@ -90,7 +90,7 @@ def test_a_serving_node_should_be_an_instance_again(push: NodeWorld) -> None:
     push.run(60)
     beat(push, instance_id, HOUR)
     shown = push.show(instance_id)
-    assert (shown["phase"], shown["endpoint"]) == ("ready", "http://203.0.113.7:8000/v1")
+    assert (shown["phase"], shown["endpoint"]) == ("ready", "https://203.0.113.7:8000/v1")
     assert shown["request"]["model_name"] == "org/model"
     hours = (push.clock.now() - created).total_seconds() / 3600
     assert shown["cost_usd"] == pytest.approx(hours * shown["attempts"][0]["offer"]["price_per_hour"], rel=0.05)

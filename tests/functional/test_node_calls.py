@@ -18,7 +18,7 @@ from tests.functional.scripted import NodeWorld
 def test_a_node_that_registers_should_make_its_instance_ready(push: NodeWorld) -> None:
     instance_id = push.to_ready()
     shown = push.show(instance_id)
-    assert shown["endpoint"] == "http://203.0.113.7:8000/v1"
+    assert shown["endpoint"] == "https://203.0.113.7:8000/v1"
     phases = [phase for phase, _ in push.phases(instance_id)]
     assert phases == [
         "validating",
@@ -91,7 +91,7 @@ def test_a_node_should_not_choose_whom_the_control_plane_calls(push: NodeWorld, 
     assert push.node(instance_id, "register", {"port": 8000, "address": address}).json["renewed"]
     push.run(5)
     shown = push.show(instance_id)
-    assert (shown["phase"], shown["endpoint"]) == ("ready", "http://203.0.113.7:8000/v1")
+    assert (shown["phase"], shown["endpoint"]) == ("ready", "https://203.0.113.7:8000/v1")
 
 
 def test_a_node_whose_address_the_provider_does_not_know_should_not_be_ready_by_its_own(push: NodeWorld) -> None:

@@ -29,7 +29,7 @@ def test_a_launch_should_be_ready_after_exactly_82_seconds(world: World) -> None
     world.run(0.2)
     shown = world.show(instance_id)
     assert shown["phase"] == "ready"
-    assert shown["endpoint"].startswith("http://")
+    assert shown["endpoint"].startswith("https://")
     assert world.phases(instance_id) == TIMELINE
 
 

@@ -23,10 +23,12 @@ PROTOCOLS = (
 )
 LEAVES = (
     "gpulaunch.deadlines",
+    "gpulaunch.trust",
     "shared.agent.task",
     "shared.auth",
     "shared.azure_transport",
     "shared.cache",
+    "shared.certificates",
     "shared.clock",
     "shared.errors",
     "shared.queues",
@@ -41,7 +43,7 @@ EDGE = ("gpulaunch", "shared.api", "shared.app", "shared.clouds.registry", "shar
 RIM = (*CONTRACT, "shared.domain", *PROTOCOLS, *LEAVES)
 ALLOWED: dict[str, tuple[str, ...]] = {
     "gpulaunch": ("gpulaunch",),
-    "gateway": ("gpulaunch.models", "gpulaunch.deadlines", "gateway"),
+    "gateway": ("gpulaunch.models", "gpulaunch.deadlines", "gpulaunch.trust", "gateway"),
     "shared.domain": (*CONTRACT, "shared.domain"),
     "shared.lifecycle": (*CONTRACT, "shared.domain", "shared.lifecycle"),
     "shared.planning": (*CONTRACT, "shared.domain", "shared.planning"),

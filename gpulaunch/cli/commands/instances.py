@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import httpx
 import typer
@@ -199,19 +200,33 @@ def credentials(
     export: Annotated[
         bool, typer.Option("--export", metavar="", help='For the shell: eval "$(gpulaunch credentials ID --export)".')
     ] = False,
+    ca: Annotated[
+        bool, typer.Option("--ca", metavar="", help="Only what vouches for the node's certificate, as PEM.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Print a ready endpoint's address and key, and a curl command."""
     session = session_of(context, as_json=as_json)
     answer = session.gpu.credentials(instance_id)
+    if ca:
+        if answer.ca_certificate is None:
+            raise ClientError(f"{answer.instance_id} answers by plain HTTP: its node is of an earlier version")
+        session.answer(answer, lambda: session.say(str(answer.ca_certificate).strip()))
+        return
     session.answer(answer, lambda: _usage(session, answer, with_curl=not export))
 
 
 def _usage(session: Session, answer: Credentials, *, with_curl: bool) -> None:
     session.say(f"export OPENAI_BASE_URL='{answer.endpoint}'\nexport OPENAI_API_KEY='{answer.api_key}'")
     if with_curl:
+        url, trust = "$OPENAI_BASE_URL", ""
+        if answer.server_name is not None:
+            # The node's name is in no name server: curl checks it, and connects to the address.
+            address = urlsplit(answer.endpoint)
+            url = f"https://{answer.server_name}:{address.port}{address.path}"
+            trust = f"--cacert <(gpulaunch credentials {answer.instance_id} --ca) --connect-to ::{address.netloc} "
         session.say(
-            'curl -sS "$OPENAI_BASE_URL/chat/completions" -H "Authorization: Bearer $OPENAI_API_KEY" \\\n'
+            f'curl -sS {trust}"{url}/chat/completions" -H "Authorization: Bearer $OPENAI_API_KEY" \\\n'
             "  -H 'Content-Type: application/json' \\\n"
             f'  -d \'{{"model": "{answer.model_name}", "messages": [{{"role": "user", "content": "Hello"}}]}}\''
         )

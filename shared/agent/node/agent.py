@@ -90,7 +90,7 @@ class Agent:
         tries = 0
         while self._assignment is None and self._control is not None:
             try:
-                self._take(self._control.assignment())
+                self._take(_complete(self._control.assignment(), self._config))
             except RetryableError as error:
                 tries += 1
                 self._log(f"no assignment yet: {error}")
@@ -235,6 +235,13 @@ class Agent:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         for fetched in (*self._config.work.glob("model*"), *self._config.work.glob("extra-*")):
             shutil.rmtree(fetched, ignore_errors=True)
+
+
+def _complete(assignment: dict[str, Any], config: Config) -> dict[str, Any]:
+    """Raises RetryableError where a control plane that knows of no certificates answered: it is being updated."""
+    if config.tls and not assignment.get("tls"):
+        raise RetryableError("the assignment has no certificate; an earlier version of the control plane answered")
+    return assignment
 
 
 def _hub_headers(assignment: Mapping[str, Any], files: Sequence[Mapping[str, Any]]) -> dict[str, str]:

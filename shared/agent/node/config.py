@@ -1,7 +1,7 @@
 """The agent's configuration: its environment, set by `shared/agent/task.py`.
 
 Always: GPULAUNCH_INSTANCE, GPULAUNCH_ATTEMPT, GPULAUNCH_DEADLINE (RFC 3339), GPULAUNCH_LEASE_SECONDS.
-Usually: GPULAUNCH_CLUSTER, GPULAUNCH_CLOUD (one of `host.py`), GPULAUNCH_VLLM_REQUIREMENT.
+Usually: GPULAUNCH_TLS (1), GPULAUNCH_CLUSTER, GPULAUNCH_CLOUD (one of `host.py`), GPULAUNCH_VLLM_REQUIREMENT.
 Optional: GPULAUNCH_VLLM_EXECUTABLE (where it exists nothing is installed) and GPULAUNCH_WORK_DIR (default
 ~/gpulaunch/<instance>-<attempt>).
 Push, the agent reports to the control plane: GPULAUNCH_URL and the secret GPULAUNCH_NODE_TOKEN.
@@ -36,6 +36,8 @@ class Config:
     agent_token: str = field(repr=False)
     agent_port: int
     assignment: dict[str, Any] | None = field(repr=False)
+    tls: bool
+    """Its endpoint is called by TLS: an assignment has to bring a certificate."""
     requirement: str
     executable: str | None
     work: Path
@@ -60,6 +62,7 @@ class Config:
             agent_token=agent_token,
             agent_port=int(environ.get("GPULAUNCH_AGENT_PORT", "0")),
             assignment=json.loads(gzip.decompress(base64.b64decode(packed))) if packed else None,
+            tls=environ.get("GPULAUNCH_TLS") == "1",
             requirement=environ.get("GPULAUNCH_VLLM_REQUIREMENT", "vllm"),
             executable=environ.get("GPULAUNCH_VLLM_EXECUTABLE"),
             work=Path(environ.get("GPULAUNCH_WORK_DIR") or default),

@@ -9,7 +9,9 @@ from typing import Any
 from shared.agent.node.clock import NodeClock
 from shared.agent.node.config import Config
 from shared.agent.node.process import Child
+from shared.agent.node.serve import local_address
 from shared.agent.node.state import State
+from shared.agent.node.tls import job_environment
 
 
 class JobRun:
@@ -33,11 +35,14 @@ class JobRun:
             minutes = job.get("timeout_minutes")
             self._until = None if minutes is None else self._clock.ticks() + minutes * 60
             address = {
-                "OPENAI_BASE_URL": f"http://127.0.0.1:{self._state.port}/v1",
+                "OPENAI_BASE_URL": f"{local_address(self._state.port, assignment)}/v1",
                 "OPENAI_API_KEY": assignment["api_key"],
             }
             work = self._config.work
-            self._child = Child(job["command"], {**environ, **address}, work / "job.log", signal.SIGKILL, work)
+            trusted = job_environment(assignment.get("tls"), work, environ)
+            self._child = Child(
+                job["command"], {**environ, **trusted, **address}, work / "job.log", signal.SIGKILL, work
+            )
         code = self._child.poll()
         if code is None and self._until is not None and self._clock.ticks() >= self._until:
             self._child.stop(5)

@@ -19,6 +19,7 @@ from shared.agent.node.errors import NETWORK_ERRORS, FatalError
 from shared.agent.node.guard import KEY, Guard
 from shared.agent.node.process import Child, free_port, lines_since, port_is_free, size_of
 from shared.agent.node.state import SERVING, State
+from shared.agent.node.tls import server_arguments
 from shared.agent.node.transport import Http
 
 PORT_PATIENCE_SECONDS = 15.0
@@ -79,6 +80,8 @@ class VllmServer:
             KEY: assignment["api_key"],
             "VLLM_USE_RUST_FRONTEND": "0",
         } | known
+        if assignment.get("tls"):
+            self._http.trust(assignment["tls"]["authority"])
         self._proof = {"Authorization": f"Bearer {assignment['api_key']}"}
         self._plan = (vllm, assignment, {"VLLM_NO_USAGE_STATS": "1", **environ, **extra})
         found = sorted(vllm.resolve().parent.parent.glob("lib/python*/site-packages/vllm-*.dist-info"))
@@ -134,7 +137,7 @@ class VllmServer:
 
     @property
     def _address(self) -> str:
-        return f"http://127.0.0.1:{self._state.port}"
+        return local_address(self._state.port, {} if self._plan is None else self._plan[1])
 
     def _start(self) -> None:
         if self._plan is None:
@@ -152,6 +155,7 @@ class VllmServer:
         command = ["serve", str(work / "model")]
         command += ["--served-model-name", assignment["model_name"], "--host", "0.0.0.0", "--port", str(port)]  # noqa: S104 - clients connect from outside
         command += ["--middleware", f"{GUARD}.{Guard.__name__}"]
+        command += server_arguments(assignment.get("tls"), work)
         if not any(arg.partition("=")[0].replace("_", "-") == "--max-model-len" for arg in assignment["vllm_args"]):
             # A model's own context is often longer than fits beside its weights, and vLLM then exits after minutes that
             # are paid for. `auto` is the longest that fits.
@@ -190,6 +194,11 @@ class VllmServer:
         for child in (self._child, self._loaded):
             if child is not None:
                 child.stop(patience)
+
+
+def local_address(port: int | None, assignment: Mapping[str, Any]) -> str:
+    """The address of vLLM on the node itself."""
+    return f"{'https' if assignment.get('tls') else 'http'}://127.0.0.1:{port}"
 
 
 def local_arguments(assignment: Mapping[str, Any], work: Path) -> list[str]:

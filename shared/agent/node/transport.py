@@ -16,6 +16,8 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
+from shared.agent.node.tls import BUNDLES
+
 MIB = 1024 * 1024
 T = TypeVar("T")
 
@@ -58,7 +60,7 @@ def tls_context() -> ssl.SSLContext:
     """The default checks, also on Pythons that were built without knowing where certificates are."""
     context = ssl.create_default_context()
     if not context.cert_store_stats()["x509"]:
-        for bundle in ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"):
+        for bundle in BUNDLES:
             if Path(bundle).exists():
                 context.load_verify_locations(bundle)
                 break
@@ -123,9 +125,13 @@ class Http:
     """Requests; the environment's proxies are used except towards this machine and its metadata service."""
 
     def __init__(self) -> None:
-        context = tls_context()
-        self._proxied = _opener(context, urllib.request.ProxyHandler())
-        self._direct = _opener(context, urllib.request.ProxyHandler({}))
+        self._proxied = _opener(tls_context(), urllib.request.ProxyHandler())
+        self._near = tls_context()
+        self._direct = _opener(self._near, urllib.request.ProxyHandler({}))
+
+    def trust(self, authority: str) -> None:
+        """Believe certificates of this authority (PEM) on this machine."""
+        self._near.load_verify_locations(cadata=authority)
 
     def open(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None, timeout: float = 30.0

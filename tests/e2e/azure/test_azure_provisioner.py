@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
-import httpx
 import pytest
 
+from gpulaunch import Credentials, node_client
 from tests.e2e.azure.assembly import HUB_TOKEN, SEED_MODEL, AzureStack, azure_stack
 from tests.e2e.stack.app import App
 from tests.e2e.stack.processes import run, wait_until
@@ -55,10 +55,11 @@ def ask(app: App, instance_id: str) -> None:
     access = app.call("GET", f"/api/instances/{instance_id}/credentials")
     question = {"model": SEED_MODEL, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
     url, key = f"{access['endpoint']}/chat/completions", access["api_key"]
-    answer = httpx.post(url, json=question, headers={"Authorization": f"Bearer {key}"}, timeout=60)
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["usage"]["completion_tokens"] > 0
-    assert httpx.post(url, json=question, timeout=60).status_code == 401
+    with node_client(Credentials.model_validate(access), timeout=60) as client:
+        answer = client.post(url, json=question, headers={"Authorization": f"Bearer {key}"})
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["usage"]["completion_tokens"] > 0
+        assert client.post(url, json=question).status_code == 401
 
 
 def nothing_left(azure: AzureStack) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import importlib
 import json
 import os
+import ssl
 import sys
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -111,6 +112,8 @@ def main() -> int:
     parser.add_argument("--fake-running", type=float, default=0.0)
     parser.add_argument("--middleware", action="append", default=[])
     parser.add_argument("--fake-unguarded", action="store_true")
+    parser.add_argument("--ssl-certfile")
+    parser.add_argument("--ssl-keyfile")
     args, _ = parser.parse_known_args()
     work = args.model.parent
     (work / "vllm.argv").write_text(json.dumps(sys.argv))
@@ -127,6 +130,10 @@ def main() -> int:
         print("(APIServer pid=7) RuntimeError: Engine core initialization failed. See root cause above.", flush=True)
         return 1
     server = Server((args.host, args.port), Handler)
+    if args.ssl_certfile:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(args.ssl_certfile, args.ssl_keyfile)
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     server.model, server.running = args.served_model_name, args.fake_running
     names: list[str] = [] if args.fake_unguarded else args.middleware
     for name in names:

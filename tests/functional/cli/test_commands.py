@@ -134,7 +134,7 @@ def test_a_watched_launch_should_print_every_phase_and_why_an_attempt_failed(gpu
     assert "Simulated: no capacity for this offer. (no_capacity) [after 5 s]" in result.stdout
     phases = re.findall(r"^\d\d:\d\d:\d\d  \+.{12}  (\w+)", result.stdout, re.MULTILINE)
     assert list(dict.fromkeys(phases)) == [phase.value for phase in (*STARTING, Phase.READY)]
-    assert re.search(r"^ready after 1 m 27 s: http://simulated-", result.stdout, re.MULTILINE)
+    assert re.search(r"^ready after 1 m 27 s: https://simulated-", result.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -350,9 +350,13 @@ def test_credentials_should_be_ready_to_copy_or_a_conflict(gpulaunch: Terminal, 
     assert lines[:2] == [
         f"export OPENAI_BASE_URL='{answer['endpoint']}'", f"export OPENAI_API_KEY='{answer['api_key']}'",
     ]  # fmt: skip
+    name, address = answer["server_name"], answer["endpoint"].removeprefix("https://").removesuffix("/v1")
+    port = address.rpartition(":")[2]
     assert lines[2].startswith(
-        'curl -sS "$OPENAI_BASE_URL/chat/completions" -H "Authorization: Bearer $OPENAI_API_KEY"'
+        f"curl -sS --cacert <(gpulaunch credentials {instance_id} --ca) --connect-to ::{address} "
+        f'"https://{name}:{port}/v1/chat/completions" -H "Authorization: Bearer $OPENAI_API_KEY"'
     )
+    assert gpulaunch("credentials", instance_id, "--ca").stdout == answer["ca_certificate"]
     assert gpulaunch("credentials", instance_id, "--export").stdout.splitlines() == lines[:2]
 
 

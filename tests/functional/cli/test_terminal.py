@@ -106,7 +106,7 @@ def test_a_launch_should_be_watched_interrupted_resumed_and_ended(app: str, tmp_
 
     child = person.types("watch", instance_id)
     child.expect("registering")
-    child.expect("ready after .*: http://simulated-")
+    child.expect("ready after .*: https://simulated-")
     assert person.ends(child) == Exit.OK
 
     child = person.types("terminate", instance_id, "--wait")

@@ -2,12 +2,20 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
 
+import pytest
 from aiohttp import web
+from pydantic import SecretStr
 
-from gateway.snapshot import Node
+from gateway.snapshot import Node, snapshot_of
 from gateway.upstream import NodeUpstream, UpstreamError, session
+from shared.auth import Deriver
+from shared.certificates import node_name
+from tests.standins.certificates import server_context
 
 BODY = json.dumps({"model": "m"}).encode()
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -17,12 +25,15 @@ def at(port: int) -> Node:
     return Node(instance_id="inst-1", attempt=1, base=f"http://127.0.0.1:{port}", key="node-key", model="m")
 
 
-async def serve(handler: Handler) -> tuple[web.AppRunner, int]:
+DERIVER = Deriver(SecretStr("k" * 32))
+
+
+async def serve(handler: Handler, tls: ssl.SSLContext | None = None) -> tuple[web.AppRunner, int]:
     app = web.Application()
     app.router.add_post("/v1/chat/completions", handler)
     runner = web.AppRunner(app, handler_cancellation=True)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     port: int = runner.addresses[0][1]
     return runner, port
@@ -56,6 +67,48 @@ def test_a_node_should_get_its_own_key_and_answer_byte_by_byte() -> None:
         assert (b"x-of-node", b"1") in answer.headers
         assert not {b"transfer-encoding", b"content-length", b"connection"} & {name for name, _ in answer.headers}
         assert (seen["Authorization"], seen["Accept-Encoding"]) == ("Bearer node-key", "identity")
+
+    asyncio.run(asyncio.wait_for(story(), 10))
+
+
+def routed(port: int, attempt: int) -> Node:
+    """The only node of an endpoint's row, as the control plane writes it."""
+    route: dict[str, Any] = {"attempt": attempt, "address": "127.0.0.1", "port": port, "sealed_key": "node-key"}
+    route["server_name"] = node_name("inst-1", attempt)
+    generation = {"number": 1, "template": {"model_name": "m"}}
+    slot = {"instance_id": "inst-1", "generation": 1, "state": "active", "route": route}
+    row = {"name": "chat", "replicas": 1, "generations": [generation], "slots": [slot]} | {
+        "authority": DERIVER.authority_certificate()
+    }
+    return snapshot_of([{"doc": json.dumps(row)}], str).endpoints["chat"].nodes[0]
+
+
+@pytest.mark.parametrize("shown", [1, 2])
+def test_a_node_should_get_its_key_only_for_its_own_certificate(shown: int, tmp_path: Path) -> None:
+    """And connections are used again, though the row is read anew meanwhile."""
+    tls = server_context(DERIVER.certificate("inst-1", shown), tmp_path)
+
+    async def story() -> None:
+        ports: list[Any] = []
+
+        async def handler(request: web.Request) -> web.StreamResponse:
+            assert request.transport is not None
+            ports.append(request.transport.get_extra_info("peername")[1])
+            return web.json_response({})
+
+        runner, port = await serve(handler, tls)
+        async with session() as client:
+            for _ in range(3):
+                node = routed(port, attempt=1)
+                assert node.base == f"https://127.0.0.1:{port}"
+                try:
+                    answer = await NodeUpstream(client).send(node, "/v1/chat/completions", {}, BODY)
+                except UpstreamError:
+                    continue
+                assert await _all(answer.chunks) == b"{}"
+                answer.close()
+        await runner.cleanup()
+        assert (len(ports), len(set(ports))) == ((3, 1) if shown == 1 else (0, 0))
 
     asyncio.run(asyncio.wait_for(story(), 10))
 

@@ -2,22 +2,28 @@
 
 import json
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from shared.agent.node.log import Log
 from shared.agent.node.proof import NONCE_HEADER, PROOF_HEADER, authorization, proof
 from shared.agent.node.report import StatusServer
 from shared.agent.node.state import State
+from shared.auth import Deriver
 from shared.backends.nodes import HttpNodes, total
+from shared.certificates import node_name
 from shared.domain.node import NodePhase, NodeStatus
 from shared.domain.provider import NodeTarget, NodeUnreachableError
+from tests.standins.certificates import server_context
 from tests.standins.http import HttpServer, Request, Response
 
 METRICS = """\
@@ -30,16 +36,17 @@ vllm:num_requests_waiting_by_reason{engine="0",reason="x"} 99.0
 vllm:num_requests_swapped 7
 """
 
+DERIVER = Deriver(SecretStr("k" * 32))
 Page = tuple[int, bytes] | Callable[[BaseHTTPRequestHandler], None]
 
 
 class Node:
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.pages: dict[str, Page] = {"/health": (200, b""), "/metrics": (200, METRICS.encode())}
         self.authorizations: list[str | None] = []
         self.encodings: list[str | None] = []
         self.prove: Callable[[str], dict[str, str]] = lambda _: {}
-        self.server = HttpServer(self._answer).__enter__()
+        self.server = HttpServer(self._answer, tls=tls).__enter__()
         self.port = self.server.port
 
     def _answer(self, request: Request) -> Response | None:
@@ -243,6 +250,45 @@ def test_a_healthy_node_says_what_it_does(node: Node) -> None:
     probe = HttpNodes().probe([node.target()])["gl-1"]
     assert (probe.alive, probe.running_requests, probe.waiting_requests, probe.message) == (True, 3.0, 4.0, "")
     assert node.authorizations == ["Bearer gl-key", "Bearer gl-key"]
+
+
+@pytest.fixture
+def encrypted(tmp_path: Path) -> Iterator[Node]:
+    """With the certificate of the instance's second attempt."""
+    node = Node(server_context(DERIVER.certificate("inst-1", 2), tmp_path))
+    yield node
+    node.close()
+
+
+def trusting(node: Node, deriver: Deriver, attempt: int) -> NodeTarget:
+    name = node_name("inst-1", attempt)
+    return replace(node.target(), server_name=name, authority=deriver.authority_certificate())
+
+
+def test_a_node_that_shows_its_certificate_should_be_asked_by_tls(encrypted: Node) -> None:
+    target = trusting(encrypted, DERIVER, 2)
+    probe = HttpNodes().probe([target])["gl-1"]
+    assert (probe.alive, probe.running_requests) == (True, 3.0)
+    assert encrypted.authorizations == ["Bearer gl-key", "Bearer gl-key"]
+
+
+@pytest.mark.parametrize(
+    ("deriver", "attempt"), [(DERIVER, 1), (Deriver(SecretStr("l" * 32)), 2)], ids=["next", "strange"]
+)
+def test_whatever_shows_another_certificate_should_not_get_the_key(
+    encrypted: Node, deriver: Deriver, attempt: int
+) -> None:
+    """As when the address was given to somebody else, or to the next attempt."""
+    target = trusting(encrypted, deriver, attempt)
+    probe = HttpNodes().probe([target])["gl-1"]
+    assert (probe.alive, "another certificate" in probe.message) == (False, True)
+    assert encrypted.authorizations == []
+
+
+def test_whatever_answers_in_plain_should_not_get_the_key(node: Node) -> None:
+    target = trusting(node, DERIVER, 1)
+    assert not HttpNodes().probe([target])["gl-1"].alive
+    assert node.authorizations == []
 
 
 def test_the_secrets_of_a_target_should_not_be_in_what_is_printed_of_it(node: Node) -> None:
