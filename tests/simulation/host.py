@@ -109,7 +109,8 @@ class Host:
 
             def ended(task: Task, message: Any = message, hidden_until: float = hidden_until) -> None:
                 if task.died:
-                    self.announce(queue, max(0.0, hidden_until - self._scheduler.seconds))
+                    # A millisecond too early it would not be seen.
+                    self.announce(queue, max(0.0, hidden_until - self._scheduler.seconds) + 0.001)
                 elif task.error is not None:
                     self._failed(task)
                     if message.dequeue_count >= MAX_DEQUEUES:
@@ -179,8 +180,9 @@ class Host:
         """A node's call, see `nodes.Call`."""
         headers = {"Authorization": f"Bearer {token}"}
         method = "GET" if operation == "node_assignment" else "POST"
+        began, truth = self._scheduler.seconds, self._simulator.truth
         answer = self.call(operation, {"instanceId": instance_id}, body, headers, method)
-        if answer is None or answer.status in (409, 503) or instance_id in self._simulator.truth.unreadable:
+        if answer is None or answer.status in (409, 503) or truth.was_unreadable(instance_id, began):
             return None
         if answer.status == 401 and self._simulator.chaos.rates.stale:
             return None  # a record as it was before knows nothing of the newest attempt

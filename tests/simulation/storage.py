@@ -88,6 +88,12 @@ class Truth(Table):
         self._read = table._read
         self.unreadable: dict[str, Versioned] = {}
         """Records that cannot be read now, as they were."""
+        self.restored_at: dict[str, float] = {}
+        """When a record could be read again, seconds."""
+
+    def was_unreadable(self, instance_id: str, since: float) -> bool:
+        """Whether a record could not be read at some moment since then."""
+        return instance_id in self.unreadable or self.restored_at.get(instance_id, -1.0) >= since
 
     def load(self, instance_id: str) -> Versioned | None:
         return self.unreadable.get(instance_id) or super().load(instance_id)

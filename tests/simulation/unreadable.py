@@ -38,7 +38,9 @@ class UnreadableRows:
         key = rows.record_key(instance_id, ended=False)
         found = table.row(key)
         record = truth.load(instance_id)
-        if found is None or record is None or instance_id in truth.unreadable:
+        # A DELETE under way would end it for good, and it could not be restored.
+        deleted = instance_id in self._simulator.witness.world.deletes
+        if found is None or record is None or deleted or instance_id in truth.unreadable:
             return
         truth.unreadable[instance_id] = record
         etag, row = found
@@ -61,6 +63,7 @@ class UnreadableRows:
             return
         self._simulator.table.edit(key, row, f"{record.etag[:-1]}restored{self._count}{record.etag[-1:]}")
         del self._simulator.truth.unreadable[instance_id]
+        self._simulator.truth.restored_at[instance_id] = self._simulator.scheduler.seconds
         self._simulator.witness.world.readable_again.add(instance_id)
         self._simulator.scheduler.note(f"{instance_id[-4:]} can be read again")
 
