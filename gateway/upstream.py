@@ -14,6 +14,8 @@ from gpulaunch.trust import node_context
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 600.0
 """Until the headers of an answer come: a request that is not streamed is answered when it is done."""
+KEEPALIVE_SECONDS = 30.0
+"""For which an idle connection is kept; vLLM keeps it for longer (`agent/node/serve.py`)."""
 IDLE_SECONDS = 120.0
 """Between two chunks."""
 _HOP_BY_HOP = frozenset(
@@ -95,5 +97,5 @@ async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
 
 
 def session() -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0)
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS)
     return aiohttp.ClientSession(connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())

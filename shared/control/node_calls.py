@@ -170,13 +170,16 @@ class NodeCalls:
         return self._lease(changed, caller.attempt)
 
     def _lease(self, record: InstanceRecord, attempt: int) -> LeaseAnswer:
-        latest = record.attempt
-        left = int((record.deadline_at - self.clock.now()).total_seconds())
+        latest, now, until = record.attempt, self.clock.now(), record.deadline_at
+        lives = latest is not None and latest.state in (AttemptState.SUBMITTING, AttemptState.SUBMITTED)
+        if latest is not None and latest.state is AttemptState.RELEASING and latest.drains_until is not None:
+            lives, until = True, min(until, latest.drains_until)
+        left = int((until - now).total_seconds())
         renewed = (
             left > 0
+            and lives
             and latest is not None
             and latest.number == attempt
-            and latest.state in (AttemptState.SUBMITTING, AttemptState.SUBMITTED)
             and record.phase not in (Phase.TERMINATING, Phase.TERMINATED, Phase.FAILED)
         )
         return LeaseAnswer(renewed=renewed, lease_seconds=min(self.lease_seconds, left) if renewed else 0)

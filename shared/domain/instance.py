@@ -118,6 +118,8 @@ class Attempt(Kept):
     """When the node was first seen running."""
     ready_at: UtcTime | None = None
     failure: Failure | None = None
+    drains_until: UtcTime | None = None
+    """Its machine is being evicted, and is left alone until then: requests that it works on may end."""
     release_since: UtcTime | None = None
     release_tries: int = 0
     alerted_at: UtcTime | None = None

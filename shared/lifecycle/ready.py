@@ -1,6 +1,6 @@
 """Ready instances: probes, interruption notices and termination rules."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from gpulaunch.models.instances import EventType, Phase, Reason
 from gpulaunch.models.times import seconds_between
@@ -15,6 +15,9 @@ from shared.lifecycle.rules import idle_for_so_long, lost_too_often, next_deadli
 from shared.lifecycle.termination import terminate
 from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import Decision, Transition, unchanged
+
+NOTICE_DRAIN = timedelta(seconds=25)
+"""For what a node works on before its machine is evicted: Azure gives notice 30 s before."""
 
 
 def probed(transition: Transition, found: Probed, timeouts: Timeouts) -> Decision:
@@ -55,14 +58,20 @@ def probed(transition: Transition, found: Probed, timeouts: Timeouts) -> Decisio
 def noticed(transition: Transition, found: Noticed, timeouts: Timeouts) -> Decision:
     when = f" at {found.leaves_at:%H:%M:%S} UTC" if found.leaves_at else ""
     transition.event(EventType.NODE_NOTICE, f"The machine is about to be shut down{when}: {found.notice.value}.")
-    reason = Reason.EVICTED if found.notice is NodeNotice.EVICTION else Reason.NODE_LOST
-    return recover(
-        transition, Failure(reason=reason, message=f"The machine was shut down ({found.notice.value})."), timeouts
+    evicted = found.notice is NodeNotice.EVICTION
+    failure = Failure(
+        reason=Reason.EVICTED if evicted else Reason.NODE_LOST,
+        message=f"The machine was shut down ({found.notice.value}).",
     )
+    drained = transition.now + NOTICE_DRAIN if evicted else transition.now
+    return recover(transition, failure, timeouts, min(drained, found.leaves_at or drained))
 
 
-def recover(transition: Transition, failure: Failure, timeouts: Timeouts) -> Decision:
-    """Give up a ready instance's node and start a new round of offers, unless it was lost too often."""
+def recover(transition: Transition, failure: Failure, timeouts: Timeouts, drained: datetime | None = None) -> Decision:
+    """Give up a ready instance's node and start a new round of offers, unless it was lost too often.
+
+    The node is deleted at once, or after `drained`.
+    """
     record = transition.record
     fail_attempt(transition, failure)
     ending = lost_too_often(record, timeouts.max_recoveries, failure)
@@ -70,7 +79,10 @@ def recover(transition: Transition, failure: Failure, timeouts: Timeouts) -> Dec
         return terminate(transition, ending)
     transition.change(recoveries=record.recoveries + 1, tried_in_round=0, epoch=record.epoch + 1, health=None)
     transition.move(Phase.RECOVERING, "Deleting the lost node before provisioning a new one.", failure.reason)
-    return transition.requeue_after("advance")
+    if drained is None or drained <= transition.now:
+        return transition.requeue_after("advance")
+    transition.change_attempt(drains_until=drained)
+    return transition.requeue_after("advance", seconds_between(transition.now, drained))
 
 
 def reported(transition: Transition, found: Reported, timeouts: Timeouts) -> Decision:

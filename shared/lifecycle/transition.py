@@ -77,6 +77,7 @@ class AttemptChange(TypedDict, total=False):
     billed_from: UtcTime | None
     ready_at: UtcTime | None
     failure: Failure | None
+    drains_until: UtcTime | None
     release_since: UtcTime | None
     release_tries: int
     release_found: bool

@@ -288,7 +288,7 @@ def test_a_restored_table_should_find_the_node_of_an_attempt_that_it_lacks(push:
     instance_id = push.to_ready(use_spot=False, max_lifetime_minutes=900)
     push.beating.clear()
     older = saved(push)
-    push.node(instance_id, "notice", {"notice": "eviction"})
+    push.node(instance_id, "notice", {"notice": "sigterm"})
     push.run(5)
     second = push.token(instance_id, 2)
     push.node(instance_id, "progress", {"phase": "serving", "port": 8000}, token=second)
@@ -296,7 +296,7 @@ def test_a_restored_table_should_find_the_node_of_an_attempt_that_it_lacks(push:
     push.run(30)
     assert (push.show(instance_id)["phase"], len(push.show(instance_id)["attempts"])) == ("ready", 2)
     restore(push, older)
-    push.node(instance_id, "notice", {"notice": "eviction"})
+    push.node(instance_id, "notice", {"notice": "sigterm"})
     for _ in range(90):
         push.run(60)
         assert push.node(instance_id, "heartbeat", {}, token=second).json["renewed"]

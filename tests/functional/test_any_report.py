@@ -207,7 +207,7 @@ def test_reports_should_be_refused_well_before_a_record_is_full(push: NodeWorld)
         ("progress", {"phase": "failed", "detail": "x" * 2000, "log_tail": ["x" * 2000] * 200}),
         ("progress", {"phase": "serving", "job": {"exit_code": 0}, "log_tail": ["x" * 2000] * 200}),
         ("complete", {"exit_code": 0}),
-        ("notice", {"notice": "eviction"}),
+        ("notice", {"notice": "eviction", "seconds_left": 0}),
     ],
 )
 def test_what_leads_to_the_end_should_never_be_refused(push: NodeWorld, call: str, body: Any) -> None:

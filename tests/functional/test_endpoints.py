@@ -214,7 +214,7 @@ class TestLifetime:
         assert (show(world)["status"], show(world)["ready_replicas"]) == ("starting", 2)
         world.run(90)
         assert show(world)["status"] == "ready"
-        world.app.terminator.records.change(members[0]["instance_id"], Noticed(1, NodeNotice.EVICTION, None))
+        world.app.terminator.records.change(members[0]["instance_id"], Noticed(1, NodeNotice.SIGTERM, None))
         world.run(40)
         assert (show(world)["status"], show(world)["ready_replicas"]) == ("degraded", 2)
         world.run(120)

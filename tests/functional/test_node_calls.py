@@ -145,12 +145,16 @@ def test_an_eviction_notice_should_begin_the_recovery_at_once(push: NodeWorld) -
     instance_id = push.to_ready()
     push.scripted.view = NodeView(state=NodeState.PENDING)
     answer = push.node(instance_id, "notice", {"notice": "eviction", "seconds_left": 30})
-    assert answer.json["renewed"] is False
+    assert answer.json == {"renewed": True, "lease_seconds": 25}, "what it works on may end"
     assert push.show(instance_id)["phase"] == "recovering"
     (notice,) = [event for event in push.events(instance_id) if event["type"] == "node_notice"]
     leaves = push.clock.now() + timedelta(seconds=30)
     assert notice["message"] == f"The machine is about to be shut down at {leaves:%H:%M:%S} UTC: eviction."
-    push.run(5)
+    push.run(20)
+    assert push.show(instance_id)["attempts"][0]["state"] == "releasing"
+    assert push.node(instance_id, "heartbeat", {}).json == {"renewed": True, "lease_seconds": 5}
+    assert not push.scripted.released
+    push.run(10)
     shown = push.show(instance_id)
     assert shown["phase"] == "provisioning"
     assert [attempt["failure"] and attempt["failure"]["reason"] for attempt in shown["attempts"]] == ["evicted", None]

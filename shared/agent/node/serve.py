@@ -79,6 +79,8 @@ class VllmServer:
             "PYTHONPATH": modules,
             KEY: assignment["api_key"],
             "VLLM_USE_RUST_FRONTEND": "0",
+            # vLLM closes what is idle for 5 s, just when a gateway that keeps connections for 30 s may use it again.
+            "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75",
         } | known
         if assignment.get("tls"):
             self._http.trust(assignment["tls"]["authority"])

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.upstream import KEEPALIVE_SECONDS
 from tests.functional.agent.fake_vllm import INFERENCE
 from tests.functional.agent.processes import Nodes
 from tests.functional.agent.servers import API_KEY, Store
@@ -49,3 +50,4 @@ def test_the_guard_should_be_found_beside_modules_of_the_nodes_own(nodes: Nodes,
     environ = dict(entry.split("=", 1) for entry in entries if "=" in entry)
     assert environ["PYTHONPATH"] == f"{node.work}/guard:/opt/of-the-image"
     assert environ["VLLM_USE_RUST_FRONTEND"] == "0"
+    assert int(environ["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"]) > KEEPALIVE_SECONDS, "the gateway closes idle connections first"

@@ -72,7 +72,8 @@ def registered(attempt: int = 1, **registration: Any) -> Registered:
     return Registered(attempt, NodeRegistration.model_validate({"port": 8000, **registration}))
 
 
-def noticed(notice: NodeNotice = NodeNotice.EVICTION, attempt: int = 1, leaves_at: datetime | None = None) -> Noticed:
+def noticed(notice: NodeNotice = NodeNotice.EVICTION, attempt: int = 1, leaves_at: datetime | None = START) -> Noticed:
+    """Of a machine that goes at once, unless told otherwise."""
     return Noticed(attempt, notice, leaves_at)
 
 

@@ -10,7 +10,13 @@ from shared.domain.instance import AttemptState, Health
 from shared.domain.node import JobResult, NodeNotice, NodePhase, NodeStatus
 from shared.domain.provider import NodeState, Probe
 from shared.domain.request import StoredJobResult
-from shared.lifecycle.observations import Observation, ProviderUnavailable, Release, Reported
+from shared.lifecycle.observations import (
+    Nothing,
+    Observation,
+    ProviderUnavailable,
+    Release,
+    Reported,
+)
 from shared.lifecycle.rules import idle_at
 from shared.lifecycle.transition import NextStep
 from tests.unit.lifecycle.story import (
@@ -23,6 +29,7 @@ from tests.unit.lifecycle.story import (
     SPOT,
     TAKEN,
     TICK,
+    USER,
     Story,
     looked,
     noticed,
@@ -210,10 +217,36 @@ class TestNotices:
             EventType.PHASE,
         ]
         assert decision.events[0].message == f"The machine is about to be shut down at 09:00:30 UTC: {notice.value}."
-        assert (story.phase, story.act()) == (Phase.RECOVERING, Release())
+        assert story.phase is Phase.RECOVERING
+
+    @pytest.mark.parametrize("notice", [one for one in NodeNotice if one is not NodeNotice.EVICTION])
+    def test_a_node_that_ends_itself_should_be_deleted_at_once(self, notice: NodeNotice) -> None:
+        story = ready()
+        story.tell(noticed(notice, leaves_at=story.now + timedelta(seconds=30)))
+        assert story.act() == Release()
+
+    @pytest.mark.parametrize(
+        ("left", "drained"), [(30, 25), (120, 25), (25, 25), (24, 24), (None, 25), (0, 0), (-5, 0)]
+    )
+    def test_requests_on_a_machine_that_is_taken_away_should_have_until_then_to_end(
+        self, left: int | None, drained: int
+    ) -> None:
+        story = ready()
+        story.tell(noticed(leaves_at=None if left is None else story.now + timedelta(seconds=left)))
+        assert story.record.due_at == story.now + timedelta(seconds=drained)
+        assert story.attempt.drains_until == (None if drained == 0 else story.record.due_at)
+        if drained:
+            assert story.act() == Nothing()
+        story.wait(drained)
+        assert story.act() == Release()
+
+    def test_a_users_end_should_not_wait_for_them(self) -> None:
+        story = ready().tell(noticed(leaves_at=None), USER)
+        assert (story.phase, story.act()) == (Phase.TERMINATING, Release())
 
     def test_a_notice_without_a_time_should_do(self) -> None:
-        assert ready().see(noticed()).events[0].message == "The machine is about to be shut down: eviction."
+        message = ready().see(noticed(leaves_at=None)).events[0].message
+        assert message == "The machine is about to be shut down: eviction."
 
     def test_a_notice_in_a_report_should_count_as_one(self) -> None:
         story = ready().tell(Reported(1, NodeStatus(phase=NodePhase.SERVING, notice=NodeNotice.EVICTION)))
