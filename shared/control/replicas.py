@@ -176,7 +176,6 @@ def ask_for_step(queues: Queues, endpoint: str) -> None:
 
 
 def _log(before: EndpointRecord, after: EndpointRecord) -> None:
-    known = before.events[-1:] if before.events else []
-    start = max((index for index, one in enumerate(after.events, 1) if one in known), default=0)
-    for event in after.events[start:]:
-        log.info("endpoint %s: %s", after.name, event.message, extra={"event": "endpoint", "endpoint": after.name})
+    for event in after.events:
+        if event not in before.events:
+            log.info("endpoint %s: %s", after.name, event.message, extra={"event": "endpoint", "endpoint": after.name})

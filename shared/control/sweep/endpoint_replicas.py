@@ -35,14 +35,15 @@ class EndpointReplicas:
         listed = {one.record.name: one.record for one in found if isinstance(one, VersionedEndpoint)}
         unreadable = {one.name: one.why for one in found if isinstance(one, UnreadableEndpoint)}
         strays = [one for one in replicas.values() if one.replica_of not in unreadable and _is_stray(one, listed)]
-        each(strays, self._end_stray, lambda one: one.instance_id)
         readable = [one for one in found if isinstance(one, VersionedEndpoint)]
 
-        def advance(one: VersionedEndpoint) -> bool:
+        def advance(one: InstanceRecord | VersionedEndpoint) -> bool:
+            if isinstance(one, InstanceRecord):
+                return self._end_stray(one)
             self.keeper.advance(one, replicas)
             return True
 
-        done = each(readable, advance, lambda one: f"endpoint {one.record.name}")
+        done = each([*strays, *readable], advance, _name)
         if unreadable:
             names = ", ".join(f"{name} ({why})" for name, why in unreadable.items())
             raise UnreadableRowError(f"endpoints cannot be read, their replicas are left as they are: {names}")
@@ -64,6 +65,10 @@ class EndpointReplicas:
         log.warning("%s fills no slot of endpoint %s", record.instance_id, name, extra=extra)
         self.keeper.terminate(record.instance_id, f"The endpoint {name} has no slot for it.")
         return True
+
+
+def _name(one: InstanceRecord | VersionedEndpoint) -> str:
+    return one.instance_id if isinstance(one, InstanceRecord) else f"endpoint {one.record.name}"
 
 
 def _is_stray(record: InstanceRecord, listed: dict[str, EndpointRecord]) -> bool:
