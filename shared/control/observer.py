@@ -122,7 +122,7 @@ class Observer:
         attempt = record.attempts[-1]
         if record.mode != "real" or attempt.node_phase is None or attempt.address is None:
             return None
-        found = self._observe(record, NodeView(state=NodeState.UP, detail="", address=attempt.address))
+        found = self._observe(record, NodeView(state=NodeState.UP, address=attempt.address))
         answered = found.status is not None or (found.probe is not None and found.probe.alive)
         return found if answered else None
 

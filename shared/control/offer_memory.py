@@ -35,8 +35,7 @@ class OfferMemory:
             until = avoided_until(attempt.offer, attempt.failure, now)
             if until is None:
                 continue
-            why = f"{attempt.failure.reason.value}: {attempt.failure.message}"[:500]
-            marker = Marker(kind=REFUSED_OFFER, key=attempt.offer.key, at=now, until=until, text=why)
+            marker = Marker(kind=REFUSED_OFFER, key=attempt.offer.key, at=now, until=until)
             try:
                 self._store.put_marker(marker)
             except StoreUnavailableError as error:

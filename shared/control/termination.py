@@ -35,8 +35,7 @@ class UnreadableTermination:
         """
         if row.ended:
             return True
-        marker = Marker(kind=TERMINATE_UNREADABLE, key=row.instance_id, at=self.clock.now(), text=row.why[:200])
-        self.store.put_marker(marker)
+        self.store.put_marker(Marker(kind=TERMINATE_UNREADABLE, key=row.instance_id, at=self.clock.now()))
         return self.advance(row)
 
     def requested(self) -> set[str]:

@@ -53,7 +53,7 @@ def transport(limits: CallLimits = STORAGE) -> "HttpTransport[Any, Any]":
     session = requests.Session()
     session.trust_env = bool(getproxies() or {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"} & environ.keys())
     # the SDK's own policies retry
-    adapter = HTTPAdapter(pool_maxsize=CONNECTIONS, max_retries=Retry(total=False, redirect=False))
+    adapter = HTTPAdapter(pool_maxsize=CONNECTIONS, max_retries=Retry(total=False))
     for scheme in ("http://", "https://"):
         session.mount(scheme, adapter)
     return bounded_transport(limits, session=session)

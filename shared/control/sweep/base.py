@@ -1,6 +1,7 @@
 """What a sweep task is: one file per task, each isolated from the others."""
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -37,15 +38,15 @@ class Walk:
             self.ready += 1
 
 
-class TaskRun:
+class TaskRun(ABC):
     """One run of a task. Whatever it raises ends this run, or skips this record, and nothing else."""
 
-    def see(self, found: Versioned) -> None:
+    def see(self, found: Versioned) -> None:  # noqa: B027 - most tasks have no use for the single records
         pass
 
-    def finish(self, walk: Walk) -> int:  # noqa: ARG002 - what a task without an end has no use for
+    @abstractmethod
+    def finish(self, walk: Walk) -> int:
         """Do what the whole walk was needed for; return how many things were done."""
-        return 0
 
 
 class SweepTask(Protocol):

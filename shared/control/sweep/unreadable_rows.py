@@ -54,8 +54,7 @@ class _Run(TaskRun):
                 log.error("%s", text, extra={"event": "unreadable", "instance_id": row.instance_id})
                 # If the marker is not written, the alert is repeated with the same id.
                 task.alert(UnreadableNotice(at=self.now, instance_id=row.instance_id, message=text))
-                marker = Marker(kind=UNREADABLE, key=row.instance_id, at=self.now, text=row.why[:200])
-                task.store.put_marker(marker)
+                task.store.put_marker(Marker(kind=UNREADABLE, key=row.instance_id, at=self.now))
         if tidy:
             # Not at once: while two versions take turns, the other one may find it unreadable again.
             over = {key for key, at in alerted_at.items() if self.now - at >= ALERT_EVERY}
