@@ -1,5 +1,6 @@
 """Clients are made from whatever way the settings name the storage account."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from azure.core.exceptions import AzureError
 from azure.core.rest import HttpRequest
 from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
 
@@ -90,6 +92,9 @@ class Answering(BaseHTTPRequestHandler):
         self.server.asked.append(self.path)
         if self.path == "/meet":
             self.server.everybody.wait(30)
+        if self.path == "/hang-up":
+            self.close_connection = True
+            return
         self.send_response(204)
         self.end_headers()
 
@@ -123,6 +128,28 @@ def test_a_proxy_of_the_environment_is_used(meeting: Meeting, monkeypatch: pytes
     with connect.transport() as transport:
         transport.send(HttpRequest("GET", "http://acme.table.core.windows.net/"))
     assert meeting.asked == ["http://acme.table.core.windows.net/"]
+
+
+@pytest.mark.parametrize(
+    ("name", "searched"),
+    [("https_proxy", True), ("REQUESTS_CA_BUNDLE", True), ("CURL_CA_BUNDLE", True), ("ANOTHER_NAME", False)],
+)
+def test_the_environment_is_searched_at_each_request_only_where_it_names_a_proxy_or_certificates(
+    monkeypatch: pytest.MonkeyPatch, name: str, searched: bool
+) -> None:
+    for one in list(os.environ):
+        if one.lower().endswith("_proxy") or one.endswith("CA_BUNDLE"):
+            monkeypatch.delenv(one)
+    monkeypatch.setenv(name, "/a/value")
+    with connect.transport() as transport:
+        made: Any = transport
+        assert made.session.trust_env is searched
+
+
+def test_a_request_is_repeated_by_the_sdk_alone(meeting: Meeting) -> None:
+    with connect.transport() as transport, pytest.raises(AzureError):
+        transport.send(HttpRequest("GET", f"{meeting.address}/hang-up"))
+    assert meeting.asked == ["/hang-up"]
 
 
 @pytest.mark.parametrize("text", ["nonsense", "AccountName=acme", "a=b;c"])

@@ -1,5 +1,7 @@
 """How many storage operations things take: they are what an idle or busy control plane is billed for."""
 
+import logging
+import re
 from collections import Counter
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from bench.scale import SIMULATED
 from shared.control.sweep.probes import SLICE
 from shared.queues import QUEUES
-from tests.functional.world import World
+from tests.functional.world import World, settings
 
 STEPS = {"create", "load", "commit", "idempotency", "send", "markers", "put_marker", "drop_marker"}
 """What a launch takes of the store and the queues. Reads of whole ranges are the sweep's and counted with it."""
@@ -25,6 +27,23 @@ def taken(world: World) -> Counter[str]:
     world.queues.calls.seen.clear()
     # `forget` of a step's message is the host's, which deletes what it has delivered
     return Counter(call for call in calls if call != "forget")
+
+
+@pytest.mark.parametrize("orchestrator", ["simulation", "skypilot"])
+def test_a_sweep_that_finds_nothing_to_do_should_count_nothing_for_any_task(
+    orchestrator: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = {
+        "GPULAUNCH_ORCHESTRATOR": orchestrator,
+        "GPULAUNCH_MONTHLY_BUDGET_USD": "10",
+        "GPULAUNCH_BUDGET_ACTION": "end",
+    }
+    world = World(given=settings(**given))
+    with caplog.at_level(logging.INFO, "gpulaunch.sweep"):
+        world.sweep()
+    (line,) = caplog.messages
+    assert set(re.findall(r"-?\d+", line)) == {"0"}, line
+    assert {"collected 0", "lost_nodes 0", "over_budget 0", "staying_orphans 0"} <= set(line.split(": ")[1].split(", "))
 
 
 def test_a_launch_should_take_at_most_30_operations_until_it_is_terminated(world: World) -> None:

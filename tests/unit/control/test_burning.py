@@ -131,6 +131,13 @@ class TestStayingOrphans:
         assert deployment.sweep(task) == 2
         assert sent == [(2, 0), (2, 2)]
 
+    @pytest.mark.parametrize(("age", "sent"), [(ORPHAN_LATE - SECOND, 0), (ORPHAN_LATE, 1)])
+    def test_an_orphan_should_be_late_from_a_quarter_of_an_hour_on(
+        self, deployment: Deployment, age: timedelta, sent: int
+    ) -> None:
+        deployment.store.put_marker(Marker(kind=ORPHAN, key=self.NAMES[0], at=START - age))
+        assert deployment.sweep(self.task(deployment, lambda _: None)) == sent
+
     def test_one_that_is_refused_should_not_be_noted(self, deployment: Deployment) -> None:
         self.mark(deployment, *self.NAMES)
         deployment.wait(timedelta(minutes=20))
@@ -150,6 +157,19 @@ class TestStayingOrphans:
         task.reports.write(GarbageReport(), GarbageReport(waiting=waiting), deployment.clock.now())
         assert deployment.sweep(task) == 1
         assert set(deployment.marked(ORPHAN_ALERTED)) == {self.NAMES[1]}
+
+    def test_where_all_wait_for_a_person_none_should_be_sent(self, deployment: Deployment) -> None:
+        self.mark(deployment, *self.NAMES)
+        deployment.wait(timedelta(minutes=20))
+        sent: list[GarbageNotice] = []
+        task = self.task(deployment, sent.append)
+        waiting = tuple(WaitingCluster(cluster_name=name, since=START, why="many at once") for name in self.NAMES)
+        task.reports.write(GarbageReport(), GarbageReport(waiting=waiting), deployment.clock.now())
+        assert (deployment.sweep(task), sent, deployment.marked(ORPHAN_ALERTED)) == (0, [], {})
+
+    def test_without_a_late_orphan_the_report_should_not_be_read(self, deployment: Deployment) -> None:
+        assert deployment.sweep(self.task(deployment, lambda _: None)) == 0
+        assert deployment.store.calls.count("markers") == 2, "the orphans and their alerts"
 
     def test_the_note_should_go_with_the_orphan(self, deployment: Deployment) -> None:
         self.mark(deployment, *self.NAMES)

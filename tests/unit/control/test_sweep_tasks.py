@@ -1,5 +1,6 @@
 """Tasks of the sweep, one by one: what they send, settle and note, in which order, and when again."""
 
+import logging
 from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any, cast
@@ -19,7 +20,7 @@ from shared.control.sweep.base import Cadence, SweepTask, TaskRun, Walk, each, n
 from shared.control.sweep.budget_cap import BudgetCap
 from shared.control.sweep.expiry import KEPT, Expiry
 from shared.control.sweep.poison import PoisonQueues
-from shared.control.sweep.probes import ProbeReady
+from shared.control.sweep.probes import BEHIND, ProbeReady
 from shared.control.sweep.requeue import Requeue
 from shared.domain.instance import AttemptState, InstanceRecord
 from shared.domain.messages import ProbeMessage, StepMessage
@@ -215,6 +216,21 @@ class TestRequeue:
         (body,) = deployment.queues.bodies(LAUNCHES)
         assert OTHER in body.decode()
 
+    def test_how_many_are_not_sent_again_should_be_logged_unless_all_are(
+        self, deployment: Deployment, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        deployment.create(due_at=START)
+        deployment.create(OTHER, due_at=START)
+        deployment.wait(GRACE)
+        task = deployment.requeue()
+        with caplog.at_level(logging.INFO, "gpulaunch.sweep"):
+            assert (deployment.sweep(task), caplog.messages) == (2, [])
+            for message in deployment.queues.take(LAUNCHES, 2):
+                deployment.queues.forget(message)
+            deployment.create(make_instance_id(3), due_at=START)
+            assert deployment.sweep(task) == 1
+        assert caplog.messages == ["2 overdue steps wait for their turn or were sent again lately"]
+
 
 class TestPoison:
     def bury(
@@ -304,6 +320,11 @@ class TestBudgetCap:
             deployment.store.calls.fail_next("commit", StaleRecordError("another was first"))
         assert self.run(deployment, spent=100) == 1
         assert sorted(deployment.record(one).ended for one in (ONE, OTHER)) == [False, True]
+
+    def test_where_nothing_has_a_reservation_nothing_should_be_read_or_counted(self, deployment: Deployment) -> None:
+        deployment.create()
+        task = BudgetCap(deployment.store, deployment.records, Budgets(monthly=100, end_at_cap=True))
+        assert (deployment.sweep(task), deployment.store.calls.count("ledger")) == (0, 0)
 
 
 class TestExpiry:
@@ -401,6 +422,23 @@ class TestProbes:
         for message in deployment.queues.take(PROBES, 100):
             deployment.queues.forget(message)
         assert deployment.sweep(task) == 2
+
+    @pytest.mark.parametrize(("waits", "sent"), [(BEHIND - SECOND, 2), (BEHIND, 0)])
+    def test_messages_of_an_earlier_sweep_should_keep_new_ones_back(
+        self, deployment: Deployment, waits: timedelta, sent: int
+    ) -> None:
+        for number in range(1, 6):
+            deployment.create(make_instance_id(number), phase=Phase.READY)
+        deployment.queues.put(PROBES, b"an earlier one")
+        deployment.wait(waits)
+        assert deployment.sweep(ProbeReady(deployment.queues, cast("Prober", self.Probing()), slice_size=2)) == sent
+
+    def test_a_process_that_has_read_nothing_yet_should_send(self, deployment: Deployment) -> None:
+        for number in range(1, 6):
+            deployment.create(make_instance_id(number), phase=Phase.READY)
+        deployment.wait(timedelta(minutes=1))
+        assert deployment.sweep(ProbeReady(deployment.queues, cast("Prober", self.Probing()), slice_size=2)) == 2
+        assert deployment.queues.calls.count("waiting_since") == 0
 
     def test_of_a_slice_only_what_is_ready_should_be_probed(self, deployment: Deployment) -> None:
         for number, phase in enumerate((Phase.READY, Phase.PROVISIONING, Phase.READY), 1):

@@ -102,6 +102,7 @@ def test_what_storage_did_not_answer_should_make_no_pause_longer() -> None:
     assert not is_lost(LATE, resent, NOW - SECOND, NOW + FIRST_PAUSE)
     assert is_lost(LATE, resent, None, NOW + FIRST_PAUSE)
     assert unanswered(START, Resent(due_at=START, at=START, count=6), NOW).count == 6
+    assert sent_again(START, unanswered(START, None, NOW), NOW) == sent_again(START, None, NOW)
 
 
 @pytest.mark.parametrize(
