@@ -91,7 +91,7 @@ class InstanceQueries:
         From the beginning, a longer story is its first hundred and its latest; `after` reads on from any event.
         """
         latest = record.event_count - (MOST_EVENTS - FIRST_EVENTS) - 1
-        if after >= 0 or latest <= FIRST_EVENTS:
+        if after >= 0 or latest < FIRST_EVENTS:
             return self.store.events(record.instance_id, after=after, limit=MOST_EVENTS)
         first = self.store.events(record.instance_id, limit=FIRST_EVENTS)
         return first + self.store.events(record.instance_id, after=latest, limit=MOST_EVENTS - FIRST_EVENTS)

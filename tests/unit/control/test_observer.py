@@ -199,6 +199,17 @@ class TestDescribe:
             looking.provider.node,
         )
 
+    @pytest.mark.parametrize(("reported", "asked"), [(1, "describe"), (2, "status")])
+    def test_whether_the_latest_attempt_s_node_reported_before_should_decide(self, reported: int, asked: str) -> None:
+        looking = Looking()
+        looking.provider.node = NodeStatus(phase=NodePhase.LOADING_MODEL)
+        known = {"node_phase": NodePhase.INSTALLING, "address": "10.0.0.2"}
+        gone, running = {"state": AttemptState.GONE, "gone_at": START}, {"state": AttemptState.SUBMITTED}
+        attempts = [make_attempt(None, number=number, **given) for number, given in ((1, gone), (2, running))]
+        attempts[reported - 1] = attempts[reported - 1].model_copy(update=known)
+        looking.observer.perform(make_record(mode="real", phase=Phase.PROVISIONING, attempts=attempts), Describe())
+        assert looking.acts[0] == asked
+
     def test_one_that_does_not_answer_should_be_looked_up(self) -> None:
         looking = Looking()
         looking.provider.view = NodeView(state=NodeState.ABSENT)
