@@ -38,6 +38,8 @@ class _Circuit:
     errors: deque[float] = field(default_factory=deque[float])
     pause: float = FIRST_PAUSE
     until: float = 0.0
+    answers: bool = True
+    """It was paused for its answers; False: it could not be reached."""
 
 
 def _nothing() -> None:
@@ -70,15 +72,8 @@ class Balancer:
 
     def lease(self, nodes: Sequence[Node], excluded: Collection[Name] = ()) -> NodeLease | None:
         """A place on the best of the nodes, or None if none has room. `excluded` have failed this very request."""
-        now = self._clock()
-        open_ones = [
-            one
-            for one in nodes
-            if not one.draining
-            and one.name not in excluded
-            and self._outstanding[one.name] < one.slots
-            and not self._is_paused(one, now)
-        ]
+        rested = self._rested([one for one in nodes if one.name not in excluded])
+        open_ones = [one for one in rested if self._outstanding[one.name] < one.slots]
         if not open_ones:
             return None
         best = min(open_ones, key=lambda one: (self._outstanding[one.name], self._turns.get(one.name, 0)))
@@ -89,12 +84,7 @@ class Balancer:
 
     def free(self, nodes: Sequence[Node]) -> int:
         """How many requests the nodes have room for now."""
-        now = self._clock()
-        return sum(
-            max(0, one.slots - self._outstanding[one.name])
-            for one in nodes
-            if not one.draining and not self._is_paused(one, now)
-        )
+        return sum(max(0, one.slots - self._outstanding[one.name]) for one in self._rested(nodes))
 
     def succeeded(self, node: Node) -> None:
         self._circuits.pop(node.name, None)
@@ -109,6 +99,7 @@ class Balancer:
         if now >= circuit.until and (connection or len(circuit.errors) >= ERRORS):
             circuit.until = now + circuit.pause
             circuit.pause = min(2 * circuit.pause, LONGEST_PAUSE)
+            circuit.answers = not connection
             circuit.errors.clear()
 
     def forget_others(self, known: Collection[Name]) -> None:
@@ -118,6 +109,16 @@ class Balancer:
                 del names[name]
         for name in [one for one, count in self._outstanding.items() if not count]:
             del self._outstanding[name]
+
+    def _rested(self, nodes: Sequence[Node]) -> list[Node]:
+        """The nodes that may be chosen: those that are not paused; if all are, those that answer at least.
+
+        So requests that only get errors don't close an endpoint to others.
+        """
+        now, living = self._clock(), [one for one in nodes if not one.draining]
+        paused = {one.name: self._circuits[one.name] for one in living if self._is_paused(one, now)}
+        rested = [one for one in living if one.name not in paused]
+        return rested or [one for one in living if paused[one.name].answers]
 
     def _is_paused(self, node: Node, now: float) -> bool:
         circuit = self._circuits.get(node.name)

@@ -104,11 +104,41 @@ def test_a_few_errors_should_pause_a_node_and_rare_ones_not(balancer: Balancer, 
     often, rarely = node(1), node(2)
     for _ in range(ERRORS):
         balancer.failed(often, connection=False)
-    assert balancer.lease([often]) is None
+    assert balancer.free([often, rarely]) == rarely.slots
     for _ in range(2 * ERRORS):
         balancer.failed(rarely, connection=False)
         clock.now += WITHIN
-    assert balancer.lease([rarely]) is not None
+        balancer.succeeded(often)
+    assert balancer.free([often, rarely]) == often.slots + rarely.slots
+
+
+def test_requests_that_only_get_errors_should_not_close_an_endpoint(balancer: Balancer, clock: Seconds) -> None:
+    """Whoever has one key of an endpoint could pause all its nodes for the others."""
+    first, second = node(1), node(2)
+    for one in (first, second):
+        for _ in range(ERRORS):
+            balancer.failed(one, connection=False)
+    assert balancer.free([first, second]) == 8
+    assert {lease(balancer, first, second).node for _ in range(2)} == {first, second}
+    clock.now = FIRST_PAUSE
+    balancer.failed(first, connection=True)
+    assert [lease(balancer, first, second).node for _ in range(3)] == [second] * 3
+
+
+def test_a_node_that_gets_errors_should_be_left_alone_while_others_are_there_though_full(balancer: Balancer) -> None:
+    first, second = node(1), node(2, slots=1)
+    for _ in range(ERRORS):
+        balancer.failed(first, connection=False)
+    lease(balancer, first, second)
+    assert balancer.lease([first, second]) is None
+    assert balancer.free([first, second]) == 0
+
+
+def test_nodes_that_cannot_be_reached_should_get_none_though_all_are_so(balancer: Balancer) -> None:
+    first = node(1)
+    balancer.failed(first, connection=True)
+    assert balancer.lease([first]) is None
+    assert balancer.free([first]) == 0
 
 
 def test_nodes_that_no_longer_exist_should_be_forgotten_and_their_requests_not(balancer: Balancer) -> None:
