@@ -218,6 +218,10 @@ def credentials(
 
 def _usage(session: Session, answer: Credentials, *, with_curl: bool) -> None:
     session.say(f"export OPENAI_BASE_URL='{answer.endpoint}'\nexport OPENAI_API_KEY='{answer.api_key}'")
+    if answer.server_name is not None:
+        session.note(
+            f"Its certificate is for {answer.server_name}: see docs/node.md#tls, or `gpulaunch deploy` an endpoint."
+        )
     if with_curl:
         url, trust = "$OPENAI_BASE_URL", ""
         if answer.server_name is not None:

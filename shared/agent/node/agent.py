@@ -25,6 +25,7 @@ from shared.agent.node.process import tail
 from shared.agent.node.report import ControlPlane, Reporter, StatusServer
 from shared.agent.node.serve import PORT_PATIENCE_SECONDS, VllmServer
 from shared.agent.node.state import FAILED, INSTALLING, LOADING, SERVING, STARTING, STOPPING, Lease, State
+from shared.agent.node.tls import KEY_FILE
 from shared.agent.node.transport import MIB, Http
 
 OVER = "the control plane ended the attempt"
@@ -233,6 +234,7 @@ class Agent:
         self._over.set()
         # Only the machine's end is left to wait for; a signal may end the agent sooner.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        (self._config.work / KEY_FILE).unlink(missing_ok=True)
         for fetched in (*self._config.work.glob("model*"), *self._config.work.glob("extra-*")):
             shutil.rmtree(fetched, ignore_errors=True)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+KEY_FILE = "node.key"
 BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 """Where Debian and Red Hat keep the certificates that are trusted everywhere."""
 
@@ -16,7 +17,7 @@ def server_arguments(tls: Mapping[str, Any] | None, work: Path) -> list[str]:
     """Write certificate and key, which no other user of the machine may read; vLLM's arguments for them."""
     if tls is None:
         return []
-    certificate, key = _write(work / "node.crt", tls["certificate"]), _write(work / "node.key", tls["key"])
+    certificate, key = _write(work / "node.crt", tls["certificate"]), _write(work / KEY_FILE, tls["key"])
     return ["--ssl-certfile", str(certificate), "--ssl-keyfile", str(key)]
 
 

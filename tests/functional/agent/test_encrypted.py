@@ -68,6 +68,9 @@ def test_an_endpoint_should_answer_with_the_certificate_of_its_assignment(
     key = Path(argv[argv.index("--ssl-keyfile") + 1])
     assert key.stat().st_mode & 0o077 == 0
     assert "PRIVATE KEY" not in node.log() + "".join(argv)
+    node.process.terminate()
+    node.wait(40)
+    assert not key.exists(), "a shared node keeps no key of what has ended"
 
 
 def test_what_users_are_shown_should_reach_a_node_and_nothing_else(nodes: Nodes, store: Store, tmp_path: Path) -> None:

@@ -357,7 +357,9 @@ def test_credentials_should_be_ready_to_copy_or_a_conflict(gpulaunch: Terminal, 
         f'"https://{name}:{port}/v1/chat/completions" -H "Authorization: Bearer $OPENAI_API_KEY"'
     )
     assert gpulaunch("credentials", instance_id, "--ca").stdout == answer["ca_certificate"]
-    assert gpulaunch("credentials", instance_id, "--export").stdout.splitlines() == lines[:2]
+    exported = gpulaunch("credentials", instance_id, "--export")
+    assert exported.stdout.splitlines() == lines[:2]
+    assert f"certificate is for {name}" in exported.stderr
 
 
 def test_a_catalog_should_be_sorted_by_price_and_say_what_there_is(gpulaunch: Terminal) -> None:
