@@ -61,7 +61,7 @@ class StepRunner:
         claimed = False
         unwritten: tuple[Event, ...] = ()
         record = before.record
-        for round_number in range(1, _ROUNDS + 1):
+        for left in reversed(range(_ROUNDS)):
             act = self.lifecycle.next_act(record, claimed=claimed)
             if isinstance(act, Nothing):
                 return
@@ -84,7 +84,7 @@ class StepRunner:
             step = decision.next_step
             if step is None:
                 return
-            last = round_number == _ROUNDS or time_left() < ACT_SECONDS
+            last = not left or time_left() < ACT_SECONDS
             if queue_of(step.step) != here or step.delay_seconds >= _IN_PLACE or last:
                 self.records.follow_up(decision)
                 return

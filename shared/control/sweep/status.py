@@ -107,7 +107,7 @@ class SweepStatusStore:
         if before is not None and status.news == before.news and status.ended_at - before.ended_at < REWRITTEN:
             return
         shown = status.model_copy(update={"unreadable": status.unreadable[:_SHOWN]})
-        text = shown.model_dump_json(exclude_defaults=True)
+        text = shown.model_dump_json()
         try:
             self.store.put_marker(Marker(kind=STATUS, key="last", at=status.ended_at, text=text))
         except StoreError as error:

@@ -92,6 +92,17 @@ class TestTasks:
     def test_a_fault_of_the_whole_task_should_name_no_instance(self) -> None:
         assert Sweeping(Task("bad", at="finish")).run().failing["bad"].error == "RuntimeError: a fault in finish"
 
+    def test_a_long_fault_should_be_cut_in_the_status_and_whole_in_the_log(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fails(*_: object) -> None:
+            raise RuntimeError("x" * 1000)
+
+        monkeypatch.setattr(Task, "finish", fails)
+        error = Sweeping(Task("bad")).run().failing["bad"].error
+        assert (len(error), error.startswith("RuntimeError: xxx")) == (300, True)
+        assert "x" * 1000 in caplog.text
+
     def test_storage_that_is_away_should_be_a_line_without_a_traceback(self, caplog: pytest.LogCaptureFixture) -> None:
         sweeping = Sweeping(Task("good"))
         sweeping.store.calls.fail_next("live", AWAY)
