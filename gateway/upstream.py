@@ -11,7 +11,8 @@ from gateway.simulated import canned
 from gateway.snapshot import Node
 from gpulaunch.trust import node_context
 
-CONNECT_SECONDS = 2.0
+CONNECT_SECONDS, HANDSHAKE_SECONDS = 2.0, 5.0
+"""Until a node is connected; a TLS handshake waits in vLLM behind what it is doing just then."""
 ANSWER_SECONDS = 600.0
 """Until the headers of an answer come: a request that is not streamed is answered when it is done."""
 KEEPALIVE_SECONDS = 30.0
@@ -56,7 +57,8 @@ class NodeUpstream:
         if node.simulated:
             return canned(node, path, body)
         sent = {**headers, "Authorization": f"Bearer {node.key}", "Accept-Encoding": "identity"}
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+        limit = CONNECT_SECONDS if node.server_name is None else HANDSHAKE_SECONDS
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=limit)
         try:
             tls = True if node.server_name is None else node_context(node.authority)
             async with asyncio.timeout(ANSWER_SECONDS):

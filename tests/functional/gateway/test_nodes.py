@@ -113,6 +113,24 @@ def test_a_node_should_get_its_key_only_for_its_own_certificate(shown: int, tmp_
     asyncio.run(asyncio.wait_for(story(), 10))
 
 
+def test_a_node_that_never_answers_a_handshake_should_be_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.upstream.HANDSHAKE_SECONDS", 0.1)
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(4096):
+            pass
+        writer.close()
+
+    async def story() -> None:
+        server = await asyncio.start_server(silent, "127.0.0.1", 0)
+        async with session() as client:
+            with pytest.raises(UpstreamError):
+                await NodeUpstream(client).send(routed(server.sockets[0].getsockname()[1], 1), "/v1/x", {}, BODY)
+        server.close()
+
+    asyncio.run(asyncio.wait_for(story(), 10))
+
+
 def test_closing_an_answer_should_end_the_request_on_the_node() -> None:
     async def story() -> None:
         ended = asyncio.Event()
