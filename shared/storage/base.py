@@ -263,8 +263,8 @@ class InstanceStore(Protocol):
         """Return the costs of attempts that ended on a day, UTC, or later; oldest first."""
         ...
 
-    def events(self, instance_id: str, after: int = -1, limit: int = 1000) -> list[Event]:
-        """Return events with a sequence above `after`, in order, at most `limit`."""
+    def events(self, instance_id: str, after: int = ..., limit: int = ...) -> list[Event]:
+        """Return events with a sequence above `after` (all), in order, at most `limit` (1000)."""
         ...
 
     def live(self, newest: str | None = None, oldest: str | None = None) -> Iterator[Versioned | Unreadable]:
@@ -308,8 +308,8 @@ class InstanceStore(Protocol):
 class Queues(Protocol):
     """The queues, from the sender's side, and the poison queues from the reader's. All raise StoreUnavailableError."""
 
-    def send(self, queue: str, message: BaseModel, delay_seconds: float = 0.0) -> None:
-        """Put a message, visible after `delay_seconds` (0 to 7 days)."""
+    def send(self, queue: str, message: BaseModel, delay_seconds: float = ...) -> None:
+        """Put a message, visible at once or after `delay_seconds` (0 to 7 days)."""
 
     def waiting_since(self, queue: str) -> datetime | None:
         """When the oldest message that waits to be taken was sent, about; None: none waits. Delayed ones don't."""

@@ -35,6 +35,13 @@ def test_starting_should_load_none_of_the_heavy_libraries(index: Any) -> None:
     assert index["heavy"] == []
 
 
+def test_storage_should_be_connected_without_the_queues_library_where_no_queue_is_used() -> None:
+    """It takes a quarter of a second; the gateway reads tables alone."""
+    code = "import sys, shared.storage.connect; print('azure.storage.queue' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_every_operation_should_be_a_function_with_its_route_and_method(index: Any) -> None:
     found = {
         name: (trigger["route"], str(trigger["methods"]))

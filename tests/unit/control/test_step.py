@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from gpulaunch.deadlines import time_limit
 from gpulaunch.models.instances import Phase
 from shared.billing.gate import LedgerGate
 from shared.billing.ledger import AttemptCosts
@@ -235,3 +236,40 @@ def test_a_step_that_does_not_come_to_an_end_should_go_on_by_a_message() -> None
     steps.run()
     assert len(steps.acts) == step._ROUNDS  # pyright: ignore[reportPrivateUsage]
     assert (steps.queues.depth(LAUNCHES), steps.slept) == (1, [])
+
+
+class Once(Lifecycle):
+    """A lifecycle whose first step asks for the next one after `delay`, and whose second one for nothing."""
+
+    delay = 0.0
+    asked = 0
+
+    def decide(self, record: InstanceRecord, observed: Observation) -> Decision:
+        self.asked += 1
+        return Decision(record=record, next_step=NextStep("advance", self.delay) if self.asked == 1 else None)
+
+
+@pytest.mark.parametrize(
+    ("delay", "slept", "sent"), [(0.0, [], 0), (0.1, [0.1], 0), (0.9, [0.9], 0), (1.0, [], 1), (60.0, [], 1)]
+)
+def test_a_pause_of_less_than_a_second_should_be_made_here_and_a_longer_one_by_a_message(
+    delay: float, slept: list[float], sent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Once, "delay", delay)
+    steps = Steps(Once, phase=Phase.PROVISIONING, attempts=[make_attempt(state=AttemptState.SUBMITTED)])
+    steps.run()
+    assert (steps.slept, steps.queues.depth(LAUNCHES), len(steps.acts)) == (slept, sent, 2 - sent)
+
+
+@pytest.mark.parametrize(("left", "rounds"), [(step.ACT_SECONDS - 5, 1), (step.ACT_SECONDS + 60, step._ROUNDS)])  # pyright: ignore[reportPrivateUsage]
+def test_a_round_should_begin_only_where_its_act_can_end_in_time(left: float, rounds: int) -> None:
+    steps = Steps(NeverDone, phase=Phase.PROVISIONING, attempts=[make_attempt(state=AttemptState.SUBMITTED)])
+    with time_limit(left):
+        steps.run()
+    assert (len(steps.acts), steps.queues.depth(LAUNCHES)) == (rounds, 1)
+
+
+def test_a_record_that_waits_for_nothing_should_be_left_as_it_is() -> None:
+    steps = Steps(phase=Phase.TERMINATED, ended_at=START)
+    steps.run()
+    assert (steps.acts, steps.store.calls.count("commit"), steps.queues.calls.seen) == ([], 0, [])

@@ -13,7 +13,9 @@ from shared.control.sweep.base import TaskRun, Walk
 from shared.control.sweep.status import REWRITTEN, STATUS, SweepStatus, SweepStatusStore
 from shared.control.sweep.sweep import WALK, Sweep
 from shared.errors import StoreUnavailableError
+from shared.storage import rows
 from shared.storage.base import Marker, Versioned
+from tests.contract.test_unreadable_rows import later_phase, rewrite
 from tests.twins.clock import START, ManualClock
 from tests.twins.factories import make_instance_id, make_record
 from tests.twins.store import MemoryInstanceStore
@@ -91,6 +93,14 @@ class TestTasks:
 
     def test_a_fault_of_the_whole_task_should_name_no_instance(self) -> None:
         assert Sweeping(Task("bad", at="finish")).run().failing["bad"].error == "RuntimeError: a fault in finish"
+
+    def test_a_fault_s_line_should_name_the_task_and_the_instance_if_it_is_one_s(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        Sweeping(Task("bad", at="see")).run()
+        Sweeping(Task("worse", at="finish")).run()
+        named = {(vars(line)["task"], vars(line)["instance_id"]) for line in caplog.records if "task" in vars(line)}
+        assert named == {("bad", make_instance_id(1)), ("bad", make_instance_id(2)), ("worse", None)}
 
     def test_a_long_fault_should_be_cut_in_the_status_and_whole_in_the_log(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -178,6 +188,14 @@ class TestWalk:
 
 
 class TestStatus:
+    def test_rows_that_cannot_be_read_should_be_counted_and_named(self) -> None:
+        sweeping = Sweeping(task := Task("task"))
+        rewrite(sweeping.store, rows.record_key(make_instance_id(1), ended=False), later_phase)
+        status = sweeping.run()
+        assert (status.live, status.ready, status.unreadable_count) == (2, 1, 1)
+        assert [row.instance_id for row in status.unreadable] == [make_instance_id(1)]
+        assert (sweeping.stored.unreadable, task.seen) == (status.unreadable, [make_instance_id(2)])
+
     def test_a_task_that_failed_should_keep_when_it_last_ended_well_until_it_does_again(self) -> None:
         sweeping = Sweeping(task := Task("task"))
         sweeping.run()
