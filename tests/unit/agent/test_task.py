@@ -77,6 +77,15 @@ def test_push_hands_over_nothing_but_the_nodes_token() -> None:
     assert "GPULAUNCH_AGENT_PORT" not in made.environment
 
 
+@pytest.mark.parametrize("tls", [True, False])
+def test_an_agent_should_know_whether_its_assignment_has_to_bring_a_certificate(*, tls: bool) -> None:
+    given = record()
+    attempt = given.attempts[0].model_copy(update={"tls": tls})
+    for more in ({"GPULAUNCH_PUBLIC_URL": "https://app.example.com"}, {}):
+        made = task.node_environment(settings(**more), DERIVER, given, attempt, assignment())
+        assert made.environment.get("GPULAUNCH_TLS") == ("1" if tls else None)
+
+
 def test_pull_hands_over_the_assignment_in_the_secrets_only() -> None:
     made = task.node_environment(settings(), DERIVER, record("slurm"), record("slurm").attempts[0], assignment())
     packed = gzip.decompress(base64.b64decode(made.secrets["GPULAUNCH_ASSIGNMENT"]))

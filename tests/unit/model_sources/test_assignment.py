@@ -11,7 +11,7 @@ from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import Job, LaunchRequest
 from shared.auth import Deriver
 from shared.domain.instance import Attempt, InstanceRecord
-from shared.domain.node import ModelFile
+from shared.domain.node import ModelFile, NodeTls
 from shared.domain.provider import LaunchRefusedError
 from shared.domain.references import Reference
 from shared.domain.request import StoredJob, StoredRequest
@@ -81,6 +81,17 @@ def test_files_key_and_limits_are_the_records() -> None:
     assert (made.port, made.lease_seconds, made.deadline_at) == (None, 900, NOW + timedelta(hours=1))
     assert made.vllm_args == ["--seed", "1"]
     assert made.job == StoredJob(command=["python", "eval.py"])
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_a_certificate_goes_to_attempts_that_are_called_by_tls(*, tls: bool) -> None:
+    given = record()
+    given = given.model_copy(update={"attempts": [given.attempts[0].model_copy(update={"tls": tls})]})
+    found, deriver = maker(ModelListing(FILES)).make(given, 1).tls, Deriver(SecretStr("k" * 32))
+    made = deriver.certificate("inst-1", 1)
+    expected = NodeTls(certificate=made.certificate, key=made.key, authority=deriver.authority_certificate())
+    assert found == (expected if tls else None)
+    assert made.key not in repr(found)
 
 
 def test_the_hubs_token_goes_only_to_nodes_that_fetch_from_the_hub() -> None:
