@@ -13,7 +13,7 @@ from shared.control.sweep.lost_records import LostRecords
 from shared.domain.instance import instance_of
 from shared.lifecycle.garbage import GRACE
 from shared.storage import rows
-from shared.storage.base import ORPHAN, Marker
+from shared.storage.base import ORPHAN, UNRECORDED_CALLER, Marker
 from tests.contract.test_unreadable_rows import later_phase, rewrite
 from tests.twins.clock import START
 from tests.twins.factories import OTHER_DEPLOYMENT
@@ -69,6 +69,49 @@ class TestAlerts:
         collecting.sweep()
         collecting.sweep(after=timedelta(minutes=6))
         assert [notice.count for notice in collecting.notices] == [1, 2]
+
+    @pytest.mark.parametrize(("early", "alerts"), [(timedelta(seconds=1), 1), (timedelta(0), 2)])
+    def test_one_about_waiting_nodes_should_be_repeated_after_its_time_and_not_before(
+        self, collecting: Collecting, early: timedelta, alerts: int
+    ) -> None:
+        collecting.show(STRAY)
+        collecting.sweep()
+        collecting.sweep(after=timedelta(minutes=6))
+        collecting.sweep(after=ALERT_EVERY - early)
+        assert [notice.reason for notice in collecting.notices] == ["waiting"] * alerts
+
+    @pytest.mark.parametrize("protected", [False, True])
+    def test_one_about_a_node_without_a_label_should_not_be_sent_where_it_is_exempt(
+        self, collecting: Collecting, *, protected: bool
+    ) -> None:
+        assert not isinstance(collecting.provider.listing, Exception)
+        stranger = make_cluster(STRAY, created_at=AGO, gc_protected=protected)
+        collecting.provider.listing = [*collecting.provider.listing, stranger]
+        collecting.sweep()
+        collecting.sweep(after=UNLABELLED_AFTER)
+        assert len(collecting.notices) == (0 if protected else 1)
+
+    @pytest.mark.parametrize("deployment", [None, OTHER_DEPLOYMENT])
+    def test_one_about_a_node_that_calls_us_should_be_sent_at_once_and_once(
+        self, collecting: Collecting, deployment: str | None
+    ) -> None:
+        assert not isinstance(collecting.provider.listing, Exception)
+        stranger = make_cluster(STRAY, created_at=AGO, deployment=deployment)
+        collecting.provider.listing = [*collecting.provider.listing, stranger]
+        collecting.store.put_marker(Marker(kind=UNRECORDED_CALLER, key=STRAY, at=START))
+        collecting.sweep()
+        collecting.sweep(after=UNLABELLED_AFTER)
+        (notice,) = collecting.notices
+        assert (notice.reason, "they call this app" in notice.message) == ("unlabelled", True)
+
+    def test_what_a_pass_found_should_be_known_to_the_tasks_that_follow_it(self, collecting: Collecting) -> None:
+        collecting.orphan()
+        collecting.sweep()
+        assert collecting.reports.orphans == {STRAY}
+        collecting.unlist(STRAY)
+        collecting.show(MANY[0])
+        collecting.sweep()
+        assert collecting.reports.orphans == {MANY[0]}
 
 
 class TestWhatIsNotSeen:

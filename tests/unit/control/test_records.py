@@ -1,5 +1,6 @@
 """How records change: on the newest state, written before anything else follows, and told to whoever listens."""
 
+import logging
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -184,6 +185,28 @@ class TestSettling:
         account = changing.store.ledger().ledger.accounts["2026-01/simulation"]
         assert changing.stored.record.ended
         assert (account.spent, account.reserved) == (640_000, 0)
+
+    @pytest.mark.parametrize("reserved", [False, True])
+    def test_what_an_attempt_has_cost_should_be_kept_once_its_node_is_deleted(self, *, reserved: bool) -> None:
+        attempt = make_attempt(state=AttemptState.SUBMITTED, billed_from=START)
+        given: dict[str, Any] = {"phase": Phase.PROVISIONING, "attempts": [attempt], "mode": "real"}
+        changing = self.reserved(**given) if reserved else Changing(**given)
+        changing.records.change(ID, ASKED)
+        assert changing.store.costs(START.date()) == []
+        changing.clock.advance(3600)
+        changing.records.change(ID, Released(gone=True))
+        (entry,) = changing.store.costs(START.date())
+        assert (entry.instance_id, entry.attempt, entry.gone_at) == (ID, 1, changing.clock.now())
+
+    def test_each_event_should_be_a_line_of_the_log(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO, "gpulaunch.lifecycle")
+        changing = Changing(attempts=[make_attempt()], phase=Phase.PROVISIONING)
+        changing.records.change(ID, ASKED)
+        events = changing.store.events(ID)[1:]
+        lines = [line for line in caplog.records if line.name == "gpulaunch.lifecycle"]
+        assert events
+        assert [line.getMessage() for line in lines] == [f"{ID} {one.phase.value}: {one.message}" for one in events]
+        assert {vars(line)["instance_id"] for line in lines} == {ID}
 
     def test_a_node_that_went_before_the_end_should_cost_what_it_did_until_it_went(self) -> None:
         attempt = make_attempt(state=AttemptState.SUBMITTED, billed_from=START)
