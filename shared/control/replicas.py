@@ -147,10 +147,12 @@ class ReplicaKeeper:
 
     def terminate(self, instance_id: str, why: str) -> None:
         """Begin to terminate a replica, for a reason that its record shows."""
+        reason = Failure(reason=Reason.USER_REQUEST, message=why)
         try:
-            self.records.change(instance_id, TerminationRequested(Failure(reason=Reason.USER_REQUEST, message=why)))
-        except UnreadableRecordError:
-            self.terminator.terminate(instance_id)
+            try:
+                self.records.change(instance_id, TerminationRequested(reason))
+            except UnreadableRecordError:
+                self.terminator.terminate(instance_id)
         except (StaleRecordError, InstanceNotFoundError) as error:
             log.info("%s is terminated by the next sweep: %s", instance_id, error)
 

@@ -520,6 +520,7 @@ def test_a_foreign_token_is_refused(store: InstanceStore, token: str) -> None:
 def test_a_page_has_one_to_a_thousand_records(store: InstanceStore, size: int) -> None:
     with pytest.raises(ValueError, match="1 to 1000"):
         store.page(ANY, size, None)
+    assert [store.page(ANY, size, None).records for size in (1, 1000)] == [[], []]
 
 
 def test_two_workspaces_don_t_see_each_other(account: Account) -> None:

@@ -13,7 +13,7 @@ from shared.queues import LAUNCHES
 from shared.storage.base import UNRECORDED_CALLER
 from tests.functional.scripted import NodeWorld
 from tests.functional.world import READER
-from tests.twins.factories import DEPLOYMENT, OTHER_DEPLOYMENT
+from tests.twins.factories import DEPLOYMENT, OTHER_DEPLOYMENT, make_instance_id
 
 HOUR = 3600.0
 
@@ -329,3 +329,18 @@ def test_a_lifetime_should_not_be_longer_than_a_launch_may_ask_for(
     adopt(push, name, **({} if asked is None else {"max_lifetime_minutes": asked}))
     deadline = push.show(instance_id)["deadline_at"]
     assert deadline.startswith((created + timedelta(minutes=got)).strftime("%Y-%m-%dT%H:%M"))
+
+
+def test_a_node_of_your_own_machines_should_have_the_gpus_that_its_listing_names(push: NodeWorld) -> None:
+    own = {"provider": "kubernetes", "region": "a-context", "use_spot": False}
+    machine = "1x(gpus=h100:8, cpus=4, mem=16)"
+    record = push.app.adopter.as_adopted(listed(push, cluster_name(make_instance_id(), 1), machine=machine, **own))
+    assert record is not None
+    (offer,) = record.offers
+    assert (offer.gpu, offer.gpu_count, offer.region, offer.price_per_hour) == ("H100", 8, "a-context", 0)
+
+
+@pytest.mark.parametrize("machine", ["1x(gpus=NOSUCHGPU:8, cpus=4)", "1x(cpus=4)", ""])
+def test_one_without_a_known_gpu_should_not_be_adopted(push: NodeWorld, machine: str) -> None:
+    name = cluster_name(make_instance_id(), 1)
+    assert push.app.adopter.as_adopted(listed(push, name, provider="kubernetes", machine=machine)) is None

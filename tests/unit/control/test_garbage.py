@@ -341,3 +341,27 @@ class TestWhatIsLost:
         assert not isinstance(collecting.provider.listing, Exception)
         collecting.provider.listing = [*collecting.provider.listing, young]
         assert (collecting.sweep(after=timedelta(minutes=6)), collecting.deleted) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("mode", "listed", "asked"),
+    [("real", True, 1), ("real", False, 0), ("simulation", True, 0), ("simulation", False, 0)],
+)
+def test_only_a_real_node_that_was_listed_should_be_looked_for_where_skypilot_lists_it_no_more(
+    collecting: Collecting, mode: str, listed: bool, asked: int
+) -> None:
+    instance_id = make_instance_id(20)
+    attempt = make_attempt(instance_id, state=AttemptState.SUBMITTED, listed=listed)
+    queued = make_record(instance_id=make_instance_id(21), mode=mode)
+    record = make_record(instance_id=instance_id, mode=mode, phase=Phase.PROVISIONING, attempts=[attempt])
+    for one in (queued, record):
+        collecting.store.create(one, [], None)
+    names: list[str] = []
+
+    def lost(cluster_names: Sequence[str]) -> dict[str, str]:
+        names.extend(cluster_names)
+        return {}
+
+    collecting.provider.lost = lost
+    collecting.sweep()
+    assert names == [attempt.cluster_name] * asked

@@ -22,7 +22,7 @@ from shared.control.routes import RouteMaker
 from shared.control.sweep.endpoint_replicas import EndpointReplicas
 from shared.control.termination import Terminator
 from shared.domain.endpoint import EndpointRecord, SlotState, new_endpoint, paused
-from shared.domain.errors import InvalidFieldsError
+from shared.domain.errors import InstanceNotFoundError, InvalidFieldsError
 from shared.domain.instance import AttemptState, Failure, Health
 from shared.domain.provider import LaunchRefusedError
 from shared.errors import AlreadyExistsError, StaleRecordError, UnreadableRowError
@@ -346,6 +346,21 @@ class TestTermination:
         rewrite(keeping.deployment.store, rows.record_key(ONE, ended=False), later_phase)
         keeping.keeper.terminate(ONE, "It fills no slot.")
         assert keeping.terminated == [ONE]
+
+    @pytest.mark.parametrize("error", [STALE, InstanceNotFoundError(ONE)])
+    def test_one_that_cannot_be_read_and_is_changed_meanwhile_should_be_left_to_the_next_sweep(
+        self, keeping: Keeping, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+    ) -> None:
+        keeping.deployment.create()
+        rewrite(keeping.deployment.store, rows.record_key(ONE, ended=False), later_phase)
+
+        def refuse(instance_id: str) -> None:
+            raise error
+
+        monkeypatch.setattr(keeping, "terminate", refuse)
+        with caplog.at_level(logging.INFO, "gpulaunch.endpoints"):
+            keeping.keeper.terminate(ONE, "It fills no slot.")
+        assert caplog.messages == [f"{ONE} is terminated by the next sweep: {error}"]
 
     def test_one_that_keeps_changing_should_be_left_to_the_next_sweep(self, keeping: Keeping) -> None:
         keeping.deployment.create()
