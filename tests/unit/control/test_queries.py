@@ -43,9 +43,10 @@ def stored() -> Stored:
     return Stored()
 
 
-def test_of_a_longer_story_its_beginning_and_its_end_should_be_shown(stored: Stored) -> None:
-    record = stored.eventful(MOST_EVENTS + 50)
-    assert stored.shown(record) == [*range(FIRST_EVENTS), *range(FIRST_EVENTS + 50, MOST_EVENTS + 50)]
+@pytest.mark.parametrize("more", [1, 50])
+def test_of_a_longer_story_its_beginning_and_its_end_should_be_shown(stored: Stored, more: int) -> None:
+    record = stored.eventful(MOST_EVENTS + more)
+    assert stored.shown(record) == [*range(FIRST_EVENTS), *range(FIRST_EVENTS + more, MOST_EVENTS + more)]
     assert stored.shown(record, after=20) == list(range(21, 21 + MOST_EVENTS))
 
 
