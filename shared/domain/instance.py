@@ -207,6 +207,8 @@ class InstanceRecord(Kept):
     ended_at: UtcTime | None = None
     poisoned: int = 0
     """Messages that the host gave up since a step was last done."""
+    poison_ids: list[str] = []
+    """Their ids: one that storage did not delete is read again."""
     model: ModelFacts | None = None
     """What was found of the model while validating; None: nothing was inspected, as for a simulation."""
     log_tail: list[str] = []

@@ -76,7 +76,7 @@ def decide(record: InstanceRecord, found: Observation, now: datetime, timeouts: 
     decision = _decide(record, found, decision_time(record, now), timeouts)
     if record.poisoned and decision.changed and isinstance(found, _DONE):
         # A step that reached a decision is not a poison message: reset the counter.
-        return replace(decision, record=decision.record.model_copy(update={"poisoned": 0}))
+        return replace(decision, record=decision.record.model_copy(update={"poisoned": 0, "poison_ids": []}))
     return decision
 
 

@@ -169,6 +169,8 @@ class Poisoned:
 
     epoch: int
     """The epoch in the message."""
+    message_id: str
+    """The same when the message comes again, since storage did not delete it."""
 
 
 Observation = (

@@ -35,11 +35,12 @@ def terminate(transition: Transition, failure: Failure) -> Decision:
 def poisoned(transition: Transition, found: Poisoned, timeouts: Timeouts) -> Decision:
     """Retry the step of a message that the host gave up, a limited number of times: a killed host proves nothing.
 
-    Do nothing if the step was done meanwhile or its epoch is over. A termination is never given up.
+    Do nothing if the step was done meanwhile, its epoch is over, or the message was counted before. A termination is
+    never given up.
     """
     record = transition.record
     done = found.epoch < record.epoch or record.due_at is None or transition.now < record.due_at
-    if done or record.phase is Phase.TERMINATING:
+    if done or record.phase is Phase.TERMINATING or found.message_id in record.poison_ids:
         return unchanged(record)
     attempt = record.attempt
     if attempt is not None and attempt.state is AttemptState.RELEASING:
@@ -47,7 +48,7 @@ def poisoned(transition: Transition, found: Poisoned, timeouts: Timeouts) -> Dec
     if record.poisoned >= timeouts.poisoned:
         message = "A step of this instance kept failing; see the app's log. Its node is being deleted."
         return terminate(transition, Failure(reason=Reason.POISON_MESSAGE, message=message))
-    transition.change(poisoned=record.poisoned + 1)
+    transition.change(poisoned=record.poisoned + 1, poison_ids=[*record.poison_ids, found.message_id])
     # Leave it overdue, so that the sweep sends it again.
     return transition.wait_until(record.due_at)
 

@@ -55,6 +55,7 @@ class RecordChange(TypedDict, total=False):
     ends_as: Literal["terminated", "failed"] | None
     ended_at: UtcTime | None
     poisoned: int
+    poison_ids: list[str]
 
 
 class AttemptChange(TypedDict, total=False):

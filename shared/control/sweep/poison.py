@@ -74,7 +74,7 @@ class PoisonQueues:
         extra = {"event": "poison", "instance_id": step.instanceId}
         log.warning("%s: the host gave up a message of step %s", step.instanceId, step.step, extra=extra)
         try:
-            return self.records.change(step.instanceId, Poisoned(step.epoch)) is not None
+            return self.records.change(step.instanceId, Poisoned(step.epoch, message.id)) is not None
         except (StaleRecordError, UnreadableRecordError):
             return False
 

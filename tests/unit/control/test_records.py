@@ -77,7 +77,7 @@ class TestChange:
 
     def test_an_observation_that_changes_nothing_should_do_nothing(self) -> None:
         changing = Changing()
-        assert changing.records.change(ID, Poisoned(0)) == changing.stored.record
+        assert changing.records.change(ID, Poisoned(0, "message-0")) == changing.stored.record
         assert changing.store.calls.count("commit") == 0
         assert (changing.listener.heard, changing.queues.calls.seen) == ([], [])
 

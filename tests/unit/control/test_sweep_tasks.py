@@ -249,6 +249,18 @@ class TestPoison:
         assert self.read(deployment) == 1
         assert (deployment.record().poisoned, deployment.queues.depth(f"{LAUNCHES}-poison")) == (1, 0)
 
+    def test_one_that_storage_does_not_delete_should_count_once(self, deployment: Deployment) -> None:
+        deployment.create(due_at=START)
+        self.bury(deployment)
+        for _ in range(4):
+            deployment.queues.calls.fail_next("forget", AWAY)
+            with pytest.raises(StoreUnavailableError):
+                self.read(deployment)
+        assert self.read(deployment) == 1
+        assert (deployment.record().poisoned, deployment.record().phase) == (1, Phase.QUEUED)
+        self.bury(deployment)
+        assert (self.read(deployment), deployment.record().poisoned) == (1, 2)
+
     def test_one_whose_instance_cannot_learn_of_it_should_stay_until_it_can(self, deployment: Deployment) -> None:
         deployment.create(due_at=START)
         self.bury(deployment)

@@ -108,7 +108,7 @@ anything: st.SearchStrategy[Observation] = st.one_of(
     trouble,
     looks,
     st.builds(Released, st.booleans()),
-    st.builds(Poisoned, st.integers(0, 4)),
+    st.builds(Poisoned, st.integers(0, 4), st.sampled_from(["message-0", "message-1", "message-2", "message-3"])),
     told,
 )
 GOOD: dict[type[Act], st.SearchStrategy[Observation]] = {

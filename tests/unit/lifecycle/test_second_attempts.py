@@ -92,7 +92,7 @@ WAYS: dict[str, Way] = {
     "its job on the way": lambda n: [*UP, reported(NodePhase.SERVING, n, job=JobResult(exit_code=0)), GONE],
     "terminated": lambda _: [*READY, USER, 700.0, STILL_THERE, GONE],
     "submitted again": lambda _: [500.0, TimerFired(), 3.0, TAKEN, looked(NodeState.UP, NodePhase.INSTALLING)],
-    "steps that keep failing": lambda _: [*UP, 900.0, *[Poisoned(9)] * 4, GONE],
+    "steps that keep failing": lambda _: [*UP, 900.0, *[Poisoned(9, f"message-{number}") for number in range(4)], GONE],
 }
 
 

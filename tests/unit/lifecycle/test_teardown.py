@@ -51,7 +51,8 @@ from tests.unit.lifecycle.story import (
 )
 
 SILENT = ProviderUnavailable("The SkyPilot server does not answer.")
-POISONED = Poisoned(epoch=1)
+POISONED, AGAIN, ONCE_MORE = (Poisoned(1, f"message-{number}") for number in range(3))
+"""Messages of one step, one after the other."""
 
 
 class TestBeginning:
@@ -105,22 +106,30 @@ class TestBeginning:
     def test_the_third_message_given_up_in_one_step_should_end_it_as_failed(self) -> None:
         story = submitted().wait(60)
         assert story.record.due_at is not None
-        assert [story.see(POISONED).next_step for _ in range(2)] == [None, None]
+        assert [story.see(one).next_step for one in (POISONED, AGAIN)] == [None, None]
         assert story.record.due_at <= story.now, "the sweep sends it again"
-        assert (story.tell(POISONED).ending, story.tell(GONE).phase) == (Reason.POISON_MESSAGE, Phase.FAILED)
+        assert (story.tell(ONCE_MORE).ending, story.tell(GONE).phase) == (Reason.POISON_MESSAGE, Phase.FAILED)
 
     def test_a_step_that_was_done_in_between_should_be_a_new_start(self) -> None:
-        story = submitted().wait(60).tell(POISONED, POISONED, looked(NodeState.PENDING)).wait(60)
-        assert story.tell(POISONED, POISONED).phase is Phase.PROVISIONING
-        assert story.tell(POISONED).phase is Phase.TERMINATING
+        story = submitted().wait(60).tell(POISONED, AGAIN, looked(NodeState.PENDING)).wait(60)
+        assert story.tell(POISONED, AGAIN).phase is Phase.PROVISIONING
+        assert story.tell(ONCE_MORE).phase is Phase.TERMINATING
+
+    def test_a_message_that_storage_did_not_delete_should_count_once(self) -> None:
+        story = submitted().wait(60).tell(POISONED)
+        for _ in range(5):
+            assert not story.decide(POISONED).changed
+        story.tell(AGAIN)
+        assert [story.decide(one).changed for one in (POISONED, AGAIN)] == [False, False]
+        assert story.tell(ONCE_MORE).ending is Reason.POISON_MESSAGE
 
     @pytest.mark.parametrize(("epoch", "wait"), [(1, 0.0), (0, 60.0)])
     def test_a_message_given_up_of_a_step_that_is_over_should_not(self, epoch: int, wait: float) -> None:
         story = submitted().tell(looked(NodeState.PENDING)).wait(wait)
-        assert not story.decide(Poisoned(epoch)).changed
+        assert not story.decide(Poisoned(epoch, "message-0")).changed
 
     def test_what_ends_should_never_be_given_up(self) -> None:
-        assert not terminating().wait(600).decide(Poisoned(99)).changed
+        assert not terminating().wait(600).decide(Poisoned(99, "message-0")).changed
 
     @pytest.mark.parametrize(("early", "counts"), [(0.001, False), (0.0, True)])
     def test_a_step_should_count_as_given_up_from_the_moment_at_which_it_was_due(
