@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 from gpulaunch.models.instances import EventType, Phase
 from shared.domain.instance import Attempt, AttemptState, Event, InstanceRecord
@@ -167,8 +167,12 @@ class Checks:
         """A message was called one that can't be understood; nobody but we sends any."""
         self.violated(f"a message of {queue} names no instance: {body.decode()}")
 
-    def repeated(self, instance_id: str, waited: float) -> None:
+    def repeated(self, instance_id: str, visible_at: datetime) -> None:
         """The sweep sent a step again whose message was there and not lost."""
+        found = self._table().load(instance_id)
+        if found is not None and found.record.phase is Phase.READY and visible_at < (found.record.due_at or visible_at):
+            return  # left over from its start: a deadline waits for no message of before
+        waited = (self._scheduler.now() - visible_at).total_seconds()
         self.violated(f"{instance_id[-4:]} is sent again while its message has waited for {waited:.0f} s")
 
     def taken(self, name: str) -> bool:

@@ -39,7 +39,7 @@ class Watcher(Protocol):
 
     def buried(self, queue: str, body: bytes) -> None: ...
 
-    def repeated(self, instance_id: str, waited: float) -> None: ...
+    def repeated(self, instance_id: str, visible_at: datetime) -> None: ...
 
 
 class Table(MemoryInstanceStore):
@@ -238,7 +238,7 @@ class FaultyQueues(MemoryQueues):
             if restarted_at is not None and one.sent_at < restarted_at:
                 continue  # nobody remembers that it was sent
             if one.visible_at <= latest and message.model_dump().items() <= json.loads(one.body).items():
-                self._watcher.repeated(message.instanceId, (self._clock.now() - one.visible_at).total_seconds())
+                self._watcher.repeated(message.instanceId, one.visible_at)
 
     def bury(self, queue: str, body: bytes) -> None:
         self._watcher.buried(queue, body)
