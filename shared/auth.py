@@ -5,7 +5,7 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 from enum import StrEnum
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
@@ -14,9 +14,6 @@ from gpulaunch.operations import Scope
 
 if TYPE_CHECKING:
     from shared.certificates import Authority, NodeCertificate
-
-_KEPT = 4096
-"""Certificates that are kept once made: making one takes half a millisecond."""
 
 
 class Purpose(StrEnum):
@@ -63,7 +60,6 @@ class Deriver:
 
     def __init__(self, master_key: SecretStr) -> None:
         self._key = master_key.get_secret_value().encode()
-        self._certificate = lru_cache(_KEPT)(self._issued)
 
     def derive(self, instance_id: str, attempt: int, purpose: Purpose) -> str:
         """The secret of one attempt for one purpose: 43 URL-safe characters (HMAC-SHA-256)."""
@@ -96,9 +92,6 @@ class Deriver:
 
     def certificate(self, instance_id: str, attempt: int) -> "NodeCertificate":
         """The certificate with which the vLLM of an attempt's node answers, and its key."""
-        return self._certificate(instance_id, attempt)
-
-    def _issued(self, instance_id: str, attempt: int) -> "NodeCertificate":
         return self._authority.issue(instance_id, attempt)
 
     def is_node(self, token: str, instance_id: str, attempt: int) -> bool:

@@ -4,10 +4,13 @@ import ssl
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
 
 from shared.auth import Deriver
-from shared.certificates import node_name
+from shared.certificates import VALID_FROM, VALID_UNTIL, NodeCertificate, node_name
 from tests.standins.certificates import server_context
 
 KEY = SecretStr("k" * 32)
@@ -75,12 +78,31 @@ def test_nobody_should_accept_it_for_another_deployment(tmp_path: Path) -> None:
         shown(server_context(node, tmp_path), client(stranger.authority_certificate()), node.name)
 
 
-def test_a_node_should_not_be_able_to_vouch_for_others(tmp_path: Path) -> None:
-    """A node's own certificate taken for an authority opens nothing."""
-    deriver = Deriver(KEY)
-    node, other = deriver.certificate(ONE, 1), deriver.certificate(OTHER, 1)
-    with pytest.raises(ssl.SSLCertVerificationError):
-        shown(server_context(other, tmp_path), client(node.certificate), other.name)
+def forged(node: NodeCertificate, name: str) -> NodeCertificate:
+    """A certificate for another name that a node has signed with its own key, and the node's own behind it."""
+    own = x509.load_pem_x509_certificate(node.certificate.encode())
+    key = serialization.load_pem_private_key(node.key.encode(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    builder = x509.CertificateBuilder(issuer_name=own.subject, subject_name=own.issuer, public_key=key.public_key())
+    builder = builder.serial_number(7).not_valid_before(VALID_FROM).not_valid_after(VALID_UNTIL)
+    for extension in (
+        x509.SubjectAlternativeName([x509.DNSName(name)]),
+        x509.SubjectKeyIdentifier.from_public_key(key.public_key()),
+        x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()),
+    ):
+        builder = builder.add_extension(extension, critical=False)
+    made = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    return NodeCertificate(name, made + node.certificate, node.key)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_node_should_not_be_able_to_vouch_for_others(tmp_path: Path, *, strict: bool) -> None:
+    deriver, name = Deriver(KEY), node_name(OTHER, 1)
+    trusting = client(deriver.authority_certificate())
+    if not strict:
+        trusting.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    with pytest.raises(ssl.SSLCertVerificationError, match="invalid CA"):
+        shown(server_context(forged(deriver.certificate(ONE, 1), name), tmp_path), trusting, name)
 
 
 def test_its_key_should_not_be_shown_where_it_is_printed() -> None:
