@@ -49,7 +49,7 @@ def app(stack: Stack) -> Iterator[App]:
     stack.sky.stop()
     stack.sky.start()
     # Its books still have the clusters of jobs that ended by themselves.
-    stack.sky.cli("down", "--yes", "--all", seconds=180)
+    stack.sky.clear()
 
 
 def node_processes(stack: Stack, cluster: str) -> dict[int, str]:

@@ -202,3 +202,16 @@ class SkyPilot:
 
     def cli(self, *arguments: str, seconds: float = 120) -> str:
         return run([Path(sys.executable).parent / "sky", *arguments], env=self.environment(), seconds=seconds)
+
+    def clear(self) -> None:
+        """Take every cluster down that the server's books have.
+
+        A server that was just started looks at its clusters by itself; one that it strikes out between the command's
+        list and its end makes the command fail although nothing is left of it.
+        """
+        try:
+            self.cli("down", "--yes", "--all", seconds=180)
+        except StackError as error:
+            if "ClusterDoesNotExist" not in str(error):
+                raise
+            self.cli("down", "--yes", "--all", seconds=180)
