@@ -11,13 +11,15 @@ from types import FrameType
 import uvicorn
 
 from gateway.app import Gateway
+from gateway.key import KEY, KeyUnavailableError, key_of
 from gateway.report import Reports, TableReportRow
 from gateway.server import LimitedProtocol
-from gateway.table import REPORTS, TABLE, poll, reader, table_of, unsealer
+from gateway.table import REPORTS, TABLE, identity, poll, reader, table_of, unsealer
 from gateway.upstream import NodeUpstream, session
 
-GRACE_SECONDS = 600
-"""For requests under way after SIGTERM: as long as a request may take."""
+GRACE_SECONDS = 570
+"""For requests under way after SIGTERM. Containers are killed after ten minutes, Azure's longest; what is left is for
+telling the streams that break, and for the report."""
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
@@ -28,14 +30,13 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for library in ("azure", "urllib3"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    key = os.environ.get("GPULAUNCH_GATEWAY_KEY")
-    if not key:
-        print("gateway: set GPULAUNCH_GATEWAY_KEY; `python -m deploy secrets gateway-key` derives it", file=sys.stderr)
-        return 1
     try:
-        unseal = unsealer(key)
+        unseal = unsealer(key_of(os.environ, identity))
+    except KeyUnavailableError as error:
+        print(f"gateway: {error}", file=sys.stderr)
+        return 1
     except ValueError:
-        print("gateway: GPULAUNCH_GATEWAY_KEY is not a key; derive it from the master key", file=sys.stderr)
+        print(f"gateway: {KEY} is not a key; derive it from the master key", file=sys.stderr)
         return 1
     try:
         table, reported = table_of(os.environ, TABLE), table_of(os.environ, REPORTS)

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from azure.core.credentials import TokenCredential
 from azure.core.exceptions import AzureError
 from azure.data.tables import TableClient, TableServiceClient
 from cryptography.fernet import Fernet, InvalidToken
@@ -33,6 +34,14 @@ REPORTS = "gpulaunchgateways"
 """Reports of gateways: a table of their own, so that a gateway's identity needs to write no records."""
 
 
+def identity(environ: Mapping[str, str]) -> TokenCredential:
+    """The identity of where the gateway runs; makes no request."""
+    from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
+
+    client_id = environ.get("AZURE_CLIENT_ID")
+    return ManagedIdentityCredential(client_id=client_id) if client_id else DefaultAzureCredential()
+
+
 def table_of(environ: Mapping[str, str], name: str) -> TableClient:
     """A table, by a connection string or, with an address alone, by the identity of where the gateway runs.
 
@@ -49,11 +58,7 @@ def table_of(environ: Mapping[str, str], name: str) -> TableClient:
     elif uri:
         if not uri.startswith("https://"):
             raise ValueError(f"{STORAGE_URI} has to begin with https://; the identity's token is sent there")
-        from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
-
-        client_id = environ.get("AZURE_CLIENT_ID")
-        credential = ManagedIdentityCredential(client_id=client_id) if client_id else DefaultAzureCredential()
-        service = TableServiceClient(uri, credential=credential, **limits)
+        service = TableServiceClient(uri, credential=identity(environ), **limits)
     else:
         raise ValueError(f"set {_STORAGE}, or {STORAGE_URI} to use an identity")
     return service.get_table_client(name)
