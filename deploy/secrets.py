@@ -20,16 +20,28 @@ from shared.auth import Deriver
 
 _VAULT_API = "2023-07-01"
 _SITE_API = "2022-03-01"
+_APP_API = "2025-07-01"
 
+MASTER_KEY = "master-key"
+GATEWAY_KEY = "gateway-key"
+"""Derived from the master key, so it is made with it: a key that is in a vault cannot be read back from here."""
 MADE: Mapping[str, Callable[[], str]] = {
-    "master-key": lambda: secrets.token_hex(32),
+    MASTER_KEY: lambda: secrets.token_hex(32),
     "admin-tokens": lambda: secrets.token_urlsafe(32),
     "read-tokens": lambda: secrets.token_urlsafe(32),
 }
 """Random secrets, and how to make each."""
 TOKEN = "skypilot-token"  # noqa: S105 - a name, not a token
-GIVEN = ("hub-token", "r2-access-key-id", "r2-secret-access-key", "s3-access-key-id", "s3-secret-access-key", TOKEN)
-"""Secrets that other services issued."""
+GIVEN = (
+    "hub-token",
+    "r2-access-key-id",
+    "r2-secret-access-key",
+    "s3-access-key-id",
+    "s3-secret-access-key",
+    TOKEN,
+    GATEWAY_KEY,
+)
+"""Secrets that come from elsewhere: other services issued them, or the app's master key is elsewhere."""
 MASTER_KEY_LENGTH = 32
 """Shortest master key that the app takes."""
 _TOKEN_LIMIT = 600.0
@@ -49,6 +61,9 @@ class Place:
     app: str
     vault: str
     token_vault: str
+    gateway_vault: str
+    gateway: str = ""
+    """Empty: none is deployed."""
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> "Place":
@@ -63,11 +78,13 @@ class Place:
             "app": "GPULAUNCH_APP_NAME",
             "vault": "GPULAUNCH_VAULT_NAME",
             "token_vault": "GPULAUNCH_TOKEN_VAULT_NAME",
+            "gateway_vault": "GPULAUNCH_GATEWAY_VAULT_NAME",
         }
         missing = [name for name in names.values() if not environ.get(name)]
         if missing:
             raise SetupError(f'{", ".join(missing)} not set; run: set -a; eval "$(azd env get-values)"; set +a')
-        return cls(**{field: environ[name] for field, name in names.items()})
+        given = {field: environ[name] for field, name in names.items()}
+        return cls(**given, gateway=environ.get("GPULAUNCH_GATEWAY_NAME", ""))
 
     @property
     def references(self) -> str:
@@ -76,8 +93,13 @@ class Place:
 
     def secret(self, name: str) -> str:
         """Path of a secret."""
-        vault = self.token_vault if name == TOKEN else self.vault
+        vault = {TOKEN: self.token_vault, GATEWAY_KEY: self.gateway_vault}.get(name, self.vault)
         return self._path(f"Microsoft.KeyVault/vaults/{vault}/secrets/{name}")
+
+    @property
+    def revisions(self) -> str:
+        """Path of the gateway's revisions."""
+        return self._path(f"Microsoft.App/containerApps/{self.gateway}/revisions")
 
     def _path(self, resource: str) -> str:
         return f"/subscriptions/{self.subscription}/resourceGroups/{self.group}/providers/{resource}"
@@ -91,8 +113,15 @@ def make_missing(arm: Arm, place: Place) -> list[str]:
     return made
 
 
+def has_gateway_key(arm: Arm, place: Place) -> bool:
+    """Whether the vault holds the gateway's key; a deployment of an earlier version has none."""
+    return arm.get(place.secret(GATEWAY_KEY), _VAULT_API) is not None
+
+
 def write(arm: Arm, place: Place, name: str, value: str) -> None:
-    """Write a secret; the vault keeps the previous value as an older version."""
+    """Write a secret, a master key with the gateway's; the vault keeps the previous value as an older version."""
+    if name == MASTER_KEY:  # first, so that the one is never there without the other
+        write(arm, place, GATEWAY_KEY, Deriver(SecretStr(value)).gateway_key())
     arm.put(place.secret(name), _VAULT_API, {"properties": {"value": value, "contentType": "gpulaunch"}})
 
 
@@ -117,6 +146,13 @@ def refresh_references(arm: Arm, place: Place) -> dict[str, str]:
     return {str(item["name"]).rpartition("/")[2]: str(item["properties"]["status"]) for item in items}
 
 
+def restart_gateway(arm: Arm, place: Place) -> None:
+    """Make the gateway, if there is one, read its key again; it finishes its requests first."""
+    revisions = arm.every(place.revisions, _APP_API) if place.gateway else ()
+    for name in [one["name"] for one in revisions if one["properties"]["active"]]:
+        arm.post(f"{place.revisions}/{name}/restart", _APP_API)
+
+
 app = typer.Typer(help="Make and roll the secrets of a deployment.", no_args_is_help=True)
 
 
@@ -127,8 +163,15 @@ def _connected() -> tuple[Arm, Place]:
 @app.command()
 def make() -> None:
     """Make the secrets that are missing, without showing any."""
-    made = make_missing(*_connected())
-    typer.echo(f"made: {', '.join(made)}" if made else "nothing is missing")
+    arm, place = _connected()
+    made = make_missing(arm, place)
+    if not has_gateway_key(arm, place):
+        typer.echo(
+            f"{GATEWAY_KEY} is missing. Roll {MASTER_KEY}, or, where you have the master key, `put {GATEWAY_KEY}`"
+            " with what `gateway-key` derives from it.",
+            err=True,
+        )
+    typer.echo(f"made: {', '.join(made)}" if made else "nothing was made")
 
 
 @app.command()
@@ -140,7 +183,7 @@ def roll(
     """Replace a secret; a new token is shown this once."""
     if name not in MADE:
         raise typer.BadParameter(f"{name} is not one of {', '.join(MADE)}; use `put` for secrets of other services")
-    if name == "master-key" and not nodes_are_gone:
+    if name == MASTER_KEY and not nodes_are_gone:
         raise typer.BadParameter(
             "terminate all instances, then add --nodes-are-gone: node tokens are derived from this key"
         )
@@ -149,13 +192,15 @@ def roll(
     old = sys.stdin.readline().strip() if keep else ""
     write(arm, place, name, f"{new},{old}" if old else new)
     _show(refresh_references(arm, place))
-    if name != "master-key":
+    if name == MASTER_KEY:
+        restart_gateway(arm, place)
+    else:
         typer.echo(new)
 
 
 @app.command()
 def put(name: Annotated[str, typer.Argument(help=f"One of {', '.join(GIVEN)}.")]) -> None:
-    """Write a secret that another service issued, read from standard input."""
+    """Write a secret that comes from elsewhere, read from standard input."""
     if name not in GIVEN:
         raise typer.BadParameter(f"{name} is not one of {', '.join(GIVEN)}")
     value = sys.stdin.read().strip()
@@ -163,7 +208,10 @@ def put(name: Annotated[str, typer.Argument(help=f"One of {', '.join(GIVEN)}.")]
         raise typer.BadParameter("standard input is empty")
     arm, place = _connected()
     write(arm, place, name, value)
-    _show(refresh_references(arm, place))
+    if name == GATEWAY_KEY:
+        restart_gateway(arm, place)
+    else:
+        _show(refresh_references(arm, place))
 
 
 @app.command()

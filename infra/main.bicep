@@ -35,6 +35,25 @@ param skypilotImage string = 'docker.io/berkeleyskypilot/skypilot:0.14.1'
 @maxValue(1)
 param skypilotMinReplicas int = 1
 
+@description('Deploy the gateway, the address through which applications reach endpoints.')
+param ownGateway bool = false
+
+@description('Image of the gateway. Empty until `azd deploy` has built it.')
+param gatewayImage string = ''
+
+@description('0 stops the gateway while it is not used: the next request waits for it to start.')
+@minValue(0)
+@maxValue(30)
+param gatewayMinReplicas int = 1
+
+@description('Each replica is meant for 250 requests at a time.')
+@minValue(1)
+@maxValue(30)
+param gatewayMaxReplicas int = 4
+
+@description('Name for the gateway, such as llm.example.org. Its DNS records have to exist already: docs/azure.md, section Gateway.')
+param gatewayDomain string = ''
+
 @description('SkyPilot\'s user, eight hexadecimal digits; part of every cluster\'s name in the cloud. Empty: derived from the environment.')
 @maxLength(8)
 param skypilotUserId string = ''
@@ -57,15 +76,20 @@ param moreSettings string = ''
 
 @description('Password of the state database. Every deployment generates a new one and sets it in the server, the vault and the API server together.')
 @secure()
+// A GUID alone is not enough: the server requires three kinds of characters.
 // checkov:skip=CKV_AZURE_131: a new GUID per deployment is not a hard-coded value
-param databasePassword string = newGuid()
+param databasePassword string = 'P-${newGuid()}'
 
 var token = uniqueString(subscription().id, environmentName, location)
 // The first eight characters of a GUID are hexadecimal digits. Two environments never share them.
 var userId = empty(skypilotUserId) ? take(guid(subscription().id, environmentName, location), 8) : skypilotUserId
+var more = empty(moreSettings) ? {} : base64ToJson(moreSettings)
+// Handed to modules in place of their outputs, so that what-if and the snapshots know them before anything is deployed.
+var identityNames = { app: 'id-app-${token}', skypilot: 'id-skypilot-${token}', gateway: 'id-gateway-${token}' }
+var vaultNames = { app: 'kv-${token}', skypilot: 'kvs-${token}', gateway: 'kvg-${token}' }
 var tags = { 'azd-env-name': environmentName }
 
-resource group 'Microsoft.Resources/resourceGroups@2024-03-01' = {
+resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
   name: 'rg-${environmentName}'
   location: location
   tags: tags
@@ -86,10 +110,11 @@ module identities 'modules/identities.bicep' = {
   name: 'identities'
   scope: group
   params: {
-    token: token
+    names: identityNames
     location: location
     tags: tags
     ownSkyPilot: ownSkyPilot
+    ownGateway: ownGateway
   }
 }
 
@@ -101,6 +126,7 @@ module network 'modules/network.bicep' = {
     location: location
     tags: tags
     ownSkyPilot: ownSkyPilot
+    ownGateway: ownGateway
   }
 }
 
@@ -111,24 +137,27 @@ module storage 'modules/storage.bicep' = {
     token: token
     location: location
     tags: tags
-    appSubnetId: network.outputs.appSubnetId
-    appPrincipalId: identities.outputs.appPrincipalId
+    subnetIds: concat([network.outputs.appSubnetId], ownGateway ? [network.outputs.gatewaySubnetId] : [])
+    identities: identityNames
+    ownGateway: ownGateway
     workspaceId: monitoring.outputs.workspaceId
   }
+  dependsOn: [identities]
 }
 
 module vault 'modules/vault.bicep' = {
   name: 'vault'
   scope: group
   params: {
-    name: 'kv-${token}'
+    name: vaultNames.app
     location: location
     tags: tags
     subnetIds: [network.outputs.appSubnetId]
-    readers: [identities.outputs.appPrincipalId]
+    readers: [identityNames.app]
     writers: []
     workspaceId: monitoring.outputs.workspaceId
   }
+  dependsOn: [identities]
 }
 
 // A separate vault: the API server writes its token here and must not read the app's secrets.
@@ -136,14 +165,44 @@ module skypilotVault 'modules/vault.bicep' = if (ownSkyPilot) {
   name: 'skypilot-vault'
   scope: group
   params: {
-    name: 'kvs-${token}'
+    name: vaultNames.skypilot
     location: location
     tags: tags
     subnetIds: [network.outputs.appSubnetId, network.outputs.serverSubnetId]
-    readers: [identities.outputs.appPrincipalId]
-    writers: [identities.outputs.skypilotPrincipalId]
+    readers: [identityNames.app]
+    writers: [identityNames.skypilot]
     workspaceId: monitoring.outputs.workspaceId
   }
+  dependsOn: [identities]
+}
+
+// The gateway's key is the only secret of the app that the gateway may read. The vault is there even without a gateway,
+// since the key can be derived only when the master key is made.
+module gatewayVault 'modules/vault.bicep' = {
+  name: 'gateway-vault'
+  scope: group
+  params: {
+    name: vaultNames.gateway
+    location: location
+    tags: tags
+    subnetIds: ownGateway ? [network.outputs.gatewaySubnetId] : []
+    readers: ownGateway ? [identityNames.gateway] : []
+    writers: []
+    workspaceId: monitoring.outputs.workspaceId
+  }
+  dependsOn: [identities]
+}
+
+module registry 'modules/registry.bicep' = if (ownSkyPilot || ownGateway) {
+  name: 'registry'
+  scope: group
+  params: {
+    token: token
+    location: location
+    tags: tags
+    readers: concat(ownSkyPilot ? [identityNames.skypilot] : [], ownGateway ? [identityNames.gateway] : [])
+  }
+  dependsOn: [identities]
 }
 
 module skypilot 'modules/skypilot.bicep' = if (ownSkyPilot) {
@@ -159,13 +218,35 @@ module skypilot 'modules/skypilot.bicep' = if (ownSkyPilot) {
     vnetId: network.outputs.vnetId
     serverSubnetId: network.outputs.serverSubnetId
     databaseSubnetId: network.outputs.databaseSubnetId
-    identityId: identities.outputs.skypilotId
-    identityClientId: identities.outputs.skypilotClientId
-    identityPrincipalId: identities.outputs.skypilotPrincipalId
-    vaultName: ownSkyPilot ? skypilotVault.outputs.name : ''
+    identityName: identityNames.skypilot
+    registryEndpoint: registry!.outputs.endpoint
+    vaultName: vaultNames.skypilot
     databasePassword: databasePassword
     workspaceId: monitoring.outputs.workspaceId
   }
+  dependsOn: [identities, skypilotVault]
+}
+
+module gateway 'modules/gateway.bicep' = if (ownGateway) {
+  name: 'gateway'
+  scope: group
+  params: {
+    token: token
+    location: location
+    tags: tags
+    image: gatewayImage
+    minReplicas: gatewayMinReplicas
+    maxReplicas: max(gatewayMinReplicas, gatewayMaxReplicas)
+    domain: gatewayDomain
+    subnetId: network.outputs.gatewaySubnetId
+    identityName: identityNames.gateway
+    registryEndpoint: registry!.outputs.endpoint
+    accountName: storage.outputs.accountName
+    keyUrl: '${gatewayVault.outputs.uri}secrets/gateway-key'
+    workspace: more.?GPULAUNCH_WORKSPACE ?? 'default'
+    workspaceId: monitoring.outputs.workspaceId
+  }
+  dependsOn: [identities]
 }
 
 module app 'modules/app.bicep' = {
@@ -175,38 +256,39 @@ module app 'modules/app.bicep' = {
     token: token
     location: location
     tags: tags
-    identityId: identities.outputs.appId
-    identityClientId: identities.outputs.appClientId
-    identityPrincipalId: identities.outputs.appPrincipalId
+    identityName: identityNames.app
     subnetId: network.outputs.appSubnetId
     accountName: storage.outputs.accountName
     packageContainer: storage.outputs.packageContainer
     vaultUri: vault.outputs.uri
-    tokenVaultUri: ownSkyPilot ? skypilotVault.outputs.uri : vault.outputs.uri
-    insightsName: monitoring.outputs.insightsName
+    tokenVaultUri: ownSkyPilot ? skypilotVault!.outputs.uri : vault.outputs.uri
     workspaceId: monitoring.outputs.workspaceId
-    skypilotEndpoint: ownSkyPilot ? skypilot.outputs.endpoint : skypilotEndpoint
+    skypilotEndpoint: ownSkyPilot ? skypilot!.outputs.endpoint : skypilotEndpoint
+    ownGateway: ownGateway
+    gatewayUrl: ownGateway ? gateway!.outputs.url : ''
     skypilotUserId: userId
     instanceMemoryMB: instanceMemoryMB
     useHubToken: useHubToken
     r2Endpoint: r2Endpoint
     s3Region: s3Region
-    moreSettings: moreSettings
+    moreSettings: more
   }
+  dependsOn: [identities]
 }
 
 module roles 'modules/roles.bicep' = {
   name: 'roles-${token}'
   params: {
     token: token
-    appPrincipalId: identities.outputs.appPrincipalId
-    skypilotPrincipalId: identities.outputs.skypilotPrincipalId
+    groupName: group.name
+    identities: identityNames
     ownSkyPilot: ownSkyPilot
   }
+  dependsOn: [identities]
 }
 
 // At subscription scope: every node has its own resource group.
-resource budget 'Microsoft.Consumption/budgets@2023-11-01' = {
+resource budget 'Microsoft.Consumption/budgets@2026-06-01' = {
   name: 'budget-${environmentName}'
   properties: {
     category: 'Cost'
@@ -244,10 +326,16 @@ resource budget 'Microsoft.Consumption/budgets@2023-11-01' = {
 
 output AZURE_LOCATION string = location
 output AZURE_RESOURCE_GROUP string = group.name
-output AZURE_CONTAINER_REGISTRY_ENDPOINT string = ownSkyPilot ? skypilot.outputs.registryEndpoint : ''
+output AZURE_CONTAINER_REGISTRY_ENDPOINT string = ownSkyPilot || ownGateway ? registry!.outputs.endpoint : ''
 output GPULAUNCH_APP_NAME string = app.outputs.name
 output GPULAUNCH_URL string = app.outputs.url
-output GPULAUNCH_VAULT_NAME string = vault.outputs.name
-output GPULAUNCH_TOKEN_VAULT_NAME string = ownSkyPilot ? skypilotVault.outputs.name : vault.outputs.name
+output GPULAUNCH_VAULT_NAME string = vaultNames.app
+output GPULAUNCH_TOKEN_VAULT_NAME string = ownSkyPilot ? vaultNames.skypilot : vaultNames.app
 output GPULAUNCH_OWN_SKYPILOT bool = ownSkyPilot
+output GPULAUNCH_OWN_GATEWAY bool = ownGateway
+output GPULAUNCH_GATEWAY_VAULT_NAME string = vaultNames.gateway
+output GPULAUNCH_GATEWAY_NAME string = ownGateway ? gateway!.outputs.name : ''
+output GPULAUNCH_GATEWAY_HOST string = ownGateway ? gateway!.outputs.host : ''
+output GPULAUNCH_GATEWAY_URL string = ownGateway ? gateway!.outputs.url : ''
+output GPULAUNCH_GATEWAY_DOMAIN_VERIFICATION string = ownGateway ? gateway!.outputs.domainVerification : ''
 output SKYPILOT_USER_ID string = userId

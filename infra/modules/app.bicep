@@ -1,32 +1,36 @@
 param token string
 param location string
 param tags object
-param identityId string
-param identityClientId string
-param identityPrincipalId string
+param identityName string
 param subnetId string
 param accountName string
 param packageContainer string
 param vaultUri string
 param tokenVaultUri string
-param insightsName string
 param workspaceId string
 param skypilotEndpoint string
+param ownGateway bool
+@description('Read only if there is a gateway.')
+param gatewayUrl string
 param skypilotUserId string
 param instanceMemoryMB int
 param useHubToken bool
 param r2Endpoint string
 param s3Region string
-param moreSettings string
+param moreSettings object
 
 var name = 'func-${token}'
 var metricsPublisher = '3913510d-42f4-4e42-8a64-420c390055eb'
 
 resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
-  name: insightsName
+  name: 'appi-${token}'
 }
 
-resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
+resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' existing = {
+  name: identityName
+}
+
+resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
   // checkov:skip=CKV_AZURE_225: zone redundancy on Flex Consumption requires paid always-ready instances; the sweep recovers after an outage
   name: 'plan-${token}'
   location: location
@@ -36,7 +40,7 @@ resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
   properties: { reserved: true }
 }
 
-resource site 'Microsoft.Web/sites@2024-04-01' = {
+resource site 'Microsoft.Web/sites@2025-03-01' = {
   // checkov:skip=CKV_AZURE_212: Flex Consumption starts instances on demand; none has to stand by
   // checkov:skip=CKV_AZURE_213: Flex Consumption replaces unhealthy instances itself and has no such setting
   // checkov:skip=CKV_AZURE_222: nodes and users call the app's public address; every call carries a token
@@ -51,14 +55,14 @@ resource site 'Microsoft.Web/sites@2024-04-01' = {
   kind: 'functionapp,linux'
   identity: {
     type: 'UserAssigned'
-    userAssignedIdentities: { '${identityId}': {} }
+    userAssignedIdentities: { '${identity.id}': {} }
   }
   properties: {
     serverFarmId: plan.id
     httpsOnly: true
     publicNetworkAccess: 'Enabled'
     virtualNetworkSubnetId: subnetId
-    keyVaultReferenceIdentity: identityId
+    keyVaultReferenceIdentity: identity.id
     siteConfig: {
       minTlsVersion: '1.2'
       scmMinTlsVersion: '1.2'
@@ -73,7 +77,7 @@ resource site 'Microsoft.Web/sites@2024-04-01' = {
           value: packageContainer
           authentication: {
             type: 'UserAssignedIdentity'
-            userAssignedIdentityResourceId: identityId
+            userAssignedIdentityResourceId: identity.id
           }
         }
       }
@@ -88,13 +92,13 @@ resource site 'Microsoft.Web/sites@2024-04-01' = {
 }
 
 // Disable user names and passwords for deployments: identities only.
-resource ftpPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {
+resource ftpPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01' = {
   parent: site
   name: 'ftp'
   properties: { allow: false }
 }
 
-resource scmPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {
+resource scmPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01' = {
   parent: site
   name: 'scm'
   properties: { allow: false }
@@ -107,14 +111,14 @@ var hostSettings = {
   AzureWebJobsStorage__queueServiceUri: 'https://${accountName}.queue.${environment().suffixes.storage}'
   AzureWebJobsStorage__tableServiceUri: 'https://${accountName}.table.${environment().suffixes.storage}'
   AzureWebJobsStorage__credential: 'managedidentity'
-  AzureWebJobsStorage__clientId: identityClientId
+  AzureWebJobsStorage__clientId: identity.properties.clientId
   AzureWebJobsDisableHomepage: 'true'
   PYTHON_THREADPOOL_THREAD_COUNT: '48'
   // The host reads a body before the app can refuse it: four of 100 MiB, its default, end an instance of 2 GB.
   FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: '2097152'
   APPLICATIONINSIGHTS_CONNECTION_STRING: insights.properties.ConnectionString
-  APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identityClientId};Authorization=AAD'
-  AZURE_CLIENT_ID: identityClientId
+  APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identity.properties.clientId};Authorization=AAD'
+  AZURE_CLIENT_ID: identity.properties.clientId
   AZURE_SUBSCRIPTION_ID: subscription().subscriptionId
 }
 var appSettings = {
@@ -126,6 +130,9 @@ var appSettings = {
   SKYPILOT_API_SERVER_ENDPOINT: skypilotEndpoint
   SKYPILOT_SERVICE_ACCOUNT_TOKEN: '@Microsoft.KeyVault(SecretUri=${tokenVaultUri}secrets/skypilot-token)'
   SKYPILOT_USER_ID: skypilotUserId
+}
+var gatewaySettings = {
+  GPULAUNCH_GATEWAY_URL: gatewayUrl
 }
 var hubSettings = {
   HF_TOKEN: '${fromVault}/hub-token)'
@@ -141,7 +148,7 @@ var s3Settings = {
   AWS_SECRET_ACCESS_KEY: '${fromVault}/s3-secret-access-key)'
 }
 
-resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
+resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
   // checkov:skip=CKV_AZURE_13: the list of settings, not the web configuration
   // checkov:skip=CKV_AZURE_63: the list of settings, not the web configuration
   // checkov:skip=CKV_AZURE_65: the list of settings, not the web configuration
@@ -151,19 +158,29 @@ resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
   // checkov:skip=CKV_AZURE_222: the list of settings, not the web configuration
   parent: site
   name: 'appsettings'
-  properties: union(hostSettings, appSettings, useHubToken ? hubSettings : {}, empty(r2Endpoint) ? {} : r2Settings, empty(s3Region) ? {} : s3Settings, empty(moreSettings) ? {} : base64ToJson(moreSettings))
+  properties: union(
+    hostSettings,
+    appSettings,
+    ownGateway ? gatewaySettings : {},
+    useHubToken ? hubSettings : {},
+    empty(r2Endpoint) ? {} : r2Settings,
+    empty(s3Region) ? {} : s3Settings,
+    moreSettings
+  )
 }
 
 resource publisher 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(insights.id, identityPrincipalId, metricsPublisher)
+  name: guid(insights.id, identity.id, metricsPublisher)
   scope: insights
   properties: {
-    principalId: identityPrincipalId
+    principalId: identity.properties.principalId
     principalType: 'ServicePrincipal'
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', metricsPublisher)
   }
 }
 
+// The latest version that ARM has; the one without `preview` is older.
+#disable-next-line use-recent-api-versions
 resource metrics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   name: 'metrics'
   scope: site

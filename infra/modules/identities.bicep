@@ -1,23 +1,23 @@
-param token string
+param names object
 param location string
 param tags object
 param ownSkyPilot bool
+param ownGateway bool
 
-resource app 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
-  name: 'id-app-${token}'
+resource app 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = {
+  name: names.app
   location: location
   tags: tags
 }
 
-resource skypilot 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = if (ownSkyPilot) {
-  name: 'id-skypilot-${token}'
+resource skypilot 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = if (ownSkyPilot) {
+  name: names.skypilot
   location: location
   tags: tags
 }
 
-output appId string = app.id
-output appClientId string = app.properties.clientId
-output appPrincipalId string = app.properties.principalId
-output skypilotId string = ownSkyPilot ? skypilot.id : ''
-output skypilotClientId string = ownSkyPilot ? skypilot.properties.clientId : ''
-output skypilotPrincipalId string = ownSkyPilot ? skypilot.properties.principalId : ''
+resource gateway 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = if (ownGateway) {
+  name: names.gateway
+  location: location
+  tags: tags
+}

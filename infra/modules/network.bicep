@@ -2,13 +2,15 @@ param token string
 param location string
 param tags object
 param ownSkyPilot bool
+param ownGateway bool
 
 var appPrefix = '10.60.0.0/26'
 var serverPrefix = '10.60.0.64/26'
 var databasePrefix = '10.60.0.128/28'
+var gatewayPrefix = '10.60.0.192/26'
 
 // Nothing connects to the app's subnet: requests reach the app through its public front end.
-resource appRules 'Microsoft.Network/networkSecurityGroups@2024-05-01' = {
+resource appRules 'Microsoft.Network/networkSecurityGroups@2025-05-01' = {
   name: 'nsg-app-${token}'
   location: location
   tags: tags
@@ -32,7 +34,7 @@ resource appRules 'Microsoft.Network/networkSecurityGroups@2024-05-01' = {
 }
 
 // Only the app may reach the API server. The environment's load balancer receives 443 on port 31443 of its subnet.
-resource serverRules 'Microsoft.Network/networkSecurityGroups@2024-05-01' = if (ownSkyPilot) {
+resource serverRules 'Microsoft.Network/networkSecurityGroups@2025-05-01' = if (ownSkyPilot) {
   name: 'nsg-skypilot-${token}'
   location: location
   tags: tags
@@ -94,7 +96,7 @@ resource serverRules 'Microsoft.Network/networkSecurityGroups@2024-05-01' = if (
   }
 }
 
-resource databaseRules 'Microsoft.Network/networkSecurityGroups@2024-05-01' = if (ownSkyPilot) {
+resource databaseRules 'Microsoft.Network/networkSecurityGroups@2025-05-01' = if (ownSkyPilot) {
   name: 'nsg-database-${token}'
   location: location
   tags: tags
@@ -111,6 +113,69 @@ resource databaseRules 'Microsoft.Network/networkSecurityGroups@2024-05-01' = if
           sourcePortRange: '*'
           destinationAddressPrefix: databasePrefix
           destinationPortRange: '5432'
+        }
+      }
+      {
+        name: 'DenyInbound'
+        properties: {
+          priority: 4000
+          direction: 'Inbound'
+          access: 'Deny'
+          protocol: '*'
+          sourceAddressPrefix: '*'
+          sourcePortRange: '*'
+          destinationAddressPrefix: '*'
+          destinationPortRange: '*'
+        }
+      }
+    ]
+  }
+}
+
+// Applications reach the gateway from the internet, by HTTPS alone.
+resource gatewayRules 'Microsoft.Network/networkSecurityGroups@2025-05-01' = if (ownGateway) {
+  name: 'nsg-gateway-${token}'
+  location: location
+  tags: tags
+  properties: {
+    securityRules: [
+      {
+        name: 'AllowApplications'
+        properties: {
+          priority: 100
+          direction: 'Inbound'
+          access: 'Allow'
+          protocol: 'Tcp'
+          sourceAddressPrefix: 'Internet'
+          sourcePortRange: '*'
+          destinationAddressPrefix: gatewayPrefix
+          destinationPortRanges: ['443', '31443']
+        }
+      }
+      {
+        name: 'AllowWithin'
+        properties: {
+          priority: 110
+          direction: 'Inbound'
+          access: 'Allow'
+          protocol: '*'
+          sourceAddressPrefix: gatewayPrefix
+          sourcePortRange: '*'
+          destinationAddressPrefix: gatewayPrefix
+          destinationPortRange: '*'
+        }
+      }
+      {
+        name: 'AllowHealthOfLoadBalancer'
+        properties: {
+          priority: 120
+          direction: 'Inbound'
+          access: 'Allow'
+          protocol: 'Tcp'
+          sourceAddressPrefix: 'AzureLoadBalancer'
+          sourcePortRange: '*'
+          destinationAddressPrefix: gatewayPrefix
+          destinationPortRange: '30000-32767'
         }
       }
       {
@@ -163,14 +228,24 @@ var serverSubnets = [
     }
   }
 ]
+var gatewaySubnet = {
+  name: 'gateway'
+  properties: {
+    addressPrefix: gatewayPrefix
+    networkSecurityGroup: { id: ownGateway ? gatewayRules.id : '' }
+    delegations: [{ name: 'environment', properties: { serviceName: 'Microsoft.App/environments' } }]
+    serviceEndpoints: [{ service: 'Microsoft.Storage' }, { service: 'Microsoft.KeyVault' }]
+    defaultOutboundAccess: true
+  }
+}
 
-resource vnet 'Microsoft.Network/virtualNetworks@2024-05-01' = {
+resource vnet 'Microsoft.Network/virtualNetworks@2025-05-01' = {
   name: 'vnet-${token}'
   location: location
   tags: tags
   properties: {
     addressSpace: { addressPrefixes: ['10.60.0.0/24'] }
-    subnets: ownSkyPilot ? concat([appSubnet], serverSubnets) : [appSubnet]
+    subnets: concat([appSubnet], ownSkyPilot ? serverSubnets : [], ownGateway ? [gatewaySubnet] : [])
   }
 }
 
@@ -178,3 +253,4 @@ output vnetId string = vnet.id
 output appSubnetId string = '${vnet.id}/subnets/app'
 output serverSubnetId string = ownSkyPilot ? '${vnet.id}/subnets/skypilot' : ''
 output databaseSubnetId string = ownSkyPilot ? '${vnet.id}/subnets/database' : ''
+output gatewaySubnetId string = ownGateway ? '${vnet.id}/subnets/gateway' : ''

@@ -1,11 +1,22 @@
 targetScope = 'subscription'
 
 param token string
-param appPrincipalId string
-param skypilotPrincipalId string
+@description('Where the identities are.')
+param groupName string
+param identities object
 param ownSkyPilot bool
 
 var contributor = 'b24988ac-6180-42a0-ab88-20f7382dd24c'
+
+resource app 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' existing = {
+  scope: resourceGroup(groupName)
+  name: identities.app
+}
+
+resource skypilot 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' existing = if (ownSkyPilot) {
+  scope: resourceGroup(groupName)
+  name: identities.skypilot
+}
 
 // What the app does to nodes itself: list them, and delete leftovers when SkyPilot's state is lost. Nodes are created in
 // new resource groups, so the scope is the subscription: give gpulaunch a dedicated one.
@@ -56,9 +67,9 @@ resource watcher 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
 }
 
 resource watching 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(subscription().id, appPrincipalId, 'watcher')
+  name: guid(subscription().id, app.id, 'watcher')
   properties: {
-    principalId: appPrincipalId
+    principalId: app.properties.principalId
     principalType: 'ServicePrincipal'
     roleDefinitionId: watcher.id
   }
@@ -143,9 +154,9 @@ resource launcher 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (own
 // SkyPilot grants each node's identity Contributor on that node's own group, for the node's dead man's switch. The condition
 // allows assigning and removing only that role, and only for service identities.
 resource launching 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (ownSkyPilot) {
-  name: guid(subscription().id, skypilotPrincipalId, 'launcher')
+  name: guid(subscription().id, skypilot.id, 'launcher')
   properties: {
-    principalId: skypilotPrincipalId
+    principalId: skypilot!.properties.principalId
     principalType: 'ServicePrincipal'
     roleDefinitionId: ownSkyPilot ? launcher.id : ''
     conditionVersion: '2.0'

@@ -1,3 +1,5 @@
+@minLength(13)
+@maxLength(13)
 param token string
 param location string
 param tags object
@@ -7,42 +9,17 @@ param userId string
 param vnetId string
 param serverSubnetId string
 param databaseSubnetId string
-param identityId string
-param identityClientId string
-param identityPrincipalId string
+param identityName string
+param registryEndpoint string
 param vaultName string
 @secure()
 param databasePassword string
 param workspaceId string
 
 var port = 46580
-var acrPull = '7f951dda-4ed3-4680-a7ca-43fe172d538d'
-// A GUID alone is not enough: the server requires three kinds of characters.
-var password = 'P-${databasePassword}'
 
-resource registry 'Microsoft.ContainerRegistry/registries@2023-07-01' = {
-  // checkov:skip=CKV_AZURE_139: a private registry needs the Premium tier, at ten times the price, for one image without secrets
-  // checkov:skip=CKV_AZURE_163: Defender scans at subscription level
-  // checkov:skip=CKV_AZURE_166: quarantine needs the Premium tier
-  // checkov:skip=CKV_AZURE_233: zone redundancy needs the Premium tier; a lost image can be rebuilt
-  name: 'cr${token}'
-  location: location
-  tags: tags
-  sku: { name: 'Basic' }
-  properties: {
-    adminUserEnabled: false
-    anonymousPullEnabled: false
-  }
-}
-
-resource pull 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(registry.id, identityPrincipalId, acrPull)
-  scope: registry
-  properties: {
-    principalId: identityPrincipalId
-    principalType: 'ServicePrincipal'
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', acrPull)
-  }
+resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' existing = {
+  name: identityName
 }
 
 resource databaseZone 'Microsoft.Network/privateDnsZones@2024-06-01' = {
@@ -63,7 +40,7 @@ resource databaseLink 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@202
 
 // SkyPilot's state: its cluster records and their ssh keys. SQLite on a file share is not an option, since SMB and NFS do
 // not preserve its locks and write-ahead log; Postgres survives a restart during a write and is backed up by the platform.
-resource database 'Microsoft.DBforPostgreSQL/flexibleServers@2024-08-01' = {
+resource database 'Microsoft.DBforPostgreSQL/flexibleServers@2025-08-01' = {
   name: 'psql-${token}'
   location: location
   tags: tags
@@ -72,7 +49,7 @@ resource database 'Microsoft.DBforPostgreSQL/flexibleServers@2024-08-01' = {
     version: '16'
     createMode: 'Default'
     administratorLogin: 'skypilot'
-    administratorLoginPassword: password
+    administratorLoginPassword: databasePassword
     authConfig: { passwordAuth: 'Enabled', activeDirectoryAuth: 'Disabled' }
     storage: { storageSizeGB: 32, autoGrow: 'Enabled' }
     backup: { backupRetentionDays: 7, geoRedundantBackup: 'Disabled' }
@@ -85,27 +62,27 @@ resource database 'Microsoft.DBforPostgreSQL/flexibleServers@2024-08-01' = {
   dependsOn: [databaseLink]
 }
 
-resource stateDatabase 'Microsoft.DBforPostgreSQL/flexibleServers/databases@2024-08-01' = {
+resource stateDatabase 'Microsoft.DBforPostgreSQL/flexibleServers/databases@2025-08-01' = {
   parent: database
   name: 'skypilot'
   properties: { charset: 'UTF8', collation: 'en_US.utf8' }
 }
 
-resource vault 'Microsoft.KeyVault/vaults@2023-07-01' existing = {
+resource vault 'Microsoft.KeyVault/vaults@2025-05-01' existing = {
   name: vaultName
 }
 
-resource connection 'Microsoft.KeyVault/vaults/secrets@2023-07-01' = {
+resource connection 'Microsoft.KeyVault/vaults/secrets@2025-05-01' = {
   // checkov:skip=CKV_AZURE_41: replaced by every deployment; an expiry would stop the server between two deployments
   parent: vault
   name: 'skypilot-database'
   properties: {
     contentType: 'Connection of SkyPilot to its database'
-    value: 'postgresql://skypilot:${password}@${database.properties.fullyQualifiedDomainName}:5432/skypilot?sslmode=require'
+    value: 'postgresql://skypilot:${databasePassword}@${database.properties.fullyQualifiedDomainName}:5432/skypilot?sslmode=require'
   }
 }
 
-resource place 'Microsoft.App/managedEnvironments@2024-03-01' = {
+resource place 'Microsoft.App/managedEnvironments@2025-07-01' = {
   name: 'cae-${token}'
   location: location
   tags: tags
@@ -117,23 +94,28 @@ resource place 'Microsoft.App/managedEnvironments@2024-03-01' = {
   }
 }
 
+// The latest version that ARM has; the one without `preview` is older.
+#disable-next-line use-recent-api-versions
 resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   name: 'logs'
   scope: place
   properties: {
     workspaceId: workspaceId
-    logs: [{ category: 'ContainerAppConsoleLogs', enabled: true }, { category: 'ContainerAppSystemLogs', enabled: true }]
+    logs: [
+      { category: 'ContainerAppConsoleLogs', enabled: true }
+      { category: 'ContainerAppSystemLogs', enabled: true }
+    ]
   }
 }
 
 // At most one replica: each keeps its requests in a local SQLite file, so two servers would know half of them each.
-resource server 'Microsoft.App/containerApps@2024-03-01' = {
+resource server 'Microsoft.App/containerApps@2025-07-01' = {
   name: 'ca-skypilot-${token}'
   location: location
   tags: union(tags, { 'azd-service-name': 'skypilot' })
   identity: {
     type: 'UserAssigned'
-    userAssignedIdentities: { '${identityId}': {} }
+    userAssignedIdentities: { '${identity.id}': {} }
   }
   properties: {
     environmentId: place.id
@@ -142,10 +124,10 @@ resource server 'Microsoft.App/containerApps@2024-03-01' = {
       activeRevisionsMode: 'Single'
       // `external` refers to the environment, which is internal to the network: the app's subnet reaches it, the internet does not.
       ingress: { external: true, targetPort: port, transport: 'http', allowInsecure: false }
-      registries: [{ server: registry.properties.loginServer, identity: identityId }]
+      registries: [{ server: registryEndpoint, identity: identity.id }]
       secrets: [
         // Includes the version, so that a new password creates a new revision, which reads it.
-        { name: 'database', keyVaultUrl: connection.properties.secretUriWithVersion, identity: identityId }
+        { name: 'database', keyVaultUrl: connection.properties.secretUriWithVersion, identity: identity.id }
       ]
     }
     template: {
@@ -157,7 +139,7 @@ resource server 'Microsoft.App/containerApps@2024-03-01' = {
           command: ['/bin/bash', '-c', loadTextContent('../skypilot/start.sh')]
           resources: { cpu: 2, memory: '4Gi' }
           env: [
-            { name: 'AZURE_CLIENT_ID', value: identityClientId }
+            { name: 'AZURE_CLIENT_ID', value: identity.properties.clientId }
             { name: 'AZURE_SUBSCRIPTION_ID', value: subscription().subscriptionId }
             { name: 'SKYPILOT_USER_ID', value: userId }
             { name: 'SKYPILOT_DB_CONNECTION_URI', secretRef: 'database' }
@@ -165,20 +147,34 @@ resource server 'Microsoft.App/containerApps@2024-03-01' = {
           ]
           probes: [
             // At start az signs in and the server migrates its tables: up to a minute on two cores, longer after an upgrade.
-            { type: 'Startup', httpGet: { path: '/api/health', port: port }, periodSeconds: 10, failureThreshold: 30, timeoutSeconds: 5 }
-            { type: 'Liveness', httpGet: { path: '/api/health', port: port }, periodSeconds: 30, failureThreshold: 4, timeoutSeconds: 10 }
+            {
+              type: 'Startup'
+              httpGet: { path: '/api/health', port: port }
+              periodSeconds: 10
+              failureThreshold: 30
+              timeoutSeconds: 5
+            }
+            {
+              type: 'Liveness'
+              httpGet: { path: '/api/health', port: port }
+              periodSeconds: 30
+              failureThreshold: 4
+              timeoutSeconds: 10
+            }
           ]
         }
       ]
       scale: { minReplicas: minReplicas, maxReplicas: 1 }
     }
   }
-  dependsOn: [pull, stateDatabase]
+  dependsOn: [stateDatabase]
 }
 
 module privateName 'private-name.bicep' = {
   name: 'private-name'
   params: {
+    // Azure chooses the domain, so what-if cannot name the zone before the environment exists.
+    #disable-next-line what-if-short-circuiting
     domain: place.properties.defaultDomain
     address: place.properties.staticIp
     vnetId: vnetId
@@ -187,4 +183,3 @@ module privateName 'private-name.bicep' = {
 }
 
 output endpoint string = 'https://${server.properties.configuration.ingress.fqdn}'
-output registryEndpoint string = registry.properties.loginServer

@@ -26,6 +26,9 @@ class Account:
     references: Mapping[str, str] = field(default_factory=dict[str, str])
     """An app's settings that come from a vault, and whether they could be read."""
 
+    revisions: Mapping[str, bool] = field(default_factory=dict[str, bool])
+    """Of any Container App, and whether they are active."""
+
     def listed(self) -> list[Body]:
         """The subscriptions that whoever is signed in may see."""
         return [
@@ -51,7 +54,7 @@ class Account:
                 return None
 
     def on_app(self, call: Call) -> Reply | None:
-        """A call to a vault's secret or to an app's references; None: to neither."""
+        """A call to a vault's secret, an app's references or a Container App's revisions; None: to none of them."""
         match [call.method, *call.parts[4:]]:
             case ["PUT", _, "Microsoft.KeyVault", "vaults", vault, "secrets", name]:
                 self.secrets[f"{vault}/{name}"] = call.body["properties"]["value"]
@@ -66,6 +69,13 @@ class Account:
                 items = self.references.items()
                 found = [{"name": f"{app}/{name}", "properties": {"status": status}} for name, status in items]
                 return Reply(200, {"value": found})
+            case ["GET", _, "Microsoft.App", "containerApps", _, "revisions"]:
+                revisions = [{"name": name, "properties": {"active": on}} for name, on in self.revisions.items()]
+                return Reply(200, {"value": revisions})
+            case ["POST", _, "Microsoft.App", "containerApps", _, "revisions", name, "restart"]:
+                if not self.revisions.get(name):
+                    raise RefusedError(404, "RevisionNotFound", f"There is no active revision {name}.")
+                return Reply(200, {})
             case _:
                 return None
 

@@ -1,6 +1,7 @@
 """Secrets are made in the vault, once, and seen nowhere else."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from azure.core.exceptions import HttpResponseError
@@ -9,16 +10,35 @@ from typer.testing import CliRunner
 
 from deploy import secrets as azure_secrets
 from deploy.arm import Arm
-from deploy.secrets import MADE, Place, SetupError, make_missing, refresh_references, wait_for_token, write
+from deploy.secrets import (
+    MADE,
+    Place,
+    SetupError,
+    make_missing,
+    refresh_references,
+    restart_gateway,
+    wait_for_token,
+    write,
+)
 from gateway.table import unsealer
 from shared.auth import Deriver
 from shared.settings import Settings
 from tests.standins.azure import SUBSCRIPTION, Fault, ResourceManager
 
-PLACE = Place(subscription=SUBSCRIPTION, group="rg-demo", app="func-demo", vault="kv-demo", token_vault="kvs-demo")
+PLACE = Place(
+    subscription=SUBSCRIPTION,
+    group="rg-demo",
+    app="func-demo",
+    vault="kv-demo",
+    token_vault="kvs-demo",
+    gateway_vault="kvg-demo",
+    gateway="ca-gateway-demo",
+)
 _GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-demo/providers"
 VAULT = f"{_GROUP}/Microsoft.KeyVault/vaults/kv-demo/secrets"
 TOKEN = f"{_GROUP}/Microsoft.KeyVault/vaults/kvs-demo/secrets/skypilot-token"
+GATEWAY_KEY = f"{_GROUP}/Microsoft.KeyVault/vaults/kvg-demo/secrets/gateway-key"
+REVISIONS = f"{_GROUP}/Microsoft.App/containerApps/ca-gateway-demo/revisions"
 REFERENCES = f"{_GROUP}/Microsoft.Web/sites/func-demo/config/configreferences/appsettings"
 
 
@@ -40,7 +60,8 @@ def test_only_missing_secrets_should_be_made(manager: ResourceManager, arm: Arm)
 
 def test_a_made_secret_should_be_one_that_the_app_takes(manager: ResourceManager, arm: Arm) -> None:
     make_missing(arm, PLACE)
-    made = {name.rpartition("/")[2]: value for name, value in manager.account.secrets.items()}
+    stored = manager.account.secrets.items()
+    made = {name.rpartition("/")[2]: value for name, value in stored if name.startswith("kv-demo/")}
     named = {f"GPULAUNCH_{name.replace('-', '_').upper()}": value for name, value in made.items()}
     settings = Settings.model_validate(named)
     assert len(settings.admin_tokens) == len(settings.read_tokens) == 1
@@ -51,15 +72,15 @@ def test_no_address_should_hold_a_secret(manager: ResourceManager, arm: Arm) -> 
     make_missing(arm, PLACE)
     seen = json.dumps([(call.path, call.query) for call in manager.heard])
     assert [value for value in manager.account.secrets.values() if value in seen] == []
-    assert len(manager.account.secrets) == len(MADE)
+    assert len(manager.account.secrets) == len(MADE) + 1
 
 
 def test_a_refused_write_should_raise(manager: ResourceManager, arm: Arm) -> None:
     manager.faults.append(Fault("PUT", "/secrets/master-key$", 403, "AuthorizationFailed"))
     with pytest.raises(HttpResponseError):
         write(arm, PLACE, "master-key", "x")
-    assert manager.calls == [f"PUT {VAULT}/master-key"]
-    assert manager.account.secrets == {}
+    assert manager.calls == [f"PUT {GATEWAY_KEY}", f"PUT {VAULT}/master-key"]
+    assert list(manager.account.secrets) == ["kvg-demo/gateway-key"]
 
 
 def test_the_token_should_be_waited_for(manager: ResourceManager, arm: Arm) -> None:
@@ -90,7 +111,7 @@ def test_references_should_be_refreshed_and_their_states_returned(manager: Resou
 
 
 def test_a_missing_name_should_be_one_line() -> None:
-    with pytest.raises(SetupError, match="AZURE_RESOURCE_GROUP, GPULAUNCH_APP_NAME"):
+    with pytest.raises(SetupError, match="AZURE_RESOURCE_GROUP, GPULAUNCH_APP_NAME, GPULAUNCH_GATEWAY_VAULT_NAME"):
         Place.of({"AZURE_SUBSCRIPTION_ID": "s", "GPULAUNCH_VAULT_NAME": "v", "GPULAUNCH_TOKEN_VAULT_NAME": "t"})
 
 
@@ -133,6 +154,57 @@ def test_the_gateways_key_should_be_the_one_that_the_app_seals_with(monkeypatch:
     done = CliRunner().invoke(azure_secrets.app, ["gateway-key"])
     assert done.exit_code == 0
     assert unsealer(done.output.strip())(Deriver(SecretStr(master)).sealed("gl-node")) == "gl-node"
+
+
+def test_the_gateways_key_should_be_made_with_the_master_key(manager: ResourceManager, arm: Arm) -> None:
+    make_missing(arm, PLACE)
+    kept = manager.account.secrets
+    deriver = Deriver(SecretStr(kept["kv-demo/master-key"]))
+    assert unsealer(kept["kvg-demo/gateway-key"])(deriver.sealed("gl-node")) == "gl-node"
+
+
+def test_a_gateways_key_that_cannot_be_derived_any_more_should_be_reported(
+    manager: ResourceManager, arm: Arm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(azure_secrets, "_connected", lambda: (arm, PLACE))
+    manager.account.secrets["kv-demo/master-key"] = "there"
+    done = CliRunner().invoke(azure_secrets.app, ["make"])
+    assert done.exit_code == 0
+    assert "gateway-key is missing" in done.stderr
+    manager.account.secrets["kvg-demo/gateway-key"] = "there"
+    assert CliRunner().invoke(azure_secrets.app, ["make"]).stderr == ""
+
+
+def test_a_new_master_key_should_reach_the_gateway(
+    manager: ResourceManager, arm: Arm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(azure_secrets, "_connected", lambda: (arm, PLACE))
+    manager.account.revisions = {"old": False, "new": True}
+    done = CliRunner().invoke(azure_secrets.app, ["roll", "master-key", "--nodes-are-gone"])
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert manager.calls == [
+        f"PUT {GATEWAY_KEY}",
+        f"PUT {VAULT}/master-key",
+        f"POST {REFERENCES}/refresh",
+        f"GET {REFERENCES}",
+        f"GET {REVISIONS}",
+        f"POST {REVISIONS}/new/restart",
+    ]
+
+
+def test_a_given_gateways_key_should_go_into_its_vault_and_reach_it(
+    manager: ResourceManager, arm: Arm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(azure_secrets, "_connected", lambda: (arm, PLACE))
+    manager.account.revisions = {"new": True}
+    assert CliRunner().invoke(azure_secrets.app, ["put", "gateway-key"], input="key\n").exit_code == 0
+    assert manager.account.secrets == {"kvg-demo/gateway-key": "key"}
+    assert manager.calls == [f"PUT {GATEWAY_KEY}", f"GET {REVISIONS}", f"POST {REVISIONS}/new/restart"]
+
+
+def test_without_a_gateway_nothing_should_be_restarted(manager: ResourceManager, arm: Arm) -> None:
+    restart_gateway(arm, replace(PLACE, gateway=""))
+    assert manager.calls == []
 
 
 @pytest.mark.parametrize("master", ["", "short"])

@@ -1,4 +1,4 @@
-"""The Bicep files, parsed by pycep: no Bicep compiler can be had from PyPI or npm."""
+"""The Bicep files, parsed by pycep: what is written there. `snapshots` has what comes of it."""
 
 import re
 from functools import cache
@@ -34,5 +34,5 @@ def code(path: Path) -> str:
 
 def settings_set() -> set[str]:
     """Every setting that infra/ gives the app, in whatever variant."""
-    names = ("hostSettings", "appSettings", "hubSettings", "r2Settings", "s3Settings")
+    names = ("hostSettings", "appSettings", "gatewaySettings", "hubSettings", "r2Settings", "s3Settings")
     return keys(INFRA / "modules" / "app.bicep", *names)

@@ -2,6 +2,7 @@
 
 import re
 
+from tests.unit.infra.snapshots import container, of
 from tests.unit.infra.templates import FILES, ROOT, parsed
 
 LINES = {
@@ -23,7 +24,7 @@ LINES = {
     "Microsoft.Authorization/roleDefinitions": "role definitions",
     "Microsoft.Authorization/roleAssignments": "assignments",
     "Microsoft.Resources/resourceGroups": "resource group",
-    "Microsoft.App/containerApps": "Container App of the API server",
+    "Microsoft.App/containerApps": "Container App",
     "Microsoft.App/managedEnvironments": "Container Apps environment",
     "Microsoft.DBforPostgreSQL/flexibleServers": "Postgres Flexible Server",
     "Microsoft.ContainerRegistry/registries": "container registry",
@@ -50,10 +51,21 @@ def test_every_resource_of_the_template_should_have_a_line() -> None:
     assert [text for text in LINES.values() if text not in names] == []
 
 
+def test_every_container_app_should_have_a_line_with_its_size() -> None:
+    found = {
+        name: f"Container App of the {text}, {size['cpu']} vCPU and {size['memory'].removesuffix('Gi')} GiB"
+        for name, text in {"skypilot": "API server", "gateway": "gateway"}.items()
+        if (size := container("everything", name)["resources"])
+    }
+    assert len(of("everything", "Microsoft.App/containerApps")) == len(found)
+    names = [row[0] for row in _table()]
+    assert [text for text in found.values() if text not in names] == []
+
+
 def test_the_sums_should_be_those_of_the_lines() -> None:
     *lines, last = _table()
     assert last[0] == "**sum**"
-    for column in (2, 3, 4):
+    for column in (2, 3, 4, 5):
         least = sum(_range(line[column])[0] for line in lines)
         most = sum(_range(line[column])[1] for line in lines)
         assert _range(last[column]) == (round(least), round(most))

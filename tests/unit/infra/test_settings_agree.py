@@ -19,7 +19,6 @@ _OF_THE_PLATFORM = {
 }
 """Read by the host, its worker or Azure's libraries, not by shared/settings.py; docs/azure.md says what each does."""
 _LEFT_TO_DEFAULTS = {
-    "GPULAUNCH_GATEWAY_URL",
     "GPULAUNCH_WORKSPACE",
     "GPULAUNCH_DEPLOYMENT",
     "GPULAUNCH_SIMULATION_SPEED",

@@ -1,0 +1,21 @@
+using '../../../../infra/main.bicep'
+
+// Every switch is on, and both images are built.
+param environmentName = 'Every.thing_(1)'
+param location = 'eastus'
+param alertEmail = 'ops@example.org'
+param budgetStart = '2026-11-01'
+param databasePassword = 'a password of the snapshots'
+param skypilotImage = 'crexample.azurecr.io/gpulaunch/skypilot:1'
+param skypilotMinReplicas = 0
+param skypilotUserId = '0123abcd'
+param ownGateway = true
+param gatewayImage = 'crexample.azurecr.io/gpulaunch/gateway:1'
+param gatewayMinReplicas = 0
+param gatewayMaxReplicas = 10
+param gatewayDomain = 'llm.example.org'
+param instanceMemoryMB = 512
+param useHubToken = true
+param r2Endpoint = 'https://example.r2.cloudflarestorage.com'
+param s3Region = 'us-east-1'
+param moreSettings = base64('{"GPULAUNCH_WORKSPACE": "team", "GPULAUNCH_MAX_INSTANCES": "20"}')

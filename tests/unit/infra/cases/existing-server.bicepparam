@@ -1,0 +1,10 @@
+using '../../../../infra/main.bicep'
+
+// With an API server that is elsewhere, and nothing else but the app.
+param environmentName = 'existing-server'
+param location = 'eastus'
+param alertEmail = 'ops@example.org'
+param budgetStart = '2026-11-01'
+param databasePassword = 'a password of the snapshots'
+param ownSkyPilot = false
+param skypilotEndpoint = 'https://sky.example.org'
