@@ -90,7 +90,9 @@ class Balancer:
         self._circuits.pop(node.name, None)
 
     def failed(self, node: Node, *, connection: bool) -> None:
-        """Count a failure; `connection`: it could not be reached, or broke the connection before it answered."""
+        """Count a failure; `connection`: it could not be reached, or broke the connection before it answered.
+
+        One that could not be reached is not chosen before its pause is over."""
         now = self._clock()
         circuit = self._circuits.setdefault(node.name, _Circuit())
         circuit.errors.append(now)
@@ -101,6 +103,8 @@ class Balancer:
             circuit.pause = min(2 * circuit.pause, LONGEST_PAUSE)
             circuit.answers = not connection
             circuit.errors.clear()
+        elif connection:
+            circuit.answers = False
 
     def forget_others(self, known: Collection[Name]) -> None:
         """Forget nodes that no longer exist, once nothing is outstanding on them."""

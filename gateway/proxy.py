@@ -12,13 +12,13 @@ from gateway.events import Cutter
 from gateway.hold import FullError, TooLateError, WaitingRoom
 from gateway.reply import Exchange, Reply, Send, error_event, node_error_event
 from gateway.snapshot import Endpoint, openai_error
-from gateway.upstream import Upstream, UpstreamError, UpstreamTimeoutError
+from gateway.upstream import UnreachableError, Upstream, UpstreamError, UpstreamTimeoutError
 from gateway.usage import Meter
 
 log = logging.getLogger("gpulaunch.gateway")
 
 MOST_NODES = 3
-"""Different nodes that one request is tried on."""
+"""Nodes that get one request, one after the other: what it does to them may be its own fault."""
 _TRIED_AGAIN = frozenset({502, 503, 504})
 """Answers after which another node may do better; a 429 of vLLM and what is wrong with the request would repeat."""
 LONGEST_RETRY_AFTER = 120
@@ -55,8 +55,9 @@ class Proxy:
         """Answer a request; a client that leaves cancels this, which releases the node's place."""
         reply = Reply(exchange, send)
         excluded: set[tuple[str, int]] = set()
+        """Nodes that answered with an error; those that cannot be reached rest, and may be tried again."""
         refusal = "All nodes are busy."
-        while exchange.attempts < MOST_NODES:
+        while exchange.sent < MOST_NODES:
             try:
                 lease = await self._place(exchange, excluded, reply)
             except FullError:
@@ -65,20 +66,27 @@ class Proxy:
             except TooLateError:
                 break
             exchange.attempts += 1
+            exchange.sent += 1
             exchange.node = lease.node.instance_id
             self.counts.failovers[exchange.endpoint] += exchange.attempts > 1
             try:
-                failure = await self._try(lease, reply)
+                failed_with = await self._try(lease, reply)
+            except UpstreamError as error:
+                log.warning("%s could not be reached: %s; request %s", exchange.node, error, exchange.request_id)
+                self.balancer.failed(lease.node, connection=True)
+                exchange.sent -= isinstance(error, UnreachableError)
+                refusal = "No node could be reached."
             except UpstreamTimeoutError:
                 self.balancer.failed(lease.node, connection=False)
                 await reply.refuse(504, "The node did not answer in time.", "timeout")
                 return
+            else:
+                if failed_with is None:
+                    return
+                excluded.add(lease.node.name)
+                refusal = f"A node answered {failed_with}."
             finally:
                 lease.release()
-            if failure is None:
-                return
-            refusal = failure
-            excluded.add(lease.node.name)
         await self._unavailable(reply, refusal)
 
     async def _place(self, exchange: Exchange, excluded: Collection[tuple[str, int]], reply: Reply) -> NodeLease:
@@ -90,17 +98,21 @@ class Proxy:
             exchange.held += time.monotonic() - began
 
     def _patience(self, exchange: Exchange, excluded: Collection[tuple[str, int]]) -> float:
-        """How long to wait for a node: not at all if only those are left that have failed this request."""
+        """How long to wait for a node: not at all if only those are left that answered this request with an error.
+
+        A node that cannot be reached is replaced, or comes back.
+        """
         endpoint = self.find(exchange.endpoint)
         if endpoint is None or not endpoint.replicas:
             return 0.0
         others = any(node.name not in excluded and not node.draining for node in endpoint.nodes)
         return max(0.0, exchange.hold_seconds - exchange.held) if others or not excluded or endpoint.starting else 0.0
 
-    async def _try(self, lease: NodeLease, reply: Reply) -> str | None:
-        """Have a node answer. Returns why another one should, which is possible until the first byte of its answer.
+    async def _try(self, lease: NodeLease, reply: Reply) -> int | None:
+        """Have a node answer. Returns the status for which another one should, or None if it has answered.
 
         Raises:
+            UpstreamError: It could not be reached, or broke off before the first byte of its answer.
             UpstreamTimeoutError: It did not begin in time, and may be working on the request.
         """
         exchange = reply.exchange
@@ -109,19 +121,15 @@ class Proxy:
             answer = await self.upstream.send(
                 lease.node, exchange.path, exchange.headers, exchange.body(lease.node.model)
             )
-            if answer.status in _TRIED_AGAIN and exchange.attempts < MOST_NODES:
+            if answer.status in _TRIED_AGAIN and exchange.sent < MOST_NODES:
                 self.balancer.failed(lease.node, connection=False)
-                return f"A node answered {answer.status}."
+                return answer.status
             first = await anext(answer.chunks, b"")
             if answer.status >= 500:
                 self.balancer.failed(lease.node, connection=False)
             else:
                 self.balancer.succeeded(lease.node)
             await self._pass_on(answer, first, lease, reply)
-        except UpstreamError as error:
-            log.warning("%s could not be reached: %s; request %s", exchange.node, error, exchange.request_id)
-            self.balancer.failed(lease.node, connection=True)
-            return "No node could be reached."
         finally:
             if answer is not None:
                 answer.close()

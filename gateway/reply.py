@@ -28,6 +28,9 @@ class Exchange:
     hides_usage: bool = False
     """Whether the gateway asked for the stream's usage, and the client did not."""
     attempts: int = 0
+    """Nodes that it was tried on."""
+    sent: int = 0
+    """Of these, those that got it."""
     held: float = 0.0
     node: str = ""
     status: int = 0

@@ -32,6 +32,10 @@ class UpstreamError(Exception):
     """The node could not be reached, or broke the connection off."""
 
 
+class UnreachableError(UpstreamError):
+    """No connection to the node came about, so it knows nothing of the request."""
+
+
 class UpstreamTimeoutError(Exception):
     """The node did not answer in time."""
 
@@ -41,6 +45,7 @@ class Upstream(Protocol):
         """Send a request and return once the answer's headers are there. Whoever gets the answer closes it.
 
         Raises:
+            UnreachableError: The request was not sent.
             UpstreamError: Nothing of an answer came.
             UpstreamTimeoutError: The same; the node may be working on it.
         """
@@ -71,8 +76,10 @@ class NodeUpstream:
                     ssl=tls,
                     server_hostname=node.server_name,
                 )
-        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientError, OSError) as error:
-            if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise UnreachableError(str(error) or type(error).__name__) from error
+        except (aiohttp.ClientError, OSError) as error:
+            if isinstance(error, TimeoutError):
                 raise UpstreamTimeoutError(str(error)) from error
             raise UpstreamError(str(error) or type(error).__name__) from error
         kept = [

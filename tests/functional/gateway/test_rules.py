@@ -8,7 +8,7 @@ import pytest
 
 from gateway import hold
 from gateway.proxy import BrokenStreamError
-from gateway.upstream import UpstreamError, UpstreamTimeoutError
+from gateway.upstream import UnreachableError, UpstreamError, UpstreamTimeoutError
 from tests.functional.gateway.desk import CHAT, MODEL, Called, Desk, endpoint, node, play, settle
 
 STREAM = CHAT | {"stream": True}
@@ -68,8 +68,67 @@ class TestFirstByte:
         async def story(desk: Desk) -> None:
             desk.list(endpoint(node(1)))
             desk.upstream.acts = {"inst-1": [UpstreamError("down")]}
-            assert (await desk.call()).status == 503
+            assert (await desk.call(x_gpulaunch_max_hold="0")).status == 503
             assert desk.gateway.counts.failovers["chat"] == 0
+
+        play(story)
+
+
+class TestLostNodes:
+    @pytest.mark.parametrize("error", [UpstreamError("reset"), UnreachableError("refused")])
+    def test_a_request_whose_only_node_is_lost_should_wait_for_the_next_one(self, error: Exception) -> None:
+        async def story(desk: Desk) -> None:
+            desk.list(endpoint(node(1)))
+            desk.upstream.acts = {"inst-1": [error]}
+            called = desk.begin()
+            await settle()
+            assert desk.gateway.room.held("chat") == 1
+            desk.list(endpoint(node(1)))
+            await settle()
+            assert not called.task.done(), "the same node, which still rests"
+            desk.list(endpoint(node(1, attempt=2)))
+            await called.task
+            assert (called.status, called.headers["x-gpulaunch-attempts"]) == (200, "2")
+
+        play(story)
+
+    def test_a_node_that_comes_back_should_get_what_waits_once_it_has_rested(self) -> None:
+        async def story(desk: Desk) -> None:
+            desk.list(endpoint(node(1)))
+            desk.upstream.acts = {"inst-1": [UnreachableError("refused")]}
+            called = desk.begin()
+            await settle()
+            desk.now += 11
+            desk.list(endpoint(node(1)))
+            await called.task
+            assert called.status == 200
+
+        play(story)
+
+    def test_nodes_that_never_got_the_request_should_not_count(self) -> None:
+        async def story(desk: Desk) -> None:
+            nodes = [node(number) for number in range(5)]
+            desk.list(endpoint(*nodes, replicas=5))
+            desk.upstream.acts = {one.instance_id: [UnreachableError("refused")] for one in nodes}
+            called = desk.begin()
+            await settle()
+            assert desk.gateway.room.held("chat") == 1
+            desk.list(endpoint(*nodes, node(6), replicas=5))
+            await called.task
+            assert (called.status, called.headers["x-gpulaunch-instance"]) == (200, "inst-6")
+
+        play(story)
+
+    def test_a_request_that_its_nodes_break_off_at_should_get_no_fourth(self) -> None:
+        async def story(desk: Desk) -> None:
+            desk.upstream.acts = {"inst-1": [UpstreamError("reset")] * 4}
+            desk.list(endpoint(node(1)))
+            called = desk.begin()
+            for attempt in range(2, 5):
+                await settle()
+                desk.list(endpoint(node(1, attempt=attempt)))
+            await called.task
+            assert (called.status, len(desk.upstream.sent)) == (503, 3)
 
         play(story)
 
@@ -148,7 +207,7 @@ class TestComments:
 
     @pytest.mark.parametrize(
         ("act", "code"),
-        [([UpstreamError("down")], "unavailable"), ([UpstreamTimeoutError("late")], "timeout"), ([400], "bad_gateway")],
+        [([503, 503], "unavailable"), ([UpstreamTimeoutError("late")], "timeout"), ([400], "bad_gateway")],
     )
     def test_what_fails_afterwards_should_be_an_error_event(self, act: Any, code: str) -> None:
         async def story(desk: Desk) -> None:

@@ -141,6 +141,14 @@ def test_nodes_that_cannot_be_reached_should_get_none_though_all_are_so(balancer
     assert balancer.free([first]) == 0
 
 
+def test_a_node_that_got_errors_should_get_none_once_it_cannot_be_reached(balancer: Balancer) -> None:
+    for _ in range(3):
+        balancer.failed(node(1), connection=False)
+    assert balancer.lease([node(1)]) is not None
+    balancer.failed(node(1), connection=True)
+    assert balancer.lease([node(1)]) is None
+
+
 def test_nodes_that_no_longer_exist_should_be_forgotten_and_their_requests_not(balancer: Balancer) -> None:
     gone = node(1)
     held = lease(balancer, gone)
