@@ -16,8 +16,9 @@ from shared.lifecycle.termination import terminate
 from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import Decision, Transition, unchanged
 
-NOTICE_DRAIN = timedelta(seconds=25)
-"""For what a node works on before its machine is evicted: Azure gives notice 30 s before."""
+NOTICE_DRAIN = {NodeNotice.EVICTION: timedelta(seconds=25), NodeNotice.SIGTERM: timedelta(seconds=10)}
+"""For what a node works on before its machine is shut down: Azure gives notice 30 s before, and Slurm and containers
+kill 30 s after SIGTERM, of which an agent waits ten (`agent.py`)."""
 
 
 def probed(transition: Transition, found: Probed, timeouts: Timeouts) -> Decision:
@@ -58,12 +59,11 @@ def probed(transition: Transition, found: Probed, timeouts: Timeouts) -> Decisio
 def noticed(transition: Transition, found: Noticed, timeouts: Timeouts) -> Decision:
     when = f" at {found.leaves_at:%H:%M:%S} UTC" if found.leaves_at else ""
     transition.event(EventType.NODE_NOTICE, f"The machine is about to be shut down{when}: {found.notice.value}.")
-    evicted = found.notice is NodeNotice.EVICTION
     failure = Failure(
-        reason=Reason.EVICTED if evicted else Reason.NODE_LOST,
+        reason=Reason.EVICTED if found.notice is NodeNotice.EVICTION else Reason.NODE_LOST,
         message=f"The machine was shut down ({found.notice.value}).",
     )
-    drained = transition.now + NOTICE_DRAIN if evicted else transition.now
+    drained = transition.now + NOTICE_DRAIN.get(found.notice, timedelta())
     return recover(transition, failure, timeouts, min(drained, found.leaves_at or drained))
 
 

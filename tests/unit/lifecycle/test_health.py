@@ -219,20 +219,27 @@ class TestNotices:
         assert decision.events[0].message == f"The machine is about to be shut down at 09:00:30 UTC: {notice.value}."
         assert story.phase is Phase.RECOVERING
 
-    @pytest.mark.parametrize("notice", [one for one in NodeNotice if one is not NodeNotice.EVICTION])
+    @pytest.mark.parametrize("notice", [NodeNotice.DEADLINE, NodeNotice.LEASE_LOST])
     def test_a_node_that_ends_itself_should_be_deleted_at_once(self, notice: NodeNotice) -> None:
         story = ready()
         story.tell(noticed(notice, leaves_at=story.now + timedelta(seconds=30)))
         assert story.act() == Release()
 
     @pytest.mark.parametrize(
-        ("left", "drained"), [(30, 25), (120, 25), (25, 25), (24, 24), (None, 25), (0, 0), (-5, 0)]
+        ("notice", "left", "drained"),
+        [
+            *(
+                (NodeNotice.EVICTION, *times)
+                for times in ((30, 25), (120, 25), (25, 25), (24, 24), (None, 25), (0, 0), (-5, 0))
+            ),
+            *((NodeNotice.SIGTERM, *times) for times in ((None, 10), (30, 10), (9, 9), (0, 0))),
+        ],
     )
     def test_requests_on_a_machine_that_is_taken_away_should_have_until_then_to_end(
-        self, left: int | None, drained: int
+        self, notice: NodeNotice, left: int | None, drained: int
     ) -> None:
         story = ready()
-        story.tell(noticed(leaves_at=None if left is None else story.now + timedelta(seconds=left)))
+        story.tell(noticed(notice, leaves_at=None if left is None else story.now + timedelta(seconds=left)))
         assert story.record.due_at == story.now + timedelta(seconds=drained)
         assert story.attempt.drains_until == (None if drained == 0 else story.record.due_at)
         if drained:
