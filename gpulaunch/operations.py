@@ -334,5 +334,12 @@ HEALTH = Operation(
 OPENAPI = Operation(
     name="show_openapi", path="/api/openapi.json", summary="Get this document", scope=Scope.OPEN, answers={200: None}
 )
+ENDPOINT_FILE_SCHEMA = Operation(
+    name="show_endpoint_file_schema",
+    path="/api/schemas/endpoints.json",
+    summary="Get the JSON schema of the file that `gpulaunch apply` takes, for editors",
+    scope=Scope.OPEN,
+    answers={200: None},
+)
 
 OPERATIONS = tuple(one for one in tuple(globals().values()) if isinstance(one, Operation))

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from gpulaunch.cli.commands import endpoints, instances, operators
+from gpulaunch.cli.commands.apply import apply
 from gpulaunch.cli.commands.configuration import config
 from gpulaunch.cli.commands.doctor import doctor
 from gpulaunch.cli.commands.launch import launch, plan, watch
@@ -71,6 +72,11 @@ _GROUPS: dict[str, dict[Callable[..., None], tuple[str, ...]]] = {
         endpoints.deploy: (
             "gpulaunch deploy chat-prod meta-llama/Llama-3.1-8B-Instruct --gpu A10 --replicas 2",
             "gpulaunch deploy chat-prod Qwen/Qwen3-8B --gpu A10 --region eastus --region westus2",
+        ),
+        apply: (
+            "gpulaunch apply -f endpoints.yaml --dry-run",
+            "gpulaunch endpoints --yaml > endpoints.yaml",
+            "gpulaunch apply -f endpoints.yaml --prune team=search",
         ),
         endpoints.endpoints: ("gpulaunch endpoints", "gpulaunch endpoints chat-prod"),
         endpoints.keys: ("gpulaunch keys chat-prod --add search", "gpulaunch keys chat-prod"),

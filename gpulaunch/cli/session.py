@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Annotated, Any, cast
@@ -15,7 +15,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from gpulaunch.cli.connection import Connection, find_connection
-from gpulaunch.cli.exits import Exit, exit_of
+from gpulaunch.cli.exits import Exit, FileError, exit_of
 from gpulaunch.cli.format import clean, option_of, with_options
 from gpulaunch.client.errors import (
     AccessError,
@@ -109,11 +109,15 @@ class Session:
             document: dict[str, Any] = {"code": error.code, "detail": str(error), "exit_code": int(code)}
             if isinstance(error, ApiError):
                 document |= error.problem.model_dump(mode="json", exclude_none=True)
+            if isinstance(error, FileError):
+                document |= {"file": error.path, "errors": [asdict(one) for one in error.mistakes]}
             if isinstance(error, EndedError | WaitTimeoutError):
                 document |= {"instance": error.instance.model_dump(mode="json")}
             typer.echo(json.dumps({"error": document}, ensure_ascii=False), err=True)
             return code
-        if isinstance(error, ApiError) and error.errors:
+        if isinstance(error, FileError):
+            self.note(str(error), "red")  # as compilers do, for editors: file:line: what is wrong
+        elif isinstance(error, ApiError) and error.errors:
             self.note(f"error: {error.problem.title}", "red")
             for wrong in error.errors:
                 nearest = f" Nearest: {', '.join(wrong.nearest)}." if wrong.nearest else ""

@@ -105,6 +105,7 @@ class GpuLaunch:
     credentials = _blocking(Calls.credentials)
     terminate = _blocking(Calls.terminate)
     deploy = _blocking(Calls.deploy)
+    create_endpoint = _blocking(Calls.create_endpoint)
     endpoint = _blocking(Calls.endpoint)
     endpoints = _blocking(Calls.endpoints)
     change_endpoint = _blocking(Calls.change_endpoint)

@@ -17,7 +17,7 @@ EndpointName = Annotated[str, StringConstraints(pattern=NAME)]
 Replicas = Annotated[int, Field(ge=0, le=MOST_REPLICAS)]
 DrainSeconds = Annotated[int, Field(ge=0, le=3600)]
 
-_INSTEAD = {
+NOT_OF_REPLICAS = {
     "name": "Remove `launch.name`; the endpoint's own name is enough.",
     "job": "Remove `launch.job`; an endpoint serves, and a job ends its node. Launch an instance for a job.",
     "idle_minutes": "Remove `launch.idle_minutes`; to stop paying for an idle endpoint, pause it.",
@@ -31,7 +31,7 @@ class EndpointLaunch(LaunchRequest):
 
     @model_validator(mode="after")
     def _serves_on(self) -> Self:
-        for field, instead in _INSTEAD.items():
+        for field, instead in NOT_OF_REPLICAS.items():
             if getattr(self, field) is not None:
                 raise ValueError(instead)
         return self

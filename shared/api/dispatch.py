@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from gpulaunch import operations
-from gpulaunch.operations import OPENAPI, Operation
+from gpulaunch.operations import Operation
 from shared.api import endpoints, instances, long_running, nodes, operators
 from shared.api.access import check_access, check_conditions, check_type, log_change
+from shared.api.endpoint_schema import endpoint_file_schema
 from shared.api.http import API_HEADERS, Request, Response, finished, problem_response
 from shared.api.openapi import document
 from shared.api.problems import problem_of
@@ -53,6 +55,12 @@ HANDLERS: Mapping[Operation, Callable[[App, Request], Response]] = {
 }
 """Who handles each operation; its scope and its statuses stand in the operation."""
 
+DOCUMENTS: Mapping[Operation, Callable[[], dict[str, Any]]] = {
+    operations.OPENAPI: document,
+    operations.ENDPOINT_FILE_SCHEMA: endpoint_file_schema,
+}
+"""The same whatever the settings, so they are answered even where these are wrong."""
+
 _REPEATABILITY = {202: {"Repeatability-Result": "accepted"}, 409: {"Repeatability-Result": "rejected"}}
 """What OASIS's Repeatable Requests 1.0 want to be answered, by status."""
 
@@ -61,10 +69,9 @@ def answer(operation: Operation, request: Request, runtime: Callable[[], App]) -
     """Answer one call; nothing leaves but a response."""
     app = None
     try:
-        if operation is OPENAPI:
-            # The same whatever the settings, so it is answered even where they are wrong.
+        if operation in DOCUMENTS:
             check_type(request, required=False)
-            response = Response(body=json.dumps(document()), media_type="application/json")
+            response = Response(body=json.dumps(DOCUMENTS[operation]()), media_type="application/json")
         else:
             app = runtime()
             check_access(operation.scope, request, app)

@@ -88,6 +88,7 @@ def test_a_function_should_have_its_limit(name: str, monkeypatch: pytest.MonkeyP
     handler = queues.alerts if name == "alerts" else functions()[name].get_user_function()
     with suppress(StoreUnavailableError):
         handler(given)
-    # Files and the document are the same whatever the settings: they need no program.
-    assert left == [pytest.approx(limit_of(name), abs=5)] or name in ("web_static", "web_docs", "show_openapi")
+    # Files and documents are the same whatever the settings: they need no program.
+    same = ("web_static", "web_docs", "show_openapi", "show_endpoint_file_schema")
+    assert left == [pytest.approx(limit_of(name), abs=5)] or name in same
     assert time_left() == math.inf

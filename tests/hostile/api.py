@@ -87,7 +87,7 @@ class Api:
             start_response("404 Not Found", [])
             return [b""]
         function, parameters = found
-        if self.world is None and function.name != "show_openapi":
+        if self.world is None and function.name not in ("show_openapi", "show_endpoint_file_schema"):
             self.fresh()
         length = int(environ.get("CONTENT_LENGTH") or 0)
         headers = {

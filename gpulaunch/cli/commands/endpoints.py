@@ -1,6 +1,6 @@
 """The commands for endpoints."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -9,11 +9,13 @@ from rich.text import Text
 from gpulaunch.cli.asking import Yes, agree, cost_line, launched_cost_line
 from gpulaunch.cli.commands.instances import interactive
 from gpulaunch.cli.commands.request import Request, with_replica_request
+from gpulaunch.cli.endpoint_file import text_of
 from gpulaunch.cli.format import add_row, clean, offer, table
 from gpulaunch.cli.session import Json, Session, session_of
 from gpulaunch.client.errors import NotFoundError
 from gpulaunch.format import duration, usd
 from gpulaunch.models.endpoints import EndpointView, NewKey, ReplicaView, UnreadableEndpointView
+from gpulaunch.operations import ENDPOINT_FILE_SCHEMA
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The endpoint's name.")]
 _STYLES = {"ready": "green", "stopped": "red", "degraded": "red", "paused": "dim", "deleting": "yellow"}
@@ -41,7 +43,7 @@ def deploy(
     session = session_of(context, as_json=as_json)
     revision = _agreed_to_deploy(session, endpoint, spec) if _asks(session, yes=yes) else None
     view = session.gpu.deploy(endpoint, spec, revision=revision)
-    session.answer(view, lambda: _summary(session, view))
+    session.answer(view, lambda: summary(session, view))
     session.note(f"Follow it: gpulaunch endpoints {endpoint}")
 
 
@@ -60,7 +62,7 @@ def _agreed_to_deploy(session: Session, name: str, spec: Mapping[str, Any]) -> s
     if before is None:
         agree(session, f"Create {name}? {cost}.")
         return None
-    _summary(session, before)
+    summary(session, before)
     agree(session, f"Make {name} as asked for? {cost}. A changed launch replaces its replicas one after another.")
     return before.revision
 
@@ -68,16 +70,35 @@ def _agreed_to_deploy(session: Session, name: str, spec: Mapping[str, Any]) -> s
 def endpoints(
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show this one with its replicas.")] = None,
+    as_yaml: Annotated[
+        bool, typer.Option("--yaml", metavar="", help="Print the file that `gpulaunch apply` takes.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List endpoints, or show one with its replicas."""
     session = session_of(context, as_json=as_json)
+    if as_yaml:
+        _print_file(session, session.gpu.endpoints() if name is None else [session.gpu.endpoint(name)])
+        return
     if name is not None:
         view = session.gpu.endpoint(name)
         session.answer(view, lambda: _show(session, view))
         return
     found = session.gpu.endpoints()
     session.answer(found, lambda: _list(session, found))
+
+
+def _print_file(session: Session, found: Sequence[EndpointView | UnreadableEndpointView]) -> None:
+    if session.as_json:
+        raise typer.BadParameter("use --yaml or --json", param_hint="--yaml")
+    views = [one for one in found if isinstance(one, EndpointView) and one.status != "deleting"]
+    for one in found:
+        if isinstance(one, UnreadableEndpointView):
+            session.note(f"{one.name} cannot be read, so it is left out: {one.why}", "yellow")
+    if not views:
+        session.note("No endpoints.")
+        return
+    typer.echo(text_of(views, session.connection.url + ENDPOINT_FILE_SCHEMA.path), nl=False)
 
 
 def scale(
@@ -101,7 +122,7 @@ def scale(
             agree(session, f"Scale {name} from {before.replicas} to {replicas} replicas?{stops}")
         revision = before.revision
     view = session.gpu.change_endpoint(name, replicas=replicas, revision=revision)
-    session.answer(view, lambda: _summary(session, view))
+    session.answer(view, lambda: summary(session, view))
 
 
 def pause(context: typer.Context, name: Name, yes: Yes = False, as_json: Json = False) -> None:
@@ -112,7 +133,7 @@ def pause(context: typer.Context, name: Name, yes: Yes = False, as_json: Json = 
         revision = session.gpu.endpoint(name).revision
         agree(session, f"Pause {name}? Its replicas are terminated; requests are refused until it is resumed.")
     view = session.gpu.pause_endpoint(name, revision=revision)
-    session.answer(view, lambda: _summary(session, view))
+    session.answer(view, lambda: summary(session, view))
 
 
 def resume(context: typer.Context, name: Name, yes: Yes = False, as_json: Json = False) -> None:
@@ -125,7 +146,7 @@ def resume(context: typer.Context, name: Name, yes: Yes = False, as_json: Json =
         agree(session, f"Resume {name}? {cost}.")
         revision = before.revision
     view = session.gpu.resume_endpoint(name, revision=revision)
-    session.answer(view, lambda: _summary(session, view))
+    session.answer(view, lambda: summary(session, view))
 
 
 def rollout(context: typer.Context, name: Name, yes: Yes = False, as_json: Json = False) -> None:
@@ -138,7 +159,7 @@ def rollout(context: typer.Context, name: Name, yes: Yes = False, as_json: Json 
         agree(session, f"Replace all replicas of {name}, one after another?{extra}")
         revision = before.revision
     view = session.gpu.roll_out_endpoint(name, revision=revision)
-    session.answer(view, lambda: _summary(session, view))
+    session.answer(view, lambda: summary(session, view))
 
 
 def keys(
@@ -196,7 +217,7 @@ def undeploy(
         if session.as_json or not interactive():
             raise typer.BadParameter("standard input is not a terminal; use --yes", param_hint="undeploy")
         before = session.gpu.endpoint(name)
-        _summary(session, before)
+        summary(session, before)
         agree(session, "Delete it and terminate its replicas? Its address and keys stop working.")
         revision = before.revision
     view = session.gpu.delete_endpoint(name, revision=revision)
@@ -226,7 +247,7 @@ def _list(session: Session, found: Any) -> None:
     session.out.print(rows)
 
 
-def _summary(session: Session, view: EndpointView) -> None:
+def summary(session: Session, view: EndpointView) -> None:
     text = f"{view.name}  {view.status}  {view.ready_replicas} of {view.replicas} ready  generation {view.generation}"
     session.say(text, _STYLES.get(view.status, ""))
     if view.message:
@@ -234,7 +255,7 @@ def _summary(session: Session, view: EndpointView) -> None:
 
 
 def _show(session: Session, view: EndpointView) -> None:
-    _summary(session, view)
+    summary(session, view)
     session.say(f"model     {view.launch.model_name}")
     if view.address is not None:
         session.say(f"address   {view.address}")
