@@ -63,7 +63,7 @@ class Gateway:
         self.balancer = Balancer(self.clock)
         self.room = WaitingRoom(self.balancer, self.find)
         self.limits = RateLimits(self.clock)
-        self.proxy = Proxy(self.room, self.balancer, self.upstream, self.find, self.counts)
+        self.proxy = Proxy(self.room, self.balancer, self.upstream, self.find, self.counts, self.clock)
 
     def find(self, name: str) -> Endpoint | None:
         return self.snapshot.endpoints.get(name)

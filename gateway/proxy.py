@@ -1,7 +1,6 @@
 """One request from an application to a node: wait for a place, send, try another node, stream, release."""
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -50,6 +49,8 @@ class Proxy:
     upstream: Upstream
     find: Callable[[str], Endpoint | None]
     counts: Counts
+    clock: Callable[[], float]
+    """Seconds."""
 
     async def serve(self, exchange: Exchange, send: Send) -> None:
         """Answer a request; a client that leaves cancels this, which releases the node's place."""
@@ -90,12 +91,12 @@ class Proxy:
         await self._unavailable(reply, refusal)
 
     async def _place(self, exchange: Exchange, excluded: Collection[tuple[str, int]], reply: Reply) -> NodeLease:
-        began = time.monotonic()
+        began = self.clock()
         notice = reply.waiting if exchange.is_stream else None
         try:
             return await self.room.lease(exchange.endpoint, excluded, self._patience(exchange, excluded), notice)
         finally:
-            exchange.held += time.monotonic() - began
+            exchange.held += self.clock() - began
 
     def _patience(self, exchange: Exchange, excluded: Collection[tuple[str, int]]) -> float:
         """How long to wait for a node: not at all if only those are left that answered this request with an error.
