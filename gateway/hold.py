@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 
 from gateway.balance import Balancer, Name, NodeLease
 from gateway.snapshot import Endpoint
@@ -25,12 +26,20 @@ class TooLateError(Exception):
     """No node had room in time."""
 
 
+@dataclass(eq=False)
+class _Place:
+    """A request's place in a queue."""
+
+    excluded: Collection[Name]
+    woken: "asyncio.Future[None]"
+
+
 class WaitingRoom:
     def __init__(self, balancer: Balancer, find: Callable[[str], Endpoint | None]) -> None:
         self._balancer = balancer
         self._find = find
         balancer.on_release = self.wake
-        self._queues: dict[str, deque[asyncio.Future[None]]] = {}
+        self._queues: dict[str, deque[_Place]] = {}
 
     def held(self, endpoint: str) -> int:
         return len(self._queues.get(endpoint, ()))
@@ -47,11 +56,12 @@ class WaitingRoom:
         queue = self._queues.setdefault(endpoint, deque())
         time = asyncio.get_running_loop().time
         deadline, next_notice = time() + seconds, time() + FIRST_NOTICE
-        place: asyncio.Future[None] | None = None
+        place: _Place | None = None
         try:
             while True:
                 # Whoever came earlier goes first.
-                lease = None if place is None and queue else self._try(endpoint, excluded)
+                waits = place is None and self._is_wanted(endpoint, queue)
+                lease = None if waits else self._try(endpoint, excluded)
                 if lease is not None:
                     return lease
                 left = deadline - time()
@@ -59,17 +69,17 @@ class WaitingRoom:
                     raise TooLateError
                 if place is None and len(queue) >= self._most(endpoint):
                     raise FullError
-                woken, place = place, asyncio.get_running_loop().create_future()
-                if woken is None:
+                woken = asyncio.get_running_loop().create_future()
+                if place is None:
+                    place = _Place(excluded, woken)
                     queue.append(place)
                     self.wake()
                 else:
-                    position = queue.index(woken)
-                    queue[position] = place
-                    self._wake_next(endpoint, queue, position + 1)
+                    place.woken = woken
+                    self._wake_next(endpoint, queue, queue.index(place) + 1)
                 until = deadline if notice is None else min(deadline, next_notice)
-                await asyncio.wait({place}, timeout=max(0.0, until - time()))
-                if notice is not None and not place.done() and time() < deadline:
+                await asyncio.wait({woken}, timeout=max(0.0, until - time()))
+                if notice is not None and not woken.done() and time() < deadline:
                     await notice()
                     next_notice = time() + NEXT_NOTICE
         finally:
@@ -85,16 +95,28 @@ class WaitingRoom:
             endpoint = self._find(name)
             room = 0 if endpoint is None else self._balancer.free(endpoint.nodes)
             for place in list(queue)[:room]:
-                if not place.done():
-                    place.set_result(None)
+                if not place.woken.done():
+                    place.woken.set_result(None)
 
-    def _wake_next(self, endpoint: str, queue: deque[asyncio.Future[None]], position: int) -> None:
+    def _wake_next(self, endpoint: str, queue: deque[_Place], position: int) -> None:
         """Let the next one try: the one before it could not use what is free, having failed there already."""
         found = self._find(endpoint)
         if found is None or not self._balancer.free(found.nodes) or position >= len(queue):
             return
-        if not queue[position].done():
-            queue[position].set_result(None)
+        if not queue[position].woken.done():
+            queue[position].woken.set_result(None)
+
+    def _is_wanted(self, name: str, queue: Collection[_Place]) -> bool:
+        """Whether what is free is of use to somebody who waits: some wait for other nodes than those that failed."""
+        endpoint = self._find(name)
+        if endpoint is None or not self._balancer.free(endpoint.nodes):
+            return bool(queue)
+
+        def has_room(place: _Place) -> bool:
+            nodes = [one for one in endpoint.nodes if one.name not in place.excluded]
+            return self._balancer.free(nodes) > 0
+
+        return any(has_room(place) for place in queue)
 
     def _most(self, name: str) -> int:
         endpoint = self._find(name)

@@ -119,6 +119,37 @@ def test_who_waits_for_another_node_should_not_keep_a_free_one_from_those_behind
     assert lease.node.instance_id == "inst-1"
 
 
+def test_who_does_not_wait_should_get_what_is_free_and_of_no_use_to_those_who_do() -> None:
+    async def run() -> tuple[bool, NodeLease]:
+        hall = Hall(slots=1)
+        failed_there = asyncio.create_task(hall.room.lease("chat", [("inst-1", 1)], 60.0))
+        await settle()
+        lease = await hall.room.lease("chat", (), 0.0)
+        waits = not failed_there.done()
+        failed_there.cancel()
+        return waits, lease
+
+    waits, lease = asyncio.run(run())
+    assert waits
+    assert lease.node.instance_id == "inst-1"
+
+
+def test_who_does_not_wait_should_not_get_what_is_free_before_those_who_do() -> None:
+    async def run() -> list[int]:
+        hall = Hall(slots=1)
+        hall.come(0)
+        hall.come(1)
+        await settle()
+        hall.release()
+        hall.come(2, 0.0)
+        await settle()
+        order = list(hall.order)
+        await hall.end()
+        return order
+
+    assert asyncio.run(run()) == [0, 1]
+
+
 Step = Callable[[Hall, int], None]
 
 
