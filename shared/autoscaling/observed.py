@@ -38,6 +38,11 @@ class Replica:
         return self.phase is Phase.READY
 
     @property
+    def unreadable(self) -> bool:
+        """Whether its record exists and cannot be read; its node may serve."""
+        return self.exists and self.phase is None
+
+    @property
     def ended(self) -> bool:
         return self.phase is not None and self.phase.ended
 

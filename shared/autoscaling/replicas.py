@@ -76,8 +76,7 @@ def to_terminate(endpoint: EndpointRecord, replicas: Replicas) -> list[Slot]:
         if slot.state is not SlotState.RELEASING or not replica.exists:
             return False
         # What a later version has written may be all right: only its deletion by a person ends it.
-        unreadable = replica.phase is None
-        return endpoint.deleting if unreadable else not (replica.ended or replica.ending_now)
+        return endpoint.deleting if replica.unreadable else not (replica.ended or replica.ending_now)
 
     return [slot for slot in endpoint.slots if due(slot)]
 
@@ -183,8 +182,11 @@ def _shrink(endpoint: EndpointRecord, replicas: Replicas, now: datetime) -> Endp
     kept = needed[: max(0, min(target - len(fresh), target + SURGE - min(target, len(serving))))]
     earlier = [one for one in starting if one not in useless and one not in needed]
     room = min(target, target + SURGE - len(kept)) - len(serving)
-    surplus = [*needed[len(kept) :], *earlier[max(0, room) :]]
-    endpoint = _moved(endpoint, [*useless, *surplus], SlotState.RELEASING, now)
+    surplus = [*useless, *needed[len(kept) :], *earlier[max(0, room) :]]
+    # One that has served, and whose record cannot be read, may serve on.
+    in_use = [one for one in surplus if one.route is not None and _at(replicas, one).unreadable]
+    endpoint = _moved(endpoint, [one for one in surplus if one not in in_use], SlotState.RELEASING, now)
+    endpoint = _moved(endpoint, in_use, SlotState.DRAINING, now)
 
     def worth(slot: Slot) -> tuple[bool, int, float, int]:
         """Drained in this order: outdated ones by generation, then those with the fewest requests, youngest first."""
@@ -250,8 +252,10 @@ def _release_drained(endpoint: EndpointRecord, replicas: Replicas, now: datetime
 
     def is_done(slot: Slot) -> bool:
         replica, drained = _at(replicas, slot), now - slot.since
-        if not replica.ready or drained >= limit:
+        if drained >= limit:
             return True
+        if not replica.ready:
+            return not replica.unreadable
         return replica.idle and drained >= SETTLED and _is_acknowledged(endpoint, slot, gateways)
 
     done = [one for one in endpoint.slots if one.state is SlotState.DRAINING and is_done(one)]

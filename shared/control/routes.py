@@ -22,6 +22,8 @@ class RouteMaker:
         return endpoint.with_slots(slots).model_copy(update={"authority": authority})
 
     def _routed(self, slot: Slot, replica: Replica) -> Slot:
+        if replica.unreadable:
+            return slot  # what its node does has nothing to do with its record
         if replica.address is None:
             return slot if slot.route is None else slot.model_copy(update={"route": None})
         host, port = replica.address

@@ -9,6 +9,7 @@ import pytest
 from gpulaunch.models.endpoints import EndpointSpec
 from gpulaunch.models.gateways import EndpointReport, GatewayReport
 from gpulaunch.models.instances import Phase, Reason
+from gpulaunch.models.routes import SlotRoute
 from shared.autoscaling import replicas as rules
 from shared.autoscaling.observed import MISSING, UNREADABLE, Replica
 from shared.autoscaling.replicas import decide, put_off, to_launch, to_terminate
@@ -443,6 +444,27 @@ class TestUnreadable:
         assert to_terminate(fleet.endpoint, fleet.replicas) == []
         gone = fleet.endpoint.model_copy(update={"deleting": True})
         assert [one.instance_id for one in to_terminate(gone, fleet.replicas)] == [instance_id]
+
+    def test_one_that_has_served_should_drain_its_whole_time(self) -> None:
+        fleet = Fleet(drain_seconds=600)
+        fleet.settle(2)
+        route = SlotRoute(attempt=1, address="10.0.0.1", port=8000, sealed_key="k")
+        slots = [one.model_copy(update={"route": route}) for one in fleet.endpoint.slots]
+        fleet.endpoint = paused(fleet.endpoint.with_slots(slots), fleet.now)
+        fleet.replicas[fleet.ids()[0]] = UNREADABLE
+        for _ in range(10):
+            fleet.step()
+            assert len(fleet.ids(SlotState.DRAINING)) == 1
+        fleet.step()
+        assert len(fleet.ids(SlotState.RELEASING)) == 1
+
+    def test_one_that_has_never_served_should_not_drain(self) -> None:
+        fleet = Fleet(drain_seconds=600)
+        fleet.step()
+        fleet.replicas[fleet.ids()[0]] = UNREADABLE
+        fleet.endpoint = paused(fleet.endpoint, fleet.now)
+        fleet.step()
+        assert len(fleet.ids(SlotState.RELEASING)) == 1
 
 
 def _mishap(fleet: Fleet, dice: random.Random) -> None:

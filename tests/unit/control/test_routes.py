@@ -6,7 +6,7 @@ from gateway.table import unsealer
 from gpulaunch.models.endpoints import EndpointSpec
 from gpulaunch.models.instances import Phase
 from shared.auth import Deriver
-from shared.autoscaling.observed import Replica
+from shared.autoscaling.observed import UNREADABLE, Replica
 from shared.certificates import node_name
 from shared.control.routes import RouteMaker
 from shared.domain.endpoint import EndpointRecord, Slot, new_endpoint
@@ -62,6 +62,11 @@ def test_another_node_should_get_a_route_of_its_own(after: Replica) -> None:
     assert found is not None
     assert (found.attempt, (found.address, found.port)) == (after.attempt, after.address)
     assert found.server_name == node_name(ONE, after.attempt)
+
+
+def test_a_route_should_stay_while_its_replicas_record_cannot_be_read() -> None:
+    found = endpoint(READY)
+    assert ROUTES.routed(found, {ONE: UNREADABLE}) is found
 
 
 @pytest.mark.parametrize("replicas", [{}, {ONE: Replica(phase=Phase.RECOVERING, attempt=2)}])
