@@ -4,6 +4,8 @@ from gpulaunch.models.base import Stored, UtcTime
 
 GATEWAY_AREA = "gateway"
 """Row keys are `gateway|<gateway_id>`; the document is as that of an endpoint's row."""
+ARRIVAL_WINDOWS = (30, 60, 120, 240)
+"""Seconds over which a gateway counts the requests that come."""
 
 
 class EndpointReport(Stored):
@@ -14,6 +16,16 @@ class EndpointReport(Stored):
     """The endpoint's `routes_version` that the gateway follows."""
     held: int = 0
     """Requests that wait for a node."""
+    running: int = 0
+    """Requests on its nodes, those that drain included."""
+    running_mean: float = 0.0
+    """The same, over the last minute."""
+    arrivals: dict[int, int] = {}
+    """Requests that came in the last so many seconds, by `ARRIVAL_WINDOWS`."""
+    timed: int = 0
+    """Requests whose duration is in `service_seconds`."""
+    service_seconds: float | None = None
+    """How long a request takes on a node that has no more than it is to work on at once; recent ones weigh more."""
     failovers: int = 0
     broken_streams: int = 0
     client_aborts: int = 0

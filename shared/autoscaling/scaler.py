@@ -1,0 +1,175 @@
+"""How many replicas an endpoint needs. Pure: (bounds, memory, figures, replicas there are, now) -> decision.
+
+Nodes take minutes to start, and that decides the shape. What runs and arrives calls for a number of replicas, the
+*steady* one. What waits does not: a queue that builds up while nodes start says how much has to be worked off, not how
+much load there is. So for requests that wait there is a *plan*: at the moment when a replica started now would be up,
+and for `catch_up` after it, how much work is left after what the ready ones and those under way will have done?
+
+    T  requests that a replica is to work on at once      S  seconds of a request      mu = T / S  requests/s of one
+    L  expected start in seconds                           D  `catch_up` in seconds
+    sure   = max over windows w of (n_w - 3 sqrt(n_w)) / w           a rate that is there, not noise
+    steady = ceil(max(max(sure, n_60 / 60) / mu, mean of running / T) - 0.1), at least 1 unless all is quiet
+    plan   = ready + the starts, and further ones, that `held + sure (L + D) - ready mu (L + D)` still needs
+
+Replicas are given up only when for `quiet` no moment has called for them. Starts that are no longer needed are given
+up only beyond what the plans of the last L seconds have called for: one that is about to land is not thrown away.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from shared.autoscaling.figures import Figures
+from shared.autoscaling.presets import Preset, preset_of
+from shared.domain.scaling import Peak, ScalerState, Scaling
+
+SIGMAS = 3.0
+"""How far above the noise of a Poisson process a rate must be to be taken for certain."""
+TOLERANCE = 0.1
+"""Of a replica: by so much one may be overloaded before there is another. Keeps noise from flapping."""
+SHORTEST_WINDOW = 15.0
+"""Seconds; a rate is not derived from less."""
+SOONEST_LANDING = 5.0
+"""Seconds that a start which should be up already is expected to need still."""
+OVERDUE = 2.0
+"""Times the expected start, after which nothing is expected of a start that is under way."""
+FIRST_SERVICE_SECONDS = 10.0
+"""Of a request, before any was timed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capacity:
+    """The replicas that there are, without those that drain."""
+
+    ready: int
+    start_ages: Sequence[float] = ()
+    """Seconds since each of the others was begun, in any order."""
+    start_seconds: float
+    """How long a start is expected to take."""
+    concurrency: float
+    """Requests that a replica is to work on at once."""
+
+    @property
+    def total(self) -> int:
+        return self.ready + len(self.start_ages)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    replicas: int
+    """How many there are to be."""
+    state: ScalerState
+    reason: str
+    """Why, in words."""
+
+
+def scale(
+    bounds: Scaling, state: ScalerState, figures: Figures, capacity: Capacity, before: int, now: datetime
+) -> Decision:
+    """Decide how many replicas there are to be, when there were to be `before` until now.
+
+    Figures that are not complete never lead to fewer.
+    """
+    preset, state = preset_of(bounds.preset), _remembered(state, figures, now)
+    mu = capacity.concurrency / (state.service_seconds or FIRST_SERVICE_SECONDS)
+    sure, rate = _rates(figures, state, now)
+    steady = _steady(figures, rate, mu, capacity.concurrency)
+    plan = _plan(figures.held, sure, mu, capacity, preset) if figures.held else 0
+
+    called = _noted(state.steady, steady, now, preset.quiet)
+    planned = _noted(state.planned, plan, now, timedelta(seconds=capacity.start_seconds))
+    kept = min(capacity.total, called[0].replicas)
+    wanted = max(steady, plan, kept)
+    if not figures.complete:
+        wanted = max(wanted, before)
+    replicas = min(max(wanted, bounds.min_replicas), bounds.max_replicas)
+    late = max(replicas, min(planned[0].replicas, bounds.max_replicas))
+    releasable = max(0, capacity.total - late) if replicas < capacity.total else 0
+    return Decision(
+        replicas=replicas,
+        state=state.model_copy(update={"steady": called, "planned": planned, "releasable": releasable}),
+        reason=_reason(bounds, figures, capacity, rate=rate, steady=steady, plan=plan, kept=kept, wanted=wanted),
+    )
+
+
+def _remembered(state: ScalerState, figures: Figures, now: datetime) -> ScalerState:
+    update: dict[str, object] = {}
+    if figures.service_seconds is not None:
+        update["service_seconds"] = figures.service_seconds
+    if state.first_at is None and not figures.quiet:
+        update["first_at"] = now
+    return state.model_copy(update=update) if update else state
+
+
+def _rates(figures: Figures, state: ScalerState, now: datetime) -> tuple[float, float]:
+    """Requests per second that surely come, and those that the last minute saw. No window is longer than there has been
+    traffic."""
+    since = math.inf if state.first_at is None else (now - state.first_at).total_seconds()
+    known = max(SHORTEST_WINDOW, since)
+    sure = max((count - SIGMAS * math.sqrt(count)) / min(window, known) for window, count in figures.arrivals.items())
+    return sure, max(sure, figures.arrivals[60] / min(60.0, known))
+
+
+def _steady(figures: Figures, rate: float, mu: float, concurrency: float) -> int:
+    needed = math.ceil(max(rate / mu, figures.running_mean / concurrency) - TOLERANCE)
+    return max(needed, 0 if figures.quiet else 1)
+
+
+def _plan(held: int, sure: float, mu: float, capacity: Capacity, preset: Preset) -> int:
+    """How many replicas, with those under way, work off what waits by the horizon."""
+    start, catch_up = capacity.start_seconds, preset.catch_up.total_seconds()
+    horizon = start + catch_up
+    needed = held + sure * horizon - capacity.ready * mu * horizon
+    more = 0
+    for age in sorted(capacity.start_ages, reverse=True):
+        if needed <= 0:
+            break
+        more += 1
+        if age < OVERDUE * start:
+            needed -= mu * max(0.0, horizon - max(start - age, SOONEST_LANDING))
+    if needed > 0:
+        more += max(0, math.ceil(needed / (mu * catch_up) - TOLERANCE))
+    return capacity.ready + more
+
+
+def _noted(peaks: Sequence[Peak], replicas: int, now: datetime, window: timedelta) -> list[Peak]:
+    """The numbers above `replicas` that were called for within the window, then `replicas` itself.
+
+    The same as before, unless what is called for has changed or something has become too old.
+    """
+    higher = [one for one in peaks if one.replicas > replicas]
+    ended = [one if one.until is not None else one.model_copy(update={"until": now}) for one in higher]
+    recent = [one for one in ended if one.until is not None and one.until >= now - window]
+    return [*recent, Peak(replicas=replicas)]
+
+
+def _reason(
+    bounds: Scaling,
+    figures: Figures,
+    capacity: Capacity,
+    *,
+    rate: float,
+    steady: int,
+    plan: int,
+    kept: int,
+    wanted: int,
+) -> str:
+    """Why it is so many, in words; the figures that it names are those that decided."""
+    if wanted > max(steady, plan, kept):
+        why = "a gateway has not reported for a minute, so none is given up"
+    elif figures.held and wanted == max(plan, steady) and (plan == wanted or not capacity.ready):
+        waits = "1 request waits" if figures.held == 1 else f"{figures.held} requests wait"
+        why = f"{waits}, and a start takes about {capacity.start_seconds:.0f} s"
+    elif wanted > steady:
+        why = "the load of the last minutes called for as many"
+    elif steady:
+        fits = f"{capacity.concurrency:g} fit on a replica"
+        why = f"{figures.running_mean:.1f} requests run at once, {rate:.2f} come each second, {fits}"
+    else:
+        why = "no request runs, waits or has come lately"
+    if wanted > bounds.max_replicas:
+        return f"{why}; `max_replicas` is {bounds.max_replicas}"
+    if wanted < bounds.min_replicas:
+        return f"{why}; `min_replicas` is {bounds.min_replicas}"
+    return why
