@@ -1,5 +1,6 @@
 """The load of an endpoint, put together from what its gateways and its replicas' probes tell. Pure."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,6 +12,8 @@ FRESH = timedelta(seconds=60)
 """Older figures are not taken for the present. A gateway writes its report every ten seconds."""
 GIVEN_UP = timedelta(minutes=10)
 """A gateway that has not reported for so long says itself that it is not ready, and gets no requests."""
+SIGMAS = 3.0
+"""How far above the noise of a Poisson process a number must be to be taken for certain."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,8 @@ class Figures:
     """The same over the last minute."""
     held: int
     """Requests that wait for a replica."""
+    direct: float = 0.0
+    """Of those that run, requests that came past the gateways, so that their arrivals are not counted."""
     service_seconds: float | None = None
     """Duration of requests on replicas that were not crowded; None: none has ended yet."""
     complete: bool = True
@@ -44,11 +49,13 @@ def figures_of(endpoint_id: str, gateways: Gateways, now: datetime, probed: floa
     reports = [one for report in fresh for one in report.endpoints if one.endpoint_id == endpoint_id]
     running = sum(one.running for one in reports)
     mean = sum(one.running_mean for one in reports)
+    direct = _direct(probed, max(running, mean))
     return Figures(
         arrivals={window: _arrivals(reports, window) for window in ARRIVAL_WINDOWS},
-        running=max(float(running), probed),
-        running_mean=max(mean, probed),
+        running=running + direct,
+        running_mean=mean + direct,
         held=sum(one.held for one in reports),
+        direct=direct,
         service_seconds=_service_seconds(reports),
         complete=complete,
     )
@@ -68,6 +75,11 @@ def _fresh(gateways: Gateways, now: datetime) -> tuple[list[GatewayReport], bool
 
 def _arrivals(reports: Sequence[EndpointReport], window: int) -> int:
     return sum(one.arrivals.get(window, 0) for one in reports)
+
+
+def _direct(probed: float, routed: float) -> float:
+    """What probes found beyond the gateways' requests; none if noise explains it, as their times differ."""
+    return probed - routed if probed > routed + SIGMAS * math.sqrt(routed) else 0.0
 
 
 def _service_seconds(reports: Sequence[EndpointReport]) -> float | None:

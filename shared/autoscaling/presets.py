@@ -14,8 +14,8 @@ class Preset:
 
 PRESETS = {
     "thrifty": Preset(catch_up=timedelta(seconds=120), quiet=timedelta(seconds=180)),
-    "balanced": Preset(catch_up=timedelta(seconds=30), quiet=timedelta(seconds=300)),
-    "quick": Preset(catch_up=timedelta(seconds=15), quiet=timedelta(seconds=600)),
+    "balanced": Preset(catch_up=timedelta(seconds=30), quiet=timedelta(seconds=600)),
+    "quick": Preset(catch_up=timedelta(seconds=15), quiet=timedelta(seconds=900)),
 }
 """Chosen over seven traces (`python -m bench scaler`)."""
 

@@ -8,8 +8,13 @@ and for `catch_up` after it, how much work is left after what the ready ones and
     T  requests that a replica is to work on at once      S  seconds of a request      mu = T / S  requests/s of one
     L  expected start in seconds                           D  `catch_up` in seconds
     sure   = max over windows w of (n_w - 3 sqrt(n_w)) / w           a rate that is there, not noise
-    steady = ceil(max(max(sure, n_60 / 60) / mu, mean of running / T) - 0.1), at least 1 unless all is quiet
+    load   = mean of running; if requests had to wait lately, at most 1.5 S max over w >= 60 of n_w / w
+    steady = ceil(max(max(sure, n_60 / 60) / mu, load / T) - 0.1), at least 1 unless all is quiet
     plan   = ready + the starts, and further ones, that `held + sure (L + D) - ready mu (L + D)` still needs
+
+`load` has a limit because replicas are full while they work off a queue, and that load does not last. S follows what
+the gateways measure by a tenth at each look: theirs is over some fifty requests, so a tenth of it is noise, and since
+the highest number that was called for is kept, noise of a tenth costs a tenth more nodes.
 
 Replicas are given up only when for `quiet` no moment has called for them. Starts that are no longer needed are given
 up only beyond what the plans of the last L seconds have called for: one that is about to land is not thrown away.
@@ -20,12 +25,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from shared.autoscaling.figures import Figures
+from shared.autoscaling.figures import SIGMAS, Figures
 from shared.autoscaling.presets import Preset, preset_of
 from shared.domain.scaling import Peak, ScalerState, Scaling
 
-SIGMAS = 3.0
-"""How far above the noise of a Poisson process a rate must be to be taken for certain."""
 TOLERANCE = 0.1
 """Of a replica: by so much one may be overloaded before there is another. Keeps noise from flapping."""
 SHORTEST_WINDOW = 15.0
@@ -36,6 +39,12 @@ OVERDUE = 2.0
 """Times the expected start, after which nothing is expected of a start that is under way."""
 FIRST_SERVICE_SECONDS = 10.0
 """Of a request, before any was timed."""
+LATEST_SERVICE = 0.1
+"""Weight of the service time that a look sees in the remembered one."""
+CROWDED = 1.5
+"""Times the requests that arrivals explain: so many may run and be load, since crowded replicas take longer."""
+LOAD_WINDOW = 60
+"""Seconds; shorter windows of arrivals do not explain what runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +65,7 @@ class Capacity:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decision:
+class Scaled:
     replicas: int
     """How many there are to be."""
     state: ScalerState
@@ -66,7 +75,7 @@ class Decision:
 
 def scale(
     bounds: Scaling, state: ScalerState, figures: Figures, capacity: Capacity, before: int, now: datetime
-) -> Decision:
+) -> Scaled:
     """Decide how many replicas there are to be, when there were to be `before` until now.
 
     Figures that are not complete never lead to fewer.
@@ -74,7 +83,8 @@ def scale(
     preset, state = preset_of(bounds.preset), _remembered(state, figures, now)
     mu = capacity.concurrency / (state.service_seconds or FIRST_SERVICE_SECONDS)
     sure, rate = _rates(figures, state, now)
-    steady = _steady(figures, rate, mu, capacity.concurrency)
+    load = _load(figures, state, now)
+    steady = _steady(figures, rate / mu, load / capacity.concurrency)
     plan = _plan(figures.held, sure, mu, capacity, preset) if figures.held else 0
 
     called = _noted(state.steady, steady, now, preset.quiet)
@@ -86,34 +96,53 @@ def scale(
     replicas = min(max(wanted, bounds.min_replicas), bounds.max_replicas)
     late = max(replicas, min(planned[0].replicas, bounds.max_replicas))
     releasable = max(0, capacity.total - late) if replicas < capacity.total else 0
-    return Decision(
+    return Scaled(
         replicas=replicas,
         state=state.model_copy(update={"steady": called, "planned": planned, "releasable": releasable}),
-        reason=_reason(bounds, figures, capacity, rate=rate, steady=steady, plan=plan, kept=kept, wanted=wanted),
+        reason=_reason(
+            bounds, figures, capacity, rate=rate, load=load, steady=steady, plan=plan, kept=kept, wanted=wanted
+        ),
     )
 
 
 def _remembered(state: ScalerState, figures: Figures, now: datetime) -> ScalerState:
     update: dict[str, object] = {}
     if figures.service_seconds is not None:
-        update["service_seconds"] = figures.service_seconds
+        known = state.service_seconds or figures.service_seconds
+        update["service_seconds"] = known + LATEST_SERVICE * (figures.service_seconds - known)
     if state.first_at is None and not figures.quiet:
         update["first_at"] = now
     return state.model_copy(update=update) if update else state
 
 
 def _rates(figures: Figures, state: ScalerState, now: datetime) -> tuple[float, float]:
-    """Requests per second that surely come, and those that the last minute saw. No window is longer than there has been
-    traffic."""
-    since = math.inf if state.first_at is None else (now - state.first_at).total_seconds()
-    known = max(SHORTEST_WINDOW, since)
+    """Requests per second that surely come, and those that the last minute saw."""
+    known = _known(state, now)
     sure = max((count - SIGMAS * math.sqrt(count)) / min(window, known) for window, count in figures.arrivals.items())
     return sure, max(sure, figures.arrivals[60] / min(60.0, known))
 
 
-def _steady(figures: Figures, rate: float, mu: float, concurrency: float) -> int:
-    needed = math.ceil(max(rate / mu, figures.running_mean / concurrency) - TOLERANCE)
-    return max(needed, 0 if figures.quiet else 1)
+def _known(state: ScalerState, now: datetime) -> float:
+    """Seconds that there has been traffic: no window is longer."""
+    since = math.inf if state.first_at is None else (now - state.first_at).total_seconds()
+    return max(SHORTEST_WINDOW, since)
+
+
+def _load(figures: Figures, state: ScalerState, now: datetime) -> float:
+    """Requests that run at once, without those that only do because they had to wait.
+
+    The queue is that of earlier looks, since a queue of now must never lead to fewer.
+    """
+    if not any(one.replicas for one in state.planned):
+        return figures.running_mean
+    known = _known(state, now)
+    rate = max(count / min(window, known) for window, count in figures.arrivals.items() if window >= LOAD_WINDOW)
+    explained = CROWDED * rate * (state.service_seconds or FIRST_SERVICE_SECONDS) + figures.direct
+    return min(figures.running_mean, explained)
+
+
+def _steady(figures: Figures, *needs: float) -> int:
+    return max(math.ceil(max(needs) - TOLERANCE), 0 if figures.quiet else 1)
 
 
 def _plan(held: int, sure: float, mu: float, capacity: Capacity, preset: Preset) -> int:
@@ -150,6 +179,7 @@ def _reason(
     capacity: Capacity,
     *,
     rate: float,
+    load: float,
     steady: int,
     plan: int,
     kept: int,
@@ -165,7 +195,8 @@ def _reason(
         why = "the load of the last minutes called for as many"
     elif steady:
         fits = f"{capacity.concurrency:g} fit on a replica"
-        why = f"{figures.running_mean:.1f} requests run at once, {rate:.2f} come each second, {fits}"
+        beside = " beside those that had waited" if load < figures.running_mean else ""
+        why = f"{load:.1f} requests run at once{beside}, {rate:.2f} come each second, {fits}"
     else:
         why = "no request runs, waits or has come lately"
     if wanted > bounds.max_replicas:

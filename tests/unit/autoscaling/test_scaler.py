@@ -1,5 +1,6 @@
 """How many replicas an endpoint needs: what runs calls for them, what waits is worked off, and noise moves nothing."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.autoscaling.figures import Figures
-from shared.autoscaling.scaler import Capacity, Decision, scale
+from shared.autoscaling.scaler import Capacity, Scaled, scale
 from shared.domain.scaling import Peak, ScalerState, Scaling
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -40,7 +41,7 @@ def capacity(ready: int = 0, *ages: float, start: float = 240.0) -> Capacity:
 
 def decided(
     seen: Figures, there: Capacity, state: ScalerState = BUSY, asked: Scaling | None = None, before: int = 0
-) -> Decision:
+) -> Scaled:
     return scale(asked or bounds(), state, seen, there, before, NOW)
 
 
@@ -54,7 +55,14 @@ class TestLoad:
         assert decided(figures(rate=rate), capacity(1)).replicas == replicas
 
     def test_requests_that_take_longer_should_call_for_more(self) -> None:
-        assert decided(figures(rate=3.0, seconds=20.0), capacity(3)).replicas == 6
+        longer = BUSY.model_copy(update={"service_seconds": 20.0})
+        assert decided(figures(rate=3.0), capacity(3), longer).replicas == 6
+        assert decided(figures(rate=3.0), capacity(3)).replicas == 3
+
+    def test_a_service_time_that_is_new_should_count_at_once_and_a_change_a_tenth_at_a_time(self) -> None:
+        seen = figures(rate=3.0, seconds=20.0)
+        assert decided(seen, capacity(3), ScalerState(first_at=LONG_AGO)).state.service_seconds == 20.0
+        assert decided(seen, capacity(3)).state.service_seconds == pytest.approx(11.0)
 
     def test_one_request_should_keep_one_replica_and_none_should_keep_none(self) -> None:
         assert decided(figures(running=0.01), capacity(1)).replicas == 1
@@ -100,6 +108,32 @@ class TestWaiting:
         )
 
 
+class TestWorkingOff:
+    """Six replicas, full of requests that had waited; one a second comes, for which one replica is enough."""
+
+    WAITED = BUSY.model_copy(update={"planned": [Peak(replicas=6, until=NOW - timedelta(seconds=60))]})
+
+    def test_requests_that_had_waited_should_not_be_taken_for_load_that_lasts(self) -> None:
+        seen = figures(rate=1.0, running=80.0)
+        assert decided(seen, capacity(6), self.WAITED).replicas == 2
+        assert decided(seen, capacity(6), BUSY).replicas == 8
+
+    def test_replicas_should_not_be_given_up_while_requests_wait(self) -> None:
+        assert decided(figures(rate=1.0, running=80.0, held=50), capacity(6), self.WAITED).replicas >= 6
+
+    def test_no_more_than_runs_should_be_taken_for_load(self) -> None:
+        assert decided(figures(rate=1.0, running=4.0), capacity(6), self.WAITED).replicas == 1
+
+    def test_requests_past_the_gateways_should_be_load_since_their_arrivals_are_not_counted(self) -> None:
+        seen = replace(figures(rate=1.0, running=80.0), direct=45.0)
+        assert decided(seen, capacity(6), self.WAITED).replicas == 6
+
+    def test_a_queue_of_long_ago_should_change_nothing(self) -> None:
+        long_ago = BUSY.model_copy(update={"planned": [Peak(replicas=6, until=NOW - timedelta(seconds=241))]})
+        forgotten = decided(figures(rate=1.0, running=8.0), capacity(6), long_ago).state
+        assert decided(figures(rate=1.0, running=80.0), capacity(6), forgotten).replicas == 8
+
+
 class TestGivingUp:
     def after(self, seconds: float, preset: str = "balanced") -> int:
         """Replicas for one that is enough now, `seconds` after three were."""
@@ -109,7 +143,7 @@ class TestGivingUp:
         later = NOW + timedelta(seconds=seconds)
         return scale(asked, first.state, figures(running=5), capacity(3), first.replicas, later).replicas
 
-    @pytest.mark.parametrize(("preset", "quiet"), [("thrifty", 180), ("balanced", 300), ("quick", 600)])
+    @pytest.mark.parametrize(("preset", "quiet"), [("thrifty", 180), ("balanced", 600), ("quick", 900)])
     def test_replicas_should_be_kept_for_the_presets_quiet_time_and_no_longer(self, preset: str, quiet: int) -> None:
         assert self.after(quiet, preset) == 3
         assert self.after(quiet + 1, preset) == 1
@@ -155,6 +189,10 @@ class TestReason:
                 "50.0 requests run at once, 0.00 come each second, 10 fit on a replica; `max_replicas` is 3",
             ),
             (
+                decided(figures(rate=1.0, running=80), capacity(2), TestWorkingOff.WAITED, before=2),
+                "15.0 requests run at once beside those that had waited, 1.00 come each second, 10 fit on a replica",
+            ),
+            (
                 decided(figures(), capacity(1), asked=bounds(least=1)),
                 "no request runs, waits or has come lately; `min_replicas` is 1",
             ),
@@ -168,7 +206,7 @@ class TestReason:
             ),
         ],
     )
-    def test_it_should_name_the_figures_that_decided(self, found: Decision, reason: str) -> None:
+    def test_it_should_name_the_figures_that_decided(self, found: Scaled, reason: str) -> None:
         assert found.reason == reason
 
 
@@ -181,11 +219,21 @@ loads = st.builds(
     seconds=st.one_of(st.none(), st.floats(0.1, 300)),
 )
 stocks = st.builds(
-    lambda ready, ages, start: capacity(ready, *ages, start=start),
-    st.integers(0, 30),
-    st.lists(st.floats(0, 2000), max_size=10),
-    st.floats(5, 1200),
+    Capacity,
+    ready=st.integers(0, 30),
+    start_ages=st.lists(st.floats(0, 2000), max_size=10),
+    start_seconds=st.floats(5, 1200),
+    concurrency=st.just(10.0),
 )
+
+
+def waited(replicas: int, age: int) -> ScalerState:
+    """A queue that called for so many has been worked off for so many seconds."""
+    earlier = Peak(replicas=replicas, until=NOW - timedelta(seconds=age))
+    return BUSY.model_copy(update={"planned": [earlier, Peak(replicas=0)]})
+
+
+memories = st.builds(waited, st.integers(1, 30), st.integers(0, 400))
 
 
 class TestProperties:
@@ -195,13 +243,22 @@ class TestProperties:
         assert 1 <= found.replicas <= 20
         assert 0 <= found.state.releasable <= there.total
 
-    @given(loads, stocks, st.integers(1, 500))
-    def test_more_that_wait_should_never_lead_to_fewer(self, seen: Figures, there: Capacity, more: int) -> None:
-        fewer = Figures(**{**vars(seen), "held": seen.held})
-        greater = Figures(**{**vars(seen), "held": seen.held + more})
-        assert decided(fewer, there).replicas <= decided(greater, there).replicas
+    @given(loads, stocks, st.just(BUSY) | memories, st.integers(1, 500))
+    def test_more_that_wait_should_never_lead_to_fewer(
+        self, seen: Figures, there: Capacity, state: ScalerState, more: int
+    ) -> None:
+        greater = replace(seen, held=seen.held + more)
+        assert decided(seen, there, state).replicas <= decided(greater, there, state).replicas
 
-    @given(loads, stocks, st.floats(0, 20))
-    def test_more_that_come_should_never_lead_to_fewer(self, seen: Figures, there: Capacity, more: float) -> None:
-        greater = {window: count + round(more * window) for window, count in seen.arrivals.items()}
-        assert decided(seen, there).replicas <= decided(Figures(**{**vars(seen), "arrivals": greater}), there).replicas
+    @given(loads, stocks, st.just(BUSY) | memories, st.floats(0, 20))
+    def test_more_that_come_should_never_lead_to_fewer(
+        self, seen: Figures, there: Capacity, state: ScalerState, more: float
+    ) -> None:
+        arrivals = {window: count + round(more * window) for window, count in seen.arrivals.items()}
+        greater = replace(seen, arrivals=arrivals)
+        assert decided(seen, there, state).replicas <= decided(greater, there, state).replicas
+
+    @given(loads, stocks, st.just(BUSY) | memories)
+    def test_more_that_run_should_never_lead_to_fewer(self, seen: Figures, there: Capacity, state: ScalerState) -> None:
+        greater = replace(seen, running=seen.running + 20, running_mean=seen.running_mean + 20)
+        assert decided(seen, there, state).replicas <= decided(greater, there, state).replicas
