@@ -12,6 +12,7 @@ import uvicorn
 
 from gateway.app import Gateway
 from gateway.key import KEY, KeyUnavailableError, key_of
+from gateway.key_usage import KeyUsages, TableUsageRows
 from gateway.report import Reports, TableReportRow
 from gateway.server import LimitedProtocol
 from gateway.table import REPORTS, TABLE, identity, poll, reader, table_of, unsealer
@@ -62,17 +63,21 @@ def main() -> int:
             )
             server = uvicorn.Server(config)
             reports = Reports(gateway, gateway_id, TableReportRow(reported, workspace, gateway_id))
-            polling = asyncio.create_task(poll(gateway, read, unseal, reports))
-            # A gateway that no longer learns of its nodes ends, so that whoever runs it starts another.
-            polling.add_done_callback(lambda _: setattr(server, "should_exit", True))
+            usages = KeyUsages(gateway.limits, gateway_id, TableUsageRows(reported, workspace))
+            tasks = [asyncio.create_task(poll(gateway, read, unseal, reports)), asyncio.create_task(usages.keep())]
+            for one in tasks:
+                # A gateway that no longer learns of its nodes ends, so that whoever runs it starts another.
+                one.add_done_callback(lambda _: setattr(server, "should_exit", True))
             for number in (signal.SIGINT, signal.SIGTERM):
                 # uvicorn handles them, then raises them once more: what is done after it would be left out.
                 signal.signal(number, _ignore)
             await server.serve()
-            if polling.done():
-                polling.result()
-            polling.cancel()
-            await asyncio.gather(polling, return_exceptions=True)
+            for one in tasks:
+                if one.done():
+                    one.result()
+                one.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await usages.end()
             await reports.end()
 
     asyncio.run(run())

@@ -7,11 +7,13 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from gateway.balance import Balancer
+from gateway.bodies import Bodies, Body
 from gateway.hold import WaitingRoom
-from gateway.limits import Bodies, Body, RateLimits
+from gateway.key_limits import KeyLimits, KeyRefusal
 from gateway.proxy import BrokenStreamError, Counts, Proxy
 from gateway.reply import Exchange, Send, respond
 from gateway.snapshot import EMPTY, Endpoint, Snapshot, openai_error
@@ -47,6 +49,8 @@ class _RefusedError(Exception):
         super().__init__(message)
         self.status, self.code, self.kind = status, code, kind
         self.retry_after = 0
+        self.final = False
+        """Whether the client is to be kept from trying again."""
 
 
 @dataclass
@@ -58,12 +62,15 @@ class Gateway:
     """When the list of endpoints was last read; None: never."""
     counts: Counts = field(default_factory=Counts)
     bodies: Bodies = field(default_factory=Bodies)
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def __post_init__(self) -> None:
         self.balancer = Balancer(self.clock)
         self.room = WaitingRoom(self.balancer, self.find)
-        self.limits = RateLimits(self.clock)
-        self.proxy = Proxy(self.room, self.balancer, self.upstream, self.find, self.counts, self.clock)
+        self.limits = KeyLimits(self.clock, self.now)
+        self.proxy = Proxy(
+            self.room, self.balancer, self.upstream, self.find, self.counts, self.clock, self.limits.used
+        )
 
     def find(self, name: str) -> Endpoint | None:
         return self.snapshot.endpoints.get(name)
@@ -91,6 +98,8 @@ class Gateway:
             extra = [(b"x-request-id", request_id.encode())]
             if error.retry_after:
                 extra.append((b"retry-after", str(error.retry_after).encode()))
+            if error.final:
+                extra.append((b"x-should-retry", b"false"))
             if error.status == 401:
                 extra.append((b"www-authenticate", b"Bearer"))
             self.counts.answers["", error.status] += 1
@@ -114,13 +123,9 @@ class Gateway:
             raise _RefusedError(404, f"There is nothing at {path[:100]}.", "not_found")
         if method != "POST":
             raise _RefusedError(405, "Use POST.", "method_not_allowed")
-        wait = self.limits.take(key)
-        if wait:
-            refused = _RefusedError(
-                429, "This key's limit of requests per minute is reached.", "rate_limit_exceeded", "requests"
-            )
-            refused.retry_after = min(120, int(wait) + 1)
-            raise refused
+        refusal = self.limits.take(key)
+        if refusal is not None:
+            raise _limited(refusal)
         with self.bodies.one() as body:
             raw = await _read(receive, body)
             await self._served(_exchange(scope, endpoint, key, raw, request_id), receive, send)
@@ -183,6 +188,12 @@ class Gateway:
             lines.append(f'gpulaunch_gateway_in_flight{{endpoint="{one.name}"}} {flying}')
             lines.append(f'gpulaunch_gateway_held{{endpoint="{one.name}"}} {self.room.held(one.name)}')
         return "\n".join([*lines, ""])
+
+
+def _limited(refusal: KeyRefusal) -> _RefusedError:
+    refused = _RefusedError(429, refusal.message, refusal.code, refusal.kind)
+    refused.retry_after, refused.final = refusal.retry_after, refusal.final
+    return refused
 
 
 def _models(endpoint: Endpoint) -> dict[str, Any]:

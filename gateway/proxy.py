@@ -51,6 +51,8 @@ class Proxy:
     counts: Counts
     clock: Callable[[], float]
     """Seconds."""
+    used: Callable[[str, int], None]
+    """Counts tokens of a key for its limits."""
 
     async def serve(self, exchange: Exchange, send: Send) -> None:
         """Answer a request; a client that leaves cancels this, which releases the node's place."""
@@ -166,6 +168,7 @@ class Proxy:
         finally:
             for kind, count in meter.tokens.items():
                 self.counts.tokens[exchange.endpoint, exchange.key_id, kind] += count
+            self.used(exchange.key_id, sum(meter.tokens.values()))
 
     async def _unavailable(self, reply: Reply, why: str) -> None:
         """503 with the time after which to come back, never longer than clients are willing to wait."""

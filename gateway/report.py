@@ -107,10 +107,14 @@ def _awaited(gateway: Gateway, report: GatewayReport) -> object:
 
 def row_of(workspace: str, report: GatewayReport) -> Mapping[str, Any]:
     """The row of a report, in the form of all rows of documents."""
-    document = report.model_dump_json()
-    parts = [document[start : start + _PROPERTY] for start in range(0, len(document), _PROPERTY)]
-    named = {"doc": document} if len(parts) == 1 else {f"doc{number}": part for number, part in enumerate(parts)}
+    named = properties_of(report.model_dump_json())
     return {"PartitionKey": workspace, "RowKey": f"{GATEWAY_AREA}|{report.gateway_id}", **named}
+
+
+def properties_of(document: str) -> Mapping[str, str]:
+    """The properties of a row that hold a document, which may be too long for one."""
+    parts = [document[start : start + _PROPERTY] for start in range(0, len(document), _PROPERTY)]
+    return {"doc": document} if len(parts) == 1 else {f"doc{number}": part for number, part in enumerate(parts)}
 
 
 class TableReportRow:

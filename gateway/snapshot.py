@@ -86,7 +86,7 @@ def snapshot_of(rows: Iterable[Mapping[str, Any]], unseal: Unseal) -> Snapshot:
     unreadable: dict[str, str] = {}
     for row in rows:
         try:
-            found = RoutedEndpoint.model_validate_json(_document(row))
+            found = RoutedEndpoint.model_validate_json(document_of(row))
         except ValidationError as error:
             unreadable[str(row.get("RowKey"))] = f"{error.error_count()} invalid fields"
             continue
@@ -94,7 +94,8 @@ def snapshot_of(rows: Iterable[Mapping[str, Any]], unseal: Unseal) -> Snapshot:
     return Snapshot(endpoints=endpoints, unreadable=unreadable)
 
 
-def _document(row: Mapping[str, Any]) -> str:
+def document_of(row: Mapping[str, Any]) -> str:
+    """The document that a row holds, in one property or in several; empty without one."""
     whole = row.get("doc")
     if isinstance(whole, str):
         return whole

@@ -89,12 +89,26 @@ class EndpointCalls(ABC):
         """List an endpoint's keys, without the keys themselves."""
         return exchange.parsed(await self._send(operations.ENDPOINT_KEYS, name), KeyList).keys
 
-    async def create_key(self, name: str, application: str, requests_per_minute: int | None = None) -> NewKey:
+    async def create_key(
+        self,
+        name: str,
+        application: str,
+        requests_per_minute: int | None = None,
+        *,
+        tokens_per_minute: int | None = None,
+        tokens_per_month: int | None = None,
+    ) -> NewKey:
         """Make a key with which an application calls an endpoint; `key` of the answer is shown this once.
 
         ConflictError if the application has one: also when an earlier try was carried out, and its answer lost.
         """
-        body = {"name": application, "requests_per_minute": requests_per_minute}
+        limits = {
+            "requests_per_minute": requests_per_minute,
+            "tokens_per_minute": tokens_per_minute,
+            "tokens_per_month": tokens_per_month,
+        }
+        # An app of an earlier version refuses fields that it does not know.
+        body = {"name": application, **{field: value for field, value in limits.items() if value is not None}}
         return exchange.parsed(await self._send(operations.CREATE_KEY, name, body=body), NewKey)
 
     async def revoke_key(self, name: str, key_id: str) -> Sequence[KeyView]:

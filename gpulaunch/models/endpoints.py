@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from gpulaunch.models.base import Answer, Outside, Url, UtcTime
+from gpulaunch.models.base import Answer, Outside, Url, UtcTime, Wide
 from gpulaunch.models.instances import Phase
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.requests import NAME, LaunchRequest
@@ -72,7 +72,12 @@ class KeyRequest(Outside):
     name: EndpointName
     """Of the application; no other key of the endpoint has it."""
     requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    """How many requests each gateway lets through in a minute; null: any number."""
+    """How many requests are let through in a minute, by all gateways together; null: any number."""
+    tokens_per_minute: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    """How many tokens of prompts and answers may be used in a minute; null: any number. The tokens of an answer count
+    when it ends, so the requests under way may go beyond."""
+    tokens_per_month: Annotated[Wide, Field(ge=1, le=1_000_000_000_000)] | None = None
+    """How many tokens may be used in a calendar month, UTC; null: any number."""
 
 
 class KeyView(Answer):
@@ -85,7 +90,15 @@ class KeyView(Answer):
     created_at: UtcTime
     """When it was made."""
     requests_per_minute: int | None
-    """How many requests each gateway lets through in a minute; null: any number."""
+    """How many requests are let through in a minute, by all gateways together; null: any number."""
+    tokens_per_minute: int | None
+    """How many tokens of prompts and answers may be used in a minute; null: any number."""
+    tokens_per_month: Wide | None
+    """How many tokens may be used in a calendar month, UTC; null: any number."""
+    requests_this_month: Wide = 0
+    """Requests that were let through this month, UTC; known some seconds late."""
+    tokens_this_month: Wide = 0
+    """Tokens of prompts and answers used this month, UTC; known some seconds late."""
 
 
 class NewKey(KeyView):

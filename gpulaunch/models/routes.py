@@ -36,6 +36,8 @@ class EndpointKey(Kept):
     """SHA-256, hexadecimal; the key itself is shown once and never stored."""
     created_at: UtcTime
     requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_per_month: int | None = None
 
 
 class RoutedSlot(Stored):

@@ -14,6 +14,7 @@ from gpulaunch.models.endpoints import (
     ReplicaView,
 )
 from gpulaunch.models.instances import Phase
+from gpulaunch.models.key_usage import KeyUsage, Use
 from gpulaunch.models.responses import ReasonView
 from gpulaunch.models.routes import EndpointKey
 from shared.api.views import as_of, shown_request
@@ -53,8 +54,15 @@ def endpoint_view(
     )
 
 
-def key_list(endpoint: EndpointRecord) -> KeyList:
-    return KeyList(keys=[KeyView.model_validate(one, from_attributes=True) for one in endpoint.keys])
+def key_list(endpoint: EndpointRecord, usage: Mapping[str, KeyUsage]) -> KeyList:
+    """`usage` has what keys have used this month, by their ids."""
+    return KeyList(keys=[_key(one, usage.get(one.key_id)) for one in endpoint.keys])
+
+
+def _key(key: EndpointKey, usage: KeyUsage | None) -> KeyView:
+    total = Use() if usage is None else usage.total
+    used = {"requests_this_month": total.requests, "tokens_this_month": total.tokens}
+    return KeyView.model_validate({**dict(key), **used})
 
 
 def new_key(made: EndpointKey, key: str) -> NewKey:

@@ -89,7 +89,7 @@ def roll_out(app: App, request: Request) -> Response:
 
 
 def keys(app: App, request: Request) -> Response:
-    return json_response(key_list(app.endpoint_queries.find(endpoint_name(request)).record))
+    return _keys(app, app.endpoint_queries.find(endpoint_name(request)).record)
 
 
 def create_key(app: App, request: Request) -> Response:
@@ -101,7 +101,11 @@ def create_key(app: App, request: Request) -> Response:
 
 def revoke_key(app: App, request: Request) -> Response:
     record = app.endpoint_keys.revoke(endpoint_name(request), request.route.get("keyId", ""))
-    return json_response(key_list(record))
+    return _keys(app, record)
+
+
+def _keys(app: App, record: EndpointRecord) -> Response:
+    return json_response(key_list(record, app.endpoint_queries.key_usage(app.clock.now())))
 
 
 def _view(app: App, name: str) -> EndpointView:

@@ -18,7 +18,7 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "EndpointRequest": {"name": "chat", "launch": _REPLICA, "replicas": 2},
     "EndpointSpec": {"launch": _REPLICA, "replicas": 2, "drain_seconds": 300},
     "EndpointChange": {"replicas": 3},
-    "KeyRequest": {"name": "web-shop", "requests_per_minute": 600},
+    "KeyRequest": {"name": "web-shop", "requests_per_minute": 600, "tokens_per_month": 50_000_000},
     "GarbageConfirmation": {"clusters": [_CLUSTER]},
     "DeletionConfirmation": {"clusters": [_CLUSTER]},
     "Adoption": {"clusters": [_CLUSTER], "model_name": "meta-llama/Llama-3.1-8B-Instruct"},

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from gpulaunch.models.endpoints import EndpointSpec
+from gpulaunch.models.key_usage import KeyUsage, month_of
 from gpulaunch.models.problems import FieldError
 from shared.clock import Clock, Ids
 from shared.control.launch import LaunchPreparation
@@ -62,6 +64,10 @@ class EndpointQueries:
         """All endpoints, by name."""
         found = self.endpoints.all()
         return [one if isinstance(one, UnreadableEndpoint) else self.with_replicas(one.record) for one in found]
+
+    def key_usage(self, now: datetime) -> dict[str, KeyUsage]:
+        """What keys have used this month, by the key's id, as far as gateways have written it."""
+        return self.endpoints.key_usage(month_of(now))
 
     def with_replicas(self, record: EndpointRecord) -> EndpointWithReplicas:
         instances: dict[str, InstanceRecord] = {}

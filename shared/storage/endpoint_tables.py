@@ -14,6 +14,7 @@ from azure.core.exceptions import AzureError, ResourceModifiedError, ResourceNot
 from azure.data.tables import TableClient, UpdateMode
 
 from gpulaunch.models.gateways import GatewayReport
+from gpulaunch.models.key_usage import KeyUsage
 from shared.domain.endpoint import EndpointRecord
 from shared.errors import AlreadyExistsError, StaleRecordError
 from shared.storage import rows
@@ -26,7 +27,9 @@ from shared.storage.endpoints import (
     gateway_range,
     read_endpoint,
     read_gateway,
+    read_usage,
     readable_endpoint,
+    usage_range,
 )
 from shared.table_errors import REPEATED, code_of, translate, translated
 
@@ -84,6 +87,10 @@ class TableEndpointStore:
                 unchanged = {"etag": entity.metadata["etag"], "match_condition": MatchConditions.IfNotModified}
                 with suppress(ResourceModifiedError, ResourceNotFoundError):
                     self._reports.delete_entity(self._partition, entity["RowKey"], **unchanged)
+
+    def key_usage(self, month: str) -> dict[str, KeyUsage]:
+        with translated("read what keys have used"):
+            return read_usage(self._query(self._reports, usage_range(month)))
 
     def _query(self, table: Any, keys: rows.KeyRange) -> Iterable[Any]:
         parameters = {"partition": self._partition, "first": keys.first, "last": keys.last}

@@ -3,7 +3,8 @@
 The rows beside them are those of gateways, which only gateways write.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
@@ -11,6 +12,7 @@ from typing import Any, Final, Protocol
 from pydantic import ValidationError
 
 from gpulaunch.models.gateways import GATEWAY_AREA, GatewayReport
+from gpulaunch.models.key_usage import USAGE_AREA, KeyUsage
 from shared.domain.endpoint import ENDPOINT_SCHEMA, EndpointRecord
 from shared.errors import StoreError, UnreadableRowError
 from shared.storage import rows
@@ -80,6 +82,10 @@ class EndpointStore(Protocol):
     def forget_gateways(self, before: datetime) -> None:
         """Delete the reports that were written before, unless their gateways write again meanwhile."""
 
+    def key_usage(self, month: str) -> dict[str, KeyUsage]:
+        """Return what keys have used in a month, by the key's id; without what this version cannot read."""
+        ...
+
 
 def endpoint_key(name: str) -> str:
     """Row key of an endpoint."""
@@ -92,6 +98,19 @@ def endpoint_range() -> rows.KeyRange:
 
 def gateway_range() -> rows.KeyRange:
     return rows.KeyRange(first=f"{GATEWAY_AREA}|", last=f"{GATEWAY_AREA}}}")
+
+
+def usage_range(month: str) -> rows.KeyRange:
+    return rows.KeyRange(first=f"{USAGE_AREA}|{month}|", last=f"{USAGE_AREA}|{month}}}")
+
+
+def read_usage(found: Iterable[Mapping[str, Any]]) -> dict[str, KeyUsage]:
+    """What the rows of a month say, by the key's id; without those that cannot be read."""
+    usages: dict[str, KeyUsage] = {}
+    for row in found:
+        with suppress(ValidationError):
+            usages[str(row["RowKey"]).rpartition("|")[2]] = KeyUsage.model_validate_json(rows.document(row))
+    return usages
 
 
 def read_gateway(row: Mapping[str, Any]) -> tuple[str, GatewayReport | None]:

@@ -52,7 +52,7 @@ def context(app: App, found: EndpointWithReplicas) -> dict[str, Any]:
         "message": without_ids(view.message, record),
         "rate": _rate(found.instances),
         "samples": samples(view.address, view.name) if view.address else {},
-        "keys": key_list(record).keys,
+        "keys": key_list(record, app.endpoint_queries.key_usage(app.clock.now())).keys,
         "current": current,
         "serving": {one.number: _serving(view, one.number) for one in view.generations},
         "stopped": {

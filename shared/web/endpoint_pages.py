@@ -88,7 +88,7 @@ def endpoint_live(visit: Visit) -> Response:
 def _page(visit: Visit, found: EndpointWithReplicas, status: int = 200, **key_form: Any) -> Response:
     shown = endpoint_page.context(visit.app, found)
     etag = visit.etag([_etag_of({**shown, "now": None})])
-    form = {"key_values": {"name": "", "requests_per_minute": ""}, "key_refused": {}, **key_form}
+    form = {"key_values": dict.fromkeys(_KEY_FIELDS, ""), "key_refused": {}, **key_form}
     return visit.page("endpoint.html", status, etag=etag, **shown, **form)
 
 
@@ -168,6 +168,9 @@ def _typed(visit: Visit) -> EndpointChange:
     return read_value(EndpointChange, {"replicas": number_of(visit.form.get("replicas", "").strip())})
 
 
+_KEY_FIELDS = tuple(KeyRequest.model_fields)
+
+
 def keys(visit: Visit) -> Response:
     """Lead to the keys on the endpoint's page."""
     return see_other(f"/endpoints/{endpoint_name(visit.request)}#keys")
@@ -176,10 +179,9 @@ def keys(visit: Visit) -> Response:
 def create_key(visit: Visit) -> Response:
     """Make a key and show it this once; or show the form with what is wrong, as it was filled in."""
     name = endpoint_name(visit.request)
-    values = {field: visit.form.get(field, "").strip() for field in ("name", "requests_per_minute")}
-    body: dict[str, Any] = {"name": values["name"]}
-    if values["requests_per_minute"]:
-        body["requests_per_minute"] = number_of(values["requests_per_minute"])
+    values = {field: visit.form.get(field, "").strip() for field in _KEY_FIELDS}
+    limits = {field: number_of(text) for field, text in values.items() if text and field != "name"}
+    body: dict[str, Any] = {"name": values["name"], **limits}
     try:
         made, key = visit.app.endpoint_keys.create(name, read_value(KeyRequest, body))
     except KeyExistsError as error:
@@ -196,7 +198,7 @@ def create_key(visit: Visit) -> Response:
 
 def create_key_again(visit: Visit) -> Response:
     """Show the key's form of an earlier session once more, as it was filled in."""
-    values = {field: visit.form.get(field, "") for field in ("name", "requests_per_minute")}
+    values = {field: visit.form.get(field, "") for field in _KEY_FIELDS}
     wrong = [FieldError(field="", message="This form is from an earlier session. No key was made.")]
     return _page(visit, _found(visit), 403, key_values=values, key_refused={"": wrong})
 

@@ -85,11 +85,43 @@ class TestKeys:
         assert as_gateway(world).find_key(hashed) is None
 
     @pytest.mark.parametrize(
-        "body", [{}, {"name": "No"}, {"name": "a", "requests_per_minute": 0}, {"name": "a", "x": 1}]
+        "body",
+        [
+            {},
+            {"name": "No"},
+            {"name": "a", "requests_per_minute": 0},
+            {"name": "a", "tokens_per_minute": 0},
+            {"name": "a", "tokens_per_month": 1.5},
+            {"name": "a", "x": 1},
+        ],
     )
     def test_wrong_fields_should_be_refused(self, world: World, body: dict[str, Any]) -> None:
         create(world)
         assert world.call("POST", KEYS, body).status == 422
+
+    def test_a_key_should_have_its_limits_where_gateways_read_them(self, world: World) -> None:
+        create(world)
+        limits = {"requests_per_minute": 60, "tokens_per_minute": 10_000, "tokens_per_month": 5_000_000_000}
+        made = world.call("POST", KEYS, {"name": "search", **limits}).json
+        assert {name: made[name] for name in limits} == limits
+        found = as_gateway(world).find_key(hash_of_key(made["key"]))
+        assert found is not None
+        assert {name: getattr(found[1], name) for name in limits} == limits
+
+    def test_what_a_key_has_used_this_month_should_be_shown(self, world: World) -> None:
+        create(world)
+        key_id = make(world).json["key_id"]
+        part = {"requests": 2, "tokens": 30, "at": "2026-01-31T09:00:00Z"}
+        usage = {"key_id": key_id, "ended": {"requests": 1, "tokens": 20}, "gateways": {"a": part, "b": part}}
+        for month in ("2025-12", "2026-01"):
+            row = {"RowKey": f"usage|{month}|{key_id}", "doc": json.dumps(usage)}
+            world.endpoints.rows[row["RowKey"]] = ("", row)
+            usage["gateways"] = {"a": part}
+        [shown] = world.call("GET", KEYS).json["keys"]
+        assert (shown["requests_this_month"], shown["tokens_this_month"]) == (3, 50)
+        world.endpoints.rows[f"usage|2026-01|{key_id}"] = ("", {"RowKey": f"usage|2026-01|{key_id}", "doc": "{"})
+        [unknown] = world.call("GET", KEYS).json["keys"]
+        assert unknown["tokens_this_month"] == 0
 
     def test_a_reader_should_make_and_revoke_none(self, world: World) -> None:
         create(world)

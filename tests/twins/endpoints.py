@@ -4,6 +4,7 @@ import threading
 from datetime import datetime
 
 from gpulaunch.models.gateways import GatewayReport
+from gpulaunch.models.key_usage import KeyUsage
 from shared.domain.endpoint import EndpointRecord
 from shared.errors import AlreadyExistsError, StaleRecordError
 from shared.storage import rows
@@ -14,6 +15,7 @@ from shared.storage.endpoints import (
     endpoint_key,
     read_endpoint,
     read_gateway,
+    read_usage,
     readable_endpoint,
 )
 from tests.twins.faults import Calls
@@ -63,6 +65,10 @@ class MemoryEndpointStore:
             for gateway_id, report in self.gateways().items():
                 if report is not None and report.at < before:
                     del self.rows[f"gateway|{gateway_id}"]
+
+    def key_usage(self, month: str) -> dict[str, KeyUsage]:
+        with self.calls.call("key_usage"), self._lock:
+            return read_usage(row for key, (_, row) in self.rows.items() if key.startswith(f"usage|{month}|"))
 
     def _check(self, before: VersionedEndpoint) -> None:
         name = before.record.name

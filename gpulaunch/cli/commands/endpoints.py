@@ -165,17 +165,26 @@ def rollout(context: typer.Context, name: Name, yes: Yes = False, as_json: Json 
 def keys(
     context: typer.Context,
     name: Name,
+    *,
     add: Annotated[
         str | None, typer.Option("--add", metavar="APPLICATION", help="Make a key for an application; shown this once.")
     ] = None,
     revoke: Annotated[str | None, typer.Option("--revoke", metavar="ID", help="Revoke a key.")] = None,
     requests_per_minute: Annotated[int | None, typer.Option(metavar="N", help="With --add: the key's limit.")] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(metavar="N", help="With --add: prompts and answers.")] = None,
+    tokens_per_month: Annotated[int | None, typer.Option(metavar="N", help="With --add: calendar month, UTC.")] = None,
     as_json: Json = False,
 ) -> None:
     """List, make and revoke the keys with which applications call an endpoint."""
     session = session_of(context, as_json=as_json)
     if add is not None:
-        made = session.gpu.create_key(name, add, requests_per_minute)
+        made = session.gpu.create_key(
+            name,
+            add,
+            requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            tokens_per_month=tokens_per_month,
+        )
         view = session.gpu.endpoint(name)
         session.answer(made, lambda: _usage(session, view, made))
         return
@@ -185,13 +194,19 @@ def keys(
         if not found:
             session.note(f"No keys. Make one: gpulaunch keys {name} --add APPLICATION")
             return
-        rows = table("ID", "APPLICATION", "MADE", "PER MINUTE")
+        rows = table("ID", "APPLICATION", "MADE", "REQUESTS/MIN", "TOKENS/MIN", "TOKENS THIS MONTH")
         for one in found:
             made_at = one.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
-            add_row(rows, one.key_id, one.name, made_at, one.requests_per_minute or "any")
+            month = f"{one.tokens_this_month:,} of {_limit(one.tokens_per_month)}"
+            limits = (_limit(one.requests_per_minute), _limit(one.tokens_per_minute))
+            add_row(rows, one.key_id, one.name, made_at, *limits, month)
         session.out.print(rows)
 
     session.answer(found, show)
+
+
+def _limit(given: int | None) -> str:
+    return "any" if given is None else f"{given:,}"
 
 
 def _usage(session: Session, view: EndpointView, made: NewKey) -> None:

@@ -44,13 +44,14 @@ def test_an_endpoint_should_be_deployed_shown_scaled_and_deleted(gpulaunch: Term
 def test_keys_should_be_made_listed_and_revoked(gpulaunch: Terminal, world: World) -> None:
     gpulaunch(*DEPLOY)
     assert "No keys" in gpulaunch("keys", "chat").stderr
-    made = gpulaunch("keys", "chat", "--add", "search", "--requests-per-minute", "60")
+    limits = ("--requests-per-minute", "60", "--tokens-per-minute", "9000", "--tokens-per-month", "5000000")
+    made = gpulaunch("keys", "chat", "--add", "search", *limits)
     key = made.stdout.removeprefix("export OPENAI_API_KEY='").removesuffix("'\n")
     assert len(key) > 40
     assert "not shown again" in made.stderr
     listed = gpulaunch("keys", "chat").stdout
     assert "search" in listed
-    assert "60" in listed
+    assert all(limit in listed for limit in ("60", "9,000", "0 of 5,000,000"))
     assert key not in listed
     [one] = gpulaunch.json("keys", "chat")
     assert gpulaunch.json("keys", "chat", "--revoke", one["key_id"]) == []

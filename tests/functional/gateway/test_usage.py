@@ -132,3 +132,37 @@ def test_a_limit_should_be_refused_as_openai_does_and_others_not() -> None:
         assert (await desk.call()).status == 200
 
     play(story)
+
+
+def test_tokens_should_be_limited_per_minute_and_streams_count() -> None:
+    async def story(desk: Desk) -> None:
+        desk.list(endpoint(node(1), tokens_per_minute=14))
+        desk.upstream.acts = {"inst-1": [[WORD, LAST, DONE], [WORD, LAST, DONE]]}
+        assert (await desk.call(STREAM)).status == 200
+        refused = await desk.call(STREAM)
+        assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+        assert "x-should-retry" not in refused.headers
+        error = json.loads(refused.body)["error"]
+        assert (error["type"], error["code"]) == ("tokens", "rate_limit_exceeded")
+        desk.now += 1
+        assert (await desk.call(STREAM)).status == 200
+
+    play(story)
+
+
+def test_a_month_that_is_used_up_should_be_a_quota_that_clients_do_not_retry() -> None:
+    async def story(desk: Desk) -> None:
+        desk.list(endpoint(node(1), tokens_per_month=14))
+        desk.upstream.acts = {"inst-1": [[WORD, LAST, DONE]]}
+        assert (await desk.call(STREAM)).status == 200
+        refused = await desk.call(STREAM)
+        assert (refused.status, refused.headers["retry-after"], refused.headers["x-should-retry"]) == (
+            429,
+            "120",
+            "false",
+        )
+        error = json.loads(refused.body)["error"]
+        assert (error["type"], error["code"]) == ("insufficient_quota", "insufficient_quota")
+        assert "14 tokens per month" in error["message"]
+
+    play(story)

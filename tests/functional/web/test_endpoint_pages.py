@@ -203,7 +203,8 @@ class TestKeys:
     def test_a_key_should_be_shown_once(self, world: World, admin: Visitor) -> None:
         world.rebuild(settings=settings(GPULAUNCH_GATEWAY_URL=GATEWAY))
         served(world)
-        made = admin.send(PAGE, f"{PAGE}/keys", {"name": "search", "requests_per_minute": "60"})
+        limits = {"requests_per_minute": "60", "tokens_per_minute": "", "tokens_per_month": "5000000"}
+        made = admin.send(PAGE, f"{PAGE}/keys", {"name": "search", **limits})
         assert made.status == 201
         [key] = re.findall(r"gl-[\w-]{43}", made.body.decode())
         assert f"export OPENAI_BASE_URL='{GATEWAY}/v1'" in html.unescape(made.body.decode())
@@ -213,7 +214,7 @@ class TestKeys:
         assert key not in page.body.decode()
         assert hash_of_key(key) not in page.body.decode()
         assert "search Revoke" in text_of(page)
-        assert "60 requests per minute" in text_of(page)
+        assert "This month 0 of 5,000,000 tokens in 0 requests · 60 requests per minute" in text_of(page)
 
     @pytest.mark.parametrize(
         ("typed", "field"),
@@ -223,6 +224,8 @@ class TestKeys:
             ({"name": "search"}, "name"),
             ({"name": "other", "requests_per_minute": "lots"}, "requests_per_minute"),
             ({"name": "other", "requests_per_minute": "0"}, "requests_per_minute"),
+            ({"name": "other", "tokens_per_minute": "1.5"}, "tokens_per_minute"),
+            ({"name": "other", "tokens_per_month": "-1"}, "tokens_per_month"),
         ],
     )
     def test_what_is_wrong_should_stand_at_its_field_and_what_was_typed_stay(

@@ -5,10 +5,7 @@ import random
 import pytest
 
 from gateway.balance import ERRORS, FIRST_PAUSE, LONGEST_PAUSE, WITHIN, Balancer, NodeLease
-from gateway.limits import RateLimits
 from gateway.snapshot import Node
-from gpulaunch.models.routes import EndpointKey
-from tests.twins.clock import START
 
 
 class Seconds:
@@ -183,35 +180,3 @@ def test_after_any_interleaving_all_counters_should_be_zero(seed: int, balancer:
     for one in held:
         one.release()
     assert balancer.in_flight == 0
-
-
-def test_a_key_should_have_its_requests_per_minute_and_no_more(clock: Seconds) -> None:
-    limits = RateLimits(clock)
-    key = EndpointKey(key_id="a", name="a", key_hash="h", created_at=START, requests_per_minute=6)
-    free = key.model_copy(update={"key_id": "b", "requests_per_minute": None})
-    assert [limits.take(key) for _ in range(6)] == [0.0] * 6
-    assert limits.take(key) == pytest.approx(10.0)
-    clock.now += 10
-    assert limits.take(key) == 0.0
-    assert limits.take(key) > 0
-    assert all(limits.take(free) == 0.0 for _ in range(100))
-
-
-def test_a_limit_of_nothing_should_be_kept_and_not_fail(clock: Seconds) -> None:
-    key = EndpointKey(key_id="a", name="a", key_hash="h", created_at=START, requests_per_minute=0)
-    assert RateLimits(clock).take(key) > 0
-
-
-def test_with_many_keys_those_in_use_should_keep_their_count(clock: Seconds) -> None:
-    limits = RateLimits(clock)
-
-    def key(number: int) -> EndpointKey:
-        return EndpointKey(key_id=str(number), name="a", key_hash="h", created_at=START, requests_per_minute=1)
-
-    assert [limits.take(key(number)) for number in range(10_000)] == [0.0] * 10_000
-    clock.now += 59
-    assert limits.take(key(10_000)) == 0.0
-    assert limits.take(key(0)) > 0
-    clock.now += 59
-    assert limits.take(key(10_001)) == 0.0
-    assert limits.take(key(10_000)) > 0
