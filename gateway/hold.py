@@ -10,7 +10,7 @@ from gateway.snapshot import Endpoint
 
 HELD_PER_SLOT = 4
 """Requests that may wait for each request that the endpoint's nodes can work on at once: three turns to wait for, and
-what comes meanwhile. Their memory has a limit of its own (`gateway.limits`)."""
+what comes meanwhile. Their memory has a limit of its own (`gateway.bodies`)."""
 
 FIRST_NOTICE, NEXT_NOTICE = 5.0, 15.0
 """Seconds for which a request waits before its client hears of it, and between two notices."""

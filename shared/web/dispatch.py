@@ -9,7 +9,7 @@ from shared.api.access import check_local, log_change
 from shared.api.http import Request, Response, finished
 from shared.api.problems import ProblemError, problem_of
 from shared.app import App
-from shared.web import endpoint_pages, pages
+from shared.web import deploy_pages, endpoint_pages, pages
 from shared.web.rendering import HEADERS, pages_hash, render
 from shared.web.routes import Page
 from shared.web.session import OPEN, Sessions
@@ -26,6 +26,10 @@ HANDLERS: Mapping[str, Handler] = {
     "web_launch_plan": pages.launch_plan,
     "web_launch_plan_post": pages.launch_plan,
     "web_launch_post": pages.launch,
+    "web_deploy": deploy_pages.deploy_page,
+    "web_deploy_plan": deploy_pages.deploy_plan,
+    "web_deploy_plan_post": deploy_pages.deploy_plan,
+    "web_deploy_post": deploy_pages.deploy,
     "web_instances": pages.instances,
     "web_instance": pages.instance,
     "web_instance_live": pages.instance_live,
@@ -51,6 +55,7 @@ HANDLERS: Mapping[str, Handler] = {
 """By the page's name."""
 AGAIN: Mapping[str, Handler] = {
     "web_launch_post": pages.launch_again,
+    "web_deploy_post": deploy_pages.deploy_again,
     "web_endpoint_change_post": endpoint_pages.ask_again,
     "web_endpoint_keys_post": endpoint_pages.create_key_again,
 }

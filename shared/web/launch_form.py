@@ -286,7 +286,12 @@ def curl_line(address: str, body: Mapping[str, Any]) -> str:
 
 def cli_line(body: Mapping[str, Any]) -> str:
     """Return the launch as a gpulaunch command."""
-    line = ["gpulaunch", "launch", str(body["model_name"])]
+    return shlex.join(["gpulaunch", "launch", str(body["model_name"]), *options_of(body), "--watch"])
+
+
+def options_of(body: Mapping[str, Any]) -> list[str]:
+    """Return a launch as options of a gpulaunch command, without its model."""
+    line: list[str] = []
     for name, value in body.items():
         option = "--" + name.replace("_", "-")
         if name == "force":
@@ -301,4 +306,4 @@ def cli_line(body: Mapping[str, Any]) -> str:
             line += [word for key, label in value.items() for word in ("--label", f"{key}={label}")]
         elif name != "model_name":
             line += [option, str(value)]
-    return shlex.join([*line, "--watch"])
+    return line

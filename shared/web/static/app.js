@@ -108,10 +108,11 @@ setInterval(() => {
   if (polled && !state && now - heard > patience) lost("No answer from gpulaunch.", document.body);
 }, 1000);
 
-// What was typed for a launch stays in this tab until it is launched, whatever is answered instead: signed out, 503, no
-// network. Its key comes along, so that it is launched once.
-const KEPT = "gpulaunch-launch";
+// What was typed for a launch or an endpoint stays in this tab until it is made, whatever is answered instead: signed
+// out, 503, no network. Its key comes along, so that it is launched once.
 const form = document.querySelector("form.launch");
+const LEFT = location.pathname.startsWith("/endpoints/") ? "/deploy" : "/launch";
+const KEPT = `gpulaunch-${(form?.getAttribute("action") ?? LEFT).slice(1)}`;
 
 function fill(field, value) {
   if (field instanceof HTMLSelectElement && ![...field.options].some((one) => one.value === value)) field.add(new Option(value, value));
@@ -131,10 +132,10 @@ if (form) {
     const typed = [...new FormData(form)].filter(([name]) => !["csrf_token", "shown", "price"].includes(name));
     sessionStorage.setItem(KEPT, JSON.stringify(typed));
   });
-} else if (location.pathname.startsWith("/instances/")) {
+} else if (/^\/(instances|endpoints)\//.test(location.pathname)) {
   sessionStorage.removeItem(KEPT);
 }
-document.querySelector("form.who")?.addEventListener("submit", () => sessionStorage.removeItem(KEPT));
+document.querySelector("form.who")?.addEventListener("submit", () => ["gpulaunch-launch", "gpulaunch-deploy"].forEach((one) => sessionStorage.removeItem(one)));
 
 // Enter plans; only the button launches.
 document.addEventListener("keydown", (event) => {

@@ -12,7 +12,17 @@ from shared.web.session import IDLE, RENEWED
 from tests.functional.web.visitor import Visitor, csrf_token_of, hidden_fields, text_of
 from tests.functional.world import ADMIN, READER, SEED, World, settings
 
-GUARDED = ("/launch", "/endpoints", "/endpoints/chat", "/instances", "/costs", "/settings", "/launch/plan")
+GUARDED = (
+    "/launch",
+    "/endpoints",
+    "/endpoints/chat",
+    "/instances",
+    "/costs",
+    "/settings",
+    "/launch/plan",
+    "/deploy",
+    "/deploy/plan",
+)
 
 
 @pytest.mark.parametrize("path", GUARDED)
@@ -282,6 +292,7 @@ def test_a_developers_machine_without_tokens_should_need_no_sign_in() -> None:
 
 POSTS = (
     "/launch",
+    "/deploy",
     "/signin",
     "/signout",
     "/instances/inst-01ARZ3NDEKTSV4RRFFQ69G5FAV/terminate",
@@ -326,7 +337,7 @@ def test_every_post_of_the_pages_should_be_tried_here(world: World) -> None:
                 route = route.replace(parameter, value)
             found.add(route)
     harmless = {page.route for page in PAGES if page.method == "POST" and not page.changes}
-    assert harmless == {"launch/plan"}
+    assert harmless == {"launch/plan", "deploy/plan"}
     assert found - harmless == {path.removeprefix("/") for path in POSTS}
 
 
