@@ -11,6 +11,7 @@ from shared.clock import Clock, Ids
 from shared.control.launch import LaunchPreparation
 from shared.control.records import while_stale
 from shared.control.replicas import ask_for_step
+from shared.control.traffic import Traffic, traffic_of
 from shared.domain.endpoint import (
     EndpointRecord,
     new_endpoint,
@@ -68,6 +69,10 @@ class EndpointQueries:
     def key_usage(self, now: datetime) -> dict[str, KeyUsage]:
         """What keys have used this month, by the key's id, as far as gateways have written it."""
         return self.endpoints.key_usage(month_of(now))
+
+    def traffic(self, record: EndpointRecord, now: datetime) -> Traffic:
+        """What gateways do for an endpoint at this moment."""
+        return traffic_of(record, self.endpoints.gateways().values(), now)
 
     def with_replicas(self, record: EndpointRecord) -> EndpointWithReplicas:
         instances: dict[str, InstanceRecord] = {}

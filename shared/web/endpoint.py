@@ -53,6 +53,7 @@ def context(app: App, found: EndpointWithReplicas) -> dict[str, Any]:
         "rate": _rate(found.instances),
         "samples": samples(view.address, view.name) if view.address else {},
         "keys": key_list(record, app.endpoint_queries.key_usage(app.clock.now())).keys,
+        "traffic": app.endpoint_queries.traffic(record, app.clock.now()) if view.address else None,
         "current": current,
         "serving": {one.number: _serving(view, one.number) for one in view.generations},
         "stopped": {

@@ -1,7 +1,9 @@
 """The pages of endpoints."""
 
 import html
+import json
 import re
+from typing import Any
 
 import pytest
 
@@ -197,6 +199,42 @@ class TestChanges:
         assert again.status == 403
         assert 'value="7"' in again.body.decode()
         assert show(world)["replicas"] == 2
+
+
+class TestTraffic:
+    def report(self, world: World, gateway_id: str, **given: Any) -> None:
+        endpoint_id = json.loads(world.endpoints.rows["endpoint|chat"][1]["doc"])["endpoint_id"]
+        held = [
+            {"endpoint_id": endpoint_id, "version": 1, "held": 3},
+            {"endpoint_id": "other", "version": 1, "held": 50},
+        ]
+        document = {"gateway_id": gateway_id, "at": world.clock.now().isoformat(), "endpoints": held, **given}
+        row = {"RowKey": f"gateway|{gateway_id}", "doc": json.dumps(document)}
+        world.endpoints.rows[row["RowKey"]] = ("", row)
+
+    def test_requests_of_all_gateways_should_be_shown_and_none_of_other_endpoints(
+        self, world: World, admin: Visitor
+    ) -> None:
+        world.rebuild(settings=settings(GPULAUNCH_GATEWAY_URL=GATEWAY))
+        ids = [one["instance_id"] for one in served(world)["members"]]
+        self.report(world, "a", in_flight={ids[0]: 1200, "inst-other": 7})
+        self.report(world, "b", in_flight={ids[1]: 4})
+        text = text_of(admin.get(PAGE))
+        assert "Requests in flight 1,204 Requests waiting 6" in text
+        assert "No gateway has reported" not in text
+
+    def test_what_a_silent_gateway_reported_last_should_not_be_shown(self, world: World, admin: Visitor) -> None:
+        world.rebuild(settings=settings(GPULAUNCH_GATEWAY_URL=GATEWAY))
+        served(world)
+        self.report(world, "a")
+        world.run(31)
+        text = text_of(admin.get(PAGE))
+        assert "Requests in flight" not in text
+        assert "No gateway has reported for half a minute" in text
+
+    def test_without_an_address_no_gateway_should_be_missed(self, world: World, admin: Visitor) -> None:
+        served(world)
+        assert "No gateway has reported" not in text_of(admin.get(PAGE))
 
 
 class TestKeys:
