@@ -132,27 +132,39 @@ class Gateway:
 
     async def _served(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         """Serve until the answer is complete or the client has gone, whichever comes first."""
-        began = self.clock()
-        serving = asyncio.create_task(self.proxy.serve(exchange, send))
+        began, mine = self.clock(), asyncio.current_task()
+        assert mine is not None  # noqa: S101 - a coroutine runs in a task
+        over = left = False
+
+        def leave(_: object) -> None:
+            nonlocal left
+            if not over:
+                left = True
+                mine.cancel()
+
         leaving = asyncio.create_task(_gone(receive))
+        leaving.add_done_callback(leave)
         try:
-            await asyncio.wait({serving, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not serving.done():
-                self.counts.client_aborts[exchange.endpoint] += 1
-                exchange.status = 499
+            await self.proxy.serve(exchange, send)
+        except asyncio.CancelledError:
+            if not left:
+                raise
+            mine.uncancel()
+            self.counts.client_aborts[exchange.endpoint] += 1
+            exchange.status = 499
+        except BrokenStreamError:
+            raise
+        except Exception:
+            log.exception("request %s failed", exchange.request_id)
+            raise
         finally:
-            for task in (serving, leaving):
-                task.cancel()
-            await asyncio.gather(serving, leaving, return_exceptions=True)
+            over = True
+            leaving.cancel()
             self.counts.answers[exchange.endpoint, exchange.status] += 1
             text = "%s %s answered %d in %.0f ms, held %.0f ms, %d attempts, node %s; request %s"
             seconds = self.clock() - began
             shown = (exchange.endpoint, exchange.path, exchange.status, seconds * 1000, exchange.held * 1000)
             log.info(text, *shown, exchange.attempts, exchange.node, exchange.request_id)
-        if not serving.cancelled() and (error := serving.exception()) is not None:
-            if not isinstance(error, BrokenStreamError):
-                log.error("request %s failed", exchange.request_id, exc_info=error)
-            raise error
 
     def _caller(self, scope: Mapping[str, Any]) -> tuple[Endpoint, EndpointKey]:
         given = {name.lower(): value for name, value in scope["headers"]}

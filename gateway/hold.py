@@ -53,6 +53,8 @@ class WaitingRoom:
             FullError: Too many wait already.
             TooLateError: None was free within `seconds`, or the endpoint no longer exists.
         """
+        if endpoint not in self._queues and (lease := self._try(endpoint, excluded)) is not None:
+            return lease
         queue = self._queues.setdefault(endpoint, deque())
         time = asyncio.get_running_loop().time
         deadline, next_notice = time() + seconds, time() + FIRST_NOTICE

@@ -91,18 +91,47 @@ class NodeUpstream:
         return NodeAnswer(response.status, kept, _chunks(response), stream, response.close)
 
 
-async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    try:
-        while True:
-            async with asyncio.timeout(IDLE_SECONDS):
-                chunk = await response.content.readany()
-            if not chunk:
+class _Idle:
+    """Gives an answer up of which nothing comes. One timer for the whole stream: one for each chunk costs more than
+    all else that is done with it."""
+
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self._content = content
+        self._loop = asyncio.get_running_loop()
+        self._since: float | None = None
+        self._timer = self._loop.call_later(IDLE_SECONDS, self._look)
+
+    async def read(self) -> bytes:
+        self._since = self._loop.time()
+        try:
+            return await self._content.readany()
+        finally:
+            self._since = None
+
+    def _look(self) -> None:
+        left = IDLE_SECONDS
+        if self._since is not None:
+            left -= self._loop.time() - self._since
+            if left <= 0:
+                self._content.set_exception(TimeoutError())
                 return
+        self._timer = self._loop.call_later(left, self._look)
+
+    def end(self) -> None:
+        self._timer.cancel()
+
+
+async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    idle = _Idle(response.content)
+    try:
+        while chunk := await idle.read():
             yield chunk
     except TimeoutError as error:
         raise UpstreamTimeoutError("no more of the answer came") from error
     except (aiohttp.ClientError, OSError) as error:
         raise UpstreamError(str(error) or type(error).__name__) from error
+    finally:
+        idle.end()
 
 
 def session() -> aiohttp.ClientSession:

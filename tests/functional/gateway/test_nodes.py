@@ -11,8 +11,9 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
+from gateway import upstream
 from gateway.snapshot import Node, snapshot_of
-from gateway.upstream import NodeUpstream, UpstreamError, session
+from gateway.upstream import NodeUpstream, UnreachableError, UpstreamError, UpstreamTimeoutError, session
 from shared.auth import Deriver
 from shared.certificates import node_name
 from tests.standins.certificates import server_context
@@ -173,8 +174,8 @@ def test_a_node_that_dies_should_be_an_error_before_and_in_its_answer() -> None:
 
         runner, port = await serve(handler)
         async with session() as client:
-            upstream, read = NodeUpstream(client), b""
-            answer = await upstream.send(at(port), "/v1/chat/completions", {}, BODY)
+            nodes, read = NodeUpstream(client), b""
+            answer = await nodes.send(at(port), "/v1/chat/completions", {}, BODY)
             try:
                 async for chunk in answer.chunks:
                     read += chunk
@@ -185,9 +186,45 @@ def test_a_node_that_dies_should_be_an_error_before_and_in_its_answer() -> None:
             await runner.cleanup()
             for body in (b"{}", BODY):
                 try:
-                    await upstream.send(at(port), "/v1/chat/completions", {}, body)
-                except UpstreamError:
+                    await nodes.send(at(port), "/v1/chat/completions", {}, body)
+                except UnreachableError:
                     continue
                 raise AssertionError("a node that is not there answered")
+
+    asyncio.run(asyncio.wait_for(story(), 10))
+
+
+@pytest.mark.parametrize("stalls", [True, False])
+def test_an_answer_should_be_given_up_that_stops_and_not_one_that_is_slow(
+    stalls: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream, "IDLE_SECONDS", 0.2)
+
+    async def story() -> None:
+        over = asyncio.Event()
+
+        async def handler(request: web.Request) -> web.StreamResponse:
+            answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            await answer.prepare(request)
+            for _ in range(8):
+                await answer.write(b"data: x\n\n")
+                await asyncio.sleep(0.05)
+            if stalls:
+                await over.wait()
+            return answer
+
+        runner, port = await serve(handler)
+        async with session() as client:
+            answer = await NodeUpstream(client).send(at(port), "/v1/chat/completions", {}, BODY)
+            await anext(answer.chunks)
+            await asyncio.sleep(0.3)  # a client that takes its time is none of the node's fault
+            if stalls:
+                with pytest.raises(UpstreamTimeoutError):
+                    await _all(answer.chunks)
+            else:
+                assert (await _all(answer.chunks)).endswith(b"data: x\n\n")
+            answer.close()
+        over.set()
+        await runner.cleanup()
 
     asyncio.run(asyncio.wait_for(story(), 10))

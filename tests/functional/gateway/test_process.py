@@ -1,5 +1,6 @@
 """The gateway as a process, on Azurite: its report is there while it runs, and gone once it has ended."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from azure.data.tables import TableServiceClient
 from cryptography.fernet import Fernet
 
 from devhost.azurite import Azurite, free_ports
+from gateway.__main__ import loop_factory
 from gateway.table import REPORTS, TABLE
 
 ROOT = Path(__file__).parents[3]
@@ -50,3 +52,8 @@ def test_a_gateway_should_report_while_it_runs_and_be_forgotten_when_it_ends(azu
         process.kill()
         process.wait()
     assert reports() == 0
+
+
+def test_it_should_run_on_the_loop_that_is_installed_for_it() -> None:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        assert type(runner.get_loop()).__module__ == "uvloop"
