@@ -29,6 +29,8 @@ class Replica:
     attempt: int = 0
     address: tuple[str, int] | None = None
     """Host and port of its node, while it is ready."""
+    drains_until: datetime | None = None
+    """Until when its node, which has reported its end, may finish its requests."""
     tls: bool = False
     """Its node answers by TLS."""
     simulated: bool = False
@@ -77,6 +79,7 @@ def replica_of(record: InstanceRecord) -> Replica:
         offer_key=None if offer is None else offer.key,
         attempt=0 if attempt is None else attempt.number,
         address=_address(record),
+        drains_until=None if attempt is None else attempt.drains_until,
         tls=attempt is not None and attempt.tls,
         simulated=record.mode == "simulation",
     )

@@ -68,12 +68,14 @@ def to_launch(endpoint: EndpointRecord, replicas: Replicas, now: datetime) -> li
     return [one for one in endpoint.slots if one.state is SlotState.ACTIVE and not _at(replicas, one).exists]
 
 
-def to_terminate(endpoint: EndpointRecord, replicas: Replicas) -> list[Slot]:
-    """The slots whose instance is to be terminated now."""
+def to_terminate(endpoint: EndpointRecord, replicas: Replicas, now: datetime) -> list[Slot]:
+    """The slots whose instance is to be terminated now: a node that has reported its end has its time first."""
 
     def due(slot: Slot) -> bool:
         replica = _at(replicas, slot)
         if slot.state is not SlotState.RELEASING or not replica.exists:
+            return False
+        if replica.drains_until is not None and now < replica.drains_until:
             return False
         # What a later version has written may be all right: only its deletion by a person ends it.
         return endpoint.deleting if replica.unreadable else not (replica.ended or replica.ending_now)

@@ -90,7 +90,7 @@ class ReplicaKeeper:
                 _log(before, decided)
         except StaleRecordError:
             return False
-        for slot in to_terminate(decided, replicas):
+        for slot in to_terminate(decided, replicas, now):
             self._terminate(decided, slot)
         self._launch(found, to_launch(decided, replicas, now), replicas)
         return True

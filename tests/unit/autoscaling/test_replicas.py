@@ -58,7 +58,7 @@ class Fleet:
     def step(self, wait: timedelta = MINUTE) -> None:
         self.now += wait
         self.endpoint = decide(self.endpoint, self.replicas, self.now, self.gateways)
-        for slot in to_terminate(self.endpoint, self.replicas):
+        for slot in to_terminate(self.endpoint, self.replicas, self.now):
             self.change(slot.instance_id, phase=Phase.TERMINATING, ending=USER)
         for slot in to_launch(self.endpoint, self.replicas, self.now):
             self.launched.append(slot.instance_id)
@@ -270,6 +270,15 @@ class TestDraining:
         fleet.step(timedelta(0))
         assert fleet.ids(SlotState.RELEASING)
 
+    def test_one_whose_node_was_told_to_end_should_have_its_time_first(self) -> None:
+        fleet = self.drained(idle=False)
+        (instance_id,) = fleet.ids()
+        fleet.change(instance_id, phase=Phase.RECOVERING, drains_until=fleet.now + timedelta(seconds=25))
+        fleet.step(timedelta(seconds=24))
+        assert (fleet.ids(SlotState.RELEASING), fleet.replicas[instance_id].ending_now) == ([instance_id], False)
+        fleet.step(timedelta(seconds=1))
+        assert fleet.replicas[instance_id].ending_now
+
     def test_a_released_one_should_be_forgotten_once_it_has_ended(self) -> None:
         fleet = self.drained(idle=True)
         fleet.step()
@@ -441,9 +450,9 @@ class TestUnreadable:
         assert len(fleet.launched) == 1
         fleet.endpoint = paused(fleet.endpoint, fleet.now)
         fleet.step()
-        assert to_terminate(fleet.endpoint, fleet.replicas) == []
+        assert to_terminate(fleet.endpoint, fleet.replicas, fleet.now) == []
         gone = fleet.endpoint.model_copy(update={"deleting": True})
-        assert [one.instance_id for one in to_terminate(gone, fleet.replicas)] == [instance_id]
+        assert [one.instance_id for one in to_terminate(gone, fleet.replicas, fleet.now)] == [instance_id]
 
     def test_one_that_has_served_should_drain_its_whole_time(self) -> None:
         fleet = Fleet(drain_seconds=600)
