@@ -62,6 +62,16 @@ param skypilotUserId string = ''
 @allowed([512, 2048, 4096])
 param instanceMemoryMB int = 2048
 
+@description('Largest number of instances for each group of functions (HTTP, each queue, the timers). Some regions take less than 40.')
+@minValue(1)
+@maxValue(1000)
+param maximumInstances int = 40
+
+@description('Instances that stand by for HTTP calls, so that the first call after a pause waits for no start; they cost by the hour.')
+@minValue(0)
+@maxValue(10)
+param alwaysReadyHttp int = 0
+
 @description('Read hub-token from the vault, for gated models on the Hugging Face Hub.')
 param useHubToken bool = false
 
@@ -268,6 +278,8 @@ module app 'modules/app.bicep' = {
     gatewayUrl: ownGateway ? gateway!.outputs.url : ''
     skypilotUserId: userId
     instanceMemoryMB: instanceMemoryMB
+    maximumInstances: maximumInstances
+    alwaysReadyHttp: alwaysReadyHttp
     useHubToken: useHubToken
     r2Endpoint: r2Endpoint
     s3Region: s3Region

@@ -14,6 +14,8 @@ param ownGateway bool
 param gatewayUrl string
 param skypilotUserId string
 param instanceMemoryMB int
+param maximumInstances int
+param alwaysReadyHttp int
 param useHubToken bool
 param r2Endpoint string
 param s3Region string
@@ -64,11 +66,11 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
     virtualNetworkSubnetId: subnetId
     keyVaultReferenceIdentity: identity.id
     siteConfig: {
+      // Nothing else: Flex refuses ftpsState and other properties of older plans (Azure/azure-cli#31414), region by region.
+      // checkov:skip=CKV_AZURE_18: Flex Consumption chooses the version of HTTP
+      // checkov:skip=CKV_AZURE_67: Flex Consumption chooses the version of HTTP
+      // checkov:skip=CKV_AZURE_78: Flex Consumption has no FTP and refuses the property
       minTlsVersion: '1.2'
-      scmMinTlsVersion: '1.2'
-      ftpsState: 'Disabled'
-      http20Enabled: true
-      remoteDebuggingEnabled: false
     }
     functionAppConfig: {
       deployment: {
@@ -84,8 +86,12 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
       runtime: { name: 'python', version: '3.13' }
       scaleAndConcurrency: {
         instanceMemoryMB: instanceMemoryMB
-        // Steps are short: ten instances run a hundred or so at once. The limit also bounds what a fault can cost.
-        maximumInstanceCount: 10
+        // For each group of functions: HTTP, each queue, the timers. Most regions take no less than 40
+        // (Azure/azure-functions-host#10523), so it does not bound what a fault can cost; the app's own limits do.
+        maximumInstanceCount: maximumInstances
+        alwaysReady: alwaysReadyHttp == 0 ? [] : [{ name: 'http', instanceCount: alwaysReadyHttp }]
+        // The default for Python is 1, and host.json's limits do not count there.
+        triggers: { http: { perInstanceConcurrency: 16 } }
       }
     }
   }

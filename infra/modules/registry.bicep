@@ -4,7 +4,7 @@ param token string
 param location string
 param tags object
 @description('Names of identities.')
-param readers string[]
+param readers array
 
 var acrPull = '7f951dda-4ed3-4680-a7ca-43fe172d538d'
 

@@ -3,7 +3,7 @@
 param token string
 param location string
 param tags object
-param subnetIds string[]
+param subnetIds array
 param identities object
 param ownGateway bool
 param workspaceId string

@@ -1,11 +1,11 @@
 param name string
 param location string
 param tags object
-param subnetIds string[]
+param subnetIds array
 @description('Names of identities.')
-param readers string[]
+param readers array
 @description('Names of identities.')
-param writers string[]
+param writers array
 param workspaceId string
 
 var secretsUser = '4633458b-17de-408a-b874-0445c86b69e6'

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.unit.infra.snapshots import NAMES, container, grants, of, one, resources, settings, token
+from tests.unit.infra.snapshots import NAMES, Resource, container, grants, of, one, resources, settings, token
 
 SUBSCRIPTION = "/subscriptions/11111111-1111-1111-1111-111111111111"
 ROLES = {
@@ -129,3 +129,36 @@ def test_subnets_should_not_overlap() -> None:
     assert len(subnets) == 4
     assert all(subnet.subnet_of(space) for subnet in subnets)  # pyright: ignore[reportArgumentType] - both are IPv4
     assert not [(a, b) for a in subnets for b in subnets if a is not b and a.overlaps(b)]
+
+
+REFUSED_SETTINGS = re.compile(r"^(FUNCTIONS_(WORKER_RUNTIME|EXTENSION_VERSION)|WEBSITE_\w+|ENABLE_ORYX_BUILD|SCM_\w+)$")
+"""https://learn.microsoft.com/azure/azure-functions/functions-app-settings#flex-consumption-plan-deprecations"""
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_the_site_should_have_nothing_that_flex_refuses(case: str) -> None:
+    # "Please remove or rename them", the resource manager of some regions says of properties that belong to other plans
+    # (Azure/azure-cli#31414, microsoft/azure-pipelines-tasks#21032), and each region on its own day.
+    properties = one(case, "Microsoft.Web/sites", "func-")["properties"]
+    assert properties["siteConfig"] == {"minTlsVersion": "1.2"}
+    assert [name for name in settings(case) if REFUSED_SETTINGS.match(name)] == []
+
+
+def test_every_region_should_take_the_number_of_instances() -> None:
+    counts = {case: _scale(case)["maximumInstanceCount"] for case in NAMES}
+    assert counts == {"dev": 40, "prod": 40, "existing-server": 40, "everything": 100}
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_an_instance_should_answer_several_calls_at_a_time(case: str) -> None:
+    at_once = _scale(case)["triggers"]["http"]["perInstanceConcurrency"]
+    assert 1 < at_once <= int(settings(case)["PYTHON_THREADPOOL_THREAD_COUNT"])
+
+
+def test_instances_should_stand_by_only_if_asked_to() -> None:
+    assert _scale("dev")["alwaysReady"] == []
+    assert _scale("everything")["alwaysReady"] == [{"name": "http", "instanceCount": 1}]
+
+
+def _scale(case: str) -> Resource:
+    return one(case, "Microsoft.Web/sites", "func-")["properties"]["functionAppConfig"]["scaleAndConcurrency"]
