@@ -27,8 +27,8 @@ param ownSkyPilot bool = true
 @description('Address of an existing API server, such as https://sky.example.org. Its token goes into the vault as skypilot-token.')
 param skypilotEndpoint string = ''
 
-@description('Image of the API server. SkyPilot\'s own image runs until `azd deploy` has built this project\'s.')
-param skypilotImage string = 'docker.io/berkeleyskypilot/skypilot:0.14.1'
+@description('Image of the API server. Empty until `azd deploy` has built it.')
+param skypilotImage string = ''
 
 @description('0 stops the API server while it is not used: the next launch waits for it to start. 1 keeps it running.')
 @minValue(0)
@@ -83,12 +83,6 @@ param s3Region string = ''
 
 @description('Additional settings of the app, as a JSON object without secrets; in base64, which survives azd\'s parameter file.')
 param moreSettings string = ''
-
-@description('Password of the state database. Every deployment generates a new one and sets it in the server, the vault and the API server together.')
-@secure()
-// A GUID alone is not enough: the server requires three kinds of characters.
-// checkov:skip=CKV_AZURE_131: a new GUID per deployment is not a hard-coded value
-param databasePassword string = 'P-${newGuid()}'
 
 var token = uniqueString(subscription().id, environmentName, location)
 // The first eight characters of a GUID are hexadecimal digits. Two environments never share them.
@@ -231,10 +225,10 @@ module skypilot 'modules/skypilot.bicep' = if (ownSkyPilot) {
     identityName: identityNames.skypilot
     registryEndpoint: registry!.outputs.endpoint
     vaultName: vaultNames.skypilot
-    databasePassword: databasePassword
+    packageAccountName: 'stpkg${token}'
     workspaceId: monitoring.outputs.workspaceId
   }
-  dependsOn: [identities, skypilotVault]
+  dependsOn: [identities, skypilotVault, storage]
 }
 
 module gateway 'modules/gateway.bicep' = if (ownGateway) {

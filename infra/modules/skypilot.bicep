@@ -3,6 +3,7 @@
 param token string
 param location string
 param tags object
+@description('Empty: not built yet.')
 param image string
 param minReplicas int
 param userId string
@@ -12,74 +13,38 @@ param databaseSubnetId string
 param identityName string
 param registryEndpoint string
 param vaultName string
-@secure()
-param databasePassword string
+param packageAccountName string
 param workspaceId string
 
 var port = 46580
+// Microsoft's registry has no limit for anonymous callers; Docker Hub has.
+var placeholder = 'mcr.microsoft.com/azurelinux/base/python:3.12'
 
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' existing = {
   name: identityName
 }
 
-resource databaseZone 'Microsoft.Network/privateDnsZones@2024-06-01' = {
-  name: 'gpulaunch${token}.private.postgres.database.azure.com'
-  location: 'global'
-  tags: tags
+// Nothing signs in with the package account's keys. They are random, only Azure holds them, and they stay until somebody
+// renews them, so the password follows from one: a deployment changes it only then.
+resource packages 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
+  name: packageAccountName
 }
 
-resource databaseLink 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = {
-  parent: databaseZone
-  name: 'vnet'
-  location: 'global'
-  properties: {
-    registrationEnabled: false
-    virtualNetwork: { id: vnetId }
+module database 'database.bicep' = {
+  name: 'database'
+  params: {
+    token: token
+    location: location
+    tags: tags
+    vnetId: vnetId
+    subnetId: databaseSubnetId
+    // A GUID alone is not enough: the server requires three kinds of characters.
+    password: 'P-${guid(packages.listKeys().keys[0].value, 'database')}'
   }
-}
-
-// SkyPilot's state: its cluster records and their ssh keys. SQLite on a file share is not an option, since SMB and NFS do
-// not preserve its locks and write-ahead log; Postgres survives a restart during a write and is backed up by the platform.
-resource database 'Microsoft.DBforPostgreSQL/flexibleServers@2025-08-01' = {
-  name: 'psql-${token}'
-  location: location
-  tags: tags
-  sku: { name: 'Standard_B1ms', tier: 'Burstable' }
-  properties: {
-    version: '16'
-    createMode: 'Default'
-    administratorLogin: 'skypilot'
-    administratorLoginPassword: databasePassword
-    authConfig: { passwordAuth: 'Enabled', activeDirectoryAuth: 'Disabled' }
-    storage: { storageSizeGB: 32, autoGrow: 'Enabled' }
-    backup: { backupRetentionDays: 7, geoRedundantBackup: 'Disabled' }
-    highAvailability: { mode: 'Disabled' }
-    network: {
-      delegatedSubnetResourceId: databaseSubnetId
-      privateDnsZoneArmResourceId: databaseZone.id
-    }
-  }
-  dependsOn: [databaseLink]
-}
-
-resource stateDatabase 'Microsoft.DBforPostgreSQL/flexibleServers/databases@2025-08-01' = {
-  parent: database
-  name: 'skypilot'
-  properties: { charset: 'UTF8', collation: 'en_US.utf8' }
 }
 
 resource vault 'Microsoft.KeyVault/vaults@2025-05-01' existing = {
   name: vaultName
-}
-
-resource connection 'Microsoft.KeyVault/vaults/secrets@2025-05-01' = {
-  // checkov:skip=CKV_AZURE_41: replaced by every deployment; an expiry would stop the server between two deployments
-  parent: vault
-  name: 'skypilot-database'
-  properties: {
-    contentType: 'Connection of SkyPilot to its database'
-    value: 'postgresql://skypilot:${databasePassword}@${database.properties.fullyQualifiedDomainName}:5432/skypilot?sslmode=require'
-  }
 }
 
 resource place 'Microsoft.App/managedEnvironments@2025-07-01' = {
@@ -125,17 +90,15 @@ resource server 'Microsoft.App/containerApps@2025-07-01' = {
       // `external` refers to the environment, which is internal to the network: the app's subnet reaches it, the internet does not.
       ingress: { external: true, targetPort: port, transport: 'http', allowInsecure: false }
       registries: [{ server: registryEndpoint, identity: identity.id }]
-      secrets: [
-        // Includes the version, so that a new password creates a new revision, which reads it.
-        { name: 'database', keyVaultUrl: connection.properties.secretUriWithVersion, identity: identity.id }
-      ]
+      // Not by way of a vault: Container Apps does not read one behind a firewall reliably (microsoft/azure-container-apps#1287).
+      secrets: [{ name: 'database', value: database.outputs.connection }]
     }
     template: {
       containers: [
         {
           name: 'skypilot'
-          image: image
-          // The template carries the script, so that SkyPilot's own image works until this project's is built.
+          image: empty(image) ? placeholder : image
+          // The template carries the script, which answers in the server's place until its image is built.
           command: ['/bin/bash', '-c', loadTextContent('../skypilot/start.sh')]
           resources: { cpu: 2, memory: '4Gi' }
           env: [
@@ -167,7 +130,6 @@ resource server 'Microsoft.App/containerApps@2025-07-01' = {
       scale: { minReplicas: minReplicas, maxReplicas: 1 }
     }
   }
-  dependsOn: [stateDatabase]
 }
 
 module privateName 'private-name.bicep' = {

@@ -3,6 +3,25 @@
 # gpulaunch sends its settings (NO_UPLOAD for every cloud among them) with each request.
 set -euo pipefail
 
+# Until `azd deploy skypilot` has built the image, another one answers in its place: without a healthy container, Azure
+# reports the whole deployment as failed.
+if ! command -v sky >/dev/null; then
+  exec python3 -c '
+import http.server, signal, sys
+
+class Absent(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/api/health" else 503)
+        self.end_headers()
+
+    do_POST = do_GET
+
+# The first process of a container ignores what it does not handle.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+http.server.ThreadingHTTPServer(("", int(sys.argv[1])), Absent).serve_forever()
+' "${SKYPILOT_API_SERVER_LOCAL_PORT:-46580}"
+fi
+
 if [[ -n "${AZURE_CLIENT_ID:-}" ]]; then
   # Before version 2.65, az used this name to tell the identity endpoint of Container Apps from a virtual machine's.
   export APPSETTING_WEBSITE_SITE_NAME="${APPSETTING_WEBSITE_SITE_NAME:-container-app}"
@@ -15,7 +34,7 @@ fi
 if [[ -n "${GPULAUNCH_TOKEN_VAULT:-}" ]]; then
   # Both are needed: tokens alone would admit anonymous requests. No basic-auth user is ever created.
   export ENABLE_BASIC_AUTH=true ENABLE_SERVICE_ACCOUNTS=true
-  # SkyPilot's own image, used until this project's is built, lacks this file: it rejects everyone, and is healthy.
+  # Elsewhere than in the image the file is missing; the server then rejects everyone.
   if [[ -f /opt/gpulaunch/admit.py ]]; then
     (
       until curl --silent --fail --max-time 5 "http://127.0.0.1:${SKYPILOT_API_SERVER_LOCAL_PORT:-46580}/api/health" >/dev/null; do sleep 3; done

@@ -5,7 +5,6 @@ param environmentName = 'Every.thing_(1)'
 param location = 'eastus'
 param alertEmail = 'ops@example.org'
 param budgetStart = '2026-11-01'
-param databasePassword = 'a password of the snapshots'
 param skypilotImage = 'crexample.azurecr.io/gpulaunch/skypilot:1'
 param skypilotMinReplicas = 0
 param skypilotUserId = '0123abcd'

@@ -5,6 +5,5 @@ param environmentName = 'existing-server'
 param location = 'eastus'
 param alertEmail = 'ops@example.org'
 param budgetStart = '2026-11-01'
-param databasePassword = 'a password of the snapshots'
 param ownSkyPilot = false
 param skypilotEndpoint = 'https://sky.example.org'

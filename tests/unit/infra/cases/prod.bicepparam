@@ -5,5 +5,4 @@ param environmentName = 'prod'
 param location = 'eastus'
 param alertEmail = 'ops@example.org'
 param budgetStart = '2026-11-01'
-param databasePassword = 'a password of the snapshots'
 param ownGateway = true
