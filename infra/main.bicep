@@ -226,6 +226,7 @@ module skypilot 'modules/skypilot.bicep' = if (ownSkyPilot) {
     registryEndpoint: registry!.outputs.endpoint
     vaultName: vaultNames.skypilot
     packageAccountName: 'stpkg${token}'
+    actionGroupId: monitoring.outputs.actionGroupId
     workspaceId: monitoring.outputs.workspaceId
   }
   dependsOn: [identities, skypilotVault, storage]
@@ -248,6 +249,7 @@ module gateway 'modules/gateway.bicep' = if (ownGateway) {
     accountName: storage.outputs.accountName
     keyUrl: '${gatewayVault.outputs.uri}secrets/gateway-key'
     workspace: more.?GPULAUNCH_WORKSPACE ?? 'default'
+    actionGroupId: monitoring.outputs.actionGroupId
     workspaceId: monitoring.outputs.workspaceId
   }
   dependsOn: [identities]

@@ -3,6 +3,7 @@ param location string
 param tags object
 param vnetId string
 param subnetId string
+param actionGroupId string
 @secure()
 param password string
 
@@ -50,6 +51,36 @@ resource stateDatabase 'Microsoft.DBforPostgreSQL/flexibleServers/databases@2025
   parent: database
   name: 'skypilot'
   properties: { charset: 'UTF8', collation: 'en_US.utf8' }
+}
+
+module silence 'metric-alert.bicep' = {
+  name: 'alert-database'
+  params: {
+    name: 'alert-database-${token}'
+    title: 'gpulaunch: SkyPilot\'s database does not answer'
+    tags: tags
+    targetId: database.id
+    metric: 'is_db_alive'
+    aggregation: 'Maximum'
+    operator: 'LessThan'
+    threshold: 1
+    actionGroupId: actionGroupId
+  }
+}
+
+module space 'metric-alert.bicep' = {
+  name: 'alert-space'
+  params: {
+    name: 'alert-space-${token}'
+    title: 'gpulaunch: SkyPilot\'s database is nearly full'
+    tags: tags
+    targetId: database.id
+    metric: 'storage_percent'
+    aggregation: 'Average'
+    operator: 'GreaterThan'
+    threshold: 85
+    actionGroupId: actionGroupId
+  }
 }
 
 @secure()

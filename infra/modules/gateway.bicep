@@ -17,6 +17,7 @@ param keyUrl string
 @description('GPULAUNCH_WORKSPACE of the app.')
 param workspace string
 param workspaceId string
+param actionGroupId string
 
 var port = 7072
 // Microsoft's registry has no limit for anonymous callers; Docker Hub has.
@@ -136,6 +137,21 @@ resource certificate 'Microsoft.App/managedEnvironments/managedCertificates@2025
   tags: tags
   properties: { subjectName: domain, domainControlValidation: 'CNAME' }
   dependsOn: [gateway]
+}
+
+module restarts 'metric-alert.bicep' = {
+  name: 'alert-gateway'
+  params: {
+    name: 'alert-gateway-${token}'
+    title: 'gpulaunch: the gateway keeps restarting'
+    tags: tags
+    targetId: gateway.id
+    metric: 'RestartCount'
+    aggregation: 'Maximum'
+    operator: 'GreaterThan'
+    threshold: 3
+    actionGroupId: actionGroupId
+  }
 }
 
 output name string = gateway.name

@@ -10,7 +10,7 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' = {
   properties: {
     sku: { name: 'PerGB2018' }
     retentionInDays: 30
-    // Caps an endless log loop at a few dollars a day; reaching the cap raises its own event.
+    // Caps an endless log loop at a few dollars a day; an alert says that it is reached.
     workspaceCapping: { dailyQuotaGb: 1 }
     features: { disableLocalAuth: true }
   }
@@ -51,9 +51,9 @@ var alerts = [
   }
   {
     name: 'sweep'
-    title: 'gpulaunch: no sweep for five minutes'
+    title: 'gpulaunch: no sweep for ten minutes'
     query: loadTextContent('../queries/sweep.kql')
-    window: 'PT5M'
+    window: 'P1D'
     every: 'PT5M'
     severity: 1
   }
@@ -61,7 +61,7 @@ var alerts = [
     name: 'stuck'
     title: 'gpulaunch: an instance is stuck'
     query: loadTextContent('../queries/stuck.kql')
-    window: 'P1D'
+    window: 'P2D'
     every: 'PT15M'
     severity: 2
   }
@@ -80,6 +80,30 @@ var alerts = [
     window: 'PT15M'
     every: 'PT15M'
     severity: 2
+  }
+  {
+    name: 'errors'
+    title: 'gpulaunch: many calls fail with 5xx'
+    query: loadTextContent('../queries/errors.kql')
+    window: 'PT15M'
+    every: 'PT15M'
+    severity: 2
+  }
+  {
+    name: 'denied'
+    title: 'gpulaunch: a vault refuses calls'
+    query: loadTextContent('../queries/denied.kql')
+    window: 'PT15M'
+    every: 'PT15M'
+    severity: 2
+  }
+  {
+    name: 'cap'
+    title: 'gpulaunch: the daily cap of the logs is reached'
+    query: loadTextContent('../queries/cap.kql')
+    window: 'PT15M'
+    every: 'PT15M'
+    severity: 1
   }
 ]
 

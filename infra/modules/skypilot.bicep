@@ -15,6 +15,7 @@ param registryEndpoint string
 param vaultName string
 param packageAccountName string
 param workspaceId string
+param actionGroupId string
 
 var port = 46580
 // Microsoft's registry has no limit for anonymous callers; Docker Hub has.
@@ -38,6 +39,7 @@ module database 'database.bicep' = {
     tags: tags
     vnetId: vnetId
     subnetId: databaseSubnetId
+    actionGroupId: actionGroupId
     // A GUID alone is not enough: the server requires three kinds of characters.
     password: 'P-${guid(packages.listKeys().keys[0].value, 'database')}'
   }
@@ -141,6 +143,21 @@ module privateName 'private-name.bicep' = {
     address: place.properties.staticIp
     vnetId: vnetId
     tags: tags
+  }
+}
+
+module restarts 'metric-alert.bicep' = {
+  name: 'alert-server'
+  params: {
+    name: 'alert-server-${token}'
+    title: 'gpulaunch: SkyPilot\'s API server keeps restarting'
+    tags: tags
+    targetId: server.id
+    metric: 'RestartCount'
+    aggregation: 'Maximum'
+    operator: 'GreaterThan'
+    threshold: 3
+    actionGroupId: actionGroupId
   }
 }
 

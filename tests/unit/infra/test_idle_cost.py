@@ -13,6 +13,7 @@ LINES = {
     "Microsoft.Insights/components": "Application Insights",
     "Microsoft.Insights/diagnosticSettings": "diagnostic settings",
     "Microsoft.Insights/scheduledQueryRules": "alert rules",
+    "Microsoft.Insights/metricAlerts": "alert rules",
     "Microsoft.Insights/actionGroups": "action group",
     "Microsoft.Insights/workbooks": "workbook",
     "Microsoft.Consumption/budgets": "budget",
