@@ -15,7 +15,7 @@ from gateway.app import Gateway
 from gateway.key import KEY, KeyUnavailableError, key_of
 from gateway.key_usage import KeyUsages, TableUsageRows
 from gateway.report import Reports, TableReportRow
-from gateway.server import LimitedProtocol
+from gateway.server import KEEP_ALIVE_SECONDS, LimitedProtocol
 from gateway.table import REPORTS, TABLE, identity, poll, reader, table_of, unsealer
 from gateway.upstream import NodeUpstream, session
 
@@ -70,6 +70,7 @@ def main() -> int:
                 access_log=False,
                 server_header=False,
                 ws="none",
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=GRACE_SECONDS,
                 http=LimitedProtocol,
             )

@@ -8,6 +8,9 @@ MOST_HEADERS = 64 * 1024
 """Bytes of a request's address and headers, which uvicorn collects without a limit."""
 HEADER_SECONDS = 30.0
 """In which a request's headers must have come, from the connection's or the request's first byte on."""
+KEEP_ALIVE_SECONDS = 75
+"""For which an idle connection is kept: longer than by clients (httpx 5 s, aiohttp 15 s), or one is closed just as its
+client sends the next request."""
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
