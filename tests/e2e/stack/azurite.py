@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +52,17 @@ class Azurite:
             command += [f"--{kind}Host", "127.0.0.1", f"--{kind}Port", str(port)]
         self._server = self.processes.start("azurite", command)
         wait_until(lambda: all(map(port_open, ports.values())), seconds=START_SECONDS, what="Azurite")
+
+    def pause(self) -> None:
+        """Let it answer nobody until `resume`: connections are taken, and stay silent."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._server is not None:
+            os.killpg(self._server.pid, number)
 
     def kill(self) -> None:
         if self._server is not None:
