@@ -62,6 +62,14 @@ def _backlog(folder: Path, quick: bool) -> list[Figure]:
     return measure(folder, launches=300 if quick else 4000)
 
 
+def _scaler(_folder: Path, quick: bool) -> list[Figure]:
+    from bench.scaler import measure
+
+    if quick:
+        return measure(seeds=(11,), rounds=3, longest=20_000)
+    return measure(seeds=(11, 12, 13), rounds=9)
+
+
 SECTIONS: dict[str, Callable[[Path, bool], list[Figure]]] = {
     "accept": _accept,
     "sweep": _sweep,
@@ -70,6 +78,7 @@ SECTIONS: dict[str, Callable[[Path, bool], list[Figure]]] = {
     "ready": _ready,
     "cost": _cost,
     "backlog": _backlog,
+    "scaler": _scaler,
 }
 """Each imports what it needs itself: a section must not pay for another's libraries."""
 

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import median
 
 from bench.scaler import recorded, traces
 from bench.scaler.nodes import REQUEST_SPEED
@@ -55,8 +55,8 @@ class Result:
 
     @property
     def point(self) -> tuple[float, float]:
-        """Node-hours and seconds, means over the seeds."""
-        return fmean(self.node_hours), fmean(self.p95)
+        """Node-hours and seconds, medians of the seeds."""
+        return median(self.node_hours), median(self.p95)
 
 
 Results = Mapping[tuple[str, str], Result]

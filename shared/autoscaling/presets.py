@@ -17,7 +17,7 @@ PRESETS = {
     "balanced": Preset(catch_up=timedelta(seconds=30), quiet=timedelta(seconds=600)),
     "quick": Preset(catch_up=timedelta(seconds=15), quiet=timedelta(seconds=900)),
 }
-"""Chosen over seven traces (`python -m bench scaler`)."""
+"""Chosen over seven traces (docs/scaling.md, `python -m bench scaler`)."""
 
 
 def preset_of(name: str) -> Preset:
