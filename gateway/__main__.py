@@ -41,7 +41,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # Of each record nothing but its time and text is shown, so nothing else is looked up.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    for library in ("azure", "urllib3"):
+    for library in ("azure", "msal", "urllib3"):
         logging.getLogger(library).setLevel(logging.WARNING)
     try:
         unseal = unsealer(key_of(os.environ, identity))

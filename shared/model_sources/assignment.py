@@ -51,17 +51,12 @@ class AssignmentMaker:
             vllm_args=record.request.vllm_args,
             local_args=local_args,
             api_key=self._deriver.endpoint_key(record.instance_id, attempt),
-            tls=self._tls(record, attempt) if tried.tls else None,
+            tls=node_tls(self._deriver, record.instance_id, attempt) if tried.tls else None,
             port=server_port(tried.offer.provider, self._settings),
             deadline_at=record.deadline_at,
             lease_seconds=min(self._settings.lease_seconds, left),
             job=record.request.job,
         )
-
-    def _tls(self, record: InstanceRecord, attempt: int) -> NodeTls:
-        made = self._deriver.certificate(record.instance_id, attempt)
-        authority = self._deriver.authority_certificate()
-        return NodeTls(certificate=made.certificate, key=made.key, authority=authority)
 
     def _localized(self, record: InstanceRecord) -> tuple[list[ModelFolder], list[str]]:
         """What the node fetches beside the model, and vLLM's arguments with its folders in them."""
@@ -81,3 +76,9 @@ class AssignmentMaker:
 
         args = localized(record.request.vllm_args, place_of)
         return list(folders.values()), args
+
+
+def node_tls(deriver: Deriver, instance_id: str, attempt: int) -> NodeTls:
+    """With what an attempt's node answers by TLS, derived anew each time."""
+    made = deriver.certificate(instance_id, attempt)
+    return NodeTls(certificate=made.certificate, key=made.key, authority=deriver.authority_certificate())

@@ -1,10 +1,9 @@
 """The page of one instance."""
 
 import json
-import shlex
 from typing import Any
-from urllib.parse import urlsplit
 
+from gpulaunch.curl import chat_command
 from gpulaunch.models.instances import Phase
 from shared.api.views import as_of, instance_view, step_views
 from shared.app import App
@@ -78,20 +77,12 @@ def samples(endpoint: str, model: str, server_name: str | None = None) -> dict[s
 
     `server_name`: for a node's own address; what vouches for its certificate is in `nodes.pem`.
     """
-    question = {"model": model, "messages": [{"role": "user", "content": "Say hello."}]}
-    url, trust, http, dispatcher = endpoint, "", "", ""
+    http, dispatcher = "", ""
     python_head, script_head = "from openai import OpenAI\n\n", 'import OpenAI from "openai";\n\n'
     if server_name is not None:
-        address = urlsplit(endpoint)
-        url = f"https://{server_name}:{address.port}{address.path}"
-        trust = f"--cacert nodes.pem --connect-to ::{address.netloc} "
         http, python_head = ", http_client=http", _PYTHON_TRUST.format(name=server_name)
         dispatcher, script_head = ", fetchOptions: { dispatcher }", _SCRIPT_TRUST.format(name=json.dumps(server_name))
-    curl = (
-        f"curl -s {trust}{shlex.quote(url + '/chat/completions')} \\\n"
-        '  -H "Authorization: Bearer $OPENAI_API_KEY" -H "Content-Type: application/json" \\\n'
-        f"  -d {shlex.quote(json.dumps(question))}"
-    )
+    curl = chat_command(endpoint, model, server_name, authority="nodes.pem")
     python = (
         f"{python_head}client = OpenAI(base_url={endpoint!r}{http})  # reads OPENAI_API_KEY\n"
         "answer = client.chat.completions.create(\n"

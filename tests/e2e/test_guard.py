@@ -23,7 +23,7 @@ from shared.agent.node import guard
 from shared.agent.node.guard import SERVED
 from shared.auth import Deriver
 from shared.backends.nodes import total
-from shared.domain.node import NodeTls
+from shared.model_sources.assignment import node_tls
 from tests.e2e.stack import model, vllm
 from tests.e2e.stack.assembly import CACHE
 from tests.e2e.stack.processes import wait_until
@@ -103,8 +103,7 @@ def node(nodes: Nodes, environment: Vllm) -> Server:
     variables: dict[str, Any] = {**environment.variables(), **VARIABLES, "GPULAUNCH_LEASE_SECONDS": "3600"}
     store = Store()
     files = [store.file(path.name, path.read_bytes()) for path in model.files(tiny)]
-    made = DERIVER.certificate("inst-1", 1)
-    tls = NodeTls(certificate=made.certificate, key=made.key, authority=DERIVER.authority_certificate())
+    tls = node_tls(DERIVER, "inst-1", 1)
     given = nodes.assignment(files, vllm_args=ARGS, lease_seconds=3600, tls=tls)
     agent = nodes.start(pull=given, GPULAUNCH_VLLM_EXECUTABLE=str(environment.executable), **variables)
 

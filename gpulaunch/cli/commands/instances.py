@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import httpx
 import typer
@@ -18,6 +17,7 @@ from gpulaunch.cli.format import PHASE_STYLES, age, clean, event_line, offer, pl
 from gpulaunch.cli.session import Json, Session, session_of
 from gpulaunch.client.errors import ClientError, ServerError
 from gpulaunch.client.synchronous import GpuLaunch
+from gpulaunch.curl import chat_command
 from gpulaunch.format import duration, usd
 from gpulaunch.models.instances import Phase
 from gpulaunch.models.requests import ProviderName
@@ -223,17 +223,8 @@ def _usage(session: Session, answer: Credentials, *, with_curl: bool) -> None:
             f"Its certificate is for {answer.server_name}: see docs/node.md#tls, or `gpulaunch deploy` an endpoint."
         )
     if with_curl:
-        url, trust = "$OPENAI_BASE_URL", ""
-        if answer.server_name is not None:
-            # The node's name is in no name server: curl checks it, and connects to the address.
-            address = urlsplit(answer.endpoint)
-            url = f"https://{answer.server_name}:{address.port}{address.path}"
-            trust = f"--cacert <(gpulaunch credentials {answer.instance_id} --ca) --connect-to ::{address.netloc} "
-        session.say(
-            f'curl -sS {trust}"{url}/chat/completions" -H "Authorization: Bearer $OPENAI_API_KEY" \\\n'
-            "  -H 'Content-Type: application/json' \\\n"
-            f'  -d \'{{"model": "{answer.model_name}", "messages": [{{"role": "user", "content": "Hello"}}]}}\''
-        )
+        authority = f"<(gpulaunch credentials {answer.instance_id} --ca)"
+        session.say(chat_command(answer.endpoint, answer.model_name, answer.server_name, authority))
 
 
 def interactive() -> bool:

@@ -16,6 +16,7 @@ from gpulaunch import Credentials, node_client
 from shared.auth import Deriver
 from shared.certificates import node_name
 from shared.domain.node import NodeTls
+from shared.model_sources.assignment import node_tls
 from shared.web.instance import samples
 from tests.functional.agent.processes import Nodes, eventually
 from tests.functional.agent.servers import API_KEY, ControlPlane, Store
@@ -33,8 +34,7 @@ print(url.split(":")[0], json.load(answer)["data"][0]["id"], context.cert_store_
 
 
 def tls() -> NodeTls:
-    made = DERIVER.certificate(INSTANCE, 1)
-    return NodeTls(certificate=made.certificate, key=made.key, authority=DERIVER.authority_certificate())
+    return node_tls(DERIVER, INSTANCE, 1)
 
 
 def models(port: int | None, verify: ssl.SSLContext) -> Any:

@@ -352,10 +352,11 @@ def test_credentials_should_be_ready_to_copy_or_a_conflict(gpulaunch: Terminal, 
     ]  # fmt: skip
     name, address = answer["server_name"], answer["endpoint"].removeprefix("https://").removesuffix("/v1")
     port = address.rpartition(":")[2]
-    assert lines[2].startswith(
+    assert lines[2] == (
         f"curl -sS --cacert <(gpulaunch credentials {instance_id} --ca) --connect-to ::{address} "
-        f'"https://{name}:{port}/v1/chat/completions" -H "Authorization: Bearer $OPENAI_API_KEY"'
+        f"https://{name}:{port}/v1/chat/completions \\"
     )
+    assert lines[3].startswith('  -H "Authorization: Bearer $OPENAI_API_KEY"')
     assert gpulaunch("credentials", instance_id, "--ca").stdout == answer["ca_certificate"]
     exported = gpulaunch("credentials", instance_id, "--export")
     assert exported.stdout.splitlines() == lines[:2]

@@ -49,7 +49,7 @@ def test_the_page_should_show_address_samples_and_replicas(world: World, reader:
     members = served(world)["members"]
     page = reader.get(PAGE)
     body, text = html.unescape(page.body.decode()), text_of(page)
-    assert f"curl -s {GATEWAY}/v1/chat/completions" in body
+    assert f"curl -sS {GATEWAY}/v1/chat/completions" in body
     assert f"OpenAI(base_url='{GATEWAY}/v1')" in body
     assert f'new OpenAI({{ baseURL: "{GATEWAY}/v1" }})' in body
     assert body.count('"model": "chat"') + body.count("model='chat'") + body.count('model: "chat"') == 3
