@@ -48,6 +48,12 @@ _TOKEN_LIMIT = 600.0
 """Seconds until an API server must have put its token into the vault: it pulls 2 GB, signs in, makes its tables."""
 
 
+_REFERENCES_LIMIT = 120.0
+"""Seconds in which the app has read the vaults after it was asked to, or cannot."""
+_PASSING = {"Initialized", "FetchTimedOut", "AccessToKeyVaultDenied", "OtherReasons"}
+"""States of a reference that may still become `Resolved`: it is being read, or a new role has not spread yet."""
+
+
 class SetupError(Exception):
     """Something is missing; the message is one line for the person at the terminal."""
 
@@ -139,11 +145,17 @@ def wait_for_token(arm: Arm, place: Place, sleep: Callable[[float], None], patie
         waited += 10.0
 
 
-def refresh_references(arm: Arm, place: Place) -> dict[str, str]:
-    """Make the app read the vaults again; return the state of each setting that comes from them."""
+def refresh_references(arm: Arm, place: Place, sleep: Callable[[float], None] = time.sleep) -> dict[str, str]:
+    """Make the app read the vaults again; return the state of each setting that comes from them, once it is final."""
     arm.post(f"{place.references}/refresh", _SITE_API)
-    items: Any = arm.every(place.references, _SITE_API)
-    return {str(item["name"]).rpartition("/")[2]: str(item["properties"]["status"]) for item in items}
+    waited = 0.0
+    while True:
+        items: Any = arm.every(place.references, _SITE_API)
+        states = {str(item["name"]).rpartition("/")[2]: str(item["properties"]["status"]) for item in items}
+        if waited >= _REFERENCES_LIMIT or not _PASSING & {*states.values()}:
+            return states
+        sleep(5.0)
+        waited += 5.0
 
 
 def restart_gateway(arm: Arm, place: Place) -> None:

@@ -110,6 +110,27 @@ def test_references_should_be_refreshed_and_their_states_returned(manager: Resou
     assert manager.calls == [f"POST {REFERENCES}/refresh", f"GET {REFERENCES}"]
 
 
+def test_a_reference_that_is_being_read_should_be_waited_for(manager: ResourceManager, arm: Arm) -> None:
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            manager.account.references = {"GPULAUNCH_MASTER_KEY": "Resolved"}
+
+    manager.account.references = {"GPULAUNCH_MASTER_KEY": "Initialized"}
+    assert refresh_references(arm, PLACE, sleep) == {"GPULAUNCH_MASTER_KEY": "Resolved"}
+    assert slept == [5.0, 5.0]
+    assert manager.calls == [f"POST {REFERENCES}/refresh", *[f"GET {REFERENCES}"] * 3]
+
+
+def test_a_reference_that_stays_denied_should_be_reported_after_two_minutes(manager: ResourceManager, arm: Arm) -> None:
+    slept: list[float] = []
+    manager.account.references = {"GPULAUNCH_MASTER_KEY": "AccessToKeyVaultDenied"}
+    assert refresh_references(arm, PLACE, slept.append) == {"GPULAUNCH_MASTER_KEY": "AccessToKeyVaultDenied"}
+    assert sum(slept) == 120.0
+
+
 def test_a_missing_name_should_be_one_line() -> None:
     with pytest.raises(SetupError, match="AZURE_RESOURCE_GROUP, GPULAUNCH_APP_NAME, GPULAUNCH_GATEWAY_VAULT_NAME"):
         Place.of({"AZURE_SUBSCRIPTION_ID": "s", "GPULAUNCH_VAULT_NAME": "v", "GPULAUNCH_TOKEN_VAULT_NAME": "t"})
