@@ -38,6 +38,8 @@ GIVEN = (
     "r2-secret-access-key",
     "s3-access-key-id",
     "s3-secret-access-key",
+    "webhook-urls",
+    "webhook-secret",
     TOKEN,
     GATEWAY_KEY,
 )

@@ -75,6 +75,9 @@ param alwaysReadyHttp int = 0
 @description('Read hub-token from the vault, for gated models on the Hugging Face Hub.')
 param useHubToken bool = false
 
+@description('Read webhook-urls and webhook-secret from the vault, to send alerts.')
+param useWebhooks bool = false
+
 @description('URL of the Cloudflare R2 account. If set, the vault must hold r2-access-key-id and r2-secret-access-key.')
 param r2Endpoint string = ''
 
@@ -277,6 +280,7 @@ module app 'modules/app.bicep' = {
     maximumInstances: maximumInstances
     alwaysReadyHttp: alwaysReadyHttp
     useHubToken: useHubToken
+    useWebhooks: useWebhooks
     r2Endpoint: r2Endpoint
     s3Region: s3Region
     moreSettings: more

@@ -17,6 +17,7 @@ param instanceMemoryMB int
 param maximumInstances int
 param alwaysReadyHttp int
 param useHubToken bool
+param useWebhooks bool
 param r2Endpoint string
 param s3Region string
 param moreSettings object
@@ -143,6 +144,11 @@ var gatewaySettings = {
 var hubSettings = {
   HF_TOKEN: '${fromVault}/hub-token)'
 }
+// Addresses of webhooks are secrets: whoever knows one can send in the deployment's name.
+var webhookSettings = {
+  GPULAUNCH_WEBHOOK_URLS: '${fromVault}/webhook-urls)'
+  GPULAUNCH_WEBHOOK_SECRET: '${fromVault}/webhook-secret)'
+}
 var r2Settings = {
   R2_ENDPOINT: r2Endpoint
   R2_ACCESS_KEY_ID: '${fromVault}/r2-access-key-id)'
@@ -169,6 +175,7 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
     appSettings,
     ownGateway ? gatewaySettings : {},
     useHubToken ? hubSettings : {},
+    useWebhooks ? webhookSettings : {},
     empty(r2Endpoint) ? {} : r2Settings,
     empty(s3Region) ? {} : s3Settings,
     moreSettings

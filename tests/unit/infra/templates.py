@@ -34,5 +34,13 @@ def code(path: Path) -> str:
 
 def settings_set() -> set[str]:
     """Every setting that infra/ gives the app, in whatever variant."""
-    names = ("hostSettings", "appSettings", "gatewaySettings", "hubSettings", "r2Settings", "s3Settings")
+    names = (
+        "hostSettings",
+        "appSettings",
+        "gatewaySettings",
+        "hubSettings",
+        "webhookSettings",
+        "r2Settings",
+        "s3Settings",
+    )
     return keys(INFRA / "modules" / "app.bicep", *names)

@@ -84,9 +84,9 @@ def test_no_output_should_hold_a_secret() -> None:
 
 def test_a_secret_setting_should_be_a_reference_into_a_vault() -> None:
     variables = parsed(INFRA / "modules" / "app.bicep")["variables"]
-    for group in ("appSettings", "hubSettings", "r2Settings", "s3Settings"):
+    for group in ("appSettings", "hubSettings", "webhookSettings", "r2Settings", "s3Settings"):
         for name, value in variables[group]["value"].items():
-            if re.search(r"TOKEN|KEY", name):
+            if re.search(r"TOKEN|KEY|WEBHOOK", name):
                 assert re.match(r"\$\{fromVault\}/|@Microsoft\.KeyVault\(", str(value)), name
 
 

@@ -17,6 +17,7 @@ param instanceMemoryMB = 512
 param maximumInstances = 100
 param alwaysReadyHttp = 1
 param useHubToken = true
+param useWebhooks = true
 param r2Endpoint = 'https://example.r2.cloudflarestorage.com'
 param s3Region = 'us-east-1'
 param moreSettings = base64('{"GPULAUNCH_WORKSPACE": "team", "GPULAUNCH_MAX_INSTANCES": "20"}')
