@@ -131,14 +131,15 @@ def _node(found: RoutedEndpoint, slot: RoutedSlot, unseal: Unseal) -> Node | Non
     except ValueError:
         return None  # sealed for another gateway key; the control plane's next step seals it anew
     generation = next((one for one in found.generations if one.number == slot.generation), found.generations[-1])
+    template = route.template or generation.template
     host = f"[{route.address}]" if ":" in route.address else route.address
     return Node(
         instance_id=slot.instance_id,
         attempt=route.attempt,
         base=f"{'http' if route.server_name is None else 'https'}://{host}:{route.port}",
         key=key,
-        model=generation.template.model_name,
-        slots=slots_of(generation.template.vllm_args),
+        model=template.model_name,
+        slots=slots_of(template.vllm_args),
         draining=slot.state != "active",
         simulated=route.simulated,
         server_name=route.server_name,

@@ -11,6 +11,11 @@ ROW_AREA = "endpoint"
 """Row keys of endpoints are `endpoint|<name>`; the document is in `doc`, or in `doc0`, `doc1` and so on."""
 
 
+class RoutedTemplate(Stored):
+    model_name: str
+    vllm_args: list[str] = []
+
+
 class SlotRoute(Kept):
     """How the gateway reaches a ready replica."""
 
@@ -24,6 +29,8 @@ class SlotRoute(Kept):
     """The name in the certificate that the node has to show; None: it answers by plain HTTP."""
     simulated: bool = False
     """The gateway itself answers with canned text; no node exists."""
+    template: RoutedTemplate | None = None
+    """What its node was launched with; None: an earlier version wrote the route, and it is its generation's."""
 
 
 class EndpointKey(Kept):
@@ -46,11 +53,6 @@ class RoutedSlot(Stored):
     state: str
     """`active` ones get requests, others finish those that they have."""
     route: SlotRoute | None = None
-
-
-class RoutedTemplate(Stored):
-    model_name: str
-    vllm_args: list[str] = []
 
 
 class RoutedGeneration(Stored):

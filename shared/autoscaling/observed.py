@@ -6,6 +6,7 @@ from datetime import datetime
 
 from gpulaunch.models.gateways import GatewayReport
 from gpulaunch.models.instances import Phase
+from gpulaunch.models.routes import RoutedTemplate
 from shared.domain.instance import AttemptState, Failure, InstanceRecord
 
 
@@ -34,6 +35,8 @@ class Replica:
     tls: bool = False
     """Its node answers by TLS."""
     simulated: bool = False
+    template: RoutedTemplate | None = None
+    """What the gateway has to know of its launch."""
 
     @property
     def ready(self) -> bool:
@@ -82,6 +85,7 @@ def replica_of(record: InstanceRecord) -> Replica:
         drains_until=None if attempt is None else attempt.drains_until,
         tls=attempt is not None and attempt.tls,
         simulated=record.mode == "simulation",
+        template=RoutedTemplate(model_name=record.request.model_name, vllm_args=record.request.vllm_args),
     )
 
 

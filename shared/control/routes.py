@@ -28,7 +28,8 @@ class RouteMaker:
             return slot if slot.route is None else slot.model_copy(update={"route": None})
         host, port = replica.address
         known = slot.route
-        if known is not None and (known.attempt, known.address, known.port) == (replica.attempt, host, port):
+        there = (replica.attempt, host, port, replica.template)
+        if known is not None and (known.attempt, known.address, known.port, known.template) == there:
             return slot
         sealed = self.deriver.sealed(self.deriver.endpoint_key(slot.instance_id, replica.attempt))
         route = SlotRoute(
@@ -38,5 +39,6 @@ class RouteMaker:
             sealed_key=sealed,
             server_name=node_name(slot.instance_id, replica.attempt) if replica.tls else None,
             simulated=replica.simulated,
+            template=replica.template,
         )
         return slot.model_copy(update={"route": route})

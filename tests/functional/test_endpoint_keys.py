@@ -187,6 +187,18 @@ class TestRoutes:
         assert len(found.endpoints["chat"].nodes) == 2
         assert set(found.unreadable) == {"endpoint|torn"}
 
+    def test_a_node_should_be_asked_for_its_own_model_while_others_are_rolled_to_another(self, world: World) -> None:
+        create(world, replicas=2)
+        world.run(120)
+        old = {one.instance_id: one.model for one in as_gateway(world).endpoints["chat"].nodes}
+        world.call("PATCH", CHAT, {"launch": {"model_name": "Qwen/Qwen2.5-7B-Instruct"}})
+        kept = list[tuple[str, str]]()
+        for _ in range(60):
+            world.run(10)
+            kept += [(one.instance_id, one.model) for one in as_gateway(world).endpoints["chat"].nodes]
+        assert {(name, model) for name, model in kept if name in old} == set(old.items())
+        assert {model for name, model in kept if name not in old} == {"Qwen/Qwen2.5-7B-Instruct"}
+
 
 def test_the_address_should_be_shown_where_there_is_a_gateway(world: World) -> None:
     create(world)

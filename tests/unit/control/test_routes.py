@@ -1,10 +1,13 @@
 """How the gateway reaches replicas: at an address, with a key that it alone reads, by TLS where the node has it."""
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.table import unsealer
 from gpulaunch.models.endpoints import EndpointSpec
 from gpulaunch.models.instances import Phase
+from gpulaunch.models.routes import RoutedTemplate
 from shared.auth import Deriver
 from shared.autoscaling.observed import UNREADABLE, Replica
 from shared.certificates import node_name
@@ -35,6 +38,20 @@ def test_a_ready_replica_should_be_reached_by_its_certificates_name() -> None:
     assert (route.attempt, route.address, route.port) == (2, "10.0.0.2", 8000)
     assert (route.server_name, found.authority) == (node_name(ONE, 2), DERIVER.authority_certificate())
     assert unsealer(DERIVER.gateway_key())(route.sealed_key) == DERIVER.endpoint_key(ONE, 2)
+
+
+def test_a_route_should_name_what_its_node_was_launched_with() -> None:
+    template = RoutedTemplate(model_name="org/old", vllm_args=["--max-num-seqs", "2"])
+    route = endpoint(replace(READY, template=template)).slots[0].route
+    assert route is not None
+    assert route.template == template
+
+
+def test_a_route_of_an_earlier_version_should_be_completed() -> None:
+    template = RoutedTemplate(model_name="org/old")
+    route = ROUTES.routed(endpoint(READY), {ONE: replace(READY, template=template)}).slots[0].route
+    assert route is not None
+    assert route.template == template
 
 
 def test_one_of_an_earlier_version_should_be_reached_in_plain() -> None:
