@@ -143,18 +143,26 @@ class ReplicaKeeper:
             log.info("%s; endpoint %s was changed meanwhile", why, found.record.name)
 
     def _terminate(self, endpoint: EndpointRecord, slot: Slot) -> None:
-        self.terminate(slot.instance_id, f"Released by its endpoint {endpoint.name}.")
+        if self.terminate(slot.instance_id, f"Released by its endpoint {endpoint.name}.") or not endpoint.deleting:
+            return
+        try:
+            self.terminator.terminate(slot.instance_id)
+        except (StaleRecordError, InstanceNotFoundError) as error:
+            log.info("%s is terminated by the next sweep: %s", slot.instance_id, error)
 
-    def terminate(self, instance_id: str, why: str) -> None:
-        """Begin to terminate a replica, for a reason that its record shows."""
+    def terminate(self, instance_id: str, why: str) -> bool:
+        """Begin to terminate a replica, for a reason that its record shows.
+
+        False: its record cannot be read, perhaps only since it was decided to end it, and its node is left as it is.
+        """
         reason = Failure(reason=Reason.USER_REQUEST, message=why)
         try:
-            try:
-                self.records.change(instance_id, TerminationRequested(reason))
-            except UnreadableRecordError:
-                self.terminator.terminate(instance_id)
+            self.records.change(instance_id, TerminationRequested(reason))
+        except UnreadableRecordError:
+            return False
         except (StaleRecordError, InstanceNotFoundError) as error:
             log.info("%s is terminated by the next sweep: %s", instance_id, error)
+        return True
 
 
 @dataclass(frozen=True)

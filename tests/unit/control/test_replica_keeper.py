@@ -238,6 +238,18 @@ class TestSteps:
         keeping.step()
         assert (first in {slot.instance_id for slot in keeping.record.slots}) is not ended
 
+    @pytest.mark.parametrize("deleting", [False, True])
+    def test_one_that_turned_unreadable_should_be_terminated_only_with_its_endpoint(
+        self, keeping: Keeping, *, deleting: bool
+    ) -> None:
+        keeping.step()
+        first, store = keeping.launcher.launched[0], keeping.deployment.store
+        known = {first: keeping.deployment.record(first)}
+        rewrite(store, rows.record_key(first, ended=False), later_phase)
+        keeping.change(SlotState.RELEASING, deleting=deleting)
+        keeping.keeper.advance(keeping.found, known)
+        assert keeping.terminated == ([first] if deleting else [])
+
 
 class TestLaunching:
     def test_each_launch_should_know_on_which_offers_the_other_replicas_are(self, keeping: Keeping) -> None:
@@ -341,26 +353,28 @@ class TestTermination:
             assert (one.ending.reason, one.ending.message) == (Reason.USER_REQUEST, "Released by its endpoint chat.")
         assert keeping.terminated == []
 
-    def test_one_that_cannot_be_read_should_be_terminated_as_by_a_user(self, keeping: Keeping) -> None:
+    def test_a_stray_that_cannot_be_read_should_be_left_as_it_is(self, keeping: Keeping) -> None:
         keeping.deployment.create()
         rewrite(keeping.deployment.store, rows.record_key(ONE, ended=False), later_phase)
-        keeping.keeper.terminate(ONE, "It fills no slot.")
-        assert keeping.terminated == [ONE]
+        assert not keeping.keeper.terminate(ONE, "It fills no slot.")
+        assert keeping.terminated == []
 
-    @pytest.mark.parametrize("error", [STALE, InstanceNotFoundError(ONE)])
+    @pytest.mark.parametrize("error", [STALE, InstanceNotFoundError("one")])
     def test_one_that_cannot_be_read_and_is_changed_meanwhile_should_be_left_to_the_next_sweep(
         self, keeping: Keeping, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
     ) -> None:
-        keeping.deployment.create()
-        rewrite(keeping.deployment.store, rows.record_key(ONE, ended=False), later_phase)
+        keeping.step()
+        first = keeping.launcher.launched[0]
+        rewrite(keeping.deployment.store, rows.record_key(first, ended=False), later_phase)
+        keeping.change(SlotState.RELEASING, deleting=True)
 
         def refuse(instance_id: str) -> None:
             raise error
 
         monkeypatch.setattr(keeping, "terminate", refuse)
         with caplog.at_level(logging.INFO, "gpulaunch.endpoints"):
-            keeping.keeper.terminate(ONE, "It fills no slot.")
-        assert caplog.messages == [f"{ONE} is terminated by the next sweep: {error}"]
+            keeping.step()
+        assert f"{first} is terminated by the next sweep: {error}" in caplog.messages
 
     def test_one_that_keeps_changing_should_be_left_to_the_next_sweep(self, keeping: Keeping) -> None:
         keeping.deployment.create()
