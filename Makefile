@@ -173,11 +173,11 @@ SEEDS ?= 2000
 FROM ?= 1
 JOBS ?= 1
 
-simulate: install ## run the whole program under faults, by seeds: SEEDS=n FROM=k JOBS=processes, or SEED=n for one with its trace
+simulate: install ## run the whole program under faults, by seeds: SEEDS=n FROM=k JOBS=processes, or SEED=n for one with its trace; ENDPOINTS=1: those with gateways
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --from $(FROM) --jobs $(JOBS)) \
-	  $(if $(MUTATION),--mutation $(MUTATION))
+	  $(if $(MUTATION),--mutation $(MUTATION)) $(if $(ENDPOINTS),--endpoints)
 
-simulate-ci: install ## run two thousand seeds as tests
+simulate-ci: install ## run two thousand seeds, and three hundred with endpoints, as tests
 	@$(BIN)/python -m pytest -q -n 0 -m simulation tests/simulation
 
 SAMPLE ?= 600

@@ -6,9 +6,8 @@ import time
 from collections import Counter
 
 from tests.simulation.chaos import KINDS
-from tests.simulation.mutations_of_kinds import MUTATIONS
-from tests.simulation.reached import REACHED
-from tests.simulation.seeds import planted, play_all
+from tests.simulation.reached import REACHED, REACHED_WITH_ENDPOINTS
+from tests.simulation.seeds import ALL_MUTATIONS, planted, play_all
 from tests.simulation.simulator import Outcome, play
 
 
@@ -33,14 +32,15 @@ def main() -> int:
     parser.add_argument("--from", type=int, default=1, dest="first", help="the first one")
     parser.add_argument("--seed", type=int, help="only this one, with its trace")
     parser.add_argument("--stop-after", type=int, default=5, help="violations after which it stops")
-    parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="with this planted bug")
+    parser.add_argument("--mutation", choices=sorted(ALL_MUTATIONS), help="with this planted bug")
     parser.add_argument("--jobs", type=int, default=1, help="processes that share the seeds")
     parser.add_argument("--without", nargs="*", default=(), choices=KINDS, help="kinds of faults that don't happen")
+    parser.add_argument("--endpoints", action="store_true", help="seeds with endpoints, gateways and clients")
     given = parser.parse_args()
     if given.seed is None:
         return simulate(given)
     with planted(given.mutation):
-        outcome = play(given.seed, detailed=True, without=given.without)
+        outcome = play(given.seed, detailed=True, without=given.without, endpoints=given.endpoints)
     show(outcome, trace=True)
     return 1 if outcome.violations else 0
 
@@ -48,7 +48,8 @@ def main() -> int:
 def simulate(given: argparse.Namespace) -> int:
     began, bad = time.monotonic(), 0
     came_to: Counter[str] = Counter()
-    outcomes = play_all(range(given.first, given.first + given.seeds), given.jobs, given.mutation, given.without)
+    seeds = range(given.first, given.first + given.seeds)
+    outcomes = play_all(seeds, given.jobs, given.mutation, given.without, endpoints=given.endpoints)
     for count, outcome in enumerate(outcomes, 1):
         came_to.update(outcome.reached)
         if outcome.violations:
@@ -61,7 +62,7 @@ def simulate(given: argparse.Namespace) -> int:
             took = time.monotonic() - began
             print(f"{count} seeds, {bad} with a violation, {took / count * 1000:.0f} ms each", flush=True)
     print("what the seeds came to, and how many of them:")
-    for name in REACHED:
+    for name in (*REACHED, *(REACHED_WITH_ENDPOINTS if given.endpoints else ())):
         print(f"{came_to[name]:8}  {name}")
     return 1 if bad else 0
 

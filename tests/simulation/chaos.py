@@ -91,6 +91,12 @@ class Rates:
     """Per simulated minute: the host takes no message for minutes, so that they wait for their turn."""
     bad_item: float = 0.0
     """Per simulated minute: a task of the sweep fails for some time, at one record or altogether."""
+    gateway_dies: float = 0.0
+    """Per simulated minute: a gateway is killed, and another one started after a while."""
+    gateway_ends: float = 0.0
+    """The same of one that is asked to end, and finishes what is under way."""
+    table_away: float = 0.0
+    """Per simulated minute: a gateway, or all of them, cannot reach the table for some time."""
 
     def __str__(self) -> str:
         named = ((field.name, getattr(self, field.name)) for field in fields(self))
@@ -149,16 +155,24 @@ _APART: dict[str, tuple[float, float, float]] = {
     "busy": (0.15, 0.1, 0.5),
 }
 """The same of kinds with draws of their own: a seed without any of them runs as it did before there were such."""
+_OF_ENDPOINTS: dict[str, tuple[float, float, float]] = {
+    "gateway_dies": (0.4, 0.05, 0.5),
+    "gateway_ends": (0.3, 0.05, 0.3),
+    "table_away": (0.4, 0.05, 0.4),
+}
+"""The same of kinds that only seeds with endpoints have."""
 
 
-def draw_apart(seed: int) -> dict[str, float]:
+def draw_apart(seed: int, *, endpoints: bool = False) -> dict[str, float]:
     """The rates of the kinds with draws of their own."""
     drawn: dict[str, float] = {}
-    for name, (chance, low, high) in _APART.items():
+    for name, (chance, low, high) in (_APART | _OF_ENDPOINTS if endpoints else _APART).items():
         random = Random(f"{name} {seed}")
         drawn[name] = math.exp(random.uniform(math.log(low), math.log(high))) if random.random() < chance else 0.0
     if drawn["newer"]:
         drawn["older"] = 0.0
+    if endpoints:
+        drawn["wire"] = 0.0  # its stand-in is slow, and gateways read all the time
     if drawn["table_restored"]:
         drawn |= dict.fromkeys(("newer", "older", "unreadable"), 0.0)
     return drawn
@@ -288,7 +302,7 @@ class Chaos:
 
     def _die(self, when: str) -> None:
         task = self.scheduler.current
-        if task is None or not task.process.name.startswith("worker"):
+        if task is None or not task.process.name.startswith(("worker", "gateway")):
             return
         self.scheduler.note(f"dies {when}")
         self.scheduler.kill(task.process)

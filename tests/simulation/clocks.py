@@ -17,9 +17,12 @@ class Clocks:
     def now(self) -> datetime:
         scheduler = self._chaos.scheduler
         task = scheduler.current
-        if not self._chaos.rates.clocks or task is None or not self._chaos.on:
-            return scheduler.now()
-        return scheduler.now() + self._by(task.process.name)
+        return scheduler.now() if task is None else self.now_of(task.process.name)
+
+    def now_of(self, process: str) -> datetime:
+        """What the clock of a process says."""
+        now = self._chaos.scheduler.now()
+        return now + self._by(process) if self._chaos.rates.clocks and self._chaos.on else now
 
     def _by(self, process: str) -> timedelta:
         if process not in self._wrong:

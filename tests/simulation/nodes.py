@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
 
 from shared.domain.node import JobResult, NodeNotice, NodePhase, NodeStatus
 from shared.domain.provider import NodeTarget, NodeUnreachableError, Probe
@@ -13,7 +15,14 @@ Call = Callable[[str, str, str, object], "int | None"]
 
 PORT = 8000
 _PHASES = (NodePhase.INSTALLING, NodePhase.LOADING_MODEL, NodePhase.STARTING_SERVER)
+LAST_PHASE = NodePhase.STARTING_SERVER
 _FAILURES = ("install_failed", "model_fetch_failed", "server_failed", "port_taken", None)
+
+
+class Breakable(Protocol):
+    """A request that ends with its node."""
+
+    def break_off(self) -> None: ...
 
 
 @dataclass
@@ -25,6 +34,8 @@ class _Fate:
     stuck_at: NodePhase | None = None
     dies_after: float | None = None
     evicted_after: float | None = None
+    failure: str | None = None
+    """What it fails with; None: with anything."""
     deaf: bool = False
     """It ends itself in no case."""
     stays: bool = False
@@ -50,6 +61,13 @@ class Node:
         """When a call with the job's result was answered."""
         self.pace = 1.0
         """How much rarer than in life its heartbeats are."""
+        self.under_way: dict[Breakable, None] = {}
+        """Requests of gateways that it works on."""
+        self.finished = 0
+        self.used_since: datetime | None = None
+        """Since when it is used by its own address, while it is busy."""
+        self.troubled_at: datetime | None = None
+        """When a caller last noticed something wrong with it."""
         self.failed_probes = 0
         self.noticed = False
         """It was told that its machine is about to be taken back."""
@@ -81,6 +99,8 @@ class Node:
 
     def die(self) -> None:
         self.serving = False
+        for one in list(self.under_way):
+            one.break_off()
         self._chaos.scheduler.kill(self.process)
 
     def _live(self, call: Call) -> None:
@@ -107,7 +127,8 @@ class Node:
         for phase in _PHASES:
             self.status = NodeStatus(phase=phase)
             if phase is self.fate.fails_at:
-                self.status = NodeStatus(phase=NodePhase.FAILED, failure=random.choice(_FAILURES), detail="failed")
+                failure = self.fate.failure or random.choice(_FAILURES)
+                self.status = NodeStatus(phase=NodePhase.FAILED, failure=failure, detail="failed")
             tell("node_progress", self.status.model_dump(mode="json"))
             left = random.uniform(5, 40)
             while left > 0 or phase in (self.fate.stuck_at, self.fate.fails_at):
@@ -221,5 +242,5 @@ class Fleet:
         lost = self._chaos.strikes(self._chaos.rates.call_lost)
         if node is None or not node.alive or not node.serving or lost or now < node.hiccup_until:
             return Probe(alive=False, message="no answer in time")
-        running = 1.0 if node.busy else 0.0
-        return Probe(alive=True, running_requests=running, waiting_requests=0.0, finished_requests=1.0)
+        running, finished = float(node.busy + len(node.under_way)), 1.0 + node.finished
+        return Probe(alive=True, running_requests=running, waiting_requests=0.0, finished_requests=finished)

@@ -54,6 +54,32 @@ _NOTES = {
     "messages wait for their turn": "the host is busy",
 }
 """By name: what stands in a line of the trace."""
+_OF_ENDPOINTS = {
+    "a replica drains": " drains.",
+    "a replica is released": " is released.",
+    "a draining replica is needed again": " is needed again.",
+    "a generation is stopped": " is stopped: ",
+    "a generation serves": " serves.",
+    "an endpoint is removed": " is removed",
+    "a start is refused": "A start was refused",
+    "a gateway is killed": " is killed",
+    "a gateway dies as it writes its report": ": write its report",
+    "a gateway has ended": " has ended",
+    "the table is away from all gateways": "the table is away from all gateways",
+    "the table is away from one gateway": "the table is away from gateway ",
+    "a gateway leaves a call behind": "is left behind: no answer in time",
+    "a request is served": " is served 200",
+    "a stream is broken": " is broken 200 broken",
+    "an answer that is no stream is broken": " is broken 200, on",
+    "a client leaves": " is left ",
+    "a request dies with its gateway": " is gateway died",
+    "an unknown key is refused": " is refused 401",
+    "a request waits too long": " is refused 503 unavailable",
+    "a stream waits too long": " is refused 200 unavailable",
+    "no node serves a request": " is refused 503, on",
+    "an endpoint is written by a later version": "chat-0 is written by a later version",
+}
+"""The same of seeds with endpoints."""
 _ENDINGS = (
     Reason.USER_REQUEST,
     Reason.JOB_COMPLETED,
@@ -77,12 +103,14 @@ REACHED = (
     *_OTHERS,
 )
 """Everything that the seeds of CI have to come to."""
+REACHED_WITH_ENDPOINTS = tuple(_OF_ENDPOINTS)
+"""The same of those with endpoints."""
 
 
 def reached(trace: Sequence[tuple[int, str, str]], records: Sequence[InstanceRecord]) -> set[str]:
     """The names of what happened in a run."""
     text = "\n".join(what for _, _, what in trace)
-    found = {name for name, words in _NOTES.items() if words in text}
+    found = {name for name, words in (_NOTES | _OF_ENDPOINTS).items() if words in text}
     for record in records:
         if record.ending is not None:
             found.add(f"ended: {record.ending.reason.value}")

@@ -27,6 +27,7 @@ class RestoredTable:
         self._simulator = simulator
         self._random = Random(f"restored table {simulator.seed}")
         self._copy: dict[str, tuple[str, dict[str, str]]] = {}
+        self._endpoints: dict[str, tuple[str, dict[str, str]]] = {}
         self._in_use: set[str] = set()
         """Clusters of ready instances that the restored table has no record of."""
         if not simulator.chaos.rates.table_restored:
@@ -39,6 +40,8 @@ class RestoredTable:
 
     def _take_copy(self) -> None:
         self._copy = self._simulator.table.copy()
+        if self._simulator.endpoints is not None:
+            self._endpoints = dict(self._simulator.endpoints.store.table.rows)
 
     def _restore(self) -> None:
         simulator, checks = self._simulator, self._simulator.checks
@@ -46,6 +49,8 @@ class RestoredTable:
             return
         ready = {one.instance_id: one.attempts[-1].cluster_name for one in checks.records if one.phase is Phase.READY}
         simulator.table.put_back({key: found for key, found in self._copy.items() if not key.startswith("note|")})
+        if simulator.endpoints is not None:
+            simulator.endpoints.store.put_back(self._endpoints)
         self._in_use = {name for one, name in ready.items() if simulator.table.load(one) is None}
         kept = "emptied" if not self._copy else "restored"
         simulator.scheduler.note(f"the table is {kept}, with {len(self._in_use)} nodes in use that it does not know")

@@ -29,12 +29,16 @@ class Process:
         self.name = name
         self.alive = True
         self.tasks: dict[Task, None] = {}
+        self.on_end: Callable[[], None] | None = None
+        """Called once its tasks have ended."""
 
 
 class Task:
     def __init__(self, name: str, process: Process, act: Callable[[], Any], hub: Any) -> None:
         self.name = name
         self.process = process
+        self.began = 0
+        """When it was spawned, milliseconds."""
         self.ended = False
         self.died = False
         self.dying = False
@@ -72,7 +76,11 @@ class Scheduler:
         self._tasks: dict[Task, None] = {}
 
     def now(self) -> datetime:
-        return self.start + timedelta(milliseconds=self.milliseconds)
+        return self.moment(self.milliseconds)
+
+    def moment(self, milliseconds: int) -> datetime:
+        """The time so many milliseconds after the start."""
+        return self.start + timedelta(milliseconds=milliseconds)
 
     @property
     def seconds(self) -> float:
@@ -105,6 +113,7 @@ class Scheduler:
     ) -> Task:
         task = Task(name, process, act, self._hub)
         task.on_end = on_end
+        task.began = self.milliseconds
         process.tasks[task] = None
         self._tasks[task] = None
         self.after(delay, lambda: self._switch(task))
@@ -123,6 +132,21 @@ class Scheduler:
         waiting = self._own()
         task.on_end = lambda _: self._switch(waiting)
         self._hub.switch()
+
+    def join_within(self, task: Task, seconds: float) -> bool:
+        """Wait for the end of another task, for so long; whether it has ended. Only within a task."""
+        waiting = self._own()
+        woken: list[bool] = []
+
+        def wake() -> None:
+            if not woken:
+                woken.append(True)
+                self._switch(waiting)
+
+        task.on_end = lambda _: wake()
+        self.after(seconds, wake)
+        self._hub.switch()
+        return task.ended
 
     def kill(self, process: Process) -> None:
         if not process.alive:
@@ -186,3 +210,5 @@ class Scheduler:
     def _kill_tasks(self, process: Process) -> None:
         for task in list(process.tasks):
             self._throw(task)
+        if process.on_end is not None:
+            process.on_end()

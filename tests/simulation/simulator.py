@@ -10,61 +10,45 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
-from gpulaunch.models.instances import Mode
 from gpulaunch.models.requests import LaunchRequest
 from shared import app as runtime
-from shared.adapters import Adapters
 from shared.app import compose
 from shared.auth import Deriver
-from shared.backends.base import Backend
-from shared.backends.simulation.faults import check_fault_labels
-from shared.backends.simulation.provider import SimulatedNodes, SimulationProvider
-from shared.backends.skypilot import provider as skypilot
-from shared.catalog.snapshot import snapshot
 from shared.clouds.azure import compute as azure_compute
 from shared.control import quota_check as quotas
-from shared.lifecycle.timeouts import Timeouts
-from shared.model_sources.assignment import AssignmentMaker
-from shared.redaction import Redactor
 from shared.webhooks import delivery
-from tests.functional.world import ADMIN, MASTER, SWEEP_SECONDS
-from tests.simulation.adapters import FaultySimulatedCloud, Files, Ids, draw_money, settings_of
-from tests.simulation.azure import AtOnce, AzureOfProcesses, FaultyAzure
+from tests.functional.world import MASTER, SWEEP_SECONDS
+from tests.simulation.adapters import FaultySimulatedCloud, draw_money, settings_of
+from tests.simulation.assembly import adapters_of
+from tests.simulation.azure import AtOnce, FaultyAzure
 from tests.simulation.bad_items import BadItems
 from tests.simulation.books import LostBooks
 from tests.simulation.chaos import Chaos, Rates, draw, draw_apart
 from tests.simulation.checks import COLLECTED_AFTER, DELETED_AFTER, Checks
 from tests.simulation.clocks import Clocks
-from tests.simulation.cloud import FaultyProvider, Machines, SkyServer
+from tests.simulation.cloud import Machines, SkyServer
+from tests.simulation.endpoints.world import EndpointWorld
 from tests.simulation.host import Errors, Host
 from tests.simulation.neighbours import CONFIRMED_EVERY, Neighbours, operate
 from tests.simulation.nodes import Fleet, Node
 from tests.simulation.reached import reached
 from tests.simulation.restored import RestoredTable
 from tests.simulation.scheduler import Process, Scheduler
-from tests.simulation.storage import FaultyQueues, FaultyStore, KeptByProcess, Table, Truth
+from tests.simulation.storage import FaultyQueues, FaultyStore, Table, Truth
 from tests.simulation.unreadable import UnreadableRows
 from tests.simulation.users import User
 from tests.simulation.versions import Versions
 from tests.simulation.wire import HostQueues, Wire
 from tests.simulation.witness import LOOK_SECONDS, PATIENCE, Receiver, witness_of
-from tests.simulation.workload import money_of, rates_of, workload_of
+from tests.simulation.workload import endpoints_of, money_of, rates_of, workload_of
 from tests.standins.storage.tables import PAGE
 from tests.standins.storage.transport import unpacked_batches
-from tests.twins.endpoints import MemoryEndpointStore
-from tests.twins.factories import DEPLOYMENT
 
 CALM = 5400.0
 """Seconds in which everything comes to its end once nothing goes wrong any more: one attempt that hangs in each of its
 phases until it is given up, and another one."""
-REFUSED_SECONDS = 5.0
-"""How long a process keeps what it knows of refused offers."""
 SLICE = 200
 """Nodes probed at once: more than there are."""
-LIMITS = Timeouts(
-    provisioning=240, installing=240, loading_model=300, starting_server=240, registering=120, release_alert=150
-)
-"""Shorter phases than in life, so that a hanging node costs a simulated run minutes."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +65,17 @@ class Outcome:
 
 
 class Simulator:
-    def __init__(self, seed: int, without: Iterable[str] = ()) -> None:
-        self.random = Random(seed)
+    def __init__(self, seed: int, without: Iterable[str] = (), *, endpoints: bool = False) -> None:
+        self.random = Random(f"endpoints {seed}" if endpoints else seed)
         # tenacity waits for times that it draws itself
         global_random.seed(seed)
         self.seed = seed
-        self.workload = workload_of(seed)
+        self.workload = endpoints_of(seed) if endpoints else workload_of(seed)
         self.scheduler = Scheduler(self.random, self.workload.start)
-        self.kind = self.random.choice(("push", "push", "pull", "pull", "simulation"))
+        self.kind = self.random.choice(("push", "push", "pull", "pull", *(() if endpoints else ("simulation",))))
         asks_azure = self.kind != "simulation" and self.random.random() < 0.5
         rates = rates_of(seed, self.workload, draw(self.random, azure=asks_azure))
-        rates = replace(rates, **(draw_apart(seed) | dict.fromkeys(without, 0.0)))
+        rates = replace(rates, **(draw_apart(seed, endpoints=endpoints) | dict.fromkeys(without, 0.0)))
         until = self.random.choice((200.0, 500.0, 900.0, 1500.0))
         self.chaos = Chaos(self.scheduler, rates, self.workload.faults or until)
         self.money = money_of(seed, self.workload, draw_money(self.random))
@@ -106,15 +90,15 @@ class Simulator:
         self.host = Host(self)
         self.store: Any
         self.queues: FaultyQueues | HostQueues
-        versions = Versions(self.chaos, lambda: self.table, self.checks.violated)
+        self.versions = Versions(self.chaos, lambda: self.table, self.checks.violated)
         self.on_wire = rates.wire > 0
         if self.on_wire:
             page = Random(f"pages {seed}").choice((2, PAGE, PAGE))
-            wire = Wire(self.chaos, self.checks, self.host.announce, versions, page)
+            wire = Wire(self.chaos, self.checks, self.host.announce, self.versions, page)
             self.table, self.store, self.queues = wire.table, wire.store, wire.queues
         else:
-            self.store = FaultyStore(self.chaos, self.table, self.checks, versions.written)
-            self.queues = FaultyQueues(self.chaos, self.checks, self.host.announce, versions.sent)
+            self.store = FaultyStore(self.chaos, self.table, self.checks, self.versions.written)
+            self.queues = FaultyQueues(self.chaos, self.checks, self.host.announce, self.versions.sent)
         self.truth = Truth(self.table)
         self.fleet = Fleet(self.chaos)
         self.simulated = FaultySimulatedCloud(self.chaos, self.checks)
@@ -125,7 +109,8 @@ class Simulator:
         self.neighbours.move_in(self)
         self.deriver = Deriver(MASTER)
         self.probe_slice = self.random.choice((1, SLICE))
-        self.adapters = self._adapters()
+        self.endpoints = EndpointWorld(self) if endpoints else None
+        self.adapters = adapters_of(self)
         self.restored = RestoredTable(self)
         self.lost_books = LostBooks(self)
         self.bad_items = BadItems(self)
@@ -140,64 +125,6 @@ class Simulator:
 
         shared = self.random.random() < 0.3
         return FaultyAzure(self.chaos, self.given.skypilot_user_id, deleted, shared=shared)
-
-    def _adapters(self) -> Adapters:
-        redactor = Redactor([ADMIN, MASTER.get_secret_value()])
-        if self.kind == "simulation":
-            inner = SimulationProvider(self.simulated, self.clocks)
-            backend = Backend(
-                FaultyProvider(inner, self.chaos, self.checks, self._discarded),
-                SimulatedNodes(self.simulated, self.clocks),
-                check_labels=check_fault_labels,
-            )
-        else:
-            with patch.object(skypilot, "SkyClient", return_value=self.sky):
-                real = skypilot.SkyPilotProvider(self.given, self.clocks, redactor, environ={}, script=lambda: "run")
-            backend = Backend(FaultyProvider(real, self.chaos, self.checks, self._discarded), self.fleet)
-
-        def backend_of(_: Mode) -> Backend:
-            return backend
-
-        return Adapters(
-            settings=self.given,
-            clock=self.clocks,
-            ids=Ids(self.random),
-            store=self.store,
-            endpoints=MemoryEndpointStore(),
-            queues=self.queues,
-            backends=backend_of,
-            catalog=snapshot(),
-            deriver=self.deriver,
-            assignments=AssignmentMaker(self.given, self.deriver, Files(self.chaos, self._last_of), self.clocks),
-            redactor=redactor,
-            deployment=DEPLOYMENT,
-            sleep=self.scheduler.pause,
-            # Within a process admissions queue up; without that lock they meet at the ledger's ETag, as processes do.
-            ledger_lock=nullcontext(),
-            # Tasks are greenlets of one thread: one that waited for a lock would wait for ever.
-            probe_turns=nullcontext(),
-            refused_offers=KeptByProcess(self.scheduler, REFUSED_SECONDS),
-            timeouts=replace(
-                LIMITS,
-                poisoned=self.random.choice((0, 2)),
-                max_attempts=self.random.choice((3, 12)),
-                max_recoveries=self.random.choice((0, 1, 5)),
-                # Where heartbeats are rarer, silence lasts longer.
-                silent=LIMITS.silent * self.workload.pace,
-                silence_observed=LIMITS.silence_observed * self.workload.pace,
-                silence_vouched=LIMITS.silence_vouched * self.workload.pace,
-                heard_lately=LIMITS.heard_lately * self.workload.pace,
-            ),
-            # With slices of one the probes of all but the oldest instance go through their queue.
-            probe_slice=self.probe_slice,
-            clouds={}
-            if self.azure is None
-            else {
-                "azure": AzureOfProcesses(
-                    self.chaos, self.azure, self.given.skypilot_user_id, self.checks.deletion_asked
-                )
-            },
-        )
 
     def run(self) -> Outcome:
         runtime.use(self.bad_items.around(compose(self.adapters)))
@@ -216,6 +143,8 @@ class Simulator:
             ):
                 self._play()
         finally:
+            if self.endpoints is not None:
+                self.endpoints.close()
             self.scheduler.close()
             log.propagate = propagated
             log.removeHandler(listener)
@@ -240,10 +169,12 @@ class Simulator:
     def _play(self) -> None:
         self.scheduler.note(f"workload: {self.workload.name}")
         few = self.random.randint(2, 5)
-        for number in range(self.workload.users or few):
+        for number in range(few if self.workload.users is None else self.workload.users):
             user = User(self, number)
             self.users.append(user)
             self.scheduler.spawn(user.name, Process(user.name), user.live)
+        if self.endpoints is not None:
+            self.endpoints.open()
         first = self.random.uniform(0, SWEEP_SECONDS)
         self.scheduler.after(first if self.workload.name != "weeks" else 1.0, self.host.tick)
         if self.given.budget_action == "end" and self.random.random() < 0.5:
@@ -269,15 +200,17 @@ class Simulator:
         self.scheduler.run(end, self._quiet)
         # What hung at the end of the faults is given time to be noticed: a dead node, a late message, a lie.
         self.scheduler.run(self.scheduler.seconds + 240)
-        self.scheduler.run(end + 240, self.checks.settled)
+        self.scheduler.run(end + 240, self._settled)
         if self.scheduler.stopped:
             return
         self.checks.at_rest(all_ended=False)
         for user in self.users:
             self.scheduler.spawn(f"{user.name} leaves", Process(user.name), user.leave)
+        if self.endpoints is not None:
+            self.endpoints.leave()
         self.scheduler.run(
             self.scheduler.seconds + 1800 * self.workload.pace,
-            lambda: self.checks.settled() and all(r.ended for r in self.checks.records),
+            lambda: self._settled() and all(r.ended for r in self.checks.records),
         )
         if not self.scheduler.stopped:
             self.checks.at_rest(all_ended=True)
@@ -310,18 +243,21 @@ class Simulator:
         runtime.use(self.bad_items.around(compose(self.adapters)))
 
     def _quiet(self) -> bool:
-        return all(user.done for user in self.users) and self.checks.settled()
+        return all(user.done for user in self.users) and self._settled()
+
+    def _settled(self) -> bool:
+        return self.checks.settled() and (self.endpoints is None or self.endpoints.settled())
 
     # The cloud.
 
-    def _last_of(self, request: LaunchRequest) -> str:
+    def last_of(self, request: LaunchRequest) -> str:
         """The end of the id of the newest instance that was launched with a request."""
         return next((one.instance_id[-4:] for one in reversed(self.checks.records) if one.request == request), "")
 
     def there(self) -> set[str]:
         return self.simulated.names if self.kind == "simulation" else set(self.machines.running)
 
-    def _discarded(self, name: str) -> None:
+    def discarded(self, name: str) -> None:
         """The garbage collection deletes a node."""
         self.checks.discarded(name)
         self.restored.discarded(name)
@@ -338,6 +274,8 @@ class Simulator:
         if found is not None and found.record.request.job is not None:
             node.job_seconds = self.random.uniform(30, 300)
         node.pace = self.workload.pace
+        if self.endpoints is not None:
+            self.endpoints.node_starts(node)
         deletes = self.random.random() < 0.5
         node.begin(
             self.host.node_call,
@@ -352,11 +290,14 @@ class Simulator:
             self.scheduler.after(60, self._perhaps_restart)
 
 
-def play(seed: int, *, detailed: bool = False, without: Iterable[str] = ()) -> Outcome:
-    """Run one seed; `detailed`: every operation is written down as well; `without`: rates that are zero instead."""
+def play(seed: int, *, detailed: bool = False, without: Iterable[str] = (), endpoints: bool = False) -> Outcome:
+    """Run one seed; `detailed`: every operation is written down as well; `without`: rates that are zero instead.
+
+    Seeds with endpoints are others than those of the same number without.
+    """
     state = global_random.getstate()
     try:
-        simulator = Simulator(seed, without)
+        simulator = Simulator(seed, without, endpoints=endpoints)
         simulator.scheduler.details = [] if detailed else None
         return simulator.run()
     finally:

@@ -40,6 +40,9 @@ class UnreadableRows:
         record = truth.load(instance_id)
         # A DELETE under way would end it for good, and it could not be restored.
         deleted = instance_id in self._simulator.witness.world.deletes
+        endpoint = self._simulator.endpoints
+        if record is not None and endpoint is not None and endpoint.is_deleting(record.record.replica_of):
+            return
         if found is None or record is None or deleted or instance_id in truth.unreadable:
             return
         truth.unreadable[instance_id] = record

@@ -52,6 +52,27 @@ class Versions:
                     self._of_earlier_version(instance_id, document)
                 self._table().edit(key, {**found[1], "doc": json.dumps(document, ensure_ascii=False)})
 
+    def endpoint_written(self, name: str, row: rows.TableRow) -> rows.TableRow:
+        """The row of an endpoint as its writer's version would have written it."""
+        if not self._newer:
+            return row
+        document: dict[str, Any] = json.loads(row["doc"])
+        slots: list[dict[str, Any]] = document["slots"]
+        if self._is_other():
+            self._chaos.scheduler.note(f"{name} is written by a later version")
+            document.update(_LATER)
+            for slot in slots:
+                slot.update(_LATER_OF_AN_ATTEMPT)
+            self._zones[name] = {slot["number"] for slot in slots}
+        elif (zones := self._zones.get(name)) is not None:
+            kept = document.get("rack") == _LATER["rack"]
+            if not kept or any(one["number"] in zones and one.get("zone") != "2" for one in slots):
+                self._violated(f"{name} lost what a later version wrote")
+        return {**row, "doc": json.dumps(document, ensure_ascii=False)}
+
+    def endpoint_removed(self, key: str) -> None:
+        self._zones.pop(key, None)
+
     def sent(self, body: bytes) -> bytes:
         """A message as its sender's version would send it."""
         if not self._newer or not self._is_other():

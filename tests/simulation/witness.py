@@ -46,6 +46,8 @@ class Witness:
         What the program shows as garbage: the clusters that wait for a person, and the foreign ones.
     keys
         When the launches were accepted whose Idempotency-Keys storage still has.
+    others
+        Oracles that only some worlds have.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Witness:
         there: Callable[[], set[str]],
         garbage: Callable[[], tuple[set[str], set[str]]],
         keys: Callable[[], Sequence[datetime]],
+        others: Sequence[Oracle] = (),
     ) -> None:
         self.world = world
         alone = (Deletions, Jobs, Rounds, Liveness, Owners, Reasons, Meter, Admissions, Report, Limits, ReleaseAlerts)
@@ -64,6 +67,7 @@ class Witness:
             Unseen(world, there, lambda: garbage()[0] | garbage()[1]),
             GarbageAlerts(world, lambda: garbage()[0]),
             Keys(world, keys),
+            *others,
         ]
 
     def created(self, record: Record, events: Sequence[Event]) -> None:
@@ -113,6 +117,11 @@ class Witness:
             if key is not None:
                 oracle.key_answered(key, json.dumps(asked, sort_keys=True), status, instance_id)
 
+    def launch_refused_quietly(self) -> None:
+        """A replica's launch was refused, which nobody is told."""
+        for oracle in self._oracles:
+            oracle.launch_unanswered()
+
     def shown(self, answer: Mapping[str, Any]) -> None:
         for oracle in self._oracles:
             oracle.shown(answer)
@@ -134,7 +143,7 @@ class Witness:
         message = json.loads(body)
         if "hook" in message:
             self.world.alerts_may_be_lost = True
-        else:
+        elif "instanceId" in message:
             self.world.given_up[str(message["instanceId"])] += 1
 
     def look(self) -> None:
@@ -187,7 +196,8 @@ def witness_of(simulator: "Simulator") -> Witness:
         neighbours=lambda: made.neighbours.names,
         alerts_may_be_lost=chaos.rates.message_lost > 0,
     )
-    return Witness(world, there, garbage, made.kept_keys)
+    others: Sequence[Oracle] = () if made.endpoints is None else made.endpoints.judged_in(world)
+    return Witness(world, there, garbage, made.kept_keys, others)
 
 
 class Receiver:

@@ -19,7 +19,7 @@ _NEXT_MONTH = datetime(2026, 2, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    name: Literal["ordinary", "month's end", "crowd", "weeks"] = "ordinary"
+    name: Literal["ordinary", "month's end", "crowd", "weeks", "endpoints"] = "ordinary"
     start: datetime = START
     users: int | None = None
     """None: two to five."""
@@ -68,6 +68,14 @@ def workload_of(seed: int) -> Workload:
         start = _NEXT_MONTH - timedelta(milliseconds=random.randint(1, 2_400_000))
         return Workload(name="month's end", start=start)
     return Workload()
+
+
+def endpoints_of(seed: int) -> Workload:
+    """Of a seed with endpoints: few launches by themselves beside them, and more time for what they go through."""
+    random = Random(f"workload of endpoints {seed}")
+    return Workload(
+        name="endpoints", users=random.choice((0, 0, 1, 2)), faults=random.choice((600.0, 900.0, 1500.0, 2400.0))
+    )
 
 
 def money_of(seed: int, workload: Workload, drawn: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:

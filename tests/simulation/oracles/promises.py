@@ -81,6 +81,23 @@ KEY_KEPT_DAYS = 7
 KEY_EXPIRY_LATE = 2 * 3600.0
 """Expired keys go once an hour."""
 
+# docs/endpoints.md
+SURGE = 1
+"""Replicas beyond those asked for, while others are replaced."""
+FAILED_STARTS = 3
+"""In a row, of a generation that has never served, before it is stopped."""
+LONGEST_PAUSE = 900.0
+"""Between two starts after failed ones."""
+KEY_REVOKED = 30.0
+"""After which no gateway that reads the table takes a key that is revoked."""
+SEEN_IN_USE = 100.0
+"""Of two probes, every 30 s: after which the program knows that a node is used by its own address."""
+HOLD, HOLD_STREAM = 200.0, 600.0
+"""For which a request waits for a node at most."""
+CIRCUIT = 120.0
+"""For which a node rests at most that has failed."""
+NODES_TRIED = 3
+
 
 def late(world: World) -> float:
     """Seconds within which the sweep notices what is due, and its step is done."""
@@ -98,3 +115,8 @@ def unseen(world: World) -> float:
     azure = TEARDOWN_IN_AZURE if world.terms.asks_azure else 0.0
     passes = 4 * max(0.0, world.terms.sweep_seconds - 30.0)
     return UNSEEN + azure + passes
+
+
+def start(world: World) -> float:
+    """Seconds in which a replica that is missing serves: a pause after a failed start, and all that one may take."""
+    return LONGEST_PAUSE + SUBMIT_LEASE + sum(PHASES.values()) + REGISTERING + teardown(world) + 2 * late(world)

@@ -43,7 +43,8 @@ class Reasons(Oracle):
         node = world.nodes.get(attempt.cluster_name)
         match reason:
             case "user_request":
-                return record.instance_id in world.deletes
+                # What an endpoint may do with its replicas is judged by the oracles of endpoints.
+                return record.instance_id in world.deletes or record.replica_of is not None
             case "job_completed":
                 return node is None or node.job_done_at is not None
             case "deadline":
