@@ -68,12 +68,14 @@ class Reports:
         self._failing = False
         self._writing: asyncio.Future[None] | None = None
 
-    async def renew(self) -> None:
-        """Write the report if drains wait for what has changed, or the last one is old."""
+    async def renew(self) -> bool:
+        """Write the report if drains wait for what has changed, or the last one is old.
+
+        Returns whether one was ever written."""
         report = report_of(self.gateway, self.gateway_id, self.now())
         at, awaited = self.gateway.clock(), _awaited(self.gateway, report)
         if self._written is not None and self._written[1] == awaited and at - self._written[0] < EVERY_SECONDS:
-            return
+            return True
         try:
             write = partial(self.row.write, report)
             self._writing = asyncio.ensure_future(asyncio.to_thread(within, CALL_SECONDS, write))
@@ -81,11 +83,18 @@ class Reports:
         except (AzureError, TimeoutError) as error:
             if not self._failing:
                 why = error if isinstance(error, AzureError) else f"no answer within {CALL_SECONDS:.0f} s"
-                log.warning("the gateway's report cannot be written, so replicas drain for their whole time: %s", why)
+                log.warning("the gateway's report cannot be written; %s: %s", self._meanwhile, why)
             self._failing = True
         else:
             self._failing = False
             self._written = (at, awaited)
+        return self._written is not None
+
+    @property
+    def _meanwhile(self) -> str:
+        if self._written is None:
+            return "it serves nothing until it is, since no replica would wait for it"
+        return "replicas drain for their whole time"
 
     async def end(self) -> None:
         """Remove the report: this gateway has nothing under way any more, and gets no further requests."""

@@ -92,7 +92,8 @@ def unsealer(key: str) -> Unseal:
 async def poll(gateway: Gateway, read: Read, unseal: Unseal, reports: Reports) -> None:
     """Keep a gateway's list of endpoints, and its own report, up to date until this is cancelled."""
     failing = False
-    await reports.renew()  # a drain waits for it from before it knows any node
+    while not await reports.renew():  # a drain waits for it from before it knows any node
+        await asyncio.sleep(EVERY_SECONDS)
     while True:
         try:
             rows = await asyncio.to_thread(within, CALL_SECONDS, read)

@@ -164,6 +164,24 @@ class TestReports:
             asyncio.run(poll(copy.gateway, read, copy.unseal, copy.reports))
         assert known == [True]
 
+    def test_a_gateway_that_is_not_known_should_read_no_route(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        copy, slept = Copy(world, "a"), list[float]()
+        copy.row.broken = True
+
+        async def wait(seconds: float) -> None:
+            slept.append(seconds)
+            copy.row.broken = len(slept) < 3
+
+        def read() -> list[Mapping[str, Any]]:
+            raise _EndError
+
+        monkeypatch.setattr("gateway.table.asyncio.sleep", wait)
+        with pytest.raises(_EndError):
+            asyncio.run(poll(copy.gateway, read, copy.unseal, copy.reports))
+        assert len(slept) == 3
+
     def test_each_reading_should_be_followed_by_a_report_of_what_it_brought(self, world: World) -> None:
         served(world)
         copy = Copy(world, "a")
