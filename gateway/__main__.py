@@ -12,11 +12,12 @@ from types import FrameType
 import uvicorn
 
 from gateway.app import Gateway
+from gateway.connect import identity, nudge_of, table_of
 from gateway.key import KEY, KeyUnavailableError, key_of
 from gateway.key_usage import KeyUsages, TableUsageRows
 from gateway.report import Reports, TableReportRow
 from gateway.server import KEEP_ALIVE_SECONDS, LimitedProtocol
-from gateway.table import REPORTS, TABLE, identity, poll, reader, table_of, unsealer
+from gateway.table import REPORTS, TABLE, poll, reader, unsealer
 from gateway.upstream import NodeUpstream, session
 
 GRACE_SECONDS = 570
@@ -52,7 +53,7 @@ def main() -> int:
         print(f"gateway: {KEY} is not a key; derive it from the master key", file=sys.stderr)
         return 1
     try:
-        table, reported = table_of(os.environ, TABLE), table_of(os.environ, REPORTS)
+        table, reported, nudge = table_of(os.environ, TABLE), table_of(os.environ, REPORTS), nudge_of(os.environ)
     except ValueError as error:
         print(f"gateway: {error}", file=sys.stderr)
         return 1
@@ -75,7 +76,7 @@ def main() -> int:
                 http=LimitedProtocol,
             )
             server = uvicorn.Server(config)
-            reports = Reports(gateway, gateway_id, TableReportRow(reported, workspace, gateway_id))
+            reports = Reports(gateway, gateway_id, TableReportRow(reported, workspace, gateway_id), nudge)
             usages = KeyUsages(gateway.limits, gateway_id, TableUsageRows(reported, workspace))
             tasks = [asyncio.create_task(poll(gateway, read, unseal, reports)), asyncio.create_task(usages.keep())]
             for one in tasks:

@@ -14,6 +14,7 @@ from gateway.balance import Balancer
 from gateway.bodies import Bodies, Body
 from gateway.hold import WaitingRoom
 from gateway.key_limits import KeyLimits, KeyRefusal
+from gateway.load import Load
 from gateway.proxy import BrokenStreamError, Counts, Proxy
 from gateway.reply import Exchange, Send, respond
 from gateway.snapshot import EMPTY, Endpoint, Snapshot, openai_error
@@ -68,8 +69,9 @@ class Gateway:
         self.balancer = Balancer(self.clock)
         self.room = WaitingRoom(self.balancer, self.find)
         self.limits = KeyLimits(self.clock, self.now)
+        self.load = Load(self.clock)
         self.proxy = Proxy(
-            self.room, self.balancer, self.upstream, self.find, self.counts, self.clock, self.limits.used
+            self.room, self.balancer, self.upstream, self.find, self.counts, self.clock, self.limits.used, self.load
         )
 
     def find(self, name: str) -> Endpoint | None:
@@ -79,7 +81,12 @@ class Gateway:
         """Take over a new list of endpoints; requests under way keep their nodes."""
         self.snapshot, self.read_at = snapshot, self.clock()
         self.balancer.forget_others({node.name for one in snapshot.endpoints.values() for node in one.nodes})
+        self.load.forget_others(snapshot.endpoints)
         self.room.wake()
+
+    def running(self, endpoint: Endpoint) -> int:
+        """Requests of this gateway on the endpoint's nodes."""
+        return sum(self.balancer.outstanding(node) for node in endpoint.nodes)
 
     @property
     def is_ready(self) -> bool:
@@ -196,8 +203,7 @@ class Gateway:
             labels = f'endpoint="{endpoint}",key="{key}",kind="{kind}"'
             lines.append(f"gpulaunch_gateway_tokens_total{{{labels}}} {count}")
         for one in self.snapshot.endpoints.values():
-            flying = sum(self.balancer.outstanding(node) for node in one.nodes)
-            lines.append(f'gpulaunch_gateway_in_flight{{endpoint="{one.name}"}} {flying}')
+            lines.append(f'gpulaunch_gateway_in_flight{{endpoint="{one.name}"}} {self.running(one)}')
             lines.append(f'gpulaunch_gateway_held{{endpoint="{one.name}"}} {self.room.held(one.name)}')
         return "\n".join([*lines, ""])
 

@@ -1,16 +1,19 @@
 """One request from an application to a node: wait for a place, send, try another node, stream, release."""
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 
 from gateway.answer import NodeAnswer
 from gateway.balance import Balancer, NodeLease
 from gateway.events import Cutter
 from gateway.hold import FullError, TooLateError, WaitingRoom
+from gateway.load import Load
 from gateway.reply import Exchange, Reply, Send, error_event, node_error_event
-from gateway.snapshot import Endpoint, openai_error
+from gateway.snapshot import Endpoint, Node, openai_error
 from gateway.upstream import UnreachableError, Upstream, UpstreamError, UpstreamTimeoutError
 from gateway.usage import Meter
 
@@ -53,10 +56,12 @@ class Proxy:
     """Seconds."""
     used: Callable[[str, int], None]
     """Counts tokens of a key for its limits."""
+    load: Load
 
     async def serve(self, exchange: Exchange, send: Send) -> None:
         """Answer a request; a client that leaves cancels this, which releases the node's place."""
-        reply = Reply(exchange, send)
+        reply = Reply(exchange, send, landing=partial(self._landing, exchange.endpoint))
+        self._arrived(exchange)
         excluded: set[tuple[str, int]] = set()
         """Nodes that answered with an error; those that cannot be reached rest, and may be tried again."""
         refusal = "All nodes are busy."
@@ -72,6 +77,7 @@ class Proxy:
             exchange.sent += 1
             exchange.node = lease.node.instance_id
             self.counts.failovers[exchange.endpoint] += exchange.attempts > 1
+            began, outstanding = self.clock(), self.balancer.outstanding(lease.node)
             try:
                 failed_with = await self._try(lease, reply)
             except UpstreamError as error:
@@ -85,12 +91,28 @@ class Proxy:
                 return
             else:
                 if failed_with is None:
+                    self._served(exchange, lease.node, self.clock() - began, outstanding)
                     return
                 excluded.add(lease.node.name)
                 refusal = f"A node answered {failed_with}."
             finally:
                 lease.release()
         await self._unavailable(reply, refusal)
+
+    def _arrived(self, exchange: Exchange) -> None:
+        endpoint = self.find(exchange.endpoint)
+        if endpoint is not None:
+            self.load.arrived(endpoint.endpoint_id)
+
+    def _served(self, exchange: Exchange, node: Node, seconds: float, outstanding: int) -> None:
+        endpoint = self.find(exchange.endpoint)
+        if endpoint is not None and exchange.status < 400:
+            self.load.served(endpoint.endpoint_id, seconds, outstanding, node.slots)
+
+    def _landing(self, name: str) -> float | None:
+        """In how many seconds a node is expected for a request that waits; None: there is one, and it is busy."""
+        endpoint = self.find(name)
+        return None if endpoint is None or endpoint.nodes else endpoint.landing
 
     async def _place(self, exchange: Exchange, excluded: Collection[tuple[str, int]], reply: Reply) -> NodeLease:
         began = self.clock()
@@ -175,9 +197,11 @@ class Proxy:
         endpoint = self.find(reply.exchange.endpoint)
         if endpoint is None or not endpoint.replicas:
             why, after = "The endpoint is paused; resume it.", LONGEST_RETRY_AFTER
-        elif endpoint.starting and not endpoint.nodes:
-            nodes = "1 node is" if endpoint.starting == 1 else f"{endpoint.starting} nodes are"
-            why, after = f"{nodes} being started.", LONGEST_RETRY_AFTER
+        elif (endpoint.starting or endpoint.scales) and not endpoint.nodes:
+            nodes = "1 node is" if endpoint.starting <= 1 else f"{endpoint.starting} nodes are"
+            first = "" if endpoint.starting <= 1 else "the first "
+            why = f"{nodes} being started, {first}ready in about {endpoint.landing:.0f} s."
+            after = min(LONGEST_RETRY_AFTER, math.ceil(endpoint.landing))
         else:
             after = 5
         await reply.refuse(503, why, "unavailable", after)

@@ -42,13 +42,17 @@ class Reply:
 
     exchange: Exchange
     send: Send
+    landing: Callable[[], float | None]
+    """In how many seconds a node is expected; None: there is one, and it is busy."""
     begun: bool = False
 
     async def waiting(self) -> None:
         """Keep the line open while the request waits: proxies in between end silent ones. Clients skip comments."""
         if not self.begun:
             await self.begin(200, [(b"content-type", b"text/event-stream; charset=utf-8")])
-        await self.chunk(b": waiting for a node\n\n")
+        landing = self.landing()
+        about = "" if landing is None else f", about {landing:.0f} s"
+        await self.chunk(f": waiting for a node{about}\n\n".encode())
 
     async def begin(self, status: int, headers: Headers) -> None:
         self.begun = True

@@ -6,6 +6,7 @@ the replica drains and has no request on it. So a gateway is known before it rea
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from azure.core.exceptions import AzureError, ResourceNotFoundError
 from azure.data.tables import TableClient, UpdateMode
 
 from gateway.app import Gateway
+from gateway.nudge import EVERY_SECONDS as NUDGE_SECONDS
+from gateway.nudge import Nudge
 from gpulaunch.deadlines import within
 from gpulaunch.models.gateways import GATEWAY_AREA, EndpointReport, GatewayReport
 
@@ -45,6 +48,11 @@ def report_of(gateway: Gateway, gateway_id: str, now: datetime) -> GatewayReport
             endpoint_id=one.endpoint_id,
             version=one.version,
             held=gateway.room.held(one.name),
+            running=gateway.running(one),
+            running_mean=gateway.load.running_mean(one.endpoint_id),
+            arrivals=gateway.load.arrivals(one.endpoint_id),
+            timed=gateway.load.timed(one.endpoint_id)[0],
+            service_seconds=gateway.load.timed(one.endpoint_id)[1],
             failovers=counts.failovers[one.name],
             broken_streams=counts.broken_streams[one.name],
             client_aborts=counts.client_aborts[one.name],
@@ -61,21 +69,44 @@ class Reports:
     gateway: Gateway
     gateway_id: str
     row: ReportRow
+    nudge: Nudge | None = None
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def __post_init__(self) -> None:
         self._written: tuple[float, object] | None = None
         self._failing = False
         self._writing: asyncio.Future[None] | None = None
+        self._nudged: dict[str, float] = {}
 
     async def renew(self) -> bool:
-        """Write the report if drains wait for what has changed, or the last one is old.
+        """Write the report if drains or requests wait for what has changed, or the last one is old.
 
         Returns whether one was ever written."""
+        for one in self.gateway.snapshot.endpoints.values():
+            self.gateway.load.sample(one.endpoint_id, self.gateway.running(one))
         report = report_of(self.gateway, self.gateway_id, self.now())
         at, awaited = self.gateway.clock(), _awaited(self.gateway, report)
-        if self._written is not None and self._written[1] == awaited and at - self._written[0] < EVERY_SECONDS:
-            return True
+        if self._written is None or self._written[1] != awaited or at - self._written[0] >= EVERY_SECONDS:
+            await self._write(report, at, awaited)
+        await self._ask()
+        return self._written is not None
+
+    async def _ask(self) -> None:
+        """Ask the control plane for a step of each endpoint for which requests wait; else its sweep does."""
+        if self.nudge is None:
+            return
+        at, waiting = self.gateway.clock(), _waiting(self.gateway)
+        self._nudged = {name: then for name, then in self._nudged.items() if name in waiting}
+        for name in waiting:
+            if at - self._nudged.get(name, -math.inf) < NUDGE_SECONDS:
+                continue
+            self._nudged[name] = at
+            try:
+                await asyncio.to_thread(within, CALL_SECONDS, partial(self.nudge, name))
+            except (AzureError, TimeoutError) as error:
+                log.warning("the next step of %s is left to the control plane's sweep: %s", name, error)
+
+    async def _write(self, report: GatewayReport, at: float, awaited: object) -> None:
         try:
             write = partial(self.row.write, report)
             self._writing = asyncio.ensure_future(asyncio.to_thread(within, CALL_SECONDS, write))
@@ -88,7 +119,6 @@ class Reports:
         else:
             self._failing = False
             self._written = (at, awaited)
-        return self._written is not None
 
     @property
     def _meanwhile(self) -> str:
@@ -107,11 +137,22 @@ class Reports:
 
 
 def _awaited(gateway: Gateway, report: GatewayReport) -> object:
-    """What a drain may wait for: which routes are followed, and which nodes without new requests are still in use."""
+    """What others wait for: which routes are followed, which nodes without new requests are still in use, and for which
+    endpoints requests wait."""
     chosen = {
         node.instance_id for one in gateway.snapshot.endpoints.values() for node in one.nodes if not node.draining
     }
-    return [(one.endpoint_id, one.version) for one in report.endpoints], report.in_flight.keys() - chosen
+    return (
+        [(one.endpoint_id, one.version) for one in report.endpoints],
+        report.in_flight.keys() - chosen,
+        _waiting(gateway),
+    )
+
+
+def _waiting(gateway: Gateway) -> list[str]:
+    """The endpoints whose number of replicas follows the load, and for which requests wait."""
+    scaled = [one for one in gateway.snapshot.endpoints.values() if one.scales]
+    return [one.name for one in scaled if gateway.room.held(one.name)]
 
 
 def row_of(workspace: str, report: GatewayReport) -> Mapping[str, Any]:

@@ -1,17 +1,19 @@
 """Endpoints and nodes as of one reading of the table. Pure."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from pydantic import ValidationError
 
 from gpulaunch.models.routes import EndpointKey, RoutedEndpoint, RoutedSlot
+from gpulaunch.models.vllm_arguments import REQUESTS_AT_ONCE, requests_at_once
 
-DEFAULT_SLOTS = 256
-"""Requests that a vLLM works on at once unless `--max-num-seqs` says otherwise."""
+SOONEST = 5.0
+"""Seconds that a start which should be up already is expected to need still."""
 
 Unseal = Callable[[str], str]
 """Raises ValueError for what it cannot unseal."""
@@ -28,7 +30,7 @@ class Node:
     key: str = field(repr=False)
     model: str
     """The name under which its vLLM serves the model."""
-    slots: int = DEFAULT_SLOTS
+    slots: int = REQUESTS_AT_ONCE
     draining: bool = False
     simulated: bool = False
     server_name: str | None = None
@@ -47,12 +49,16 @@ class Endpoint:
     model: str
     """Of its latest generation."""
     replicas: int
-    """How many are asked for; 0 while it is paused or being deleted."""
+    """How many there may be; 0 while it is paused or being deleted."""
     starting: int
     """How many are on their way."""
+    landing: float
+    """In how many seconds the next one is expected to serve, or would be if it began to start now."""
+    scales: bool = False
+    """Whether their number follows the load."""
     nodes: tuple[Node, ...]
     keys: tuple[EndpointKey, ...]
-    slots: int = DEFAULT_SLOTS
+    slots: int = REQUESTS_AT_ONCE
     """Requests that a node of its latest generation works on at once."""
     endpoint_id: str = ""
     version: int = 0
@@ -80,8 +86,8 @@ class Snapshot:
 EMPTY = Snapshot(endpoints={})
 
 
-def snapshot_of(rows: Iterable[Mapping[str, Any]], unseal: Unseal) -> Snapshot:
-    """Read the rows of endpoints; one that cannot be read costs itself alone."""
+def snapshot_of(rows: Iterable[Mapping[str, Any]], unseal: Unseal, now: datetime) -> Snapshot:
+    """Read the rows of endpoints as of `now`; one that cannot be read costs itself alone."""
     endpoints: dict[str, Endpoint] = {}
     unreadable: dict[str, str] = {}
     for row in rows:
@@ -90,7 +96,7 @@ def snapshot_of(rows: Iterable[Mapping[str, Any]], unseal: Unseal) -> Snapshot:
         except ValidationError as error:
             unreadable[str(row.get("RowKey"))] = f"{error.error_count()} invalid fields"
             continue
-        endpoints[found.name] = _endpoint(found, unseal)
+        endpoints[found.name] = _endpoint(found, unseal, now)
     return Snapshot(endpoints=endpoints, unreadable=unreadable)
 
 
@@ -105,21 +111,29 @@ def document_of(row: Mapping[str, Any]) -> str:
     return "".join(parts)
 
 
-def _endpoint(found: RoutedEndpoint, unseal: Unseal) -> Endpoint:
-    off = found.paused or found.deleting
+def _endpoint(found: RoutedEndpoint, unseal: Unseal, now: datetime) -> Endpoint:
+    off, most = found.paused or found.deleting, found.scaling.max_replicas if found.scaling else found.replicas
     nodes = [_node(found, slot, unseal) for slot in found.slots]
-    starting = sum(slot.state == "active" and slot.route is None for slot in found.slots)
+    starting = [slot for slot in found.slots if slot.state == "active" and slot.route is None]
     return Endpoint(
         name=found.name,
         model=found.generations[-1].template.model_name,
-        replicas=0 if off else found.replicas,
-        starting=starting,
+        replicas=0 if off else most,
+        starting=len(starting),
+        landing=_landing(found, starting, now),
+        scales=found.scaling is not None and not off,
         nodes=tuple(one for one in nodes if one is not None),
         keys=() if found.deleting else tuple(found.keys),
-        slots=slots_of(found.generations[-1].template.vllm_args),
+        slots=requests_at_once(found.generations[-1].template.vllm_args),
         endpoint_id=found.endpoint_id,
         version=found.routes_version,
     )
+
+
+def _landing(found: RoutedEndpoint, starting: Sequence[RoutedSlot], now: datetime) -> float:
+    begun = [one.allotted_at for one in starting if one.allotted_at is not None]
+    left = [found.start_seconds - (now - at).total_seconds() for at in begun]
+    return max(SOONEST, min(left, default=found.start_seconds))
 
 
 def _node(found: RoutedEndpoint, slot: RoutedSlot, unseal: Unseal) -> Node | None:
@@ -139,22 +153,12 @@ def _node(found: RoutedEndpoint, slot: RoutedSlot, unseal: Unseal) -> Node | Non
         base=f"{'http' if route.server_name is None else 'https'}://{host}:{route.port}",
         key=key,
         model=template.model_name,
-        slots=slots_of(template.vllm_args),
+        slots=requests_at_once(template.vllm_args),
         draining=slot.state != "active",
         simulated=route.simulated,
         server_name=route.server_name,
         authority=found.authority,
     )
-
-
-def slots_of(vllm_args: list[str]) -> int:
-    """How many requests a vLLM with these arguments works on at once."""
-    for index, argument in enumerate(vllm_args):
-        name, equals, value = argument.partition("=")
-        if name.replace("_", "-") == "--max-num-seqs":
-            given = value if equals else "".join(vllm_args[index + 1 : index + 2])
-            return max(1, int(given)) if given.isdecimal() else DEFAULT_SLOTS
-    return DEFAULT_SLOTS
 
 
 def openai_error(message: str, kind: str, code: str) -> bytes:

@@ -3,11 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
-from azure.core.credentials import TokenCredential
 from azure.core.exceptions import AzureError
-from azure.data.tables import TableClient, TableServiceClient
+from azure.data.tables import TableClient
 from cryptography.fernet import Fernet, InvalidToken
 
 from gateway.app import Gateway
@@ -24,44 +24,10 @@ EVERY_SECONDS = 2.0
 Read = Callable[[], Iterable[Mapping[str, Any]]]
 
 
-_STORAGE = "AzureWebJobsStorage"
-STORAGE_URI = "AzureWebJobsStorage__tableServiceUri"
-
-
 TABLE = "gpulaunch"
 """Records, endpoints, everything: the gateway only reads there."""
 REPORTS = "gpulaunchgateways"
 """Reports of gateways: a table of their own, so that a gateway's identity needs to write no records."""
-
-
-def identity(environ: Mapping[str, str]) -> TokenCredential:
-    """The identity of where the gateway runs; makes no request."""
-    from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
-
-    client_id = environ.get("AZURE_CLIENT_ID")
-    return ManagedIdentityCredential(client_id=client_id) if client_id else DefaultAzureCredential()
-
-
-def table_of(environ: Mapping[str, str], name: str) -> TableClient:
-    """A table, by a connection string or, with an address alone, by the identity of where the gateway runs.
-
-    Raises:
-        ValueError: The environment names no storage account, or not by https; the message is for people.
-    """
-    limits: dict[str, Any] = {"retry_total": 1, "connection_timeout": 5, "read_timeout": 10}
-    connection, uri = environ.get(_STORAGE), environ.get(STORAGE_URI)
-    if connection:
-        try:
-            service = TableServiceClient.from_connection_string(connection, **limits)
-        except ValueError as error:
-            raise ValueError(f"{_STORAGE} is not a storage connection string") from error
-    elif uri:
-        if not uri.startswith("https://"):
-            raise ValueError(f"{STORAGE_URI} has to begin with https://; the identity's token is sent there")
-        service = TableServiceClient(uri, credential=identity(environ), **limits)
-    else:
-        raise ValueError(f"set {_STORAGE}, or {STORAGE_URI} to use an identity")
-    return service.get_table_client(name)
 
 
 def reader(table: TableClient, workspace: str) -> Read:
@@ -107,6 +73,6 @@ async def poll(gateway: Gateway, read: Read, unseal: Unseal, reports: Reports) -
             if failing:
                 log.info("the table can be read again")
             failing = False
-            gateway.update(snapshot_of(rows, unseal))
+            gateway.update(snapshot_of(rows, unseal, datetime.now(UTC)))
         await reports.renew()
         await asyncio.sleep(EVERY_SECONDS)

@@ -238,6 +238,12 @@ SHOW_DELETION = Operation(
 PAUSE_ENDPOINT = _endpoint_call("pause", "Drain all replicas of an endpoint, and keep its name; safe to repeat")
 RESUME_ENDPOINT = _endpoint_call("resume", "Start replicas again, also of a generation that was stopped")
 ROLL_OUT_ENDPOINT = _endpoint_call("rollout", "Replace all replicas of an endpoint, one after another")
+ENDPOINT_DECISIONS = Operation(
+    name="list_endpoint_decisions",
+    path=f"{ENDPOINT}/decisions",
+    summary="Show why an endpoint has as many replicas as it has",
+    answers={200: "DecisionList"},
+)
 ENDPOINT_KEYS = Operation(
     name="list_endpoint_keys",
     path=f"{ENDPOINT}/keys",

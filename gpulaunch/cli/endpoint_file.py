@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from gpulaunch.cli.exits import FileError, FileMistake
 from gpulaunch.models.endpoint_file import EndpointFile
-from gpulaunch.models.endpoints import EndpointRequest, EndpointSpec, EndpointView
+from gpulaunch.models.endpoints import NUMBERS, EndpointRequest, EndpointSpec, EndpointView
 from gpulaunch.models.field_errors import field_errors
 from gpulaunch.models.problems import FieldError
 
@@ -112,13 +112,16 @@ def text_of(views: Sequence[EndpointView], schema: str) -> str:
 
 def asked_of(view: EndpointView) -> dict[str, Any]:
     """Everything that is asked of an endpoint now, as JSON."""
-    return {name: view.model_dump(mode="json", include={name})[name] for name in EndpointSpec.model_fields}
+    numbers = {"replicas"} if view.max_replicas is None else NUMBERS - {"replicas"}
+    names = [name for name in EndpointSpec.model_fields if name in numbers or name not in NUMBERS]
+    return {name: view.model_dump(mode="json", include={name})[name] for name in names}
 
 
 def _asked(view: EndpointView) -> dict[str, Any]:
     defaults = {name: field.default for name, field in EndpointSpec.model_fields.items() if name != "launch"}
+    defaults |= {"replicas": 1, "min_replicas": 0, "scaling": "balanced"}
     asked = asked_of(view)
-    others = {name: asked[name] for name, default in defaults.items() if asked[name] != default}
+    others = {name: value for name, value in asked.items() if name != "launch" and value != defaults[name]}
     return others | {"launch": view.launch.model_dump(mode="json", exclude_defaults=True)}
 
 

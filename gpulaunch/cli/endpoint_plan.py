@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from gpulaunch.cli.endpoint_file import asked_of
 from gpulaunch.models.base import Answer
-from gpulaunch.models.endpoints import EndpointRequest, EndpointView
+from gpulaunch.models.endpoints import NUMBERS, EndpointRequest, EndpointView
 
 Action = Literal["create", "change", "delete", "keep"]
 
@@ -69,7 +69,7 @@ def _has(view: EndpointView, label: tuple[str, str]) -> bool:
 
 
 def _change(wanted: EndpointRequest, view: EndpointView | None) -> PlannedChange:
-    asked = wanted.model_dump(mode="json", exclude={"name"})
+    asked = wanted.model_dump(mode="json", exclude={"name", *NUMBERS}) | wanted.numbers
     if view is None:
         given = wanted.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
         return PlannedChange(name=wanted.name, action="create", fields=list(_differences({}, given)))

@@ -8,6 +8,7 @@ import httpx
 
 from gpulaunch import operations
 from gpulaunch.client import exchange
+from gpulaunch.models.decisions import DecisionList
 from gpulaunch.models.endpoints import (
     EndpointList,
     EndpointSpec,
@@ -65,7 +66,7 @@ class EndpointCalls(ABC):
         return [*found.endpoints, *found.unreadable]
 
     async def change_endpoint(self, name: str, *, revision: str | None = None, **changes: Any) -> EndpointView:
-        """Change fields of an endpoint: `replicas`, `drain_seconds`, or entries of `launch`; None sets the default."""
+        """Change fields of an endpoint, as of an EndpointChange, or entries of `launch`; None sets the default."""
         response = await self._send(operations.CHANGE_ENDPOINT, name, headers=_over(revision), body=changes)
         return exchange.parsed(response, EndpointView)
 
@@ -84,6 +85,10 @@ class EndpointCalls(ABC):
         return exchange.parsed(
             await self._send(operations.DELETE_ENDPOINT, name, headers=_over(revision)), EndpointView
         )
+
+    async def endpoint_decisions(self, name: str) -> DecisionList:
+        """Get why an endpoint has as many replicas as it has, and when their number changed last."""
+        return exchange.parsed(await self._send(operations.ENDPOINT_DECISIONS, name), DecisionList)
 
     async def endpoint_keys(self, name: str) -> Sequence[KeyView]:
         """List an endpoint's keys, without the keys themselves."""

@@ -112,6 +112,7 @@ class GpuLaunch:
     pause_endpoint = _blocking(Calls.pause_endpoint)
     resume_endpoint = _blocking(Calls.resume_endpoint)
     roll_out_endpoint = _blocking(Calls.roll_out_endpoint)
+    endpoint_decisions = _blocking(Calls.endpoint_decisions)
     endpoint_keys = _blocking(Calls.endpoint_keys)
     create_key = _blocking(Calls.create_key)
     revoke_key = _blocking(Calls.revoke_key)

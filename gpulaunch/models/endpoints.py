@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from gpulaunch.models.base import Answer, Outside, Url, UtcTime, Wide
 from gpulaunch.models.instances import Phase
@@ -15,6 +15,7 @@ MOST_REPLICAS = 100
 
 EndpointName = Annotated[str, StringConstraints(pattern=NAME)]
 Replicas = Annotated[int, Field(ge=0, le=MOST_REPLICAS)]
+MaxReplicas = Annotated[int, Field(ge=1, le=MOST_REPLICAS)]
 DrainSeconds = Annotated[int, Field(ge=0, le=3600)]
 
 NOT_OF_REPLICAS = {
@@ -37,15 +38,73 @@ class EndpointLaunch(LaunchRequest):
         return self
 
 
+ScalingPreset = Literal["thrifty", "balanced", "quick"]
+"""`thrifty` waits longer and pays less, `quick` the opposite."""
+TargetConcurrency = Annotated[int, Field(ge=1, le=4096)]
+
+
+NUMBERS = frozenset({"replicas", "min_replicas", "max_replicas", "scaling", "target_concurrency"})
+"""The fields that are about the number of replicas."""
+
+
 class EndpointSpec(Outside):
     """Everything that is asked of an endpoint; what is left out has its default."""
 
     launch: EndpointLaunch
     """What each replica is launched with."""
-    replicas: Replicas = 1
-    """How many replicas the endpoint keeps ready; 0 keeps its name only."""
+    replicas: Replicas | None = None
+    """A fixed number of replicas, instead of `max_replicas`; 0 keeps the name only. Neither: one replica."""
+    max_replicas: MaxReplicas | None = None
+    """How many replicas there may be. Their number then follows the load."""
+    min_replicas: Replicas | None = None
+    """How many replicas there are at least, with `max_replicas`; 0, the default: none while no request comes."""
+    scaling: ScalingPreset | None = None
+    """How the number follows, with `max_replicas`: `thrifty` drains a replica after 3 minutes in which fewer were
+    enough, `balanced`, the default, after 5, `quick` after 10, and each starts more at once than the one before."""
+    target_concurrency: TargetConcurrency | None = None
+    """Requests that a replica is to work on at once, with `max_replicas`; by default 0.7 of `--max-num-seqs`."""
     drain_seconds: DrainSeconds = 600
     """How long a replica that is replaced or no longer needed may finish its requests before it is terminated."""
+
+    @property
+    def most_replicas(self) -> int:
+        """How many replicas there may be."""
+        fixed = 1 if self.replicas is None else self.replicas
+        return fixed if self.max_replicas is None else self.max_replicas
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """What is asked of the number of replicas, by field, with the defaults of what was left out."""
+        if self.max_replicas is None:
+            return {"replicas": self.most_replicas}
+        return {
+            "min_replicas": self.min_replicas or 0,
+            "max_replicas": self.max_replicas,
+            "scaling": self.scaling or "balanced",
+            "target_concurrency": self.target_concurrency,
+        }
+
+    @field_validator("max_replicas")
+    @classmethod
+    def _fixed_or_not(cls, most: int | None, info: ValidationInfo) -> int | None:
+        if most is not None and info.data.get("replicas") is not None:
+            raise ValueError("Set `replicas` for a fixed number, or `max_replicas` for one that follows the load.")
+        return most
+
+    @field_validator("min_replicas", "scaling", "target_concurrency")
+    @classmethod
+    def _goes_with_most(cls, value: int | str | None, info: ValidationInfo) -> int | str | None:
+        if value is not None and info.data.get("max_replicas", 0) is None:
+            raise ValueError("Set `max_replicas` too, so that the number of replicas follows the load.")
+        return value
+
+    @field_validator("min_replicas")
+    @classmethod
+    def _no_more_than_most(cls, least: int | None, info: ValidationInfo) -> int | None:
+        most = info.data.get("max_replicas")
+        if least is not None and most is not None and least > most:
+            raise ValueError(f"Set it to at most `max_replicas`, which is {most}.")
+        return least
 
 
 class EndpointRequest(EndpointSpec):
@@ -61,7 +120,15 @@ class EndpointChange(Outside):
     launch: dict[str, Any] | None = None
     """Fields of `launch` to change; null sets a field back to its default. Any change begins a new generation."""
     replicas: Replicas | None = None
-    """How many replicas the endpoint keeps ready."""
+    """A fixed number of replicas; ends what `max_replicas` began."""
+    min_replicas: Replicas | None = None
+    """How many replicas there are at least."""
+    max_replicas: MaxReplicas | None = None
+    """How many replicas there may be; from now on their number follows the load."""
+    scaling: ScalingPreset | None = None
+    """How the number follows the load."""
+    target_concurrency: TargetConcurrency | None = None
+    """Requests that a replica is to work on at once."""
     drain_seconds: DrainSeconds | None = None
     """How long a replica may finish its requests before it is terminated."""
 
@@ -184,7 +251,17 @@ class EndpointView(Answer):
     address: Url | None
     """Base address of its OpenAI-compatible API on the gateway; null if this deployment has none."""
     replicas: int
-    """How many are asked for."""
+    """How many are to serve now: as asked for, or as the load calls for."""
+    min_replicas: int | None
+    """How many there are at least; null: `replicas` is fixed."""
+    max_replicas: int | None
+    """How many there may be; null: `replicas` is fixed."""
+    scaling: str | None
+    """How their number follows the load: `thrifty`, `balanced` or `quick`; null: it is fixed."""
+    target_concurrency: int | None
+    """Requests that a replica is to work on at once; null: 0.7 of `--max-num-seqs`, or `replicas` is fixed."""
+    start_seconds: float
+    """How long a replica takes to start, in seconds, as the last ones did; recent ones weigh more."""
     ready_replicas: int
     """How many serve."""
     drain_seconds: int

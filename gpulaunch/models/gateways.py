@@ -1,6 +1,11 @@
 """What a gateway writes about itself, for the control plane: a row of its own, which no other gateway writes."""
 
+from typing import Annotated
+
+from pydantic import StringConstraints
+
 from gpulaunch.models.base import Stored, UtcTime
+from gpulaunch.models.requests import NAME
 
 GATEWAY_AREA = "gateway"
 """Row keys are `gateway|<gateway_id>`; the document is as that of an endpoint's row."""
@@ -44,3 +49,10 @@ class GatewayReport(Stored):
     def version_of(self, endpoint_id: str) -> int | None:
         """Which version of an endpoint's routes the gateway follows; None: it has not read any."""
         return next((one.version for one in self.endpoints if one.endpoint_id == endpoint_id), None)
+
+
+class EndpointMessage(Stored):
+    """Bring an endpoint's replicas to what they should be: sent by the control plane to itself, and by gateways."""
+
+    endpoint: Annotated[str, StringConstraints(pattern=NAME)]
+    step: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}$")] = "reconcile"

@@ -50,6 +50,8 @@ class EndpointKey(Kept):
 class RoutedSlot(Stored):
     instance_id: str
     generation: int
+    allotted_at: UtcTime | None = None
+    """When it began to start."""
     state: str
     """`active` ones get requests, others finish those that they have."""
     route: SlotRoute | None = None
@@ -60,6 +62,11 @@ class RoutedGeneration(Stored):
     template: RoutedTemplate
 
 
+class RoutedScaling(Stored):
+    max_replicas: int
+    target_concurrency: int | None = None
+
+
 class RoutedEndpoint(Stored):
     """An endpoint's row as the gateway reads it; fields that are of no use to it are left out."""
 
@@ -68,6 +75,10 @@ class RoutedEndpoint(Stored):
     routes_version: int = 0
     """Counts the changes of which slots get requests."""
     replicas: int
+    scaling: RoutedScaling | None = None
+    """Its number of replicas follows the load, from none on."""
+    start_seconds: float = 240.0
+    """How long a start takes."""
     paused: bool = False
     deleting: bool = False
     generations: Annotated[list[RoutedGeneration], Field(min_length=1)]

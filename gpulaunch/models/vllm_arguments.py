@@ -14,6 +14,10 @@ _NEGATIVE = re.compile(r"-\d+")
 """A value, not an option. With a decimal point vLLM takes it for a key: it needs the form `--option=-0.5`."""
 
 
+REQUESTS_AT_ONCE = 256
+"""vLLM's default of `--max-num-seqs`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Option:
     """An option of `vllm serve`."""
@@ -90,3 +94,14 @@ def refusal_of_ours(args: Sequence[str]) -> str | None:
         if ours:
             return f"{given.flag} is short for {' or '.join(ours[:3])}, which gpulaunch sets; remove it."
     return None
+
+
+def requests_at_once(vllm_args: Sequence[str]) -> int:
+    """How many requests a vLLM with these arguments works on at once."""
+    found = REQUESTS_AT_ONCE
+    for index, entry in enumerate(vllm_args):
+        given = read(entry)
+        if given is not None and given.flag == "--max-num-seqs":
+            value = given.value if given.value is not None else "".join(vllm_args[index + 1 : index + 2])
+            found = max(1, int(value)) if value.isdecimal() else found
+    return found

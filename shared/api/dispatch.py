@@ -40,6 +40,7 @@ HANDLERS: Mapping[Operation, Callable[[App, Request], Response]] = {
     operations.PAUSE_ENDPOINT: endpoints.pause,
     operations.RESUME_ENDPOINT: endpoints.resume,
     operations.ROLL_OUT_ENDPOINT: endpoints.roll_out,
+    operations.ENDPOINT_DECISIONS: endpoints.decisions,
     operations.ENDPOINT_KEYS: endpoints.keys,
     operations.CREATE_KEY: endpoints.create_key,
     operations.REVOKE_KEY: endpoints.revoke_key,

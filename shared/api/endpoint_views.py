@@ -31,6 +31,7 @@ def endpoint_view(
     """`instances` has the records of the slots' instances, as far as they exist and can be read."""
     members = [_replica(slot, instances.get(slot.instance_id), now) for slot in endpoint.slots]
     ready = sum(one.state == "serving" for one in members)
+    bounds = endpoint.scaling
     status = _status(endpoint, ready, is_replacing=_is_replacing(endpoint, instances))
     return EndpointView(
         name=endpoint.name,
@@ -40,6 +41,11 @@ def endpoint_view(
         updated_at=endpoint.updated_at,
         address=None if gateway_url is None else f"{gateway_url}/v1",
         replicas=endpoint.replicas,
+        min_replicas=None if bounds is None else bounds.min_replicas,
+        max_replicas=None if bounds is None else bounds.max_replicas,
+        scaling=None if bounds is None else bounds.preset,
+        target_concurrency=None if bounds is None else bounds.target_concurrency,
+        start_seconds=endpoint.start_seconds,
         ready_replicas=ready,
         drain_seconds=endpoint.drain_seconds,
         paused=endpoint.paused,
@@ -136,5 +142,8 @@ def _message(endpoint: EndpointRecord, status: EndpointStatus, ready: int) -> st
             return "Its replicas finish their requests, and are terminated."
         case "degraded" | "starting":
             return endpoint.failure
+        case "ready" if endpoint.scaling is not None and not endpoint.replicas:
+            seconds = f"{endpoint.start_seconds:.0f} s"
+            return f"No request has come lately, so no replica runs. The next one starts a replica: about {seconds}."
         case _:
             return ""

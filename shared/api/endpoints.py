@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from gpulaunch.models.decisions import DecisionList
 from gpulaunch.models.endpoints import (
     EndpointChange,
     EndpointList,
@@ -47,10 +48,28 @@ def merged(record: EndpointRecord, wanted: EndpointChange) -> EndpointSpec:
         ProblemError: 422 with one entry for each wrong field.
     """
     launch = record.wanted.template.model_dump(mode="json", exclude_defaults=True)
-    now: dict[str, Any] = {"launch": launch, "replicas": record.replicas, "drain_seconds": record.drain_seconds}
     asked = wanted.model_dump(exclude_unset=True, exclude={"launch"})
+    now: dict[str, Any] = {"launch": launch, "drain_seconds": record.drain_seconds, **_count(record, asked)}
     merged = _patched(now, asked)
     return read_value(EndpointSpec, {**merged, "launch": _patched(launch, wanted.launch or {})})
+
+
+def _count(record: EndpointRecord, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What was asked of the number of replicas before a change, as far as it goes with the change.
+
+    A fixed number ends what follows the load, and `max_replicas` ends a fixed number.
+    """
+    bounds = record.scaling
+    if bounds is None:
+        return {} if asked.get("max_replicas") is not None else {"replicas": record.replicas}
+    if asked.get("replicas") is not None:
+        return {}
+    return {
+        "min_replicas": bounds.min_replicas,
+        "max_replicas": bounds.max_replicas,
+        "scaling": bounds.preset,
+        "target_concurrency": bounds.target_concurrency,
+    }
 
 
 def _patched(before: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,6 +105,12 @@ def resume(app: App, request: Request) -> Response:
 
 def roll_out(app: App, request: Request) -> Response:
     return _answer(app, app.endpoints.roll_out(endpoint_name(request), _revision(app, request)))
+
+
+def decisions(app: App, request: Request) -> Response:
+    found, decided = app.endpoint_queries.decisions(endpoint_name(request))
+    reason = app.endpoint_queries.reason(found, app.clock.now())
+    return json_response(DecisionList(decisions=decided, replicas=found.record.target, reason=reason))
 
 
 def keys(app: App, request: Request) -> Response:

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from gpulaunch.models import (
+    decisions,
     endpoints,
     garbage,
     instances,
@@ -45,6 +46,7 @@ _MODULES: Final = (
     reports,
     plans,
     endpoints,
+    decisions,
     garbage,
     problems,
     offers,

@@ -20,6 +20,8 @@ class Replica:
     failed: bool = False
     """It ended, or is about to, and not as intended."""
     created_at: datetime | None = None
+    lost_at: datetime | None = None
+    """When, having served, it began to be replaced by another node; None: it has not served yet."""
     deadline_at: datetime | None = None
     idle: bool = False
     """Its last probe found no request, and none has been seen since."""
@@ -76,6 +78,7 @@ def replica_of(record: InstanceRecord) -> Replica:
         ending=record.ending,
         failed=record.ends_as == "failed",
         created_at=record.created_at,
+        lost_at=_lost_at(record),
         deadline_at=record.deadline_at,
         idle=known is not None and known.idle_since is not None,
         load=0.0 if known is None else (known.running_requests or 0.0) + (known.waiting_requests or 0.0),
@@ -87,6 +90,14 @@ def replica_of(record: InstanceRecord) -> Replica:
         simulated=record.mode == "simulation",
         template=RoutedTemplate(model_name=record.request.model_name, vllm_args=record.request.vllm_args),
     )
+
+
+def _lost_at(record: InstanceRecord) -> datetime | None:
+    served = [one.number for one in record.attempts if one.ready_at is not None]
+    if record.phase is Phase.READY or not served:
+        return None
+    again = [one.started_at for one in record.attempts if one.number > served[-1]]
+    return again[0] if again else record.updated_at
 
 
 def _address(record: InstanceRecord) -> tuple[str, int] | None:

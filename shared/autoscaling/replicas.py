@@ -4,6 +4,7 @@
 |---|---|
 | fewer replicas than asked for | draining ones of the latest generation serve on, then new slots are allotted |
 | more than asked for | those that are starting are released first, then serving ones with the fewest requests drained |
+| the same, by the scaler's decision | of those that are starting, no more than it gives up |
 | another generation, or the end of a lifetime near | one more is started; once it is ready, an outdated one drains |
 | a replica has ended | its slot is dropped and, if it was needed, another one allotted |
 | a start has failed | the next one waits: 30 s, doubling up to 15 min, and one at a time |
@@ -179,9 +180,10 @@ def _shrink(endpoint: EndpointRecord, replicas: Replicas, now: datetime) -> Endp
     serving = [one for one in active if _at(replicas, one).ready]
     fresh = [one for one in serving if not is_outdated(endpoint, one, _at(replicas, one), now)]
     starting = [one for one in active if one not in serving]
-    useless = [one for one in starting if target == 0 or _is_useless(endpoint, one)]
+    useless = [one for one in starting if _is_useless(endpoint, one)]
     needed = [one for one in starting if one not in useless and one.generation == _number(endpoint)]
-    kept = needed[: max(0, min(target - len(fresh), target + SURGE - min(target, len(serving))))]
+    spared = 0 if endpoint.scaling is None else len(needed) - endpoint.scaler.releasable
+    kept = needed[: max(0, spared, min(target - len(fresh), target + SURGE - min(target, len(serving))))]
     earlier = [one for one in starting if one not in useless and one not in needed]
     room = min(target, target + SURGE - len(kept)) - len(serving)
     surplus = [*useless, *needed[len(kept) :], *earlier[max(0, room) :]]
@@ -209,6 +211,8 @@ def _is_useless(endpoint: EndpointRecord, slot: Slot) -> bool:
 
     While the latest generation has proved nothing, those of the one that has served go on: they may be needed.
     """
+    if endpoint.is_off or (endpoint.target == 0 and endpoint.scaling is None):
+        return True
     generation = starting_generation(endpoint)
     if generation is not None and slot.generation == generation.number:
         return False

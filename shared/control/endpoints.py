@@ -4,9 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from gpulaunch.models.decisions import ScalingDecision
 from gpulaunch.models.endpoints import EndpointSpec
 from gpulaunch.models.key_usage import KeyUsage, month_of
 from gpulaunch.models.problems import FieldError
+from shared.autoscaling.observed import replica_of
+from shared.autoscaling.scaling import explained
 from shared.clock import Clock, Ids
 from shared.control.launch import LaunchPreparation
 from shared.control.records import while_stale
@@ -73,6 +76,22 @@ class EndpointQueries:
     def traffic(self, record: EndpointRecord, now: datetime) -> Traffic:
         """What gateways do for an endpoint at this moment."""
         return traffic_of(record, self.endpoints.gateways().values(), now)
+
+    def decisions(self, name: str) -> tuple[EndpointWithReplicas, list[ScalingDecision]]:
+        """An endpoint and the latest decisions about its number of replicas, latest first.
+
+        Raises:
+            EndpointNotFoundError: There is none of that name.
+            UnreadableRowError: Its row cannot be read.
+        """
+        return self.find(name), self.endpoints.decisions(name)
+
+    def reason(self, found: EndpointWithReplicas, now: datetime) -> str:
+        """Why the endpoint has as many replicas as it has, in words; empty where people decide."""
+        if found.record.scaling is None or found.record.is_off:
+            return ""
+        replicas = {name: replica_of(one) for name, one in found.instances.items()}
+        return explained(found.record, replicas, self.endpoints.gateways(), now)
 
     def with_replicas(self, record: EndpointRecord) -> EndpointWithReplicas:
         instances: dict[str, InstanceRecord] = {}

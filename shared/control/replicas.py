@@ -7,12 +7,13 @@ instance has one id, whose record exists once, and terminating twice changes not
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from gpulaunch.models.instances import Phase, Reason
 from shared.autoscaling.observed import MISSING, NO_GATEWAYS, UNREADABLE, Gateways, Replica, replica_of
 from shared.autoscaling.replicas import decide, put_off, to_launch, to_terminate
+from shared.autoscaling.scaling import rescaled
 from shared.clock import Clock
 from shared.control.launch import Launcher, ReplicaLaunch
 from shared.control.records import Records
@@ -40,6 +41,28 @@ KnownRecords = Mapping[str, InstanceRecord]
 """Records that were just read, by instance id."""
 
 
+@dataclass
+class ReportsOnce:
+    """The gateways' reports as of one moment, read when they are first needed: for all endpoints of a sweep at once."""
+
+    endpoints: EndpointStore
+    _read: Gateways | None = field(default=None, init=False)
+
+    def at(self, now: datetime) -> Gateways:
+        """The reports; those of gateways that are long dead are forgotten meanwhile."""
+        if self._read is None:
+            self._read = self.endpoints.gateways()
+            if any(one is not None and one.at < now - SILENT for one in self._read.values()):
+                self.endpoints.forget_gateways(now - SILENT)
+        return self._read
+
+
+def _needs_reports(endpoint: EndpointRecord) -> bool:
+    """Whether a step needs what gateways report: the load of what scales, and who still uses what drains."""
+    scales = endpoint.scaling is not None and not endpoint.is_off
+    return scales or any(slot.state is SlotState.DRAINING for slot in endpoint.slots)
+
+
 @dataclass(frozen=True)
 class ReplicaKeeper:
     endpoints: EndpointStore
@@ -50,10 +73,10 @@ class ReplicaKeeper:
     clock: Clock
     routes: RouteMaker
 
-    def reconcile(self, name: str, known: KnownRecords | None = None) -> None:
+    def reconcile(self, name: str, known: KnownRecords | None = None, reports: ReportsOnce | None = None) -> None:
         """Advance an endpoint by one step. Safe to repeat; does nothing if the endpoint does not exist.
 
-        `known` saves reads of records that the caller has just read.
+        `known` saves reads of records that the caller has just read, `reports` those of gateways.
 
         Raises:
             StoreUnavailableError: Storage did not answer; the next step goes on.
@@ -65,28 +88,35 @@ class ReplicaKeeper:
                 # For a version that can read it; the sweep reports it, and its replicas are left as they are.
                 log.error("a step is dropped: %s", error)  # noqa: TRY400 - the error says all there is
                 return
-            if found is None or self._advance(found, known or {}):
+            if found is None or self._advance(found, known or {}, reports or self.reports()):
                 return
             known = {}
         log.info("endpoint %s kept changing; the next sweep goes on", name)
 
-    def advance(self, found: VersionedEndpoint, known: KnownRecords) -> None:
+    def advance(self, found: VersionedEndpoint, known: KnownRecords, reports: ReportsOnce | None = None) -> None:
         """The same for an endpoint that was just read."""
-        if not self._advance(found, known):
-            self.reconcile(found.record.name)
+        reports = reports or self.reports()
+        if not self._advance(found, known, reports):
+            self.reconcile(found.record.name, reports=reports)
 
-    def _advance(self, found: VersionedEndpoint, known: KnownRecords) -> bool:
+    def reports(self) -> ReportsOnce:
+        """The gateways' reports, to be read once, by whoever needs them first."""
+        return ReportsOnce(self.endpoints)
+
+    def _advance(self, found: VersionedEndpoint, known: KnownRecords, reports: ReportsOnce) -> bool:
         """One step; False: somebody else changed the endpoint meanwhile, and nothing was done."""
         before, now = found.record, self.clock.now()
         replicas = {slot.instance_id: self._observed(slot.instance_id, known) for slot in before.slots}
-        decided = self.routes.routed(decide(before, replicas, now, self._gateways(before, now)), replicas)
+        gateways = reports.at(now) if _needs_reports(before) else NO_GATEWAYS
+        scaled, decision = rescaled(before, replicas, gateways, now)
+        decided = self.routes.routed(decide(scaled, replicas, now, gateways), replicas)
         try:
             if decided.deleting and not decided.slots:
                 self.endpoints.remove(found)
                 log.info("endpoint %s is deleted", before.name, extra={"event": "endpoint_deleted"})
                 return True
             if decided is not before:
-                found = VersionedEndpoint(decided, self.endpoints.commit(found, decided))
+                found = VersionedEndpoint(decided, self.endpoints.commit(found, decided, decision))
                 _log(before, decided)
         except StaleRecordError:
             return False
@@ -94,15 +124,6 @@ class ReplicaKeeper:
             self._terminate(decided, slot)
         self._launch(found, to_launch(decided, replicas, now), replicas)
         return True
-
-    def _gateways(self, endpoint: EndpointRecord, now: datetime) -> Gateways:
-        """The gateways' reports, while a replica drains."""
-        if all(slot.state is not SlotState.DRAINING for slot in endpoint.slots):
-            return NO_GATEWAYS
-        found = self.endpoints.gateways()
-        if any(one is not None and one.at < now - SILENT for one in found.values()):
-            self.endpoints.forget_gateways(now - SILENT)
-        return found
 
     def _observed(self, instance_id: str, known: KnownRecords) -> Replica:
         if instance_id in known:

@@ -17,6 +17,7 @@ from gpulaunch.models.endpoints import EndpointSpec
 from gpulaunch.models.routes import EndpointKey, SlotRoute
 from shared.domain.instance import Failure
 from shared.domain.request import StoredRequest
+from shared.domain.scaling import FIRST_START_SECONDS, ScalerState, Scaling
 from shared.domain.text import MESSAGE_UNITS, shorten
 
 ENDPOINT_SCHEMA = 1
@@ -45,6 +46,8 @@ class Slot(Kept):
     """When it came into its state."""
     version: int = 0
     """The endpoint's `routes_version` with which it came into its state."""
+    served_at: UtcTime | None = None
+    """When its instance was first seen ready."""
     route: SlotRoute | None = None
     """How the gateway reaches its node, while that is ready."""
 
@@ -77,6 +80,12 @@ class EndpointRecord(Kept):
     created_at: UtcTime
     updated_at: UtcTime
     replicas: int
+    """How many are to serve: as people ask, or as the scaler has decided."""
+    scaling: Scaling | None = None
+    """Within which bounds the scaler decides; None: people do."""
+    scaler: ScalerState = ScalerState()
+    start_seconds: float = FIRST_START_SECONDS
+    """From a slot's allotment until it serves, as the last starts took; recent ones weigh more."""
     drain_seconds: int
     paused: bool = False
     deleting: bool = False
@@ -103,14 +112,20 @@ class EndpointRecord(Kept):
         return self.generations[-1]
 
     @property
+    def is_off(self) -> bool:
+        """Whether no replica is to serve, whatever the load."""
+        return self.paused or self.deleting
+
+    @property
     def target(self) -> int:
         """How many replicas are to serve now."""
-        return 0 if self.paused or self.deleting else self.replicas
+        return 0 if self.is_off else self.replicas
 
     @property
     def revision(self) -> str:
         """Names what is asked of this endpoint: it changes with what people change, and with nothing else."""
-        asked = (self.endpoint_id, self.replicas, self.drain_seconds, self.paused, self.deleting, self.wanted.number)
+        count = self.replicas if self.scaling is None else repr(self.scaling)
+        asked = (self.endpoint_id, count, self.drain_seconds, self.paused, self.deleting, self.wanted.number)
         return hashlib.sha256(repr(asked).encode()).hexdigest()[:32]
 
     def generation(self, number: int) -> Generation | None:
@@ -137,11 +152,12 @@ def new_endpoint(name: str, endpoint_id: str, spec: EndpointSpec, now: datetime)
         endpoint_id=endpoint_id,
         created_at=now,
         updated_at=now,
-        replicas=spec.replicas,
+        replicas=_asked(spec, 0),
+        scaling=scaling_of(spec),
         drain_seconds=spec.drain_seconds,
         generations=[first],
     )
-    return made.noted(now, f"Endpoint created with {_count(spec.replicas)}.")
+    return made.noted(now, f"Endpoint created with {_bounds(spec)}.")
 
 
 def with_spec(endpoint: EndpointRecord, spec: EndpointSpec, now: datetime) -> EndpointRecord:
@@ -149,9 +165,10 @@ def with_spec(endpoint: EndpointRecord, spec: EndpointSpec, now: datetime) -> En
     template = StoredRequest.of(spec.launch)
     if template != endpoint.wanted.template:
         endpoint = with_new_generation(endpoint, template, now, f"{template.model_name} as asked for")
-    if spec.replicas != endpoint.replicas:
-        endpoint = endpoint.model_copy(update={"replicas": spec.replicas})
-        endpoint = _tried_anew(endpoint).noted(now, f"{_count(spec.replicas)} asked for.")
+    scaling, replicas = scaling_of(spec), _asked(spec, endpoint.replicas)
+    if (scaling, replicas) != (endpoint.scaling, endpoint.replicas):
+        endpoint = endpoint.model_copy(update={"scaling": scaling, "replicas": replicas})
+        endpoint = _tried_anew(endpoint).noted(now, f"{_bounds(spec)} asked for.")
     if spec.drain_seconds != endpoint.drain_seconds:
         endpoint = endpoint.model_copy(update={"drain_seconds": spec.drain_seconds})
         endpoint = endpoint.noted(now, f"Drain time set to {spec.drain_seconds} s.")
@@ -188,6 +205,29 @@ def replica_id(endpoint_id: str, generation: int, slot: int, now: datetime) -> s
     digest = hashlib.sha256(f"gpulaunch/replica/1|{endpoint_id}|{generation}|{slot}".encode()).digest()
     milliseconds = int(now.timestamp() * 1000)
     return f"inst-{ULID.from_bytes(milliseconds.to_bytes(6, 'big') + digest[:10])}"
+
+
+def scaling_of(spec: EndpointSpec) -> Scaling | None:
+    """The bounds that are asked for; None: a fixed number of replicas."""
+    if spec.max_replicas is None:
+        return None
+    numbers = spec.numbers
+    return Scaling.model_validate({**numbers, "preset": numbers.pop("scaling")})
+
+
+def _asked(spec: EndpointSpec, now: int) -> int:
+    """How many replicas there are to be at first, when there were to be so many until now."""
+    scaling = scaling_of(spec)
+    if scaling is None:
+        return spec.most_replicas
+    return min(max(now, scaling.min_replicas), scaling.max_replicas)
+
+
+def _bounds(spec: EndpointSpec) -> str:
+    scaling = scaling_of(spec)
+    if scaling is None:
+        return _count(_asked(spec, 0))
+    return f"{scaling.min_replicas} to {_count(scaling.max_replicas)} ({scaling.preset})"
 
 
 def _count(replicas: int) -> str:

@@ -5,8 +5,8 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, RootModel, StringConstraints, ValidationError
 
 from gpulaunch.models.base import Kept, Stored, UtcTime
+from gpulaunch.models.gateways import EndpointMessage
 from gpulaunch.models.instances import INSTANCE_ID
-from gpulaunch.models.requests import NAME
 from shared.domain.errors import MessageError
 
 InstanceId = Annotated[str, StringConstraints(pattern=INSTANCE_ID)]
@@ -25,13 +25,6 @@ class StepMessage(Stored):
     @property
     def known(self) -> bool:
         return self.step in ("advance", "teardown")
-
-
-class EndpointMessage(Stored):
-    """Bring an endpoint's replicas to what they should be."""
-
-    endpoint: Annotated[str, StringConstraints(pattern=NAME)]
-    step: Word = "reconcile"
 
 
 class LaunchMessage(RootModel[EndpointMessage | StepMessage]):

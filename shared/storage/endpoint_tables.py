@@ -1,7 +1,7 @@
 """Endpoints in Azure Table Storage, in the partition of the workspace's records; gateways' reports in another table.
 
-Each write is a transaction of one row under its ETag. A repeated write that meets its own work is stale, as if another
-writer had been first: whoever writes endpoints reads again and finds what is asked for done.
+Each write is a transaction under the ETag of the endpoint's row. A repeated write that meets its own work is stale, as
+if another writer had been first: whoever writes endpoints reads again and finds what is asked for done.
 """
 
 from collections.abc import Iterable
@@ -13,6 +13,7 @@ from azure.core import MatchConditions
 from azure.core.exceptions import AzureError, ResourceModifiedError, ResourceNotFoundError
 from azure.data.tables import TableClient, UpdateMode
 
+from gpulaunch.models.decisions import ScalingDecision
 from gpulaunch.models.gateways import GatewayReport
 from gpulaunch.models.key_usage import KeyUsage
 from shared.domain.endpoint import EndpointRecord
@@ -22,9 +23,12 @@ from shared.storage.endpoints import (
     UnreadableEndpoint,
     VersionedEndpoint,
     checked_endpoint,
+    decisions_key,
+    decisions_row,
     endpoint_key,
     endpoint_range,
     gateway_range,
+    read_decisions,
     read_endpoint,
     read_gateway,
     read_usage,
@@ -59,13 +63,29 @@ class TableEndpointStore:
             raise translate(error, "load an endpoint") from error
         return readable_endpoint(read_endpoint(entity, str(entity.metadata["etag"])))
 
-    def commit(self, before: VersionedEndpoint, record: EndpointRecord) -> str:
+    def commit(self, before: VersionedEndpoint, record: EndpointRecord, decision: ScalingDecision | None = None) -> str:
         row = checked_endpoint(self._partition, record)
-        return self._write("commit", record.name, ("update", row, {"mode": UpdateMode.REPLACE, **_as(before)}))
+        operations: list[tuple[Any, ...]] = [("update", row, {"mode": UpdateMode.REPLACE, **_as(before)})]
+        if decision is not None:
+            # Read before, but written with the endpoint's row and under its ETag: no other decision comes in between.
+            decisions = decisions_row(self._partition, record.name, [decision, *self.decisions(record.name)])
+            operations.append(("upsert", decisions, {"mode": UpdateMode.REPLACE}))
+        return self._write("commit", record.name, *operations)
 
     def remove(self, before: VersionedEndpoint) -> None:
-        row = {"PartitionKey": self._partition, "RowKey": endpoint_key(before.record.name)}
-        self._write("remove", before.record.name, ("delete", row, _as(before)))
+        name = before.record.name
+        # The decisions first: nothing would find them without the endpoint.
+        with translated(f"forget the decisions of {name}"), suppress(ResourceNotFoundError):
+            self._table.delete_entity(self._partition, decisions_key(name))
+        row = {"PartitionKey": self._partition, "RowKey": endpoint_key(name)}
+        self._write("remove", name, ("delete", row, _as(before)))
+
+    def decisions(self, name: str) -> list[ScalingDecision]:
+        with translated(f"read the decisions of {name}"):
+            try:
+                return read_decisions(self._table.get_entity(self._partition, decisions_key(name)))
+            except ResourceNotFoundError:
+                return []
 
     def all(self) -> list[VersionedEndpoint | UnreadableEndpoint]:
         with translated("read the endpoints"):
@@ -96,10 +116,11 @@ class TableEndpointStore:
         parameters = {"partition": self._partition, "first": keys.first, "last": keys.last}
         return table.query_entities(f"PartitionKey eq @partition and {keys.filter()}", parameters=parameters)
 
-    def _write(self, doing: str, name: str, operation: tuple[Any, ...]) -> str:
+    def _write(self, doing: str, name: str, *operations: tuple[Any, ...]) -> str:
+        """Write the endpoint's row, and others with it; return its ETag."""
         try:
-            # a transaction of one: the SDK's plain calls raise errors without the service's code
-            return str(self._table.submit_transaction([operation], retry_on_methods=REPEATED)[0].get("etag", ""))
+            # a transaction even of one: the SDK's plain calls raise errors without the service's code
+            return str(self._table.submit_transaction(operations, retry_on_methods=REPEATED)[0].get("etag", ""))
         except AzureError as error:
             if code_of(error) in _CONFLICTS:
                 raise AlreadyExistsError(f"there is an endpoint {name} already") from error

@@ -3,7 +3,7 @@
 The rows beside them are those of gateways, which only gateways write.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +11,8 @@ from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
 
+from gpulaunch.models.base import Stored
+from gpulaunch.models.decisions import ScalingDecision
 from gpulaunch.models.gateways import GATEWAY_AREA, GatewayReport
 from gpulaunch.models.key_usage import USAGE_AREA, KeyUsage
 from shared.domain.endpoint import ENDPOINT_SCHEMA, EndpointRecord
@@ -19,6 +21,9 @@ from shared.storage import rows
 from shared.storage.records import explain
 
 AREA: Final = "endpoint"
+DECISION_AREA: Final = "decisions"
+MOST_DECISIONS: Final = 100
+"""Kept of an endpoint, in one row: 350 characters each."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,8 @@ class EndpointStore(Protocol):
         """
         ...
 
-    def commit(self, before: VersionedEndpoint, record: EndpointRecord) -> str:
-        """Write a changed endpoint, if it is still as `before`; return the ETag.
+    def commit(self, before: VersionedEndpoint, record: EndpointRecord, decision: ScalingDecision | None = None) -> str:
+        """Write a changed endpoint, and the decision that changed it, if it is still as `before`; return the ETag.
 
         Raises:
             StaleRecordError: Somebody else changed or removed it, or this very write, whose answer was lost.
@@ -65,11 +70,15 @@ class EndpointStore(Protocol):
         ...
 
     def remove(self, before: VersionedEndpoint) -> None:
-        """Delete an endpoint, if it is still as `before`.
+        """Delete an endpoint and its decisions, if it is still as `before`.
 
         Raises:
             StaleRecordError: As `commit`.
         """
+
+    def decisions(self, name: str) -> list[ScalingDecision]:
+        """Return the last 100 decisions about an endpoint's number of replicas, latest first."""
+        ...
 
     def all(self) -> list[VersionedEndpoint | UnreadableEndpoint]:
         """Return all endpoints, by name."""
@@ -90,6 +99,30 @@ class EndpointStore(Protocol):
 def endpoint_key(name: str) -> str:
     """Row key of an endpoint."""
     return f"{AREA}|{name}"
+
+
+class Decisions(Stored):
+    """The document of an endpoint's decisions, latest first."""
+
+    decisions: list[ScalingDecision] = []
+
+
+def decisions_key(name: str) -> str:
+    """Row key of an endpoint's decisions."""
+    return f"{DECISION_AREA}|{name}"
+
+
+def decisions_row(partition: str, name: str, decisions: Sequence[ScalingDecision]) -> rows.TableRow:
+    """The row of an endpoint's latest decisions, of which as many are kept as there is room for."""
+    return rows.row_of(partition, decisions_key(name), Decisions(decisions=list(decisions[:MOST_DECISIONS])))
+
+
+def read_decisions(row: Mapping[str, Any]) -> list[ScalingDecision]:
+    """The decisions of a row; none if this version cannot read them: they tell of the past, and decide nothing."""
+    try:
+        return Decisions.model_validate_json(rows.document(row)).decisions
+    except ValidationError:
+        return []
 
 
 def endpoint_range() -> rows.KeyRange:

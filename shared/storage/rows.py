@@ -8,6 +8,8 @@ One partition per workspace. Row keys, with `<inv>` the instance's ULID turned r
 | `done|<inv>` | record of an instance that has |
 | `ev|<inv>|<sequence, six digits>` | event |
 | `idem|<SHA-256 of token and key>` | idempotency entry |
+| `endpoint|<name>` | record of an endpoint |
+| `decisions|<name>` | the latest decisions about its number of replicas |
 | `note|<kind>|<SHA-256 of the key>` | marker |
 | `ledger` | money reserved and spent, and what is counted |
 | `cost|<yyyy-mm-dd>|<inv>|<attempt, two digits>` | what an attempt has cost that ended on that day |

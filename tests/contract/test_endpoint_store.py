@@ -7,8 +7,9 @@ import pytest
 from azure.data.tables import TableServiceClient
 
 from gateway.report import TableReportRow, row_of
+from gpulaunch.models.decisions import ScalingDecision
 from gpulaunch.models.endpoints import EndpointSpec
-from gpulaunch.models.gateways import EndpointReport, GatewayReport
+from gpulaunch.models.gateways import ARRIVAL_WINDOWS, EndpointReport, GatewayReport
 from shared.domain.endpoint import ENDPOINT_SCHEMA, EndpointRecord, new_endpoint
 from shared.errors import AlreadyExistsError, StaleRecordError, StoreError, StoreUnavailableError, UnreadableRowError
 from shared.storage.base import InstanceFilter
@@ -221,3 +222,51 @@ def test_a_missing_table_is_no_missing_endpoint(azurite_alone: Account) -> None:
     missing = service.get_table_client("nosuchtable")
     with pytest.raises(StoreUnavailableError):
         TableEndpointStore(missing, "endpoints", missing).load("chat")
+
+
+def decision(number: int) -> ScalingDecision:
+    return ScalingDecision(
+        at=START + timedelta(seconds=number),
+        before=0,
+        replicas=number,
+        reason="50.0 requests run at once, 12.00 come each second, 179 fit on a replica; `max_replicas` is 100",
+        ready=0,
+        starting=0,
+        running=50.0,
+        held=number,
+        arrivals=dict.fromkeys(ARRIVAL_WINDOWS, 100_000),
+        service_seconds=9.5,
+        start_seconds=240.0,
+        concurrency=179.0,
+    )
+
+
+class TestDecisions:
+    def test_they_are_written_with_the_endpoint_latest_first_and_a_hundred_are_kept(
+        self, endpoints: EndpointStore
+    ) -> None:
+        endpoints.create(make_endpoint())
+        assert endpoints.decisions("chat") == []
+        for number in range(102):
+            endpoints.commit(loaded(endpoints), make_endpoint(), decision(number))
+        assert endpoints.decisions("chat") == [decision(number) for number in range(101, 1, -1)]
+        assert endpoints.decisions("other") == []
+
+    def test_none_is_written_over_somebody_else_s_change_and_a_commit_without_one_keeps_them(
+        self, endpoints: EndpointStore
+    ) -> None:
+        endpoints.create(make_endpoint())
+        first = loaded(endpoints)
+        endpoints.commit(first, make_endpoint(), decision(1))
+        with pytest.raises(StaleRecordError):
+            endpoints.commit(first, make_endpoint(), decision(2))
+        endpoints.commit(loaded(endpoints), make_endpoint())
+        assert endpoints.decisions("chat") == [decision(1)]
+
+    def test_they_go_with_the_endpoint_and_are_no_endpoints(self, endpoints: EndpointStore) -> None:
+        endpoints.create(make_endpoint())
+        endpoints.commit(loaded(endpoints), make_endpoint(), decision(1))
+        assert len(endpoints.all()) == 1
+        endpoints.remove(loaded(endpoints))
+        endpoints.create(make_endpoint())
+        assert endpoints.decisions("chat") == []

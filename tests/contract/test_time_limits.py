@@ -18,9 +18,10 @@ from azure.storage.queue import ExponentialRetry
 from deploy import arm
 from gateway import report, table, upstream
 from gateway.app import Gateway
+from gateway.connect import table_of
 from gateway.report import Reports, TableReportRow
 from gateway.snapshot import Node
-from gateway.table import poll, reader, table_of
+from gateway.table import poll, reader
 from gateway.upstream import NodeUpstream, UpstreamTimeoutError
 from gpulaunch.client import exchange
 from gpulaunch.client.asynchronous import AsyncGpuLaunch

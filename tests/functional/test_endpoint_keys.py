@@ -12,6 +12,7 @@ from shared.control.endpoint_keys import MOST_KEYS
 from shared.errors import StaleRecordError
 from tests.functional.test_endpoints import CHAT, PATH, create, served, show
 from tests.functional.world import READER, SEED, Answer, World, settings
+from tests.twins.clock import START
 
 KEYS = f"{CHAT}/keys"
 
@@ -27,7 +28,7 @@ def row(world: World) -> str:
 def as_gateway(world: World) -> Snapshot:
     """What a gateway reads that has only its own key."""
     unseal = unsealer(world.adapters.deriver.gateway_key())
-    return snapshot_of([{**row, "RowKey": key} for key, (_, row) in world.endpoints.rows.items()], unseal)
+    return snapshot_of([{**row, "RowKey": key} for key, (_, row) in world.endpoints.rows.items()], unseal, START)
 
 
 class TestKeys:
@@ -154,7 +155,7 @@ class TestRoutes:
         served(world)
         rows = [{**row, "RowKey": key} for key, (_, row) in world.endpoints.rows.items()]
         stranger = unsealer("A" * 43 + "=")
-        assert snapshot_of(rows, stranger).endpoints["chat"].nodes == ()
+        assert snapshot_of(rows, stranger, START).endpoints["chat"].nodes == ()
 
     def test_a_lost_node_should_have_no_route_and_its_successor_another(self, world: World) -> None:
         served(world, replicas=1, launch=SEED | {"labels": {"simulate.evict-after": "60"}})

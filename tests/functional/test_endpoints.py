@@ -421,11 +421,11 @@ class TestMishaps:
         world, met = World(settings(GPULAUNCH_MAX_INSTANCES="1")), list[str]()
         commit = world.endpoints.commit
 
-        def meet(found: VersionedEndpoint, record: EndpointRecord) -> str:
+        def meet(found: VersionedEndpoint, record: EndpointRecord, decision: None = None) -> str:
             if record.retry_at is not None and not met:
                 met.append(record.name)
                 raise StaleRecordError("another was first")
-            return commit(found, record)
+            return commit(found, record, decision)
 
         monkeypatch.setattr(world.endpoints, "commit", meet)
         create(world)

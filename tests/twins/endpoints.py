@@ -3,6 +3,7 @@
 import threading
 from datetime import datetime
 
+from gpulaunch.models.decisions import ScalingDecision
 from gpulaunch.models.gateways import GatewayReport
 from gpulaunch.models.key_usage import KeyUsage
 from shared.domain.endpoint import EndpointRecord
@@ -12,7 +13,10 @@ from shared.storage.endpoints import (
     UnreadableEndpoint,
     VersionedEndpoint,
     checked_endpoint,
+    decisions_key,
+    decisions_row,
     endpoint_key,
+    read_decisions,
     read_endpoint,
     read_gateway,
     read_usage,
@@ -40,16 +44,24 @@ class MemoryEndpointStore:
             found = self.rows.get(endpoint_key(name))
             return None if found is None else readable_endpoint(read_endpoint(found[1], found[0]))
 
-    def commit(self, before: VersionedEndpoint, record: EndpointRecord) -> str:
+    def commit(self, before: VersionedEndpoint, record: EndpointRecord, decision: ScalingDecision | None = None) -> str:
         row = checked_endpoint("", record)
         with self.calls.call("commit"), self._lock:
             self._check(before)
+            if decision is not None:
+                self._put(decisions_row("", record.name, [decision, *self.decisions(record.name)]))
             return self._put(row)
 
     def remove(self, before: VersionedEndpoint) -> None:
         with self.calls.call("remove"), self._lock:
             self._check(before)
             del self.rows[endpoint_key(before.record.name)]
+            self.rows.pop(decisions_key(before.record.name), None)
+
+    def decisions(self, name: str) -> list[ScalingDecision]:
+        with self.calls.call("decisions"), self._lock:
+            found = self.rows.get(decisions_key(name))
+            return [] if found is None else read_decisions(found[1])
 
     def all(self) -> list[VersionedEndpoint | UnreadableEndpoint]:
         with self.calls.call("all"), self._lock:

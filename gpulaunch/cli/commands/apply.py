@@ -133,9 +133,9 @@ def _prices(
         asked, view = wanted[one.name], views.get(one.name)
         try:
             if one.action == "create" or one.rolls_out:
-                price = cost_line(session, _sent(asked)["launch"], asked.replicas)
+                price = cost_line(session, _sent(asked)["launch"], asked.most_replicas)
             else:
-                price = launched_cost_line(session, asked.launch, asked.replicas)
+                price = launched_cost_line(session, asked.launch, asked.most_replicas)
         except ApiError as error:
             if not error.errors:
                 raise

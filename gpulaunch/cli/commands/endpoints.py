@@ -21,6 +21,8 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The endpoint's name."
 _STYLES = {"ready": "green", "stopped": "red", "degraded": "red", "paused": "dim", "deleting": "yellow"}
 _EVENTS = 8
 """Events that are printed; --json has thirty."""
+_DECISIONS = 20
+"""Decisions that are printed; --json has a hundred."""
 _POLL = 5.0
 
 
@@ -31,6 +33,15 @@ def deploy(
     request: Request,
     *,
     replicas: Annotated[int | None, typer.Option(metavar="N", help="Replicas that are kept ready. Default: 1.")] = None,
+    least: Annotated[
+        int | None, typer.Option("--min", metavar="N", help="Fewest replicas, with --max. Default: 0.")
+    ] = None,
+    most: Annotated[
+        int | None, typer.Option("--max", metavar="N", help="Most replicas, as the load calls for.")
+    ] = None,
+    scaling: Annotated[
+        str | None, typer.Option(metavar="PRESET", help="thrifty, balanced or quick, with --max. Default: balanced.")
+    ] = None,
     drain_seconds: Annotated[
         int | None, typer.Option(metavar="SECONDS", help="For a replaced replica's last requests. Default: 600.")
     ] = None,
@@ -38,7 +49,8 @@ def deploy(
     as_json: Json = False,
 ) -> None:
     """Create an endpoint that is served by replicas of a model, or make an existing one as asked for."""
-    asked = {"replicas": replicas, "drain_seconds": drain_seconds}
+    bounds = {"min_replicas": least, "max_replicas": most, "scaling": scaling}
+    asked = {"replicas": replicas, "drain_seconds": drain_seconds, **bounds}
     spec = {"launch": request} | {field: value for field, value in asked.items() if value is not None}
     session = session_of(context, as_json=as_json)
     revision = _agreed_to_deploy(session, endpoint, spec) if _asks(session, yes=yes) else None
@@ -58,7 +70,10 @@ def _agreed_to_deploy(session: Session, name: str, spec: Mapping[str, Any]) -> s
         before = session.gpu.endpoint(name)
     except NotFoundError:
         before = None
-    cost = cost_line(session, spec["launch"], spec.get("replicas", 1))
+    most = spec.get("max_replicas")
+    cost = cost_line(session, spec["launch"], most or spec.get("replicas", 1))
+    if most:
+        cost = f"At most {cost[0].lower()}{cost[1:]}"
     if before is None:
         agree(session, f"Create {name}? {cost}.")
         return None
@@ -104,25 +119,59 @@ def _print_file(session: Session, found: Sequence[EndpointView | UnreadableEndpo
 def scale(
     context: typer.Context,
     name: Name,
-    replicas: Annotated[int, typer.Argument(metavar="REPLICAS", min=0, help="Replicas that are kept ready.")],
+    replicas: Annotated[
+        str,
+        typer.Argument(metavar="REPLICAS", help="A fixed number, such as 2, or 0..3: as many as the load calls for."),
+    ],
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Set how many replicas an endpoint keeps ready. On a terminal, show what that costs, and ask."""
+    """Set how many replicas an endpoint has. On a terminal, show what that costs, and ask."""
+    wanted = _bounds_of(replicas)
+    most = max(wanted.values())
     session = session_of(context, as_json=as_json)
     revision = None
     if _asks(session, yes=yes):
         before = session.gpu.endpoint(name)
-        more = replicas - before.replicas
-        if more > 0:
-            cost = "" if before.paused else f" {launched_cost_line(session, before.launch, more)} more."
-            agree(session, f"Scale {name} from {before.replicas} to {replicas} replicas?{cost}")
-        elif more < 0:
-            stops = "" if replicas else " Nothing serves then."
-            agree(session, f"Scale {name} from {before.replicas} to {replicas} replicas?{stops}")
+        more = most - (before.replicas if before.max_replicas is None else before.max_replicas)
+        cost = "" if more <= 0 or before.paused else f" {launched_cost_line(session, before.launch, more)} more"
+        at_most = "" if "replicas" in wanted or not cost else ", at most"
+        stops = "" if most else " Nothing serves then."
+        agree(session, f"Scale {name} from {_asked(before)} to {replicas} replicas?{cost}{at_most}{stops}")
         revision = before.revision
-    view = session.gpu.change_endpoint(name, replicas=replicas, revision=revision)
+    view = session.gpu.change_endpoint(name, **wanted, revision=revision)
     session.answer(view, lambda: summary(session, view))
+
+
+def _bounds_of(text: str) -> dict[str, int]:
+    """The fields of a change that a number, or the fewest and the most, stand for.
+
+    Raises:
+        typer.BadParameter: It is neither.
+    """
+    least, dots, most = text.partition("..")
+    if not least.isdecimal() or (dots and not most.isdecimal()):
+        raise typer.BadParameter("Give a number, such as 2, or the fewest and the most, such as 0..3.")
+    return {"min_replicas": int(least), "max_replicas": int(most)} if dots else {"replicas": int(least)}
+
+
+def _asked(view: EndpointView) -> str:
+    return str(view.replicas) if view.max_replicas is None else f"{view.min_replicas}..{view.max_replicas}"
+
+
+def decisions(context: typer.Context, name: Name, as_json: Json = False) -> None:
+    """Show why an endpoint has as many replicas as it has, and the last times when their number changed."""
+    session = session_of(context, as_json=as_json)
+    found = session.gpu.endpoint_decisions(name)
+
+    def show() -> None:
+        now = f"{found.replicas} replicas" if found.replicas != 1 else "1 replica"
+        session.say(f"now  {now}: {found.reason}." if found.reason else f"now  {now}, as asked for.")
+        for one in found.decisions[:_DECISIONS]:
+            at = one.at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+            session.say(f"{at}  {one.before} → {one.replicas}: {one.reason}.")
+
+    session.answer(found, show)
 
 
 def pause(context: typer.Context, name: Name, yes: Yes = False, as_json: Json = False) -> None:

@@ -36,11 +36,12 @@ class EndpointReplicas:
         unreadable = {one.name: one.why for one in found if isinstance(one, UnreadableEndpoint)}
         strays = [one for one in replicas.values() if one.replica_of not in unreadable and _is_stray(one, listed)]
         readable = [one for one in found if isinstance(one, VersionedEndpoint)]
+        reports = self.keeper.reports()
 
         def advance(one: InstanceRecord | VersionedEndpoint) -> bool:
             if isinstance(one, InstanceRecord):
                 return self._end_stray(one)
-            self.keeper.advance(one, replicas)
+            self.keeper.advance(one, replicas, reports)
             return True
 
         done = each([*strays, *readable], advance, _name)

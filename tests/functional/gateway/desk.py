@@ -31,10 +31,25 @@ def node(number: int, **given: Any) -> Node:
 
 
 def endpoint(
-    *nodes: Node, name: str = "chat", secret: str = KEY, starting: int = 0, replicas: int = 1, **given: Any
+    *nodes: Node,
+    name: str = "chat",
+    secret: str = KEY,
+    starting: int = 0,
+    replicas: int = 1,
+    landing: float = 300.0,
+    scales: bool = False,
+    **given: Any,
 ) -> Endpoint:
     return Endpoint(
-        name=name, model=MODEL, replicas=replicas, starting=starting, nodes=nodes, keys=(key(secret, **given),)
+        name=name,
+        model=MODEL,
+        replicas=replicas,
+        starting=starting,
+        landing=landing,
+        scales=scales,
+        nodes=nodes,
+        keys=(key(secret, **given),),
+        endpoint_id=f"ep-{name}",
     )
 
 

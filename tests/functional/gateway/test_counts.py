@@ -71,7 +71,7 @@ def test_a_minute_should_take_thirty_reads_of_the_table_and_seven_writes(
                 await asyncio.Event().wait()
 
         monkeypatch.setattr(table.asyncio, "sleep", next_reading)
-        reports = Reports(desk.gateway, "gateway-1", row, lambda: datetime(2026, 11, 27, tzinfo=UTC))
+        reports = Reports(desk.gateway, "gateway-1", row, now=lambda: datetime(2026, 11, 27, tzinfo=UTC))
         polling = asyncio.create_task(table.poll(desk.gateway, read, str, reports))
         await over.wait()
         polling.cancel()

@@ -52,7 +52,7 @@ class Copy:
         self._world = world
         self.gateway = Gateway(_Nodes(), lambda: world.clock.now().timestamp())
         self.row = _Row(world, gateway_id)
-        self.reports = Reports(self.gateway, gateway_id, self.row, world.clock.now)
+        self.reports = Reports(self.gateway, gateway_id, self.row, now=world.clock.now)
         self.unseal = unsealer(world.adapters.deriver.gateway_key())
 
     def read(self) -> list[Mapping[str, Any]]:
@@ -60,7 +60,7 @@ class Copy:
 
     def turn(self) -> None:
         """What `poll` does every two seconds."""
-        self.gateway.update(snapshot_of(self.read(), self.unseal))
+        self.gateway.update(snapshot_of(self.read(), self.unseal, self._world.clock.now()))
         asyncio.run(self.reports.renew())
 
     @property

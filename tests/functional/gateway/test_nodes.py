@@ -17,6 +17,7 @@ from gateway.upstream import NodeUpstream, UnreachableError, UpstreamError, Upst
 from shared.auth import Deriver
 from shared.certificates import node_name
 from tests.standins.certificates import server_context
+from tests.twins.clock import START
 
 BODY = json.dumps({"model": "m"}).encode()
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -81,7 +82,7 @@ def routed(port: int, attempt: int) -> Node:
     row = {"name": "chat", "replicas": 1, "generations": [generation], "slots": [slot]} | {
         "authority": DERIVER.authority_certificate()
     }
-    return snapshot_of([{"doc": json.dumps(row)}], str).endpoints["chat"].nodes[0]
+    return snapshot_of([{"doc": json.dumps(row)}], str, START).endpoints["chat"].nodes[0]
 
 
 @pytest.mark.parametrize("shown", [1, 2])

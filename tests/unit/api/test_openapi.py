@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from gpulaunch.models import endpoints, garbage, problems, requests, responses
+from gpulaunch.models import decisions, endpoints, garbage, problems, requests, responses
 from gpulaunch.models.queries import CostsQuery, InstanceQuery
 from gpulaunch.models.requests import LaunchRequest
 from gpulaunch.operations import COSTS, LIST, OPERATIONS, Scope
@@ -16,7 +16,7 @@ from shared.api.openapi import document
 from shared.domain import node
 
 SCHEMAS: dict[str, Any] = document()["components"]["schemas"]
-MODULES = (requests, responses, endpoints, garbage, problems, node)
+MODULES = (requests, responses, endpoints, decisions, garbage, problems, node)
 SEED = {
     "model_name": "meta-llama/Llama-3.1-8B-Instruct",
     "provider": "azure",

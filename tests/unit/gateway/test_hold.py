@@ -33,7 +33,7 @@ class Hall:
             slots=self.slots,
             draining=self.draining,
         )
-        return Endpoint(name=name, model="m", replicas=1, starting=0, nodes=(node,), keys=())
+        return Endpoint(name=name, model="m", replicas=1, starting=0, landing=240.0, nodes=(node,), keys=())
 
     def come(self, number: int, seconds: float = 60.0) -> None:
         self.tasks[number] = asyncio.create_task(self._come(number, seconds))

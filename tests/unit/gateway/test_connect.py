@@ -3,7 +3,8 @@
 import pytest
 from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
 
-from gateway.table import REPORTS, TABLE, table_of
+from gateway.connect import table_of
+from gateway.table import REPORTS, TABLE
 from shared.storage import connect
 
 CONNECTION = "DefaultEndpointsProtocol=https;AccountName=acct;AccountKey=a2V5;EndpointSuffix=core.windows.net"
