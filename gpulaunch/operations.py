@@ -241,7 +241,7 @@ ROLL_OUT_ENDPOINT = _endpoint_call("rollout", "Replace all replicas of an endpoi
 ENDPOINT_DECISIONS = Operation(
     name="list_endpoint_decisions",
     path=f"{ENDPOINT}/decisions",
-    summary="Show why an endpoint has as many replicas as it has",
+    summary="Show why there are so many replicas",
     answers={200: "DecisionList"},
 )
 ENDPOINT_KEYS = Operation(
@@ -325,10 +325,7 @@ CONFIRM_DELETED = Operation(
     answers={200: "GarbageAnswer"},
 )
 CONFIG = Operation(
-    name="show_config",
-    path="/api/config",
-    summary="Show the settings that matter to users",
-    answers={200: "ConfigAnswer"},
+    name="show_config", path="/api/config", summary="Show settings that matter to users", answers={200: "ConfigAnswer"}
 )
 HEALTH = Operation(
     name="show_health",

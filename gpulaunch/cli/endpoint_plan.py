@@ -1,7 +1,7 @@
 """What has to change so that endpoints are as a file has them. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from gpulaunch.cli.endpoint_file import asked_of
 from gpulaunch.models.base import Answer
@@ -82,7 +82,9 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any], above: str
         one, other, path = before.get(key), after.get(key), f"{above}{key}"
         if one == other:
             continue
-        if isinstance(one or {}, dict) and isinstance(other or {}, dict):
-            yield from _differences(one or {}, other or {}, f"{path}.")
+        outer: Any = {} if one is None else one
+        inner: Any = {} if other is None else other
+        if isinstance(outer, dict) and isinstance(inner, dict):
+            yield from _differences(cast("dict[str, Any]", outer), cast("dict[str, Any]", inner), f"{path}.")
         else:
             yield FieldChange(field=path, before=one, after=other)

@@ -94,6 +94,10 @@ resource gateway 'Microsoft.App/containerApps@2025-07-01' = {
               name: 'AzureWebJobsStorage__tableServiceUri'
               value: 'https://${accountName}.table.${environment().suffixes.storage}'
             }
+            {
+              name: 'AzureWebJobsStorage__queueServiceUri'
+              value: 'https://${accountName}.queue.${environment().suffixes.storage}'
+            }
             { name: 'GATEWAY_HOST', value: '0.0.0.0' }
             { name: 'GATEWAY_PORT', value: string(port) }
             { name: 'GPULAUNCH_GATEWAY_KEY_URL', value: keyUrl }

@@ -23,6 +23,7 @@ var reportsName = 'gpulaunchgateways'
 var roles = {
   blobOwner: 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
   blobContributor: 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
+  queueSender: 'c6a89b2d-59bc-44d0-9896-0f6e12d7b80a'
   queueContributor: '974c5e8b-45b9-4653-ba55-5f855dd0fb88'
   tableContributor: '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
   tableReader: '76199698-9eea-4c19-a6bd-0f25d6a0c5b2'
@@ -78,6 +79,12 @@ resource queue 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-06-0
     name: name
   }
 ]
+
+// One of those above.
+resource launches 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-06-01' existing = {
+  parent: queues
+  name: 'gpulaunch-launches'
+}
 
 resource tables 'Microsoft.Storage/storageAccounts/tableServices@2025-06-01' = {
   parent: account
@@ -181,6 +188,18 @@ resource gatewayReports 'Microsoft.Authorization/roleAssignments@2022-04-01' = i
     principalType: 'ServicePrincipal'
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.tableContributor)
   }
+}
+
+// To ask for a replica when a request waits; it reads no message.
+resource gatewaySteps 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (ownGateway) {
+  name: guid(launches.id, gateway.id, roles.queueSender)
+  scope: launches
+  properties: {
+    principalId: gateway!.properties.principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.queueSender)
+  }
+  dependsOn: [queue]
 }
 
 resource appPackage 'Microsoft.Authorization/roleAssignments@2022-04-01' = {

@@ -134,10 +134,12 @@ def scale(
     if _asks(session, yes=yes):
         before = session.gpu.endpoint(name)
         more = most - (before.replicas if before.max_replicas is None else before.max_replicas)
-        cost = "" if more <= 0 or before.paused else f" {launched_cost_line(session, before.launch, more)} more"
-        at_most = "" if "replicas" in wanted or not cost else ", at most"
+        at_most = "" if "replicas" in wanted else " At most"
+        cost = (
+            "" if more <= 0 or before.paused else f"{at_most} {launched_cost_line(session, before.launch, more)} more."
+        )
         stops = "" if most else " Nothing serves then."
-        agree(session, f"Scale {name} from {_asked(before)} to {replicas} replicas?{cost}{at_most}{stops}")
+        agree(session, f"Scale {name} from {_asked(before)} to {replicas} replicas?{cost}{stops}")
         revision = before.revision
     view = session.gpu.change_endpoint(name, **wanted, revision=revision)
     session.answer(view, lambda: summary(session, view))

@@ -585,7 +585,7 @@ def options() -> dict[str, set[str]]:
 
 
 def test_every_command_should_take_json_and_nothing_secret() -> None:
-    assert len(options()) == 24
+    assert len(options()) == 25
     for name, known in options().items():
         assert "--json" in known, name
         assert not known & {"--token", "--admin-token", "--api-key", "--url", "--address"}, name

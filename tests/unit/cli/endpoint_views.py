@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from gpulaunch.models.endpoints import EndpointRequest, EndpointSpec, EndpointView
+from gpulaunch.models.endpoints import NUMBERS, EndpointRequest, EndpointSpec, EndpointView
 from tests.twins.clock import START
 
 
 def view_of(asked: EndpointRequest, **changes: Any) -> EndpointView:
     """An endpoint of which this was asked."""
-    given = {name: getattr(asked, name) for name in EndpointSpec.model_fields}
+    others = dict.fromkeys(NUMBERS) | {"replicas": asked.most_replicas}
+    given = {name: getattr(asked, name) for name in EndpointSpec.model_fields} | others | asked.numbers
     values: dict[str, Any] = {
         "name": asked.name,
         "status": "ready",
@@ -16,7 +17,8 @@ def view_of(asked: EndpointRequest, **changes: Any) -> EndpointView:
         "created_at": START,
         "updated_at": START,
         "address": None,
-        "ready_replicas": asked.replicas,
+        "start_seconds": 240.0,
+        "ready_replicas": asked.most_replicas,
         "paused": False,
         "generation": 1,
         "revision": f"revision of {asked.name}",

@@ -24,6 +24,18 @@ def fields(change: PlannedChange) -> dict[str, tuple[Any, Any]]:
     return {one.field: (one.before, one.after) for one in change.fields}
 
 
+def test_bounds_should_be_compared_with_the_defaults_of_what_is_left_out() -> None:
+    scaled = wanted(max_replicas=3)
+    assert one(scaled, view_of(wanted(max_replicas=3, min_replicas=0, scaling="balanced"), replicas=2)).action == "keep"
+    assert fields(one(scaled, view_of(wanted(max_replicas=2)))) == {"max_replicas": (2, 3)}
+    assert fields(one(wanted(replicas=2), view_of(scaled))) == {
+        "min_replicas": (0, None),
+        "max_replicas": (3, None),
+        "scaling": ("balanced", None),
+        "replicas": (None, 2),
+    }
+
+
 def test_what_is_not_there_should_be_created() -> None:
     change = one(wanted(replicas=3))
     assert (change.action, change.revision, change.starts_replicas, change.rolls_out) == ("create", None, True, False)

@@ -17,6 +17,7 @@ ROLES = {
     "4633458b-17de-408a-b874-0445c86b69e6": "Key Vault Secrets User",
     "b86a8fe4-44ce-4948-aee5-eccb2c155cd7": "Key Vault Secrets Officer",
     "3913510d-42f4-4e42-8a64-420c390055eb": "Monitoring Metrics Publisher",
+    "c6a89b2d-59bc-44d0-9896-0f6e12d7b80a": "Storage Queue Data Message Sender",
     "7f951dda-4ed3-4680-a7ca-43fe172d538d": "AcrPull",
 }
 """https://learn.microsoft.com/azure/role-based-access-control/built-in-roles"""
@@ -37,6 +38,7 @@ SKYPILOT = {
 GATEWAY = {
     ("Storage/storageAccounts/st/tableServices/default/tables/gpulaunch", "Storage Table Data Reader"),
     ("Storage/storageAccounts/st/tableServices/default/tables/gpulaunchgateways", "Storage Table Data Contributor"),
+    ("Storage/storageAccounts/st/queueServices/default/queues/gpulaunch-launches", "Storage Queue Data Message Sender"),
     ("KeyVault/vaults/kvg", "Key Vault Secrets User"),
     ("ContainerRegistry/registries/cr", "AcrPull"),
 }
