@@ -60,7 +60,7 @@ class EndpointSpec(Outside):
     """How many replicas there are at least, with `max_replicas`; 0, the default: none while no request comes."""
     scaling: ScalingPreset | None = None
     """How the number follows, with `max_replicas`: `thrifty` drains a replica after 3 minutes in which fewer were
-    enough, `balanced`, the default, after 5, `quick` after 10, and each starts more at once than the one before."""
+    enough, `balanced`, the default, after 10, `quick` after 15, and each starts more at once than the one before."""
     target_concurrency: TargetConcurrency | None = None
     """Requests that a replica is to work on at once, with `max_replicas`; by default 0.7 of `--max-num-seqs`."""
     drain_seconds: DrainSeconds = 600

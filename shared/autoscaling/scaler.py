@@ -109,7 +109,8 @@ def _remembered(state: ScalerState, figures: Figures, now: datetime) -> ScalerSt
     update: dict[str, object] = {}
     if figures.service_seconds is not None:
         known = state.service_seconds or figures.service_seconds
-        update["service_seconds"] = known + LATEST_SERVICE * (figures.service_seconds - known)
+        latest = known + LATEST_SERVICE * (figures.service_seconds - known)
+        update["service_seconds"] = float(f"{latest:.3g}")  # else it would change, and be written, for ever
     if state.first_at is None and not figures.quiet:
         update["first_at"] = now
     return state.model_copy(update=update) if update else state

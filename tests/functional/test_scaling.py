@@ -96,13 +96,13 @@ class TestFromZero:
 
 class TestWithTheLoad:
     def test_replicas_should_follow_up_and_down_to_none_and_nothing_should_be_left(self, world: World) -> None:
-        create(world)
+        create(world, scaling="thrifty")
         live_through(world, 100, held=1)
         assert show(world)["ready_replicas"] == 1
         live_through(world, 120, rate=2.0, **BUSY)
         assert show(world)["ready_replicas"] == 3
-        live_through(world, 200, rate=0.1, running=5, running_mean=5.0)
-        assert show(world)["ready_replicas"] == 3, "the quiet time of five minutes is not over"
+        live_through(world, 150, rate=0.1, running=5, running_mean=5.0)
+        assert show(world)["ready_replicas"] == 3, "the quiet time of three minutes is not over"
         live_through(world, 240, rate=0.1, running=5, running_mean=5.0)
         assert show(world)["ready_replicas"] == 1
         live_through(world, 600)
@@ -127,7 +127,7 @@ class TestWithTheLoad:
 
 class TestUncertainty:
     def scaled(self, world: World) -> None:
-        create(world)
+        create(world, scaling="thrifty")
         live_through(world, 240, rate=2.0, **BUSY)
         assert show(world)["ready_replicas"] == 3
 
@@ -229,7 +229,7 @@ class TestAtRest:
     """What an endpoint costs while nothing changes, in operations of storage."""
 
     def per_hour(self, world: World) -> Counter[str]:
-        live_through(world, 600, **self.load)
+        live_through(world, 900, **self.load)
         before = Counter(world.endpoints.calls.seen)
         for _ in range(60):
             tell(world, **self.load)
