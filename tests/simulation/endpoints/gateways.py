@@ -54,7 +54,7 @@ class GatewayProcess:
         self._world = world
         self.loop = SimulatedLoop(scheduler, self.process, self._failed)
         self.gateway = Gateway(SimulatedUpstream(world, self), self.loop.time, now=self._now)
-        self.reports = Reports(self.gateway, name, _Row(world, name), self._now)
+        self.reports = Reports(self.gateway, name, _Row(world, name), now=self._now)
         self.is_ending = False
         self.fact = facts.Gateway(
             name=name,
@@ -247,11 +247,11 @@ class Gateways:
             raise task.error
         return task.result
 
-    def _snapshot(self, rows: _Reading, unseal: Unseal) -> Snapshot:
+    def _snapshot(self, rows: _Reading, unseal: Unseal, now: datetime) -> Snapshot:
         """The real one, once for each state of the rows."""
         rows.gateway.read_began, rows.gateway.read_at = rows.began, self._world.now()
         if rows.etags not in self._snapshots:
-            self._snapshots[rows.etags] = snapshot_of(rows, unseal)
+            self._snapshots[rows.etags] = snapshot_of(rows, unseal, now)
         return self._snapshots[rows.etags]
 
 

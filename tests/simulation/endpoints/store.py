@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
+from gpulaunch.models.decisions import ScalingDecision
 from gpulaunch.models.gateways import GatewayReport
 from gpulaunch.models.key_usage import KeyUsage
 from shared.domain.endpoint import EndpointRecord
@@ -42,10 +43,10 @@ class FaultyEndpointStore:
         found = self._chaos.storage(f"load {name}", lambda: self.table.load(name))
         return None if found is None else self._perhaps_stale(found, began)
 
-    def commit(self, before: VersionedEndpoint, record: EndpointRecord) -> str:
+    def commit(self, before: VersionedEndpoint, record: EndpointRecord, decision: ScalingDecision | None = None) -> str:
         def effect() -> str:
             there = self.there(record.name)
-            etag = self.table.commit(before, record)
+            etag = self.table.commit(before, record, decision)
             self._written(record.name)
             if there is not None:
                 self._older[record.name] = (there, self._chaos.scheduler.milliseconds)
@@ -63,6 +64,9 @@ class FaultyEndpointStore:
             self._watch(None if there is None else there.record, None)
 
         self._chaos.storage(f"remove {before.record.name}", effect)
+
+    def decisions(self, name: str) -> list[ScalingDecision]:
+        return self._chaos.storage(f"decisions {name}", lambda: self.table.decisions(name))
 
     def all(self) -> list[VersionedEndpoint | UnreadableEndpoint]:
         began = self._chaos.scheduler.milliseconds

@@ -5,8 +5,8 @@ from datetime import datetime
 from random import Random
 from typing import TYPE_CHECKING
 
-from gateway.snapshot import slots_of
 from gateway.table import unsealer
+from gpulaunch.models.vllm_arguments import requests_at_once
 from shared.domain.endpoint import EndpointRecord
 from tests.simulation.endpoints.clients import Call, Client
 from tests.simulation.endpoints.gateways import GatewayProcess, Gateways
@@ -192,7 +192,7 @@ class EndpointWorld:
         found = self.simulator.truth.load(instance_id)
         if found is None:
             return False
-        return self._nodes_of(instance_id).get(gateway, 0) < slots_of(found.record.request.vllm_args)
+        return self._nodes_of(instance_id).get(gateway, 0) < requests_at_once(found.record.request.vllm_args)
 
     def _used_since(self, instance_id: str) -> datetime | None:
         node = self._node(instance_id)
