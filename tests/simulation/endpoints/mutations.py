@@ -9,10 +9,8 @@ from typing import Any
 from gateway import hold, proxy, snapshot
 from gateway.app import Gateway
 from gateway.balance import NodeLease
-from gateway.report import Reports
 from gateway.upstream import UpstreamError
 from shared.autoscaling import replicas as autoscaling
-from shared.autoscaling.observed import Replica
 from shared.control import replicas as control
 from shared.control.sweep import endpoint_replicas
 from shared.domain.endpoint import EndpointRecord, SlotState
@@ -47,19 +45,6 @@ def slots_are_given_without_an_etag(patch: Patch) -> None:
 
 
 @mutation
-def drains_wait_for_no_gateway(patch: Patch) -> None:
-    """A replica that its last probe found idle is released, whatever gateways say."""
-    patch.setattr(rules, "_is_acknowledged", always(value=True))
-
-
-@mutation
-def drains_wait_for_no_probe(patch: Patch) -> None:
-    """A replica that is used by its own address is released once gateways have left it."""
-    ignored: Any = always(None)
-    patch.setattr(Replica, "idle", property(always(value=True), ignored))
-
-
-@mutation
 def drains_are_lost(patch: Patch) -> None:
     """What drains is released at once."""
 
@@ -68,16 +53,6 @@ def drains_are_lost(patch: Patch) -> None:
         return rules._moved(endpoint, done, SlotState.RELEASING, now)
 
     patch.setattr(rules, "_release_drained", at_once)
-
-
-@mutation
-def gateways_serve_unseen(patch: Patch) -> None:
-    """A gateway does not report before it reads any route, nor later."""
-
-    async def silent(_: Reports) -> bool:
-        return True
-
-    patch.setattr(Reports, "renew", silent)
 
 
 @mutation
