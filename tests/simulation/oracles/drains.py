@@ -53,7 +53,9 @@ class Drains(EndpointOracle):
         self._released[slot.instance_id] = over
         if over:
             return
-        if was.state == "active":
+        if was.state == "active" and self.service.reads_old:
+            self._released.pop(slot.instance_id)  # by a record from before it was ready
+        elif was.state == "active":
             self.world.violated(f"{short(slot.instance_id)} serves and is released without draining")
         elif uses := self.service.nodes_of(slot.instance_id):
             self.world.violated(f"{short(slot.instance_id)} is released after {drained}, in use by {dict(uses)}")
