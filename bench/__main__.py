@@ -70,6 +70,12 @@ def _scaler(_folder: Path, quick: bool) -> list[Figure]:
     return measure(seeds=(11, 12, 13), rounds=9)
 
 
+def _gateway(folder: Path, quick: bool) -> list[Figure]:
+    from bench.gateway import measure
+
+    return measure(folder, rounds=1 if quick else 7, seconds=1.0 if quick else 3.0)
+
+
 SECTIONS: dict[str, Callable[[Path, bool], list[Figure]]] = {
     "accept": _accept,
     "sweep": _sweep,
@@ -79,6 +85,7 @@ SECTIONS: dict[str, Callable[[Path, bool], list[Figure]]] = {
     "cost": _cost,
     "backlog": _backlog,
     "scaler": _scaler,
+    "gateway": _gateway,
 }
 """Each imports what it needs itself: a section must not pay for another's libraries."""
 

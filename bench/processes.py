@@ -56,7 +56,7 @@ class Server:
                 stderr=output,
                 start_new_session=True,
             )
-        return cls(name, process, mark, log)
+        return cls(name, process, mark, log, {process.pid})
 
     def wait_healthy(self, url: str, seconds: float) -> None:
         """Wait until an address answers with 200. Raises BenchError with the end of the log."""
