@@ -119,4 +119,4 @@ def test_what_is_watched_should_follow_what_is_deployed() -> None:
 
 def test_a_new_deployment_should_raise_no_alert_before_its_first_sweep() -> None:
     """`max` of no rows is null, and null is not before any time."""
-    assert "latest = max(TimeGenerated)\n| where latest < ago(10m)" in _query("sweep")
+    assert "swept = max(TimeGenerated)\n| where swept < ago(10m)" in _query("sweep")

@@ -149,6 +149,8 @@ def kusto() -> Path:
     folder = ROOT / ".cache" / "kusto"
     if not (folder / "node_modules" / "@kusto").is_dir():
         folder.mkdir(parents=True, exist_ok=True)
+        # Without it, npm takes the project around it for what is meant.
+        (folder / "package.json").write_text("{}", "utf-8")
         install = ["npm", "install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error", _KUSTO]
         made = subprocess.run(install, cwd=folder, check=False, capture_output=True, text=True, timeout=300)
         assert made.returncode == 0, made.stderr
