@@ -144,6 +144,6 @@ def _message(endpoint: EndpointRecord, status: EndpointStatus, ready: int) -> st
             return endpoint.failure
         case "ready" if endpoint.scaling is not None and not endpoint.replicas:
             seconds = f"{endpoint.start_seconds:.0f} s"
-            return f"No request has come lately, so no replica runs. The next one starts a replica: about {seconds}."
+            return f"No request has come lately. A replica takes about {seconds} to start, and requests wait for it."
         case _:
             return ""

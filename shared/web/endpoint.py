@@ -68,6 +68,8 @@ def situation(view: EndpointView) -> str:
     """The status in words."""
     some = f"{view.ready_replicas} of {_replicas(view.replicas)} {'serves' if view.ready_replicas == 1 else 'serve'}"
     match view.status:
+        case "ready" if view.replicas == 0 and view.max_replicas is not None:
+            return "No replica runs, and the next request starts one."
         case "ready" if view.replicas == 0:
             return "No replicas are asked for, so nothing serves. Scale it to serve."
         case "ready":
