@@ -122,7 +122,8 @@ class Checks:
             lease, earlier = record.attempts[-1].submit_lease_until, before.attempts[-1].submit_lease_until
             if lease > earlier:
                 self._scheduler.note(f"{name}: the submission is claimed again")
-        if record.replica_of is None or record.phase is not Phase.TERMINATING or before.phase is Phase.TERMINATING:
+        begins_to_end = before.phase is not Phase.TERMINATING and (record.ended or record.phase is Phase.TERMINATING)
+        if record.replica_of is None or not begins_to_end:  # whose end its endpoint decides, at any time
             self._is_no_doubled_step(before, name)
         if self._scheduler.current is not None and attempt is not None and _has_claimed(before, attempt):
             self._claimed[attempt.cluster_name] = self._scheduler.current

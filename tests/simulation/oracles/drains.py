@@ -16,6 +16,7 @@ from tests.simulation.oracles.endpoint_facts import (
 )
 from tests.simulation.oracles.facts import Event, Record, World
 from tests.simulation.oracles.promises import SEEN_IN_USE
+from tests.simulation.oracles.reasons import MOMENT
 
 
 class Drains(EndpointOracle):
@@ -44,8 +45,9 @@ class Drains(EndpointOracle):
     def _release(self, endpoint: Endpoint, was: Slot, slot: Slot) -> None:
         since = self._draining.get(slot.instance_id)
         drained = timedelta(0) if since is None else self.world.now() - since
-        # Workers' clocks say when it began and when it is over.
-        over = drained + 2 * self.world.terms.clocks >= timedelta(seconds=endpoint.drain_seconds)
+        # Workers' clocks say when it began and when it is over, and decisions are older than their writes.
+        began = self.world.now() - self.service.step_began()
+        over = drained + MOMENT + began + 2 * self.world.terms.clocks >= timedelta(seconds=endpoint.drain_seconds)
         record = by_instance(self.world).get(slot.instance_id)
         # One without a route is in no gateway's list: it got ready while it was decided that it is not needed.
         if record is None or record.phase != "ready" or was.route is None:

@@ -61,7 +61,7 @@ class Slots(EndpointOracle):
     def _may_start(self, before: Endpoint | None, endpoint: Endpoint, slot: Slot) -> None:
         """No replica of a generation that cannot start, once that is known, unless a person asks for it."""
         generation = (endpoint.endpoint_id, slot.generation)
-        if before is None or generation in self._served:
+        if before is None or generation in self._served or self.service.reads_old:
             return
         records, again = by_instance(self.world), self.service.resumes.get(endpoint.name)
         noticed = [one for one in self._failed.get(generation, ()) if not _is_active(before, one)]
