@@ -112,6 +112,11 @@ def _expires(replica: Replica, now: datetime) -> bool:
     return now >= replica.deadline_at - min(RENEWED_BEFORE, lifetime / 3)
 
 
+def serves(slot: Slot, replica: Replica) -> bool:
+    """Whether a slot's node gets requests: it is ready, or was when its record, which cannot be read, still could."""
+    return replica.ready or (replica.unreadable and slot.route is not None)
+
+
 def _at(replicas: Replicas, slot: Slot) -> Replica:
     return replicas.get(slot.instance_id, MISSING)
 
@@ -177,7 +182,7 @@ def _shrink(endpoint: EndpointRecord, replicas: Replicas, now: datetime) -> Endp
     """Release starts that are not needed, and drain serving replicas beyond those asked for."""
     target = endpoint.target
     active = [one for one in endpoint.slots if one.state is SlotState.ACTIVE]
-    serving = [one for one in active if _at(replicas, one).ready]
+    serving = [one for one in active if serves(one, _at(replicas, one))]
     fresh = [one for one in serving if not is_outdated(endpoint, one, _at(replicas, one), now)]
     starting = [one for one in active if one not in serving]
     useless = [one for one in starting if _is_useless(endpoint, one)]
@@ -187,10 +192,7 @@ def _shrink(endpoint: EndpointRecord, replicas: Replicas, now: datetime) -> Endp
     earlier = [one for one in starting if one not in useless and one not in needed]
     room = min(target, target + SURGE - len(kept)) - len(serving)
     surplus = [*useless, *needed[len(kept) :], *earlier[max(0, room) :]]
-    # One that has served, and whose record cannot be read, may serve on.
-    in_use = [one for one in surplus if one.route is not None and _at(replicas, one).unreadable]
-    endpoint = _moved(endpoint, [one for one in surplus if one not in in_use], SlotState.RELEASING, now)
-    endpoint = _moved(endpoint, in_use, SlotState.DRAINING, now)
+    endpoint = _moved(endpoint, surplus, SlotState.RELEASING, now)
 
     def worth(slot: Slot) -> tuple[bool, int, float, int]:
         """Drained in this order: outdated ones by generation, then those with the fewest requests, youngest first."""

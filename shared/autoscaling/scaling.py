@@ -6,6 +6,7 @@ from gpulaunch.models.decisions import ScalingDecision
 from gpulaunch.models.vllm_arguments import requests_at_once
 from shared.autoscaling.figures import Figures, figures_of
 from shared.autoscaling.observed import MISSING, Gateways, Replica, Replicas
+from shared.autoscaling.replicas import serves
 from shared.autoscaling.scaler import Capacity, Scaled, scale
 from shared.domain.endpoint import EndpointRecord, Slot, SlotState
 
@@ -48,11 +49,11 @@ def explained(endpoint: EndpointRecord, replicas: Replicas, gateways: Gateways, 
 
 def _seen(endpoint: EndpointRecord, replicas: Replicas, gateways: Gateways, now: datetime) -> tuple[Figures, Capacity]:
     active = [(one, replicas.get(one.instance_id, MISSING)) for one in endpoint.slots if one.state is SlotState.ACTIVE]
-    serving = [replica for _, replica in active if replica.ready]
+    serving = [replica for slot, replica in active if serves(slot, replica)]
     figures = figures_of(endpoint.endpoint_id, gateways, now, probed=sum(one.load for one in serving))
     capacity = Capacity(
         ready=len(serving),
-        start_ages=[_age(slot, replica, now) for slot, replica in active if not replica.ready],
+        start_ages=[_age(slot, replica, now) for slot, replica in active if not serves(slot, replica)],
         start_seconds=endpoint.start_seconds,
         concurrency=concurrency_of(endpoint),
     )

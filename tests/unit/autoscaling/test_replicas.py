@@ -467,6 +467,24 @@ class TestUnreadable:
         fleet.step()
         assert len(fleet.ids(SlotState.RELEASING)) == 1
 
+    @pytest.mark.parametrize(("has_served", "serving"), [(True, 1), (False, 2)])
+    def test_one_that_has_served_should_count_as_serving_and_one_that_has_not_as_starting(
+        self, *, has_served: bool, serving: int
+    ) -> None:
+        fleet = Fleet(replicas=2)
+        fleet.settle(3)
+        route = SlotRoute(attempt=1, address="10.0.0.1", port=8000, sealed_key="k") if has_served else None
+        fleet.endpoint = fleet.endpoint.with_slots(
+            [one.model_copy(update={"route": route}) for one in fleet.endpoint.slots]
+        )
+        first, second = fleet.ids()
+        fleet.replicas[first] = UNREADABLE
+        fleet.change(second, phase=Phase.READY)
+        fleet.endpoint = with_spec(fleet.endpoint, spec(replicas=1), fleet.now)
+        fleet.step()
+        draining, released = fleet.ids(SlotState.DRAINING), fleet.ids(SlotState.RELEASING)
+        assert (len(draining), len(released)) == ((1, 0) if serving == 1 else (0, 1))
+
     def test_one_that_has_never_served_should_not_drain(self) -> None:
         fleet = Fleet(drain_seconds=600)
         fleet.step()
