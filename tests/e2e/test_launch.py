@@ -102,6 +102,37 @@ def test_a_launch_deleted_in_mid_launch_leaves_nothing(app: App, stack: Stack) -
     nothing_left(stack)
 
 
+def test_a_killed_app_goes_on_and_a_lost_node_is_replaced(app: App, stack: Stack) -> None:
+    instance_id = app.launch()
+    app.wait(instance_id, "provisioning", seconds=60)
+    wait_until(lambda: jobs(stack), seconds=90, what="the Slurm job")
+    app.kill()
+    time.sleep(5)
+    app.start()
+    app.wait(instance_id, "ready", seconds=READY_SECONDS)
+    first = stack.slurm.squeue()
+    assert len(first) == 1
+    assert len(app.show(instance_id)["attempts"]) == 1
+    ask(app, instance_id)
+
+    stack.slurm.cancel(first[0].job_id)
+    cancelled = time.monotonic()
+    app.wait(instance_id, "recovering", "provisioning", seconds=180)
+    noticed = time.monotonic() - cancelled
+    app.wait(instance_id, "ready", seconds=READY_SECONDS)
+    shown = app.show(instance_id)
+    assert [attempt["state"] for attempt in shown["attempts"]] == ["gone", "submitted"]
+    assert shown["attempts"][0]["failure"]["reason"] in ("node_lost", "unhealthy", "evicted")
+    assert shown["recoveries"] == 1
+    (second,) = stack.slurm.squeue()
+    assert second.job_id != first[0].job_id
+    ask(app, instance_id)
+    print(f"\na job cancelled behind our back was noticed after {noticed:.0f} s")
+    app.end(instance_id)
+    app.wait(instance_id, "terminated", seconds=GONE_SECONDS)
+    nothing_left(stack)
+
+
 def test_no_secret_is_in_what_skypilot_and_the_logs_keep(app: App, stack: Stack) -> None:
     secrets = [TOKEN, MASTER_KEY, stack.s3.secret_access_key]
     kept = [*stack.processes.logs.glob("app.log"), *(stack.sky.home / "sky_logs").rglob("*.log")]
