@@ -289,7 +289,7 @@ def test_a_restored_table_should_find_the_node_of_an_attempt_that_it_lacks(push:
     push.beating.clear()
     older = saved(push)
     push.node(instance_id, "notice", {"notice": "sigterm"})
-    push.run(5)
+    push.run(15)
     second = push.token(instance_id, 2)
     push.node(instance_id, "progress", {"phase": "serving", "port": 8000}, token=second)
     push.node(instance_id, "register", {"port": 8000}, token=second)

@@ -67,7 +67,6 @@ _OF_ENDPOINTS = {
     "a gateway has ended": " has ended",
     "the table is away from all gateways": "the table is away from all gateways",
     "the table is away from one gateway": "the table is away from gateway ",
-    "a gateway leaves a call behind": "is left behind: no answer in time",
     "a request is served": " is served 200",
     "a stream is broken": " is broken 200 broken",
     "an answer that is no stream is broken": " is broken 200, on",
@@ -76,7 +75,6 @@ _OF_ENDPOINTS = {
     "an unknown key is refused": " is refused 401",
     "a request waits too long": " is refused 503 unavailable",
     "a stream waits too long": " is refused 200 unavailable",
-    "no node serves a request": " is refused 503, on",
     "an endpoint is written by a later version": "chat-0 is written by a later version",
 }
 """The same of seeds with endpoints."""
