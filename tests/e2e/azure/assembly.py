@@ -46,10 +46,11 @@ class AzureStack:
     model_source: str
     """The same model in the S3 server, as a launch names it."""
 
-    def app(self) -> App:
+    def app(self, **settings: str) -> App:
         running = App(cast("Stack", self))
         running.start(
             {
+                **settings,
                 "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION,
                 "SKYPILOT_USER_ID": USER_ID,
                 "GPULAUNCH_NODE_PORT": str(free_port()),

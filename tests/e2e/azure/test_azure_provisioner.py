@@ -6,12 +6,15 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from typing import Any
 
 import pytest
 
 from gpulaunch import Credentials, node_client
 from tests.e2e.azure.assembly import HUB_TOKEN, SEED_MODEL, AzureStack, azure_stack
-from tests.e2e.stack.app import App
+from tests.e2e.stack.app import MASTER_KEY, App
+from tests.e2e.stack.clients import Applications
+from tests.e2e.stack.gateways import Gateways
 from tests.e2e.stack.processes import run, wait_until
 from tests.standins.azure import Fault
 from tests.standins.azure.shapes import Resource
@@ -23,6 +26,7 @@ SEED = {
     "instance_type": "Standard_NV36ads_A10_v5",
     "use_spot": True,
 }
+NAME = "chat-prod"
 READY_SECONDS = 420
 """A launch takes a minute with its set-up on the node, and vLLM half of one; the rest is for a busy machine."""
 GONE_SECONDS = 180
@@ -37,8 +41,16 @@ def azure() -> Iterator[AzureStack]:
 
 
 @pytest.fixture(scope="module")
-def app(azure: AzureStack) -> Iterator[App]:
-    running = azure.app()
+def gateways(azure: AzureStack) -> Iterator[Gateways]:
+    made = Gateways(azure.processes, azure.azurite, MASTER_KEY)
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def app(azure: AzureStack, gateways: Gateways) -> Iterator[App]:
+    running = azure.app(GPULAUNCH_GATEWAY_URL=gateways.url)
+    gateways.start()
     yield running
     running.stop()
 
@@ -134,32 +146,69 @@ def management_calls(azure: AzureStack) -> str:
     return "\n".join(f"  {count:4} {call}" for call, count in seen.items())
 
 
-def test_lost_machines_are_replaced_on_the_next_offer_with_nothing_left(app: App, azure: AzureStack) -> None:
+def test_an_endpoint_outlives_its_machines_with_nothing_left(app: App, azure: AzureStack, gateways: Gateways) -> None:
     # From the other kind of store, by the same name.
-    instance_id = launch(app, model_source=azure.model_source)
+    launch = {**SEED, "model_source": azure.model_source}
+    made = app.call("POST", "/api/endpoints", {"name": NAME, "launch": launch, "drain_seconds": 0}, status=201)
+    key = app.call("POST", f"/api/endpoints/{NAME}/keys", {"name": "search"}, status=201)["key"]
+
+    def members() -> list[dict[str, Any]]:
+        return app.call("GET", f"/api/endpoints/{NAME}")["members"]
+
+    wait_until(members, seconds=60, what="the endpoint's replica")
+    [member] = members()
+    instance_id = member["instance_id"]
     app.wait(instance_id, "ready", seconds=READY_SECONDS)
-    fates: dict[str, Callable[[Resource], None]] = {
-        "deallocated": azure.manager.machines.evict,
-        "deleted": azure.manager.machines.vanish,
-    }
-    for number, (fate, befall) in enumerate(fates.items()):
-        (machine,) = azure.manager.of_type("microsoft.compute/virtualmachines")
-        with azure.manager.lock:
-            befall(machine)
-        lost = time.monotonic()
-        app.wait(instance_id, "recovering", "provisioning", seconds=120)
-        noticed = time.monotonic() - lost
-        app.wait(instance_id, "ready", seconds=READY_SECONDS)
-        tried = offers(app, instance_id)
-        assert len(tried) == number + 2
-        (was_spot, reason), (_, latest) = tried[-2:]
-        # Where spot was refused lately, the plan begins with the on-demand offer, and only spot machines are evicted.
-        assert reason == ("evicted" if fate == "deallocated" and was_spot else "node_lost")
-        assert latest is None
-        assert app.show(instance_id)["recoveries"] == number + 1
-        assert len(azure.manager.groups) == 1
-        print(f"\na machine that was {fate} was noticed after {noticed:.0f} s")
-    app.end(instance_id)
+    applications = Applications(azure.processes, azure.vllm, made["address"], key, NAME, clients=4)
+    applications.start()
+    lost: list[float] = []
+    try:
+        served(applications)
+        fates: dict[str, Callable[[Resource], None]] = {
+            "deallocated": azure.manager.machines.evict,
+            "deleted": azure.manager.machines.vanish,
+        }
+        for number, (fate, befall) in enumerate(fates.items()):
+            (machine,) = azure.manager.of_type("microsoft.compute/virtualmachines")
+            with azure.manager.lock:
+                befall(machine)
+            lost.append(time.time())
+            app.wait(instance_id, "recovering", "provisioning", seconds=120)
+            noticed = time.time() - lost[-1]
+            app.wait(instance_id, "ready", seconds=READY_SECONDS)
+            tried = offers(app, instance_id)
+            assert len(tried) == number + 2
+            (was_spot, reason), (_, latest) = tried[-2:]
+            # Where spot was refused lately, the plan begins with the on-demand offer; only spot machines are evicted.
+            assert reason == ("evicted" if fate == "deallocated" and was_spot else "node_lost")
+            assert latest is None
+            assert app.show(instance_id)["recoveries"] == number + 1
+            assert len(azure.manager.groups) == 1
+            served(applications)
+            replaced = time.time() - lost[-1]
+            print(f"\na machine that was {fate} was noticed after {noticed:.0f} s, replaced after {replaced:.0f} s")
+        asked = applications.stop()
+    finally:
+        applications.kill()
+    assert app.call("GET", f"/api/endpoints/{NAME}")["address"] == made["address"]
+    # Every request was answered, however long its machine was gone, but those whose answer had begun.
+    failed = [one for one in asked if one.error is not None]
+    assert [one for one in failed if one.code != "broken"] == []
+    assert all(any(one.first and one.first <= at <= one.ended for at in lost) for one in failed)
+    assert gateways.count("broken_streams_total") == len(failed)
+    held = max(one.held for one in asked)
+    print(f"{len(asked)} requests, {len(failed)} streams broke off, one was held for {held:.0f} s")
+    app.call("DELETE", f"/api/endpoints/{NAME}", status=202)
     app.wait(instance_id, "terminated", seconds=GONE_SECONDS)
     wait_until(lambda: not azure.manager.groups, seconds=60, what="the end of the group")
     nothing_left(azure)
+
+
+def served(applications: Applications) -> None:
+    """Wait until each application has got an answer that it asked for from now on."""
+    now = time.time()
+
+    def answered() -> bool:
+        return sum(one.began > now and one.error is None for one in applications.seen()) >= applications.clients
+
+    wait_until(answered, seconds=60, what="answers at the endpoint's address", interval=0.5)
