@@ -11,8 +11,6 @@ MEAN_SECONDS = 60.0
 """Over which the requests that run are averaged."""
 LATEST = 0.02
 """Weight of the latest request in the mean duration: a hundred requests make most of it."""
-UNCROWDED = 0.7
-"""Of the requests that a node works on at once: beyond, they slow each other down, and their durations mislead."""
 
 
 @dataclass
@@ -56,9 +54,9 @@ class Load:
         known = self._of(endpoint_id).running
         return round(sum(count for _, count in known) / len(known), 2) if known else 0.0
 
-    def served(self, endpoint_id: str, seconds: float, outstanding: int, slots: int) -> None:
-        """Take note of a request's duration, if its node had no more than `outstanding` of `slots` when it began."""
-        if outstanding > max(1.0, UNCROWDED * slots):
+    def served(self, endpoint_id: str, seconds: float, outstanding: int, target: int) -> None:
+        """Take note of a request's duration, unless its node had more requests when it began than it is to have."""
+        if outstanding > target:
             return
         known = self._of(endpoint_id)
         known.seconds += (seconds - known.seconds) * (LATEST if known.timed else 1.0)

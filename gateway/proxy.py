@@ -13,7 +13,7 @@ from gateway.events import Cutter
 from gateway.hold import FullError, TooLateError, WaitingRoom
 from gateway.load import Load
 from gateway.reply import Exchange, Reply, Send, error_event, node_error_event
-from gateway.snapshot import Endpoint, Node, openai_error
+from gateway.snapshot import Endpoint, openai_error
 from gateway.upstream import UnreachableError, Upstream, UpstreamError, UpstreamTimeoutError
 from gateway.usage import Meter
 
@@ -91,7 +91,7 @@ class Proxy:
                 return
             else:
                 if failed_with is None:
-                    self._served(exchange, lease.node, self.clock() - began, outstanding)
+                    self._served(exchange, self.clock() - began, outstanding)
                     return
                 excluded.add(lease.node.name)
                 refusal = f"A node answered {failed_with}."
@@ -104,10 +104,10 @@ class Proxy:
         if endpoint is not None:
             self.load.arrived(endpoint.endpoint_id)
 
-    def _served(self, exchange: Exchange, node: Node, seconds: float, outstanding: int) -> None:
+    def _served(self, exchange: Exchange, seconds: float, outstanding: int) -> None:
         endpoint = self.find(exchange.endpoint)
         if endpoint is not None and exchange.status < 400:
-            self.load.served(endpoint.endpoint_id, seconds, outstanding, node.slots)
+            self.load.served(endpoint.endpoint_id, seconds, outstanding, endpoint.target)
 
     def _landing(self, name: str) -> float | None:
         """In how many seconds a node is expected for a request that waits; None: there is one, and it is busy."""

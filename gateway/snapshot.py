@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gpulaunch.models.routes import EndpointKey, RoutedEndpoint, RoutedSlot
-from gpulaunch.models.vllm_arguments import REQUESTS_AT_ONCE, requests_at_once
+from gpulaunch.models.vllm_arguments import REQUESTS_AT_ONCE, requests_at_once, target_requests
 
 SOONEST = 5.0
 """Seconds that a start which should be up already is expected to need still."""
@@ -54,6 +54,8 @@ class Endpoint:
     """How many are on their way."""
     landing: float
     """In how many seconds the next one is expected to serve, or would be if it began to start now."""
+    target: int = target_requests(())
+    """Requests that a node is to work on at once; beyond, they slow each other down."""
     scales: bool = False
     """Whether their number follows the load."""
     nodes: tuple[Node, ...]
@@ -121,6 +123,9 @@ def _endpoint(found: RoutedEndpoint, unseal: Unseal, now: datetime) -> Endpoint:
         replicas=0 if off else most,
         starting=len(starting),
         landing=_landing(found, starting, now),
+        target=target_requests(
+            found.generations[-1].template.vllm_args, found.scaling and found.scaling.target_concurrency
+        ),
         scales=found.scaling is not None and not off,
         nodes=tuple(one for one in nodes if one is not None),
         keys=() if found.deleting else tuple(found.keys),

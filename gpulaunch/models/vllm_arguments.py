@@ -105,3 +105,11 @@ def requests_at_once(vllm_args: Sequence[str]) -> int:
             value = given.value if given.value is not None else "".join(vllm_args[index + 1 : index + 2])
             found = max(1, int(value)) if value.isdecimal() else found
     return found
+
+
+def target_requests(vllm_args: Sequence[str], asked: int | None = None) -> int:
+    """How many requests a vLLM with these arguments is to work on at once: as asked for, or 0.7 of those that it can.
+
+    Beyond, waiting grows faster than the work that gets done, and durations tell nothing of the work.
+    """
+    return asked if asked is not None else max(1, int(0.7 * requests_at_once(vllm_args)))

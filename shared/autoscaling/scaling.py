@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from gpulaunch.models.decisions import ScalingDecision
-from gpulaunch.models.vllm_arguments import requests_at_once
+from gpulaunch.models.vllm_arguments import target_requests
 from shared.autoscaling.figures import Figures, figures_of
 from shared.autoscaling.observed import MISSING, Gateways, Replica, Replicas
 from shared.autoscaling.replicas import serves
@@ -12,8 +12,6 @@ from shared.domain.endpoint import EndpointRecord, Slot, SlotState
 
 LATEST_START = 0.3
 """Weight of the latest start in the expected one: three starts make most of it."""
-FILLED = 0.7
-"""Of the requests that a vLLM works on at once, so many are its target: beyond, waiting grows faster than work done."""
 
 
 def rescaled(
@@ -63,9 +61,7 @@ def _seen(endpoint: EndpointRecord, replicas: Replicas, gateways: Gateways, now:
 def concurrency_of(endpoint: EndpointRecord) -> float:
     """Requests that a replica of the endpoint is to work on at once."""
     asked = None if endpoint.scaling is None else endpoint.scaling.target_concurrency
-    if asked is not None:
-        return float(asked)
-    return max(1.0, float(int(FILLED * requests_at_once(endpoint.wanted.template.vllm_args))))
+    return float(target_requests(endpoint.wanted.template.vllm_args, asked))
 
 
 def _timed(endpoint: EndpointRecord, replicas: Replicas, now: datetime) -> EndpointRecord:
