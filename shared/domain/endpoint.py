@@ -17,7 +17,7 @@ from gpulaunch.models.endpoints import EndpointSpec
 from gpulaunch.models.routes import EndpointKey, SlotRoute
 from shared.domain.instance import Failure
 from shared.domain.request import StoredRequest
-from shared.domain.scaling import FIRST_START_SECONDS, ScalerState, Scaling
+from shared.domain.scaling import FIRST_START_SECONDS, Peak, ScalerState, Scaling
 from shared.domain.text import MESSAGE_UNITS, shorten
 
 ENDPOINT_SCHEMA = 1
@@ -167,6 +167,9 @@ def with_spec(endpoint: EndpointRecord, spec: EndpointSpec, now: datetime) -> En
         endpoint = with_new_generation(endpoint, template, now, f"{template.model_name} as asked for")
     scaling, replicas = scaling_of(spec), _asked(spec, endpoint.replicas)
     if (scaling, replicas) != (endpoint.scaling, endpoint.replicas):
+        if endpoint.scaling is None:
+            # What people have asked for so far counts as called for until now.
+            endpoint = endpoint.model_copy(update={"scaler": ScalerState(steady=[Peak(replicas=replicas)])})
         endpoint = endpoint.model_copy(update={"scaling": scaling, "replicas": replicas})
         endpoint = _tried_anew(endpoint).noted(now, f"{_bounds(spec)} asked for.")
     if spec.drain_seconds != endpoint.drain_seconds:

@@ -171,6 +171,15 @@ class TestChanges:
         narrower = world.call("PATCH", CHAT, {"max_replicas": 1})
         assert (narrower.json["replicas"], narrower.json["scaling"]) == (1, "quick")
 
+    def test_replicas_that_people_asked_for_should_be_kept_for_the_quiet_time(self, world: World) -> None:
+        create(world, replicas=2, **dict.fromkeys(BOUNDS))
+        live_through(world, 120)
+        world.call("PATCH", CHAT, {"max_replicas": 3, "scaling": "thrifty"})
+        live_through(world, 150)
+        assert show(world)["ready_replicas"] == 2
+        live_through(world, 120)
+        assert show(world)["ready_replicas"] == 0
+
     @pytest.mark.parametrize(
         ("given", "field"),
         [
