@@ -21,7 +21,7 @@ CALL_SECONDS = 30.0
 
 
 class KeyUnavailableError(Exception):
-    """There is no key; the message is for people."""
+    """The key is missing or cannot be read; the message is written for people."""
 
 
 def key_of(

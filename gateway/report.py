@@ -42,17 +42,18 @@ class ReportRow(Protocol):
 
 def report_of(gateway: Gateway, gateway_id: str, now: datetime) -> GatewayReport:
     """What a gateway does at this moment."""
-    counts = gateway.counts
+    counts, load = gateway.counts, gateway.load
+    timed = {one.name: load.timed(one.endpoint_id) for one in gateway.snapshot.endpoints.values()}
     endpoints = [
         EndpointReport(
             endpoint_id=one.endpoint_id,
             version=one.version,
             held=gateway.room.held(one.name),
             running=gateway.running(one),
-            running_mean=gateway.load.running_mean(one.endpoint_id),
-            arrivals=gateway.load.arrivals(one.endpoint_id),
-            timed=gateway.load.timed(one.endpoint_id)[0],
-            service_seconds=gateway.load.timed(one.endpoint_id)[1],
+            running_mean=load.running_mean(one.endpoint_id),
+            arrivals=load.arrivals(one.endpoint_id),
+            timed=timed[one.name][0],
+            service_seconds=timed[one.name][1],
             failovers=counts.failovers[one.name],
             broken_streams=counts.broken_streams[one.name],
             client_aborts=counts.client_aborts[one.name],

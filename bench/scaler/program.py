@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 from bench.scaler.nodes import TARGET
 from bench.scaler.policies import MOST_NODES, Load, Wish
 from gpulaunch.models.gateways import ARRIVAL_WINDOWS
+from gpulaunch.models.routes import FIRST_START_SECONDS
 from shared.autoscaling.figures import Figures
 from shared.autoscaling.scaler import Capacity, scale
-from shared.domain.scaling import FIRST_START_SECONDS, ScalerState, Scaling
+from shared.domain.scaling import ScalerState, Scaling
 
 _EPOCH = datetime(2026, 1, 5, tzinfo=UTC)
 LATEST_START = 0.3

@@ -29,7 +29,7 @@ class PlannedChange(Answer):
     fields: list[FieldChange] = []
     """What differs from now; of a new endpoint, from the defaults."""
     revision: str | None = None
-    """What the change is made over, or not at all; null: there is no such endpoint."""
+    """The revision that the change requires; null if the endpoint does not exist yet."""
     applied: bool = False
     """Whether it was made."""
 

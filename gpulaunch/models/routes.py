@@ -16,6 +16,10 @@ class RoutedTemplate(Stored):
     vllm_args: list[str] = []
 
 
+FIRST_START_SECONDS = 240.0
+"""Expected time from a replica's allotment until it serves, before any start was seen: between 180 and 300 s."""
+
+
 class SlotRoute(Kept):
     """How the gateway reaches a ready replica."""
 
@@ -77,7 +81,7 @@ class RoutedEndpoint(Stored):
     replicas: int
     scaling: RoutedScaling | None = None
     """Its number of replicas follows the load, from none on."""
-    start_seconds: float = 240.0
+    start_seconds: float = FIRST_START_SECONDS
     """How long a start takes."""
     paused: bool = False
     deleting: bool = False

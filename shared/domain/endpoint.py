@@ -14,10 +14,10 @@ from ulid import ULID
 
 from gpulaunch.models.base import Kept, UtcTime
 from gpulaunch.models.endpoints import EndpointSpec
-from gpulaunch.models.routes import EndpointKey, SlotRoute
+from gpulaunch.models.routes import FIRST_START_SECONDS, EndpointKey, SlotRoute
 from shared.domain.instance import Failure
 from shared.domain.request import StoredRequest
-from shared.domain.scaling import FIRST_START_SECONDS, Peak, ScalerState, Scaling
+from shared.domain.scaling import Peak, ScalerState, Scaling
 from shared.domain.text import MESSAGE_UNITS, shorten
 
 ENDPOINT_SCHEMA = 1

@@ -2,9 +2,6 @@
 
 from gpulaunch.models.base import Kept, UtcTime
 
-FIRST_START_SECONDS = 240.0
-"""Expected time from a replica's allotment until it serves, before any start was seen (facts of three clouds)."""
-
 
 class Scaling(Kept):
     """The bounds within which an endpoint's number of replicas follows its load."""
