@@ -1,4 +1,5 @@
-"""The options of `vllm serve`, as its own parser knows them: written by `make vllm-options`, classes by hand.
+"""The options of `vllm serve` and their values, as its own parser knows them: written by `make vllm-options`, classes
+by hand.
 
 `max-model-len=1` is the option `--max-model-len` with one value; `tensor-parallel-size,-tp=1` has a second name. What
 an option takes: `0` nothing; `b` nothing, and it has a `--no-` form; `1` a value; `?` at most one; `+` one or more;
@@ -93,5 +94,68 @@ allowed-local-media-path=1 download-dir=1 enable-trace-replay=b log-config-file=
 mm-encoder-fp8-scale-path=1 mm-encoder-fp8-scale-save-path=1 profiler-config=j
 """,
     "unreviewed": """
+""",
+}
+
+KINDS = ("whole", "number", "length", "json")
+"""Kinds of values: a whole number, any number, a number with a unit (`8k`) or `auto`, JSON."""
+
+VALUES: Mapping[str, str] = {
+    "whole": """
+api-server-count block-size cp-kv-cache-interleave-size cpu-distributed-timeout-seconds cudagraph-capture-sizes
+data-parallel-rank data-parallel-rpc-port data-parallel-size data-parallel-size-local data-parallel-start-rank
+data-parallel-supervisor-port dbo-decode-token-threshold dbo-prefill-token-threshold dcp-kv-cache-interleave-size
+decode-context-parallel-size distributed-timeout-seconds dp-supervisor-probe-failure-threshold dp-sync-interval
+elastic-ep-max-dp-size grpc-port h11-max-header-count h11-max-incomplete-event-size long-prefill-token-threshold
+mamba-block-size mamba-cache-philox-rounds master-port max-cpu-loras max-cudagraph-capture-size max-log-len
+max-logprobs max-lora-cls-labels max-loras max-num-active-seqs max-num-queued-reqs max-num-seqs
+max-parallel-loading-workers mm-shm-cache-max-object-size-mb nnodes node-rank num-gpu-blocks-override
+numa-bind-nodes offload-group-size offload-num-in-group offload-prefetch-step pipeline-parallel-size port
+prefill-context-parallel-size prefill-schedule-interval prefix-cache-retention-interval prefix-match-unit
+renderer-num-workers replayssm-buffer-len safetensors-prefetch-num-threads seed shutdown-timeout spec-tokens
+sse-keep-alive-interval ssl-cert-reqs stream-interval tensor-parallel-size ubatch-size
+""",
+    "number": """
+cpu-offload-gb dp-supervisor-probe-interval-s dp-supervisor-probe-timeout-s gpu-memory-utilization
+kv-cache-metrics-sample kv-offloading-size mm-encoder-fp8-scale-save-margin mm-ipc-gpu-memory-gb
+mm-processor-cache-gb video-pruning-rate watermark
+""",
+    "length": """
+kv-cache-memory-bytes max-model-len max-num-batched-tokens max-num-queued-tokens max-num-scheduled-tokens
+safetensors-prefetch-block-size
+""",
+    "json": """
+allowed-headers allowed-methods allowed-origins attention-config aux-output-config compilation-config
+custom-histogram-buckets default-chat-template-kwargs default-mm-loras diffusion-config ec-manager-config
+ec-transfer-config engram-config eplb-config fault-tolerance-config ir-op-priority kernel-config kv-events-config
+kv-transfer-config limit-mm-per-prompt logging-config media-io-kwargs mm-processor-kwargs model-class-overrides
+override-generation-config pooler-config profiler-config quantization-config reasoning-config speculative-config
+structured-outputs-config watermark-config weight-transfer-config
+""",
+    "choice": """
+all2all-backend: allgather_reducescatter deepep_high_throughput deepep_low_latency deepep_v2 flashinfer_all2allv
+flashinfer_nvlink_one_sided flashinfer_nvlink_two_sided moonep mori_high_throughput mori_low_latency naive nixl_ep
+pplx anthropic-disabled-thinking-effort: auto high low max medium none xhigh chat-template-content-format: auto
+openai string collect-detailed-traces: all model worker None convert: auto classify embed none dcp-comm-backend: a2a
+ag_rs None dtype: auto bfloat16 float float16 float32 half expert-placement-strategy: linear round_robin
+fingerprint-mode: custom full hash none gdn-prefill-backend: flashinfer triton cutedsl aiter_flydsl
+jit-monitor-mode: error warn kda-decode-backend: auto native flashinfer triton kda-prefill-backend: auto triton
+flashkda flashinfer fused kv-cache-dtype: auto bfloat16 float16 fp8 fp8_ds_mla fp8_e4m3 fp8_e5m2 fp8_inc
+fp8_per_token_head int4_per_token_head int8_per_token_head nvfp4 nvfp4_4over6 nvfp4_ds_mla turboquant_3bit_nc
+turboquant_4bit_nc turboquant_k3v4_nc turboquant_k8v4 ultraquant_4bit kv-offloading-backend: lmcache native
+log-level: CRITICAL ERROR WARNING INFO DEBUG NOTSET logprobs-mode: processed_logits processed_logprobs raw_logits
+raw_logprobs lora-dtype: auto bfloat16 float16 mamba-cache-dtype: auto bfloat16 float16 float32 mamba-cache-mode:
+align none mamba-ssm-cache-dtype: auto bfloat16 float16 float32 mamba-ssu-algorithm: auto horizontal simple vertical
+None max-lora-rank: 1 8 16 32 64 128 256 320 512 mm-encoder-attn-dtype: fp8 None mm-encoder-tp-mode: data weights
+mm-hasher-algorithm: blake3 sha256 sha512 mm-processor-cache-type: lru shm mm-processor-device: auto cpu
+mm-tensor-ipc: direct_rpc torch_shm offload-backend: auto prefetch uva per-request-spec-decode-metrics: detailed
+none summary performance-mode: balanced interactivity throughput prefix-caching-hash-algo: sha256 sha256_cbor xxhash
+xxhash_cbor runner: auto draft generate pooling safetensors-load-strategy: eager lazy prefetch torchao None
+scheduling-policy: fcfs priority spec-method: bailing_hybrid_mtp bailing_hybrid_v3_mtp custom_class deepseek_mtp
+dflash dots3_note_mtp draft_model dspark eagle eagle3 ernie_mtp exaone4_5_mtp exaone_moe_mtp extract_hidden_states
+gemma4_mtp glm4_moe_lite_mtp glm4_moe_mtp glm5_next_mtp glm_ocr_mtp hy_v3_mtp hy_v4_mtp inkling_mtp kimi_k3_mtp
+longcat_flash_mtp medusa mimo_mtp mimo_v2_mtp minimax_m3_mtp mlp_speculator mtp nemotron_h_mtp ngram ngram_gpu
+pangu_ultra_moe_mtp qwen3_5_mtp qwen3_next_mtp qwen4_exp_mtp step3p5_mtp suffix None tool-strict-level: auto
+function parameter uvicorn-log-level: critical debug error info trace warning video-pruning-method: evs vidcom2
 """,
 }

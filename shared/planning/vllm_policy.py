@@ -16,6 +16,7 @@ from typing import Any, cast
 from gpulaunch.models.problems import FieldError
 from gpulaunch.models.vllm_arguments import FLAGS, Given, Option, abbreviated, read
 from gpulaunch.models.vllm_options import VERSION
+from shared.planning.vllm_values import wrong_value
 
 SETTING = "GPULAUNCH_ALLOWED_VLLM_OPTIONS"
 
@@ -92,7 +93,8 @@ def _wrong(given: Given | None, values: Sequence[str], allowed: Collection[str])
     if option.kind != "free":
         why = _WHY.get(option.kind, "is not allowed")
         return f"{option.name} {why}. Remove it, or ask the operator to allow it in {SETTING}.", []
-    return _bad_value(given, option, values), []
+    outside = _bad_value(given, option, values)
+    return (outside, []) if outside else _not_taken(given, option, values)
 
 
 def _unknown(flag: str) -> tuple[str, list[str]]:
@@ -151,6 +153,16 @@ def _bad_value(given: Given, option: Option, values: Sequence[str]) -> str:
                 f"model's folder as model/<file>; or ask the operator to allow {option.name} in {SETTING}."
             )
     return ""
+
+
+def _not_taken(given: Given, option: Option, values: Sequence[str]) -> tuple[str, list[str]]:
+    """Return what vLLM's parser refuses of values that would do no harm; JSON key by key is not known that well."""
+    every = [] if given.keys else [*([given.value] if given.value is not None else []), *values]
+    for value in every:
+        message, nearest = wrong_value(option.name, value)
+        if message:
+            return message, nearest
+    return "", []
 
 
 def _parsed(value: str) -> tuple[list[str], list[str]]:

@@ -11,10 +11,11 @@ from gpulaunch.models import vllm_options
 from gpulaunch.models.requests import LaunchRequest
 from gpulaunch.models.vllm_arguments import FLAGS, Option
 from shared.planning.vllm_policy import refusals
+from shared.planning.vllm_values import wrong_value
 from tests.e2e.stack import vllm
 from tests.e2e.stack.assembly import CACHE
 from tests.e2e.stack.vllm import Vllm
-from tests.e2e.stack.vllm_options import TABLE, classes, parse, read, render, written
+from tests.e2e.stack.vllm_options import TABLE, classes, parse, read, render, surroundings, written
 
 AGENT = ["model", "--served-model-name", "o/m", "--host", "127.0.0.1", "--port", "8000", "--middleware", "guard.Guard"]
 """What the agent puts before a launch's arguments."""
@@ -31,7 +32,7 @@ def environment() -> Vllm:
 def test_the_table_should_have_the_options_of_the_real_parser(environment: Vllm) -> None:
     text = TABLE.read_text("utf-8")
     assert vllm_options.VERSION == vllm.VERSION
-    assert render(written(read(environment)), classes(), text[: text.index("TABLE: ")]) == text
+    assert render(written(read(environment)), classes(), *surroundings(text)) == text
 
 
 def spelling(option: Option, dice: random.Random) -> str:
@@ -98,6 +99,17 @@ def test_what_vllm_takes_under_one_of_our_names_should_be_refused_in_each_spelli
     taken = [args for args, got in zip(harmful, found, strict=True) if isinstance(got, dict) and got != plain]
     assert len(taken) > 100
     assert [args for args in taken if accepted(args)] == []
+
+
+def test_a_value_that_is_refused_should_be_one_that_the_parser_refuses(environment: Vllm) -> None:
+    words = ["1", "-1", "1.5", "8k", "1K", "1.5K", "auto", "None", "", "{}", '{"a": 1}', "[1]", "x", "nan", "1_000"]
+    named = [name for kind in vllm_options.KINDS for name in vllm_options.VALUES[kind].split()]
+    named += [name[:-1] for name in vllm_options.VALUES["choice"].split() if name.endswith(":")]
+    cases = [(f"--{name}", word) for name in named for word in words]
+    refused = [(name, word) for name, word in cases if " take" in wrong_value(name, word)[0]]
+    found = parse(environment, [], [[*AGENT, f"{name}={word}"] for name, word in refused])
+    assert len(refused) > 500
+    assert [case for case, got in zip(refused, found, strict=True) if isinstance(got, dict)] == []
 
 
 def _one(environment: Vllm, args: list[str]) -> dict[str, str]:

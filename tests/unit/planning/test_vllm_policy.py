@@ -108,6 +108,55 @@ def test_the_table_should_be_of_the_version_that_nodes_install() -> None:
     assert f"vllm=={VERSION}" == Settings.model_fields["vllm_requirement"].default
 
 
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--max-model-len", "abc"], "--max-model-len takes a number such as 8192 or 8k, not 'abc'."),
+        (["--max-model-len=1.5K"], "--max-model-len takes a number such as 8192 or 8k, not '1.5K'."),
+        (["--enforce-eager", "--seed=x"], "--seed takes a whole number, not 'x'."),
+        (["--tensor-parallel-size", "two"], "--tensor-parallel-size takes a whole number, not 'two'."),
+        (["-tp", "0"], "--tensor-parallel-size must be 1 or more, not '0'."),
+        (["--gpu-memory-utilization=95"], "--gpu-memory-utilization is a share, above 0 and up to 1, not '95'."),
+        (["--gpu-memory-utilization", "nan"], "--gpu-memory-utilization is a share, above 0 and up to 1"),
+        (["--dtype", "bf16"], "--dtype of vLLM 0.32.0 does not take 'bf16'. It takes auto, bfloat16, "),
+        (["--kv-cache-dtype=int8"], "--kv-cache-dtype of vLLM 0.32.0 does not take 'int8'."),
+        (["--max-lora-rank", "24"], "--max-lora-rank of vLLM 0.32.0 does not take '24'. It takes 1, 8, 16"),
+        (["--limit-mm-per-prompt", "image=4"], "--limit-mm-per-prompt takes JSON, not 'image=4'."),
+        (["--speculative-config", '{"method": "ngram"'], "--speculative-config takes JSON, not "),
+        (["--cudagraph-capture-sizes", "1", "2", "many"], "--cudagraph-capture-sizes takes a whole number"),
+    ],
+)
+def test_a_value_that_vllm_would_refuse_should_be_refused(args: list[str], message: str) -> None:
+    (found,) = refusals(args)
+    assert found.message.startswith(message)
+
+
+def test_the_nearest_values_should_be_named() -> None:
+    (found,) = refusals(["--kv-cache-dtype", "fp8-e5m2"])
+    assert found.nearest[0] == "fp8_e5m2"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--max-model-len", "25.6k"], ["--max-model-len=-1"], ["--kv-cache-memory-bytes", "20G"], ["--seed", "-1"],
+        ["--gpu-memory-utilization", "1"], ["--gpu-memory-utilization=.5"], ["--safetensors-load-strategy", "None"],
+        ["--safetensors-load-strategy="], ["--moe-backend", "flashinfer-cutlass"], ["--max-lora-rank", "64"],
+        ["--quantization", "brand_new"], ["--hf-overrides", "a.Name"], ["--limit-mm-per-prompt.image", "4"],
+        ["--override-generation-config", '{"temperature": 0.7}'], ["--max-cpu-loras", "None"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_other_values_should_pass(args: list[str]) -> None:
+    assert refusals(args) == []
+
+
+def test_an_option_that_the_operator_allows_may_have_any_value() -> None:
+    # Another version of vLLM may take more than the one of the table.
+    assert refusals(["--dtype", "float6"]) != []
+    assert refusals(["--dtype", "float6"], {"--dtype"}) == []
+
+
 @pytest.mark.parametrize("entry", ["8", "-1", "a=b", "", "x--api-key"])
 def test_a_value_should_not_be_taken_for_an_option(entry: str) -> None:
     assert read(entry) is None
