@@ -8,7 +8,7 @@ from shared.domain.instance import InstanceRecord
 from shared.domain.model import ModelFacts
 from shared.domain.provider import Availability, ProviderUnavailableError
 from shared.lifecycle.observations import Checked
-from shared.planning.model_fit import ModelNeed, model_need, would_fit
+from shared.planning.model_fit import ModelNeed, contradiction, model_need, would_fit
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,23 @@ class ModelCheck:
             if not request.force:
                 raise
             return Checked(availability, note=f"Not inspected, as `force` asks: {error}.")
-        need = model_need(facts, request.vllm_args)
-        if need is None:
-            return Checked(availability, facts)
-        unfit = {offer.key: why for offer in record.offers if (why := need.against(offer, request.disk_size))}
+        unfit, advice = self._unfit(record, facts)
         if request.force and unfit:
             return Checked(availability, facts, note=f"Launched by `force` though {next(iter(unfit.values()))}.")
-        return Checked(availability, facts, unfit, self._advice(record, facts, need) if unfit else "")
+        return Checked(availability, facts, unfit, advice)
+
+    def _unfit(self, record: InstanceRecord, facts: ModelFacts) -> tuple[dict[str, str], str]:
+        """Why offers cannot serve the model, by their key, and what to do."""
+        request = record.request
+        wrong = contradiction(facts, request.vllm_args)
+        if wrong is not None:
+            why, advice = wrong
+            return {offer.key: why for offer in record.offers}, f"{advice} `force` launches it anyway."
+        need = model_need(facts, request.vllm_args)
+        if need is None:
+            return {}, ""
+        unfit = {offer.key: why for offer in record.offers if (why := need.against(offer, request.disk_size))}
+        return unfit, self._advice(record, facts, need) if unfit else ""
 
     def _advice(self, record: InstanceRecord, facts: ModelFacts, need: ModelNeed) -> str:
         request = record.request

@@ -43,6 +43,10 @@ class ModelFacts(Kept):
     """Keys and values of one token at 16 bits, from the model's configuration; None: it does not tell."""
     context: int | None = None
     """The longest context that the model was made for, in tokens."""
+    longest: int | None = None
+    """The longest context that vLLM lets it have; None: that does not follow from its configuration for certain."""
+    heads: int | None = None
+    """Its attention heads."""
 
     @property
     def words(self) -> str:

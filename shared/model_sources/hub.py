@@ -11,7 +11,7 @@ from shared.domain.node import FileChecksum, ModelFile
 from shared.domain.provider import ProviderUnavailableError
 from shared.model_sources.base import HubSource, ModelListing, is_safe_path, refused
 from shared.model_sources.web import Web
-from shared.model_sources.weights import is_weight, some, wanted
+from shared.model_sources.weights import is_weight, no_weights, some, wanted
 
 _REDIRECTS = 5
 _GATED = "GatedRepo"
@@ -77,7 +77,7 @@ class Hub:
         entries = {entry.rfilename: entry for entry in found.siblings}
         names = wanted([name for name in entries if is_safe_path(name)], args)
         if whole_model and not any(map(is_weight, names)):
-            raise refused(_nothing_to_serve(source.name, list(entries)))
+            raise refused(_nothing_to_serve(source.name, list(entries), args))
         base = f"{self._endpoint}/{model}/resolve/{found.sha or quote(source.revision, safe='')}"
         return ModelListing(
             [entries[name].file(f"{base}/{quote(name)}") for name in names],
@@ -139,11 +139,11 @@ class Hub:
         )
 
 
-def _nothing_to_serve(name: str, names: list[str]) -> str:
+def _nothing_to_serve(name: str, names: list[str], args: list[str]) -> str:
     if "adapter_config.json" in names:
         option = f"--lora-modules name={name.removeprefix('hf://')}"
         return f"{name} is an adapter; launch its base model with --enable-lora and {option}"
     gguf = [one for one in names if one.endswith(".gguf")]
     if gguf:
         return f"{name} has weights in GGUF only ({some(gguf)}); choose a repository with safetensors"
-    return f"{name}: no weights that vLLM can load (safetensors or bin)"
+    return no_weights(name, args)

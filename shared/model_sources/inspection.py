@@ -9,13 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, cast
 
+from gpulaunch.models.option_values import last_values
 from gpulaunch.models.requests import LaunchRequest
 from shared.domain.model import ExtraFacts, ModelFacts
 from shared.domain.node import ModelFile
 from shared.domain.references import MODEL_FOLDER, Reference, references
 from shared.model_sources.base import BlobSource, BucketSource, ModelListing, Source, parse_source, refused
+from shared.model_sources.configuration import adapter_rank, cache_bytes, heads, longest_context, whole
 from shared.model_sources.files import SourceFiles
-from shared.model_sources.weights import indexes, is_weight, missing_shards, some
+from shared.model_sources.weights import indexes, is_weight, missing_shards, no_weights, some, wanted
 
 FIRST_BYTES = 128 * 1024
 """Read of a weight file's beginning at first; most headers are shorter."""
@@ -26,8 +28,11 @@ _MOST_HEADERS = 256
 """Weight files whose headers are read; larger models have fewer, larger files."""
 _CONFIGURATIONS = ("config.json", "params.json")
 """vLLM reads one of them; the second is Mistral's own."""
-_PROOFS = ("adapter_config.json", "config.json", "tokenizer_config.json", "tokenizer.json", "generation_config.json")
+_ADAPTER = "adapter_config.json"
+_PROOFS = (_ADAPTER, "config.json", "tokenizer_config.json", "tokenizer.json", "generation_config.json")
 """Small files that something beside the model has; reading one proves that we may read them all."""
+_LORA_RANK, _LORA_RANKS = 16, (8, 16, 32, 64, 128, 256, 320, 512)
+"""vLLM's default of `--max-lora-rank`, and what it may be."""
 _POINTER = b"version https://git-lfs"
 
 
@@ -47,11 +52,13 @@ class SourceInspector:
         source = parse_source(request)
         listing = self._files.listing(source, request.vllm_args)
         files = {file.path: file for file in listing.files}
-        weights = [file for path, file in files.items() if is_weight(path)]
         config = self._configuration(source, files)
+        # A bucket may hold the weights in several forms; what is wrong with those that vLLM leaves aside is no harm.
+        read = {path: files[path] for path in wanted(list(files), request.vllm_args)}
+        weights = [file for path, file in read.items() if is_weight(path)]
         if not weights:
-            raise refused(f"{source.name}: no weights that vLLM can load (safetensors or bin)")
-        self._check_shards(source, files)
+            raise refused(no_weights(source.name, request.vllm_args))
+        self._check_shards(source, read)
         parameters = listing.parameters or self._parameters(source, weights)
         extras, held = self._extras(request, files)
         return ModelFacts(
@@ -67,7 +74,9 @@ class SourceInspector:
             pickled=not any(file.path.endswith(".safetensors") for file in weights),
             parameters=_bounded(parameters),
             cache_bytes=cache_bytes(config),
-            context=_whole(config, "max_position_embeddings"),
+            heads=heads(config),
+            longest=longest_context(config),
+            context=whole(config, "max_position_embeddings"),
         )
 
     def _extras(self, request: LaunchRequest, files: Mapping[str, ModelFile]) -> tuple[list[ExtraFacts], int]:
@@ -77,15 +86,21 @@ class SourceInspector:
         for reference in references(request.vllm_args):
             if reference.local:
                 check_local(reference, files)
+                own = files.get(f"{reference.name.removeprefix(f'{MODEL_FOLDER}/')}/{_ADAPTER}")
+                if reference.kind == "adapter" and own is not None:
+                    of_model = parse_source(request)
+                    check_rank(reference.name, self._files.read(of_model, own), request.vllm_args)
                 continue
             source, listing = self._files.beside(reference, reference.name, reference.revision)
             there = {file.path: file for file in listing.files}
             proof = next((file for file in listing.files if file.path in _PROOFS), None)
-            if reference.kind == "adapter" and "adapter_config.json" not in there:
+            if reference.kind == "adapter" and _ADAPTER not in there:
                 raise refused(f"{source.name} is not an adapter: it has no adapter_config.json")
             if proof is None:
                 raise refused(f"{source.name} has none of {', '.join(_PROOFS)}, so vLLM cannot use it")
-            self._files.read(source, proof)
+            text = self._files.read(source, proof)
+            if reference.kind == "adapter":
+                check_rank(source.name, text, request.vllm_args)
             if reference.kind == "draft":
                 self._check_shards(source, there)
             size = sum(file.size or 0 for file in listing.files)
@@ -105,7 +120,7 @@ class SourceInspector:
         name = next((name for name in _CONFIGURATIONS if name in files), None)
         if name is None:
             advice = ""
-            if "adapter_config.json" in files:
+            if _ADAPTER in files:
                 advice = ", it is an adapter: launch its base model with --lora-modules"
             elif isinstance(source, BucketSource | BlobSource):
                 inner = sorted({path.partition("/")[0] for path in files if path.endswith("/config.json")})
@@ -179,6 +194,22 @@ class SourceInspector:
         return counts
 
 
+def check_rank(name: str, text: bytes, args: Sequence[str]) -> None:
+    """Check that vLLM takes adapters as large as one with this configuration.
+
+    Raises:
+        LaunchRefusedError: It does not; it would find out once the model is loaded.
+    """
+    rank, asked = adapter_rank(text), last_values(args).get("max-lora-rank", "")
+    most = int(asked) if asked.isdecimal() else _LORA_RANK
+    if rank is not None and rank > most:
+        raise refused(f"{name} has rank {rank}, and vLLM takes up to {most}; add --max-lora-rank={_next_rank(rank)}")
+
+
+def _next_rank(rank: int) -> int:
+    return next((one for one in _LORA_RANKS if one >= rank), rank)
+
+
 def check_local(reference: Reference, files: Collection[str]) -> None:
     """Check that the model's folder has what an argument names in it.
 
@@ -193,31 +224,10 @@ def check_local(reference: Reference, files: Collection[str]) -> None:
     raise refused(f"the model's folder has no {path}, which vllm_args name{has}")
 
 
-def cache_bytes(config: Mapping[str, Any]) -> int | None:
-    """Bytes of one token's keys and values at 16 bits, from a model's configuration; None if it does not tell."""
-    text: Any = config.get("text_config")
-    given: Mapping[str, Any] = cast("Mapping[str, Any]", text) if isinstance(text, dict) else config
-    layers = _whole(given, "num_hidden_layers")
-    latent = _whole(given, "kv_lora_rank")
-    if layers is not None and latent is not None:
-        # Multi-head latent attention keeps one compressed vector and one rotated key.
-        return layers * (latent + (_whole(given, "qk_rope_head_dim") or 0)) * 2
-    heads = _whole(given, "num_attention_heads")
-    hidden, own = _whole(given, "hidden_size"), _whole(given, "head_dim")
-    width = own or (hidden // heads if hidden is not None and heads else None)
-    keys = _whole(given, "num_key_value_heads") or heads
-    return None if layers is None or width is None or keys is None else layers * keys * width * 2 * 2
-
-
 def _bounded(parameters: Mapping[str, int]) -> dict[str, int]:
     """The commonest types; a listing or header that makes things up does not fill a record."""
     real = [(kind, count) for kind, count in parameters.items() if len(kind) <= 20 and 0 < count < 2**53]
     return dict(sorted(real, key=lambda one: -one[1])[:10])
-
-
-def _whole(config: Mapping[str, Any], name: str) -> int | None:
-    value = config.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**40 else None
 
 
 def _object(text: bytes, where: str) -> Mapping[str, Any]:

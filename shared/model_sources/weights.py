@@ -3,6 +3,8 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 
+from gpulaunch.models.option_values import last_values
+
 WEIGHTS = re.compile(r"\.(safetensors|bin|pt|pth|ckpt)$")
 _PICKLES = re.compile(r"\.(bin|pth|pt|ckpt)$|\.bin\.index\.json$")
 _UNREAD_FOLDERS = ("original/", "onnx/", "openvino/", "assets/", "figures/", "coreml/", "tf/", "flax/", "runs/")
@@ -12,6 +14,14 @@ _UNREAD = re.compile(
     r"\.(gguf|onnx|onnx_data|h5|msgpack|ot|tflite|mlmodel|md|png|jpe?g|gif|svg|pdf|mp4|parquet|ipynb)$"
     r"|(^|/)(training_args\.bin|(optimizer|scheduler|scaler)\.(bin|pt)|rng_state[^/]*\.pth)$"
 )
+_MISTRAL = r"(^|/)consolidated[^/]*\.safetensors$"
+_OF_FORMAT: Mapping[str, re.Pattern[str]] = {
+    "mistral": re.compile(_MISTRAL),
+    "pt": re.compile(r"\.pt$"),
+    "npcache": re.compile(r"\.bin$"),
+    **dict.fromkeys(("safetensors", "fastsafetensors", "instanttensor"), re.compile(r"\.safetensors$")),
+}
+"""The only weights that vLLM looks for with `--load-format`; with others it takes what is there."""
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<ending>\.safetensors|\.bin)$")
 _MISSING_SHOWN = 3
 
@@ -34,16 +44,27 @@ def wanted(names: Sequence[str], args: Sequence[str]) -> list[str]:
     return [name for name in kept if name not in unneeded]
 
 
+def load_format(args: Sequence[str]) -> str:
+    """The form in which vLLM wants the weights: Mistral's own comes with its configuration."""
+    given = last_values(args)
+    asked = given.get("load-format", "auto").lower()
+    return "mistral" if asked == "auto" and given.get("config-format") == "mistral" else asked
+
+
 def _second_choice(names: Sequence[str], args: Sequence[str]) -> list[str]:
     """The files of one folder that hold what others of it hold as well."""
+    form = _OF_FORMAT.get(load_format(args))
+    at_the_top = any("/" not in name for name in names)
+    if form is not None and (at_the_top or any(map(form.search, names))):
+        return [name for name in names if WEIGHTS.search(name) and not form.search(name)]
     safetensors = [name for name in names if name.endswith(".safetensors")]
     if not safetensors:
         pickled = any(name.endswith(".bin") for name in names)
         return [name for name in names if pickled and name.endswith((".pth", ".ckpt"))]
     second = [name for name in names if _PICKLES.search(name)]
     # Mistral's repositories hold every weight twice; the second set is for its own loader.
-    own = [name for name in safetensors if name.rpartition("/")[2].startswith("consolidated")]
-    if len(own) < len(safetensors) and not any("mistral" in arg for arg in args):
+    own = [name for name in safetensors if re.search(_MISTRAL, name)]
+    if len(own) < len(safetensors):
         second += [name for name in names if name.rpartition("/")[2].startswith("consolidated")]
     return second
 
@@ -73,6 +94,14 @@ def missing_shards(names: Collection[str], lists: Mapping[str, Collection[str]])
             every = range(1, int(shard["count"]) + 1)
             named.update(f"{shard['stem']}-{one:05}-of-{shard['count']}{shard['ending']}" for one in every)
     return sorted(named.difference(names))
+
+
+def no_weights(name: str, args: Sequence[str]) -> str:
+    """What is wrong with a source without weights for these arguments."""
+    form = load_format(args)
+    if form in _OF_FORMAT:
+        return f"{name}: no weights for --load-format={form}; leave the option out"
+    return f"{name}: no weights that vLLM can load (safetensors or bin)"
 
 
 def some(names: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gpulaunch.models.offers import Offer
+from gpulaunch.models.option_values import last_values
 from gpulaunch.models.requests import LaunchRequest
 from shared.domain.model import ModelFacts
 from shared.planning.gpu_fit import weights_gib
@@ -87,6 +88,24 @@ def model_need(facts: ModelFacts, vllm_args: Sequence[str], gpus: int | None = N
     )
 
 
+def contradiction(facts: ModelFacts, vllm_args: Sequence[str]) -> tuple[str, str] | None:
+    """Return what the arguments ask of a model that no machine can give, and what to do; None: nothing."""
+    given, using = last_values(vllm_args), memory_use(vllm_args)
+    tokens = None if using is None or any(name.startswith("hf-overrides") for name in given) else using.tokens
+    if tokens is not None and facts.longest is not None and tokens > facts.longest:
+        return (
+            f"--max-model-len is {tokens}, and the model's context has {facts.longest} tokens",
+            f"Set --max-model-len to {facts.longest} or less, or leave it out;",
+        )
+    shared = given.get("tensor-parallel-size", "")
+    if facts.heads is not None and shared.isdecimal() and int(shared) and facts.heads % int(shared):
+        return (
+            f"--tensor-parallel-size is {shared}, which does not divide the model's {facts.heads} attention heads",
+            f"Set --tensor-parallel-size to a divisor of {facts.heads};",
+        )
+    return None
+
+
 def disk_gib(request: LaunchRequest, facts: ModelFacts | None) -> int:
     """Return the size of the node's disk: as requested, or by the model's size, as far as that is known."""
     if request.disk_size is not None:
@@ -104,6 +123,8 @@ def would_fit(facts: ModelFacts, vllm_args: Sequence[str], offers: Iterable[Offe
         return None
     for offer in sorted(offers, key=lambda one: (one.use_spot, one.price_per_hour, one.key)):
         for gpus in dict.fromkeys((using.gpus, offer.gpu_count)):
+            if gpus != using.gpus and facts.heads is not None and facts.heads % gpus:
+                continue
             need = model_need(facts, vllm_args, gpus)
             if need is not None and need.against(offer, None) is None:
                 how = "" if gpus == using.gpus else f" with --tensor-parallel-size={gpus}"

@@ -106,6 +106,31 @@ def test_a_model_that_cannot_fit_should_be_refused_with_what_would(hub: HubServe
     assert "--tensor-parallel-size=" in message
 
 
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        (["--max-model-len", "200k"], "--max-model-len is 200000, and the model's context has 131072 tokens"),
+        (["--tensor-parallel-size", "3"], "--tensor-parallel-size is 3, which does not divide the model's 32"),
+    ],
+)
+def test_arguments_that_contradict_the_model_should_cost_nothing(hub: HubServer, args: list[str], why: str) -> None:
+    reason, message = failed(world(HF_ENDPOINT=hub.endpoint), vllm_args=args)
+    assert reason == "does_not_fit"
+    assert why in message
+    forced = world(HF_ENDPOINT=hub.endpoint)
+    forced.launch(vllm_args=args, force=True)
+    forced.run(5)
+    assert len(forced.scripted.submitted) == 1
+
+
+def test_an_adapter_of_the_rank_that_is_allowed_should_be_launched(hub: HubServer) -> None:
+    hub.repositories["my-org/private-lora"] = Repository({**LORA, "adapter_config.json": b'{"r": 64}'})
+    made = world(HF_ENDPOINT=hub.endpoint)
+    made.launch(vllm_args=[*LORA_ARGS, "--max-lora-rank", "64"])
+    made.run(5)
+    assert len(made.scripted.submitted) == 1
+
+
 def test_force_should_launch_what_does_not_fit(hub: HubServer) -> None:
     hub.repositories[MODEL] = LARGE
     made = world(HF_ENDPOINT=hub.endpoint)
@@ -196,6 +221,12 @@ def test_what_vllm_would_fetch_itself_should_be_fetched_by_the_node_with_our_rig
         (LORA_ARGS, None, "hf://my-org/private-lora: the Hub has no such model"),
         (LORA_ARGS, Repository(LORA, gated=True), "hf://my-org/private-lora is gated"),
         (LORA_ARGS, Repository(FILES), "hf://my-org/private-lora is not an adapter"),
+        (LORA_ARGS, Repository({**LORA, "adapter_config.json": b'{"r": 64}'}), "has rank 64, and vLLM takes up to 16"),
+        (
+            [*LORA_ARGS, "--max-lora-rank=32"],
+            Repository({**LORA, "adapter_config.json": b'{"r": 8, "rank_pattern": {"q_proj": 48}}'}),
+            "has rank 48, and vLLM takes up to 32; add --max-lora-rank=64",
+        ),
         (["--chat-template=model/chat.jinja"], None, "the model's folder has no chat.jinja, which vllm_args name"),
         (["--speculative-config", '{"model": "my-org/private-lora"}'], Repository(LORA), "is an adapter"),
         (["--tokenizer", "my-org/private-lora"], Repository({"x.txt": b""}), "so vLLM cannot use it"),

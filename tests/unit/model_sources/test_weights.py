@@ -16,11 +16,22 @@ from shared.model_sources.weights import is_weight, missing_shards, some, wanted
             ["a.safetensors"],
         ),
         (["model-1.safetensors", "consolidated.safetensors"], [], ["model-1.safetensors"]),
-        (
-            ["model-1.safetensors", "consolidated.safetensors"],
-            ["--load-format", "mistral"],
-            ["model-1.safetensors", "consolidated.safetensors"],
+        *(
+            (["model-1.safetensors", "consolidated.safetensors", "params.json"], args, [kept, "params.json"])
+            for args, kept in (
+                (["--load-format", "mistral"], "consolidated.safetensors"),
+                (["--load_format=mistral", "--config-format=mistral"], "consolidated.safetensors"),
+                (["--config-format=mistral", "--tokenizer-mode", "mistral"], "consolidated.safetensors"),
+                # A parser of tool calls is not a form of the weights.
+                (["--enable-auto-tool-choice", "--tool-call-parser", "mistral"], "model-1.safetensors"),
+                (["--tokenizer-mode=mistral"], "model-1.safetensors"),
+            )
         ),
+        # vLLM looks for no other form than the one it is told.
+        (["a.safetensors", "a.bin"], ["--load-format=npcache"], ["a.bin"]),
+        (["a.safetensors", "a.pt", "a.bin"], ["--load-format", "pt"], ["a.pt"]),
+        (["a.bin", "x.json"], ["--load-format=safetensors"], ["x.json"]),
+        (["a.safetensors", "2_Dense/a.bin"], ["--load-format=safetensors"], ["a.safetensors", "2_Dense/a.bin"]),
         (["consolidated.safetensors", "params.json"], [], ["consolidated.safetensors", "params.json"]),
         # The projections of an embedding model, beside weights of another form.
         (

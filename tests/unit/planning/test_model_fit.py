@@ -6,7 +6,7 @@ import pytest
 
 from gpulaunch.models.offers import Offer
 from shared.domain.model import ModelFacts
-from shared.planning.model_fit import ModelNeed, disk_gib, model_need, would_fit
+from shared.planning.model_fit import ModelNeed, contradiction, disk_gib, model_need, would_fit
 from tests.twins.factories import make_offer, make_request
 
 GIB = 2**30
@@ -244,3 +244,43 @@ def test_a_model_that_fits_on_the_gpus_of_its_arguments_should_need_no_advice_on
     assert would_fit(facts(**LLAMA_70B), ["-tp", "2"], four) == "A100-80GB:4 (Standard_NV36ads_A10_v5), 14 USD an hour"
     assert "with --tensor-parallel-size=4" in (would_fit(facts(**LLAMA_70B), [], four) or "")
     assert would_fit(facts(**LLAMA_8B), ["--gpu-memory-utilization=2"], four) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "args", "why"),
+    [
+        ({"longest": 4096}, ["--max-model-len=4097"], "--max-model-len is 4097, and the model's context has 4096"),
+        ({"longest": 4096}, ["--max-model-len", "5k"], "--max-model-len is 5000"),
+        ({"heads": 14}, ["-tp", "4"], "--tensor-parallel-size is 4, which does not divide the model's 14"),
+    ],
+)
+def test_what_no_machine_can_give_should_be_said(found: dict[str, Any], args: list[str], why: str) -> None:
+    said = contradiction(facts(**found), args)
+    assert said is not None
+    assert said[0].startswith(why)
+
+
+@pytest.mark.parametrize(
+    ("found", "args"),
+    [
+        ({"longest": 4096}, ["--max-model-len=4096"]),
+        ({"longest": 4096}, ["--max-model-len=auto"]),
+        ({"longest": None}, ["--max-model-len=1M"]),
+        # What the arguments change is no longer what was found.
+        ({"longest": 4096}, ["--max-model-len=8192", "--hf-overrides", '{"rope_scaling": {"factor": 2}}']),
+        ({"longest": 4096}, ["--max-model-len=8192", "--hf-overrides.rope_scaling.factor", "2"]),
+        ({"heads": 14}, ["-tp", "7"]),
+        ({"heads": 14}, ["--pipeline-parallel-size=4"]),
+        ({"heads": None}, ["-tp", "3"]),
+        ({}, []),
+    ],
+)
+def test_what_a_machine_may_give_should_not_be_refused(found: dict[str, Any], args: list[str]) -> None:
+    assert contradiction(facts(**found), args) is None
+
+
+def test_no_machine_should_be_named_on_whose_gpus_the_heads_cannot_be_divided() -> None:
+    offers = [make_offer(gpu="A100", gpu_memory_gib=80, gpu_count=count, price_per_hour=count) for count in (3, 4)]
+    said = would_fit(facts(**LLAMA_70B, heads=64), [], offers)
+    assert said is not None
+    assert "--tensor-parallel-size=4" in said
