@@ -40,9 +40,9 @@ def longest_context(config: Mapping[str, Any]) -> int | None:
 def _is_unscaled(rope: object) -> bool:
     if not isinstance(rope, dict):
         return rope is None
-    given = cast("dict[str, Any]", rope)
+    given = cast("dict[str, object]", rope)
     kind = given.get("rope_type", given.get("type"))
-    by_layer = all(_is_unscaled(one) for one in given.values() if isinstance(one, dict))
+    by_layer = all(not isinstance(one, dict) or _is_unscaled(cast("object", one)) for one in given.values())
     return by_layer and (kind in _UNSCALED or (kind is None and "factor" not in given))
 
 

@@ -23,7 +23,7 @@ from shared.model_sources.base import (
 )
 from shared.model_sources.buckets import Bucket, ListedFile, ListingPage
 from shared.model_sources.hub import Hub
-from shared.model_sources.reasons import explain, store_code
+from shared.model_sources.reasons import explain, explain_container, store_code
 from shared.model_sources.sigv4 import canonical_query, encode_path
 from shared.model_sources.web import Web, parse_xml
 from shared.model_sources.weights import is_weight
@@ -165,8 +165,8 @@ class _Container:
         headers = {"x-ms-version": "2021-12-02"}
         answer = web.get(f"{self._address}?{canonical_query(query)}", headers, name, public_only=not self._anywhere)
         if answer.status_code != 200:
-            hint = "; only containers that allow anonymous listing can be read"
-            raise refused(f"{name}: the store answered {answer.status_code}{hint}")
+            code = answer.headers.get("x-ms-error-code") or store_code(answer.content)
+            raise refused(f"{name}: {explain_container(answer.status_code, code)}")
         root = parse_xml(answer.content, name)
         if root.tag != "EnumerationResults":
             raise refused(f"{name} is not a container in Azure Blob Storage")

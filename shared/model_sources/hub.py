@@ -131,6 +131,10 @@ class Hub:
             return refused(f"{source.name} is gated, and {who}; {advice}")
         if code == "RevisionNotFound":
             return refused(f"{source.model} has no revision {source.revision}; see {page}/refs")
+        if token and status == 401 and not code:
+            # The Hub answers so for whatever is asked for, models without a gate included.
+            said = answer.headers.get("X-Error-Message", "")[:100] or "401"
+            return refused(f"the Hub does not know HF_TOKEN ({said}); it may have expired. Set a valid one, or none")
         if status in (401, 403, 404):
             private = "the account of HF_TOKEN cannot see it" if token else "it is private and HF_TOKEN is not set"
             return refused(f"{source.name}: the Hub has no such model, or {private}; check the name at {page}")

@@ -14,6 +14,7 @@ from gpulaunch.deadlines import within
 from shared.domain.provider import ProviderUnavailableError
 from shared.model_sources.addresses import is_public
 from shared.model_sources.base import refused
+from shared.model_sources.reasons import PASSING, store_code
 
 Resolve = Callable[[str, int], Sequence[str]]
 TRIES = 3
@@ -25,7 +26,9 @@ LONGEST_SECONDS = 60.0
 LARGEST = 16 * 1024 * 1024
 """Maximum bytes of a page; a thousand entries are below one MiB."""
 
-_KEPT = ("Location", "Link", "X-Error-Code", "x-ms-error-code", "Content-Range", "ETag", "Content-Length")
+_KEPT = (
+    "Location", "Link", "X-Error-Code", "X-Error-Message", "x-ms-error-code", "Content-Range", "ETag", "Content-Length",
+)  # fmt: skip
 """Headers of an answer that callers read; those about the body's form no longer hold for what was read."""
 
 
@@ -115,6 +118,9 @@ def _read(answer: httpx.Response, what: str, until: float) -> httpx.Response:
         # A timeout per read would let a store that sends a byte at a time go on for ever.
         if time.monotonic() > until:
             raise ProviderUnavailableError(f"{what} cannot be listed now: the store is too slow")
+    code = store_code(bytes(body)) if answer.status_code >= 400 else ""
+    if code in PASSING:
+        raise _BusyError(f"answered {answer.status_code} {code}")
     kept = {name: answer.headers[name] for name in _KEPT if name in answer.headers}
     return httpx.Response(answer.status_code, headers=kept, content=bytes(body))
 

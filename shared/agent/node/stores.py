@@ -19,6 +19,8 @@ WINDOW_SECONDS = 900.0
 """Longest pause that is believed: stores count requests in windows of seconds to a quarter of an hour."""
 _EXPIRED = ("ExpiredToken", "RequestExpired", "TokenRefreshRequired")
 """S3's codes, partly with status 400, for addresses that a fresh signature replaces."""
+_PASSING = ("RequestTimeout", "OperationAborted")
+"""S3's codes, with status 400 and 409, for what another try may change."""
 
 
 class Stores:
@@ -83,7 +85,7 @@ class Stores:
                     for other in self.remotes:
                         other.url, other.location = fresh.get(other.path, other.url), None
             raise RetryableError("its address had expired")
-        if status in (408, 425, 429) or status >= 500:
+        if status in (408, 425, 429) or status >= 500 or code in _PASSING:
             pause, busy = retry_after(answer.headers, WINDOW_SECONDS), status in (429, 503)
             if busy:
                 self._quiet_until = max(self._quiet_until, self._clock.ticks() + pause)

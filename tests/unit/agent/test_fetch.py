@@ -262,6 +262,20 @@ def test_expired_credentials_are_a_reason_for_fresh_addresses(tmp_path: Path) ->
         fetcher.fetch([FILE])
 
 
+@pytest.mark.parametrize(("status", "code"), [(400, "RequestTimeout"), (409, "OperationAborted")])
+def test_what_may_pass_is_tried_again_by_its_code(tmp_path: Path, status: int, code: str) -> None:
+    refusals = iter([f"<Error><Code>{code}</Code></Error>".encode()] * 3)
+
+    def answer(method: str, url: str, headers: Mapping[str, str]) -> Answer:
+        refused = next(refusals, None)
+        return part(b"0123456789", headers) if refused is None else Answer(status, refused)
+
+    fetcher, _, clock = fetching(tmp_path, answer)
+    fetcher.fetch([FILE])
+    assert (tmp_path / "m.bin").is_file()
+    assert len(clock.waited) == 3
+
+
 def test_files_of_the_model_may_have_the_names_of_our_own(tmp_path: Path) -> None:
     body = b"0123456789"
     names = ["m.bin", "m.bin.part", "m.bin.part.json", "m.bin.part.json.new", "\u00a0a\u3000b.bin"]

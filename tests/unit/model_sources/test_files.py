@@ -208,6 +208,32 @@ def test_other_answers_are_refused(answer: httpx.Response, why: str) -> None:
     assert len(azure.seen) == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "why"),
+    [
+        (404, "ContainerNotFound", "404 ContainerNotFound: the account has no such container$"),
+        (409, "PublicAccessNotPermitted", "the account allows no anonymous access"),
+        (403, "AuthorizationFailure", "the account's firewall does not let the control plane in"),
+        (404, "ResourceNotFound", "or it does not allow anonymous listing"),
+        (400, "SomethingNew", "400 SomethingNew: only containers that allow anonymous listing can be read"),
+    ],
+)
+def test_a_refused_container_is_explained_by_the_stores_own_code(status: int, code: str, why: str) -> None:
+    for answer in (
+        httpx.Response(status, headers={"x-ms-error-code": code}),
+        httpx.Response(status, text=f"<Error><Code>{code}</Code></Error>"),
+    ):
+        with pytest.raises(LaunchRefusedError, match=why):
+            Azure(answer).files().list_files(request(BLOB_SOURCE))
+
+
+@pytest.mark.parametrize(("status", "code"), [(400, "RequestTimeout"), (409, "OperationAborted")])
+def test_a_passing_refusal_is_tried_again_whatever_its_status(status: int, code: str) -> None:
+    azure = Azure(httpx.Response(status, text=f"<Error><Code>{code}</Code></Error>"), httpx.Response(200, text=LAST))
+    assert len(azure.files().list_files(request(BLOB_SOURCE)).files) == 1
+    assert azure.slept == [1.0]
+
+
 def test_a_busy_store_is_asked_again_and_then_told_to_be_unavailable() -> None:
     azure = Azure(httpx.Response(503), httpx.ConnectTimeout("x"), httpx.Response(200, text=LAST))
     assert len(azure.files().list_files(request(BLOB_SOURCE)).files) == 1

@@ -146,6 +146,21 @@ def test_a_gated_model_should_be_found_with_access(hub: HubServer) -> None:
     assert inspect(hub, launch(), HF_TOKEN="hf_good").total_bytes > 0
 
 
+def test_a_token_that_the_hub_does_not_know_should_be_called_so() -> None:
+    def answer(sent: httpx.Request) -> httpx.Response:
+        said = {"X-Error-Message": "Invalid credentials in Authorization header"}
+        return httpx.Response(401, headers=said if "Authorization" in sent.headers else {})
+
+    def refusal_with(**given: str) -> str:
+        settings = Settings.model_validate({"GPULAUNCH_MASTER_KEY": KEY, **given})
+        with pytest.raises(LaunchRefusedError) as caught:
+            SourceFiles(settings, SystemClock(), Web(httpx.MockTransport(answer))).list_files(launch())
+        return str(caught.value)
+
+    assert "does not know HF_TOKEN (Invalid credentials in Authorization header)" in refusal_with(HF_TOKEN="hf_old")
+    assert "has no such model, or it is private and HF_TOKEN is not set" in refusal_with()
+
+
 def test_a_model_that_is_not_there_should_be_refused(hub: HubServer) -> None:
     assert "has no such model, or it is private and HF_TOKEN is not set" in refusal(hub, launch("org/typo"))
     assert "or the account of HF_TOKEN cannot see it" in refusal(hub, launch("org/typo"), HF_TOKEN="hf_good")
