@@ -4,7 +4,6 @@
 """
 
 import fcntl
-import importlib.util
 import os
 import secrets
 import shutil
@@ -26,6 +25,7 @@ from devhost import azurite
 from devhost.config import HostError, load_local_settings
 from devhost.files import kept
 from devhost.processes import end_with_parent, heard, watched
+from gpulaunch.proxies import socks_proxy
 from shared.adapters import prepared
 from shared.auth import Deriver
 from shared.errors import SettingsError, StoreError
@@ -94,10 +94,9 @@ def around_proxies(environment: MutableMapping[str, str]) -> None:
     Raises:
         HostError: A proxy is one that the app can't use.
     """
-    names = ("http_proxy", "https_proxy", "all_proxy")
-    for name in (*names, *(name.upper() for name in names)):
-        if environment.get(name, "").lower().startswith("socks") and importlib.util.find_spec("socksio") is None:
-            raise HostError(f"{name} is a SOCKS proxy, which the app does not support; name an http:// one")
+    name = socks_proxy(environment)
+    if name is not None:
+        raise HostError(f"{name} is a SOCKS proxy, which the app does not support; name an http:// one")
     given = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
     listed = [one.strip() for one in given.split(",") if one.strip()]
     if "*" not in listed:

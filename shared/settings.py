@@ -1,6 +1,7 @@
 """All settings, read once from the environment; a wrong value stops the app with one clear line."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal, cast, get_args
@@ -10,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gpulaunch.models.requests import LABEL_KEY, LABEL_VALUE, ProviderName
 from gpulaunch.models.vllm_arguments import refusal_of_ours
+from gpulaunch.proxies import socks_proxy
 from shared.domain.setting_values import check_secret, check_text, check_url, cleaned, is_in_clear, is_weak
 from shared.domain.webhook import Webhook, check_address, read_hooks, signing_key
 from shared.errors import SettingsError
@@ -333,6 +335,9 @@ def read_settings() -> Settings:
     Raises:
         SettingsError: One line per wrong setting, naming it and never showing a value.
     """
+    proxy = socks_proxy(os.environ)
+    if proxy is not None:
+        raise SettingsError(f"{proxy} is a SOCKS proxy, which the app does not support; name an http:// one")
     try:
         return Settings()  # pyright: ignore[reportCallIssue] - every field has a default; pydantic-settings fills them
     except ValidationError as error:

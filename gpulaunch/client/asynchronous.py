@@ -9,7 +9,7 @@ import httpx
 
 from gpulaunch.client import exchange
 from gpulaunch.client.calls import Calls
-from gpulaunch.client.connecting import past_proxies
+from gpulaunch.client.connecting import past_proxies, trusts_environment
 
 
 class AsyncGpuLaunch(Calls):
@@ -33,6 +33,7 @@ class AsyncGpuLaunch(Calls):
             timeout=timeout,
             transport=transport,
             mounts=past_proxies(address),
+            trust_env=trusts_environment(address),
         )
         super().__init__(http, sleep, clock, on_retry)
 

@@ -1,8 +1,10 @@
 """How the app is reached, and in what words it is said that it is not."""
 
 import asyncio
+import importlib.util
 import ipaddress
 import math
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ import httpx
 
 from gpulaunch.client.errors import ConnectionSetupError, NoAnswerError
 from gpulaunch.deadlines import within
+from gpulaunch.proxies import socks_proxy
 
 
 def uses_environment(address: str) -> bool:
@@ -26,6 +29,20 @@ def uses_environment(address: str) -> bool:
 def past_proxies(address: str) -> dict[str, None]:
     """What httpx takes as `mounts`: the default transport instead of the environment's proxies, where none applies."""
     return {} if uses_environment(address) else {"http://": None, "https://": None, "all://": None}
+
+
+def trusts_environment(address: str) -> bool:
+    """What httpx takes as `trust_env`: it makes a transport of every proxy there is, and fails at a SOCKS one.
+
+    Raises:
+        ConnectionSetupError: The environment names a proxy for this address that httpx cannot use.
+    """
+    socks = None if importlib.util.find_spec("socksio") else socks_proxy(os.environ)
+    if socks is not None and uses_environment(address):
+        raise ConnectionSetupError(
+            "proxy", f"{socks} is a SOCKS proxy. Name an http:// one, or install httpx with `pip install httpx[socks]`."
+        )
+    return socks is None
 
 
 async def exchanged(http: httpx.Client | httpx.AsyncClient, request: httpx.Request) -> httpx.Response:

@@ -9,7 +9,7 @@ import httpx
 
 from gpulaunch.client import exchange
 from gpulaunch.client.calls import Calls
-from gpulaunch.client.connecting import past_proxies
+from gpulaunch.client.connecting import past_proxies, trusts_environment
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -63,6 +63,7 @@ class GpuLaunch:
 
     Raises:
         AddressError: the address or the token is invalid.
+        ConnectionSetupError: The environment names a SOCKS proxy, and httpx has no support for it.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class GpuLaunch:
             timeout=timeout,
             transport=transport,
             mounts=past_proxies(address),
+            trust_env=trusts_environment(address),
         )
         self.calls = Calls(http, sleep, clock, on_retry)
 

@@ -337,3 +337,11 @@ def test_all_that_is_wrong_should_be_said_at_once(monkeypatch: pytest.MonkeyPatc
     text = refusal(monkeypatch, GPULAUNCH_ADMIN_TOKENS="a" * 20, GPULAUNCH_PUBLIC_URL="http://app.example.com")
     assert "GPULAUNCH_ADMIN_TOKENS" in text
     assert "GPULAUNCH_PUBLIC_URL" in text
+
+
+@pytest.mark.parametrize("name", ["all_proxy", "HTTPS_PROXY", "http_proxy"])
+def test_a_socks_proxy_should_be_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "socks5://me:secret@127.0.0.1:1080")
+    with pytest.raises(SettingsError, match=f"^{name} is a SOCKS proxy") as caught:
+        read_settings()
+    assert "secret" not in str(caught.value)

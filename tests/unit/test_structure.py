@@ -69,7 +69,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "shared.webhooks": (*RIM, "shared.webhooks"),
     "shared.observability": (*RIM, "gpulaunch.version", "shared.observability"),
     "shared.agent": (*CONTRACT, "shared.agent", "shared.auth", "shared.clouds", "shared.domain", "shared.settings"),
-    "shared.settings": (*CONTRACT, "shared.domain", "shared.errors"),
+    "shared.settings": (*CONTRACT, "gpulaunch.proxies", "shared.domain", "shared.errors"),
 }
 """What each room may import of ours; a prefix stands for all below it. Only `shared/app.py` and `shared/adapters.py`,
 which put the program together, may import from everywhere."""

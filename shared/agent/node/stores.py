@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 import threading
 import urllib.parse
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from shared.agent.node.clock import NodeClock
 from shared.agent.node.errors import NETWORK_ERRORS, TRIES, FetchError, RetryableError, StoppedError
-from shared.agent.node.transport import Http, retry_after
+from shared.agent.node.transport import Http, UnusableProxyError, retry_after
 
 if TYPE_CHECKING:
     from shared.agent.node.fetch import Remote
@@ -68,6 +69,10 @@ class Stores:
         try:
             return self._http.open("GET", url, headers)
         except NETWORK_ERRORS as error:
+            untrusted = isinstance(getattr(error, "reason", error), ssl.SSLCertVerificationError)
+            if untrusted or isinstance(error, UnusableProxyError):
+                # No other try ends differently.
+                raise FetchError(f"{urllib.parse.urlsplit(url).hostname}: {error}") from error
             raise RetryableError(f"{type(error).__name__}: {error}") from error
 
     def _refuse(self, remote: Remote, url: str, asked: str, answer: Any) -> NoReturn:

@@ -49,6 +49,17 @@ def within(seconds: float, work: Callable[[], T]) -> T:
     return done[0]
 
 
+class UnusableProxyError(OSError):
+    """The environment names a proxy that the standard library cannot use."""
+
+
+def environment_proxies() -> dict[str, str]:
+    """The environment's proxies by scheme, ALL_PROXY included, which urllib does not know."""
+    found = urllib.request.getproxies()
+    chosen = {scheme: found.get(scheme) or found.get("all") for scheme in ("http", "https")}
+    return {scheme: proxy for scheme, proxy in chosen.items() if proxy}
+
+
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """Redirects are followed by hand, so that a token never reaches another host."""
 
@@ -125,7 +136,8 @@ class Http:
     """Requests; the environment's proxies are used except towards this machine and its metadata service."""
 
     def __init__(self) -> None:
-        self._proxied = _opener(tls_context(), urllib.request.ProxyHandler())
+        self._proxies = environment_proxies()
+        self._proxied = _opener(tls_context(), urllib.request.ProxyHandler(self._proxies))
         self._near = tls_context()
         self._direct = _opener(self._near, urllib.request.ProxyHandler({}))
 
@@ -141,14 +153,20 @@ class Http:
         Raises:
             OSError, HTTPException: No answer came.
         """
+        self._check_proxy(url)
         request = urllib.request.Request(url, data=body, headers=dict(headers), method=method)  # noqa: S310 - of the control plane, the assignment or the metadata service
-        host = urllib.parse.urlsplit(url).hostname or ""
-        near = host == "localhost" or host.startswith(("127.", "169.254.", "metadata."))
-        opener = self._direct if near else self._proxied
+        opener = self._direct if _is_near(url) else self._proxied
         try:
             return within(timeout, lambda: opener.open(request, timeout=timeout))
         except urllib.error.HTTPError as error:
             return error
+
+    def _check_proxy(self, url: str) -> None:
+        parts = urllib.parse.urlsplit(url)
+        socks = self._proxies.get(parts.scheme, "").strip().lower().startswith("socks")
+        if socks and not _is_near(url) and not urllib.request.proxy_bypass(parts.hostname or ""):
+            message = f"the node's environment names a SOCKS proxy for {parts.hostname}, which the agent cannot use"
+            raise UnusableProxyError(f"{message}; name an http:// one, or add the host to NO_PROXY")
 
     def read(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None, timeout: float = 15.0
@@ -183,3 +201,8 @@ class Http:
         return JsonAnswer(
             answer.status, answer.headers, cast("dict[str, Any]", data) if isinstance(data, dict) else None
         )
+
+
+def _is_near(url: str) -> bool:
+    host = urllib.parse.urlsplit(url).hostname or ""
+    return host == "localhost" or host.startswith(("127.", "169.254.", "metadata."))

@@ -2,8 +2,10 @@
 
 import errno
 import hashlib
+import ssl
 import threading
 import time
+import urllib.error
 from collections.abc import Mapping
 from email.utils import formatdate
 from pathlib import Path
@@ -17,7 +19,7 @@ from shared.agent.node.errors import FatalError
 from shared.agent.node.fetch import Fetcher, Remote
 from shared.agent.node.log import Log
 from shared.agent.node.state import State
-from shared.agent.node.transport import Http, retry_after
+from shared.agent.node.transport import Http, environment_proxies, retry_after
 from tests.unit.agent.fakes import Answer, Answers, FakeClock, FakeHttp, always
 
 
@@ -152,6 +154,41 @@ def test_the_agents_own_client_opens_the_web_only(tmp_path: Path) -> None:
     for url in ((tmp_path / "secret").as_uri(), "ftp://127.0.0.1/x", "data:,x"):
         with pytest.raises(OSError):
             Http().open("GET", url, {})
+
+
+def test_every_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert environment_proxies() == {}
+    monkeypatch.setenv("ALL_PROXY", "http://p:3128")
+    assert environment_proxies() == {"http": "http://p:3128", "https": "http://p:3128"}
+    monkeypatch.setenv("https_proxy", "http://q:3128")
+    assert environment_proxies() == {"http": "http://p:3128", "https": "http://q:3128"}
+
+
+@pytest.mark.parametrize("name", ["all_proxy", "HTTPS_PROXY"])
+def test_a_proxy_that_cannot_be_used_fails_a_fetch_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "socks5h://me:secret@127.0.0.1:9")
+    clock = FakeClock()
+    made = Fetcher(folder=tmp_path, transport=Http(), clock=clock, state=State(Log()), stop=threading.Event())
+    with pytest.raises(FatalError, match="names a SOCKS proxy for s, which the agent cannot use") as caught:
+        made.fetch([FILE])
+    assert (clock.waited, "secret" in str(caught.value)) == ([], False)
+    monkeypatch.setenv("NO_PROXY", "s")
+    with pytest.raises(OSError, match=r"^(?!.*SOCKS)"):
+        Http().open("GET", "https://s/m.bin", {}, timeout=0.2)
+
+
+def test_a_certificate_that_is_not_trusted_fails_a_fetch_at_once(tmp_path: Path) -> None:
+    def answer(method: str, url: str, headers: Mapping[str, str]) -> Answer:
+        raise urllib.error.URLError(ssl.SSLCertVerificationError("unable to get local issuer certificate"))
+
+    fetcher, _, clock = fetching(tmp_path, answer)
+    with pytest.raises(FatalError, match="unable to get local issuer certificate"):
+        fetcher.fetch([FILE])
+    assert clock.waited == []
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gpulaunch import ConnectionSetupError, GpuLaunch, NoAnswerError
+from gpulaunch import AsyncGpuLaunch, ConnectionSetupError, GpuLaunch, NoAnswerError
 from gpulaunch.cli.exits import Exit, exit_of
 from gpulaunch.client.connecting import uses_environment
 from tests.standins.azure.certificate import Certificates, make_certificates
@@ -134,6 +134,22 @@ def test_a_proxy_that_refuses_should_be_quoted(monkeypatch: pytest.MonkeyPatch) 
     assert "407" in str(error)
     assert (retries, error.code) == (0, "proxy")
     assert isinstance(error, ConnectionSetupError)
+
+
+@pytest.mark.parametrize("name", ["ALL_PROXY", "https_proxy", "HTTP_PROXY"])
+def test_a_socks_proxy_should_be_named_and_not_end_in_a_traceback(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "socks5h://me:secret@127.0.0.1:1080")
+    for kind in (GpuLaunch, AsyncGpuLaunch):
+        with pytest.raises(ConnectionSetupError, match=f"{name} is a SOCKS proxy") as caught:
+            kind("https://app.invalid")
+        assert (caught.value.code, exit_of(caught.value)) == ("proxy", Exit.SETUP)
+        assert "secret" not in str(caught.value)
+
+
+def test_a_socks_proxy_should_not_matter_for_an_app_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
+    with serving() as port, GpuLaunch(f"http://127.0.0.1:{port}") as gpu:
+        assert gpu.health().status == "ok"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
