@@ -53,7 +53,7 @@ class SourceInspector:
         listing = self._files.listing(source, request.vllm_args)
         files = {file.path: file for file in listing.files}
         config = self._configuration(source, files)
-        # A bucket may hold the weights in several forms; what is wrong with those that vLLM leaves aside does not matter.
+        # A bucket may hold the weights in several forms; only the one that vLLM reads has to be whole.
         read = {path: files[path] for path in wanted(list(files), request.vllm_args)}
         weights = [file for path, file in read.items() if is_weight(path)]
         if not weights:
