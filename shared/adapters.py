@@ -30,6 +30,7 @@ from shared.lifecycle.timeouts import Timeouts
 from shared.observability.base import SILENT, Telemetry
 from shared.queues import ALERTS, QUEUES
 from shared.redaction import Redactor, redact_all_logging
+from shared.setting_names import misspelled
 from shared.settings import DEVELOPMENT_KEY, Settings
 from shared.storage.base import DEPLOYMENT, InstanceStore, Marker, Queues
 from shared.storage.connect import REPORTS, ensure, queue_service, table_client
@@ -41,6 +42,8 @@ from shared.storage.tables import TableInstanceStore
 if TYPE_CHECKING:
     from azure.data.tables import TableClient
     from azure.storage.queue import QueueServiceClient
+
+log = logging.getLogger("gpulaunch.settings")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +101,8 @@ def connect(settings: Settings) -> Adapters:
     clock = SystemClock()
     redactor = Redactor(secrets_of(settings))
     redact_all_logging(redactor)
+    for name, meant in misspelled(os.environ):
+        log.warning("%s has no effect; the setting is called %s", name, meant)
     # One line per request of a library says nothing that our own lines don't, and would carry signed addresses.
     for library in ("httpx", "azure.core", "azure.identity"):
         logging.getLogger(library).setLevel(logging.WARNING)

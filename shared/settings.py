@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal, cast, get_args
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gpulaunch.models.requests import LABEL_KEY, LABEL_VALUE, ProviderName
 from gpulaunch.models.vllm_arguments import refusal_of_ours
 from gpulaunch.proxies import socks_proxy
+from shared.domain.setting_addresses import check_place, checked_region
 from shared.domain.setting_values import check_secret, check_text, check_url, cleaned, is_in_clear, is_weak
 from shared.domain.webhook import Webhook, check_address, read_hooks, signing_key
 from shared.errors import SettingsError
@@ -97,7 +98,7 @@ class Settings(BaseSettings):
     r2_session_token: SecretStr | None = Field(None, alias="R2_SESSION_TOKEN")
     """Of temporary credentials; launches are refused once they have expired."""
     s3_endpoint: str | None = Field(None, alias="AWS_ENDPOINT_URL_S3")
-    s3_region: str = Field("us-east-1", alias="AWS_REGION")
+    s3_region: Annotated[str, AfterValidator(checked_region)] = Field("us-east-1", alias="AWS_REGION")
     s3_access_key_id: SecretStr | None = Field(None, alias="AWS_ACCESS_KEY_ID")
     s3_secret_access_key: SecretStr | None = Field(None, alias="AWS_SECRET_ACCESS_KEY")
     s3_session_token: SecretStr | None = Field(None, alias="AWS_SESSION_TOKEN")
@@ -235,6 +236,7 @@ class Settings(BaseSettings):
     def _address(cls, url: str | None, info: ValidationInfo) -> str | None:
         if url is not None:
             check_url(url, path=info.field_name != "r2_endpoint")
+            check_place(info.field_name or "", url)
         return None if url is None else url.rstrip("/")
 
     @field_validator("webhooks", mode="before")
@@ -335,8 +337,7 @@ def read_settings() -> Settings:
     Raises:
         SettingsError: One line per wrong setting, naming it and never showing a value.
     """
-    proxy = socks_proxy(os.environ)
-    if proxy is not None:
+    if (proxy := socks_proxy(os.environ)) is not None:
         raise SettingsError(f"{proxy} is a SOCKS proxy, which the app does not support; name an http:// one")
     try:
         return Settings()  # pyright: ignore[reportCallIssue] - every field has a default; pydantic-settings fills them

@@ -345,3 +345,60 @@ def test_a_socks_proxy_should_be_refused_by_name(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(SettingsError, match=f"^{name} is a SOCKS proxy") as caught:
         read_settings()
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "pasted", "says"),
+    [
+        ("GPULAUNCH_PUBLIC_URL", "https://app.example.com/api", "it is a page's, and nodes add their own"),
+        ("GPULAUNCH_PUBLIC_URL", "https://app.example.com/instances/inst-1", "remove the path"),
+        ("GPULAUNCH_GATEWAY_URL", "https://models.example.com/v1", "remove /v1"),
+        ("GPULAUNCH_GATEWAY_URL", "https://models.example.com/v1/chat/completions", "remove /v1"),
+        ("SKYPILOT_API_SERVER_ENDPOINT", "https://sky.example.com/dashboard/clusters", "remove the path"),
+        ("HF_ENDPOINT", "https://huggingface.co/meta-llama/Llama-3.1-8B", "launches name the model"),
+        ("HF_ENDPOINT", "https://hub.corp.example/hf/api/models", "they are added"),
+        ("R2_ENDPOINT", "https://pub-0123456789abcdef.r2.dev", "this is not the S3 API"),
+        ("R2_ENDPOINT", "https://models.0123456789abcdef.r2.cloudflarestorage.com", "leave the bucket out"),
+        ("R2_ENDPOINT", "https://models.0123456789abcdef.eu.r2.cloudflarestorage.com", "leave the bucket out"),
+        ("AWS_ENDPOINT_URL_S3", "https://models.s3.us-east-1.amazonaws.com", "leave the bucket out"),
+        ("AWS_ENDPOINT_URL_S3", "https://my.models.s3.amazonaws.com", "leave the bucket out"),
+        ("AWS_ENDPOINT_URL_S3", "https://s3.us-east-1.amazonaws.com/models", "leave the bucket out"),
+        ("AWS_ENDPOINT_URL_S3", "https://storage.googleapis.com/models", "leave the bucket out"),
+        ("AWS_ENDPOINT_URL_S3", "https://models.fra1.digitaloceanspaces.com", "leave the bucket out"),
+        ("AWS_ENDPOINT_URL_S3", "https://us-east-1.console.aws.amazon.com/s3/buckets/models", "a page for people"),
+        ("AWS_REGION", "US East (N. Virginia)", "AWS_REGION"),
+        ("AWS_REGION", "us-east-1a", "this is a zone"),
+        ("AzureWebJobsStorage__queueServiceUri", "https://a.blob.core.windows.net", "another service's URL"),
+        ("AzureWebJobsStorage__tableServiceUri", "https://a.queue.core.windows.net", "another service's URL"),
+        ("AzureWebJobsStorage__tableServiceUri", "https://a.table.core.windows.net/gpulaunch", "remove the path"),
+    ],
+)
+def test_what_is_pasted_from_another_place_should_be_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, pasted: str, says: str
+) -> None:
+    text = refusal(monkeypatch, **{name: pasted})
+    assert text.startswith(name)
+    assert says in text
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("GPULAUNCH_PUBLIC_URL", "https://example.com/gpulaunch"),
+        ("GPULAUNCH_GATEWAY_URL", "https://example.com/models"),
+        ("SKYPILOT_API_SERVER_ENDPOINT", "https://example.com/skypilot"),
+        ("HF_ENDPOINT", "https://hub.corp.example/huggingface"),
+        ("HF_ENDPOINT", "https://hf-mirror.com"),
+        ("R2_ENDPOINT", "https://0123456789abcdef.fedramp.r2.cloudflarestorage.com"),
+        ("AWS_ENDPOINT_URL_S3", "https://s3.us-east-1.amazonaws.com"),
+        ("AWS_ENDPOINT_URL_S3", "https://bucket.vpce-1a2b3c4d.s3.us-east-1.vpce.amazonaws.com"),
+        ("AWS_ENDPOINT_URL_S3", "https://fra1.digitaloceanspaces.com"),
+        ("AWS_ENDPOINT_URL_S3", "https://minio.corp.example/s3"),
+        ("AzureWebJobsStorage__queueServiceUri", "https://a.queue.core.windows.net"),
+        ("AzureWebJobsStorage__tableServiceUri", "http://127.0.0.1:10002/devstoreaccount1"),
+        ("AWS_REGION", "garage"),
+    ],
+)
+def test_an_address_in_its_place_should_be_taken(monkeypatch: pytest.MonkeyPatch, name: str, url: str) -> None:
+    monkeypatch.setenv(name, url)
+    assert held(name) == url
