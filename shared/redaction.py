@@ -1,9 +1,13 @@
 """Redact secrets from everything that people read: log records, events, log tails."""
 
+import base64
+import html
+import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 HIDDEN = "[redacted]"
 
@@ -30,6 +34,17 @@ _LOGIN_IN_TEXT = re.compile(r"(?<!\S)((?:-u|--user|--proxy-user)[ =][\"']?)(?!\d
 _USER_INFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s@]*@")
 
 
+_PASSWORD_IN_URL = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://[^/\s:@'\"]*):[^/\s@'\"]+@")
+
+
+def forms(secret: str) -> set[str]:
+    """Return the forms in which programs print a secret: as it is, quoted, encoded for URLs, HTML or in base64."""
+    text = secret.encode(errors="replace")
+    quoted = {json.dumps(secret)[1:-1], repr(secret)[1:-1], html.escape(secret)}
+    encoded = {base64.b64encode(text).decode().rstrip("="), base64.urlsafe_b64encode(text).decode().rstrip("=")}
+    return {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), *quoted, *encoded}
+
+
 def encodable(text: str) -> str:
     """Return the text with lone surrogates replaced.
 
@@ -44,7 +59,7 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         # Short values would hide innocent text. Longest first, so that none hides part of another.
-        known = sorted({secret for secret in secrets if len(secret) >= 8}, key=len, reverse=True)
+        known = sorted({form for one in secrets if len(one) >= 8 for form in forms(one)}, key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, known))) if known else None
 
     def text(self, text: str) -> str:
@@ -55,6 +70,8 @@ class Redactor:
         text = _PATTERNS[1].sub(lambda found: f"{found[1]}{found[2]}{HIDDEN}", text)
         text = _PATTERNS[2].sub(lambda found: f"{found[1]}{HIDDEN}", text)
         text = _PATTERNS[3].sub(HIDDEN, text)
+        if "@" in text:
+            text = _PASSWORD_IN_URL.sub(rf"\1:{HIDDEN}@", text)
         return _LOGIN_IN_TEXT.sub(rf"\1{HIDDEN}", text)
 
     def arguments(self, given: Iterable[str]) -> list[str]:

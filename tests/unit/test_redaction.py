@@ -1,10 +1,15 @@
 """What people read carries no secret."""
 
+import base64
+import json
 import logging
 from collections.abc import Iterator
+from html import escape
+from urllib.parse import quote, quote_plus
 
 import pytest
 
+from shared.agent.node.log import Log
 from shared.redaction import HIDDEN, Redactor, redact_all_logging
 
 
@@ -34,6 +39,52 @@ def test_secrets_should_be_hidden(text: str, secret: str) -> None:
     redacted = Redactor(["planted-secret-one"]).text(text)
     assert secret not in redacted
     assert HIDDEN in redacted
+
+
+ODD = "pl4nted/secret+of=all\\forms&<x>"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"GET /?key={quote(ODD)}",
+        f"GET /?key={quote(ODD, safe='')}",
+        f"key={quote_plus(ODD)}",
+        json.dumps({"value": ODD}),
+        repr([ODD]),
+        f"<td>{escape(ODD)}</td>",
+        f"header {base64.b64encode(ODD.encode()).decode()}",
+        f"header {base64.urlsafe_b64encode(ODD.encode()).decode()}",
+        f"line end at its end: {ODD}\n",
+    ],
+)
+def test_a_secret_should_be_hidden_in_every_form_in_which_it_is_printed(text: str) -> None:
+    shown = Redactor([ODD]).text(text)
+    assert HIDDEN in shown
+    assert "nted" not in shown.replace("planted", "")
+    assert base64.b64encode(ODD.encode()).decode()[:12] not in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Looking in indexes: https://me:pl4nted@pypi.corp.example/simple",
+        "ProxyError: http://me:pl4nted@proxy.corp.example:3128/",
+        "amqp://:pl4nted@queue.example",
+    ],
+)
+def test_the_password_in_an_address_should_be_hidden(text: str) -> None:
+    assert "pl4nted" not in Redactor().text(text)
+    log = Log()
+    assert "pl4nted" not in log.clean(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["https://host.example:8000/a@b", "git@github.com:org/x", "hf://org/m@v1:x", "a://b:c"]
+)
+def test_an_address_without_one_should_stay_as_it_is(text: str) -> None:
+    assert Redactor().text(text) == text
+    assert Log().clean(text) == text
 
 
 @pytest.mark.parametrize(

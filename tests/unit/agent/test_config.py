@@ -28,6 +28,13 @@ def test_logs_hide_secrets_and_signatures() -> None:
     assert log.clean("Authorization: none") == "Authorization: none"
 
 
+def test_logs_hide_secrets_in_the_forms_in_which_they_are_printed() -> None:
+    log = Log()
+    log.hide("a/b+c\\d\n")
+    for text in ("a%2Fb%2Bc%5Cd%0A", "a/b%2Bc%5Cd%0A", '"a/b+c\\\\d\\n"', "a/b+c\\d\n"):
+        assert "b" not in log.clean(text)
+
+
 def test_retry_after_is_bounded() -> None:
     assert retry_after({"Retry-After": "7"}) == 7
     assert retry_after({"Retry-After": "86400"}) == 120
