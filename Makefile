@@ -92,7 +92,7 @@ fuzz: install ## send ten thousand hostile requests, compare the answers with th
 
 check: install lint types test simulate-ci ## run everything a change must pass: ruff, pyright, the tests, 2,000 simulated seeds
 
-infra: install ## run the slow checks of infra/: checkov, hadolint, the deployment package, SkyPilot's server, and Microsoft's bicep where it is installed; four minutes the first time
+infra: install ## run the slow checks of infra/: checkov, hadolint, the commands of the guide, the deployment package, SkyPilot's server, and Microsoft's bicep where it is installed; six minutes the first time
 	@$(BIN)/python -m pytest -q -rs -m slow tests/unit/infra
 
 snapshots: install ## write what infra/ would deploy, in the cases of tests/unit/infra/cases, after a change of a template; needs Microsoft's bicep

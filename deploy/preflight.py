@@ -113,8 +113,9 @@ class AccountChecks:
         states = {str(item["namespace"]).lower(): str(item["registrationState"]) for item in found}
         missing = [one for one in PROVIDERS if states.get(one.lower()) != "Registered"]
         if missing:
-            register = f"az provider register --subscription {self._subscription} --namespace"
-            commands = "; ".join(f"{register} {one}" for one in missing)
+            commands = "; ".join(
+                f"az provider register --subscription {self._subscription} --namespace {one}" for one in missing
+            )
             raise Lacking(f"not registered: {', '.join(missing)}", commands)
         return f"all {len(PROVIDERS)} are registered"
 

