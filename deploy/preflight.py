@@ -2,7 +2,7 @@
 
 import fnmatch
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -10,6 +10,7 @@ import typer
 from azure.core.exceptions import AzureError, ClientAuthenticationError
 
 from deploy.arm import Arm, signed_in
+from deploy.region import DeploymentPlan, Lacking, RegionChecks
 from gpulaunch.cli.check import CheckResult, report
 from gpulaunch.cli.session import Json, Session
 
@@ -51,46 +52,64 @@ class Wish:
 
 def preflight(
     *,
-    region: Annotated[str, typer.Option(help="Where to launch.")] = Wish.region,
+    region: Annotated[str, typer.Option(help="Where to launch; the app is deployed to AZURE_LOCATION.")] = Wish.region,
     instance_type: Annotated[str, typer.Option(help="The machine type.")] = Wish.instance_type,
     use_spot: Annotated[bool, typer.Option(help="On a spot machine.")] = Wish.spot,
     as_json: Json = False,
 ) -> None:
-    """Check what the Azure account lacks, and print the command that fixes it."""
+    """Check what the Azure account lacks for `azd up` and a launch, and print the commands that fix it.
+
+    What is to be deployed is read from the environment, as `azd env get-values` prints it.
+    """
     subscription = os.environ.get("AZURE_SUBSCRIPTION_ID") or None
     wish = Wish(region=region, instance_type=instance_type, spot=use_spot, subscription=subscription)
-    raise typer.Exit(report(Session(as_json=as_json), AccountChecks(Arm(signed_in()), wish).run()))
-
-
-class Lacking(Exception):  # noqa: N818 - a finding, not an error of the program
-    """A check's finding: what is missing, and the command that fixes it."""
+    checks = AccountChecks(Arm(signed_in()), wish, DeploymentPlan.of(os.environ, region))
+    raise typer.Exit(report(Session(as_json=as_json), checks.run()))
 
 
 class AccountChecks:
     """Checks one subscription, from the login to the quota for one machine."""
 
-    def __init__(self, arm: Arm, wish: Wish) -> None:
+    def __init__(self, arm: Arm, wish: Wish, plan: DeploymentPlan) -> None:
         self._arm = arm
         self._wish = wish
+        self._plan = plan
         self._subscription = ""
 
     def run(self) -> Iterator[CheckResult]:
-        """Run all checks; the first failed login is the last check."""
-        for check in (self._login, self._providers, self._roles, self._region, self._quota):
-            name = f"azure {check.__name__.strip('_')}"
-            try:
-                yield CheckResult(name=name, state="ok", detail=check())
-                continue
-            except Lacking as lacking:
-                detail, command = lacking.args
-            except ClientAuthenticationError:
-                detail, command = "not signed in on this machine", "az login"
-            except AzureError as error:
-                what = "the check failed" if self._subscription else "cannot reach Azure"
-                detail, command = f"{what}: {str(error).splitlines()[0][:200]}", "az account show"
-            yield CheckResult(name=name, state="failed", detail=detail, advice=f"`{command}`")
-            if not self._subscription:
-                return
+        """Run all checks; without a subscription, the login is the last one."""
+        yield self._result("login", self._login)
+        if not self._subscription:
+            return
+        region = RegionChecks(self._arm, self._subscription, self._plan)
+        checks: dict[str, Callable[[], str]] = {
+            "providers": self._providers,
+            "roles": self._roles,
+            "offer": region.offer,
+            "regions": self._regions,
+            "flex": region.flex,
+            "storage": region.storage,
+            "vaults": region.vaults,
+        }
+        if self._plan.server:
+            checks["database"] = region.database
+        if self._plan.server or self._plan.gateway:
+            checks["environments"] = region.environments
+        checks["quota"] = self._quota
+        for name, check in checks.items():
+            yield self._result(name, check)
+
+    def _result(self, name: str, check: Callable[[], str]) -> CheckResult:
+        try:
+            return CheckResult(name=f"azure {name}", state="ok", detail=check())
+        except Lacking as lacking:
+            detail, command = lacking.args
+        except ClientAuthenticationError:
+            detail, command = "not signed in on this machine", "az login"
+        except AzureError as error:
+            what = "the check failed" if self._subscription else "cannot reach Azure"
+            detail, command = f"{what}: {str(error).splitlines()[0][:200]}", "az account show"
+        return CheckResult(name=f"azure {name}", state="failed", detail=detail, advice=f"`{command}`")
 
     def _login(self) -> str:
         found = list(self._arm.every("/subscriptions", "2022-12-01"))
@@ -130,16 +149,13 @@ class AccountChecks:
             raise Lacking(f"not allowed: {', '.join(missing)}; ask an owner to run the command", command)
         return "may deploy, define roles and assign them"
 
-    def _region(self) -> str:
-        region = self._wish.region
-        if region not in {str(item["name"]) for item in self._every("locations", "2022-12-01")}:
+    def _regions(self) -> str:
+        wanted = sorted({self._wish.region, self._plan.region})
+        known = {str(item["name"]) for item in self._every("locations", "2022-12-01")}
+        if unknown := [region for region in wanted if region not in known]:
             command = "az account list-locations --query '[].name' --output tsv"
-            raise Lacking(f"{region} is not a region of this subscription", command)
-        found = self._every("providers/Microsoft.Web/geoRegions?sku=FlexConsumption", "2024-04-01")
-        if region not in {str(item["name"]).replace(" ", "").lower() for item in found}:
-            detail = f"{region} has no Flex Consumption; deploy the control plane to another region than the nodes"
-            raise Lacking(detail, "az functionapp list-flexconsumption-locations --output table")
-        return f"{region}, with Flex Consumption"
+            raise Lacking(f"{', '.join(unknown)}: not a region of this subscription", command)
+        return ", ".join(wanted)
 
     def _quota(self) -> str:
         region, instance_type = self._wish.region, self._wish.instance_type

@@ -12,8 +12,8 @@ param location string
 @description('E-mail address for alerts and budget notices.')
 param alertEmail string
 
-@description('Monthly budget of the whole subscription, nodes included, in its billing currency.')
-@minValue(1)
+@description('Monthly budget of the whole subscription, nodes included, in its billing currency. 0: none, for offers that have no budgets.')
+@minValue(0)
 param monthlyBudget int = 500
 
 @description('First day of the month in which the budget begins, such as 2026-11-01. Azure does not allow changing it later.')
@@ -57,6 +57,10 @@ param gatewayDomain string = ''
 @description('SkyPilot\'s user, eight hexadecimal digits; part of every cluster\'s name in the cloud. Empty: derived from the environment.')
 @maxLength(8)
 param skypilotUserId string = ''
+
+@description('Redundancy of the data account. Regions without zones have no Standard_ZRS.')
+@allowed(['Standard_ZRS', 'Standard_LRS', 'Standard_GZRS', 'Standard_GRS'])
+param storageSku string = 'Standard_ZRS'
 
 @description('Memory of one instance of the app.')
 @allowed([512, 2048, 4096])
@@ -144,6 +148,7 @@ module storage 'modules/storage.bicep' = {
     token: token
     location: location
     tags: tags
+    sku: storageSku
     subnetIds: concat([network.outputs.appSubnetId], ownGateway ? [network.outputs.gatewaySubnetId] : [])
     identities: identityNames
     ownGateway: ownGateway
@@ -300,7 +305,7 @@ module roles 'modules/roles.bicep' = {
 }
 
 // At subscription scope: every node has its own resource group.
-resource budget 'Microsoft.Consumption/budgets@2026-06-01' = {
+resource budget 'Microsoft.Consumption/budgets@2026-06-01' = if (monthlyBudget > 0) {
   name: 'budget-${environmentName}'
   properties: {
     category: 'Cost'

@@ -3,6 +3,8 @@
 param token string
 param location string
 param tags object
+@description('Of the data account.')
+param sku string
 param subnetIds array
 param identities object
 param ownGateway bool
@@ -45,7 +47,7 @@ resource account 'Microsoft.Storage/storageAccounts@2025-06-01' = {
   location: location
   tags: tags
   kind: 'StorageV2'
-  sku: { name: 'Standard_ZRS' }
+  sku: { name: sku }
   properties: {
     allowSharedKeyAccess: false
     allowBlobPublicAccess: false

@@ -31,6 +31,7 @@ _SPELLED = {
         "Microsoft.ManagedIdentity/userAssignedIdentities",
         "Microsoft.Resources/deployments",
         "Microsoft.Authorization/roleAssignments",
+        "Microsoft.App/managedEnvironments",
     )
 }
 
@@ -165,6 +166,8 @@ class ResourceManager:
         low = [part.casefold() for part in call.parts]
         if low == ["subscriptions"]:
             return self._page(call, self.account.listed())
+        if low[:3] == ["providers", "microsoft.web", "locations"] and low[4:] == ["functionappstacks"]:
+            return self._page(call, self.account.stacks())
         if low[:1] != ["subscriptions"]:
             return self._unknown(call)
         if low[1] != self.subscription:

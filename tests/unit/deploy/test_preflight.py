@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from deploy.__main__ import app
 from deploy.arm import Arm
 from deploy.preflight import PROVIDERS, AccountChecks, Wish
+from deploy.region import DeploymentPlan
 from gpulaunch.cli.check import CheckResult
 from tests.standins.azure import SUBSCRIPTION, AzureServer, Fault, ResourceManager
 from tests.unit.infra.templates import FILES, parsed
@@ -41,8 +42,8 @@ def good(manager: ResourceManager) -> ResourceManager:
     return manager
 
 
-def _run(arm: Arm, wish: Wish | None = None) -> dict[str, CheckResult]:
-    return {check.name: check for check in AccountChecks(arm, wish or Wish()).run()}
+def _run(arm: Arm, wish: Wish | None = None, plan: DeploymentPlan | None = None) -> dict[str, CheckResult]:
+    return {check.name: check for check in AccountChecks(arm, wish or Wish(), plan or DeploymentPlan()).run()}
 
 
 def test_a_good_account_should_pass(good: ResourceManager, arm: Arm) -> None:
@@ -51,7 +52,13 @@ def test_a_good_account_should_pass(good: ResourceManager, arm: Arm) -> None:
         ("azure login", "ok"),
         ("azure providers", "ok"),
         ("azure roles", "ok"),
-        ("azure region", "ok"),
+        ("azure offer", "ok"),
+        ("azure regions", "ok"),
+        ("azure flex", "ok"),
+        ("azure storage", "ok"),
+        ("azure vaults", "ok"),
+        ("azure database", "ok"),
+        ("azure environments", "ok"),
         ("azure quota", "ok"),
     ]
     assert good.count("^(PUT|POST)") == 0
@@ -131,11 +138,8 @@ def test_roles_should_be_judged_by_what_they_allow(
 
 
 def test_an_unknown_region_should_fail(good: ResourceManager, arm: Arm) -> None:
-    assert "not a region" in _run(arm, Wish(region="estus"))["azure region"].detail
-
-
-def test_a_region_without_flex_should_fail(good: ResourceManager, arm: Arm) -> None:
-    assert "no Flex Consumption" in _run(arm, Wish(region="westus2"))["azure region"].detail
+    assert "estus: not a region" in _run(arm, Wish(region="estus"))["azure regions"].detail
+    assert "wstus: not a region" in _run(arm, plan=DeploymentPlan(region="wstus"))["azure regions"].detail
 
 
 def test_missing_spot_quota_should_get_the_command_that_asks_for_it(good: ResourceManager, arm: Arm) -> None:

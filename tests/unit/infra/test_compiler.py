@@ -44,7 +44,11 @@ def _change(path: Path, before: str, after: str) -> None:
 
 
 def test_a_changed_property_should_show_in_the_difference(copy: Path) -> None:
-    _change(copy / "infra" / "modules" / "storage.bicep", "'Standard_ZRS'", "'Standard_LRS'")
+    _change(
+        copy / "infra" / "main.bicep",
+        "param storageSku string = 'Standard_ZRS'",
+        "param storageSku string = 'Standard_LRS'",
+    )
     done = snapshot(copy / CASES.relative_to(ROOT) / "dev.bicepparam", "validate")
     assert done.returncode == 1
     assert re.search(r'sku\.name:\s+"Standard_ZRS" => "Standard_LRS"', _plain(done.stdout))
