@@ -113,7 +113,8 @@ lock: ## compile requirements/*.in into requirements*.txt, with hashes, for Pyth
 	@$(LOCK) requirements/dev.in -o requirements-dev.txt
 	@$(LOCK) requirements/skypilot.in -c requirements-dev.txt -o requirements-skypilot.txt
 	@$(LOCK) requirements/local.in -c requirements-dev.txt -o requirements-local.txt
-	@$(LOCK) requirements/app.in -c requirements-dev.txt -o requirements.txt
+# For Flex Consumption's Python alone: a build with an older one then fails, which would else pass and answer no call.
+	@$(subst version 3.11,version 3.13,$(LOCK)) requirements/app.in -c requirements-dev.txt -o requirements.txt
 	@$(LOCK) requirements/gateway.in -c requirements-dev.txt -o requirements-gateway.txt
 	@$(LOCK) requirements/node.in -o requirements-node.txt
 	@$(LOCK) requirements/clients.in -o requirements-clients.txt

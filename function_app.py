@@ -4,6 +4,9 @@ import os
 
 import azure.functions as func
 
+# Built for one Python: on another, Azure finds no function at all, instead of many that fail at each call.
+import pydantic_core  # noqa: F401 # pyright: ignore[reportUnusedImport]
+
 from functions import http, queues, timers
 from functions.host import end_with_host
 

@@ -6,15 +6,17 @@ import typer
 from azure.core.exceptions import AzureError
 
 from deploy import secrets
+from deploy.check import check
 from deploy.preflight import preflight
 from deploy.secrets import SetupError
 
 app = typer.Typer(
-    help="Check an Azure account; make a deployment's secrets.",
+    help="Check an Azure account; make a deployment's secrets; check a deployment.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 app.command()(preflight)
+app.command()(check)
 app.add_typer(secrets.app, name="secrets")
 
 

@@ -25,10 +25,13 @@ _APP_API = "2025-07-01"
 MASTER_KEY = "master-key"
 GATEWAY_KEY = "gateway-key"
 """Derived from the master key, so it is made with it: a key that is in a vault cannot be read back from here."""
+DEPLOY_TOKENS = "deploy-tokens"
+"""What a deployment checks itself with."""
 MADE: Mapping[str, Callable[[], str]] = {
     MASTER_KEY: lambda: secrets.token_hex(32),
     "admin-tokens": lambda: secrets.token_urlsafe(32),
     "read-tokens": lambda: secrets.token_urlsafe(32),
+    DEPLOY_TOKENS: lambda: secrets.token_urlsafe(32),
 }
 """Random secrets, and how to make each."""
 TOKEN = "skypilot-token"  # noqa: S105 - a name, not a token
@@ -70,6 +73,8 @@ class Place:
     vault: str
     token_vault: str
     gateway_vault: str
+    url: str
+    """Address of the app."""
     gateway: str = ""
     """Empty: none is deployed."""
 
@@ -87,6 +92,7 @@ class Place:
             "vault": "GPULAUNCH_VAULT_NAME",
             "token_vault": "GPULAUNCH_TOKEN_VAULT_NAME",
             "gateway_vault": "GPULAUNCH_GATEWAY_VAULT_NAME",
+            "url": "GPULAUNCH_URL",
         }
         missing = [name for name in names.values() if not environ.get(name)]
         if missing:
@@ -147,9 +153,14 @@ def wait_for_token(arm: Arm, place: Place, sleep: Callable[[float], None], patie
         waited += 10.0
 
 
+def ask_for_refresh(arm: Arm, place: Place) -> None:
+    """Make the app read the vaults again, at some time in the next two minutes."""
+    arm.post(f"{place.references}/refresh", _SITE_API)
+
+
 def refresh_references(arm: Arm, place: Place, sleep: Callable[[float], None] = time.sleep) -> dict[str, str]:
     """Make the app read the vaults again; return the state of each setting that comes from them, once it is final."""
-    arm.post(f"{place.references}/refresh", _SITE_API)
+    ask_for_refresh(arm, place)
     waited = 0.0
     while True:
         items: Any = arm.every(place.references, _SITE_API)

@@ -32,6 +32,8 @@ class Settings(BaseSettings):
     """Tokens that may do everything, separated by commas; several at once for rotation; each 16 characters or more."""
     read_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = Field((), alias="GPULAUNCH_READ_TOKENS")
     """Tokens that may only look, separated by commas."""
+    deploy_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = Field((), alias="GPULAUNCH_DEPLOY_TOKENS")
+    """For `python -m deploy check`, which makes one for each check; they may only look, and launch simulations."""
     master_key: SecretStr | None = Field(None, alias="GPULAUNCH_MASTER_KEY")
     """Key from which node tokens and endpoint keys are derived; 32 characters or more."""
     public_url: str | None = Field(None, alias="GPULAUNCH_PUBLIC_URL")
@@ -150,6 +152,7 @@ class Settings(BaseSettings):
     @field_validator(
         "admin_tokens",
         "read_tokens",
+        "deploy_tokens",
         "allowed_providers",
         "allowed_regions",
         "allowed_types",
@@ -196,7 +199,7 @@ class Settings(BaseSettings):
             raise ValueError("write full names such as --trust-remote-code; those that gpulaunch sets can't be allowed")
         return names
 
-    @field_validator("admin_tokens", "read_tokens")
+    @field_validator("admin_tokens", "read_tokens", "deploy_tokens")
     @classmethod
     def _long_enough(cls, tokens: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         for token in tokens:
@@ -283,9 +286,7 @@ class Settings(BaseSettings):
         return self
 
     def _reused(self) -> Iterator[str]:
-        admin, read = (
-            {token.get_secret_value() for token in tokens} for tokens in (self.admin_tokens, self.read_tokens)
-        )
+        admin, read = ({one.get_secret_value() for one in tokens} for tokens in (self.admin_tokens, self.read_tokens))
         if admin & read:
             yield "GPULAUNCH_READ_TOKENS: a token of GPULAUNCH_ADMIN_TOKENS is in it too; make another one"
         if self.master_key is not None and self.master_key.get_secret_value() in admin | read:
@@ -300,7 +301,7 @@ class Settings(BaseSettings):
             yield f"GPULAUNCH_MASTER_KEY: this is the published key of developers' machines; {make}"
         elif is_weak(key):
             yield f"GPULAUNCH_MASTER_KEY: it has too few different characters; {make}"
-        for name, tokens in (("ADMIN", self.admin_tokens), ("READ", self.read_tokens)):
+        for name, tokens in (("ADMIN", self.admin_tokens), ("READ", self.read_tokens), ("DEPLOY", self.deploy_tokens)):
             if any(is_weak(token.get_secret_value()) for token in tokens):
                 yield f"GPULAUNCH_{name}_TOKENS: a token has too few different characters; {make}"
         secrets_to = {

@@ -133,6 +133,7 @@ var appSettings = {
   GPULAUNCH_MASTER_KEY: '${fromVault}/master-key)'
   GPULAUNCH_ADMIN_TOKENS: '${fromVault}/admin-tokens)'
   GPULAUNCH_READ_TOKENS: '${fromVault}/read-tokens)'
+  GPULAUNCH_DEPLOY_TOKENS: '${fromVault}/deploy-tokens)'
   GPULAUNCH_PUBLIC_URL: 'https://${site.properties.defaultHostName}'
   SKYPILOT_API_SERVER_ENDPOINT: skypilotEndpoint
   SKYPILOT_SERVICE_ACCOUNT_TOKEN: '@Microsoft.KeyVault(SecretUri=${tokenVaultUri}secrets/skypilot-token)'

@@ -10,6 +10,7 @@ from shared.api.http import Request, Response
 from shared.api.problems import ProblemError, invalid_request
 from shared.app import App
 from shared.auth import scope_of
+from shared.settings import Settings
 
 log = logging.getLogger("gpulaunch.access")
 
@@ -35,12 +36,19 @@ def check_access(scope: Scope, request: Request, app: App) -> None:
         raise ProblemError("unauthorized", message)
     token = token_of(request)
     app.failures.check(request.source)
-    granted = scope_of(token, app.settings.admin_tokens, app.settings.read_tokens)
+    granted = _granted(token, app.settings)
     if granted is None:
         app.failures.failed(request.source, "a wrong token", request.id)
         raise ProblemError("unauthorized", "The token is not known.")
     if scope is Scope.ADMIN and granted is not Scope.ADMIN:
         raise ProblemError("forbidden", "This token may only read; use one of GPULAUNCH_ADMIN_TOKENS.")
+
+
+def _granted(token: str, settings: Settings) -> Scope | None:
+    own = settings.deploy_tokens
+    # Where launches are simulated, a deployment tries one.
+    launching = own if settings.orchestrator == "simulation" else ()
+    return scope_of(token, (*settings.admin_tokens, *launching), (*settings.read_tokens, *own))
 
 
 def token_of(request: Request) -> str:

@@ -32,6 +32,7 @@ PLACE = Place(
     vault="kv-demo",
     token_vault="kvs-demo",
     gateway_vault="kvg-demo",
+    url="https://func-demo.azurewebsites.net",
     gateway="ca-gateway-demo",
 )
 _GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-demo/providers"
@@ -44,17 +45,19 @@ REFERENCES = f"{_GROUP}/Microsoft.Web/sites/func-demo/config/configreferences/ap
 
 def test_only_missing_secrets_should_be_made(manager: ResourceManager, arm: Arm) -> None:
     manager.account.secrets["kv-demo/master-key"] = "there"
-    assert make_missing(arm, PLACE) == ["admin-tokens", "read-tokens"]
+    assert make_missing(arm, PLACE) == ["admin-tokens", "read-tokens", "deploy-tokens"]
     assert list(manager.account.secrets) == [
-        f"kv-demo/{name}" for name in ("master-key", "admin-tokens", "read-tokens")
+        f"kv-demo/{name}" for name in ("master-key", "admin-tokens", "read-tokens", "deploy-tokens")
     ]
     assert manager.account.secrets["kv-demo/master-key"] == "there"
     assert manager.calls == [
         f"GET {VAULT}/master-key",
         f"GET {VAULT}/admin-tokens",
         f"GET {VAULT}/read-tokens",
+        f"GET {VAULT}/deploy-tokens",
         f"PUT {VAULT}/admin-tokens",
         f"PUT {VAULT}/read-tokens",
+        f"PUT {VAULT}/deploy-tokens",
     ]
 
 
@@ -65,7 +68,8 @@ def test_a_made_secret_should_be_one_that_the_app_takes(manager: ResourceManager
     named = {f"GPULAUNCH_{name.replace('-', '_').upper()}": value for name, value in made.items()}
     settings = Settings.model_validate(named)
     assert len(settings.admin_tokens) == len(settings.read_tokens) == 1
-    assert len(set(made.values())) == 3
+    assert len(settings.deploy_tokens) == 1
+    assert len(set(made.values())) == 4
 
 
 def test_no_address_should_hold_a_secret(manager: ResourceManager, arm: Arm) -> None:

@@ -126,6 +126,17 @@ def test_the_package_should_be_indexed_as_flex_builds_it(tmp_path: Path, capsys:
     assert packed < 300e6
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="this Python is not older than Flex Consumption's")
+def test_a_build_with_an_older_python_should_fail() -> None:
+    arguments = ["--dry-run", "--no-deps", "--ignore-installed", "-r", str(ROOT / "requirements.txt")]
+    built = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", *arguments],
+        check=False, capture_output=True, text=True, timeout=700,
+    )  # fmt: skip
+    assert built.returncode != 0
+    assert "No matching distribution found for azure-functions==" in built.stderr
+
+
 @pytest.fixture(scope="module")
 def kusto() -> Path:
     """A folder with Microsoft's parser of queries."""
