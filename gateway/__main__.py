@@ -15,6 +15,7 @@ from gateway.app import Gateway
 from gateway.connect import identity, nudge_of, table_of
 from gateway.key import KEY, KeyUnavailableError, key_of
 from gateway.key_usage import KeyUsages, TableUsageRows
+from gateway.lines import Lines
 from gateway.report import Reports, TableReportRow
 from gateway.server import KEEP_ALIVE_SECONDS, LimitedProtocol
 from gateway.table import REPORTS, TABLE, poll, reader, unsealer
@@ -39,7 +40,8 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def main() -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    lines = Lines()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", handlers=[lines])
     # Of each record nothing but its time and text is shown, so nothing else is looked up.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     for library in ("azure", "msal", "urllib3"):
@@ -62,7 +64,7 @@ def main() -> int:
 
     async def run() -> None:
         async with session() as client:
-            gateway = Gateway(NodeUpstream(client))
+            gateway = Gateway(NodeUpstream(client), line=lines.line)
             config = uvicorn.Config(
                 gateway,  # pyright: ignore[reportArgumentType] - its own types of ASGI
                 host=os.environ.get("GATEWAY_HOST", "127.0.0.1"),
@@ -70,6 +72,7 @@ def main() -> int:
                 log_level="warning",
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,
                 ws="none",
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=GRACE_SECONDS,

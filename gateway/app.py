@@ -3,8 +3,8 @@
 import asyncio
 import json
 import logging
+import os
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from gateway.balance import Balancer
 from gateway.bodies import Bodies, Body
 from gateway.hold import WaitingRoom
 from gateway.key_limits import KeyLimits, KeyRefusal
+from gateway.late import Late
 from gateway.load import Load
 from gateway.proxy import BrokenStreamError, Counts, Proxy
 from gateway.reply import Exchange, Send, respond
@@ -32,8 +33,6 @@ PATHS = frozenset(
 )
 MOST_BODY = 20 * 1024 * 1024
 """Bytes; pictures come in requests."""
-BODY_SECONDS = 60.0
-"""In which a request's body must have come."""
 HOLD_SECONDS = 200.0
 """Below the 240 s after which Azure's ingress ends a request without an answer."""
 HOLD_STREAM_SECONDS = 600.0
@@ -41,8 +40,11 @@ HOLD_STREAM_SECONDS = 600.0
 come back later, so it waits as long as three tries of the official client would."""
 STALE_SECONDS = 600.0
 """How old the list of endpoints may be before the gateway reports that it is not ready; it goes on serving."""
-_PASSED_ON = frozenset({"content-type", "accept", "anthropic-version", "traceparent"})
+LEFT_AFTER = 0.1
+"""Seconds after which it is noticed that a client has left; most requests take longer, and the others are spared it."""
+_PASSED_ON = {name.encode(): name for name in ("content-type", "accept", "anthropic-version", "traceparent")}
 """Of a client's headers, those that a node gets. Never its key."""
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 class _RefusedError(Exception):
@@ -64,12 +66,15 @@ class Gateway:
     counts: Counts = field(default_factory=Counts)
     bodies: Bodies = field(default_factory=Bodies)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    line: Callable[[str], None] = log.info
+    """Logs what became of a request."""
 
     def __post_init__(self) -> None:
         self.balancer = Balancer(self.clock)
         self.room = WaitingRoom(self.balancer, self.find)
         self.limits = KeyLimits(self.clock, self.now)
         self.load = Load(self.clock)
+        self.late = Late()
         self.proxy = Proxy(
             self.room, self.balancer, self.upstream, self.find, self.counts, self.clock, self.limits.used, self.load
         )
@@ -98,7 +103,7 @@ class Gateway:
             return
         if scope["type"] != "http":
             return  # websockets are refused by the server when nothing accepts them
-        request_id = uuid.uuid4().hex
+        request_id = os.urandom(16).hex()
         try:
             await self._answer(scope, receive, send, request_id)
         except _RefusedError as error:
@@ -122,7 +127,8 @@ class Gateway:
         if path == "/metrics":
             await respond(send, 200, self._metrics().encode(), [], b"text/plain; version=0.0.4")
             return
-        endpoint, key = self._caller(scope)
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        endpoint, key = self._caller(headers)
         if path == "/v1/models" and method == "GET":
             await respond(send, 200, json.dumps(_models(endpoint)).encode(), [])
             return
@@ -133,9 +139,9 @@ class Gateway:
         refusal = self.limits.take(key)
         if refusal is not None:
             raise _limited(refusal)
-        with self.bodies.one() as body:
+        with Body(self.bodies) as body:
             raw = await _read(receive, body)
-            await self._served(_exchange(scope, endpoint, key, raw, request_id), receive, send)
+            await self._served(_exchange(path, headers, endpoint, key, raw, request_id), receive, send)
 
     async def _served(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         """Serve until the answer is complete or the client has gone, whichever comes first."""
@@ -149,8 +155,14 @@ class Gateway:
                 left = True
                 mine.cancel()
 
-        leaving = asyncio.create_task(_gone(receive))
-        leaving.add_done_callback(leave)
+        leaving: asyncio.Task[None] | None = None
+
+        def watch() -> None:
+            nonlocal leaving
+            leaving = asyncio.create_task(_gone(receive))
+            leaving.add_done_callback(leave)
+
+        later = self.late.after(LEFT_AFTER, watch)
         try:
             await self.proxy.serve(exchange, send)
         except asyncio.CancelledError:
@@ -166,17 +178,15 @@ class Gateway:
             raise
         finally:
             over = True
-            leaving.cancel()
+            self.late.forget(later)
+            if leaving is not None:
+                leaving.cancel()
             self.counts.answers[exchange.endpoint, exchange.status] += 1
-            text = "%s %s answered %d in %.0f ms, held %.0f ms, %d attempts, node %s; request %s"
-            seconds = self.clock() - began
-            shown = (exchange.endpoint, exchange.path, exchange.status, seconds * 1000, exchange.held * 1000)
-            log.info(text, *shown, exchange.attempts, exchange.node, exchange.request_id)
+            self.line(_line(exchange, self.clock() - began))
 
-    def _caller(self, scope: Mapping[str, Any]) -> tuple[Endpoint, EndpointKey]:
-        given = {name.lower(): value for name, value in scope["headers"]}
-        scheme, _, token = given.get(b"authorization", b"").decode("latin-1").partition(" ")
-        key = token.strip() if scheme.lower() == "bearer" else given.get(b"x-api-key", b"").decode("latin-1")
+    def _caller(self, headers: Mapping[bytes, bytes]) -> tuple[Endpoint, EndpointKey]:
+        scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+        key = token.strip() if scheme.lower() == "bearer" else headers.get(b"x-api-key", b"").decode("latin-1")
         if not key:
             raise _RefusedError(401, "Send the endpoint's key as `Authorization: Bearer …`.", "missing_api_key")
         found = self.snapshot.find_key(hash_of_key(key))
@@ -208,6 +218,14 @@ class Gateway:
         return "\n".join([*lines, ""])
 
 
+def _line(exchange: Exchange, seconds: float) -> str:
+    return (
+        f"{exchange.endpoint} {exchange.path} answered {exchange.status} in {seconds * 1000:.0f} ms,"
+        f" held {exchange.held * 1000:.0f} ms, {exchange.attempts} attempts, node {exchange.node};"
+        f" request {exchange.request_id}"
+    )
+
+
 def _limited(refusal: KeyRefusal) -> _RefusedError:
     refused = _RefusedError(429, refusal.message, refusal.code, refusal.kind)
     refused.retry_after, refused.final = refusal.retry_after, refusal.final
@@ -219,48 +237,39 @@ def _models(endpoint: Endpoint) -> dict[str, Any]:
     return {"object": "list", "data": [made]}
 
 
-def _exchange(scope: Mapping[str, Any], endpoint: Endpoint, key: EndpointKey, raw: bytes, request_id: str) -> Exchange:
-    path = str(scope["path"])
+def _exchange(
+    path: str, headers: Mapping[bytes, bytes], endpoint: Endpoint, key: EndpointKey, raw: bytes, request_id: str
+) -> Exchange:
     body, is_stream, hides = _body_of(raw, endpoint, path)
-    headers = {
-        name: value.decode("latin-1")
-        for raw, value in scope["headers"]
-        if (name := raw.decode("latin-1").lower()) in _PASSED_ON
-    }
-    hold = _hold(scope, HOLD_STREAM_SECONDS if is_stream else HOLD_SECONDS)
-    return Exchange(endpoint.name, path, headers, body, request_id, hold, is_stream, key.key_id, hides)
+    passed_on = {name: headers[given].decode("latin-1") for given, name in _PASSED_ON.items() if given in headers}
+    hold = _hold(headers, HOLD_STREAM_SECONDS if is_stream else HOLD_SECONDS)
+    return Exchange(endpoint.name, path, passed_on, body, request_id, hold, is_stream, key.key_id, hides)
 
 
-def _hold(scope: Mapping[str, Any], longest: float) -> float:
+def _hold(headers: Mapping[bytes, bytes], longest: float) -> float:
     """How long the request may wait for a node; a client may shorten it."""
-    for name, value in scope["headers"]:
-        if name.lower() == b"x-gpulaunch-max-hold" and value.isdigit():
-            return min(longest, float(value))
-    return longest
+    given = headers.get(b"x-gpulaunch-max-hold", b"")
+    return min(longest, float(given)) if given.isdigit() else longest
 
 
 async def _read(receive: Receive, body: Body) -> bytes:
     parts: list[bytes] = []
     size = 0
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise _RefusedError(400, "The body broke off.", "malformed_request")
-                part = message.get("body", b"")
-                size += len(part)
-                if size > MOST_BODY:
-                    raise _RefusedError(413, f"A body has at most {MOST_BODY} bytes.", "body_too_large")
-                if not body.grow(len(part)):
-                    refused = _RefusedError(429, "Too many large requests are under way.", "too_many_bytes", "requests")
-                    refused.retry_after = 5
-                    raise refused
-                parts.append(part)
-                if not message.get("more_body", False):
-                    return b"".join(parts)
-    except TimeoutError as error:
-        raise _RefusedError(408, "The body did not come in time.", "timeout") from error
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _RefusedError(400, "The body broke off, or did not come in time.", "malformed_request")
+        part = message.get("body", b"")
+        size += len(part)
+        if size > MOST_BODY:
+            raise _RefusedError(413, f"A body has at most {MOST_BODY} bytes.", "body_too_large")
+        if not body.grow(len(part)):
+            refused = _RefusedError(429, "Too many large requests are under way.", "too_many_bytes", "requests")
+            refused.retry_after = 5
+            raise refused
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
 
 
 def _body_of(raw: bytes, endpoint: Endpoint, path: str) -> tuple[Callable[[str], bytes], bool, bool]:
@@ -297,7 +306,7 @@ def _body_of(raw: bytes, endpoint: Endpoint, path: str) -> tuple[Callable[[str],
 
 
 def _encoded(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, ensure_ascii=False).encode(errors="replace")
+    return _ENCODER.encode(document).encode(errors="replace")
 
 
 async def _gone(receive: Receive) -> None:

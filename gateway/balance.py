@@ -119,7 +119,10 @@ class Balancer:
 
         So requests that only get errors don't close an endpoint to others.
         """
-        now, living = self._clock(), [one for one in nodes if not one.draining]
+        living = [one for one in nodes if not one.draining]
+        if not self._circuits:
+            return living
+        now = self._clock()
         paused = {one.name: self._circuits[one.name] for one in living if self._is_paused(one, now)}
         rested = [one for one in living if one.name not in paused]
         return rested or [one for one in living if paused[one.name].answers]

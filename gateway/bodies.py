@@ -1,8 +1,7 @@
 """Memory for the bodies of requests, which callers may take only so much of. Pure."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Self
 
 MOST_BODIES = 256 * 1024 * 1024
 """Bytes of all requests' bodies at once: what waits for a node waits in memory."""
@@ -15,20 +14,19 @@ class Bodies:
     most: int = MOST_BODIES
     size: int = 0
 
-    @contextmanager
-    def one(self) -> Generator["Body"]:
-        """One request's body, forgotten when the request is over."""
-        body = Body(self)
-        try:
-            yield body
-        finally:
-            self.size -= body.size
-
 
 @dataclass
 class Body:
+    """One request's body, forgotten at the end of `with`."""
+
     _all: Bodies
     size: int = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._all.size -= self.size
 
     def grow(self, size: int) -> bool:
         """Whether there is room for so many bytes more."""

@@ -44,17 +44,23 @@ class WaitingRoom:
     def held(self, endpoint: str) -> int:
         return len(self._queues.get(endpoint, ()))
 
+    def lease_at_once(self, endpoint: str, excluded: Collection[Name]) -> NodeLease | None:
+        """A place on a node of the endpoint that is free, unless others wait for it.
+
+        Raises:
+            TooLateError: The endpoint no longer exists.
+        """
+        return None if endpoint in self._queues else self._try(endpoint, excluded)
+
     async def lease(
         self, endpoint: str, excluded: Collection[Name], seconds: float, notice: Notice | None = None
     ) -> NodeLease:
-        """A place on a node of the endpoint, at once or when one is free. `notice` is awaited now and then meanwhile.
+        """Wait for a place on a node of the endpoint. `notice` is awaited now and then meanwhile.
 
         Raises:
             FullError: Too many wait already.
             TooLateError: None was free within `seconds`, or the endpoint no longer exists.
         """
-        if endpoint not in self._queues and (lease := self._try(endpoint, excluded)) is not None:
-            return lease
         queue = self._queues.setdefault(endpoint, deque())
         time = asyncio.get_running_loop().time
         deadline, next_notice = time() + seconds, time() + FIRST_NOTICE

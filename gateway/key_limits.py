@@ -160,7 +160,10 @@ class KeyLimits:
         self._others = {(month, key_id): use for key_id, use in others.items()}
 
     def _of(self, month: str, key_id: str) -> _Counted:
-        return self._counted.setdefault((month, key_id), _Counted())
+        counted = self._counted.get((month, key_id))
+        if counted is None:
+            counted = self._counted[month, key_id] = _Counted()
+        return counted
 
     def _month_refusal(self, key: EndpointKey, month: str) -> KeyRefusal | None:
         limit = key.tokens_per_month

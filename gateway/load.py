@@ -74,7 +74,10 @@ class Load:
             del self._endpoints[gone]
 
     def _of(self, endpoint_id: str) -> _Endpoint:
-        return self._endpoints.setdefault(endpoint_id, _Endpoint())
+        known = self._endpoints.get(endpoint_id)
+        if known is None:
+            known = self._endpoints[endpoint_id] = _Endpoint()
+        return known
 
 
 def _forget(known: deque[tuple[float, int]], before: float) -> None:

@@ -115,6 +115,9 @@ class Proxy:
         return None if endpoint is None or endpoint.nodes else endpoint.landing
 
     async def _place(self, exchange: Exchange, excluded: Collection[tuple[str, int]], reply: Reply) -> NodeLease:
+        lease = self.room.lease_at_once(exchange.endpoint, excluded)
+        if lease is not None:
+            return lease
         began = self.clock()
         notice = reply.waiting if exchange.is_stream else None
         try:
@@ -171,13 +174,16 @@ class Proxy:
                 return
             if not reply.begun:
                 await reply.begin(answer.status, answer.headers)
+            if answer.is_whole and not answer.is_stream:
+                await reply.end(meter.add(first))
+                return
             cutter = Cutter() if answer.is_stream else None
-            chunk = first
-            while chunk:
-                whole = meter.add(chunk if cutter is None else cutter.add(chunk))
-                if whole:
+            cut = _as_it_is if cutter is None else cutter.add
+            if whole := meter.add(cut(first)):
+                await reply.chunk(whole)
+            async for chunk in answer.chunks:
+                if whole := meter.add(cut(chunk)):
                     await reply.chunk(whole)
-                chunk = await anext(answer.chunks, b"")
             await reply.end(b"" if cutter is None else cutter.rest)
         except (UpstreamError, UpstreamTimeoutError) as error:
             self.balancer.failed(lease.node, connection=True)
@@ -188,9 +194,10 @@ class Proxy:
             message = "The node broke the stream off; send the request again."
             await reply.end(error_event(openai_error(message, "server_error", "broken")))
         finally:
-            for kind, count in meter.tokens.items():
+            tokens = meter.tokens
+            for kind, count in tokens.items():
                 self.counts.tokens[exchange.endpoint, exchange.key_id, kind] += count
-            self.used(exchange.key_id, sum(meter.tokens.values()))
+            self.used(exchange.key_id, sum(tokens.values()))
 
     async def _unavailable(self, reply: Reply, why: str) -> None:
         """503 with the time after which to come back, never longer than clients are willing to wait."""
@@ -205,6 +212,10 @@ class Proxy:
         else:
             after = 5
         await reply.refuse(503, why, "unavailable", after)
+
+
+def _as_it_is(chunk: bytes) -> bytes:
+    return chunk
 
 
 async def _start_of(answer: NodeAnswer, first: bytes) -> bytes:

@@ -11,23 +11,66 @@ HEADER_SECONDS = 30.0
 KEEP_ALIVE_SECONDS = 75
 """For which an idle connection is kept: longer than by clients (httpx 5 s, aiohttp 15 s), or one is closed just as its
 client sends the next request."""
+BODY_SECONDS = 60.0
+"""In which a request's body must have come, from the end of its headers on."""
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
+class Corked(asyncio.Transport):
+    """Hands over at once what is written within one turn of the loop from an answer's headers on: these, the body and
+    its end are one call of the system and one packet instead of three. What a stream writes later goes out directly."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._transport, self._loop = transport, loop
+        self._waiting: list[bytes] = []
+        # What is called most takes no way round.
+        self.is_closing = transport.is_closing
+        self.get_extra_info = transport.get_extra_info
+        self.pause_reading, self.resume_reading = transport.pause_reading, transport.resume_reading
+
+    def write(self, data: bytes) -> None:  # type: ignore[override] - uvicorn writes nothing else
+        if not self._waiting:
+            if not data.startswith(b"HTTP/"):
+                self._transport.write(data)
+                return
+            self._loop.call_soon(self._flush)
+        self._waiting.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if waiting and not self.is_closing():
+            self._transport.write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
+
+
 class LimitedProtocol(HttpToolsProtocol):
-    """Closes a connection whose headers do not end, or do not come."""
+    """Closes a connection whose headers do not end, or whose headers or body do not come."""
 
     _ahead = 0
     """Bytes since the last headers, body or message ended."""
-    _hurry: asyncio.TimerHandle | None = None
+    _requests = 0
+    _awaits: tuple[int, bool] | None = None
+    """Which request something is still to come of, and whether it is the body; None: it is complete."""
+    _timed: tuple[int, bool] | None = None
+    """What the timer is for: requests that come in one piece take none."""
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._expect_headers()
+        super().connection_made(Corked(transport, self.loop))
+        self._awaits = (0, False)
+        self._set_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._relax()
+        self._awaits = None
+        self._set_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -37,15 +80,18 @@ class LimitedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._ahead > MOST_HEADERS:
             self._refuse(_TOO_LARGE)
+        if self._awaits != self._timed:
+            self._set_timer()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._expect_headers()
+        self._requests += 1
+        self._awaits = (self._requests, False)
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         self._ahead = 0
-        self._relax()
+        self._awaits = (self._requests, True)
 
     def on_body(self, body: bytes) -> None:
         super().on_body(body)
@@ -54,15 +100,24 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._ahead = 0
+        self._awaits = None
 
-    def _expect_headers(self) -> None:
-        if self._hurry is None:
-            self._hurry = self.loop.call_later(HEADER_SECONDS, self._refuse, _TOO_SLOW)
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timed = self._awaits
+        if self._timed is not None:
+            _, is_body = self._timed
+            self._timer = self.loop.call_later(BODY_SECONDS if is_body else HEADER_SECONDS, self._too_slow, is_body)
 
-    def _relax(self) -> None:
-        if self._hurry is not None:
-            self._hurry.cancel()
-            self._hurry = None
+    def _too_slow(self, is_body: bool) -> None:
+        if self.flow.read_paused:  # the gateway itself is late: it is busy with an earlier request of this connection
+            self._set_timer()
+        elif is_body and self.cycle.response_started:
+            self.transport.close()
+        else:
+            self._refuse(_TOO_SLOW)
 
     def _refuse(self, answer: bytes) -> None:
         if not self.transport.is_closing():

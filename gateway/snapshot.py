@@ -38,7 +38,7 @@ class Node:
     authority: str = field(default="", repr=False)
     """What vouches for the certificate, PEM."""
 
-    @property
+    @cached_property
     def name(self) -> tuple[str, int]:
         return (self.instance_id, self.attempt)
 

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from functools import lru_cache
 from typing import Protocol
 
 import aiohttp
+from yarl import URL
 
-from gateway.answer import NodeAnswer
+from gateway.answer import NodeAnswer, Whole
+from gateway.late import Late
 from gateway.simulated import canned
 from gateway.snapshot import Node
 from gpulaunch.trust import node_context
@@ -21,11 +24,13 @@ IDLE_SECONDS = 120.0
 """Between two chunks."""
 _HOP_BY_HOP = frozenset(
     {
-        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailers", "trailer",
-        "transfer-encoding", "upgrade", "content-length", "server", "date",
+        b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailers", b"trailer",
+        b"transfer-encoding", b"upgrade", b"content-length", b"server", b"date",
     }
 )  # fmt: skip
 """Headers of a connection, not of an answer; the server in front writes its own."""
+_PLAIN = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+_ENCRYPTED = aiohttp.ClientTimeout(total=None, sock_connect=HANDSHAKE_SECONDS)
 
 
 class UpstreamError(Exception):
@@ -57,21 +62,20 @@ class NodeUpstream:
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
+        self._late = Late()
 
     async def send(self, node: Node, path: str, headers: Mapping[str, str], body: bytes) -> NodeAnswer:
         if node.simulated:
             return canned(node, path, body)
         sent = {**headers, "Authorization": f"Bearer {node.key}", "Accept-Encoding": "identity"}
-        limit = CONNECT_SECONDS if node.server_name is None else HANDSHAKE_SECONDS
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=limit)
         try:
             tls = True if node.server_name is None else node_context(node.authority)
-            async with asyncio.timeout(ANSWER_SECONDS):
+            with self._late.limit(ANSWER_SECONDS):
                 response = await self._session.post(
-                    f"{node.base}{path}",
+                    _address(node.base, path),
                     data=body,
                     headers=sent,
-                    timeout=timeout,
+                    timeout=_PLAIN if node.server_name is None else _ENCRYPTED,
                     allow_redirects=False,
                     ssl=tls,
                     server_hostname=node.server_name,
@@ -82,13 +86,19 @@ class NodeUpstream:
             if isinstance(error, TimeoutError):
                 raise UpstreamTimeoutError(str(error)) from error
             raise UpstreamError(str(error) or type(error).__name__) from error
-        kept = [
-            (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
-            for name, value in response.headers.items()
-            if name.lower() not in _HOP_BY_HOP
-        ]
+        given = [(name.lower(), value) for name, value in response.raw_headers]
+        kept = [(name, value) for name, value in given if name not in _HOP_BY_HOP]
         stream = response.headers.get("Content-Type", "").startswith("text/event-stream")
-        return NodeAnswer(response.status, kept, _chunks(response), stream, response.close)
+        content = response.content
+        whole = content.is_eof() and content.exception() is None
+        chunks = Whole(content.read_nowait()) if whole else _chunks(response)
+        return NodeAnswer(response.status, kept, chunks, stream, response.close, whole)
+
+
+@lru_cache(1024)
+def _address(base: str, path: str) -> URL:
+    """An address that is taken apart once, not for each request."""
+    return URL(f"{base}{path}")
 
 
 class _Idle:
@@ -98,20 +108,15 @@ class _Idle:
     def __init__(self, content: aiohttp.StreamReader) -> None:
         self._content = content
         self._loop = asyncio.get_running_loop()
-        self._since: float | None = None
+        self.since: float | None = None
+        """Since when it is waited for; None: what came is being passed on."""
+        self.time = self._loop.time
         self._timer = self._loop.call_later(IDLE_SECONDS, self._look)
-
-    async def read(self) -> bytes:
-        self._since = self._loop.time()
-        try:
-            return await self._content.readany()
-        finally:
-            self._since = None
 
     def _look(self) -> None:
         left = IDLE_SECONDS
-        if self._since is not None:
-            left -= self._loop.time() - self._since
+        if self.since is not None:
+            left -= self.time() - self.since
             if left <= 0:
                 self._content.set_exception(TimeoutError())
                 return
@@ -122,9 +127,14 @@ class _Idle:
 
 
 async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    idle = _Idle(response.content)
+    content, idle = response.content, _Idle(response.content)
     try:
-        while chunk := await idle.read():
+        while True:
+            idle.since = idle.time()
+            chunk = await content.readany()
+            if not chunk:
+                return
+            idle.since = None
             yield chunk
     except TimeoutError as error:
         raise UpstreamTimeoutError("no more of the answer came") from error

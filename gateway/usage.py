@@ -8,10 +8,9 @@ _ASKED = frozenset({"/v1/chat/completions", "/v1/completions"})
 """The other interfaces report the tokens of their streams in any case."""
 _TAIL = 8 * 1024
 """Bytes at the end of an answer in which its usage is looked for."""
-_NAMES = {
-    "prompt": ("prompt_tokens", "input_tokens"),
-    "completion": ("completion_tokens", "output_tokens"),
-}
+_PROMPT = ("prompt_tokens", "input_tokens")
+_COMPLETION = ("completion_tokens", "output_tokens")
+_DECODER = json.JSONDecoder()
 
 
 def asking(path: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +66,7 @@ class Meter:
 
     def _read(self, text: bytes) -> dict[str, Any]:
         try:
-            document, _ = json.JSONDecoder().raw_decode(text.decode(errors="replace").strip())
+            document, _ = _DECODER.raw_decode(text.decode(errors="replace").lstrip())
         except (ValueError, RecursionError):
             return {}
         if not isinstance(document, dict):
@@ -76,11 +75,14 @@ class Meter:
         for holder in (found, found.get("response"), found.get("message")):
             usage = cast("dict[str, Any]", holder).get("usage") if isinstance(holder, dict) else None
             if isinstance(usage, dict):
-                self._prompt = max(self._prompt, _number(cast("dict[str, Any]", usage), "prompt"))
-                self._completion = max(self._completion, _number(cast("dict[str, Any]", usage), "completion"))
+                self._prompt = _most(cast("dict[str, Any]", usage), _PROMPT, self._prompt)
+                self._completion = _most(cast("dict[str, Any]", usage), _COMPLETION, self._completion)
         return found
 
 
-def _number(usage: dict[str, Any], kind: str) -> int:
-    given = [usage.get(name) for name in _NAMES[kind]]
-    return max((one for one in given if isinstance(one, int)), default=0)
+def _most(usage: dict[str, Any], names: tuple[str, ...], known: int) -> int:
+    for name in names:
+        value = usage.get(name)
+        if isinstance(value, int) and value > known:
+            known = value
+    return known

@@ -44,4 +44,5 @@ def summed(uses: Iterable[Use]) -> Use:
 
 def month_of(now: datetime) -> str:
     """The month in UTC, as row keys have it: 2026-01."""
-    return now.astimezone(UTC).strftime("%Y-%m")
+    utc = now if now.tzinfo is UTC else now.astimezone(UTC)
+    return f"{utc.year:04}-{utc.month:02}"

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import uvicorn
 
-from gateway import app, server
+from gateway import server
 from gateway.server import MOST_HEADERS, LimitedProtocol
 from tests.functional.gateway.desk import CHAT, KEY, Called, Desk, endpoint, node, play, settle
 
@@ -76,13 +76,44 @@ def test_many_headers_within_the_limit_and_a_second_request_should_be_answered()
 
 
 def test_a_body_that_does_not_come_should_be_a_408_and_hold_no_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(server, "BODY_SECONDS", 0.05)
 
     async def story(desk: Desk, port: int) -> None:
         slow = POST + b"Content-Length: 100\r\nConnection: close\r\n\r\n{"
         answers = await asyncio.gather(*(answer_to(port, slow) for _ in range(20)))
         assert {one.split(b" ")[1] for one in answers} == {b"408"}
         assert desk.upstream.sent == []
+
+    over_sockets(story)
+
+
+def test_a_body_that_does_not_come_after_its_answer_should_close_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "BODY_SECONDS", 0.05)
+
+    async def story(desk: Desk, port: int) -> None:
+        del desk
+        answer = await answer_to(port, POST.replace(KEY.encode(), b"wrong") + b"Content-Length: 100\r\n\r\n{")
+        assert answer.startswith(b"HTTP/1.1 401")
+        assert answer.count(b"HTTP/1.1") == 1
+
+    over_sockets(story)
+
+
+def test_a_request_behind_one_that_is_being_answered_should_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "BODY_SECONDS", 0.05)
+
+    async def story(desk: Desk, port: int) -> None:
+        body = json.dumps(CHAT).encode()
+        desk.upstream.acts["inst-1"] = [[b"data: 1\n\n", later := asyncio.Event(), b"data: 2\n\n"]]
+        asyncio.get_running_loop().call_later(0.2, later.set)
+        first = POST + b"Content-Length: %d\r\n\r\n" % len(body) + body
+        second = POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+        # Its body is there, and is not read before the first answer is complete.
+        answer = await answer_to(port, first, second, body)
+        assert b"data: 2" in answer
+        assert answer.count(b"HTTP/1.1 200") == 2
 
     over_sockets(story)
 
