@@ -27,6 +27,7 @@ from shared.lifecycle.transition import NextStep
 from shared.observability.instances import InstanceTelemetry, about
 from shared.planning.gpu_fit import Fit
 from shared.planning.launch_plan import LaunchPlan
+from shared.planning.launch_warnings import unheeded
 from shared.storage.base import Queues
 
 log = logging.getLogger("gpulaunch.launch")
@@ -107,7 +108,8 @@ class LaunchPreparation:
         if not offers:
             raise QuotaExceededError("; ".join(list(dict.fromkeys(checked.excluded.values()))[:_REASONS]))
         plan = self.planner.priced(candidates, offers)
-        warnings = [*checked.warnings, *([plan.fit.warning] if plan.fit and plan.fit.warning else [])]
+        fit = [plan.fit.warning] if plan.fit and plan.fit.warning else []
+        warnings = [*checked.warnings, *fit, *unheeded(plan.request, plan.offers)]
         return PreparedLaunch(plan=plan, mode=mode, mode_reason=reason, excluded=checked.excluded, warnings=warnings)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Set
 from dataclasses import dataclass
 
+from gpulaunch.models.option_values import option_values
 from gpulaunch.models.problems import FieldError
 from gpulaunch.models.requests import LaunchRequest
 from gpulaunch.models.vllm_arguments import read
@@ -13,6 +14,7 @@ from shared.redaction import Redactor
 
 _NO_METRICS = "--disable-log-stats"
 _NEEDS_METRICS = f"{_NO_METRICS} turns off the metrics that idle_minutes needs. Remove one of them."
+_TWO_TEMPLATES = "The launch has a chat_template as well. Set one of them."
 _LOOKS_LIKE_ONE = (
     "This looks like a secret, and launches are stored and shown. "
     "Remove it; HF_TOKEN and the keys of model stores belong in the app's settings."
@@ -48,6 +50,9 @@ class LaunchArguments:
             raise InvalidFieldsError(secrets)
         found = refusals(request.vllm_args, self.allowed)
         found += [_problem(place, why) for place, why in without_effect(request.vllm_args, request.model_source)]
+        if request.chat_template is not None:
+            values = option_values(request.vllm_args)
+            found += [_problem(one.place, _TWO_TEMPLATES) for one in values if one.option == "chat-template"]
         if request.idle_minutes is not None:
             given = enumerate(map(read, request.vllm_args))
             found += [

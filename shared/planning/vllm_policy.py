@@ -48,6 +48,13 @@ backend disable_any_whitespace disable_additional_properties reasoning_parser en
 _IMPORTS = {"--speculative-config": "custom_class", "--spec-method": "custom_class"}
 """Values with which another value is the name of a class to import."""
 _TEMPLATE = "--chat-template"
+_NEEDS: Mapping[str, str] = {
+    "--lora-modules": "--enable-lora",
+    "--default-mm-loras": "--enable-lora",
+    "--enable-auto-tool-choice": "--tool-call-parser",
+    "--enable-log-outputs": "--enable-log-requests",
+}
+"""Options with which vLLM ends, once the model is loaded or before, unless another one is given."""
 
 
 def refusals(args: Sequence[str], allowed: Collection[str] = ()) -> list[FieldError]:
@@ -60,7 +67,25 @@ def refusals(args: Sequence[str], allowed: Collection[str] = ()) -> list[FieldEr
         message, nearest = _wrong(given, values, allowed)
         if message:
             found[place] = FieldError(field=f"vllm_args.{place}", message=message, nearest=nearest)
+    for place, message in _alone(args):
+        found.setdefault(place, FieldError(field=f"vllm_args.{place}", message=message))
     return [found[place] for place in sorted(found)]
+
+
+def _alone(args: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Yield the places of options that another one is missing for."""
+    places: dict[str, int] = {}
+    for place, given, _ in _grouped(args):
+        option = None if given is None else FLAGS.get(given.flag)
+        if given is None or option is None:
+            continue
+        if option.takes == "b" and given.flag.startswith("--no-"):
+            places.pop(option.name, None)
+        else:
+            places[option.name] = place
+    for name, needed in _NEEDS.items():
+        if name in places and needed not in places:
+            yield places[name], f"{name} needs {needed}. Add it, or remove {name}."
 
 
 def _grouped(args: Sequence[str]) -> Iterator[tuple[int, Given | None, list[str]]]:

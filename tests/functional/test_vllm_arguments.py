@@ -73,6 +73,21 @@ def test_an_idle_rule_should_not_be_accepted_without_the_metrics_that_it_needs(w
     world.launch(vllm_args=["--max-model-len", "2048"], idle_minutes=10)
 
 
+def test_a_chat_template_should_not_be_given_twice(world: World) -> None:
+    args = ["--seed", "1", "--chat-template", "model/chat.jinja"]
+    assert "Set one of them" in wrong(world, args, chat_template="{{ messages }}")["vllm_args.3"]
+    world.launch(vllm_args=args)
+    world.launch(chat_template="{{ messages }}")
+
+
+def test_a_wish_without_effect_should_be_said_before_and_after_a_launch(world: World) -> None:
+    body = SEED | {"vllm_args": ["--ignore-patterns", "*.pth"], "idle_minutes": 60, "max_lifetime_minutes": 30}
+    for path in ("/api/plans", "/api/instances/launch"):
+        said = world.call("POST", path, body).json["warnings"]
+        assert [text.partition(" has no effect")[0] for text in said[-2:]] == ["--ignore-patterns", "idle_minutes"]
+    assert not any("no effect" in text for text in world.call("POST", "/api/plans", SEED).json["warnings"])
+
+
 def test_a_default_idle_rule_should_not_be_accepted_without_metrics_either() -> None:
     world = World(given=settings(GPULAUNCH_DEFAULT_IDLE_MINUTES="10"))
     assert "idle_minutes" in wrong(world, ["--disable-log-stats"])["vllm_args.0"]

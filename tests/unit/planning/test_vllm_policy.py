@@ -26,7 +26,10 @@ FINE = [
     ["--hf_overrides.rope_x.factor=2"], ["--compilation-config", '{"mode": 3}'], ["-cc.mode=3"],
     ["-cc.cudagraph_capture_sizes+", "1,2"], ["-cc.pass_config.fuse_norm_quant=true"],
     ["--speculative-config", '{"method": "ngram", "num_speculative_tokens": 3}'],
-    ["--lora-modules", "sql=my-org/adapter", "b=model/b"], ["--lora-modules", '{"name": "a", "path": "o/a"}'],
+    ["--enable-lora", "--lora-modules", "sql=my-org/adapter", "b=model/b"],
+    ["--lora-modules", '{"name": "a", "path": "o/a"}', "--enable-lora"],
+    ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"],
+    ["--enable-auto-tool-choice", "--no-enable-auto-tool-choice"],
     ["--enable-lora", "--max-loras", "2"], ["--tokenizer", "org/other"], ["--chat-template", "model/chat.jinja"],
     ["--chat-template", "{{ '/' }}{% for m in messages %}../{{ m }}{% endfor %}"], ["--tool-call-parser=hermes"],
     ["--allowed-media-domains", "a.example", "b.example"], ["--device-memory-utilization", "0.8"],
@@ -128,6 +131,23 @@ def test_the_table_should_be_of_the_version_that_nodes_install() -> None:
 )
 def test_a_value_that_vllm_would_refuse_should_be_refused(args: list[str], message: str) -> None:
     (found,) = refusals(args)
+    assert found.message.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("args", "place", "message"),
+    [
+        (["--lora-modules", "a=o/a"], 0, "--lora-modules needs --enable-lora. Add it, or remove --lora-modules."),
+        (["--enable-lora", "--no-enable-lora", "--lora-modules=a=o/a"], 2, "--lora-modules needs --enable-lora."),
+        (["--seed", "1", "--enable-auto-tool-choice"], 2, "--enable-auto-tool-choice needs --tool-call-parser."),
+        (["--enable_log_outputs"], 0, "--enable-log-outputs needs --enable-log-requests."),
+    ],
+)
+def test_an_option_that_needs_another_one_should_be_refused_without_it(
+    args: list[str], place: int, message: str
+) -> None:
+    (found,) = refusals(args)
+    assert found.field == f"vllm_args.{place}"
     assert found.message.startswith(message)
 
 

@@ -1,0 +1,42 @@
+"""Wishes without effect are said."""
+
+from typing import Any
+
+import pytest
+
+from shared.planning.launch_warnings import unheeded
+from tests.twins.factories import make_offer, make_request
+
+OWN = {"provider": "slurm", "region": "here", "instance_type": None, "price_per_hour": 0.0}
+JOB = {"command": ["x"], "timeout_minutes": 60}
+
+
+@pytest.mark.parametrize(
+    ("request_", "offer", "begins"),
+    [
+        ({"budget_usd": 5}, OWN, "budget_usd has no effect"),
+        ({"provider": "slurm", "disk_size": 500}, OWN, "disk_size has no effect on slurm"),
+        ({"vllm_args": ["--ignore-patterns", "*.bin"]}, {}, "--ignore-patterns has no effect"),
+        ({"vllm_args": ["--ignore_patterns=*.bin"]}, {}, "--ignore-patterns has no effect"),
+        ({"idle_minutes": 60, "max_lifetime_minutes": 60}, {}, "idle_minutes has no effect"),
+        ({"job": JOB, "max_lifetime_minutes": 30}, {}, "The job's timeout_minutes has no effect"),
+    ],
+)
+def test_a_wish_without_effect_should_be_said(request_: dict[str, Any], offer: dict[str, Any], begins: str) -> None:
+    (said,) = unheeded(make_request(**request_), [make_offer(**offer)])
+    assert said.startswith(begins)
+
+
+FINE: list[tuple[dict[str, Any], list[dict[str, Any]]]] = [
+    ({"budget_usd": 5, "disk_size": 500}, [{}]),
+    ({"budget_usd": 5}, [OWN, {**OWN, "price_per_hour": 0.4}]),
+    ({"idle_minutes": 59, "max_lifetime_minutes": 60}, [{}]),
+    ({"idle_minutes": 59}, [OWN]),
+    ({"job": JOB, "max_lifetime_minutes": 90}, [{}]),
+    ({"job": {"command": ["x"]}, "max_lifetime_minutes": 90}, [{}]),
+]
+
+
+@pytest.mark.parametrize(("request_", "offers"), FINE)
+def test_other_wishes_should_not(request_: dict[str, Any], offers: list[dict[str, Any]]) -> None:
+    assert list(unheeded(make_request(**request_), [make_offer(**offer) for offer in offers])) == []
