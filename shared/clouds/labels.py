@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 
 from shared.clouds.base import LabelRules
+from shared.domain.labels import is_reserved
 
 INSTANCE_LABEL, ATTEMPT_LABEL = "gpulaunch-instance", "gpulaunch-attempt"
 WORKSPACE_LABEL = "gpulaunch-workspace"
@@ -11,9 +12,6 @@ DEPLOYMENT_LABEL = "gpulaunch-deployment"
 """The identity of the deployment that a node belongs to; no other may delete it."""
 EXEMPT_LABEL = "gpulaunch-exempt"
 """A user's label of this name with any value but `false`, `no` or `0` protects the node from garbage collection."""
-
-_RESERVED = re.compile(r"^(aws:|microsoft|azure|windows|skypilot-|ray-|gpulaunch-(?!exempt$))", re.IGNORECASE)
-"""Prefixes that a cloud, SkyPilot or we keep for ourselves."""
 
 
 def accepted_labels(labels: Mapping[str, str], rules: LabelRules) -> dict[str, str]:
@@ -23,7 +21,7 @@ def accepted_labels(labels: Mapping[str, str], rules: LabelRules) -> dict[str, s
     """
     accepted: dict[str, str] = {}
     for key, value in labels.items():
-        cleaned = "" if _RESERVED.match(key) else rules.key(key)
+        cleaned = "" if is_reserved(key) else rules.key(key)
         if cleaned:
             accepted.setdefault(cleaned, rules.value(value))
     return accepted

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from gpulaunch.models.offers import Offer
 from gpulaunch.models.option_values import last_values
 from gpulaunch.models.requests import LaunchRequest
+from shared.domain.labels import is_reserved
 
 
 def unheeded(request: LaunchRequest, offers: Sequence[Offer]) -> Iterator[str]:
@@ -16,6 +17,10 @@ def unheeded(request: LaunchRequest, offers: Sequence[Offer]) -> Iterator[str]:
         yield f"disk_size has no effect on {request.provider}, where machines are not rented for a launch."
     if "ignore-patterns" in last_values(request.vllm_args):
         yield "--ignore-patterns has no effect: the node fetches the model's files, not vLLM."
+    kept = [key for key in request.labels if is_reserved(key)]
+    if kept and not own:
+        names = ", ".join(kept)
+        yield f"Not put on the machine: {names}, whose prefix belongs to the cloud, SkyPilot or gpulaunch."
     longest = request.max_lifetime_minutes
     if request.idle_minutes is not None and longest is not None and request.idle_minutes >= longest:
         yield f"idle_minutes has no effect: the instance ends after {longest} minutes anyway."

@@ -27,6 +27,12 @@ PORT_PATIENCE_SECONDS = 15.0
 GUARD = "gpulaunch_guard"
 """Name under which vLLM imports guard.py."""
 
+_KEPT_BACK = re.compile(
+    r"^(GPULAUNCH|SKYPILOT)_|PASSW(OR)?D|(^|_)(TOKEN|KEY|SECRET|CREDENTIALS?|JWT|PAT)(_|$)", re.IGNORECASE
+)
+"""Variables of the node that are not vLLM's business, nor that of code which comes with a model: the agent's own, and
+secrets of whoever logs in here."""
+
 # A vLLM that has done its imports (7 s of CPU, more from a cold disk) and reads its arguments from one line.
 _PRELOADED = """
 import json, os, runpy, sys
@@ -85,7 +91,7 @@ class VllmServer:
         if assignment.get("tls"):
             self._http.trust(assignment["tls"]["authority"])
         self._proof = {"Authorization": f"Bearer {assignment['api_key']}"}
-        self._plan = (vllm, assignment, {"VLLM_NO_USAGE_STATS": "1", **environ, **extra})
+        self._plan = (vllm, assignment, {"VLLM_NO_USAGE_STATS": "1", **passed_on(environ), **extra})
         found = sorted(vllm.resolve().parent.parent.glob("lib/python*/site-packages/vllm-*.dist-info"))
         self._state.version = found[-1].name[len("vllm-") : -len(".dist-info")][:60] if found else None
         python = vllm.parent / "python"
@@ -196,6 +202,11 @@ class VllmServer:
         for child in (self._child, self._loaded):
             if child is not None:
                 child.stop(patience)
+
+
+def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
+    """What of the node's environment reaches vLLM: paths, GPUs, libraries, proxies, and the image's own wishes."""
+    return {name: value for name, value in environ.items() if not _KEPT_BACK.search(name)}
 
 
 def local_address(port: int | None, assignment: Mapping[str, Any]) -> str:

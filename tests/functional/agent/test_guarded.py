@@ -44,10 +44,17 @@ def test_a_vllm_that_does_not_ask_the_guard_should_fail_its_node(nodes: Nodes, s
 
 def test_the_guard_should_be_found_beside_modules_of_the_nodes_own(nodes: Nodes, store: Store) -> None:
     given = nodes.assignment([store.file("config.json", b"{}")])
-    node = nodes.start(pull=given, PYTHONPATH="/opt/of-the-image", VLLM_USE_RUST_FRONTEND="1")
+    own: dict[str, Any] = {
+        "OPENAI_API_KEY": "sk-of-whoever-logs-in",
+        "VLLM_API_KEY": "another",
+        "VLLM_LOGGING_LEVEL": "DEBUG",
+    }
+    node = nodes.start(pull=given, PYTHONPATH="/opt/of-the-image", VLLM_USE_RUST_FRONTEND="1", **own)
     node.reaches("serving")
     entries = Path(f"/proc/{node.vllm_pid()}/environ").read_text().split("\0")
     environ = dict(entry.split("=", 1) for entry in entries if "=" in entry)
     assert environ["PYTHONPATH"] == f"{node.work}/guard:/opt/of-the-image"
     assert environ["VLLM_USE_RUST_FRONTEND"] == "0"
+    assert (environ["VLLM_API_KEY"], environ["VLLM_LOGGING_LEVEL"]) == (API_KEY, "DEBUG")
+    assert not [name for name in environ if name.startswith("GPULAUNCH_") or name == "OPENAI_API_KEY"]
     assert int(environ["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"]) > KEEPALIVE_SECONDS, "the gateway closes idle connections first"

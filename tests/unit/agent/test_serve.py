@@ -4,7 +4,7 @@ from pathlib import Path
 
 from shared.agent.node.job import JobRun
 from shared.agent.node.log import Log
-from shared.agent.node.serve import parse_load
+from shared.agent.node.serve import parse_load, passed_on
 from shared.agent.node.state import State
 from shared.domain.node import Heartbeat
 from tests.unit.agent.fakes import FakeClock, node_config
@@ -35,3 +35,17 @@ def test_a_job_is_stopped_after_its_time(tmp_path: Path) -> None:
     again = State(Log())
     JobRun(node_config(GPULAUNCH_WORK_DIR=str(tmp_path)), clock, again).advance(assignment, {})
     assert again.exit_code == 124, "a job that has run is not run again by a restarted agent"
+
+
+KEPT = """
+PATH LD_LIBRARY_PATH CUDA_VISIBLE_DEVICES https_proxy NCCL_DEBUG VLLM_LOGGING_LEVEL HF_HOME TOKENIZERS_PARALLELISM
+SLURM_JOB_ID PYTORCH_CUDA_ALLOC_CONF KEYBOARD PATTERN
+"""
+SECRETS = """
+GPULAUNCH_CLUSTER SKYPILOT_TASK_ID HF_TOKEN OPENAI_API_KEY AWS_SECRET_ACCESS_KEY PGPASSWORD AZURE_CLIENT_SECRET
+GOOGLE_APPLICATION_CREDENTIALS github_token SLURM_JWT VLLM_API_KEY
+"""
+
+
+def test_secrets_of_the_node_should_not_reach_vllm_and_the_rest_should() -> None:
+    assert set(passed_on(dict.fromkeys((KEPT + SECRETS).split(), "x"))) == set(KEPT.split())

@@ -19,6 +19,8 @@ JOB = {"command": ["x"], "timeout_minutes": 60}
         ({"vllm_args": ["--ignore-patterns", "*.bin"]}, {}, "--ignore-patterns has no effect"),
         ({"vllm_args": ["--ignore_patterns=*.bin"]}, {}, "--ignore-patterns has no effect"),
         ({"idle_minutes": 60, "max_lifetime_minutes": 60}, {}, "idle_minutes has no effect"),
+        ({"labels": {"team": "a", "gpulaunch-deployment": "x"}}, {}, "Not put on the machine: gpulaunch-deployment, "),
+        ({"labels": {"SkyPilot-user": "x", "azure.x": "y"}}, {}, "Not put on the machine: SkyPilot-user, azure.x, "),
         ({"job": JOB, "max_lifetime_minutes": 30}, {}, "The job's timeout_minutes has no effect"),
     ],
 )
@@ -32,6 +34,7 @@ FINE: list[tuple[dict[str, Any], list[dict[str, Any]]]] = [
     ({"budget_usd": 5}, [OWN, {**OWN, "price_per_hour": 0.4}]),
     ({"idle_minutes": 59, "max_lifetime_minutes": 60}, [{}]),
     ({"idle_minutes": 59}, [OWN]),
+    ({"labels": {"team": "a", "gpulaunch-exempt": "true", "gpulaunch": "x"}}, [{}]),
     ({"job": JOB, "max_lifetime_minutes": 90}, [{}]),
     ({"job": {"command": ["x"]}, "max_lifetime_minutes": 90}, [{}]),
 ]
