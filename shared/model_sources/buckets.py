@@ -119,6 +119,9 @@ class Bucket:
                 raise ProviderUnavailableError(f"{self._source.name} cannot be listed now: {answer.status_code}")
             return None
         root = parse_xml(answer.content, self._source.name)
+        if any(entry.find("Generation") is not None for entry in root):
+            # Google's generations differ from S3's versions: other names in addresses, and deletions leave no marks.
+            return None
         for version in root:
             if version.tag not in ("Version", "DeleteMarker"):
                 continue

@@ -110,6 +110,15 @@ def test_the_gateway_in_compose_should_get_its_own_key_and_no_secret_of_the_app(
     assert not re.search(r"MASTER_KEY|_TOKENS|HF_TOKEN|SKYPILOT", service)
 
 
+def test_compose_should_open_nothing_to_other_machines_and_use_no_published_key() -> None:
+    text = (ROOT / "docker-compose.yml").read_text("utf-8")
+    ports = re.findall(r"ports: \[(.+)\]", text)
+    assert len(ports) == 2
+    assert all(port.startswith('"127.0.0.1:') for port in ports)
+    assert "Eby8vdM02x" not in text
+    assert text.count("${GPULAUNCH_STORAGE_KEY:?") == 3
+
+
 def test_the_package_should_hold_the_functions_app_and_nothing_else() -> None:
     expected = {"function_app.py", "functions", "gpulaunch", "host.json", "requirements.txt", "shared"}
     assert {path.name for path in packaged()} == expected

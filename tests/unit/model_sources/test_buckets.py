@@ -129,6 +129,22 @@ def test_the_current_version_should_need_no_right_to_older_ones(endpoint: str, s
     assert content(file) == b"{}"
 
 
+def test_generations_of_google_should_not_be_taken_for_versions() -> None:
+    """A version that is not the current one, without S3's id, would be asked for at the current one's address."""
+    earlier = "<Size>3</Size><Generation>1</Generation><IsLatest>false</IsLatest>"
+    current = "<Size>2</Size><Generation>2</Generation><IsLatest>true</IsLatest>"
+
+    def answer(sent: httpx.Request) -> httpx.Response:
+        if "versions=" in str(sent.url):
+            listed = "".join(f"<Version><Key>m/config.json</Key>{one}</Version>" for one in (earlier, current))
+            return httpx.Response(200, text=f"<ListBucketResult>{listed}</ListBucketResult>")
+        one = "<Contents><Key>m/config.json</Key><Size>2</Size></Contents>"
+        return httpx.Response(200, text=f"<ListBucketResult>{one}</ListBucketResult>")
+
+    (file,) = files_by("https://storage.googleapis.com", answer).list_files(request("r2://google/m"), LAUNCHED).files
+    assert (file.path, file.size) == ("config.json", 2)
+
+
 def test_a_bucket_without_versions_should_be_read_as_it_is(endpoint: str, s3: Any) -> None:
     bucket = made(s3, "unversioned", versions=False)
     s3.put_object(Bucket=bucket, Key="m/config.json", Body=b"[]")
