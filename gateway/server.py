@@ -11,6 +11,8 @@ HEADER_SECONDS = 30.0
 KEEP_ALIVE_SECONDS = 75
 """For which an idle connection is kept: longer than by clients (httpx 5 s, aiohttp 15 s), or one is closed just as its
 client sends the next request."""
+MOST_CORKED = 16 * 1024
+"""Bytes that wait for others: more has to be felt at once by whoever reads from the node."""
 BODY_SECONDS = 60.0
 """In which a request's body must have come, from the end of its headers on."""
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -25,6 +27,7 @@ class Corked(asyncio.Transport):
         super().__init__()
         self._transport, self._loop = transport, loop
         self._waiting: list[bytes] = []
+        self._size = 0
         # What is called most takes no way round.
         self.is_closing = transport.is_closing
         self.get_extra_info = transport.get_extra_info
@@ -37,6 +40,9 @@ class Corked(asyncio.Transport):
                 return
             self._loop.call_soon(self._flush)
         self._waiting.append(data)
+        self._size += len(data)
+        if self._size > MOST_CORKED:
+            self._flush()
 
     def close(self) -> None:
         self._flush()
@@ -46,7 +52,7 @@ class Corked(asyncio.Transport):
         self._transport.abort()
 
     def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting, self._size = self._waiting, [], 0
         if waiting and not self.is_closing():
             self._transport.write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
 

@@ -73,7 +73,7 @@ class Scripted:
         bodies = self.bodies.get(node.instance_id)
         given: list[Any] = bodies.pop(0) if bodies else [b'{"ok": true}']
         if isinstance(act, list):
-            given = [*cast("list[Any]", act)]
+            given = cast("list[Any]", act)
         status = act if isinstance(act, int) else 200
         kind = b"text/event-stream" if isinstance(act, list) else b"application/json"
         self.open += 1

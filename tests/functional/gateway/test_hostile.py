@@ -4,7 +4,7 @@ import asyncio
 import gc
 import json
 import tracemalloc
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -165,6 +165,72 @@ def test_wrong_keys_at_speed_should_all_be_refused_and_leave_nothing_behind() ->
         assert (await desk.call()).status == 200
 
     play(story)
+
+
+def test_streams_that_clients_break_off_should_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.app.LEFT_AFTER", 0.0)
+    monkeypatch.setattr("gateway.late.PRECISION_SECONDS", 0.0)
+    body = json.dumps(CHAT | {"stream": True}).encode()
+    asked = POST + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+    async def story(desk: Desk, port: int) -> None:
+        async def break_off() -> None:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(asked)
+            await reader.readuntil(b"data: 1")
+            writer.transport.abort()
+
+        async def many(rounds: int) -> None:
+            for _ in range(rounds):
+                desk.upstream.acts["inst-1"] = [[b"data: 1\n\n", asyncio.Event()] for _ in range(20)]
+                await asyncio.gather(*(break_off() for _ in range(20)))
+                while desk.upstream.closed < desk.upstream.open:
+                    await asyncio.sleep(0.001)
+            desk.upstream.sent.clear()
+            gc.collect()
+
+        await many(3)
+        tracemalloc.start()
+        await many(20)
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert kept < 100_000, "a hundred streams' worth of anything would be more"
+        assert desk.gateway.counts.client_aborts["chat"] == 23 * 20
+
+    over_sockets(story)
+
+
+class Counted(list[bytes]):
+    """Chunks, of which is known how many were asked for."""
+
+    taken = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for one in super().__iter__():
+            self.taken += 1
+            yield one
+
+
+def test_a_client_that_does_not_read_should_not_have_its_stream_kept_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.app.LEFT_AFTER", 0.0)
+    monkeypatch.setattr("gateway.late.PRECISION_SECONDS", 0.0)
+    body = json.dumps(CHAT | {"stream": True}).encode()
+    chunks = Counted([b"data: " + b"a" * 65536 + b"\n\n"] * 10_000)  # 650 MB, were it all kept
+
+    async def story(desk: Desk, port: int) -> None:
+        desk.upstream.acts["inst-1"] = [chunks]
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(POST + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        before = -1
+        while chunks.taken != before or not before:
+            before = chunks.taken
+            await asyncio.sleep(0.05)
+        assert chunks.taken < 1000, "more than the system's own buffers take"
+        writer.transport.abort()
+        while desk.upstream.closed < desk.upstream.open:
+            await asyncio.sleep(0.001)
+
+    over_sockets(story)
 
 
 def test_held_bodies_should_be_limited_by_their_bytes() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.server import Corked
+from gateway.server import MOST_CORKED, Corked
 
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -70,6 +70,14 @@ def test_what_a_stream_writes_later_should_go_out_as_it_comes(wire: Wire) -> Non
 def test_two_answers_should_keep_their_order(wire: Wire) -> None:
     write(wire, HEAD, b"first", None, HEAD, b"second")
     assert wire.written == [HEAD + b"first", HEAD + b"second"]
+
+
+def test_what_is_large_should_not_wait(wire: Wire) -> None:
+    half = b"a" * (MOST_CORKED // 2)
+    seen: list[int] = []
+    write(wire, HEAD, half, half, lambda _: seen.append(len(wire.written)), half)
+    assert seen == [1]
+    assert wire.written == [HEAD + half + half, half]
 
 
 def test_closing_should_hand_over_what_waits(wire: Wire) -> None:
