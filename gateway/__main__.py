@@ -80,7 +80,7 @@ def main() -> int:
             )
             server = uvicorn.Server(config)
             reports = Reports(gateway, gateway_id, TableReportRow(reported, workspace, gateway_id), nudge)
-            usages = KeyUsages(gateway.limits, gateway_id, TableUsageRows(reported, workspace))
+            usages = KeyUsages(gateway.limits, gateway_id, TableUsageRows(reported, workspace), gateway.balancer)
             tasks = [asyncio.create_task(poll(gateway, read, unseal, reports)), asyncio.create_task(usages.keep())]
             for one in tasks:
                 # A gateway that no longer learns of its nodes ends, so that whoever runs it starts another.

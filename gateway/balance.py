@@ -1,11 +1,14 @@
 """Which node gets a request: fewest outstanding, ties in turn, none beyond its slots, none that has just failed. Pure.
 
+Outstanding is what this gateway has on a node, and what the others reported last. Their figures are seconds old, so
+each gateway may fill its share of a node's slots whatever they say; a node has more for such moments alone.
+
 A request holds a lease on its node until it is released, which happens exactly once, whatever becomes of it. Leases are
 counted by instance and attempt, so that a node that takes over an address starts at zero.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.snapshot import Node
@@ -14,6 +17,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 10.0, 120.0
 """Seconds for which a node that failed gets no requests: doubled each time, until one succeeds."""
 ERRORS, WITHIN = 3, 10.0
 """So many answers of 5xx within so many seconds count as a failure; a refused connection counts at once."""
+
+OLD_SECONDS = 30.0
+"""After which what other gateways reported is no longer believed; they report every ten."""
 
 Name = tuple[str, int]
 
@@ -55,6 +61,13 @@ class Balancer:
         self._circuits: dict[Name, _Circuit] = {}
         self._turns: dict[Name, int] = {}
         self._turn = 0
+        self._elsewhere: Mapping[str, int] = {}
+        self._gateways, self._learned_at = 1, 0.0
+
+    def learn(self, elsewhere: Mapping[str, int], gateways: int) -> None:
+        """Take into account what the other gateways have under way, by instance id; `gateways` counts this one, too."""
+        self._elsewhere, self._gateways, self._learned_at = elsewhere, gateways, self._clock()
+        self.on_release()
 
     def outstanding(self, node: Node) -> int:
         return self._outstanding[node.name]
@@ -73,10 +86,12 @@ class Balancer:
     def lease(self, nodes: Sequence[Node], excluded: Collection[Name] = ()) -> NodeLease | None:
         """A place on the best of the nodes, or None if none has room. `excluded` have failed this very request."""
         rested = self._rested([one for one in nodes if one.name not in excluded])
-        open_ones = [one for one in rested if self._outstanding[one.name] < one.slots]
+        open_ones = [one for one in rested if self._outstanding[one.name] < self._slots(one)]
         if not open_ones:
             return None
-        best = min(open_ones, key=lambda one: (self._outstanding[one.name], self._turns.get(one.name, 0)))
+        best = min(
+            open_ones, key=lambda one: (self._outstanding[one.name] + self._others(one), self._turns.get(one.name, 0))
+        )
         self._turn += 1
         self._turns[best.name] = self._turn
         self._outstanding[best.name] += 1
@@ -84,7 +99,7 @@ class Balancer:
 
     def free(self, nodes: Sequence[Node]) -> int:
         """How many requests the nodes have room for now."""
-        return sum(max(0, one.slots - self._outstanding[one.name]) for one in self._rested(nodes))
+        return sum(max(0, self._slots(one) - self._outstanding[one.name]) for one in self._rested(nodes))
 
     def succeeded(self, node: Node) -> None:
         self._circuits.pop(node.name, None)
@@ -113,6 +128,19 @@ class Balancer:
                 del names[name]
         for name in [one for one, count in self._outstanding.items() if not count]:
             del self._outstanding[name]
+
+    def _others(self, node: Node) -> int:
+        """How many requests other gateways have on a node, as far as is known."""
+        if not self._elsewhere:
+            return 0
+        if self._clock() - self._learned_at > OLD_SECONDS:
+            self._elsewhere = {}
+        return self._elsewhere.get(node.instance_id, 0)
+
+    def _slots(self, node: Node) -> int:
+        """How many requests this gateway may have on a node."""
+        others = self._others(node)
+        return max(node.slots - others, -(-node.slots // self._gateways)) if others else node.slots
 
     def _rested(self, nodes: Sequence[Node]) -> list[Node]:
         """The nodes that may be chosen: those that are not paused; if all are, those that answer at least.

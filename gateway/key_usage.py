@@ -1,7 +1,8 @@
-"""Shares what keys use with the other gateways, and keeps a month's use: through a row for each key and month."""
+"""What gateways learn of each other: what keys use, in a row for each key and month, and what is under way on nodes."""
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from azure.core.exceptions import AzureError, ResourceExistsError, ResourceModif
 from azure.data.tables import TableClient, UpdateMode
 from pydantic import ValidationError
 
+from gateway.balance import Balancer
 from gateway.key_limits import KeyLimits
 from gateway.report import CALL_SECONDS, properties_of
 from gateway.snapshot import document_of
@@ -49,11 +51,12 @@ class UsageRows(Protocol):
 
 @dataclass
 class KeyUsages:
-    """Keeps the rows of keys and a gateway's limits up to date with each other."""
+    """Keeps the rows of keys and a gateway's limits up to date with each other, and tells it what others do."""
 
     limits: KeyLimits
     gateway_id: str
     rows: UsageRows
+    balancer: Balancer
 
     async def keep(self) -> None:
         """Do so until this is cancelled. While the table cannot be reached, the gateway counts on its own."""
@@ -83,7 +86,12 @@ class KeyUsages:
             await self._write(one, {row.usage.key_id: row for row in found}, unwritten)
             if one == month:
                 reports = await asyncio.to_thread(within, CALL_SECONDS, self.rows.reports)
-                self.limits.learn(month, self._others(found), self._count(reports))
+                others = self._live(reports)
+                self.limits.learn(month, self._others(found), 1 + len(others))
+                under_way: Counter[str] = Counter()
+                for other in others:
+                    under_way.update(other.in_flight)
+                self.balancer.learn(under_way, 1 + len(others))
 
     async def end(self) -> None:
         """Write what is not written yet."""
@@ -123,9 +131,10 @@ class KeyUsages:
             for row in found
         }
 
-    def _count(self, reports: Sequence[GatewayReport]) -> int:
+    def _live(self, reports: Sequence[GatewayReport]) -> list[GatewayReport]:
+        """Of the other gateways that are there."""
         now: datetime = self.limits.now()
-        return 1 + sum(one.gateway_id != self.gateway_id and now - one.at <= LIVE for one in reports)
+        return [one for one in reports if one.gateway_id != self.gateway_id and now - one.at <= LIVE]
 
 
 class TableUsageRows:

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from gateway.balance import Balancer
 from gateway.key_limits import KeyLimits
 from gateway.key_usage import KeyUsages, TableUsageRows
 from gateway.report import TableReportRow
@@ -73,7 +74,7 @@ def test_gateways_share_a_month_and_know_of_each_other(request: pytest.FixtureRe
         limits = KeyLimits(lambda: 0.0, lambda: START)
         assert limits.take(KEY) is None
         limits.used("key-a", 10)
-        asyncio.run(KeyUsages(limits, gateway_id, rows).turn())
+        asyncio.run(KeyUsages(limits, gateway_id, rows, Balancer(lambda: 0.0)).turn())
         assert limits.unwritten() == {}
     [row] = rows.read("2026-01")
     assert row.usage.total == Use(requests=2, tokens=20)
@@ -82,7 +83,7 @@ def test_gateways_share_a_month_and_know_of_each_other(request: pytest.FixtureRe
 
 def test_a_write_whose_answer_is_lost_counts_once(standin: Account) -> None:
     rows, limits = TableUsageRows(standin.table, unique("usage")), KeyLimits(lambda: 0.0, lambda: START)
-    usages = KeyUsages(limits, "one", rows)
+    usages = KeyUsages(limits, "one", rows, Balancer(lambda: 0.0))
     limits.used("key-a", 10)
     asyncio.run(usages.turn())
     limits.used("key-a", 5)

@@ -9,11 +9,13 @@ from datetime import datetime, timedelta
 import pytest
 from azure.core.exceptions import AzureError
 
+from gateway.balance import Balancer
 from gateway.key_limits import KeyLimits
-from gateway.key_usage import ENDED, KeyUsages, UsageRow
+from gateway.key_usage import ENDED, LIVE, KeyUsages, UsageRow
 from gpulaunch.models.gateways import GatewayReport
 from gpulaunch.models.key_usage import KeyUsage, Use, month_of
 from gpulaunch.models.routes import EndpointKey
+from tests.functional.gateway.desk import node
 from tests.twins.clock import START
 
 MONTH = month_of(START)
@@ -69,7 +71,8 @@ class Copy:
 
     def __init__(self, rows: Rows, gateway_id: str) -> None:
         self.limits = KeyLimits(rows.clock, rows.date)
-        self.usages = KeyUsages(self.limits, gateway_id, rows)
+        self.balancer = Balancer(rows.clock)
+        self.usages = KeyUsages(self.limits, gateway_id, rows, self.balancer)
         rows.live.append(GatewayReport(gateway_id=gateway_id, at=rows.now))
 
     def turn(self) -> None:
@@ -98,6 +101,20 @@ def test_a_month_should_outlive_the_gateways_that_counted_it() -> None:
     assert last.use(1)
     last.turn()
     assert (rows.total().tokens, rows.total(month_of(rows.now)).tokens) == (1000, 1)
+
+
+def test_a_gateway_should_spare_the_nodes_that_others_are_busy_with() -> None:
+    rows = Rows()
+    first = Copy(rows, "a")
+    rows.live[0] = rows.live[0].model_copy(update={"in_flight": {"inst-1": 9}})
+    rows.live.append(GatewayReport(gateway_id="b", at=rows.now, in_flight={"inst-1": 2, "inst-2": 1}))
+    rows.live.append(GatewayReport(gateway_id="c", at=rows.now, in_flight={"inst-1": 1}))
+    rows.live.append(GatewayReport(gateway_id="gone", at=rows.now - 2 * LIVE, in_flight={"inst-1": 200}))
+    first.turn()
+    nodes = [node(1, slots=12), node(2, slots=12)]
+    assert [first.balancer.free([one]) for one in nodes] == [9, 11], "its own report is not one of others"
+    got = [first.balancer.lease(nodes) for _ in range(3)]
+    assert [one.node.instance_id for one in got if one is not None] == ["inst-2", "inst-2", "inst-1"]
 
 
 def test_gateways_should_learn_of_each_other_with_their_next_turns() -> None:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from gateway.balance import ERRORS, FIRST_PAUSE, LONGEST_PAUSE, WITHIN, Balancer, NodeLease
+from gateway.balance import ERRORS, FIRST_PAUSE, LONGEST_PAUSE, OLD_SECONDS, WITHIN, Balancer, NodeLease
 from gateway.snapshot import Node
 
 
@@ -42,6 +42,43 @@ def test_the_node_with_the_fewest_requests_should_get_the_next(balancer: Balance
     lease(balancer, first)
     lease(balancer, first)
     assert [lease(balancer, first, second).node for _ in range(2)] == [second, second]
+
+
+def test_what_other_gateways_have_on_a_node_should_count_too(balancer: Balancer) -> None:
+    first, second = node(1), node(2)
+    balancer.learn({"inst-1": 2, "inst-9": 7}, gateways=2)
+    assert [lease(balancer, first, second).node for _ in range(3)] == [second, second, first]
+
+
+def test_a_node_that_other_gateways_have_filled_should_still_take_this_ones_share(balancer: Balancer) -> None:
+    only = node(1)
+    balancer.learn({"inst-1": 4}, gateways=3)
+    assert balancer.free([only]) == 2, "four slots among three, rounded up"
+    lease(balancer, only)
+    lease(balancer, only)
+    assert balancer.lease([only]) is None
+
+
+@pytest.mark.parametrize(("others", "room"), [(0, 4), (1, 3), (2, 2), (3, 2)])
+def test_what_others_leave_free_should_be_taken_beyond_the_share(balancer: Balancer, others: int, room: int) -> None:
+    balancer.learn({"inst-1": others}, gateways=2)
+    assert balancer.free([node(1)]) == room
+
+
+def test_what_others_reported_long_ago_should_not_be_believed(balancer: Balancer, clock: Seconds) -> None:
+    balancer.learn({"inst-1": 4}, gateways=2)
+    clock.now = OLD_SECONDS
+    assert balancer.free([node(1)]) == 2
+    clock.now += 0.1
+    assert balancer.free([node(1)]) == 4
+
+
+def test_whoever_waits_should_hear_of_what_others_have_left(balancer: Balancer) -> None:
+    woken: list[int] = []
+    balancer.on_release = lambda: woken.append(balancer.free([node(1)]))
+    balancer.learn({"inst-1": 4}, gateways=2)
+    balancer.learn({}, gateways=1)
+    assert woken == [2, 4]
 
 
 def test_ties_should_be_taken_in_turn(balancer: Balancer) -> None:
