@@ -126,3 +126,14 @@ def log_change(scope: Scope, request: Request, response: Response) -> None:
             request.id,
             extra={"event": "changed", "source": request.source, "request_id": request.id},
         )
+
+
+def log_shown_key(request: Request, instance_id: str) -> None:
+    """Log that someone was shown an endpoint's key."""
+    log.info(
+        "the key of %s was shown to %s; request %s",
+        instance_id,
+        request.source,
+        request.id,
+        extra={"event": "key_shown", "source": request.source, "request_id": request.id, "instance_id": instance_id},
+    )

@@ -8,7 +8,7 @@ from gpulaunch.models.queries import EventQuery, InstanceQuery
 from gpulaunch.models.requests import LaunchRequest
 from gpulaunch.models.responses import InstanceList, LogAnswer
 from shared.api import views
-from shared.api.access import token_of
+from shared.api.access import log_shown_key, token_of
 from shared.api.http import Request, Response, digest_of, json_if_changed, json_response
 from shared.api.long_running import accepted
 from shared.api.parse import if_match, read_body, read_query
@@ -107,7 +107,10 @@ def logs(app: App, request: Request) -> Response:
 
 def credentials(app: App, request: Request) -> Response:
     """Address and key of a ready endpoint."""
-    return json_response(views.credentials(app.instances.find(_id(app, request)).record, app.deriver))
+    record = app.instances.find(_id(app, request)).record
+    answer = views.credentials(record, app.deriver)
+    log_shown_key(request, record.instance_id)
+    return json_response(answer)
 
 
 def terminate(app: App, request: Request) -> Response:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from gpulaunch.models.problems import FieldError
 from gpulaunch.models.requests import LaunchRequest
 from shared.api import operators
+from shared.api.access import log_shown_key
 from shared.api.http import Response, problem_response
 from shared.api.parse import read_value
 from shared.api.problems import ProblemError, problem_of
@@ -173,7 +174,9 @@ def terminate(visit: Visit) -> Response:
 
 def key(visit: Visit) -> Response:
     """Show the endpoint's key; it is never part of a polled page."""
-    answer = credentials(visit.app.instances.find(_id(visit)).record, visit.app.deriver)
+    record = visit.app.instances.find(_id(visit)).record
+    answer = credentials(record, visit.app.deriver)
+    log_shown_key(visit.request, record.instance_id)
     return visit.page("key_part.html" if visit.is_htmx else "key.html", credentials=answer)
 
 

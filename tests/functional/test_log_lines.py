@@ -122,6 +122,19 @@ def test_what_is_changed_should_be_logged_with_instance_and_request_and_what_is_
     assert not [line for line in caplog.messages if shown.headers["X-Request-Id"] in line]
 
 
+def test_who_is_shown_a_key_should_be_logged_and_the_key_should_not(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    instance_id = world.to_ready()
+    page = Visitor(world).sign_in().get(f"/instances/{instance_id}/key")
+    answer = world.call("GET", f"/api/instances/{instance_id}/credentials")
+    for shown in (answer, page):
+        (line,) = [line for line in caplog.messages if shown.headers["X-Request-Id"] in line]
+        assert line.startswith(f"the key of {instance_id} was shown to unknown")
+    assert answer.json["api_key"] not in "".join(caplog.messages)
+
+
 def test_a_step_that_fails_should_be_logged_with_its_instance(world: World, caplog: pytest.LogCaptureFixture) -> None:
     instance_id = world.launch()
     fail(world, "load", StoreUnavailableError("planted"))
