@@ -85,6 +85,16 @@ def test_images_should_be_named_by_digest_or_say_why_not(path: str) -> None:
         assert re.search(r"@sha256:[0-9a-f]{64}$", lines[place]) or "not by digest" in lines[place - 1], lines[place]
 
 
+@pytest.mark.parametrize(
+    "path", ["Dockerfile", "gateway/Dockerfile", "infra/skypilot/Dockerfile", "docker-compose.yml"]
+)
+def test_no_image_should_come_from_docker_hub(path: str) -> None:
+    """It counts anonymous pulls by address, and the registry's builds share theirs with everybody's."""
+    images = re.findall(r"^(?:FROM|\s+image:) (\S+)", (ROOT / path).read_text("utf-8"), re.MULTILINE)
+    assert images
+    assert [one for one in images if not one.startswith(("mcr.microsoft.com/", "public.ecr.aws/docker/library/"))] == []
+
+
 def test_docker_builds_should_see_what_they_copy() -> None:
     files = (ROOT / "Dockerfile", ROOT / "gateway" / "Dockerfile")
     copied = [
