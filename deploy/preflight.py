@@ -35,8 +35,9 @@ ACTIONS: Final = (
     "Microsoft.Resources/subscriptions/resourceGroups/write",
     "Microsoft.Authorization/roleDefinitions/write",
     "Microsoft.Authorization/roleAssignments/write",
+    "Microsoft.Authorization/locks/write",
 )
-"""What the template needs beyond creating resources: it defines two roles and assigns them."""
+"""What the template needs beyond creating resources: it defines two roles, assigns them, and locks the records."""
 
 
 @dataclass(frozen=True, kw_only=True)

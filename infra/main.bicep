@@ -62,6 +62,12 @@ param skypilotUserId string = ''
 @allowed(['Standard_ZRS', 'Standard_LRS', 'Standard_GZRS', 'Standard_GRS'])
 param storageSku string = 'Standard_ZRS'
 
+@description('Lock the data account, so that neither it nor its group is deleted by mistake; `azd down` then needs the lock removed.')
+param lockData bool = true
+
+@description('Call /api/health from outside, every 15 minutes from three places, and alert if two of them get no answer.')
+param testAvailability bool = false
+
 @description('Memory of one instance of the app.')
 @allowed([512, 2048, 4096])
 param instanceMemoryMB int = 2048
@@ -149,6 +155,7 @@ module storage 'modules/storage.bicep' = {
     location: location
     tags: tags
     sku: storageSku
+    lock: lockData
     subnetIds: concat([network.outputs.appSubnetId], ownGateway ? [network.outputs.gatewaySubnetId] : [])
     identities: identityNames
     ownGateway: ownGateway
@@ -291,6 +298,18 @@ module app 'modules/app.bicep' = {
     moreSettings: more
   }
   dependsOn: [identities]
+}
+
+module availability 'modules/availability.bicep' = if (testAvailability) {
+  name: 'availability'
+  scope: group
+  params: {
+    token: token
+    location: location
+    tags: tags
+    url: app.outputs.url
+    actionGroupId: monitoring.outputs.actionGroupId
+  }
 }
 
 module roles 'modules/roles.bicep' = {

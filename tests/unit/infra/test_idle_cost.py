@@ -24,6 +24,8 @@ LINES = {
     "Microsoft.ManagedIdentity/userAssignedIdentities": "managed identities",
     "Microsoft.Authorization/roleDefinitions": "role definitions",
     "Microsoft.Authorization/roleAssignments": "assignments",
+    "Microsoft.Authorization/locks": "lock",
+    "Microsoft.Insights/webtests": "availability test",
     "Microsoft.Resources/resourceGroups": "resource group",
     "Microsoft.App/containerApps": "Container App",
     "Microsoft.App/managedEnvironments": "Container Apps environment",

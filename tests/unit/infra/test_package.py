@@ -129,6 +129,12 @@ def test_compose_should_open_nothing_to_other_machines_and_use_no_published_key(
     assert text.count("${GPULAUNCH_STORAGE_KEY:?") == 3
 
 
+def test_what_is_left_out_should_be_named_from_the_root() -> None:
+    """`docs` without a slash would also strip such folders from the libraries of a package that is built."""
+    lines = (ROOT / ".funcignore").read_text("utf-8").split()
+    assert {line for line in lines if not line.startswith("/")} == {".*", "!.python_packages", "__pycache__"}
+
+
 def test_the_package_should_hold_the_functions_app_and_nothing_else() -> None:
     expected = {"function_app.py", "functions", "gpulaunch", "host.json", "requirements.txt", "shared"}
     assert {path.name for path in packaged()} == expected

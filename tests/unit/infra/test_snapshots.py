@@ -169,5 +169,26 @@ def test_instances_should_stand_by_only_if_asked_to() -> None:
     assert _scale("everything")["alwaysReady"] == [{"name": "http", "instanceCount": 1}]
 
 
+def test_the_records_should_be_locked_unless_somebody_does_not_want_it() -> None:
+    locks = {case: of(case, "Microsoft.Authorization/locks") for case in NAMES}
+    assert {case for case, found in locks.items() if not found} == {"existing-server"}
+    for case, (lock,) in ((case, found) for case, found in locks.items() if found):
+        assert lock["properties"]["level"] == "CanNotDelete"
+        account = one(case, "Microsoft.Storage/storageAccounts", f"st{token(case)}")["id"]
+        assert lock["id"] == f"{account}/providers/Microsoft.Authorization/locks/keep"
+
+
+def test_the_app_should_be_tested_from_outside_only_if_asked_to() -> None:
+    tests = {case: of(case, "Microsoft.Insights/webtests") for case in NAMES}
+    assert {case for case, found in tests.items() if found} == {"everything"}
+    (test,) = tests["everything"]
+    assert test["properties"]["Request"]["RequestUrl"].startswith("[format('{0}/api/health', ")
+    assert test["properties"]["ValidationRules"]["ExpectedHttpStatusCode"] == 200
+    insights = one("everything", "Microsoft.Insights/components", "appi-")["id"]
+    assert test["tags"][f"hidden-link:{insights}"] == "Resource"
+    alert = one("everything", "Microsoft.Insights/metricAlerts", "alert-unreachable-")["properties"]
+    assert 1 < alert["criteria"]["failedLocationCount"] < len(test["properties"]["Locations"])
+
+
 def _scale(case: str) -> Resource:
     return one(case, "Microsoft.Web/sites", "func-")["properties"]["functionAppConfig"]["scaleAndConcurrency"]

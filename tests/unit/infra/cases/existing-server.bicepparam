@@ -9,3 +9,4 @@ param ownSkyPilot = false
 param skypilotEndpoint = 'https://sky.example.org'
 param storageSku = 'Standard_LRS'
 param monthlyBudget = 0
+param lockData = false
