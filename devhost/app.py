@@ -18,6 +18,7 @@ _BINDING_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9]{0,127}|\$return")
 _SEGMENT = re.compile(r"\{[A-Za-z][A-Za-z0-9]*\}|[^{}]*")
 _REST = re.compile(r"\{\*[A-Za-z][A-Za-z0-9]*\}")
 _SCHEDULE = re.compile(r"\*/([1-9]\d?)( \*){5}")
+_DAILY = re.compile(r"0 (?P<minute>[0-5]?\d) (?P<hour>1?\d|2[0-3]) \* \* \*")
 _CONNECTION = "AzureWebJobsStorage"
 # The host decides by prefix, not by segment: a function called `administer` without a route is refused as well.
 RESERVED = ("admin", "runtime")
@@ -44,9 +45,10 @@ class QueueFunction(Function):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimerFunction(Function):
-    """A function that is called every so many seconds, counted from the full minute."""
+    """A function that is called every so many seconds, counted from midnight UTC and `offset` seconds later."""
 
     seconds: int
+    offset: int = 0
 
 
 class Invoker(Protocol):
@@ -124,12 +126,20 @@ def _function(function: Any, name: str) -> Function:
                 raise HostError(f"devhost knows the connection {_CONNECTION!r} only, not {trigger.get('connection')!r}")
             return QueueFunction(name=name, argument=argument, queue=str(trigger["queueName"]))
         case "timerTrigger":
-            every = _SCHEDULE.fullmatch(str(trigger["schedule"]))
-            if every is None or 60 % int(every[1]):
-                raise HostError(f"devhost knows schedules like '*/30 * * * * *' only, not {trigger['schedule']!r}")
-            return TimerFunction(name=name, argument=argument, seconds=int(every[1]))
+            seconds, offset = _times(str(trigger["schedule"]))
+            return TimerFunction(name=name, argument=argument, seconds=seconds, offset=offset)
         case _:
             raise HostError(f"devhost does not support the trigger type {kind!r}")
+
+
+def _times(schedule: str) -> tuple[int, int]:
+    """Every how many seconds a timer occurs, and how many seconds after midnight it begins to."""
+    if daily := _DAILY.fullmatch(schedule):
+        return 86_400, int(daily["hour"]) * 3600 + int(daily["minute"]) * 60
+    every = _SCHEDULE.fullmatch(schedule)
+    if every is None or 60 % int(every[1]):
+        raise HostError(f"devhost knows schedules like '*/30 * * * * *' and '0 15 3 * * *' only, not {schedule!r}")
+    return int(every[1]), 0
 
 
 def _check_route(function: HttpFunction, others: Iterable[Function]) -> None:

@@ -37,8 +37,9 @@ class TimerListener:
             following = self._following(due)
 
     def _following(self, now: float) -> float:
-        """Return the first occurrence after a time; Unix time has full minutes at its multiples of 60."""
-        return (now // self._function.seconds + 1) * self._function.seconds
+        """Return the first occurrence after a time; Unix time has full minutes and midnights at its multiples."""
+        every, offset = self._function.seconds, self._function.offset
+        return ((now - offset) // every + 1) * every + offset
 
     async def _invoke(self) -> None:
         # The host keeps no status for what occurs more than once a minute: such a timer is never past due.

@@ -3,7 +3,7 @@
 import azure.functions as func
 
 from functions.failures import sendable_failures
-from functions.limits import SWEEP_SECONDS
+from functions.limits import BACKUP_SECONDS, SWEEP_SECONDS
 from gpulaunch.deadlines import time_limit
 
 bp = func.Blueprint()
@@ -20,3 +20,13 @@ def sweep(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the host binds it
 
     with sendable_failures(), time_limit(SWEEP_SECONDS):
         runtime().sweep.run()
+
+
+@bp.function_name("backup")
+@bp.timer_trigger(arg_name="timer", schedule="0 15 3 * * *", run_on_startup=False)
+def backup(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the host binds it by name
+    """Copy the table to the account's blobs, at 03:15 UTC."""
+    from shared.app import runtime
+
+    with sendable_failures(), time_limit(BACKUP_SECONDS):
+        runtime().back_up()

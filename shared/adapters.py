@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, cast
 
@@ -32,8 +33,9 @@ from shared.queues import ALERTS, QUEUES
 from shared.redaction import Redactor, redact_all_logging
 from shared.setting_names import misspelled
 from shared.settings import DEVELOPMENT_KEY, Settings
+from shared.storage.backup import TableBackups
 from shared.storage.base import DEPLOYMENT, InstanceStore, Marker, Queues
-from shared.storage.connect import REPORTS, ensure, queue_service, table_client
+from shared.storage.connect import REPORTS, backup_container, ensure, queue_service, table_client
 from shared.storage.endpoint_tables import TableEndpointStore
 from shared.storage.endpoints import EndpointStore
 from shared.storage.queues import StorageQueues
@@ -71,6 +73,8 @@ class Adapters:
     """The clouds' own APIs beside SkyPilot, where they are configured; empty: SkyPilot alone is asked."""
     prices: PriceKeeper | None = None
     """Renews the live prices; None: the catalog stays as it is."""
+    back_up: Callable[[datetime], int] | None = None
+    """Writes the night's copy of the table, and returns how many rows it has; None: there is none."""
     telemetry: Telemetry = SILENT
     """Where spans and counters go."""
     ledger_lock: AbstractContextManager[object] | None = None
@@ -136,6 +140,7 @@ def connect(settings: Settings) -> Adapters:
         clouds=configured_clouds(settings, clock),
         telemetry=_telemetry(settings, redactor),
         prices=prices,
+        back_up=lambda now: TableBackups(table, backup_container(settings)).write_nightly(now),
     )
 
 

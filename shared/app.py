@@ -1,5 +1,6 @@
 """The composition root: the one place where the program is put together."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -73,6 +74,8 @@ from shared.webhooks.announcements import AlertQueue
 if TYPE_CHECKING:
     from shared.webhooks.delivery import AlertDelivery
 
+log = logging.getLogger("gpulaunch.backup")
+
 
 @dataclass(frozen=True, kw_only=True)
 class App:
@@ -109,6 +112,8 @@ class App:
     steps: StepRunner
     prober: Prober
     sweep: Sweep
+    back_up: Callable[[], object]
+    """Writes the night's copy of the table."""
     deliver_alert: Callable[[AlertMessage], None]
     recent_costs: TTLCache[tuple[datetime, CostsAnswer, CostsAnswer]]
     """By day and by model, for the page of costs: a report reads every live instance and all that ended lately."""
@@ -241,9 +246,17 @@ def compose(adapters: Adapters) -> App:
         steps=StepRunner(store, observer, records, lifecycle, telemetry, made.sleep),
         prober=prober,
         sweep=Sweep(store, tasks, clock, statuses),
+        back_up=lambda: _back_up(made),
         recent_costs=TTLCache(_COSTS_SECONDS),
         deliver_alert=lambda message: _delivery(made).deliver(message),
     )
+
+
+def _back_up(adapters: Adapters) -> None:
+    if adapters.back_up is not None:
+        rows = adapters.back_up(adapters.clock.now())
+        # The alert for missing copies counts these lines.
+        log.info("backup: %d rows", rows, extra={"event": "backup", "rows": rows})
 
 
 def _delivery(adapters: Adapters) -> "AlertDelivery":

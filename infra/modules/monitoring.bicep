@@ -98,6 +98,14 @@ var alerts = [
     severity: 2
   }
   {
+    name: 'backup'
+    title: 'gpulaunch: no copy of the records for a day'
+    query: loadTextContent('../queries/backup.kql')
+    window: 'P2D'
+    every: 'PT1H'
+    severity: 2
+  }
+  {
     name: 'cap'
     title: 'gpulaunch: the daily cap of the logs is reached'
     query: loadTextContent('../queries/cap.kql')

@@ -16,9 +16,12 @@ from shared.table_errors import translated
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
     from azure.core.pipeline.transport import HttpTransport
+    from azure.storage.blob import ContainerClient
     from azure.storage.queue import QueueServiceClient
 
 TABLE: Final = "gpulaunch"
+BACKUPS: Final = "gpulaunch-backups"
+"""The container of the table's copies."""
 REPORTS: Final = "gpulaunchgateways"
 """Reports of gateways, whose identities may write this table alone."""
 
@@ -82,6 +85,22 @@ def queue_service(settings: Settings, **options: Any) -> "QueueServiceClient":
     retries = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3, random_jitter_range=1, **_SILENCES)
     merged = {"retry_policy": retries, **options}
     return _client(QueueServiceClient, settings, settings.storage_queue_uri, "queue", merged)
+
+
+def backup_container(settings: Settings, **options: Any) -> "ContainerClient":
+    """The client of the table's copies; `options` go to the SDK in place of ours. No request is made.
+
+    Raises:
+        SettingsError: The settings name no storage account.
+    """
+    from azure.storage.blob import ContainerClient, ExponentialRetry
+
+    retries = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3, random_jitter_range=1, **_SILENCES)
+    uri = settings.storage_table_uri
+    # The account of the table: its services differ in one word of their addresses.
+    blobs = None if uri is None else uri.replace(".table.", ".blob.", 1)
+    merged = {"retry_policy": retries, "container_name": BACKUPS, **options}
+    return _client(ContainerClient, settings, blobs, "blob", merged)
 
 
 def _client(kind: Any, settings: Settings, uri: str | None, service: str, options: dict[str, Any]) -> Any:

@@ -6,8 +6,10 @@ Usage: exporting.py INGESTION_ADDRESS. Prints what the world knows of the launch
 import json
 import logging
 import sys
+from datetime import datetime
 from typing import Any, cast
 
+from azure.functions.timer import TimerRequest
 from opentelemetry import metrics, trace
 from opentelemetry._logs import get_logger_provider
 
@@ -21,12 +23,17 @@ def _refuse() -> None:
     raise RuntimeError(f"refused with {ADMIN}")
 
 
+def copied(now: datetime) -> int:
+    return 7
+
+
 def main() -> None:
     world = World()
     redact_all_logging(world.adapters.redactor)
     connection = f"InstrumentationKey=11111111-2222-3333-4444-555555555555;IngestionEndpoint={sys.argv[1]}/"
     telemetry = connect(connection, world.adapters.redactor, on_console=True)
-    world.rebuild(telemetry=telemetry)
+    world.rebuild(telemetry=telemetry, back_up=copied)
+    world.functions["backup"].get_user_function()(TimerRequest(past_due=False))
     instance_id = world.launch(labels={"team": "a", "simulate.no-capacity": "1"})
     world.call("GET", "/api/instances", token="not-a-token-of-ours", headers={"X-Forwarded-For": "203.0.113.7"})
     world.queues.put(LAUNCHES, b"no json")

@@ -30,14 +30,14 @@ QUEUES = ("provisioning", "teardown", "health", "alerts")
 def limit_of(name: str) -> float:
     if name in QUEUES:
         return limits.STEP_SECONDS
-    return limits.SWEEP_SECONDS if name == "sweep" else limits.ANSWER_SECONDS
+    return {"sweep": limits.SWEEP_SECONDS, "backup": limits.BACKUP_SECONDS}.get(name, limits.ANSWER_SECONDS)
 
 
 def test_the_limits_should_be_below_the_hosts() -> None:
     host = json.loads((ROOT / "host.json").read_text("utf-8"))
     hours, minutes, seconds = map(int, host["functionTimeout"].split(":"))
     timeout = 3600 * hours + 60 * minutes + seconds
-    for limit in (limits.STEP_SECONDS, limits.SWEEP_SECONDS, limits.ANSWER_SECONDS):
+    for limit in (limits.STEP_SECONDS, limits.SWEEP_SECONDS, limits.BACKUP_SECONDS, limits.ANSWER_SECONDS):
         # A pause that began before the limit, and what is done without a call.
         assert limit + STORAGE.pause + 60 < timeout
     assert RESOURCE_MANAGER.call < step.ACT_SECONDS <= limits.STEP_SECONDS / 2
@@ -82,7 +82,7 @@ def test_a_function_should_have_its_limit(name: str, monkeypatch: pytest.MonkeyP
     given: Any = func.HttpRequest("GET", "http://test/", body=b"")
     if name in QUEUES:
         given = func.QueueMessage(id="m", body=b"{}")
-    elif name == "sweep":
+    elif name in ("sweep", "backup"):
         given = TimerRequest(past_due=False)
     # The function for alerts is bound only where the environment names a receiver.
     handler = queues.alerts if name == "alerts" else functions()[name].get_user_function()

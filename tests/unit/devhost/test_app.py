@@ -54,12 +54,24 @@ def test_every_kind_of_trigger_should_be_indexed() -> None:
     assert isinstance(queue, QueueFunction)
     assert (queue.queue, queue.argument) == ("launches", "msg")
     assert isinstance(timer, TimerFunction)
-    assert (timer.name, timer.seconds) == ("sweep", 30)
+    assert (timer.name, timer.seconds, timer.offset) == ("sweep", 30, 0)
+
+
+def test_a_daily_schedule_should_be_a_day_with_an_offset() -> None:
+    app = func.FunctionApp()
+
+    @app.timer_trigger("timer", "0 15 3 * * *")
+    def backup(timer: func.TimerRequest) -> None: ...
+
+    assert backup
+    (found,) = index(app.get_functions(), {})
+    assert isinstance(found, TimerFunction)
+    assert (found.seconds, found.offset) == (86_400, 3 * 3600 + 15 * 60)
 
 
 def test_the_host_should_refuse_none_of_this_projects_functions() -> None:
     names = [one.name for one in index(functions().values(), {})]
-    assert {"launch_instance", "web_home", "provisioning", "teardown", "health", "sweep"} <= set(names)
+    assert {"launch_instance", "web_home", "provisioning", "teardown", "health", "sweep", "backup"} <= set(names)
 
 
 @pytest.mark.parametrize("kind", [StepMessage, ProbeMessage, AlertMessage])
@@ -127,7 +139,7 @@ def takes_timer(timer: func.TimerRequest) -> None: ...
 def test_another_schedule_than_every_so_many_seconds_should_be_refused(schedule: str) -> None:
     app = func_app()
     app.timer_trigger("timer", schedule)(takes_timer)
-    assert f"devhost knows schedules like '*/30 * * * * *' only, not '{schedule}'" in refused(app)
+    assert f"devhost knows schedules like '*/30 * * * * *' and '0 15 3 * * *' only, not '{schedule}'" in refused(app)
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,8 @@ class World:
         self.runs.append(self.now.strftime("%H:%M:%S"))
 
 
-def listen(world: World, body: Callable[[func.TimerRequest], None], seconds: int = 60) -> None:
-    function = TimerFunction(name="sweep", argument="timer", seconds=seconds)
+def listen(world: World, body: Callable[[func.TimerRequest], None], seconds: int = 60, offset: int = 0) -> None:
+    function = TimerFunction(name="sweep", argument="timer", seconds=seconds, offset=offset)
     listener = TimerListener(function, InThreads({"sweep": body}), world.clock, world.sleep)
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(listener.run())
@@ -51,6 +51,12 @@ def test_occurrences_should_be_counted_from_the_full_minute() -> None:
     world.now += timedelta(seconds=2.5)
     listen(world, world.record, seconds=30)
     assert world.runs == ["12:01:00", "12:01:30", "12:02:00"]
+
+
+def test_a_daily_timer_should_fire_at_its_time_of_day() -> None:
+    world = World(timedelta(days=2))
+    listen(world, world.record, seconds=86_400, offset=3 * 3600 + 15 * 60)
+    assert world.runs == ["03:15:00", "03:15:00"]
 
 
 def test_an_overrun_should_fire_once_at_once_and_missed_ticks_should_collapse() -> None:

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from azure.functions.timer import TimerRequest
 
 from shared.lifecycle.timeouts import Timeouts
 from shared.queues import LAUNCHES
+from tests.functional.exporting import copied
 from tests.functional.listening import Listening
 from tests.unit.infra.snapshots import NAMES, of
 from tests.unit.infra.templates import INFRA, ROOT, code
@@ -35,6 +37,8 @@ def lines() -> Iterator[list[Line]]:
     world.call("GET", "/api/instances", token="not-a-token-of-ours")
     world.delete(instance_id)
     world.run(Timeouts().release_alert + 720)
+    world.rebuild(back_up=copied)
+    world.functions["backup"].get_user_function()(TimerRequest(past_due=False))
     yield world.lines()
     world.ear.close()
 
@@ -43,6 +47,11 @@ def test_a_sweep_should_log_the_line_that_the_alert_counts(lines: list[Line]) ->
     sweeps = [line for line in lines if line.get("event") == _event("sweep")]
     assert len(sweeps) > 10
     assert sweeps[0]["live"] == 1
+
+
+def test_a_copy_should_log_the_line_that_the_alert_counts(lines: list[Line]) -> None:
+    (line,) = [line for line in lines if line.get("event") == _event("backup")]
+    assert line["rows"] == 7
 
 
 def test_messages_that_are_buried_or_given_up_should_be_seen(lines: list[Line]) -> None:

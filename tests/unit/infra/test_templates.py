@@ -143,7 +143,7 @@ def test_the_launcher_should_be_allowed_what_skypilot_was_seen_to_ask() -> None:
 
 def test_every_file_that_is_loaded_should_be_there() -> None:
     loaded = [(path, name) for path in FILES for name in re.findall(r"loadTextContent\('([^']+)'\)", code(path))]
-    assert len(loaded) == 11
+    assert len(loaded) == 12
     for path, name in loaded:
         assert (path.parent / name).read_text("utf-8").strip(), name
 
