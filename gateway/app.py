@@ -40,7 +40,7 @@ HOLD_STREAM_SECONDS = 600.0
 come back later, so it waits as long as three tries of the official client would."""
 STALE_SECONDS = 600.0
 """How old the list of endpoints may be before the gateway reports that it is not ready; it goes on serving."""
-LEFT_AFTER = 0.1
+LEFT_AFTER = 0.05
 """Seconds after which it is noticed that a client has left; most requests take longer, and the others are spared it."""
 _PASSED_ON = {name.encode(): name for name in ("content-type", "accept", "anthropic-version", "traceparent")}
 """Of a client's headers, those that a node gets. Never its key."""
@@ -139,9 +139,12 @@ class Gateway:
         refusal = self.limits.take(key)
         if refusal is not None:
             raise _limited(refusal)
-        with Body(self.bodies) as body:
-            raw = await _read(receive, body)
-            await self._served(_exchange(path, headers, endpoint, key, raw, request_id), receive, send)
+        try:
+            with Body(self.bodies) as body:
+                raw = await _read(receive, body)
+                await self._served(_exchange(path, headers, endpoint, key, raw, request_id), receive, send)
+        finally:
+            self.limits.ended(key.key_id)
 
     async def _served(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         """Serve until the answer is complete or the client has gone, whichever comes first."""

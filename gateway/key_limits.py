@@ -1,9 +1,11 @@
-"""What a key may use: requests and tokens per minute, tokens per month. Pure.
+"""What a key may use: requests at once and per minute, tokens per minute and per month. Pure.
 
-The limits hold for all gateways together. Each counts what it lets through at once, and learns every few seconds what
-the others did (`gateway.key_usage`). Until it learns more, it lets through no more than its share of what was left.
+Save the first, the limits hold for all gateways together. Each counts what it lets through at once, and learns every
+few seconds what the others did (`gateway.key_usage`). Until it learns more, it lets through no more than its share of
+what was left.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -100,6 +102,7 @@ class _Counted:
 class KeyLimits:
     def __init__(self, clock: Callable[[], float], now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._clock, self.now = clock, now
+        self._running: Counter[str] = Counter()
         self._requests: dict[str, _Bucket] = {}
         self._tokens: dict[str, _Bucket] = {}
         self._counted: dict[tuple[str, str], _Counted] = {}
@@ -110,14 +113,21 @@ class KeyLimits:
         self._gateways = 1
 
     def take(self, key: EndpointKey) -> KeyRefusal | None:
-        """Count a request, unless a limit is reached."""
+        """Count a request that begins, unless a limit is reached. One that is counted has to be given to `ended`."""
         month = month_of(self.now())
-        refusal = self._month_refusal(key, month) or self._minute_refusal(key)
+        refusal = self._running_refusal(key) or self._month_refusal(key, month) or self._minute_refusal(key)
         if refusal is None:
+            self._running[key.key_id] += 1
             if (bucket := self._requests.get(key.key_id)) is not None:
                 bucket.take(1)
             self._of(month, key.key_id).requests += 1
         return refusal
+
+    def ended(self, key_id: str) -> None:
+        """Note that a request has ended, whatever became of it."""
+        self._running[key_id] -= 1
+        if not self._running[key_id]:
+            del self._running[key_id]
 
     def used(self, key_id: str, tokens: int) -> None:
         """Count the tokens of an answer, when it ends: until then they are not known."""
@@ -164,6 +174,13 @@ class KeyLimits:
         if counted is None:
             counted = self._counted[month, key_id] = _Counted()
         return counted
+
+    def _running_refusal(self, key: EndpointKey) -> KeyRefusal | None:
+        limit = key.requests_at_once
+        if limit is None or self._running[key.key_id] < limit:
+            return None
+        message = f"This key's limit of {limit} requests at once is reached."
+        return KeyRefusal(message, "rate_limit_exceeded", "requests", 1)
 
     def _month_refusal(self, key: EndpointKey, month: str) -> KeyRefusal | None:
         limit = key.tokens_per_month

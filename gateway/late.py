@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from types import TracebackType
 
-PRECISION_SECONDS = 0.1
+PRECISION_SECONDS = 0.05
 """How late what is late may be noticed."""
 
 

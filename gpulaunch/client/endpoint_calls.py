@@ -102,6 +102,7 @@ class EndpointCalls(ABC):
         *,
         tokens_per_minute: int | None = None,
         tokens_per_month: int | None = None,
+        requests_at_once: int | None = None,
     ) -> NewKey:
         """Make a key with which an application calls an endpoint; `key` of the answer is shown this once.
 
@@ -111,6 +112,7 @@ class EndpointCalls(ABC):
             "requests_per_minute": requests_per_minute,
             "tokens_per_minute": tokens_per_minute,
             "tokens_per_month": tokens_per_month,
+            "requests_at_once": requests_at_once,
         }
         # An app of an earlier version refuses fields that it does not know.
         body = {"name": application, **{field: value for field, value in limits.items() if value is not None}}

@@ -145,6 +145,8 @@ class KeyRequest(Outside):
     when it ends, so the requests under way may go beyond."""
     tokens_per_month: Annotated[Wide, Field(ge=1, le=1_000_000_000_000)] | None = None
     """How many tokens may be used in a calendar month, UTC; null: any number."""
+    requests_at_once: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """How many of its requests may be under way at once, or wait, at each gateway; null: any number."""
 
 
 class KeyView(Answer):
@@ -162,6 +164,8 @@ class KeyView(Answer):
     """How many tokens of prompts and answers may be used in a minute; null: any number."""
     tokens_per_month: Wide | None
     """How many tokens may be used in a calendar month, UTC; null: any number."""
+    requests_at_once: int | None = None
+    """How many of its requests may be under way at once, or wait, at each gateway; null: any number."""
     requests_this_month: Wide = 0
     """Requests that were let through this month, UTC; known some seconds late."""
     tokens_this_month: Wide = 0

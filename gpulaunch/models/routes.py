@@ -49,6 +49,7 @@ class EndpointKey(Kept):
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     tokens_per_month: int | None = None
+    requests_at_once: int | None = None
 
 
 class RoutedSlot(Stored):

@@ -38,6 +38,7 @@ class EndpointKeys:
             requests_per_minute=wanted.requests_per_minute,
             tokens_per_minute=wanted.tokens_per_minute,
             tokens_per_month=wanted.tokens_per_month,
+            requests_at_once=wanted.requests_at_once,
         )
 
         def add(record: EndpointRecord) -> EndpointRecord:

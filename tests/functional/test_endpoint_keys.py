@@ -93,6 +93,7 @@ class TestKeys:
             {"name": "a", "requests_per_minute": 0},
             {"name": "a", "tokens_per_minute": 0},
             {"name": "a", "tokens_per_month": 1.5},
+            {"name": "a", "requests_at_once": 0},
             {"name": "a", "x": 1},
         ],
     )
@@ -103,6 +104,7 @@ class TestKeys:
     def test_a_key_should_have_its_limits_where_gateways_read_them(self, world: World) -> None:
         create(world)
         limits = {"requests_per_minute": 60, "tokens_per_minute": 10_000, "tokens_per_month": 5_000_000_000}
+        limits |= {"requests_at_once": 4}
         made = world.call("POST", KEYS, {"name": "search", **limits}).json
         assert {name: made[name] for name in limits} == limits
         found = as_gateway(world).find_key(hash_of_key(made["key"]))

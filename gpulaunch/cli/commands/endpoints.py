@@ -224,6 +224,7 @@ def keys(
     requests_per_minute: Annotated[int | None, typer.Option(metavar="N", help="With --add: the key's limit.")] = None,
     tokens_per_minute: Annotated[int | None, typer.Option(metavar="N", help="With --add: prompts and answers.")] = None,
     tokens_per_month: Annotated[int | None, typer.Option(metavar="N", help="With --add: calendar month, UTC.")] = None,
+    requests_at_once: Annotated[int | None, typer.Option(metavar="N", help="With --add: at each gateway.")] = None,
     as_json: Json = False,
 ) -> None:
     """List, make and revoke the keys with which applications call an endpoint."""
@@ -235,6 +236,7 @@ def keys(
             requests_per_minute,
             tokens_per_minute=tokens_per_minute,
             tokens_per_month=tokens_per_month,
+            requests_at_once=requests_at_once,
         )
         view = session.gpu.endpoint(name)
         session.answer(made, lambda: _usage(session, view, made))
@@ -245,11 +247,11 @@ def keys(
         if not found:
             session.note(f"No keys. Make one: gpulaunch keys {name} --add APPLICATION")
             return
-        rows = table("ID", "APPLICATION", "MADE", "REQUESTS/MIN", "TOKENS/MIN", "TOKENS THIS MONTH")
+        rows = table("ID", "APPLICATION", "MADE", "AT ONCE", "REQUESTS/MIN", "TOKENS/MIN", "TOKENS THIS MONTH")
         for one in found:
             made_at = one.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
             month = f"{one.tokens_this_month:,} of {_limit(one.tokens_per_month)}"
-            limits = (_limit(one.requests_per_minute), _limit(one.tokens_per_minute))
+            limits = [_limit(n) for n in (one.requests_at_once, one.requests_per_minute, one.tokens_per_minute)]
             add_row(rows, one.key_id, one.name, made_at, *limits, month)
         session.out.print(rows)
 

@@ -95,6 +95,22 @@ class TestCallers:
 
         play(story)
 
+    @pytest.mark.parametrize("leaves", [True, False])
+    def test_a_key_s_requests_at_once_should_be_limited_however_they_end(self, *, leaves: bool) -> None:
+        async def story(desk: Desk) -> None:
+            desk.list(endpoint(node(1), requests_at_once=1))
+            desk.upstream.acts["inst-1"] = [[b"data: 1\n\n", last := asyncio.Event()]]
+            first = desk.begin(CHAT | {"stream": True})
+            await settle()
+            second = await desk.call()
+            assert (second.status, second.code, second.headers["retry-after"]) == (429, "rate_limit_exceeded", "1")
+            (first.left if leaves else last).set()
+            await first.task
+            desk.upstream.acts["inst-1"] = [500]
+            assert [(await desk.call(one)).status for one in (b"{", CHAT, CHAT)] == [400, 500, 200]
+
+        play(story)
+
 
 class TestRequests:
     @pytest.mark.parametrize(

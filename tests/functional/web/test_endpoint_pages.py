@@ -242,6 +242,7 @@ class TestKeys:
         world.rebuild(settings=settings(GPULAUNCH_GATEWAY_URL=GATEWAY))
         served(world)
         limits = {"requests_per_minute": "60", "tokens_per_minute": "", "tokens_per_month": "5000000"}
+        limits |= {"requests_at_once": "4"}
         made = admin.send(PAGE, f"{PAGE}/keys", {"name": "search", **limits})
         assert made.status == 201
         [key] = re.findall(r"gl-[\w-]{43}", made.body.decode())
@@ -252,7 +253,7 @@ class TestKeys:
         assert key not in page.body.decode()
         assert hash_of_key(key) not in page.body.decode()
         assert "search Revoke" in text_of(page)
-        assert "This month 0 of 5,000,000 tokens in 0 requests · 60 requests per minute" in text_of(page)
+        assert "This month 0 of 5,000,000 tokens in 0 requests · 4 at once · 60 requests per minute" in text_of(page)
 
     @pytest.mark.parametrize(
         ("typed", "field"),

@@ -97,9 +97,22 @@ def test_a_refused_request_should_not_count(limits: KeyLimits) -> None:
     assert limits.unwritten() == {(MONTH, "a"): Use(requests=1, tokens=20)}
 
 
-@pytest.mark.parametrize("name", ["requests_per_minute", "tokens_per_minute", "tokens_per_month"])
+@pytest.mark.parametrize("name", ["requests_at_once", "requests_per_minute", "tokens_per_minute", "tokens_per_month"])
 def test_a_limit_of_nothing_should_be_kept_and_not_fail(limits: KeyLimits, name: str) -> None:
     assert limits.take(key("a", **{name: 0})) is not None
+
+
+def test_as_many_requests_as_a_key_may_have_should_be_let_through_at_once(limits: KeyLimits) -> None:
+    limited, other = key("a", requests_at_once=2), key("b", requests_at_once=1)
+    assert [limits.take(one) for one in (limited, limited, other)] == [None] * 3
+    assert refused(limits, limited) == ("rate_limit_exceeded", "requests", 1)
+    limits.ended("a")
+    assert limits.take(limited) is None
+    assert limits.take(limited) is not None
+    assert limits.take(key("a")) is None, "the limit was lifted"
+    for _ in range(3):
+        limits.ended("a")
+    assert [limits.take(limited) for _ in range(2)] == [None] * 2
 
 
 def test_a_month_should_be_counted_and_begin_anew(limits: KeyLimits, clock: Seconds) -> None:
