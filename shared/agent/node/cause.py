@@ -19,7 +19,7 @@ _MESSAGE_LINES = 4
 """Of an exception; validation errors have their words in the second and third."""
 
 _PREFIX = re.compile(
-    r"^(\x1b\[[0-9;]*m)*(\([\w-]+( [\w-]+)*( pid=\d+)?\)\s*)*(\x1b\[[0-9;]*m)*"
+    r"^(\x1b\[[0-9;]*m)*(\([\w-]+( [\w-]+)*( pid=\d+)?\)\s*)*(\x1b\[[0-9;]*m)*(\s*\|\s+)?"
     r"((?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) +[\d-]+ +[\d:,.]+ +(\[[^\]]*\] ?)?)?"
 )
 """What vLLM puts before each line: `(EngineCore_DP0 pid=1234) ERROR 11-26 10:00:00 [core.py:708] `."""
@@ -34,8 +34,16 @@ _WRAPPERS = re.compile(
 )
 _AFTERMATH = re.compile(
     r"^(\w+\.)*(BrokenPipeError|ConnectionResetError|ConnectionRefusedError|EOFError|DistStoreError)"
+    r"|NCCL communicator was aborted|Connection closed by (remote )?peer|^(\w+\.)*ExceptionGroup: |^\w*Warning: "
 )
-"""What other processes say when the one with the cause has gone."""
+"""What other processes say when the one with the cause has gone, and what is said in passing."""
+_NATIVE = re.compile(
+    r"^\s*what\(\):\s+(?P<what>.+)|^thread '.*' panicked at |error while loading shared libraries: "
+    r"|symbol lookup error: |Assertion .* failed\.$"
+)
+"""How libraries in C++ and Rust end a process, without an exception in Python."""
+_MORE = re.compile(r"^Last error:\s*$")
+"""NCCL's own words for what it calls an unhandled error follow this line."""
 _USAGE = re.compile(r"^(\S+ )*\S+: error: ")
 _OUT_OF_MEMORY = "its process was killed, most likely because the machine's memory was used up"
 _SIGNALS: dict[int, str] = {
@@ -55,6 +63,9 @@ def of_server(lines: Sequence[str], code: int) -> tuple[str, int | None]:
         found = next((at for at, (text, _) in enumerate(plain) if _USAGE.match(text)), None)
     if found is not None:
         return _message(plain, found), found
+    found = next((at for at, (text, _) in enumerate(plain) if _NATIVE.search(text)), None)
+    if found is not None:
+        return _native(plain, found), found
     number = -code if code < 0 else code - 128
     words = _SIGNALS.get(number)
     if words is not None:
@@ -91,7 +102,7 @@ def _first_exception(plain: Sequence[tuple[str, str | None]]) -> int | None:
 
 
 def _is_cause(text: str) -> bool:
-    return _WRAPPERS.search(text) is None and _AFTERMATH.match(text) is None
+    return _WRAPPERS.search(text) is None and _AFTERMATH.search(text) is None
 
 
 def _is_aftermath(text: str) -> bool:
@@ -106,7 +117,19 @@ def _message(plain: Sequence[tuple[str, str | None]], at: int) -> str:
         if ended or _is_log_line(text):
             break
         words.append(text.strip())
+    told = next((at + n for n, (text, _) in enumerate(plain[at + 1 : at + 9], 1) if _MORE.match(text)), None)
+    if told is not None and told + 1 < len(plain):
+        words.append(plain[told + 1][0].strip())
     return " ".join(words)[:MOST]
+
+
+def _native(plain: Sequence[tuple[str, str | None]], at: int) -> str:
+    """What a library said in C++, or in Rust, whose reason is in the line after the place."""
+    found = _NATIVE.search(plain[at][0])
+    if found is not None and found["what"]:
+        return found["what"][:MOST]
+    panicked = "panicked at " in plain[at][0] and at + 1 < len(plain)
+    return " ".join([plain[at][0].strip(), *([plain[at + 1][0].strip()] if panicked else [])])[:MOST]
 
 
 def _is_log_line(text: str) -> bool:
@@ -116,25 +139,33 @@ def _is_log_line(text: str) -> bool:
 _UNREACHABLE = re.compile(r"connection broken by '?(?P<why>[^']*)'?", re.IGNORECASE)
 _INSTALL_ERROR = re.compile("^\\s*(ERROR|error|fatal error|\u00d7):? ")
 _COMPILER = re.compile(r"\bfatal error: |^\s*error: command ")
+_FULL = re.compile(r"No space left on device|Disk quota exceeded")
+_NOT_FOUND = re.compile(r"Could not find a version|No matching distribution|Could not fetch URL|Max retries exceeded")
+"""What pip makes of an index that does not answer."""
 _INSTALL_NOISE = re.compile(
     r"ResolutionImpossible|No matching distribution found|subprocess-exited-with-error|Failed building wheel"
 )
 
 
-def of_installation(lines: Sequence[str]) -> tuple[str, int | None]:
-    """The cause of a failed installation by uv or pip and the index of its line."""
+def of_installation(lines: Sequence[str], code: int | None = None) -> tuple[str, int | None]:
+    """The cause of a failed installation by uv or pip, which ended with a code, and the index of its line."""
     plain = [_stripped(line)[0] for line in lines]
-    full = next((at for at, text in enumerate(plain) if "No space left on device" in text), None)
+    full = next((at for at, text in enumerate(plain) if _FULL.search(text)), None)
     if full is not None:
         return f"the disk is full: {plain[full].strip()}"[:MOST], full
     broken = next((at for at, text in enumerate(plain) if _UNREACHABLE.search(text)), None)
-    if broken is not None:
+    later = [] if broken is None else [text for text in plain[broken:] if _INSTALL_ERROR.match(text)]
+    # Another try may have worked; then what failed is something else.
+    if broken is not None and (not later or any(map(_NOT_FOUND.search, later))):
         return f"the package index cannot be reached: {plain[broken].strip()}"[:MOST], broken
     compiler = next((at for at, text in enumerate(plain) if _COMPILER.search(text)), None)
     if compiler is not None:
         return plain[compiler].strip()[:MOST], compiler
     errors = [at for at, text in enumerate(plain) if _INSTALL_ERROR.match(text)]
     at = next((at for at in errors if not _INSTALL_NOISE.search(plain[at])), errors[0] if errors else None)
+    words = None if code is None else _SIGNALS.get(-code if code < 0 else code - 128)
+    if at is None and words is not None:
+        return words, None
     if at is None:
         exception = _first_exception([(text, None) for text in plain])
         last = next((place for place in range(len(plain) - 1, -1, -1) if plain[place].strip()), None)

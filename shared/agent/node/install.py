@@ -27,6 +27,8 @@ class Installer:
         self.output = config.work / "install.log"
         self._began = 0
         """Where in the log its latest command begins."""
+        self._code: int | None = None
+        """With which that one ended."""
 
     def install(self) -> Path:
         """Return the `vllm` to run.
@@ -85,9 +87,10 @@ class Installer:
             if self._stop.wait(0.2):
                 child.stop(2)
                 raise StoppedError
-        return child.poll() == 0
+        self._code = child.poll()
+        return self._code == 0
 
     def _failure(self, what: str) -> FatalError:
         lines = lines_since(self.output, self._began)
-        why, place = of_installation(lines)
+        why, place = of_installation(lines, self._code)
         return FatalError("install_failed", f"{what}: {why}", excerpt(lines, place))

@@ -95,6 +95,44 @@ def test_the_cause_of_a_server_that_ended_should_be_the_first_failure(log: str, 
     assert place is None or any(word in log.splitlines()[place] for word in cause.split()[:1])
 
 
+CPP = """INFO 11-26 10:00:00 [x.py:1] Loading weights
+terminate called after throwing an instance of 'c10::Error'
+  what():  CUDA error: no kernel image is available for execution on the device
+Exception raised from c10_cuda_check_implementation
+"""
+RUST = """thread '<unnamed>' panicked at tokenizers/src/lib.rs:10:5:
+called `Result::unwrap()` on an `Err` value: Error("data did not match any variant")
+note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
+"""
+NCCL = """torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:94, unhandled system error
+ncclSystemError: System call (e.g. socket, malloc) or external library call failed or device error.
+Last error:
+Error while creating shared memory segment /dev/shm/nccl-abc (size 9637888)
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "code", "words"),
+    [
+        (CPP, -6, "CUDA error: no kernel image is available for execution on the device"),
+        (RUST, 101, "data did not match any variant"),
+        ("vllm: error while loading shared libraries: libcudart.so.12: cannot open\n", 127, "libcudart.so.12"),
+        (NCCL, 1, "Error while creating shared memory segment /dev/shm/nccl-abc"),
+        (f"RuntimeError: NCCL communicator was aborted\n{OOM}\n", 1, OOM),
+        (f"FutureWarning: x is deprecated\n{OOM}\n", 1, OOM),
+        (
+            "  | ExceptionGroup: unhandled (1)\n  +-+---- 1 ----\n    | OSError: [Errno 98] in use\n",
+            1,
+            "OSError",
+        ),
+    ],
+)
+def test_the_cause_should_be_found_whatever_program_says_it(log: str, code: int, words: str) -> None:
+    found, place = of_server(log.splitlines(), code)
+    assert words in found
+    assert place is not None
+
+
 @pytest.mark.parametrize(
     ("code", "words"), [(-9, "memory was used up"), (137, "memory was used up"), (-11, "segmentation")]
 )
@@ -158,6 +196,9 @@ ERROR: Failed to build installable wheels
         (PIP_NET, "the package index cannot be reached"),
         (PIP_DISK, "the disk is full"),
         (PIP_BUILD, "Python.h: No such file or directory"),
+        # The index answered at another try.
+        (PIP_NET.splitlines()[0] + "\n" + PIP_BUILD, "Python.h: No such file or directory"),
+        ("OSError: [Errno 122] Disk quota exceeded: '/home/x/.cache'\n", "the disk is full"),
         ("sh: 1: uv: not found\n", "uv: not found"),
         ("", "no output"),
     ],
@@ -167,6 +208,12 @@ def test_the_cause_of_a_failed_installation_should_not_be_its_last_line(log: str
     assert words in found
     assert "notice" not in found
     assert len(found) <= MOST
+
+
+def test_an_installation_that_was_killed_should_say_so() -> None:
+    assert "memory was used up" in of_installation(["Resolved 198 packages"], -9)[0]
+    assert of_installation(["Resolved 198 packages"], 1)[0] == "Resolved 198 packages"
+    assert "the disk is full" in of_installation(PIP_DISK.splitlines(), -9)[0]
 
 
 def test_an_excerpt_should_show_the_cause_and_the_end() -> None:
