@@ -161,6 +161,15 @@ def test_an_eviction_notice_should_begin_the_recovery_at_once(push: NodeWorld) -
     assert push.node(instance_id, "heartbeat", {}).json["renewed"] is False
 
 
+def test_what_a_job_said_should_be_in_the_log_of_its_instance(push: NodeWorld) -> None:
+    instance_id = push.to_ready(job={"command": ["evaluate"]})
+    report = {"phase": "serving", "job": {"exit_code": 3}, "log_tail": ["no such file: data.jsonl"]}
+    assert push.node(instance_id, "progress", report).json["renewed"] is False
+    push.run(60)
+    assert push.show(instance_id)["ending"]["message"] == "The job exited with code 3."
+    assert push.call("GET", f"/api/instances/{instance_id}/logs").json["lines"] == ["no such file: data.jsonl"]
+
+
 def test_the_end_of_the_job_should_end_the_instance(push: NodeWorld) -> None:
     instance_id = push.to_ready()
     assert push.node(instance_id, "complete", {"exit_code": 0}).status == 200

@@ -88,7 +88,7 @@ class Reporter:
         self._load, self._log = load, log
         self._phase = ""
         self._fetched = -1
-        self._registered = self._completed = False
+        self._registered = self._completed = self._output_told = False
         self.noticed = threading.Event()
         """The control plane accepted the notice."""
         self._reported_at = float("-inf")
@@ -105,6 +105,8 @@ class Reporter:
         if state.phase == SERVING and not self._registered:
             version = {} if state.version is None else {"vllm_version": state.version}
             return "register", {"port": state.port, **version}
+        if state.exit_code is not None and not self._output_told:
+            return "progress", state.status(100)
         if state.exit_code is not None and not self._completed:
             return "complete", {"exit_code": state.exit_code}
         beat = min(60.0, self._lease.seconds / 5)
@@ -130,6 +132,7 @@ class Reporter:
         self._failures, self._reported_at = 0, self._clock.ticks()
         if name == "progress":
             self._phase, self._fetched = body["phase"], body.get("fetched_bytes", self._state.fetched)
+            self._output_told |= "job" in body
         self._registered |= name == "register"
         self._completed |= name == "complete"
         if name == "notice":

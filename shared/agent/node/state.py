@@ -33,7 +33,7 @@ class State:
         self.exit_code: int | None = None
         self.tail: Callable[[], list[str]] = list
         self.evidence: Sequence[str] = ()
-        """Of a failure: the log lines that show its cause."""
+        """The log lines that show a failure's cause, or what a job said."""
         self.changed = threading.Event()
 
     def enter(self, phase: str, detail: str = "", failure: str = "") -> None:
@@ -64,7 +64,9 @@ class State:
         self._log(f"notice: {notice}")
         self.changed.set()
 
-    def finish_job(self, exit_code: int) -> None:
+    def finish_job(self, exit_code: int, output: Sequence[str] = ()) -> None:
+        """The job ended; its last lines are what the log is to show."""
+        self.evidence = self.evidence or output
         self.exit_code = exit_code
         self._log(f"the job exited with {exit_code}")
         self.changed.set()

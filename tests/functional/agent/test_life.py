@@ -136,6 +136,17 @@ def test_a_job_runs_once_against_the_endpoint_and_its_exit_code_is_reported(
     assert [body.exit_code for body in control.bodies("complete")] == [42]
 
 
+def test_what_a_job_said_is_reported_with_its_end_and_without_the_key(
+    nodes: Nodes, store: Store, control: ControlPlane
+) -> None:
+    command = ["sh", "-c", "echo with $OPENAI_API_KEY; echo no such file: data.jsonl >&2; exit 3"]
+    control.assignment = nodes.assignment(model(store), job={"command": command})
+    nodes.start(push=control)
+    eventually(lambda: control.bodies("complete"))
+    (told,) = [body for body in control.bodies("progress") if body.job is not None]
+    assert (told.job.exit_code, told.log_tail) == (3, ["with [hidden]", "no such file: data.jsonl"])
+
+
 def test_a_job_that_cannot_start_is_reported_when_asked(nodes: Nodes, store: Store) -> None:
     node = nodes.start(pull=nodes.assignment(model(store), job={"command": ["no-such-program; touch owned"]}))
     node.reaches("serving")
