@@ -221,7 +221,8 @@ class Checks:
         if name in self._told or name not in self._machines():
             return False
         self._told.add(name)
-        if self._azure is None:
+        # Azure knows whether there is a machine, and nobody else whether SkyPilot still launches one.
+        if self._azure is None or name in self._launches():
             self.lied[name] = self._scheduler.seconds
         return True
 
