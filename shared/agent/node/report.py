@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 import json
 import threading
+import urllib.parse
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
@@ -18,9 +19,10 @@ from shared.agent.node.errors import NETWORK_ERRORS, FetchError, RetryableError,
 from shared.agent.node.log import Log
 from shared.agent.node.proof import NONCE_HEADER, PROOF_HEADER, authorization, proof
 from shared.agent.node.state import FAILED, SERVING, Lease, State
-from shared.agent.node.transport import Http, retry_after
+from shared.agent.node.transport import Http, JsonAnswer, retry_after
 
 PROGRESS_SECONDS = 5.0
+_REDIRECTS = 3
 _NONCES = 200_000
 """Remembered: two months of a question each half minute, which is longer than any node lives."""
 
@@ -41,7 +43,7 @@ class ControlPlane:
             FetchError: The model's source cannot be read.
         """
         try:
-            answer = self._http.json("GET" if body is None else "POST", f"{self._base}/{name}", self._headers, body)
+            answer = self._asked(name, body)
         except NETWORK_ERRORS as error:
             raise RetryableError(f"{name}: {error}") from error
         data: dict[str, Any] = answer.data or {}
@@ -54,6 +56,25 @@ class ControlPlane:
         elif isinstance(data.get("lease_seconds"), int):
             self._lease.renew(data["lease_seconds"])
         return data
+
+    def _asked(self, name: str, body: Any) -> JsonAnswer:
+        """The answer, also where the app's front end redirects, as to https; the token goes to no other host.
+
+        Raises:
+            OSError, HTTPException: No answer came.
+            RetryableError: It redirects elsewhere.
+        """
+        url, method = f"{self._base}/{name}", "GET" if body is None else "POST"
+        for _ in range(_REDIRECTS):
+            answer = self._http.json(method, url, self._headers, body)
+            if answer.status not in (301, 302, 307, 308):
+                return answer
+            here, url = url, urllib.parse.urljoin(url, answer.headers.get("Location") or "")
+            there, asked = urllib.parse.urlsplit(url), urllib.parse.urlsplit(here)
+            if there.hostname != asked.hostname or there.scheme not in ("https", asked.scheme):
+                address = f"{there.scheme}://{there.netloc}"
+                raise RetryableError(f"{name}: redirected to {address}; GPULAUNCH_PUBLIC_URL has to be that address")
+        raise RetryableError(f"{name}: redirected in a circle")
 
     def assignment(self) -> dict[str, Any]:
         """What to fetch and serve.

@@ -1,5 +1,6 @@
 """The lease, and what the agent reports when."""
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import pytest
@@ -9,7 +10,7 @@ from shared.agent.node.log import Log
 from shared.agent.node.report import ControlPlane, Reporter
 from shared.agent.node.state import FAILED, SERVING, STOPPING, Lease, State
 from shared.domain.node import NodeRegistration, NodeStatus, NoticeReport
-from tests.unit.agent.fakes import Answers, FakeClock, FakeHttp, always, json_answer, node_config
+from tests.unit.agent.fakes import Answer, Answers, FakeClock, FakeHttp, always, json_answer, node_config
 
 
 def control(answer: Answers, clock: FakeClock) -> tuple[ControlPlane, Lease]:
@@ -46,6 +47,44 @@ def test_an_answer_that_the_attempt_is_over_ends_the_node(answer: tuple[int, obj
     plane, lease = control(always(lambda: json_answer(*answer)), FakeClock())
     plane.call("heartbeat", {})
     assert lease.over
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("body", [None, {"running_requests": 0}])
+def test_a_redirect_of_the_apps_own_front_end_should_be_followed(status: int, body: dict[str, Any] | None) -> None:
+    asked: list[tuple[str, str, str | None]] = []
+
+    def answer(method: str, url: str, headers: Mapping[str, str]) -> Answer:
+        asked.append((method, url, headers.get("Authorization")))
+        if url.startswith("https://app/moved"):
+            return json_answer(200, {"renewed": True, "lease_seconds": 100})
+        return json_answer(status, None, {"Location": "/moved"})
+
+    plane, lease = control(answer, FakeClock())
+    assert plane.call("heartbeat", body)["renewed"] is True
+    assert asked[1] == (("GET" if body is None else "POST"), "https://app/moved", "Bearer t")
+    assert lease.seconds == 100
+
+
+@pytest.mark.parametrize("where", ["https://other/api", "http://app/api", "https://app.evil.test/x", "ftp://app/x"])
+def test_a_redirect_elsewhere_should_get_no_token(where: str) -> None:
+    asked: list[str] = []
+
+    def answer(method: str, url: str, headers: Mapping[str, str]) -> Answer:
+        asked.append(url)
+        return json_answer(308, None, {"Location": where})
+
+    plane, lease = control(answer, FakeClock())
+    with pytest.raises(RetryableError, match="GPULAUNCH_PUBLIC_URL has to be that address"):
+        plane.call("progress", {})
+    assert len(asked) == 1
+    assert not lease.over
+
+
+def test_a_redirect_in_a_circle_should_end() -> None:
+    plane, _ = control(always(lambda: json_answer(302, None, {"Location": "/again"})), FakeClock())
+    with pytest.raises(RetryableError, match="in a circle"):
+        plane.call("progress", {})
 
 
 class Plane:
