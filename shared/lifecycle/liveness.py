@@ -37,6 +37,17 @@ def is_heard(record: InstanceRecord, now: datetime, timeouts: Timeouts) -> bool:
     return last is not None and seconds_between(last, now) < timeouts.heard_lately
 
 
+def may_have_been_unheard(record: InstanceRecord, now: datetime, timeouts: Timeouts) -> bool:
+    """Whether a node that calls had no one to call: this step is as late as after an outage of the app.
+
+    Such a node may be further than its record says, and says so within two minutes.
+    """
+    attempt = record.attempts[-1]
+    if not attempt.calls_us or attempt.heard_at is None or is_heard(record, now, timeouts):
+        return False
+    return record.due_at is not None and seconds_between(record.due_at, now) >= timeouts.heard_lately
+
+
 def is_silent(record: InstanceRecord, now: datetime, timeouts: Timeouts) -> bool:
     """Whether the node of a ready instance, which was heard before, is heard no more."""
     last = record.attempts[-1].heard_at

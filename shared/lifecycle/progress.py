@@ -6,7 +6,7 @@ from shared.domain.instance import AttemptState, Failure, Health
 from shared.domain.node import NodeNotice, NodePhase, NodeStatus
 from shared.domain.provider import NodeState, NodeView, Probe
 from shared.domain.request import StoredJobResult
-from shared.lifecycle.liveness import is_heard, never_reported, note_heard
+from shared.lifecycle.liveness import is_heard, may_have_been_unheard, never_reported, note_heard
 from shared.lifecycle.observations import NotEnabled, Observed, ProviderUnavailable, Registered, Reported
 from shared.lifecycle.provision import bill_from_creation, give_up_attempt
 from shared.lifecycle.rules import next_deadline, overdue, termination_reason
@@ -63,6 +63,8 @@ def observed(transition: Transition, found: Observed, timeouts: Timeouts) -> Dec
         failure = overdue(transition.record, transition.now, timeouts.allowed) or never_reported(
             transition.record, transition.now, timeouts
         )
+        if failure is not None and may_have_been_unheard(transition.before, transition.now, timeouts):
+            return transition.requeue_after("advance", timeouts.silence_observed)
     if failure is not None:
         if attempt.node_up_at is None and not attempt.submitted_again and _never_had_machine(view):
             transition.change_attempt(billed_from=None)

@@ -50,6 +50,33 @@ def test_a_node_that_went_on_unseen_should_not_be_given_up_for_taking_too_long(p
     assert pull.show(instance_id)["phase"] == "ready"
 
 
+def starting(push: NodeWorld) -> str:
+    """An instance whose node reports that it installs, before the app is away for a while."""
+    instance_id = push.launch()
+    push.scripted.view = NodeView(state=NodeState.UP, address="203.0.113.7")
+    push.run(60)
+    push.node(instance_id, "progress", {"phase": "installing"})
+    push.run(1500)
+    push.node(instance_id, "progress", {"phase": "installing"})
+    push.clock.advance(600)
+    return instance_id
+
+
+def test_a_node_should_have_the_time_to_say_how_far_it_is_after_an_outage_of_the_app(push: NodeWorld) -> None:
+    instance_id = starting(push)
+    push.run(35)
+    assert push.node(instance_id, "progress", {"phase": "loading_model"}).json["renewed"] is True
+    push.run(300)
+    shown = push.show(instance_id)
+    assert (shown["phase"], len(shown["attempts"])) == ("loading_model", 1)
+
+
+def test_a_node_that_says_nothing_after_an_outage_of_the_app_should_be_given_up(push: NodeWorld) -> None:
+    instance_id = starting(push)
+    push.run(240)
+    assert push.show(instance_id)["attempts"][0]["failure"]["reason"] == "install_timeout"
+
+
 def test_a_node_that_did_not_go_on_should_be_given_up(pull: NodeWorld) -> None:
     instance_id = pull.launch()
     pull.scripted.view = NodeView(state=NodeState.UP, address="203.0.113.7")
