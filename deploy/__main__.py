@@ -7,6 +7,7 @@ from azure.core.exceptions import AzureError
 
 from deploy import backup, secrets
 from deploy.check import check
+from deploy.images import images
 from deploy.preflight import preflight
 from deploy.secrets import SetupError
 from shared.errors import StoreError
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 app.command()(preflight)
 app.command()(check)
+app.command()(images)
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(backup.app, name="backup")
 

@@ -32,6 +32,7 @@ _SPELLED = {
         "Microsoft.Resources/deployments",
         "Microsoft.Authorization/roleAssignments",
         "Microsoft.App/managedEnvironments",
+        "Microsoft.App/containerApps",
     )
 }
 

@@ -91,6 +91,24 @@ def test_compose_should_follow_its_schema(tools: Path, tmp_path: Path) -> None:
     assert check(wrong).returncode == 1
 
 
+@pytest.mark.parametrize(
+    ("schema", "pattern"), [("github-workflows", "workflows/*.yml"), ("dependabot", "dependabot.yml")]
+)
+def test_workflows_should_follow_githubs_schemas(tools: Path, tmp_path: Path, schema: str, pattern: str) -> None:
+    def check(*paths: Path) -> subprocess.CompletedProcess[str]:
+        command = [str(tools / "check-jsonschema"), "--builtin-schema", f"vendor.{schema}", *map(str, paths)]
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+
+    files = sorted((ROOT / ".github").glob(pattern))
+    done = check(*files)
+    assert done.returncode == 0, done.stdout
+    wrong = tmp_path / "wrong.yml"
+    wrong.write_text(
+        files[0].read_text("utf-8").replace("\njobs:", "\njops:").replace("\nupdates:", "\nupdate:"), "utf-8"
+    )
+    assert check(wrong).returncode == 1
+
+
 def test_the_package_should_be_indexed_as_flex_builds_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = interpreter()
     if base is None:
