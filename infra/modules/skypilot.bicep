@@ -123,7 +123,8 @@ resource server 'Microsoft.App/containerApps@2025-07-01' = {
               type: 'Liveness'
               httpGet: { path: '/api/health', port: port }
               periodSeconds: 30
-              failureThreshold: 4
+              // The first probe passes while the server waits for its predecessor; it then has five minutes to start.
+              failureThreshold: 10
               timeoutSeconds: 10
             }
           ]

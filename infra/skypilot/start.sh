@@ -22,6 +22,16 @@ http.server.ThreadingHTTPServer(("", int(sys.argv[1])), Absent).serve_forever()
 ' "${SKYPILOT_API_SERVER_LOCAL_PORT:-46580}"
 fi
 
+if [[ -n "${SKYPILOT_DB_CONNECTION_URI:-}" && -f /opt/gpulaunch/alone.py ]]; then
+  # An update starts this container beside the old one, and two servers on one database would know half of the requests each.
+  alone="$(mktemp -d)/ready"
+  python3 /opt/gpulaunch/alone.py "$$" "$alone" &
+  until [[ -f "$alone" ]]; do
+    kill -0 "$!" || exit 1
+    sleep 0.2
+  done
+fi
+
 if [[ -n "${AZURE_CLIENT_ID:-}" ]]; then
   # Before version 2.65, az used this name to tell the identity endpoint of Container Apps from a virtual machine's.
   export APPSETTING_WEBSITE_SITE_NAME="${APPSETTING_WEBSITE_SITE_NAME:-container-app}"

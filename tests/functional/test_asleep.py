@@ -13,6 +13,7 @@ from shared.storage.base import ORPHAN, Marker
 from tests.functional.skypilot_world import SkyPilotWorld
 from tests.functional.world import SEED
 from tests.standins.azure.subscription import serve_subscription
+from tests.standins.http import HttpServer, Response
 from tests.standins.sky_server import SkyServer
 
 
@@ -58,6 +59,19 @@ def test_a_server_that_is_not_there_should_refuse_the_launch_at_once(world: SkyP
         assert (answer.status, answer.json["code"]) == (503, "skypilot_unavailable"), address
     finally:
         world.server.__enter__()
+
+
+@pytest.mark.parametrize(
+    ("body", "health"), [(b'{"status": "waking"}', "waking"), (b'{"status": "healthy"}', "healthy"), (b"", "away")]
+)
+def test_a_server_that_waits_for_its_predecessor_should_be_waited_for(body: bytes, health: str) -> None:
+    """It answers in the server's place, so that the update of a container goes on (infra/skypilot/alone.py)."""
+    with HttpServer(lambda _: Response(200, body)) as server:
+        client = sky_client.SkyClient(server.url, "67706c61")
+        try:
+            assert client.health() == health
+        finally:
+            client.close()
 
 
 @pytest.mark.parametrize("answers", ["late", "never", "no-one"])

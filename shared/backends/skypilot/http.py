@@ -110,7 +110,8 @@ class SkyHttp:
         status = (_object(response) or {}).get("status")
         if status == "needs_auth":
             raise SkyRefusalError("The SkyPilot server requires a token: set SKYPILOT_SERVICE_ACCOUNT_TOKEN")
-        return "healthy" if status == "healthy" else "away"
+        # `waking`: infra/skypilot/alone.py answers for a server that waits until its predecessor has ended.
+        return "healthy" if status == "healthy" else "waking" if status == "waking" else "away"
 
     def send(
         self,
