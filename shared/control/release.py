@@ -97,7 +97,17 @@ class NodeKeeper:
         return None if view is None else view.created_at
 
     def release(self, record: InstanceRecord) -> Released:
-        """Delete the latest attempt's node, and find out from when to when it cost money."""
+        """Delete the latest attempt's node, and find out from when it cost money.
+
+        It is gone once nothing of it is left, in the cloud's own listing as well. SkyPilot forgets a cluster as soon as
+        its deletion is accepted, or when its machine disappears, whatever else is left. An instance that ends waits for
+        the last trace; the next attempt of one that goes on only for what costs money, since deleting a resource group
+        takes the cloud minutes. Garbage collection finds the rest.
+
+        Raises:
+            ProviderUnavailableError: It is not known what is left.
+            ProviderNotEnabledError: The provider cannot be used as things are set up.
+        """
         created_at, view = self.created_at(record), self._describe_unconfirmed(record)
         never_launched = view is not None and _never_launched(record.attempts[-1], view)
         listed = view is not None and view.listed
@@ -108,19 +118,6 @@ class NodeKeeper:
             never_launched=never_launched and left is CleanupStatus.NOTHING,
             listed=listed,
         )
-
-    def delete(self, record: InstanceRecord) -> bool:
-        """Delete the latest attempt's node; True once nothing of it is left, in the cloud's own listing as well.
-
-        SkyPilot forgets a cluster as soon as its deletion is accepted, or when its machine disappears, whatever else
-        is left. An instance that ends waits for the last trace; the next attempt of one that goes on only for what
-        costs money, since deleting a resource group takes the cloud minutes. Garbage collection finds the rest.
-
-        Raises:
-            ProviderUnavailableError: It is not known what is left.
-            ProviderNotEnabledError: The provider cannot be used as things are set up.
-        """
-        return self._suffices(record, self._delete(record))
 
     def _suffices(self, record: InstanceRecord, left: CleanupStatus) -> bool:
         return left is CleanupStatus.NOTHING or (

@@ -308,10 +308,11 @@ def garbage_of_another_deployment_is_taken(patch: Patch) -> None:
 def skypilots_word_is_enough(patch: Patch) -> None:
     """A release is done when SkyPilot says so, whatever Azure has."""
 
-    def credulous(keeper: Any, record: InstanceRecord) -> bool:
-        return keeper.backends(record.mode).provider.release(attempt_ref(record))
+    def credulous(keeper: Any, record: InstanceRecord) -> CleanupStatus:
+        is_gone = keeper.backends(record.mode).provider.release(attempt_ref(record))
+        return CleanupStatus.NOTHING if is_gone else CleanupStatus.MACHINE
 
-    patch.setattr(NodeKeeper, "delete", credulous)
+    patch.setattr(NodeKeeper, "_delete", credulous)
 
 
 @mutation

@@ -36,6 +36,11 @@ class Keeper:
         clouds = {"azure": self.cloud} if with_cloud else {}
         self.nodes = NodeKeeper(self.provider.backends(), clouds, deleted.__contains__)  # pyright: ignore[reportArgumentType]
 
+    @property
+    def deletions(self) -> list[str]:
+        """What was done, without the looks before it."""
+        return [act for act in self.acts if "describe" not in act]
+
 
 def record(phase: Phase = Phase.TERMINATING, mode: str = "real", **attempt: Any) -> InstanceRecord:
     given: dict[str, Any] = {"state": AttemptState.RELEASING, "billed_from": START, **attempt}
@@ -59,59 +64,59 @@ class TestDelete:
     ) -> None:
         keeper = Keeper()
         keeper.cloud.left = left
-        assert keeper.nodes.delete(record(phase)) is deleted
-        assert keeper.acts == ["release", "cloud delete in eastus"]
+        assert keeper.nodes.release(record(phase)).gone is deleted
+        assert keeper.deletions == ["release", "cloud delete in eastus"]
 
     def test_while_the_provider_still_deletes_the_cloud_should_be_left_alone(self) -> None:
         keeper = Keeper()
         keeper.provider.released = False
-        assert not keeper.nodes.delete(record())
-        assert keeper.acts == ["release"]
+        assert not keeper.nodes.release(record()).gone
+        assert keeper.deletions == ["release"]
 
     @pytest.mark.parametrize("phase", [Phase.TERMINATING, Phase.RECOVERING])
     def test_what_the_provider_still_deletes_should_not_be_taken_for_leftovers(self, phase: Phase) -> None:
         keeper = Keeper()
         keeper.provider.released, keeper.cloud.left = False, CleanupStatus.NOTHING
-        assert not keeper.nodes.delete(record(phase))
+        assert not keeper.nodes.release(record(phase)).gone
 
     def test_without_a_cloud_the_provider_s_word_should_count(self) -> None:
         keeper = Keeper(with_cloud=False)
-        assert keeper.nodes.delete(record())
+        assert keeper.nodes.release(record()).gone
         keeper.provider.released = False
-        assert not keeper.nodes.delete(record())
+        assert not keeper.nodes.release(record()).gone
 
     def test_a_simulated_node_should_not_be_looked_for_in_a_cloud(self) -> None:
         keeper = Keeper()
-        assert keeper.nodes.delete(record(mode="simulation"))
-        assert keeper.acts == ["release"]
+        assert keeper.nodes.release(record(mode="simulation")).gone
+        assert keeper.deletions == ["release"]
 
     def test_a_provider_without_an_answer_should_not_stop_the_cloud_from_ending_what_costs_money(self) -> None:
         keeper = Keeper()
         keeper.provider.released = SILENT
         with pytest.raises(ProviderUnavailableError):
-            keeper.nodes.delete(record(Phase.TERMINATING))
-        assert keeper.acts == ["release", "cloud delete in eastus"]
+            keeper.nodes.release(record(Phase.TERMINATING))
+        assert keeper.deletions == ["release", "cloud delete in eastus"]
 
     def test_for_a_next_attempt_it_should_be_waited_for_instead(self) -> None:
         keeper = Keeper()
         keeper.provider.released = SILENT
         with pytest.raises(ProviderUnavailableError):
-            keeper.nodes.delete(record(Phase.PROVISIONING))
-        assert keeper.acts == ["release"]
+            keeper.nodes.release(record(Phase.PROVISIONING))
+        assert keeper.deletions == ["release"]
 
     def test_a_cloud_without_an_answer_should_leave_it_open(self) -> None:
         keeper = Keeper()
         keeper.cloud.left = SILENT
         with pytest.raises(ProviderUnavailableError):
-            keeper.nodes.delete(record())
+            keeper.nodes.release(record())
 
     def test_where_records_were_lost_the_cloud_should_decide(self) -> None:
         keeper = Keeper()
         keeper.provider.released = RecordsLostError("it knows nothing of it")
         keeper.cloud.left = CleanupStatus.MACHINE
-        assert not keeper.nodes.delete(record())
+        assert not keeper.nodes.release(record()).gone
         keeper.cloud.left = CleanupStatus.NOTHING
-        assert keeper.nodes.delete(record())
+        assert keeper.nodes.release(record()).gone
 
     @pytest.mark.parametrize("found", [True, False])
     def test_without_a_cloud_a_person_should_decide_of_that_node_alone(self, *, found: bool) -> None:
@@ -119,10 +124,10 @@ class TestDelete:
         keeper = Keeper(with_cloud=False, deleted=(name if found else "another",))
         keeper.provider.released = RecordsLostError("it knows nothing of it")
         if found:
-            assert keeper.nodes.delete(record())
+            assert keeper.nodes.release(record()).gone
         else:
             with pytest.raises(RecordsLostError):
-                keeper.nodes.delete(record())
+                keeper.nodes.release(record())
 
 
 class TestRelease:
