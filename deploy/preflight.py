@@ -49,6 +49,8 @@ class Wish:
     spot: bool = True
     subscription: str | None = None
     """None: the only one that the account has."""
+    node_subscription: str | None = None
+    """None: the same."""
 
 
 def preflight(
@@ -63,7 +65,14 @@ def preflight(
     What is to be deployed is read from the environment, as `azd env get-values` prints it.
     """
     subscription = os.environ.get("AZURE_SUBSCRIPTION_ID") or None
-    wish = Wish(region=region, instance_type=instance_type, spot=use_spot, subscription=subscription)
+    nodes = os.environ.get("GPULAUNCH_NODE_SUBSCRIPTION_ID") or None
+    wish = Wish(
+        region=region,
+        instance_type=instance_type,
+        spot=use_spot,
+        subscription=subscription,
+        node_subscription=nodes,
+    )
     checks = AccountChecks(Arm(signed_in()), wish, DeploymentPlan.of(os.environ, region))
     raise typer.Exit(report(Session(as_json=as_json), checks.run()))
 
@@ -160,7 +169,8 @@ class AccountChecks:
 
     def _quota(self) -> str:
         region, instance_type = self._wish.region, self._wish.instance_type
-        compute = self._arm.compute(self._subscription)
+        nodes = self._wish.node_subscription or self._subscription
+        compute = self._arm.compute(nodes)
         skus = compute.resource_skus.list(filter=f"location eq '{region}'")
         sku = next((one for one in skus if one.name == instance_type), None)
         if sku is None:
@@ -182,7 +192,7 @@ class AccountChecks:
                 commands.append(
                     f"az quota update --resource-name {counter} --resource-type {kind} --limit-object"
                     f" value={used + wanted} --scope"
-                    f" /subscriptions/{self._subscription}/providers/Microsoft.Compute/locations/{region}"
+                    f" /subscriptions/{nodes}/providers/Microsoft.Compute/locations/{region}"
                 )
         if short:
             raise Lacking("; ".join(short), "; ".join(commands))

@@ -68,6 +68,10 @@ param lockData bool = true
 @description('Call /api/health from outside, every 15 minutes from three places, and alert if two of them get no answer.')
 param testAvailability bool = false
 
+@description('Subscription of the nodes, if they are to run in another one than the control plane. Roles and budget go there.')
+@maxLength(36)
+param nodeSubscriptionId string = ''
+
 @description('Memory of one instance of the app.')
 @allowed([512, 2048, 4096])
 param instanceMemoryMB int = 2048
@@ -100,6 +104,7 @@ param moreSettings string = ''
 var token = uniqueString(subscription().id, environmentName, location)
 // The first eight characters of a GUID are hexadecimal digits. Two environments never share them.
 var userId = empty(skypilotUserId) ? take(guid(subscription().id, environmentName, location), 8) : skypilotUserId
+var nodes = empty(nodeSubscriptionId) ? subscription().subscriptionId : nodeSubscriptionId
 var more = empty(moreSettings) ? {} : base64ToJson(moreSettings)
 // Handed to modules in place of their outputs, so that what-if and the snapshots know them before anything is deployed.
 var identityNames = { app: 'id-app-${token}', skypilot: 'id-skypilot-${token}', gateway: 'id-gateway-${token}' }
@@ -234,6 +239,7 @@ module skypilot 'modules/skypilot.bicep' = if (ownSkyPilot) {
     image: skypilotImage
     minReplicas: skypilotMinReplicas
     userId: userId
+    nodeSubscriptionId: nodes
     vnetId: network.outputs.vnetId
     serverSubnetId: network.outputs.serverSubnetId
     databaseSubnetId: network.outputs.databaseSubnetId
@@ -288,6 +294,7 @@ module app 'modules/app.bicep' = {
     ownGateway: ownGateway
     gatewayUrl: ownGateway ? gateway!.outputs.url : ''
     skypilotUserId: userId
+    nodeSubscriptionId: nodes
     instanceMemoryMB: instanceMemoryMB
     maximumInstances: maximumInstances
     alwaysReadyHttp: alwaysReadyHttp
@@ -314,8 +321,10 @@ module availability 'modules/availability.bicep' = if (testAvailability) {
 
 module roles 'modules/roles.bicep' = {
   name: 'roles-${token}'
+  scope: subscription(nodes)
   params: {
     token: token
+    homeSubscriptionId: subscription().subscriptionId
     groupName: group.name
     identities: identityNames
     ownSkyPilot: ownSkyPilot
@@ -323,40 +332,16 @@ module roles 'modules/roles.bicep' = {
   dependsOn: [identities]
 }
 
-// At subscription scope: every node has its own resource group.
-resource budget 'Microsoft.Consumption/budgets@2026-06-01' = if (monthlyBudget > 0) {
-  name: 'budget-${environmentName}'
-  properties: {
-    category: 'Cost'
+module budget 'modules/budget.bicep' = if (monthlyBudget > 0) {
+  name: 'budget-${token}'
+  scope: subscription(nodes)
+  params: {
+    name: 'budget-${environmentName}'
     amount: monthlyBudget
-    timeGrain: 'Monthly'
-    timePeriod: { startDate: budgetStart }
-    notifications: {
-      half: {
-        enabled: true
-        operator: 'GreaterThan'
-        threshold: 50
-        thresholdType: 'Actual'
-        contactEmails: [alertEmail]
-        contactGroups: [monitoring.outputs.actionGroupId]
-      }
-      spent: {
-        enabled: true
-        operator: 'GreaterThan'
-        threshold: 90
-        thresholdType: 'Actual'
-        contactEmails: [alertEmail]
-        contactGroups: [monitoring.outputs.actionGroupId]
-      }
-      forecast: {
-        enabled: true
-        operator: 'GreaterThan'
-        threshold: 100
-        thresholdType: 'Forecasted'
-        contactEmails: [alertEmail]
-        contactGroups: [monitoring.outputs.actionGroupId]
-      }
-    }
+    start: budgetStart
+    email: alertEmail
+    // An action group serves its own subscription.
+    actionGroupIds: nodes == subscription().subscriptionId ? [monitoring.outputs.actionGroupId] : []
   }
 }
 
@@ -374,4 +359,5 @@ output GPULAUNCH_GATEWAY_NAME string = ownGateway ? gateway!.outputs.name : ''
 output GPULAUNCH_GATEWAY_HOST string = ownGateway ? gateway!.outputs.host : ''
 output GPULAUNCH_GATEWAY_URL string = ownGateway ? gateway!.outputs.url : ''
 output GPULAUNCH_GATEWAY_DOMAIN_VERIFICATION string = ownGateway ? gateway!.outputs.domainVerification : ''
+output GPULAUNCH_NODE_SUBSCRIPTION_ID string = nodes
 output SKYPILOT_USER_ID string = userId

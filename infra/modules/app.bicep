@@ -13,6 +13,7 @@ param ownGateway bool
 @description('Read only if there is a gateway.')
 param gatewayUrl string
 param skypilotUserId string
+param nodeSubscriptionId string
 param instanceMemoryMB int
 param maximumInstances int
 param alwaysReadyHttp int
@@ -126,7 +127,7 @@ var hostSettings = {
   APPLICATIONINSIGHTS_CONNECTION_STRING: insights.properties.ConnectionString
   APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identity.properties.clientId};Authorization=AAD'
   AZURE_CLIENT_ID: identity.properties.clientId
-  AZURE_SUBSCRIPTION_ID: subscription().subscriptionId
+  AZURE_SUBSCRIPTION_ID: nodeSubscriptionId
 }
 var appSettings = {
   GPULAUNCH_ORCHESTRATOR: 'skypilot'

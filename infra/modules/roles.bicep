@@ -1,7 +1,8 @@
 targetScope = 'subscription'
 
 param token string
-@description('Where the identities are.')
+@description('Subscription and group of the identities; the roles are of this deployment\'s subscription, where nodes run.')
+param homeSubscriptionId string
 param groupName string
 param identities object
 param ownSkyPilot bool
@@ -9,12 +10,12 @@ param ownSkyPilot bool
 var contributor = 'b24988ac-6180-42a0-ab88-20f7382dd24c'
 
 resource app 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' existing = {
-  scope: resourceGroup(groupName)
+  scope: resourceGroup(homeSubscriptionId, groupName)
   name: identities.app
 }
 
 resource skypilot 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' existing = if (ownSkyPilot) {
-  scope: resourceGroup(groupName)
+  scope: resourceGroup(homeSubscriptionId, groupName)
   name: identities.skypilot
 }
 

@@ -7,6 +7,7 @@ param tags object
 param image string
 param minReplicas int
 param userId string
+param nodeSubscriptionId string
 param vnetId string
 param serverSubnetId string
 param databaseSubnetId string
@@ -105,7 +106,7 @@ resource server 'Microsoft.App/containerApps@2025-07-01' = {
           resources: { cpu: 2, memory: '4Gi' }
           env: [
             { name: 'AZURE_CLIENT_ID', value: identity.properties.clientId }
-            { name: 'AZURE_SUBSCRIPTION_ID', value: subscription().subscriptionId }
+            { name: 'AZURE_SUBSCRIPTION_ID', value: nodeSubscriptionId }
             { name: 'SKYPILOT_USER_ID', value: userId }
             { name: 'SKYPILOT_DB_CONNECTION_URI', secretRef: 'database' }
             { name: 'GPULAUNCH_TOKEN_VAULT', value: vault.properties.vaultUri }

@@ -68,6 +68,14 @@ def test_on_demand_should_count_the_family(good: ResourceManager, arm: Arm) -> N
     assert _run(arm, Wish(spot=False))["azure quota"].state == "ok"
 
 
+def test_quota_should_be_that_of_the_nodes_subscription(good: ResourceManager, arm: Arm) -> None:
+    other = "22222222-2222-3333-4444-555555555555"
+    check = _run(arm, Wish(node_subscription=other))["azure quota"]
+    assert check.state == "failed"
+    assert "could not be found" in check.detail
+    assert good.count(f"/subscriptions/{other}/providers/Microsoft.Compute/skus") == 1
+
+
 class _Nobody:
     def get_token(self, *scopes: str, **_: Any) -> AccessToken:
         raise CredentialUnavailableError(message="Please run 'az login' to set up an account")

@@ -45,6 +45,14 @@ GATEWAY = {
 TOKENS = ("KeyVault/vaults/kvs", "Key Vault Secrets User")
 
 
+NODES = "/subscriptions/33333333-3333-3333-3333-333333333333"
+"""Where the nodes of `everything` run."""
+
+
+def _elsewhere(given: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    return {(NODES if scope == SUBSCRIPTION else scope, role) for scope, role in given}
+
+
 def _named(case: str) -> dict[str, set[tuple[str, str]]]:
     """The grants with the names of roles."""
     own = {
@@ -59,7 +67,7 @@ def _named(case: str) -> dict[str, set[tuple[str, str]]]:
     [
         ("dev", {"app": APP | {TOKENS}, "skypilot": SKYPILOT}),
         ("prod", {"app": APP | {TOKENS}, "skypilot": SKYPILOT, "gateway": GATEWAY}),
-        ("everything", {"app": APP | {TOKENS}, "skypilot": SKYPILOT, "gateway": GATEWAY}),
+        ("everything", {"app": _elsewhere(APP) | {TOKENS}, "skypilot": _elsewhere(SKYPILOT), "gateway": GATEWAY}),
         ("existing-server", {"app": APP}),
     ],
 )
@@ -93,6 +101,18 @@ def test_two_environments_should_share_nothing_that_names_or_takes_a_node() -> N
     for case in ("dev", "prod"):
         environment = {item["name"]: item.get("value") for item in container(case, "skypilot")["env"]}
         assert environment["SKYPILOT_USER_ID"] == settings(case)["SKYPILOT_USER_ID"]
+
+
+@pytest.mark.parametrize(("case", "subscription"), [("prod", SUBSCRIPTION), ("everything", NODES)])
+def test_nodes_should_be_paid_watched_and_launched_in_one_subscription(case: str, subscription: str) -> None:
+    environment = {item["name"]: item.get("value") for item in container(case, "skypilot")["env"]}
+    assert f"/subscriptions/{settings(case)['AZURE_SUBSCRIPTION_ID']}" == subscription
+    assert f"/subscriptions/{environment['AZURE_SUBSCRIPTION_ID']}" == subscription
+    for kind in ("Microsoft.Consumption/budgets", "Microsoft.Authorization/roleDefinitions"):
+        assert {found["id"].partition("/providers/")[0] for found in of(case, kind)} == {subscription}
+    (budget,) = of(case, "Microsoft.Consumption/budgets")
+    groups = [notice["contactGroups"] for notice in budget["properties"]["notifications"].values()]
+    assert all(bool(found) == (subscription == SUBSCRIPTION) for found in groups)
 
 
 def test_a_chosen_user_id_should_be_taken() -> None:

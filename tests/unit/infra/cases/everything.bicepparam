@@ -22,3 +22,4 @@ param r2Endpoint = 'https://example.r2.cloudflarestorage.com'
 param s3Region = 'us-east-1'
 param moreSettings = base64('{"GPULAUNCH_WORKSPACE": "team", "GPULAUNCH_MAX_INSTANCES": "20"}')
 param testAvailability = true
+param nodeSubscriptionId = '33333333-3333-3333-3333-333333333333'
