@@ -25,7 +25,9 @@ REGION = r"^[A-Za-z0-9][A-Za-z0-9._:/@ -]{0,127}$"
 WORD = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _UNSEEN = r"\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
 """Control characters, and what is invisible or changes the direction of writing: what is shown has to be what runs."""
-SOURCE = rf"^(hf|r2|s3|https)://[A-Za-z0-9][^\s{_UNSEEN}\x22'\\<>`{{}}|^]{{0,1023}}$"
+_KEY = rf"[^\s{_UNSEEN}\x22'\\<>`{{}}|^]"
+SOURCE = rf"^(hf|r2|s3|https)://[A-Za-z0-9]{_KEY}*( {_KEY}+)*$"
+"""A bucket's folders may have blanks in their names, but not at their ends, where no one sees them."""
 
 IN_WORDS = {
     LABEL_KEY: "At most 63 letters, digits and . _ / -, starting with a letter and ending with a letter or digit.",
@@ -37,7 +39,7 @@ IN_WORDS = {
     REGION: "At most 128 letters, digits and . _ : / @ -; for example eastus.",
     WORD: "At most 64 letters, digits and . _ -; for example Standard_NV36ads_A10_v5.",
     SOURCE: "hf://org/model, hf://org/model@revision, r2://bucket/prefix, s3://bucket/prefix, or the https:// URL of a "
-    "folder of blobs; at most 1,024 characters.",
+    "folder of blobs; at most 1,032 characters.",
 }
 """Each pattern in words, for error messages."""
 
@@ -74,7 +76,7 @@ class LaunchRequest(Outside):
     """Try spot machines, which cost less and may be taken back."""
     spot_fallback: bool = True
     """With `use_spot`: fall back to on-demand machines when no spot offer has capacity."""
-    model_source: Annotated[str, StringConstraints(pattern=SOURCE)] | None = None
+    model_source: Annotated[str, StringConstraints(pattern=SOURCE, max_length=1032)] | None = None
     """`hf://org/model`, with `@revision` if you like, `r2://bucket/prefix`, `s3://bucket/prefix` or an `https://` blob
     folder; by default the Hub."""
     max_hourly_cost: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)] | None = None

@@ -129,6 +129,13 @@ def test_the_current_version_should_need_no_right_to_older_ones(endpoint: str, s
     assert content(file) == b"{}"
 
 
+def test_a_folder_may_have_blanks_in_its_name(endpoint: str, s3: Any) -> None:
+    bucket = made(s3, "blanks", versions=False)
+    s3.put_object(Bucket=bucket, Key="My Models/llama 3/config.json", Body=b"{}")
+    (file,) = r2(endpoint).list_files(request("r2://blanks/My Models/llama 3")).files
+    assert (file.path, content(file)) == ("config.json", b"{}")
+
+
 def test_generations_of_google_should_not_be_taken_for_versions() -> None:
     """A version that is not the current one, without S3's id, would be asked for at the current one's address."""
     earlier = "<Size>3</Size><Generation>1</Generation><IsLatest>false</IsLatest>"
