@@ -43,7 +43,7 @@ def test_every_field_of_the_form_should_have_a_name_for_errors() -> None:
         ("region", "x" * 129, "128"),
         ("instance_type", "x" * 65, "64"),
         ("gpu", "x" * 41, "40"),
-        ("model_source", "s3://" + "x" * 1100, "1,032"),
+        ("model_source", "s3://" + "x" * 1100, "1032"),
         ("labels", {"x" * 64: "y"}, "63"),
     ],
 )
