@@ -233,8 +233,8 @@ def _grow(endpoint: EndpointRecord, replicas: Replicas, now: datetime) -> Endpoi
 
     active = [one for one in endpoint.slots if one.state is SlotState.ACTIVE]
     need = endpoint.target - sum(is_fresh(one) for one in active)
-    draining = [one for one in endpoint.slots if one.state is SlotState.DRAINING and _at(replicas, one).ready]
-    kept = [one for one in draining if is_fresh(one)][: max(0, need)]
+    draining = [one for one in endpoint.slots if one.state is SlotState.DRAINING]
+    kept = [one for one in draining if _at(replicas, one).ready and is_fresh(one)][: max(0, need)]
     endpoint = _moved(endpoint, kept, SlotState.ACTIVE, now)
     # Nodes that drain hold quota: they delay the next replacement, and nothing that is missing.
     spare = SURGE if len(kept) == len(draining) and any(not is_fresh(one) for one in active) else 0

@@ -56,12 +56,16 @@ class EndpointKeys:
         return made, key
 
     def revoke(self, name: str, key_id: str) -> EndpointRecord:
-        """Revoke a key; harmless if it is not there."""
+        """Revoke a key; harmless if it is not there.
+
+        That it is not there counts only once a write has proved the reading current: whoever revokes a key believes
+        that it opens nothing any more.
+        """
 
         def drop(record: EndpointRecord) -> EndpointRecord:
             kept = [one for one in record.keys if one.key_id != key_id]
             if len(kept) == len(record.keys):
-                return record
+                return record.model_copy(update={"updated_at": self.clock.now()})
             return record.model_copy(update={"keys": kept}).noted(self.clock.now(), f"Key {key_id} revoked.")
 
         return self.endpoints.change(name, drop)

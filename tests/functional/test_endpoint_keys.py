@@ -10,6 +10,7 @@ from gateway.table import unsealer
 from gpulaunch.models.routes import hash_of_key
 from shared.control.endpoint_keys import MOST_KEYS
 from shared.errors import StaleRecordError
+from shared.storage.endpoints import VersionedEndpoint
 from tests.functional.test_endpoints import CHAT, PATH, create, served, show
 from tests.functional.world import READER, SEED, Answer, World, settings
 from tests.twins.clock import START
@@ -72,6 +73,22 @@ class TestKeys:
         assert as_gateway(world).find_key(hash_of_key(made["key"])) is None
         assert as_gateway(world).find_key(hash_of_key(other["key"])) is not None
         assert make(world).status == 201
+
+    def test_a_key_that_a_reading_did_not_know_yet_should_be_revoked(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        create(world)
+        load = world.endpoints.load
+        earlier = [load("chat")]
+        made = make(world).json
+
+        def slow(name: str) -> VersionedEndpoint | None:
+            return earlier.pop() if earlier else load(name)
+
+        monkeypatch.setattr(world.endpoints, "load", slow)
+        assert world.call("DELETE", f"{KEYS}/{made['key_id']}").json["keys"] == []
+        assert earlier == []
+        assert as_gateway(world).find_key(hash_of_key(made["key"])) is None
 
     def test_keys_should_outlive_pauses_and_roll_outs_and_end_with_the_endpoint(self, world: World) -> None:
         create(world)

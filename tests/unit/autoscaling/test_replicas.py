@@ -485,6 +485,27 @@ class TestUnreadable:
         draining, released = fleet.ids(SlotState.DRAINING), fleet.ids(SlotState.RELEASING)
         assert (len(draining), len(released)) == ((1, 0) if serving == 1 else (0, 1))
 
+    @pytest.mark.parametrize("unreadable", [True, False])
+    def test_one_that_drains_should_delay_the_next_replacement(self, *, unreadable: bool) -> None:
+        fleet = Fleet(replicas=1, drain_seconds=3600)
+        fleet.settle(2)
+        old = fleet.ids()[0]
+        route = SlotRoute(attempt=1, address="10.0.0.1", port=8000, sealed_key="k")
+        fleet.endpoint = fleet.endpoint.with_slots(
+            [one.model_copy(update={"route": route}) for one in fleet.endpoint.slots]
+        )
+        rolled(fleet)
+        fleet.step()
+        fleet.get_ready(fleet.ids()[1])
+        fleet.change(old, idle=False)
+        fleet.step()
+        assert fleet.ids(SlotState.DRAINING) == [old]
+        if unreadable:
+            fleet.replicas[old] = UNREADABLE
+        rolled(fleet, model_name="org/third")
+        fleet.step()
+        assert len(fleet.launched) == 2, "three nodes for one would be more than the surge"
+
     def test_one_that_has_never_served_should_not_drain(self) -> None:
         fleet = Fleet(drain_seconds=600)
         fleet.step()
