@@ -14,7 +14,7 @@ from gpulaunch.client.errors import (
     UnavailableError,
     UnreadableAnswerError,
 )
-from gpulaunch.client.exchange import new_lines
+from gpulaunch.client.exchange import checked, new_lines
 from gpulaunch.models.problems import PROBLEM_TYPE
 
 INSTANCE = "inst-01JJJJJJJJJJJJJJJJJJJJJJJJ"
@@ -125,6 +125,13 @@ def test_a_degraded_health_should_be_an_answer() -> None:
 def test_an_invalid_address_should_be_refused(url: str) -> None:
     with pytest.raises(AddressError, match="address"):
         GpuLaunch(url)
+
+
+@pytest.mark.parametrize("path", ["/api", "/instances/inst-1", "/launch", "/api/health"])
+def test_a_page_copied_from_a_browser_should_be_called_one(path: str) -> None:
+    with pytest.raises(AddressError, match=rf"is a page of the app\. Leave out {path}\.$"):
+        checked(f"https://app.example.com{path}", None)
+    assert checked("https://example.com/gpulaunch", None)[0] == "https://example.com/gpulaunch"
 
 
 @pytest.mark.parametrize("token", ["", "a b", "token\r\nX-Evil: 1", "tökén"])
