@@ -24,6 +24,9 @@ _SWEEP_LIMIT: Final = 150.0
 """Sweeps come every half minute; the first one waits for an instance of its own to start."""
 _LAUNCH_LIMIT: Final = 720.0
 """An API server that sleeps is up after two minutes, ten at most; the app reads a new token within two."""
+_TOKEN_TRIES: Final = 6
+_TOKEN_PAUSE: Final = 55.0
+"""Seconds, more than between other tries: ten wrong tokens raise an alert; a new one is read within minutes."""
 _END_LIMIT: Final = 240.0
 """A simulated launch is ready after 82 seconds, and ends within some more."""
 LAUNCH: Final = {"model_name": "Qwen/Qwen2.5-0.5B-Instruct", "gpu": "A10", "max_lifetime_minutes": 10}
@@ -97,10 +100,16 @@ class DeploymentCheck:
         Where launches are simulated, one is made and ended.
         """
         last: list[_Reply] = []
+        refused: list[_Reply] = []
 
         def planned() -> bool:
             last[:] = [self._call("POST", "/api/plans", LAUNCH)]
-            # 401: the app has not read the new token yet. 503: the API server does not answer.
+            if last[0].status == 401:
+                refused.append(last[0])
+                if len(refused) == _TOKEN_TRIES:
+                    raise SetupError(f"the app does not read {DEPLOY_TOKENS} from its vault: {last[0]}; {_LOG}")
+                self._sleep(_TOKEN_PAUSE)
+            # 503: the API server does not answer.
             passing = last[0].status in (0, 401, 429, 500, 502, 503, 504)
             return not passing and "waking up" not in last[0].body.get("mode_reason", "")
 
@@ -149,9 +158,23 @@ class DeploymentCheck:
             waited += _PAUSE
         return True
 
-    def _call(self, method: str, path: str, body: object = None) -> _Reply:
+    def serves(self, gateway: str) -> str:
+        """Wait until the gateway, at its address, has read the endpoints."""
+        last: list[_Reply] = []
+
+        def ready() -> bool:
+            last[:] = [self._call("GET", f"{gateway}/readyz", with_token=False)]
+            return last[0].status == 200
+
+        if not self._within(_ANSWER_LIMIT, ready):
+            raise SetupError(f"the gateway is not ready after {_ANSWER_LIMIT:.0f} s: {last[0]}; see its log")
+        return "the gateway is ready"
+
+    def _call(self, method: str, path: str, body: object = None, *, with_token: bool = True) -> _Reply:
+        """Call the app with the check's token, or any address without one."""
+        headers = {"Authorization": f"Bearer {self._token}"} if with_token else {}
         try:
-            answer = self._http.request(method, path, json=body, headers={"Authorization": f"Bearer {self._token}"})
+            answer = self._http.request(method, path, json=body, headers=headers)
         except httpx.HTTPError as error:
             return _Reply(0, {}, f"{type(error).__name__}: {error}")
         try:
@@ -178,6 +201,8 @@ def check_deployment(
         checks = DeploymentCheck(http, token, sleep, now)
         for step in (checks.answers, checks.sweeps, checks.launches):
             yield step()
+        if place.gateway_url:
+            yield checks.serves(place.gateway_url)
     finally:
         # The next one is not shown anywhere.
         write(arm, place, DEPLOY_TOKENS, secrets.token_urlsafe(32))

@@ -77,6 +77,7 @@ class Place:
     """Address of the app."""
     gateway: str = ""
     """Empty: none is deployed."""
+    gateway_url: str = ""
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> "Place":
@@ -98,7 +99,8 @@ class Place:
         if missing:
             raise SetupError(f'{", ".join(missing)} not set; run: set -a; eval "$(azd env get-values)"; set +a')
         given = {field: environ[name] for field, name in names.items()}
-        return cls(**given, gateway=environ.get("GPULAUNCH_GATEWAY_NAME", ""))
+        gateway = environ.get("GPULAUNCH_GATEWAY_NAME", "")
+        return cls(**given, gateway=gateway, gateway_url=environ.get("GPULAUNCH_GATEWAY_URL", "") if gateway else "")
 
     @property
     def references(self) -> str:

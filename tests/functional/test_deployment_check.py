@@ -1,6 +1,7 @@
 """What `azd deploy` ends with: the new deployment is used, and one that cannot be used fails with the reason."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.functional.skypilot_world import SkyPilotWorld
 from tests.functional.world import World, settings
 from tests.standins.azure import AzureServer, ResourceManager, StaticCredential
 from tests.standins.sky_server import SkyServer
+from tests.twins.clock import START
 from tests.unit.deploy.test_secrets import PLACE, REFERENCES
 
 TOKEN = "deploy-token-of-the-tests"
@@ -80,8 +82,28 @@ def test_a_server_that_is_not_there_should_fail_the_deployment(real: SkyPilotWor
 
 
 def test_an_app_that_has_not_read_the_token_should_fail_the_deployment(simulation: World) -> None:
-    with pytest.raises(SetupError, match="no launch is possible after 720 s: 401 The token is not known"):
-        _check(simulation, token="another-token-of-the-tests").launches()
+    transport = WorldTransport(simulation)
+    with pytest.raises(SetupError, match="does not read deploy-tokens from its vault: 401 The token is not known"):
+        _check(simulation, transport, token="another-token-of-the-tests").launches()
+    # Ten would raise the alert for many wrong tokens, and make this address wait.
+    assert transport.statuses == [401] * 6
+    assert simulation.clock.now() - START >= timedelta(minutes=4)
+
+
+def test_a_gateway_that_is_not_ready_should_fail_the_deployment_and_see_no_token(simulation: World) -> None:
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200 if len(seen) > 3 else 503, request=request)
+
+    check = _check(simulation, httpx.MockTransport(answer))
+    assert check.serves("https://gateway.test") == "the gateway is ready"
+    assert {str(request.url) for request in seen} == {"https://gateway.test/readyz"}
+    assert [request for request in seen if "authorization" in request.headers] == []
+    never = httpx.MockTransport(lambda request: httpx.Response(503, request=request))
+    with pytest.raises(SetupError, match="the gateway is not ready after 180 s: 503"):
+        _check(simulation, never).serves("https://gateway.test")
 
 
 def test_an_app_that_fails_every_call_should_fail_the_deployment(simulation: World) -> None:
