@@ -18,6 +18,7 @@ from shared.domain.errors import AdmissionRefusedError
 from shared.domain.instance import Event, EventData, InstanceRecord
 from shared.domain.messages import BudgetNotice
 from shared.domain.money import MICRO, Reservation
+from shared.errors import AlreadyExistsError
 from shared.storage.base import Booking, IdempotencyEntry, InstanceStore, VersionedLedger
 
 log = logging.getLogger("gpulaunch.money")
@@ -75,6 +76,8 @@ class Admission:
                 raise AdmissionRefusedError(refusal)
             refusal = budget_refusal(found.ledger, reservation, rules.budgets)
             if refusal is not None:
+                if self._is_admitted(record, idempotency):
+                    raise AlreadyExistsError(f"{record.instance_id} or its key")
                 self._alert_refusal(found, record, reservation)
                 raise AdmissionRefusedError(refusal)
             rated = rules.limits.launches_per_minute is not None
@@ -108,6 +111,12 @@ class Admission:
             return self.store.create(counted, events, None, Booking(ledger, found.etag))
 
         self.gate.change(attempt)
+
+    def _is_admitted(self, record: InstanceRecord, idempotency: IdempotencyEntry | None) -> bool:
+        """Whether the same launch was admitted meanwhile: what takes up the budget may be its own reservation."""
+        if idempotency is not None and self.store.idempotency(idempotency.key_hash) is not None:
+            return True
+        return self.store.load(record.instance_id) is not None
 
     def _alert_refusal(self, found: VersionedLedger, record: InstanceRecord, reservation: Reservation) -> None:
         marked, alerts = apply_thresholds(found.ledger, reservation, self.rules.budgets, refused=True)

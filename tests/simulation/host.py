@@ -35,7 +35,7 @@ class Answer:
     json: Any
 
 
-FORGOTTEN_TICKS = 20
+FORGOTTEN_TICKS = 2
 """Ticks between two looks into the queues for messages that no announcement led to."""
 
 

@@ -12,7 +12,8 @@ from shared.billing.limits import AdmissionLimits
 from shared.domain.errors import AdmissionRefusedError
 from shared.domain.instance import Event, InstanceRecord
 from shared.domain.messages import BudgetNotice
-from shared.errors import StaleLedgerError
+from shared.errors import AlreadyExistsError, StaleLedgerError
+from shared.storage.base import IdempotencyEntry
 from tests.twins.factories import make_record
 from tests.twins.store import MemoryInstanceStore
 
@@ -54,6 +55,25 @@ def test_a_refusal_that_another_caller_was_first_with_should_be_neither_logged_n
     with caplog.at_level(logging.WARNING, "gpulaunch.money"):
         admitting.refuse()
     assert (admitting.notices, caplog.messages) == ([], [])
+
+
+@pytest.mark.parametrize("key", [None, "key"])
+def test_the_same_launch_twice_should_be_no_refusal_and_no_alert(key: str | None) -> None:
+    admitting = Admitting(budget=1_500_000)
+
+    def admit(record: InstanceRecord) -> None:
+        entry = None
+        if key is not None:
+            entry = IdempotencyEntry(
+                key_hash=key, body_hash="b", instance_id=record.instance_id, answer="{}", created_at=record.created_at
+            )
+        admitting.admission.admit(record, [], entry)
+
+    admit(NEEDS_ALL)
+    again = NEEDS_ALL if key is None else NEEDS_ALL.model_copy(update={"instance_id": f"{NEEDS_ALL.instance_id[:-1]}9"})
+    with pytest.raises(AlreadyExistsError):
+        admit(again)
+    assert admitting.notices == []
 
 
 def test_a_launch_that_another_caller_overtakes_should_log_its_threshold_once(caplog: pytest.LogCaptureFixture) -> None:
