@@ -99,10 +99,10 @@ class NodeKeeper:
     def release(self, record: InstanceRecord) -> Released:
         """Delete the latest attempt's node, and find out from when it cost money.
 
-        It is deleted once nothing is left of it, in the cloud's listing as well. SkyPilot forgets a cluster as soon as
-        its deletion is accepted, or when its machine disappears, whatever else is left. An instance that ends waits for
-        the last trace; the next attempt of one that goes on only for what costs money, since deleting a resource group
-        takes the cloud minutes. Garbage collection finds the rest.
+        It is deleted once nothing of it is left, in the cloud's own listing as well. SkyPilot forgets a cluster as soon
+        as its deletion is accepted, or when its machine disappears, whatever else is left. An instance that ends waits
+        for the last trace; the next attempt of one that goes on only for what costs money, since deleting a resource
+        group takes the cloud minutes. Garbage collection finds the rest.
 
         Raises:
             ProviderUnavailableError: It is not known what is left.
