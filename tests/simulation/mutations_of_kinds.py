@@ -107,7 +107,7 @@ def submission_not_checked_again(patch: Patch) -> None:
 def absence_is_believed_of_any_books(patch: Patch) -> None:
     """What the SkyPilot server does not list is deleted, whatever its history says."""
     patch.setattr(skypilot, "check_history", always(None))
-    patch.setattr(skypilot, "denied", always({}))
+    patch.setattr(skypilot, "lost", always({}))
 
 
 @mutation_of("table_restored")

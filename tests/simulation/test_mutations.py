@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from tests.simulation.mutations_of_kinds import MUTATIONS, ONLY
-from tests.simulation.seeds import play_all
+from tests.simulation.seeds import ALL_MUTATIONS, planted, play_all
 from tests.simulation.simulator import Outcome
 
 WITHIN = 2000
@@ -32,6 +32,12 @@ def test_a_planted_bug_should_be_found(name: str, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(("name", "kind"), sorted(ONLY.items()))
 def test_a_planted_bug_should_be_found_by_its_kind_of_fault_alone(name: str, kind: str) -> None:
     assert find(name, without=[kind]) is None
+
+
+@pytest.mark.parametrize("name", sorted(ALL_MUTATIONS))
+def test_what_a_planted_bug_changes_should_be_there(name: str) -> None:
+    with planted(name):
+        pass
 
 
 @pytest.mark.parametrize("name", ["ended_before_the_node_is_gone", "failover_without_release"])
