@@ -17,6 +17,7 @@ from gpulaunch.client.errors import (
     UnavailableError,
     UnreadableAnswerError,
 )
+from gpulaunch.models.pages import is_page
 from gpulaunch.models.requests import LaunchRequest
 from gpulaunch.version import VERSION
 
@@ -28,8 +29,6 @@ TRIES = 4
 """With pauses of 0.5, 1 and 2 s: a restarted local app is back by then, and a wrong address is soon reported."""
 PATIENCE = 30.0
 """Seconds of pauses, in total, that one call may spend on Retry-After; beyond that the caller decides."""
-_PAGES = frozenset({"api", "costs", "deploy", "endpoints", "instances", "launch", "settings", "signin"})
-"""First parts of the app's own paths, which people copy from their browser."""
 _PERMANENT = frozenset({"misconfigured", "provider_not_enabled"})
 """Codes of a 503 that only an operator can resolve."""
 
@@ -46,7 +45,7 @@ def checked(url: str, token: str | None) -> tuple[str, dict[str, str]]:
         raise AddressError(f"Invalid address {url!r}: {error}.") from error
     if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo or parsed.query:
         raise AddressError(f"Invalid address {url!r}. Example: https://my-app.azurewebsites.net")
-    if parsed.path.strip("/").partition("/")[0] in _PAGES:
+    if is_page(parsed.path):
         raise AddressError(f"{url!r} is a page of the app. Leave out {parsed.path}.")
     headers = {"User-Agent": f"gpulaunch-client/{VERSION}", "Accept": "application/json"}
     if token is not None:

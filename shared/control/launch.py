@@ -27,7 +27,7 @@ from shared.lifecycle.transition import NextStep
 from shared.observability.instances import InstanceTelemetry, about
 from shared.planning.gpu_fit import Fit
 from shared.planning.launch_plan import LaunchPlan
-from shared.planning.launch_warnings import unheeded
+from shared.planning.launch_warnings import unheeded, unused_gpus
 from shared.storage.base import Queues
 
 log = logging.getLogger("gpulaunch.launch")
@@ -108,8 +108,9 @@ class LaunchPreparation:
         if not offers:
             raise QuotaExceededError("; ".join(list(dict.fromkeys(checked.excluded.values()))[:_REASONS]))
         plan = self.planner.priced(candidates, offers)
-        fit = [plan.fit.warning] if plan.fit and plan.fit.warning else []
-        warnings = [*checked.warnings, *fit, *unheeded(plan.request, plan.offers)]
+        # What may not fit is said with how to use all GPUs.
+        gpus = (plan.fit and plan.fit.warning) or unused_gpus(plan.request, plan.offers)
+        warnings = [*checked.warnings, *([gpus] if gpus else []), *unheeded(plan.request, plan.offers)]
         return PreparedLaunch(plan=plan, mode=mode, mode_reason=reason, excluded=checked.excluded, warnings=warnings)
 
 

@@ -8,13 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-_PAGES: Final = frozenset(
-    {
-        "api", "costs", "dashboard", "deploy", "docs", "endpoints", "instances", "launch", "settings", "signin",
-        "static",
-    }
-)  # fmt: skip
-"""First parts of paths of this app and of SkyPilot's pages."""
+from gpulaunch.models.pages import is_page
+
+_OF_SKYPILOT: Final = re.compile(r"(.*/)?(dashboard|api)(/.*)?")
 _HUB: Final = frozenset({"huggingface.co", "www.huggingface.co", "hf.co"})
 _JURISDICTIONS: Final = frozenset({"eu", "fedramp"})
 _R2: Final = ".r2.cloudflarestorage.com"
@@ -28,12 +24,8 @@ _STORES: Final[Sequence[tuple[re.Pattern[str], str]]] = (
 _WITHOUT_PATH: Final = re.compile(r".*\.amazonaws\.com(\.cn)?|storage\.googleapis\.com|.*\.digitaloceanspaces\.com")
 
 
-def _first(url: SplitResult) -> str:
-    return url.path.strip("/").partition("/")[0].lower()
-
-
 def _of_app(url: SplitResult) -> str:
-    return "remove the path from the URL: it is a page's, and nodes add their own" if _first(url) in _PAGES else ""
+    return "remove the path from the URL: it is a page's, and nodes add their own" if is_page(url.path) else ""
 
 
 def _of_gateway(url: SplitResult) -> str:
@@ -42,7 +34,8 @@ def _of_gateway(url: SplitResult) -> str:
 
 
 def _of_skypilot(url: SplitResult) -> str:
-    return "remove the path from the URL: it is a page's of the server" if _first(url) in _PAGES else ""
+    page = _OF_SKYPILOT.fullmatch(url.path)
+    return "remove /dashboard or /api, and what follows, from the URL: it is a page's of the server" if page else ""
 
 
 def _of_hub(url: SplitResult) -> str:

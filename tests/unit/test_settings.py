@@ -354,7 +354,7 @@ def test_a_socks_proxy_should_be_refused_by_name(monkeypatch: pytest.MonkeyPatch
         ("GPULAUNCH_PUBLIC_URL", "https://app.example.com/instances/inst-1", "remove the path"),
         ("GPULAUNCH_GATEWAY_URL", "https://models.example.com/v1", "remove /v1"),
         ("GPULAUNCH_GATEWAY_URL", "https://models.example.com/v1/chat/completions", "remove /v1"),
-        ("SKYPILOT_API_SERVER_ENDPOINT", "https://sky.example.com/dashboard/clusters", "remove the path"),
+        ("SKYPILOT_API_SERVER_ENDPOINT", "https://sky.example.com/dashboard/clusters", "remove /dashboard"),
         ("HF_ENDPOINT", "https://huggingface.co/meta-llama/Llama-3.1-8B", "launches name the model"),
         ("HF_ENDPOINT", "https://hub.corp.example/hf/api/models", "they are added"),
         ("R2_ENDPOINT", "https://pub-0123456789abcdef.r2.dev", "this is not the S3 API"),
@@ -385,6 +385,7 @@ def test_what_is_pasted_from_another_place_should_be_refused_by_name(
     ("name", "url"),
     [
         ("GPULAUNCH_PUBLIC_URL", "https://example.com/gpulaunch"),
+        ("GPULAUNCH_PUBLIC_URL", "https://gateway.example.com/api/gpulaunch"),
         ("GPULAUNCH_GATEWAY_URL", "https://example.com/models"),
         ("SKYPILOT_API_SERVER_ENDPOINT", "https://example.com/skypilot"),
         ("HF_ENDPOINT", "https://hub.corp.example/huggingface"),

@@ -131,7 +131,8 @@ def test_an_invalid_address_should_be_refused(url: str) -> None:
 def test_a_page_copied_from_a_browser_should_be_called_one(path: str) -> None:
     with pytest.raises(AddressError, match=rf"is a page of the app\. Leave out {path}\.$"):
         checked(f"https://app.example.com{path}", None)
-    assert checked("https://example.com/gpulaunch", None)[0] == "https://example.com/gpulaunch"
+    for other in ("/gpulaunch", "/api/gpulaunch", "/launches", "/settings/gpu"):
+        assert checked(f"https://example.com{other}/", None)[0] == f"https://example.com{other}"
 
 
 @pytest.mark.parametrize("token", ["", "a b", "token\r\nX-Evil: 1", "tökén"])

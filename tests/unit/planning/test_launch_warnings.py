@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from shared.planning.launch_warnings import unheeded
+from shared.planning.launch_warnings import unheeded, unused_gpus
 from tests.twins.factories import make_offer, make_request
 
 OWN = {"provider": "slurm", "region": "here", "instance_type": None, "price_per_hour": 0.0}
@@ -43,3 +43,26 @@ FINE: list[tuple[dict[str, Any], list[dict[str, Any]]]] = [
 @pytest.mark.parametrize(("request_", "offers"), FINE)
 def test_other_wishes_should_not(request_: dict[str, Any], offers: list[dict[str, Any]]) -> None:
     assert list(unheeded(make_request(**request_), [make_offer(**offer) for offer in offers])) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        ([], "vLLM uses 1 of the machine's 4 GPUs, and all are paid for: add --tensor-parallel-size=4"),
+        (["-tp", "2"], "vLLM uses 2 of the machine's 4 GPUs, and all are paid for: raise"),
+        (["--data-parallel-size=3"], "vLLM uses 3 of the machine's 4 GPUs"),
+    ],
+)
+def test_gpus_that_are_paid_for_and_idle_should_be_said(args: list[str], says: str) -> None:
+    said = unused_gpus(make_request(vllm_args=args), [make_offer(gpu_count=8), make_offer(gpu_count=4)])
+    assert said is not None
+    assert said.startswith(says)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["-tp", "4"], ["-tp=2", "--pipeline-parallel-size", "2"], ["-dp", "4"], ["-tp", "2", "-dp=2"], ["-tp", "8"]],
+)
+def test_gpus_that_are_all_used_should_not(args: list[str]) -> None:
+    assert unused_gpus(make_request(vllm_args=args), [make_offer(gpu_count=4)]) is None
+    assert unused_gpus(make_request(), [make_offer(gpu_count=1)]) is None
