@@ -173,7 +173,7 @@ def _note_proven(endpoint: EndpointRecord, replicas: Replicas, now: datetime) ->
 def _forget_failures(endpoint: EndpointRecord, replicas: Replicas) -> EndpointRecord:
     """Once all replicas serve, starts need not wait any more."""
     active = [one for one in endpoint.slots if one.state is SlotState.ACTIVE]
-    if not endpoint.failures or not active or not all(_at(replicas, one).ready for one in active):
+    if not endpoint.failures or not active or not all(serves(one, _at(replicas, one)) for one in active):
         return endpoint
     return endpoint.model_copy(update={"failures": 0, "failure": "", "retry_at": None})
 
@@ -241,7 +241,7 @@ def _grow(endpoint: EndpointRecord, replicas: Replicas, now: datetime) -> Endpoi
     count = min(need - len(kept), endpoint.target + spare - len(active) - len(kept))
     if endpoint.failures:
         waiting = endpoint.retry_at is not None and now < endpoint.retry_at
-        starting = any(is_fresh(one) and not _at(replicas, one).ready for one in active)
+        starting = any(is_fresh(one) and not serves(one, _at(replicas, one)) for one in active)
         count = 0 if waiting or starting else min(count, 1)
     for _ in range(max(0, count)):
         endpoint = _allotted(endpoint, generation.number, now)

@@ -485,6 +485,25 @@ class TestUnreadable:
         draining, released = fleet.ids(SlotState.DRAINING), fleet.ids(SlotState.RELEASING)
         assert (len(draining), len(released)) == ((1, 0) if serving == 1 else (0, 1))
 
+    @pytest.mark.parametrize(("has_served", "started"), [(True, 3), (False, 2)])
+    def test_one_that_serves_should_not_be_waited_for_as_for_a_start(self, *, has_served: bool, started: int) -> None:
+        fleet = Fleet(replicas=2)
+        fleet.settle(3)
+        route = SlotRoute(attempt=1, address="10.0.0.1", port=8000, sealed_key="k") if has_served else None
+        fleet.endpoint = fleet.endpoint.with_slots(
+            [one.model_copy(update={"route": route}) for one in fleet.endpoint.slots]
+        )
+        first, second = fleet.ids()
+        fleet.replicas[first] = UNREADABLE
+        fleet.end(second, Reason.NO_CAPACITY, failed=True)
+        fleet.step()
+        fleet.step()
+        assert len(fleet.launched) == started
+        for one in fleet.launched[2:]:
+            fleet.get_ready(one)
+        fleet.step()
+        assert bool(fleet.endpoint.failures) is not has_served, "while one starts, its failures are remembered"
+
     @pytest.mark.parametrize("unreadable", [True, False])
     def test_one_that_drains_should_delay_the_next_replacement(self, *, unreadable: bool) -> None:
         fleet = Fleet(replicas=1, drain_seconds=3600)
