@@ -53,6 +53,9 @@ Follow = Annotated[bool, typer.Option("--follow", "-f", metavar="", help="Go on 
 
 def ls(
     context: typer.Context,
+    text: Annotated[
+        str, typer.Argument(metavar="TEXT", help="Only instances with this in id, name, model, place or labels.")
+    ] = "",
     *,
     phase: Annotated[Phase | None, typer.Option(metavar="PHASE", help="Only instances in this phase.")] = None,
     provider: Annotated[ProviderName | None, typer.Option(help="Only instances of this provider.")] = None,
@@ -66,14 +69,16 @@ def ls(
     live = None if everything or (phase is not None and phase.ended) else True
     found: list[InstanceView | UnreadableView] = []
     for page in session.gpu.pages(phase=phase, provider=provider, label=label, live=live):
-        found += [*page.instances, *page.unreadable]
+        found += [one for one in (*page.instances, *page.unreadable) if _has(one, text)]
         if len(found) > limit:
             break
     views = found[:limit]
 
     def show() -> None:
         if not views:
-            session.note("No instances." if everything else "No live instances. Use --all to include ended ones.")
+            which = f"with {clean(text)!r}" if text else ""
+            nothing = f"No {'' if everything else 'live '}instances {which}".rstrip()
+            session.note(f"{nothing}." if everything else f"{nothing}. Use --all to include ended ones.")
             return
         session.out.print(_listed(views, session.now(), session.out.width))
         for view in views:
@@ -83,6 +88,16 @@ def ls(
             session.note(f"There are more than {limit}. Use --limit to see them.")
 
     session.answer(views, show)
+
+
+def _has(view: InstanceView | UnreadableView, text: str) -> bool:
+    """Whether what a person knows an instance by has a text in it, whatever the case."""
+    known = [view.instance_id, view.provider or ""]
+    if isinstance(view, InstanceView):
+        labels = [f"{key}={value}" for key, value in view.request.labels.items()]
+        places = [part for one in view.attempts for part in (one.offer.region, one.offer.gpu)]
+        known += [view.name or "", view.model_name, *places, *labels]
+    return any(text.casefold() in one.casefold() for one in known)
 
 
 def _listed(views: list[InstanceView | UnreadableView], now: datetime, width: int) -> Table:

@@ -237,6 +237,10 @@ def test_ls_should_list_by_filter_and_ended_ones_only_when_asked(gpulaunch: Term
     assert [one["instance_id"] for one in gpulaunch.json("ls", "--phase", "terminated")] == [gone]
     assert [one["instance_id"] for one in gpulaunch.json("ls", "--label", "team=y", "--provider", "azure")] == [live]
     assert [one["instance_id"] for one in gpulaunch.json("ls", "-a", "-n", "1")] == [live]
+    for text in ("TEAM=Y", live[-6:], "llama-3.1", "eastus"):
+        assert [one["instance_id"] for one in gpulaunch.json("ls", text)] == [live], text
+    assert gpulaunch.json("ls", "--all", "no-such-model") == []
+    assert "No live instances with 'mistral'. Use --all" in gpulaunch("ls", "mistral").stderr
     assert gpulaunch.json("ls", "--label", "team=z") == []
     assert "No live instances. Use --all to include ended ones." in gpulaunch("ls", "--label", "team=z").stderr
     assert "There are more than 1" in gpulaunch("ls", "-a", "-n", "1").stderr
