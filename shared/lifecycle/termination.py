@@ -6,7 +6,7 @@ from gpulaunch.models.instances import EventType, Phase, Reason
 from gpulaunch.models.times import seconds_between
 from shared.domain.instance import RELEASE_ALERT, Attempt, AttemptState, Failure
 from shared.lifecycle.observations import Poisoned
-from shared.lifecycle.rules import final_phase
+from shared.lifecycle.rules import final_phase, termination_reason
 from shared.lifecycle.timeouts import Timeouts
 from shared.lifecycle.transition import Decision, Transition, unchanged
 
@@ -69,11 +69,17 @@ def release_delay(tries: int, timeouts: Timeouts) -> float:
 
 
 def not_gone(transition: Transition, message: str, timeouts: Timeouts) -> Decision:
-    """Repeat an unconfirmed release, and raise one alert when it takes too long."""
+    """Repeat an unconfirmed release, and raise one alert when it takes too long.
+
+    An instance whose time is over meanwhile ends: nothing follows its release.
+    """
     attempt = transition.record.attempts[-1]
     tries = attempt.release_tries + 1
     transition.change_attempt(release_tries=tries)
     alert_when_late(transition, message, timeouts)
+    ending = termination_reason(transition.record, transition.now)
+    if ending is not None and transition.record.phase is not Phase.TERMINATING:
+        return terminate(transition, ending)
     step = "teardown" if transition.record.phase is Phase.TERMINATING else "advance"
     return transition.requeue_after(step, release_delay(tries, timeouts))
 

@@ -9,7 +9,15 @@ from shared.domain.instance import AttemptState
 from shared.domain.node import JobResult, NodeNotice, NodePhase, NodeStatus
 from shared.domain.provider import NodeState, NodeView, Probe
 from shared.domain.request import StoredJobResult
-from shared.lifecycle.observations import Decide, Noticed, Observation, Observed, Reported
+from shared.lifecycle.observations import (
+    Decide,
+    Noticed,
+    Observation,
+    Observed,
+    ProviderUnavailable,
+    Released,
+    Reported,
+)
 from shared.lifecycle.transition import NextStep
 from tests.unit.lifecycle.story import (
     DEAD,
@@ -51,6 +59,15 @@ class TestDeadline:
         story = in_phase(phase, lifetime=60).wait(HOUR - 0.001)
         story.see(TICK)
         assert story.ending is None
+
+    @pytest.mark.parametrize("found", [Released(gone=False), ProviderUnavailable("no answer")])
+    def test_it_should_end_one_whose_failed_node_is_still_being_deleted(self, found: Observation) -> None:
+        story = releasing(lifetime=60).wait(HOUR - 1).tell(found)
+        assert (story.phase, story.ending) == (Phase.PROVISIONING, None)
+        story.wait(1).tell(found)
+        assert (story.phase, story.ending) == (Phase.TERMINATING, Reason.DEADLINE)
+        assert story.attempt.state is AttemptState.RELEASING
+        assert story.tell(GONE).phase is Phase.FAILED
 
     @pytest.mark.parametrize("phase", [Phase.PROVISIONING, *ON_NODE])
     def test_an_instance_that_was_never_ready_should_have_failed(self, phase: Phase) -> None:
