@@ -1,7 +1,7 @@
 """The composition root: the one place where the program is put together."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -115,8 +115,9 @@ class App:
     back_up: Callable[[], object]
     """Writes the night's copy of the table."""
     deliver_alert: Callable[[AlertMessage], None]
-    recent_costs: TTLCache[tuple[datetime, CostsAnswer, CostsAnswer]]
-    """By day and by model, for the page of costs: a report reads every live instance and all that ended lately."""
+    recent_costs: Mapping[int, TTLCache[tuple[datetime, CostsAnswer, CostsAnswer]]]
+    """By day and by model, for the page of costs, by the number of days: a report reads every live instance and all
+    that ended meanwhile."""
 
     def step(self, message: StepMessage | EndpointMessage) -> None:
         """Do what a message of the queue of launches asks for."""
@@ -126,6 +127,8 @@ class App:
             self.steps.run(message)
 
 
+COST_PERIODS = (14, 30, 90)
+"""Days that the page of costs can show; the first by default."""
 _COSTS_SECONDS = 60.0
 
 _lock = Turns(1, 12.0, "the app's connection to storage")
@@ -247,7 +250,7 @@ def compose(adapters: Adapters) -> App:
         prober=prober,
         sweep=Sweep(store, tasks, clock, statuses),
         back_up=lambda: _back_up(made),
-        recent_costs=TTLCache(_COSTS_SECONDS),
+        recent_costs={days: TTLCache(_COSTS_SECONDS) for days in COST_PERIODS},
         deliver_alert=lambda message: _delivery(made).deliver(message),
     )
 

@@ -193,7 +193,7 @@ def instance(visit: Visit, template: str = "instance.html") -> Response:
 
 
 def costs(visit: Visit) -> Response:
-    return visit.page("costs.html", **costs_page.context(visit.app))
+    return visit.page("costs.html", **costs_page.context(visit.app, visit.request.query.get("days", "")))
 
 
 def costs_csv(visit: Visit) -> Response:

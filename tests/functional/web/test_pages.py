@@ -4,6 +4,7 @@ import gzip
 import html
 import json
 import re
+from datetime import date, timedelta
 from typing import Any
 from unittest.mock import Mock
 
@@ -315,6 +316,16 @@ def test_a_budget_should_show_what_is_left() -> None:
     visitor = Visitor(World(settings(GPULAUNCH_MONTHLY_BUDGET_USD="100"))).sign_in()
     visitor.world.launch()
     assert "$100.00 $0.00 $38.40 $61.60" in text_of(visitor.get("/costs"))
+
+
+@pytest.mark.parametrize(("asked", "days"), [("", 14), ("?days=30", 30), ("?days=90", 90), ("?days=31", 14)])
+def test_costs_should_be_those_of_the_period_that_is_asked_for(admin: Visitor, asked: str, days: int) -> None:
+    body = admin.get(f"/costs{asked}").body.decode()
+    assert f"in the last {days} days" in body
+    assert body.count("<rect ") == days
+    assert f'href="/costs?days={days}" aria-current="page"' in body
+    assert 3 <= len(re.findall(r'<text [^>]*y="196"', body)) <= 15
+    assert f"from={date(2026, 1, 31) - timedelta(days=days - 1)}&amp;to=2026-01-31" in body
 
 
 def test_the_costs_should_be_read_at_most_once_a_minute(world: World, admin: Visitor) -> None:
