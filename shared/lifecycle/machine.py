@@ -150,9 +150,9 @@ def _provision(transition: Transition, timeouts: Timeouts) -> Decision:
         # Another step holds the lease and may be submitting right now.
         until = min(attempt.submit_lease_until, next_deadline(transition.record, transition.now))
         return transition.requeue_after("advance", (until - transition.now).total_seconds())
-    late = overdue(transition.record, transition.now, timeouts.allowed)
-    if late is not None:
-        return provisioning.give_up_attempt(transition, late, timeouts)
+    if overdue(transition.record, transition.now, timeouts.allowed) is not None:
+        # No step submits any more, but one may have: look before it is given up.
+        return provisioning.submitted(transition, attempt.request_id)
     return provisioning.claim_again(transition, timeouts)
 
 

@@ -51,7 +51,7 @@ def observed(transition: Transition, found: Observed, timeouts: Timeouts) -> Dec
         ending = termination_reason(transition.record, transition.now)
         if ending is not None:
             return terminate(transition, ending)
-    failure = _failure_of(transition, view, status)
+    failure = _failure_of(transition, view, status, timeouts)
     if failure is None:
         if view.state is NodeState.UP and attempt.node_up_at is None:
             transition.change_attempt(node_up_at=transition.now)
@@ -189,7 +189,9 @@ def _node_failure(status: NodeStatus) -> Failure | None:
     return None
 
 
-def _failure_of(transition: Transition, view: NodeView, status: NodeStatus | None) -> Failure | None:
+def _failure_of(
+    transition: Transition, view: NodeView, status: NodeStatus | None, timeouts: Timeouts
+) -> Failure | None:
     """Return why the attempt failed, if it did; the node's report takes precedence over the provider's."""
     attempt = transition.record.attempts[-1]
     if status is not None:
@@ -204,6 +206,8 @@ def _failure_of(transition: Transition, view: NodeView, status: NodeStatus | Non
     if view.state is NodeState.ABSENT:
         if attempt.node_up_at is not None:
             return Failure(reason=Reason.NODE_LOST, message="The node disappeared before it was ready.")
+        if attempt.request_id is None and (late := overdue(transition.record, transition.now, timeouts.allowed)):
+            return late  # it never knew one: another offer may have more luck
         message = "The provider no longer knows a request or a node of this attempt."
         return Failure(reason=Reason.PROVIDER_UNAVAILABLE, message=message)
     return None

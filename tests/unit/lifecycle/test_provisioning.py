@@ -311,7 +311,15 @@ class TestEnough:
         for _ in range(int(LIMITS.provisioning / LIMITS.submit_lease) - 1):
             assert story.wait(LIMITS.submit_lease).see(TICK).claimed
         story.wait(LIMITS.submit_lease).see(TICK)
+        assert (story.reasons, story.act()) == ([], Describe()), "it may have been submitted all the same"
+        story.see(looked(NodeState.ABSENT))
         assert (story.reasons, story.act()) == ([Reason.PROVISIONING_TIMEOUT], Release())
+
+    def test_a_node_of_a_submission_without_an_answer_should_be_found_before_it_is_given_up(self) -> None:
+        story = submitting().wait(LIMITS.provisioning)
+        story.see(TICK)
+        story.see(looked(NodeState.UP, NodePhase.INSTALLING))
+        assert (story.phase, story.reasons) == (Phase.INSTALLING, [])
 
     def test_a_provider_that_is_not_set_up_should_end_the_launch(self) -> None:
         story = submitting().tell(NotEnabled("run az login"))
