@@ -3,11 +3,11 @@
 import asyncio
 import json
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from random import getrandbits
 from typing import Any, cast
 
 from gateway.balance import Balancer
@@ -44,7 +44,7 @@ LEFT_AFTER = 0.05
 """Seconds after which it is noticed that a client has left; most requests take longer, and the others are spared it."""
 _PASSED_ON = {name.encode(): name for name in ("content-type", "accept", "anthropic-version", "traceparent")}
 """Of a client's headers, those that a node gets. Never its key."""
-_ENCODER = json.JSONEncoder(ensure_ascii=False)
+_DECODER, _ENCODER = json.JSONDecoder(), json.JSONEncoder(ensure_ascii=False)
 
 
 class _RefusedError(Exception):
@@ -103,7 +103,7 @@ class Gateway:
             return
         if scope["type"] != "http":
             return  # websockets are refused by the server when nothing accepts them
-        request_id = os.urandom(16).hex()
+        request_id = f"{getrandbits(128):032x}"
         try:
             await self._answer(scope, receive, send, request_id)
         except _RefusedError as error:
@@ -272,7 +272,7 @@ async def _read(receive: Receive, body: Body) -> bytes:
             raise refused
         parts.append(part)
         if not message.get("more_body", False):
-            return b"".join(parts)
+            return part if len(parts) == 1 else b"".join(parts)
 
 
 def _body_of(raw: bytes, endpoint: Endpoint, path: str) -> tuple[Callable[[str], bytes], bool, bool]:
@@ -284,7 +284,7 @@ def _body_of(raw: bytes, endpoint: Endpoint, path: str) -> tuple[Callable[[str],
         _RefusedError: It is not a JSON object, or asks for another model.
     """
     try:
-        document: object = json.loads(raw)
+        document: object = _DECODER.decode(raw.decode())
     except (ValueError, RecursionError) as error:
         raise _RefusedError(400, "The body is not valid JSON.", "malformed_request") from error
     if not isinstance(document, dict):

@@ -111,10 +111,11 @@ class KeyLimits:
         self._recent: list[tuple[float, Mapping[str, Use]]] = []
         """What was learned within the last minute, when, and by key: for buckets that do not exist yet."""
         self._gateways = 1
+        self._month, self._month_known_at = "", -1
 
     def take(self, key: EndpointKey) -> KeyRefusal | None:
         """Count a request that begins, unless a limit is reached. One that is counted has to be given to `ended`."""
-        month = month_of(self.now())
+        month = self._this_month()
         refusal = self._running_refusal(key) or self._month_refusal(key, month) or self._minute_refusal(key)
         if refusal is None:
             self._running[key.key_id] += 1
@@ -135,7 +136,7 @@ class KeyLimits:
             if (bucket := self._tokens.get(key_id)) is not None:
                 bucket.refill(self._clock(), self._gateways)
                 bucket.take(tokens)
-            self._of(month_of(self.now()), key_id).tokens += tokens
+            self._of(self._this_month(), key_id).tokens += tokens
 
     def unwritten(self) -> dict[tuple[str, str], Use]:
         """What this gateway's part of rows has to be, by month and key, where it is something else."""
@@ -168,6 +169,13 @@ class KeyLimits:
                 bucket.learn(amount(more.get(key_id, _NOTHING)), self._gateways)
         self._recent = [(at, uses) for at, uses in self._recent if now - at < _MINUTE] + [(now, more)]
         self._others = {(month, key_id): use for key_id, use in others.items()}
+
+    def _this_month(self) -> str:
+        """The month, which is looked up once a second."""
+        second = int(self._clock())
+        if second != self._month_known_at:
+            self._month, self._month_known_at = month_of(self.now()), second
+        return self._month
 
     def _of(self, month: str, key_id: str) -> _Counted:
         counted = self._counted.get((month, key_id))

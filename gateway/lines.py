@@ -32,13 +32,19 @@ class Lines(logging.StreamHandler[TextIO]):
         self.flush()
 
     def flush(self) -> None:
+        if self._later is not None:
+            return
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             super().flush()
             return
-        if self._later is None:
-            self._later = loop.call_later(TOGETHER_SECONDS, self._write)
+        self._later = loop.call_later(TOGETHER_SECONDS, self._write)
+
+    def close(self) -> None:
+        """Write what waits, also when the loop has ended before."""
+        self._write()
+        super().close()
 
     def _write(self) -> None:
         self._later = None

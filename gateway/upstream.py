@@ -73,7 +73,7 @@ class NodeUpstream:
             with self._late.limit(ANSWER_SECONDS):
                 response = await self._session.post(
                     _address(node.base, path),
-                    data=body,
+                    data=aiohttp.BytesPayload(body),
                     headers=sent,
                     timeout=_PLAIN if node.server_name is None else _ENCRYPTED,
                     allow_redirects=False,
@@ -90,9 +90,10 @@ class NodeUpstream:
         kept = [(name, value) for name, value in given if name not in _HOP_BY_HOP]
         stream = response.headers.get("Content-Type", "").startswith("text/event-stream")
         content = response.content
-        whole = content.is_eof() and content.exception() is None
-        chunks = Whole(content.read_nowait()) if whole else _chunks(response)
-        return NodeAnswer(response.status, kept, chunks, stream, response.close, whole)
+        whole = content.is_eof() and content.exception() is None and response.connection is None
+        if whole:  # its connection is free again already
+            return NodeAnswer(response.status, kept, Whole(content.read_nowait()), stream, is_whole=True)
+        return NodeAnswer(response.status, kept, _chunks(response), stream, response.close)
 
 
 @lru_cache(1024)

@@ -58,6 +58,19 @@ def test_many_lines_in_a_loop_should_be_written_together(stream: Written, monkey
     assert [one.split(" line ")[-1] for one in stream.getvalue().splitlines()][:100] == [str(n) for n in range(100)]
 
 
+def test_what_waits_when_the_loop_ends_should_be_written_at_the_end(stream: Written) -> None:
+    handler = Lines(stream)
+
+    async def story() -> None:
+        handler.line("the last one")
+
+    asyncio.run(story())
+    handler.flush()
+    assert stream.flushed == 0
+    handler.close()
+    assert stream.flushed == 1
+
+
 def test_outside_a_loop_a_line_should_be_written_at_once(stream: Written) -> None:
     Lines(stream).line("at the end")
     assert stream.flushed == 1
