@@ -198,6 +198,8 @@ def check(asked: list[Asked], faults: Faults, gateways: Gateways, received: Coun
     in_flight = {one.seed for one in on_killed if one.stream and one.ended > begun and (one.error or one.ended > over)}
     assert broken == in_flight
     assert broken, "no stream was open on the node that was killed: the test shows nothing"
+    # A gateway writes its lines five times a second.
+    wait_until(lambda: gateways.answers().total() >= len(asked), seconds=5, what="a line for each request")
     answers = gateways.answers()
     assert set(answers) == {200}, answers
     assert answers[200] == len(asked), "a request was answered twice"
