@@ -184,9 +184,11 @@ def happen(app: App, stack: Stack, gateways: Gateways, applications: Application
 
 def check(asked: list[Asked], faults: Faults, gateways: Gateways, received: Counter[tuple[int, str]]) -> None:
     failed = [one for one in asked if one.error is not None]
-    assert [one for one in failed if one.code != "broken"] == [], "lost before its first byte"
+    # The server of a node that is killed may live a moment longer than its engine, and say so in its streams.
+    by_node = [one for one in failed if one.code != "broken"]
+    assert [one for one in by_node if one.first is None or one.instance != faults.killed] == [], "lost before it began"
     assert {one.finish for one in asked if one.error is None} == {"length"}
-    assert gateways.count("broken_streams_total") == len(failed)
+    assert gateways.count("broken_streams_total") == len(failed) - len(by_node)
     # A node that was warned has ten seconds for what it works on: only a busy machine needs more.
     late = {
         one.seed for one in failed if one.instance == faults.warned and one.ended > faults.warned_at + GRACE_SECONDS
