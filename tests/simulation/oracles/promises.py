@@ -24,6 +24,8 @@ SUBMIT_LEASE = 90.0
 FAILED_PROBES = 3
 SAME_OFFER = 3
 """Tries in a row of one offer, where the failure has nothing to do with the offer."""
+LATER = frozenset({"gpu_on_fire"})
+"""Reasons that only a later version knows."""
 SAME_OFFER_REASONS = frozenset({"port_taken", "provider_unavailable"})
 HOPELESS = frozenset({"invalid_task", "install_failed", "model_fetch_failed", "server_failed"})
 """Another attempt would fail as well (docs/internals/lifecycle.md, "Reasons")."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tests.simulation.oracles.facts import ENDED, Attempt, Event, Oracle, Record, World, name
-from tests.simulation.oracles.promises import HOPELESS, SAME_OFFER, SAME_OFFER_REASONS
+from tests.simulation.oracles.promises import HOPELESS, LATER, SAME_OFFER, SAME_OFFER_REASONS
 
 
 @dataclass
@@ -43,6 +43,8 @@ class Rounds(Oracle):
         story.offers.append(attempt.offer.key)
         if again and story.tries < SAME_OFFER:
             story.tries += 1
+        elif again and any(one.failure is not None and one.failure.reason in LATER for one in before.attempts):
+            story.tries = 1  # what a later version has renamed meanwhile no longer counts as another try of the offer
         else:
             story.turns, story.tries = story.turns + 1, 1
         most = min(self.world.terms.attempts_per_round, len(record.offers))
