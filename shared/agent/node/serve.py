@@ -28,10 +28,10 @@ GUARD = "gpulaunch_guard"
 """Name under which vLLM imports guard.py."""
 
 _KEPT_BACK = re.compile(
-    r"^(GPULAUNCH|SKYPILOT)_|PASSW(OR)?D|(^|_)(TOKEN|KEY|SECRET|CREDENTIALS?|JWT|PAT)(_|$)", re.IGNORECASE
+    r"^GPULAUNCH_(?!CLUSTER$)|^SKYPILOT_|PASSW(OR)?D|(^|_)(TOKEN|KEY|SECRET|CREDENTIALS?|JWT|PAT)(_|$)", re.IGNORECASE
 )
 """Variables of the node that are not vLLM's business, nor that of code which comes with a model: the agent's own, and
-secrets of whoever logs in here."""
+secrets of whoever logs in here. The cluster's name stays: it tells whose process this is."""
 
 # A vLLM that has done its imports (7 s of CPU, more from a cold disk) and reads its arguments from one line.
 _PRELOADED = """
