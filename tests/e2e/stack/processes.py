@@ -19,7 +19,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-MARK = "GPULAUNCH_E2E_RUN"
+MARK = "E2E_OF_GPULAUNCH_E2E_RUN"
 
 
 class StackError(Exception):
