@@ -19,7 +19,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-MARK = "E2E_OF_GPULAUNCH_E2E_RUN"
+MARK = "E2E_RUN_OF_GPULAUNCH"
 
 
 class StackError(Exception):
