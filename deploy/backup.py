@@ -43,13 +43,13 @@ def restore(settings: Settings, name: str, now: datetime, *, replace: bool) -> i
     """Put a copy back; what is in the table now is copied before it is deleted. Return how many rows there are.
 
     Raises:
-        SetupError: The app is running, the table is not empty and `replace` not set, or there is no such copy.
+        SetupError: The app is running, the table is not empty and `replace` is not set, or the copy does not exist.
         StoreError: Storage refused it, or did not answer; to begin again does no harm.
     """
     table = table_client(settings)
     backups = TableBackups(table, backup_container(settings))
     if name not in backups.names():
-        raise SetupError(f"there is no copy {name}; `python -m deploy backup list` shows them")
+        raise SetupError(f"the copy {name} does not exist; `python -m deploy backup list` shows those that do")
     status = SweepStatusStore(TableInstanceStore(table, settings.workspace)).read()
     if status is not None and now - status.ended_at < _STOPPED:
         raise SetupError(

@@ -41,10 +41,10 @@ come back later, so it waits as long as three tries of the official client would
 STALE_SECONDS = 600.0
 """How old the list of endpoints may be before the gateway reports that it is not ready; it goes on serving."""
 LEFT_AFTER = 0.05
-"""Seconds after which it is noticed that a client has left; most requests take longer, and the others are spared it."""
+"""Seconds into a request before the gateway watches for its client leaving; shorter requests need no watch."""
 _PASSED_ON = {name.encode(): name for name in ("content-type", "accept", "anthropic-version", "traceparent")}
 """Of a client's headers, those that a node gets. Never its key."""
-_DECODER, _ENCODER = json.JSONDecoder(), json.JSONEncoder(ensure_ascii=False)
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 class _RefusedError(Exception):
@@ -284,7 +284,7 @@ def _body_of(raw: bytes, endpoint: Endpoint, path: str) -> tuple[Callable[[str],
         _RefusedError: It is not a JSON object, or asks for another model.
     """
     try:
-        document: object = _DECODER.decode(raw.decode())
+        document: object = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise _RefusedError(400, "The body is not valid JSON.", "malformed_request") from error
     if not isinstance(document, dict):

@@ -19,7 +19,7 @@ ERRORS, WITHIN = 3, 10.0
 """So many answers of 5xx within so many seconds count as a failure; a refused connection counts at once."""
 
 OLD_SECONDS = 30.0
-"""After which what other gateways reported is no longer believed; they report every ten."""
+"""Age at which a report of other gateways is ignored; they report every ten seconds."""
 
 Name = tuple[str, int]
 

@@ -1,4 +1,4 @@
-"""Time limits that nearly nothing exceeds, by one timer for all: asyncio's own cost more than what they guard."""
+"""Time limits that are hardly ever exceeded, on one shared timer: a timer for each costs more than what it guards."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,11 +9,11 @@ PRECISION_SECONDS = 0.05
 
 
 class Late:
-    """Calls what is not taken back in time. Of one loop; its timer runs only while something is under way."""
+    """Calls functions that are not cancelled in time. It belongs to one loop, and has no timer when nothing is due."""
 
     def __init__(self) -> None:
         self._acts: dict[object, tuple[float, Callable[[], object]]] = {}
-        """When each is to be called, by the object that takes it back."""
+        """When each is to be called, by the object that cancels it."""
         self._timer: asyncio.TimerHandle | None = None
 
     def after(self, seconds: float, act: Callable[[], object]) -> object:
@@ -26,7 +26,7 @@ class Late:
         return name
 
     def forget(self, name: object) -> None:
-        """Take back what was to be called; nothing if it was."""
+        """Cancel a call; harmless if it was made already."""
         self._acts.pop(name, None)
 
     def limit(self, seconds: float) -> "Limit":

@@ -1,7 +1,6 @@
-"""The log: a line for each request, written together a few times a second.
+"""The log: a line for each request, in batches, a few times a second.
 
-To make a record of the logging module and to write it at once costs as much as everything else that the gateway itself
-does for a request.
+A record of the logging module, written at once, costs as much as all else that the gateway itself does for a request.
 """
 
 import asyncio
@@ -11,11 +10,11 @@ import time
 from typing import TextIO
 
 TOGETHER_SECONDS = 0.2
-"""For which lines are collected. Lines of a process that is killed are lost for so long."""
+"""For which lines are collected. A process that is killed loses those of its last moments."""
 
 
 class Lines(logging.StreamHandler[TextIO]):
-    """Writes to standard error what is logged anywhere, and lines. Outside a loop, and at the end, at once."""
+    """Writes log records and lines to standard error; outside a loop, and when closed, immediately."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         super().__init__(stream or open(sys.stderr.fileno(), "w", encoding="utf-8", errors="replace", closefd=False))  # noqa: SIM115 - open as long as the process

@@ -181,10 +181,9 @@ class Proxy:
             cut = _as_it_is if cutter is None else cutter.add
             if whole := meter.add(cut(first)):
                 await reply.chunk(whole)
-            send = reply.send
             async for chunk in answer.chunks:
                 if whole := meter.add(cut(chunk)):
-                    await send({"type": "http.response.body", "body": whole, "more_body": True})
+                    await reply.chunk(whole)
             await reply.end(b"" if cutter is None else cutter.rest)
         except (UpstreamError, UpstreamTimeoutError) as error:
             self.balancer.failed(lease.node, connection=True)

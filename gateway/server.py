@@ -4,6 +4,8 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.snapshot import openai_error
+
 MOST_HEADERS = 64 * 1024
 """Bytes of a request's address and headers, which uvicorn collects without a limit."""
 HEADER_SECONDS = 30.0
@@ -12,23 +14,30 @@ KEEP_ALIVE_SECONDS = 75
 """For which an idle connection is kept: longer than by clients (httpx 5 s, aiohttp 15 s), or one is closed just as its
 client sends the next request."""
 MOST_CORKED = 16 * 1024
-"""Bytes that wait for others: more has to be felt at once by whoever reads from the node."""
+"""Bytes held back at most; beyond, flow control has to take effect."""
 BODY_SECONDS = 60.0
 """In which a request's body must have come, from the end of its headers on."""
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_BODY_ERROR = openai_error("The body did not come in time.", "invalid_request_error", "timeout")
+_BODY_TOO_SLOW = (
+    b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\n"
+    b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(_BODY_ERROR), _BODY_ERROR)
+)
 
 
 class Corked(asyncio.Transport):
-    """Hands over at once what is written within one turn of the loop from an answer's headers on: these, the body and
-    its end are one call of the system and one packet instead of three. What a stream writes later goes out directly."""
+    """Collects an answer's headers, and what follows them within the same turn of the loop, into one write.
+
+    Headers, body and end then take one system call and one packet instead of three. Later parts of a stream are written
+    directly."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self._transport, self._loop = transport, loop
         self._waiting: list[bytes] = []
         self._size = 0
-        # What is called most takes no way round.
+        # Called often, so without a method in between.
         self.is_closing = transport.is_closing
         self.get_extra_info = transport.get_extra_info
         self.pause_reading, self.resume_reading = transport.pause_reading, transport.resume_reading
@@ -123,7 +132,7 @@ class LimitedProtocol(HttpToolsProtocol):
         elif is_body and self.cycle.response_started:
             self.transport.close()
         else:
-            self._refuse(_TOO_SLOW)
+            self._refuse(_BODY_TOO_SLOW if is_body else _TOO_SLOW)
 
     def _refuse(self, answer: bytes) -> None:
         if not self.transport.is_closing():

@@ -149,11 +149,11 @@ class TableBackups:
         """Yield the lines of a copy.
 
         Raises:
-            BackupError: There is no such copy.
+            BackupError: The copy does not exist.
             StoreUnavailableError: Storage did not answer.
         """
         if name not in self.names():
-            raise BackupError(f"there is no copy {name}")
+            raise BackupError(f"the copy {name} does not exist")
         with tempfile.TemporaryFile() as file:
             with translated("read a copy of the table"):
                 self._container.download_blob(name).readinto(file)

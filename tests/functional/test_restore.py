@@ -143,10 +143,10 @@ def test_a_table_with_rows_should_be_replaced_only_on_demand_and_copied_before(w
 def test_a_copy_that_is_not_there_should_change_nothing(world: World, account: Account) -> None:
     world.launch()
     before = account.rows()
-    with pytest.raises(SetupError, match="there is no copy nightly/2020-01-01"):
+    with pytest.raises(SetupError, match="the copy nightly/2020-01-01 does not exist"):
         restore(account.settings, "nightly/2020-01-01", world.clock.now() + timedelta(hours=1), replace=True)
     assert account.rows() == before
-    with pytest.raises(BackupError, match="there is no copy"):
+    with pytest.raises(BackupError, match="does not exist"):
         next(account.backups.read("nightly/2020-01-01"))
 
 

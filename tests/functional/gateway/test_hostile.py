@@ -82,6 +82,7 @@ def test_a_body_that_does_not_come_should_be_a_408_and_hold_no_node(monkeypatch:
         slow = POST + b"Content-Length: 100\r\nConnection: close\r\n\r\n{"
         answers = await asyncio.gather(*(answer_to(port, slow) for _ in range(20)))
         assert {one.split(b" ")[1] for one in answers} == {b"408"}
+        assert {json.loads(one.partition(b"\r\n\r\n")[2])["error"]["code"] for one in answers} == {"timeout"}
         assert desk.upstream.sent == []
 
     over_sockets(story)

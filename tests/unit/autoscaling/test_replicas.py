@@ -73,6 +73,13 @@ class Fleet:
         for instance_id in ids or self.ids(SlotState.ACTIVE):
             self.change(instance_id, phase=Phase.READY, idle=True)
 
+    def route(self, *, has_served: bool = True) -> None:
+        """Give every slot a route, as one has whose node has served, or none."""
+        route = SlotRoute(attempt=1, address="10.0.0.1", port=8000, sealed_key="k") if has_served else None
+        self.endpoint = self.endpoint.with_slots(
+            [one.model_copy(update={"route": route}) for one in self.endpoint.slots]
+        )
+
     def end(self, instance_id: str, reason: Reason, *, failed: bool) -> None:
         phase = Phase.FAILED if failed else Phase.TERMINATED
         self.change(instance_id, phase=phase, failed=failed, ending=Failure(reason=reason, message="It is over"))
@@ -473,10 +480,7 @@ class TestUnreadable:
     ) -> None:
         fleet = Fleet(replicas=2)
         fleet.settle(3)
-        route = SlotRoute(attempt=1, address="10.0.0.1", port=8000, sealed_key="k") if has_served else None
-        fleet.endpoint = fleet.endpoint.with_slots(
-            [one.model_copy(update={"route": route}) for one in fleet.endpoint.slots]
-        )
+        fleet.route(has_served=has_served)
         first, second = fleet.ids()
         fleet.replicas[first] = UNREADABLE
         fleet.change(second, phase=Phase.READY)
@@ -489,10 +493,7 @@ class TestUnreadable:
     def test_one_that_serves_should_not_be_waited_for_as_for_a_start(self, *, has_served: bool, started: int) -> None:
         fleet = Fleet(replicas=2)
         fleet.settle(3)
-        route = SlotRoute(attempt=1, address="10.0.0.1", port=8000, sealed_key="k") if has_served else None
-        fleet.endpoint = fleet.endpoint.with_slots(
-            [one.model_copy(update={"route": route}) for one in fleet.endpoint.slots]
-        )
+        fleet.route(has_served=has_served)
         first, second = fleet.ids()
         fleet.replicas[first] = UNREADABLE
         fleet.end(second, Reason.NO_CAPACITY, failed=True)
@@ -509,10 +510,7 @@ class TestUnreadable:
         fleet = Fleet(replicas=1, drain_seconds=3600)
         fleet.settle(2)
         old = fleet.ids()[0]
-        route = SlotRoute(attempt=1, address="10.0.0.1", port=8000, sealed_key="k")
-        fleet.endpoint = fleet.endpoint.with_slots(
-            [one.model_copy(update={"route": route}) for one in fleet.endpoint.slots]
-        )
+        fleet.route()
         rolled(fleet)
         fleet.step()
         fleet.get_ready(fleet.ids()[1])
