@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-MARK = "GPULAUNCH_BENCH_SERVER"
+MARK = "BENCH_SERVER_OF_GPULAUNCH"
 """In the environment of a server and of whatever it starts: that is how its processes are found."""
 
 
