@@ -56,5 +56,6 @@ def test_the_guard_should_be_found_beside_modules_of_the_nodes_own(nodes: Nodes,
     assert environ["PYTHONPATH"] == f"{node.work}/guard:/opt/of-the-image"
     assert environ["VLLM_USE_RUST_FRONTEND"] == "0"
     assert (environ["VLLM_API_KEY"], environ["VLLM_LOGGING_LEVEL"]) == (API_KEY, "DEBUG")
-    assert not [name for name in environ if name.startswith("GPULAUNCH_") or name == "OPENAI_API_KEY"]
+    passed_on = [name for name in environ if name.startswith("GPULAUNCH_") or name == "OPENAI_API_KEY"]
+    assert passed_on == ["GPULAUNCH_CLUSTER"], "which is no secret, and tells whose process this is"
     assert int(environ["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"]) > KEEPALIVE_SECONDS, "the gateway closes idle connections first"
